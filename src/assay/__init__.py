@@ -1,0 +1,91 @@
+"""Assay measures how robust an image classifier really is, and says how far each number can be trusted.
+
+Three lines are enough to begin:
+
+    model = assay.load_model("torchvision:resnet50")
+    data = assay.load_data("folder:photos", model=model)
+    run = assay.evaluate(model, data, attacks=["fgsm", "pgd"], threat=assay.Linf("4/255"))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from assay.api import Attacked, attack, evaluate, sweep
+    from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
+    from assay.attacks.noise import GaussianNoise, UniformNoise
+    from assay.core.compose import Cascade, EachTarget, Restarts
+    from assay.core.errors import AssayError, BadInput, ModelError
+    from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
+    from assay.core.threat import L0, L1, L2, Linf, Threat
+    from assay.data import Data, load_data
+    from assay.evaluate.run_directory import Run
+    from assay.evaluate.study import Study
+    from assay.models import Classifier, load_model
+
+__version__ = "0.1.0"
+
+# importing the package must not import torch: `assay --help` answers at once
+_WHERE = {
+    "assay.api": ("Attacked", "attack", "evaluate", "sweep"),
+    "assay.attacks.gradient": ("BIM", "FFGSM", "FGSM", "MIFGSM", "PGD", "RFGSM"),
+    "assay.attacks.noise": ("GaussianNoise", "UniformNoise"),
+    "assay.core.compose": ("Cascade", "EachTarget", "Restarts"),
+    "assay.core.errors": ("AssayError", "BadInput", "ModelError"),
+    "assay.core.goal": ("OutOfTop", "Targeted", "Toward", "Untargeted"),
+    "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat"),
+    "assay.data": ("Data", "load_data"),
+    "assay.evaluate.run_directory": ("Run",),
+    "assay.evaluate.study": ("Study",),
+    "assay.models": ("Classifier", "load_model"),
+}
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = [
+    "BIM",
+    "FFGSM",
+    "FGSM",
+    "L0",
+    "L1",
+    "L2",
+    "MIFGSM",
+    "PGD",
+    "RFGSM",
+    "AssayError",
+    "Attacked",
+    "BadInput",
+    "Cascade",
+    "Classifier",
+    "Data",
+    "EachTarget",
+    "GaussianNoise",
+    "Linf",
+    "ModelError",
+    "OutOfTop",
+    "Restarts",
+    "Run",
+    "Study",
+    "Targeted",
+    "Threat",
+    "Toward",
+    "UniformNoise",
+    "Untargeted",
+    "__version__",
+    "attack",
+    "evaluate",
+    "load_data",
+    "load_model",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'assay' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,112 @@
+"""The attacks, in one visible table: name -> how to make it, what it needs, where it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
+from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.core.compose import Method, Restarts
+from assay.core.errors import BadInput, did_you_mean
+from assay.core.objective import OBJECTIVES
+from assay.core.oracle import Access
+from assay.core.search import Attack
+
+_BALLS = ("linf", "l2", "l1")
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackEntry:
+    """A line of the table. `version` is raised whenever the attack's results change: it is part of a cell's digest."""
+
+    make: Callable[..., Attack]
+    version: int
+    norms: tuple[str, ...]
+    summary: str
+    paper: str
+
+    @property
+    def access(self) -> Access:
+        """What the attack needs to see of the model."""
+        return self.make().access
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings a user may change, with their defaults."""
+        return options_of(self.make())
+
+
+ATTACKS: Mapping[str, AttackEntry] = {
+    "fgsm": AttackEntry(FGSM, 1, ("linf",), "one step along the sign of the gradient", "Goodfellow et al. 2015"),
+    "fgm": AttackEntry(
+        FGSM, 1, ("l2", "l1"), "one step along the gradient, of a given length", "Goodfellow et al. 2015"
+    ),
+    "r-fgsm": AttackEntry(RFGSM, 1, ("linf",), "FGSM after a random step", "Tramer et al. 2018"),
+    "ffgsm": AttackEntry(FFGSM, 1, ("linf",), "FGSM from a uniform start, overlong step", "Wong et al. 2020"),
+    "bim": AttackEntry(BIM, 1, _BALLS, "FGSM in small steps", "Kurakin et al. 2017"),
+    "pgd": AttackEntry(PGD, 1, _BALLS, "projected gradient descent from random starts", "Madry et al. 2018"),
+    "mi-fgsm": AttackEntry(MIFGSM, 1, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018"),
+    "ni-fgsm": AttackEntry(partial(MIFGSM, lookahead=True), 1, _BALLS, "momentum with a look ahead", "Lin et al. 2020"),
+    "uniform-noise": AttackEntry(UniformNoise, 1, (*_BALLS, "l0"), "a random point of the ball", "baseline"),
+    "gaussian-noise": AttackEntry(GaussianNoise, 1, (*_BALLS, "l0"), "a normal random point, projected", "baseline"),
+}
+
+
+def options_of(attack: Attack) -> dict[str, Any]:
+    """Return an attack's settings by name, as plain values where they have a written form."""
+    fields = dataclasses.fields(attack)  # type: ignore[arg-type]  # every attack is a dataclass
+    return {field.name: _written(getattr(attack, field.name)) for field in fields}
+
+
+def build(name: str, **options: Any) -> Method:
+    """Return the attack called `name` with the options given; `restarts` wraps it in that many random starts.
+
+    Raises `BadInput` for an unknown name or option, or a value of the wrong kind.
+    """
+    entry = ATTACKS.get(name)
+    if entry is None:
+        raise BadInput(f"Unknown attack {name!r}.{did_you_mean(name, ATTACKS)}  (assay attacks lists them)")
+    restarts = options.pop("restarts", 1)
+    if not isinstance(restarts, int) or isinstance(restarts, bool) or restarts < 1:
+        raise BadInput(f"Attack {name!r}: restarts is {restarts!r}, expected a whole number of 1 or more.")
+    known = entry.options
+    for option, value in options.items():
+        if option not in known:
+            listed = ", ".join([*known, "restarts"])
+            raise BadInput(
+                f"Attack {name!r} has no option {option!r}.{did_you_mean(option, known)} Its options: {listed}."
+            )
+        options[option] = _read(name, option, value, known[option])
+    attack = entry.make(**options)
+    return attack if restarts == 1 else Restarts(attack, restarts)
+
+
+def _written(value: Any) -> Any:
+    named = {objective: name for name, objective in OBJECTIVES.items()}
+    if callable(value):
+        return named.get(value, getattr(value, "__name__", repr(value)))
+    return getattr(value, "value", value)
+
+
+def _read(name: str, option: str, value: Any, default: Any) -> Any:
+    where = f"Attack {name!r}: {option} is {value!r}"
+    if option == "objective":
+        if callable(value):
+            return value
+        if value not in OBJECTIVES:
+            raise BadInput(f"{where}, expected one of {', '.join(OBJECTIVES)}.{did_you_mean(str(value), OBJECTIVES)}")
+        return OBJECTIVES[value]
+    if option == "keeps":
+        raise BadInput(f"{where}; what is kept follows from the study's question (as_attacked or worst_case).")
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise BadInput(f"{where}, expected true or false.")
+    elif isinstance(default, int):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise BadInput(f"{where}, expected a whole number of 1 or more.")
+    elif isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value < 0:
+        raise BadInput(f"{where}, expected a number of 0 or more.")
+    return value

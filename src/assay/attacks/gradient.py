@@ -1,0 +1,220 @@
+"""Gradient-sign and gradient-step attacks of a fixed budget: one step, iterated, with momentum, with random starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.core.draws import Draws
+from assay.core.objective import Objective, cross_entropy
+from assay.core.oracle import Access, Seen
+from assay.core.problem import Problem
+from assay.core.search import Keeps
+from assay.core.tensors import flat, rows
+
+
+class Point(NamedTuple):
+    """A state that is nothing but the next point."""
+
+    query: Tensor
+    done: bool = False
+
+
+class Moving(NamedTuple):
+    """A point with the momentum it arrived with."""
+
+    query: Tensor
+    point: Tensor
+    momentum: Tensor
+    t: int = 0
+    done: bool = False
+
+
+def gradient_of(seen: Seen) -> Tensor:
+    """Return the gradient of a look that asked for one."""
+    assert seen.grad is not None, "the attack's access is GRADIENT"
+    return seen.grad
+
+
+@dataclasses.dataclass(frozen=True)
+class FGSM:
+    """Fast gradient sign method: one step of the whole budget along the steepest direction.
+
+    Goodfellow et al. 2015 (Linf: the sign). In L2 and L1 the same rule is the fast gradient method, FGM.
+    Cost: 1 gradient look and 1 forward.
+    """
+
+    objective: Objective = cross_entropy
+
+    steps: ClassVar[int] = 1
+    access: ClassVar[Access] = Access.GRADIENT
+    keeps: ClassVar[Keeps] = Keeps.LAST
+
+    def init(self, problem: Problem, draws: Draws) -> Point:
+        """Begin at the image."""
+        return Point(problem.x)
+
+    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+        """Go the whole budget."""
+        threat = problem.threat
+        move = rows(threat.eps, problem.x) * threat.stride(gradient_of(seen), problem.x)
+        return Point(threat.project(problem.x + move, problem.x))
+
+
+@dataclasses.dataclass(frozen=True)
+class RFGSM:
+    """FGSM after a random step: `start_share` of the budget along random signs, then the rest along the gradient.
+
+    Tramer et al. 2018 (their alpha = eps / 2). Cost: 1 gradient look and 1 forward.
+    """
+
+    start_share: float = 0.5
+    objective: Objective = cross_entropy
+
+    steps: ClassVar[int] = 1
+    access: ClassVar[Access] = Access.GRADIENT
+    keeps: ClassVar[Keeps] = Keeps.LAST
+
+    def init(self, problem: Problem, draws: Draws) -> Point:
+        """Begin a random step away from the image."""
+        threat = problem.threat
+        noise = draws.normal("start", *problem.x.shape[1:]).to(problem.x.dtype)
+        move = self.start_share * rows(threat.eps, problem.x) * threat.stride(noise, problem.x)
+        return Point(threat.project(problem.x + move, problem.x))
+
+    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+        """Go the rest of the budget."""
+        threat = problem.threat
+        share = 1 - self.start_share
+        move = share * rows(threat.eps, problem.x) * threat.stride(gradient_of(seen), state.query)
+        return Point(threat.project(state.query + move, problem.x))
+
+
+@dataclasses.dataclass(frozen=True)
+class FFGSM:
+    """FGSM from a uniform start with an overlong step (`step_size` budgets), projected back.
+
+    Wong et al. 2020, "Fast is better than free" (their alpha = 1.25 eps). Cost: 1 gradient look and 1 forward.
+    """
+
+    step_size: float = 1.25
+    objective: Objective = cross_entropy
+
+    steps: ClassVar[int] = 1
+    access: ClassVar[Access] = Access.GRADIENT
+    keeps: ClassVar[Keeps] = Keeps.LAST
+
+    def init(self, problem: Problem, draws: Draws) -> Point:
+        """Begin anywhere in the ball."""
+        return Point(problem.threat.start(problem.x, draws))
+
+    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+        """Take the one step."""
+        return Point(_stride(problem, state.query, gradient_of(seen), self.step_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class PGD:
+    """Projected gradient descent: `steps` steps of `step_size` budgets, each projected into ball and box.
+
+    Madry et al. 2018: uniform random start, step 0.01 at eps 0.3 (1/30 of the budget), 40 steps. The default step is
+    2.5 / steps of the budget, their suggestion for reaching the boundary from anywhere. In L1 a step is spread
+    over the best 1 % of the values that can still move (Tramer and Boneh 2019).
+    Cost: `steps` gradient looks and 1 forward.
+    """
+
+    steps: int = 40
+    step_size: float | None = None
+    random_start: bool = True
+    objective: Objective = cross_entropy
+    keeps: Keeps = Keeps.FIRST
+
+    access: ClassVar[Access] = Access.GRADIENT
+
+    def init(self, problem: Problem, draws: Draws) -> Point:
+        """Begin at the given start, at a random point, or at the image."""
+        if problem.start is not None:
+            return Point(problem.start)
+        return Point(problem.threat.start(problem.x, draws) if self.random_start else problem.x)
+
+    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+        """Take one projected step."""
+        size = 2.5 / self.steps if self.step_size is None else self.step_size
+        return Point(_stride(problem, state.query, gradient_of(seen), size))
+
+
+@dataclasses.dataclass(frozen=True)
+class BIM:
+    """Basic iterative method: FGSM in small steps from the image, without a random start.
+
+    Kurakin et al. 2017. The default step is 1 / steps of the budget, so that `steps` steps reach the boundary.
+    Cost: `steps` gradient looks and 1 forward.
+    """
+
+    steps: int = 10
+    step_size: float | None = None
+    objective: Objective = cross_entropy
+    keeps: Keeps = Keeps.LAST
+
+    access: ClassVar[Access] = Access.GRADIENT
+
+    def init(self, problem: Problem, draws: Draws) -> Point:
+        """Begin at the given start or at the image."""
+        return Point(problem.x if problem.start is None else problem.start)
+
+    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+        """Take one projected step."""
+        size = 1 / self.steps if self.step_size is None else self.step_size
+        return Point(_stride(problem, state.query, gradient_of(seen), size))
+
+
+@dataclasses.dataclass(frozen=True)
+class MIFGSM:
+    """Momentum iterative FGSM: steps along a decaying sum of gradients, each divided by its mean absolute value.
+
+    Dong et al. 2018 (decay 1, step 1 / steps of the budget). With `lookahead` the gradient is taken where the
+    momentum points (NI-FGSM, Lin et al. 2020). Cost: `steps` gradient looks and 1 forward.
+    """
+
+    steps: int = 10
+    step_size: float | None = None
+    decay: float = 1.0
+    lookahead: bool = False
+    objective: Objective = cross_entropy
+    keeps: Keeps = Keeps.LAST
+
+    access: ClassVar[Access] = Access.GRADIENT
+
+    def init(self, problem: Problem, draws: Draws) -> Moving:
+        """Begin at the given start or at the image, at rest."""
+        start = problem.x if problem.start is None else problem.start
+        return Moving(start, start, torch.zeros_like(problem.x))
+
+    def step(self, state: Moving, seen: Seen, problem: Problem, draws: Draws) -> Moving:
+        """Add the gradient to the momentum and take one projected step along it."""
+        size = 1 / self.steps if self.step_size is None else self.step_size
+        grad = gradient_of(seen)
+        mean = flat(grad.abs()).mean(1).clamp_min(1e-30)
+        momentum = self.decay * state.momentum + grad / rows(mean, grad)
+        point = _stride(problem, state.point, momentum, size)
+        t = state.t + 1
+        # the final look judges the point itself, not where its momentum would have carried it
+        ahead = self.lookahead and t < self.steps
+        query = _ahead(problem, point, momentum, self.decay * size) if ahead else point
+        return Moving(query, point, momentum, t)
+
+
+def _ahead(problem: Problem, point: Tensor, momentum: Tensor, budgets: float) -> Tensor:
+    # momentum has mean absolute value near 1: give it the mean length of a step of this threat
+    threat = problem.threat
+    mean = flat(threat.stride(momentum, point).abs()).mean(1)
+    return threat.project(point + budgets * rows(threat.eps, point) * rows(mean, point) * momentum, problem.x)
+
+
+def _stride(problem: Problem, point: Tensor, direction: Tensor, budgets: float) -> Tensor:
+    threat = problem.threat
+    move = budgets * rows(threat.eps, point) * threat.stride(direction, point)
+    return threat.project(point + move, problem.x)

@@ -1,0 +1,111 @@
+"""Compositions are values: several attacks, several starts or several targets as one method."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from assay.core.draws import Draws
+from assay.core.errors import BadInput
+from assay.core.goal import Toward, without
+from assay.core.objective import margin
+from assay.core.oracle import Access
+from assay.core.problem import Problem
+from assay.core.search import Attack, Found, Keeps, Known, bill, nothing, put, search
+from assay.core.tensors import take
+
+
+@dataclasses.dataclass(frozen=True)
+class Restarts:
+    """`attack` from `n` random starts; each later one meets only the samples still standing."""
+
+    attack: Method
+    n: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EachTarget:
+    """`attack` once towards each of the `k` likeliest wrong classes, most likely first."""
+
+    attack: Method
+    k: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Cascade:
+    """One method after the other, each on the samples still standing."""
+
+    parts: tuple[Method, ...]
+
+
+Method: TypeAlias = "Attack | Restarts | EachTarget | Cascade"
+
+
+def run(
+    method: Method, problem: Problem, draws: Draws, *, keeps: Keeps | None = None, first: Known | None = None
+) -> Found:
+    """Run an attack or a composition; the same promises as `search`."""
+    match method:
+        case Cascade(parts):
+            stages = [(part, problem, draws.fold(f"part {i}")) for i, part in enumerate(parts)]
+            return _merged(stages, nothing(problem.x), keeps or Keeps.FIRST, first)
+        case Restarts(attack, n):
+            # the first start is the plain attack's own, so that one restart more can only add
+            stages = [(attack, problem, draws.fold(f"restart {i}") if i else draws) for i in range(n)]
+            return _merged(stages, nothing(problem.x), keeps or kept_by(method), first)
+        case EachTarget(attack, k):
+            return _each_target(attack, k, problem, draws, keeps=keeps or kept_by(method), first=first)
+    return search(method, problem, draws, keeps=keeps, first=first)
+
+
+def kept_by(method: Method) -> Keeps:
+    """Return which point a method keeps by default."""
+    match method:
+        case Cascade():
+            return Keeps.FIRST
+        case Restarts(attack, _) | EachTarget(attack, _):
+            return kept_by(attack)
+    return method.keeps
+
+
+def _merged(stages: list[tuple[Method, Problem, Draws]], found: Found, keeps: Keeps, first: Known | None) -> Found:
+    # of several runs that each keep their last point, the most damaging one counts
+    merge = Keeps.WORST if keeps is Keeps.LAST else keeps
+    for method, problem, draws in stages:
+        left = _standing(found, keeps)
+        if not len(left):
+            break
+        known = None if first is None else take(first, left)
+        new = run(method, take(problem, left), draws.take(left), keeps=keeps, first=known)
+        found = put(found, left, new, merge)
+    return found
+
+
+def _standing(found: Found, keeps: Keeps) -> Tensor:
+    everyone = torch.arange(len(found.success), device=found.success.device)
+    return everyone[~found.success] if keeps is Keeps.FIRST else everyone
+
+
+def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, *, keeps: Keeps, first: Known | None) -> Found:
+    found = nothing(problem.x)
+    if first is not None and torch.equal(first.points, problem.x):
+        logits = first.seen.logits
+    else:
+        seen = problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws.fold("rank"))
+        bill(found, torch.arange(len(problem.x), device=problem.x.device), seen)
+        logits = seen.logits
+    if k > logits.shape[1] - 1:
+        raise BadInput(f"{k} targets asked for, but this model has {logits.shape[1] - 1} wrong classes. Use fewer.")
+    order = without(logits, problem.goal.y).topk(k, 1).indices
+    stages = [
+        (
+            attack,
+            dataclasses.replace(problem, goal=Toward(problem.goal.y, order[:, j])),
+            draws.fold(f"target {j}"),
+        )
+        for j in range(k)
+    ]
+    return _merged(stages, found, keeps, None)

@@ -1,0 +1,80 @@
+"""Stateless randomness: a row's numbers depend on (seed, sample id, stage, look, name) and on nothing else.
+
+A `torch.Generator` would make a row's numbers depend on its neighbours: on the chunk, on the order, and on which
+samples have already finished. Here each number is a hash of its coordinates (splitmix64, Steele et al. 2014), so
+results are the same for every chunking, worker count and active set, and integers are the same on every device.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+# splitmix64's constants, written as signed 64-bit numbers because torch has no full unsigned arithmetic
+_GOLDEN = -7046029254386353131
+_MIX1 = -4658895280553007687
+_MIX2 = -7723592293110705685
+
+
+def _mix(z: Tensor) -> Tensor:
+    # torch shifts int64 arithmetically; the masks make the shifts logical
+    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * _MIX1
+    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * _MIX2
+    return z ^ ((z >> 31) & 0x1FFFFFFFF)
+
+
+def _hash(*parts: object) -> int:
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def sample_key(sample_id: str) -> int:
+    """Return the stable 64-bit number of a sample's id, the same on every machine."""
+    return _hash("sample", sample_id)
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """A source of random numbers for the samples `ids` (int64 `[N]`), under `key`.
+
+    Equal calls give equal numbers: a caller that needs fresh ones folds in what differs (a look, a restart, a
+    target) or uses another `name`.
+    """
+
+    ids: Tensor
+    key: int = 0
+
+    SHARED = ("key",)
+
+    @staticmethod
+    def of(ids: list[str] | tuple[str, ...], seed: int) -> Draws:
+        """Return the draws for samples named by strings, under an integer seed."""
+        return Draws(torch.tensor([sample_key(i) for i in ids], dtype=torch.int64), _hash("seed", seed))
+
+    def fold(self, name: int | str) -> Draws:
+        """Return the draws of the stage, look or part called `name`."""
+        return dataclasses.replace(self, key=_hash(self.key, name))
+
+    def take(self, keep: Tensor) -> Draws:
+        """Return the draws of some of the samples."""
+        return dataclasses.replace(self, ids=self.ids[keep])
+
+    def _bits(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        base = _mix(self.ids * _GOLDEN + _hash(self.key, name))[:, None]
+        steps = torch.arange(1, math.prod(shape) + 1, device=self.ids.device) * _GOLDEN
+        return _mix(base + steps).view(len(self.ids), *shape)
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """Return float32 `[N, *shape]` in [0, 1), with 24 random bits each."""
+        return ((self._bits(name, shape) >> 40) & 0xFFFFFF).float() * 2.0**-24
+
+    def normal(self, name: str, *shape: int) -> Tensor:
+        """Return float32 `[N, *shape]` of standard normal numbers (Box and Muller 1958)."""
+        bits = self._bits(name, shape)
+        radius = (((bits >> 40) & 0xFFFFFF).float() + 0.5) * 2.0**-24
+        angle = ((bits >> 16) & 0xFFFFFF).float() * 2.0**-24
+        return (-2.0 * radius.log()).sqrt() * (2.0 * math.pi * angle).cos()

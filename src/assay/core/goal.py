@@ -1,0 +1,193 @@
+"""When is the model broken: goals hold the labels, judge the logits, and give attacks a direction.
+
+A goal is batch-first and is taken together with the rows. `gap` judges (above 0 where the goal is reached), `lead`
+is what an attack climbs, `surprise` is the cross-entropy oriented so that climbing it serves the goal.
+
+`reject` is the index of a class that means "I refuse this input"; an input that ends there has not broken the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_NEVER = -torch.inf
+
+
+class Goal(Protocol):
+    """What counts as breaking the model. `logits` are `[N, K]`; every answer is `[N]`."""
+
+    @property
+    def y(self) -> Tensor:
+        """The labels the samples carry, int64 `[N]`."""
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Whether the goal is reached, bool `[N]`, with ties broken as `argmax` does."""
+
+    def gap(self, logits: Tensor) -> Tensor:
+        """The goal's side minus the other side: above 0 exactly where the goal is reached without a tie."""
+
+    def lead(self, logits: Tensor) -> Tensor:
+        """The difference of logits an attack climbs."""
+
+    def surprise(self, logits: Tensor) -> Tensor:
+        """The cross-entropy, oriented so that more is better for the attacker."""
+
+
+def rank_of(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the rank int64 `[N]` of class `y`: 1 is the top; of equal logits the lower index comes first."""
+    own = logits.gather(1, y[:, None])
+    index = torch.arange(logits.shape[1], device=logits.device)
+    ahead = (logits > own) | ((logits == own) & (index < y[:, None]))
+    # a NaN beats nothing and is beaten by nothing: count it as last, never as right
+    lost = own.isnan().squeeze(1)
+    return torch.where(lost, torch.full_like(y, logits.shape[1]), 1 + ahead.sum(1))
+
+
+def pick(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the logit `[N]` of class `y`."""
+    return logits.gather(1, y[:, None]).squeeze(1)
+
+
+def without(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the logits with class `y` out of the race."""
+    return logits.scatter(1, y[:, None], _NEVER)
+
+
+def _competitors(logits: Tensor, y: Tensor, reject: int | None) -> tuple[Tensor, Tensor]:
+    # best class that would be a wrong answer, and what it has to beat: the right answer, or a refusal
+    others, own = without(logits, y), pick(logits, y)
+    if reject is None:
+        return others.amax(1), own
+    refusal = logits[:, reject]
+    others = others.index_fill(1, torch.tensor([reject], device=logits.device), _NEVER)
+    return others.amax(1), torch.maximum(own, refusal)
+
+
+def _answer(logits: Tensor) -> Tensor:
+    return logits.argmax(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Untargeted:
+    """Any class but the label `y` (`[N]`)."""
+
+    y: Tensor
+    reject: int | None = None
+
+    SHARED: ClassVar[tuple[str, ...]] = ("reject",)
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Whether the top class is wrong and no refusal."""
+        wrong = rank_of(logits, self.y) > 1
+        return wrong if self.reject is None else wrong & (_answer(logits) != self.reject)
+
+    def gap(self, logits: Tensor) -> Tensor:
+        """Best other class minus the label's."""
+        best, bar = _competitors(logits, self.y, self.reject)
+        return best - bar
+
+    lead = gap
+
+    def surprise(self, logits: Tensor) -> Tensor:
+        """Negative log-likelihood of the label."""
+        return F.cross_entropy(logits, self.y, reduction="none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Targeted:
+    """The class `t` (`[N]`) and no other."""
+
+    y: Tensor
+    t: Tensor
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Whether the target is the top class."""
+        return rank_of(logits, self.t) == 1
+
+    def gap(self, logits: Tensor) -> Tensor:
+        """The target minus the best other class."""
+        return pick(logits, self.t) - without(logits, self.t).amax(1)
+
+    lead = gap
+
+    def surprise(self, logits: Tensor) -> Tensor:
+        """Log-likelihood of the target."""
+        return -F.cross_entropy(logits, self.t, reduction="none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Toward:
+    """Any class but `y` counts, but climb towards `t`: one run of a multi-targeted attack."""
+
+    y: Tensor
+    t: Tensor
+    reject: int | None = None
+
+    SHARED: ClassVar[tuple[str, ...]] = ("reject",)
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Whether the top class is wrong."""
+        return Untargeted(self.y, self.reject).reached(logits)
+
+    def gap(self, logits: Tensor) -> Tensor:
+        """Best other class minus the label's: comparable between targets."""
+        return Untargeted(self.y, self.reject).gap(logits)
+
+    def lead(self, logits: Tensor) -> Tensor:
+        """The target minus the label."""
+        return pick(logits, self.t) - pick(logits, self.y)
+
+    def surprise(self, logits: Tensor) -> Tensor:
+        """Log-likelihood of the target."""
+        return -F.cross_entropy(logits, self.t, reduction="none")
+
+
+@dataclasses.dataclass(frozen=True)
+class OutOfTop:
+    """The label leaves the `k` highest classes."""
+
+    y: Tensor
+    k: int
+
+    SHARED: ClassVar[tuple[str, ...]] = ("k",)
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Whether the label's rank is beyond `k`."""
+        return rank_of(logits, self.y) > self.k
+
+    def gap(self, logits: Tensor) -> Tensor:
+        """The k-th best other class minus the label's."""
+        return without(logits, self.y).topk(self.k, 1).values[:, -1] - pick(logits, self.y)
+
+    lead = gap
+
+    def surprise(self, logits: Tensor) -> Tensor:
+        """Negative log-likelihood of the label."""
+        return F.cross_entropy(logits, self.y, reduction="none")
+
+
+@dataclasses.dataclass(frozen=True)
+class Away:
+    """Wrong class, climbing the divergence from reference probabilities `[N, K]` (TRADES, Zhang et al. 2019)."""
+
+    y: Tensor
+    reference: Tensor
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Whether the top class is wrong."""
+        return Untargeted(self.y).reached(logits)
+
+    def gap(self, logits: Tensor) -> Tensor:
+        """Best other class minus the label's."""
+        return Untargeted(self.y).gap(logits)
+
+    lead = gap
+
+    def surprise(self, logits: Tensor) -> Tensor:
+        """Kullback-Leibler divergence of the reference from the prediction."""
+        return F.kl_div(F.log_softmax(logits, 1), self.reference, reduction="none").sum(1)

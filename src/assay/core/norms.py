@@ -1,0 +1,219 @@
+"""The geometry of the vector norms, on perturbations `[N, D]`. Nothing here knows about images.
+
+`Threat` is the only user. A norm answers: how large is a perturbation, which direction of unit size climbs a gradient
+fastest, what is the nearest perturbation inside the budget, and what is the cheapest way onto a plane.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from assay.core.draws import Draws
+from assay.core.errors import BadInput
+
+_TINY = 1e-30
+
+
+class Norm(Protocol):
+    """A norm; `eps` is a number or `[N, 1]`, `room >= 0` (`[N, D]`) is how far the box lets a coordinate move."""
+
+    name: str
+
+    def size(self, d: Tensor) -> Tensor:
+        """Return the norm of each row, `[N]`."""
+
+    def dual(self, g: Tensor) -> Tensor:
+        """Return the dual norm of each row, `[N]`: the largest inner product with a vector of unit size."""
+
+    def steepest(self, g: Tensor) -> Tensor:
+        """Return the `[N, D]` of unit size with the largest inner product with `g` (zero where `g` is zero)."""
+
+    def stride(self, g: Tensor, room: Tensor) -> Tensor:
+        """Return the direction of unit size an iterative attack should take; `steepest` where that works."""
+
+    def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+        """Return the perturbation inside the budget (and the room) that replaces `d`."""
+
+    def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+        """Return the smallest `0 <= move <= room` with `sum(weight * move) = need` (all `>= 0`)."""
+
+    def random(self, draws: Draws, features: int) -> Tensor:
+        """Return `[N, D]` spread over the unit ball."""
+
+
+def unit(g: Tensor) -> Tensor:
+    """Return `g` with rows of Euclidean length 1, exact down to subnormal gradients; zero rows stay zero."""
+    # dividing by the largest entry first keeps the squares from underflowing on saturated models
+    g = g / g.abs().amax(1, keepdim=True).clamp_min(_TINY)
+    return g / _length(g).clamp_min(_TINY)
+
+
+def _length(d: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(d, dim=1, keepdim=True)
+    return length
+
+
+def _fill(need: Tensor, weight: Tensor, room: Tensor, rate: Tensor) -> Tensor:
+    # water-filling: smallest t with sum(weight * min(t * rate, room)) = need
+    breaks, order = torch.where(rate > 0, room / rate.clamp_min(_TINY), torch.zeros_like(room)).sort(1)
+    filled = (weight * room).gather(1, order).cumsum(1)
+    slopes = (weight * rate).gather(1, order)
+    left = slopes.sum(1, keepdim=True) - slopes.cumsum(1)
+    k = torch.searchsorted((filled + breaks * left).contiguous(), need[:, None]).clamp_max(room.shape[1] - 1)
+    first = k == 0
+    before = torch.where(first, torch.zeros_like(need)[:, None], filled.gather(1, (k - 1).clamp_min(0)))
+    slope = torch.where(first, slopes.sum(1, keepdim=True), left.gather(1, (k - 1).clamp_min(0)))
+    t = ((need[:, None] - before) / slope.clamp_min(_TINY)).clamp_min(0)
+    return torch.minimum(t * rate, room)
+
+
+def _greedy(need: Tensor, weight: Tensor, room: Tensor, order: Tensor) -> Tensor:
+    # spend the whole room of one coordinate after the other until the need is met
+    gain = (weight * room).gather(1, order)
+    before = gain.cumsum(1) - gain
+    share = ((need[:, None] - before) / gain.clamp_min(_TINY)).clamp(0, 1)
+    return torch.zeros_like(room).scatter(1, order, share * room.gather(1, order))
+
+
+def _keep_largest(d: Tensor, score: Tensor, eps: float | Tensor) -> Tensor:
+    rank = score.argsort(dim=1, descending=True, stable=True).argsort(1)
+    return torch.where(rank < eps, d, torch.zeros_like(d))
+
+
+class _Linf:
+    name = "linf"
+
+    def size(self, d: Tensor) -> Tensor:
+        return d.abs().amax(1)
+
+    def dual(self, g: Tensor) -> Tensor:
+        return g.abs().sum(1)
+
+    def steepest(self, g: Tensor) -> Tensor:
+        return g.sign()
+
+    def stride(self, g: Tensor, room: Tensor) -> Tensor:
+        return g.sign()
+
+    def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+        return torch.clamp(d, -eps, eps)  # type: ignore[arg-type]  # both bounds are numbers, or both tensors
+
+    def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+        return _fill(need, weight, room, torch.ones_like(weight))
+
+    def random(self, draws: Draws, features: int) -> Tensor:
+        return 2 * draws.uniform("start", features) - 1
+
+
+class _L2:
+    name = "l2"
+
+    def size(self, d: Tensor) -> Tensor:
+        return _length(d).squeeze(1)
+
+    def dual(self, g: Tensor) -> Tensor:
+        return _length(g).squeeze(1)
+
+    def steepest(self, g: Tensor) -> Tensor:
+        return unit(g)
+
+    def stride(self, g: Tensor, room: Tensor) -> Tensor:
+        return unit(g)
+
+    def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+        # the box is applied afterwards, by clipping: inside both sets, though not their nearest common point
+        return d * (eps / _length(d).clamp_min(_TINY)).clamp(max=1)
+
+    def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+        return _fill(need, weight, room, weight)
+
+    def random(self, draws: Draws, features: int) -> Tensor:
+        radius = draws.uniform("radius", 1) ** (1 / features)
+        return unit(draws.normal("start", features)) * radius
+
+
+class _L1:
+    name = "l1"
+
+    # a step along the single best coordinate meets the box at once; the best 1 % that can still move share it
+    # (SLIDE, Tramer and Boneh 2019)
+    share = 0.01
+
+    def size(self, d: Tensor) -> Tensor:
+        return d.abs().sum(1)
+
+    def dual(self, g: Tensor) -> Tensor:
+        return g.abs().amax(1)
+
+    def steepest(self, g: Tensor) -> Tensor:
+        i = g.abs().argmax(1, keepdim=True)
+        return torch.zeros_like(g).scatter(1, i, g.gather(1, i).sign())
+
+    def stride(self, g: Tensor, room: Tensor) -> Tensor:
+        k = max(1, round(self.share * g.shape[1]))
+        usable = torch.where(room > 0, g.abs(), torch.zeros_like(g))
+        i = usable.topk(k, 1).indices
+        signs = (g.sign() * (usable > 0)).gather(1, i)
+        signs = signs / signs.abs().sum(1, keepdim=True).clamp_min(1)
+        return torch.zeros_like(g).scatter(1, i, signs)
+
+    def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+        # exact projection onto ball and box together (Croce and Hein 2021): |d| is lowered by one threshold and
+        # capped by the room; bisection finds the threshold to float precision, from the feasible side
+        a = d.abs()
+        low = torch.zeros_like(a[:, :1])
+        high = a.amax(1, keepdim=True)
+        fits = torch.minimum(a, room).sum(1, keepdim=True) <= eps
+        for _ in range(30):
+            middle = (low + high) / 2
+            over = torch.minimum((a - middle).clamp_min(0), room).sum(1, keepdim=True) > eps
+            low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+        threshold = torch.where(fits, torch.zeros_like(high), high)
+        return d.sign() * torch.minimum((a - threshold).clamp_min(0), room)
+
+    def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+        return _greedy(need, weight, room, weight.argsort(1, descending=True))
+
+    def random(self, draws: Draws, features: int) -> Tensor:
+        # exponential magnitudes over their sum are uniform on the simplex
+        a = -(1 - draws.uniform("start", features)).log()
+        sign = torch.where(draws.uniform("sign", features) < 0.5, -1.0, 1.0)
+        radius = draws.uniform("radius", 1) ** (1 / features)
+        return sign * a / a.sum(1, keepdim=True).clamp_min(_TINY) * radius
+
+
+class _L0:
+    """Counts changed values (one pixel of three channels counts up to three)."""
+
+    name = "l0"
+
+    def size(self, d: Tensor) -> Tensor:
+        return (d != 0).sum(1).to(d.dtype)
+
+    def dual(self, g: Tensor) -> Tensor:
+        raise BadInput("L0 has no dual norm: a perturbation of one value can be of any height. Use an L0 attack.")
+
+    def steepest(self, g: Tensor) -> Tensor:
+        raise BadInput("L0 has no steepest direction: a perturbation of one value can be of any height.")
+
+    def stride(self, g: Tensor, room: Tensor) -> Tensor:
+        return self.steepest(g)
+
+    def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+        return _keep_largest(d, torch.minimum(d.abs(), room), eps)
+
+    def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+        return _greedy(need, weight, room, (weight * room).argsort(1, descending=True))
+
+    def random(self, draws: Draws, features: int) -> Tensor:
+        return 2 * draws.uniform("start", features) - 1
+
+
+LINF: Norm = _Linf()
+L2: Norm = _L2()
+L1: Norm = _L1()
+L0: Norm = _L0()
+NORMS: dict[str, Norm] = {norm.name: norm for norm in (LINF, L2, L1, L0)}

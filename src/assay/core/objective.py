@@ -1,0 +1,80 @@
+"""What an attack climbs: `(logits, goal) -> [N]`, or `[N, R]` whose gradient is then a Jacobian of R rows.
+
+Always ascended, and never a batch mean: a sample's number must not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from assay.core.errors import BadInput
+from assay.core.goal import Goal, pick, without
+
+Objective = Callable[[Tensor, Goal], Tensor]
+
+
+def cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
+    """Cross-entropy, oriented by the goal. Blind where the softmax saturates: see `scaled_cross_entropy`."""
+    return goal.surprise(logits)
+
+
+def margin(logits: Tensor, goal: Goal) -> Tensor:
+    """The difference of logits (Carlini and Wagner 2017, without the hinge)."""
+    return goal.lead(logits)
+
+
+def dlr(logits: Tensor, goal: Goal) -> Tensor:
+    """Difference of logits ratio (Croce and Hein 2020): invariant to shift and scale of the logits.
+
+    Raises `BadInput` for fewer than three classes, where the ratio is constant.
+    """
+    if logits.shape[1] < 3:
+        raise BadInput(f"The DLR objective needs 3 classes or more, this model has {logits.shape[1]}. Use margin.")
+    top = logits.topk(3, 1).values
+    return goal.lead(logits) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def dlr_targeted(logits: Tensor, goal: Goal) -> Tensor:
+    """Targeted difference of logits ratio (Croce and Hein 2020). Raises `BadInput` for fewer than four classes."""
+    if logits.shape[1] < 4:
+        raise BadInput(f"The targeted DLR objective needs 4 classes or more, this model has {logits.shape[1]}.")
+    top = logits.topk(4, 1).values
+    return goal.lead(logits) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
+
+
+def mean_square_error(logits: Tensor, goal: Goal) -> Tensor:
+    """Squared distance between the probabilities and the label's one-hot vector, averaged over classes."""
+    one_hot = F.one_hot(goal.y, logits.shape[1]).to(logits.dtype)
+    return (logits.softmax(1) - one_hot).square().mean(1)
+
+
+def scaled_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
+    """Cross-entropy of logits divided by their top-two gap (Yu and Xu 2023): cannot saturate.
+
+    The divisor is a constant for the gradient, so the direction is that of a softmax at a readable temperature.
+    """
+    top = logits.detach().topk(2, 1).values
+    return goal.surprise(logits / (top[:, :1] - top[:, 1:]).clamp_min(1e-12))
+
+
+def differences(k: int) -> Objective:
+    """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB)."""
+
+    def of(logits: Tensor, goal: Goal) -> Tensor:
+        others = without(logits, goal.y).topk(min(k, logits.shape[1] - 1), 1).values
+        return others - pick(logits, goal.y)[:, None]
+
+    return of
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "cross_entropy": cross_entropy,
+    "margin": margin,
+    "dlr": dlr,
+    "dlr_targeted": dlr_targeted,
+    "mean_square_error": mean_square_error,
+    "scaled_cross_entropy": scaled_cross_entropy,
+}

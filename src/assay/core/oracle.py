@@ -1,0 +1,198 @@
+"""The oracle: the only caller of the model.
+
+It answers `look(points, goal, objective, access, draws)` with logits, objective, verdict and, where asked, the
+gradient with respect to the input, and says what the look cost. It is stateless: costs come back in the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import math
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.draws import Draws
+from assay.core.errors import ModelError
+from assay.core.goal import Goal
+from assay.core.objective import Objective
+from assay.core.tensors import counts, take
+
+
+class Access(enum.IntEnum):
+    """What an attack may see: the label alone, the scores, or the gradient as well."""
+
+    LABELS = 0
+    SCORES = 1
+    GRADIENT = 2
+
+
+class Cost(NamedTuple):
+    """Rows that went forward and backward through the innermost model, int64 `[N]`, for one look."""
+
+    forwards: Tensor
+    backwards: Tensor
+
+
+class Seen(NamedTuple):
+    """What a look saw; every tensor is batch-first. `grad` is `[N, *S]`, or `[N, R, *S]` for a vector objective."""
+
+    logits: Tensor
+    loss: Tensor
+    gap: Tensor
+    reached: Tensor
+    grad: Tensor | None
+    cost: Cost
+
+
+class Oracle(Protocol):
+    """Anything that answers looks: the model itself, or an oracle around an oracle."""
+
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+        """Ask the model about `points` `[N, *S]`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Direct:
+    """The model as it is: `[N, C, H, W]` in, logits `[N, K]` out.
+
+    `batch` bounds the rows of one pass (`None`: by the image size). When memory runs out it is halved and the smaller
+    size is remembered in `fits`; results do not depend on it beyond floating point.
+    """
+
+    model: nn.Module
+    batch: int | None = None
+    fits: list[int] = dataclasses.field(default_factory=list, compare=False, repr=False)
+
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+        """Ask the model; see `Oracle`. Raises `ModelError` for an output that is no `[N, K]` tensor."""
+        size = min([self.batch or micro_batch(points), *self.fits])
+        parts: list[Seen] = []
+        at = 0
+        while at < len(points):
+            here = torch.arange(at, min(at + size, len(points)), device=points.device)
+            whole = len(here) == len(points)
+            try:
+                parts.append(
+                    self._pass(points, goal, objective, access)
+                    if whole
+                    else self._pass(points[at : at + size], take(goal, here), objective, access)
+                )
+            except RuntimeError as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+                size = max(1, len(here) // 2)
+                self.fits.append(size)
+                continue
+            at += len(here)
+        return parts[0] if len(parts) == 1 else _join(parts)
+
+    def _pass(self, points: Tensor, goal: Goal, objective: Objective, access: Access) -> Seen:
+        wants_grad = access is Access.GRADIENT
+        points = points.detach()
+        if _convolutional(self.model) and points.ndim == 4:
+            points = points.contiguous(memory_format=torch.channels_last)
+        points.requires_grad_(wants_grad)
+        with torch.set_grad_enabled(wants_grad):
+            logits = checked_logits(self.model(points), len(points))
+            loss = objective(logits, goal)
+            grad, backwards = input_gradient(loss, points) if wants_grad else (None, 0)
+        logits = logits.detach()
+        cost = Cost(counts(points, 1), counts(points, backwards))
+        return Seen(logits, loss.detach(), goal.gap(logits), goal.reached(logits), grad, cost)
+
+
+def micro_batch(points: Tensor) -> int:
+    """Return how many rows to pass at once: near the fastest measured on CPUs, larger on accelerators."""
+    values = max(1, math.prod(points.shape[1:]))
+    most = 128 if points.device.type == "cpu" else 1024
+    budget = 2_400_000 if points.device.type == "cpu" else 40_000_000
+    return max(1, min(most, budget // values))
+
+
+def input_gradient(loss: Tensor, points: Tensor) -> tuple[Tensor, int]:
+    """Return the gradient of `loss` (`[N]` or `[N, R]`) per row, and how many backward passes it took.
+
+    Values that are not finite become 0 or very large: one NaN must not end a sample's attack and flatter the model.
+    A loss that does not depend on the input at all has gradient 0.
+    """
+    columns = [loss] if loss.ndim == 1 else list(loss.unbind(1))
+    grads = []
+    for i, column in enumerate(columns):
+        if not column.requires_grad:
+            grads.append(torch.zeros_like(points))
+            continue
+        more = i + 1 < len(columns)
+        (grad,) = torch.autograd.grad(column.sum(), points, retain_graph=more, materialize_grads=True)
+        grads.append(grad.nan_to_num_(0.0, 1e15, -1e15))
+    return (grads[0] if loss.ndim == 1 else torch.stack(grads, 1)), len(columns)
+
+
+def checked_logits(output: object, n: int) -> Tensor:
+    """Return the model's output as logits `[n, K]`, or raise `ModelError` saying what came instead."""
+    if not isinstance(output, Tensor):
+        raise ModelError(
+            f"The model returned a {type(output).__name__}, expected one tensor of logits [N, K]. "
+            "Wrap it in a module whose forward returns the logits alone."
+        )
+    if output.ndim != 2 or len(output) != n or not output.is_floating_point():
+        raise ModelError(
+            f"The model returned {list(output.shape)} of {output.dtype} for {n} images, expected floating-point logits "
+            f"[{n}, K]. Wrap it in a module whose forward returns one row of class scores per image."
+        )
+    return output
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error means that a smaller batch could work."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "not enough memory" in text
+
+
+def _convolutional(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+def _join(parts: list[Seen]) -> Seen:
+    grads = [part.grad for part in parts if part.grad is not None]
+    return Seen(
+        torch.cat([part.logits for part in parts]),
+        torch.cat([part.loss for part in parts]),
+        torch.cat([part.gap for part in parts]),
+        torch.cat([part.reached for part in parts]),
+        torch.cat(grads) if grads else None,
+        Cost(
+            torch.cat([part.cost.forwards for part in parts]),
+            torch.cat([part.cost.backwards for part in parts]),
+        ),
+    )
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module, *, training: bool | None = False) -> Iterator[nn.Module]:
+    """Hold the model still while it is measured: parameters without gradients, every module in eval mode.
+
+    `training=None` leaves the modes as they are (for the inner search of adversarial training). On leaving, the
+    mode of every single module and the flag of every parameter are as before. Convolution weights are laid out
+    channels-last, which changes their speed and not their values.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        if training is not None:
+            model.train(training)
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        yield model
+    finally:
+        # a module's own attribute, not train(): a parent must not overrule its children
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)

@@ -1,0 +1,274 @@
+"""The one loop: snap, look, keep the better per sample, drop finished rows, step, and look once more.
+
+An attack of k steps makes k looks with its own access and one final look that only judges, so the last point always
+counts; `steps=1` without a start is FGSM.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from assay.core.draws import Draws
+from assay.core.objective import Objective
+from assay.core.oracle import Access, Seen
+from assay.core.problem import Problem
+from assay.core.tensors import counts, take
+
+
+class Keeps(enum.Enum):
+    """Which point of a sample's path is its result, and when the sample is finished."""
+
+    LAST = "last"
+    """The final point, without early stop: what published one-run numbers and other libraries report."""
+    FIRST = "first"
+    """The first success; the sample stops there."""
+    WORST = "worst"
+    """The success with the largest gap."""
+    SMALLEST = "smallest"
+    """The success nearest to the image."""
+
+
+class State(Protocol):
+    """Where an attack stands: the point to ask about next, and which rows have given up. Batch first throughout."""
+
+    @property
+    def query(self) -> Tensor:
+        """The next points, `[N, *S]`."""
+
+    @property
+    def done(self) -> Tensor | bool:
+        """Rows (bool `[N]`) that will not move again."""
+
+
+class Attack(Protocol):
+    """How to move: a frozen dataclass of hyper-parameters. It holds no loop, no model and no norm."""
+
+    @property
+    def steps(self) -> int:
+        """Looks before the final one (an upper bound)."""
+
+    @property
+    def objective(self) -> Objective:
+        """What is climbed."""
+
+    @property
+    def access(self) -> Access:
+        """What the attack needs to see."""
+
+    @property
+    def keeps(self) -> Keeps:
+        """Which point is the result, unless the caller says otherwise."""
+
+    def init(self, problem: Problem, draws: Draws) -> Any:
+        """Return the first state."""
+
+    def step(self, state: Any, seen: Seen, problem: Problem, draws: Draws) -> Any:
+        """Return the next state, given what the look at `state.query` saw."""
+
+
+class Known(NamedTuple):
+    """What the model already said at `points`; a first query that equals them is not asked, or billed, again."""
+
+    points: Tensor
+    objective: Objective
+    seen: Seen
+
+
+class Found(NamedTuple):
+    """The result per sample. `success` means goal reached inside the budget; counts are int64 `[N]`.
+
+    `gap` is the goal's, -inf where nothing was found out; `logits` are those at `x`. `queries` are the rows the
+    attack asked about, `looks` how often it was asked.
+    """
+
+    x: Tensor
+    success: Tensor
+    gap: Tensor
+    size: Tensor
+    logits: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    queries: Tensor
+    looks: Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """How far a search may go: what a sample may spend (one that cannot pay for another look stops before it).
+
+    `judge_last=False` leaves out the final look and with it the verdict: the inner search of adversarial training
+    needs the point alone, and the look is a tenth of a ten-step attack.
+    """
+
+    queries: int | None = None
+    backwards: int | None = None
+    judge_last: bool = True
+
+    def exceeded(self, spent: Found, cost: Seen) -> Tensor | bool:
+        """Return bool `[N]`: rows that could not pay for a look as dear as the last one."""
+        over: Tensor | bool = False
+        if self.queries is not None:
+            over = over | (spent.queries + cost.cost.forwards > self.queries)
+        if self.backwards is not None:
+            over = over | (spent.backwards + cost.cost.backwards > self.backwards)
+        return over
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    # what belongs to the rows still searching; one `take` keeps it together
+    problem: Problem
+    state: Any
+    draws: Draws
+    index: Tensor
+
+
+UNLIMITED = Terms()
+
+
+def search(
+    attack: Attack,
+    problem: Problem,
+    draws: Draws,
+    *,
+    keeps: Keeps | None = None,
+    first: Known | None = None,
+    terms: Terms = UNLIMITED,
+) -> Found:
+    """Run an attack and return the best point per sample.
+
+    The result, the success and the cost of a row are the same for any chunking, order, and neighbours. Input tensors
+    are never modified. Problem.x `[N, *S]`; `draws` must be the samples' own.
+    """
+    keeps = keeps or attack.keeps
+    found = nothing(problem.x)
+    if not len(problem.x):
+        return found
+    here = _Rows(problem, attack.init(problem, draws.fold("init")), draws, _everyone(problem.x))
+    for look in range(attack.steps + 1):
+        last = look == attack.steps
+        point = here.problem.threat.snap(here.state.query, here.problem.x)
+        if last and not terms.judge_last:
+            found.x[here.index] = point
+            return found
+        seen = _look(attack, here, point, Access.LABELS if last else attack.access, first if look == 0 else None)
+        if last or keeps is not Keeps.LAST:
+            found = put(found, here.index, _judge(seen, point, here.problem), keeps)
+        else:
+            bill(found, here.index, seen)
+        if last:
+            return found
+        alive = _alive(found, here, keeps) & ~torch.as_tensor(terms.exceeded(take(found, here.index), seen))
+        if not bool(alive.any()):
+            return found
+        if not bool(alive.all()):
+            here, seen = take(here, alive), take(seen, alive)
+        shown = _hidden(seen) if attack.access is Access.LABELS else seen
+        state = attack.step(here.state, shown, here.problem, here.draws.fold(look))
+        here = dataclasses.replace(here, state=state)
+    raise AssertionError("unreachable: the last look returns")
+
+
+def nothing(x: Tensor) -> Found:
+    """Return the result of not having searched yet: the images themselves, nothing spent."""
+    no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    gap, size = x.new_full((len(x),), -torch.inf), x.new_full((len(x),), torch.inf)
+    return Found(x.clone(), no, gap, size, x.new_zeros(len(x), 0), counts(x), counts(x), counts(x), counts(x))
+
+
+def better(new: Found, old: Found, keeps: Keeps) -> Tensor:
+    """Return bool `[N]`: rows where `new` replaces `old`. Compares the goal's gap, never an attack's own objective."""
+    if keeps is Keeps.LAST:
+        return torch.ones_like(new.success)
+    gained = new.success & ~old.success
+    closer = (new.success == old.success) & (new.gap > old.gap)
+    if keeps is Keeps.SMALLEST:
+        smaller = new.success & old.success & (new.size < old.size)
+        return gained | smaller | (closer & ~new.success)
+    if keeps is Keeps.FIRST:
+        return gained | (closer & ~old.success)
+    return gained | closer
+
+
+def put(found: Found, at: Tensor, new: Found, keeps: Keeps) -> Found:
+    """Merge the results `new` of the rows `at` into `found`, better ones only; costs always add up.
+
+    Works in place on `found`, which the caller owns.
+    """
+    if found.logits.shape[1] < new.logits.shape[1]:
+        found = found._replace(logits=new.logits.new_full((len(found.x), new.logits.shape[1]), torch.nan))
+    win = better(new, take(found, at), keeps)
+    where = at[win]
+    for old, value in zip(found[:5], new[:5], strict=True):
+        if value.shape[1:] == old.shape[1:]:
+            old[where] = value[win]
+    for old, value in zip(found[5:], new[5:], strict=True):
+        old.index_add_(0, at, value)
+    return found
+
+
+def bill(found: Found, at: Tensor, seen: Seen) -> None:
+    """Add the cost of a look to the rows `at` of `found`."""
+    one = torch.ones_like(seen.cost.forwards)
+    for total, spent in (
+        (found.forwards, seen.cost.forwards),
+        (found.backwards, seen.cost.backwards),
+        (found.queries, seen.cost.forwards),
+        (found.looks, one),
+    ):
+        total.index_add_(0, at, spent)
+
+
+def _look(attack: Attack, here: _Rows, point: Tensor, access: Access, first: Known | None) -> Seen:
+    if first is not None and first.objective is attack.objective and torch.equal(point, first.points):
+        # the caller has paid for it
+        free = counts(point)
+        if access is not Access.GRADIENT or first.seen.grad is not None:
+            return first.seen._replace(cost=first.seen.cost._replace(forwards=free, backwards=free))
+    draws = here.draws.fold("look")
+    return here.problem.oracle.look(point, here.problem.goal, attack.objective, access, draws)
+
+
+def _judge(seen: Seen, point: Tensor, problem: Problem) -> Found:
+    size = problem.threat.size(point, problem.x)
+    success = seen.reached & problem.threat.allows(size)
+    asked = (seen.cost.forwards > 0).to(torch.int64)
+    return Found(point, success, seen.gap, size, seen.logits, *seen.cost, seen.cost.forwards, asked)
+
+
+def _alive(found: Found, here: _Rows, keeps: Keeps) -> Tensor:
+    alive = torch.ones_like(here.index, dtype=torch.bool)
+    if keeps is Keeps.LAST:
+        return alive
+    if keeps is Keeps.FIRST:
+        alive = ~found.success[here.index]
+    return alive & ~torch.as_tensor(here.state.done, device=alive.device)
+
+
+def _hidden(seen: Seen) -> Seen:
+    # a label-only attack cannot peek: the scores stay with the search
+    unseen = torch.full_like(seen.gap, torch.nan)
+    return seen._replace(logits=torch.full_like(seen.logits, torch.nan), loss=unseen, gap=unseen)
+
+
+def _everyone(x: Tensor) -> Tensor:
+    return torch.arange(len(x), device=x.device)
+
+
+__all__ = [
+    "Attack",
+    "Found",
+    "Keeps",
+    "Known",
+    "State",
+    "Terms",
+    "bill",
+    "nothing",
+    "put",
+    "search",
+]

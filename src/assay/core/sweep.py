@@ -1,0 +1,224 @@
+"""One method over several budgets, without paying for what one budget already showed about another.
+
+Two questions, and every number says which:
+
+- `as_attacked`: what this attack does at each budget. Always the last point; may fall as the budget grows.
+- `worst_case`: robust accuracy. A sample broken inside a ball is broken inside every larger one, so only survivors
+  go on, and the curve can only fall.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.core.compose import Cascade, EachTarget, Method, Restarts, kept_by, run
+from assay.core.draws import Draws
+from assay.core.objective import cross_entropy
+from assay.core.oracle import Access
+from assay.core.problem import Problem
+from assay.core.search import Attack, Found, Keeps, Known, bill, nothing, put
+from assay.core.tensors import counts, take
+
+
+class Question(enum.Enum):
+    """What a curve answers."""
+
+    AS_ATTACKED = "as_attacked"
+    WORST_CASE = "worst_case"
+
+
+class Order(enum.Enum):
+    """How a worst-case curve walks through the budgets."""
+
+    ASCENDING = "ascending"
+    """Smallest first, survivors go on. Every survivor is attacked afresh at every budget."""
+    DESCENDING = "descending"
+    """Largest first; what was broken starts the search at the next smaller budget from there, and what stands at a
+    budget is taken to stand at every smaller one. Several times fewer passes."""
+
+
+class Curve(NamedTuple):
+    """Results per budget, in the order asked. `origin[b]` (int64 `[N]`) is the budget whose search broke a sample.
+
+    It is -1 where budget b did not break the sample, b itself for a break of its own, and the index of a smaller
+    budget for an inherited break. Passes shared by several budgets are booked on the first budget asked.
+    """
+
+    found: list[Found]
+    origin: list[Tensor]
+
+
+def sweep(
+    method: Method,
+    problem: Problem,
+    draws: Draws,
+    budgets: Sequence[float],
+    question: Question = Question.AS_ATTACKED,
+    *,
+    order: Order = Order.ASCENDING,
+    first: Known | None = None,
+) -> Curve:
+    """Run `method` at every budget of `problem.threat` and return one result per budget.
+
+    An attack whose first query is the same at every budget (FGSM, BIM) is asked for it once: eight budgets of FGSM
+    cost nine forwards and one backward. An attack that keeps the smallest perturbation gives the curve in one run.
+    """
+    shared, first = _shared_look(method, problem, draws, budgets, first)
+    if question is Question.AS_ATTACKED:
+        curve = _as_attacked(method, problem, draws, budgets, first)
+    elif kept_by(method) is Keeps.SMALLEST:
+        curve = _by_size(method, problem, draws, budgets, first)
+    elif order is Order.DESCENDING:
+        curve = _descending(method, problem, draws, budgets, first)
+    else:
+        curve = _ascending(method, problem, draws, budgets, first)
+    if shared is not None:
+        bill(curve.found[0], torch.arange(len(problem.x), device=problem.x.device), shared.seen)
+    return curve
+
+
+def first_look(method: Method, problem: Problem, draws: Draws) -> Known:
+    """Ask the model once about the images themselves, with the gradient if `method` begins by asking for it.
+
+    Its logits are the clean prediction; handed to `sweep`, the same look is the attack's first.
+    """
+    attack = first_attack(method)
+    access = attack.access if attack is not None and attack.steps > 0 else Access.SCORES
+    objective = cross_entropy if attack is None else attack.objective
+    if attack is not None and access is Access.GRADIENT:
+        query = attack.init(problem, draws.fold("init")).query
+        access = access if torch.equal(problem.threat.snap(query, problem.x), problem.x) else Access.SCORES
+    seen = problem.oracle.look(problem.x, problem.goal, objective, access, draws.fold("look"))
+    return Known(problem.x, objective, seen)
+
+
+def first_attack(method: Method) -> Attack | None:
+    """Return the attack that a method asks with first, or None where it begins with a question of its own."""
+    match method:
+        case Cascade(parts):
+            return first_attack(parts[0]) if parts else None
+        case Restarts(attack, _):
+            return first_attack(attack)
+        case EachTarget():
+            return None
+    return method
+
+
+def _shared_look(
+    method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None
+) -> tuple[Known | None, Known | None]:
+    # an attack whose first query does not depend on the budget: ask for all budgets at once
+    attack = first_attack(method)
+    sizes = [b for b in budgets if b > 0]
+    if first is not None or attack is None or len(sizes) < 2 or attack.steps == 0:
+        return None, first
+    at = draws.fold("init")
+    low, high = (attack.init(_at(problem, b), at).query for b in (min(sizes), max(sizes)))
+    if not torch.equal(low, high) or problem.threat.grid is not None:
+        return None, None
+    seen = problem.oracle.look(low, problem.goal, attack.objective, attack.access, draws.fold("look"))
+    known = Known(low, attack.objective, seen)
+    return known, known
+
+
+def _as_attacked(
+    method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None
+) -> Curve:
+    found = [_one(method, _at(problem, b), draws, Keeps.LAST, first) for b in budgets]
+    return Curve(found, [torch.where(f.success, i, -1) for i, f in enumerate(found)])
+
+
+def _by_size(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None) -> Curve:
+    whole = run(method, _at(problem, torch.inf), draws, first=first)
+    found, origin = [], []
+    for i, budget in enumerate(budgets):
+        broken = whole.success & problem.threat.at(budget).allows(whole.size)
+        here = whole if i == 0 else _copy(whole)
+        found.append(here._replace(success=broken))
+        origin.append(torch.where(broken, i, -1))
+    return Curve(found, origin)
+
+
+def _ascending(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None) -> Curve:
+    found: dict[int, Found] = {}
+    origin: dict[int, Tensor] = {}
+    here, by = nothing(problem.x), counts(problem.x, -1)
+    for i in sorted(range(len(budgets)), key=lambda j: budgets[j]):
+        left = (~here.success).nonzero().squeeze(1)
+        here = _copy(here)
+        if len(left):
+            known = None if first is None else take(first, left)
+            new = _one(method, _at(take(problem, left), budgets[i]), draws.take(left), Keeps.FIRST, known)
+            # a survivor shows the latest attempt on it, a broken sample the perturbation that broke it
+            here = put(here, left, new, Keeps.LAST)
+            by = torch.where(here.success & (by < 0), i, by)
+        found[i], origin[i] = here, by
+    return Curve([found[i] for i in range(len(budgets))], [origin[i] for i in range(len(budgets))])
+
+
+def _descending(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None) -> Curve:
+    found: dict[int, Found] = {}
+    left, warm = torch.arange(len(problem.x), device=problem.x.device), None
+    for i in sorted(range(len(budgets)), key=lambda j: -budgets[j]):
+        here = nothing(problem.x)
+        if len(left):
+            at, known = _at(take(problem, left), budgets[i]), None if first is None else take(first, left)
+            new = _twice(method, at, draws.take(left), known, warm)
+            here = put(here, left, new, Keeps.LAST)
+            left, warm = left[new.success], new.x[new.success]
+        found[i] = here
+    return Curve(
+        [found[i] for i in range(len(budgets))],
+        [torch.where(found[i].success, i, -1) for i in range(len(budgets))],
+    )
+
+
+def _twice(method: Method, problem: Problem, draws: Draws, first: Known | None, warm: Tensor | None) -> Found:
+    # from what broke the larger ball, then, where that fails, the way every other budget is attacked: so that going
+    # down the budgets gives a sample no fewer chances at the budget where it first stands than going up would
+    if warm is None:
+        return _one(method, problem, draws, Keeps.FIRST, first)
+    near = dataclasses.replace(problem, start=problem.threat.project(warm, problem.x))
+    found = _one(method, near, draws.fold("warm"), Keeps.FIRST, None)
+    stood = (~found.success).nonzero().squeeze(1)
+    if not len(stood):
+        return found
+    known = None if first is None else take(first, stood)
+    again = _one(method, take(problem, stood), draws.take(stood), Keeps.FIRST, known)
+    return put(found, stood, again, Keeps.WORST)
+
+
+def _one(method: Method, problem: Problem, draws: Draws, keeps: Keeps, first: Known | None) -> Found:
+    eps = problem.threat.eps
+    if not isinstance(eps, Tensor) and eps == 0:
+        return _clean(problem, draws, first)
+    return run(method, problem, draws, keeps=keeps, first=first)
+
+
+def _clean(problem: Problem, draws: Draws, first: Known | None) -> Found:
+    # the ball of size 0 holds the image alone: nothing to search, and no passes to spend
+    found = nothing(problem.x)
+    everyone = torch.arange(len(problem.x), device=problem.x.device)
+    if first is not None and torch.equal(first.points, problem.x):
+        seen = first.seen
+    else:
+        seen = problem.oracle.look(problem.x, problem.goal, cross_entropy, Access.SCORES, draws.fold("look"))
+        bill(found, everyone, seen)
+    size = torch.zeros_like(found.size)
+    return found._replace(success=seen.reached, gap=seen.gap, size=size, logits=seen.logits)
+
+
+def _at(problem: Problem, budget: float) -> Problem:
+    return dataclasses.replace(problem, threat=problem.threat.at(budget))
+
+
+def _copy(found: Found) -> Found:
+    # the same results with nothing billed: `put` works in place, and a budget's costs are its own
+    results = (part.clone() for part in found[:5])
+    return Found(*results, *(torch.zeros_like(part) for part in found[5:]))

@@ -1,0 +1,55 @@
+"""Batch-first helpers: broadcasting one value per sample, and keeping some samples of anything."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def rows(value: float | Tensor, like: Tensor) -> float | Tensor:
+    """Shape a per-sample `[N]` value so that it broadcasts over `like` (`[N, ...]`); a number passes through."""
+    if not isinstance(value, Tensor) or value.ndim == 0:
+        return value
+    return value.reshape(len(value), *[1] * (like.ndim - 1))
+
+
+def take(value: T, keep: Tensor) -> T:
+    """Keep the rows `keep` (bool `[N]` or int64 indices) of anything batch-first.
+
+    Tensors of one or more dimensions are indexed; tuples, named tuples and dataclasses are taken apart and
+    put together again. A dataclass names in `SHARED` the fields that belong to all samples. Everything else
+    (numbers, modules, functions) is shared.
+    """
+    return _take(value, keep)  # type: ignore[no-any-return]
+
+
+def _take(value: Any, keep: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        return value[keep] if value.ndim else value
+    if isinstance(value, tuple):
+        parts = [_take(part, keep) for part in value]
+        return tuple(parts) if type(value) is tuple else type(value)(*parts)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        shared = getattr(value, "SHARED", ())
+        changed = {
+            field.name: _take(getattr(value, field.name), keep)
+            for field in dataclasses.fields(value)
+            if field.name not in shared
+        }
+        return dataclasses.replace(value, **changed)
+    return value
+
+
+def flat(value: Tensor) -> Tensor:
+    """View `[N, ...]` as `[N, D]`."""
+    return value.reshape(len(value), -1)
+
+
+def counts(like: Tensor, value: int = 0) -> Tensor:
+    """Return int64 `[N]` counters, one per row of `like`, on its device."""
+    return torch.full((len(like),), value, dtype=torch.int64, device=like.device)

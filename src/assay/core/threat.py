@@ -1,0 +1,200 @@
+"""What an attack may change, and by how much: one class over a vector norm.
+
+Every quantity is measured in `u = (z - x) / scale`, so a budget per channel, or in the model's normalised units,
+changes no attack.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from assay.core.budget import NORMALIZED, Budget, check_budget, parse_budget
+from assay.core.draws import Draws
+from assay.core.errors import BadInput
+from assay.core.norms import L0 as L0_NORM
+from assay.core.norms import L1 as L1_NORM
+from assay.core.norms import L2 as L2_NORM
+from assay.core.norms import LINF, NORMS, Norm
+from assay.core.tensors import flat, rows
+
+UNBOXED = (-math.inf, math.inf)
+
+# float32 cannot hold x + eps exactly; a size above the budget by less than this is rounding
+_RELATIVE, _ABSOLUTE = 1e-5, 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Threat:
+    """A norm ball of size `eps` around an image, cut by a box, optionally on a grid.
+
+    `eps` is a number, or `[N]` for one per sample. `scale` is the unit of the budget: a number, or `[C, 1, 1]` for
+    one per channel. `box` is the range of a pixel (`UNBOXED` to allow any value). `grid=255` makes every judged
+    image an 8-bit one. `budget` keeps what the user wrote.
+    """
+
+    norm: Norm
+    eps: float | Tensor = math.inf
+    box: tuple[float, float] = (0.0, 1.0)
+    scale: float | Tensor = 1.0
+    grid: int | None = None
+    budget: Budget | None = None
+
+    SHARED: ClassVar[tuple[str, ...]] = ("norm", "box", "scale", "grid", "budget")
+
+    def at(self, eps: Budget | float | Tensor) -> Threat:
+        """Return the same threat with another budget."""
+        if isinstance(eps, Budget):
+            return dataclasses.replace(self, eps=eps.value, budget=eps)
+        return dataclasses.replace(self, eps=eps)
+
+    def in_units_of(self, std: Sequence[float] | None) -> Threat:
+        """Return the threat with normalised budgets resolved by the model's `std` per channel.
+
+        Raises `BadInput` when the budget is in normalised units and the model's preprocessing is unknown.
+        """
+        if self.budget is None or self.budget.unit != NORMALIZED:
+            return self
+        if std is None:
+            raise BadInput(
+                f"The budget {self.budget.written!r} is in the model's normalised units, but this model's "
+                "normalisation is unknown. Put it inside the model (assay.models.Normalized(module, mean, std)), "
+                "or write the budget in pixels, such as 8/255."
+            )
+        return dataclasses.replace(self, scale=torch.tensor(list(std), dtype=torch.float32).view(-1, 1, 1))
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the unit of the budget is known."""
+        unresolved = self.budget is not None and self.budget.unit == NORMALIZED
+        return not (unresolved and isinstance(self.scale, float))
+
+    def size(self, z: Tensor, x: Tensor) -> Tensor:
+        """Return the size `[N]` of the change from `x` to `z`, in units of `scale`."""
+        return self.norm.size(self._unit(z - x))
+
+    def allows(self, size: Tensor) -> Tensor:
+        """Return bool `[N]`: whether a change of this size is inside the budget, up to float32 rounding."""
+        return size <= self.eps * (1 + _RELATIVE) + _ABSOLUTE
+
+    def clip(self, z: Tensor) -> Tensor:
+        """Return `z` inside the box."""
+        return z if self.box == UNBOXED else z.clamp(*self.box)
+
+    def project(self, z: Tensor, x: Tensor) -> Tensor:
+        """Return a point inside budget and box for `z`; points that are inside stay."""
+        eps = self.eps[:, None] if isinstance(self.eps, Tensor) else self.eps
+        move = z - x
+        return self.clip(x + self._back(self.norm.shrink(self._unit(move), eps, self._room(x, move)), x))
+
+    def steepest(self, grad: Tensor) -> Tensor:
+        """Return the direction of unit size with the largest inner product with `grad`."""
+        return self._back(self.norm.steepest(self._unit_gradient(grad)), grad)
+
+    def stride(self, grad: Tensor, z: Tensor) -> Tensor:
+        """Return the direction of unit size that an iterative attack at `z` takes: it leaves out blocked values."""
+        return self._back(self.norm.stride(self._unit_gradient(grad), self._room(z, grad)), grad)
+
+    def dual(self, grad: Tensor) -> Tensor:
+        """Return the dual norm `[N]`: what a change of unit size can gain along `grad`."""
+        return self.norm.dual(self._unit_gradient(grad))
+
+    def start(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return a random point inside budget and box."""
+        noise = self.norm.random(draws, x[0].numel()).to(x.dtype)
+        if math.isinf(self._largest()):
+            return self.clip(x + noise.view_as(x))
+        return self.project(x + rows(self.eps, x) * self._back(noise, x), x)
+
+    def to_plane(self, point: Tensor, normal: Tensor, offset: Tensor) -> Tensor:
+        """Return the point of the box nearest to `point`, in this norm, with `normal . z = offset` (`[N]`).
+
+        Where the plane misses the box, the corner nearest to it.
+        """
+        need = offset - flat(normal * point).sum(1)
+        toward = normal * rows(need.sign(), normal)
+        weight = self._unit_gradient(toward).abs()
+        move = self.norm.travel(need.abs(), weight, self._room(point, toward))
+        return self.clip(point + toward.sign() * self._back(move, point))
+
+    def snap(self, z: Tensor, x: Tensor) -> Tensor:
+        """Return `z` moved onto the grid without leaving the budget (`x` is on the grid); `z` where there is none."""
+        if self.grid is None:
+            return z
+        levels = (z - x) * self.grid
+        nearest = levels.round()
+        # toward x no norm grows; the small nudge keeps 4.9999 at 5
+        inward = (levels + 1e-3 * levels.sign()).trunc()
+        beyond = (nearest / self.grid / self.scale).abs() > rows(self.eps, z) * (1 + _RELATIVE) + _ABSOLUTE
+        nearest = torch.where(beyond, inward, nearest)
+        fits = self.allows(self.norm.size(self._unit(nearest / self.grid)))
+        chosen = torch.where(rows(fits, z), nearest, inward)  # type: ignore[arg-type]
+        return self.clip(((x * self.grid).round() + chosen) / self.grid)
+
+    def _unit(self, move: Tensor) -> Tensor:
+        return flat(move) if self._plain() else flat(move / self.scale)
+
+    def _unit_gradient(self, grad: Tensor) -> Tensor:
+        return flat(grad) if self._plain() else flat(grad * self.scale)
+
+    def _back(self, u: Tensor, like: Tensor) -> Tensor:
+        return u.view(like.shape) if self._plain() else u.view(like.shape) * self.scale
+
+    def _plain(self) -> bool:
+        return isinstance(self.scale, float) and self.scale == 1.0
+
+    def _room(self, point: Tensor, move: Tensor) -> Tensor:
+        low, high = self.box
+        return self._unit(torch.where(move > 0, high - point, point - low).clamp_min(0))
+
+    def _largest(self) -> float:
+        return float(self.eps.max()) if isinstance(self.eps, Tensor) else self.eps
+
+
+def _threat(norm: Norm, eps: Any, box: bool, grid: int | None) -> Threat:
+    limits = (0.0, 1.0) if box else UNBOXED
+    if isinstance(eps, Tensor) and eps.ndim:
+        if eps.ndim != 1 or not bool((eps >= 0).all()):
+            raise BadInput("A tensor of budgets is one number of 0 or more per sample, shape [N].")
+        return Threat(norm, eps, limits, grid=grid)
+    if isinstance(eps, (list, tuple)):
+        budgets = [check_budget(parse_budget(one), norm.name) for one in eps]
+        if not budgets or any(one.unit == NORMALIZED or one.value == 0 for one in budgets):
+            raise BadInput(f"{eps!r}: one budget per channel takes pixel budgets above 0, such as ['8/255', '4/255'].")
+        scale = torch.tensor([one.value for one in budgets]).view(-1, 1, 1)
+        written = "[" + ", ".join(one.written for one in budgets) + "]"
+        return Threat(norm, 1.0, limits, scale, grid, Budget(written, 1.0))
+    budget = check_budget(parse_budget(float(eps) if isinstance(eps, Tensor) else eps), norm.name)
+    return Threat(norm, budget.value, limits, grid=grid, budget=budget)
+
+
+def Linf(eps: Any, *, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802 - the norm's own name
+    """Return the threat that changes every value by at most `eps`.
+
+    `eps` is a number, its written form (`"8/255"`, `"normalized 0.02"`), a list with one per channel, or a tensor
+    `[N]` with one per sample.
+    """
+    return _threat(LINF, eps, box, grid)
+
+
+def L2(eps: Any, *, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
+    """Return the threat of changes of Euclidean length at most `eps` (forms as for `Linf`)."""
+    return _threat(L2_NORM, eps, box, grid)
+
+
+def L1(eps: Any, *, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
+    """Return the threat of changes whose absolute values sum to at most `eps` (forms as for `Linf`)."""
+    return _threat(L1_NORM, eps, box, grid)
+
+
+def L0(eps: Any, *, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
+    """Return the threat that changes at most `eps` values, by any height (forms as for `Linf`)."""
+    return _threat(L0_NORM, eps, box, grid)
+
+
+__all__ = ["L0", "L1", "L2", "LINF", "NORMS", "UNBOXED", "Linf", "Norm", "Threat"]
