@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -107,6 +108,8 @@ def _read(name: str, option: str, value: Any, default: Any) -> Any:
     elif isinstance(default, int):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise BadInput(f"{where}, expected a whole number of 1 or more.")
-    elif isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value < 0:
+    elif value is None and default is None:
+        return None
+    elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise BadInput(f"{where}, expected a number of 0 or more.")
     return value

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.core.draws import Draws
+from assay.core.errors import BadInput
 from assay.core.objective import Objective, cross_entropy
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
@@ -31,6 +32,14 @@ class Moving(NamedTuple):
     momentum: Tensor
     t: int = 0
     done: bool = False
+
+
+def budget_of(problem: Problem) -> float | Tensor:
+    """Return the budget, shaped like the images. Raises `BadInput` for an endless one: steps are measured in it."""
+    eps = problem.threat.eps
+    if bool(torch.as_tensor(eps).isinf().any()):
+        raise BadInput("This attack moves in steps of the budget, and the budget is infinite. Give it a finite one.")
+    return rows(eps, problem.x)
 
 
 def gradient_of(seen: Seen) -> Tensor:
@@ -60,7 +69,7 @@ class FGSM:
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Go the whole budget."""
         threat = problem.threat
-        move = rows(threat.eps, problem.x) * threat.stride(gradient_of(seen), problem.x)
+        move = budget_of(problem) * threat.stride(gradient_of(seen), problem.x)
         return Point(threat.project(problem.x + move, problem.x))
 
 
@@ -68,7 +77,8 @@ class FGSM:
 class RFGSM:
     """FGSM after a random step: `start_share` of the budget along random signs, then the rest along the gradient.
 
-    Tramer et al. 2018 (their alpha = eps / 2). Cost: 1 gradient look and 1 forward.
+    Tramer et al. 2018 (their alpha = eps / 2). Cost: 1 gradient look and 1 forward. Raises `BadInput` for a share
+    beyond 1, which would step back against the gradient.
     """
 
     start_share: float = 0.5
@@ -78,18 +88,22 @@ class RFGSM:
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.LAST
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_share <= 1:
+            raise BadInput(f"start_share is {self.start_share}, expected a share of the budget from 0 to 1.")
+
     def init(self, problem: Problem, draws: Draws) -> Point:
         """Begin a random step away from the image."""
         threat = problem.threat
         noise = draws.normal("start", *problem.x.shape[1:]).to(problem.x.dtype)
-        move = self.start_share * rows(threat.eps, problem.x) * threat.stride(noise, problem.x)
+        move = self.start_share * budget_of(problem) * threat.stride(noise, problem.x)
         return Point(threat.project(problem.x + move, problem.x))
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Go the rest of the budget."""
         threat = problem.threat
         share = 1 - self.start_share
-        move = share * rows(threat.eps, problem.x) * threat.stride(gradient_of(seen), state.query)
+        move = share * budget_of(problem) * threat.stride(gradient_of(seen), state.query)
         return Point(threat.project(state.query + move, problem.x))
 
 
@@ -197,7 +211,8 @@ class MIFGSM:
         """Add the gradient to the momentum and take one projected step along it."""
         size = 1 / self.steps if self.step_size is None else self.step_size
         grad = gradient_of(seen)
-        mean = flat(grad.abs()).mean(1).clamp_min(1e-30)
+        # in the unit of the budget, so that a budget per channel weighs the steps as it would on scaled images
+        mean = flat((grad * problem.threat.scale).abs()).mean(1).clamp_min(1e-30)
         momentum = self.decay * state.momentum + grad / rows(mean, grad)
         point = _stride(problem, state.point, momentum, size)
         t = state.t + 1
@@ -210,11 +225,12 @@ class MIFGSM:
 def _ahead(problem: Problem, point: Tensor, momentum: Tensor, budgets: float) -> Tensor:
     # momentum has mean absolute value near 1: give it the mean length of a step of this threat
     threat = problem.threat
-    mean = flat(threat.stride(momentum, point).abs()).mean(1)
-    return threat.project(point + budgets * rows(threat.eps, point) * rows(mean, point) * momentum, problem.x)
+    mean = flat((threat.stride(momentum, point) / threat.scale).abs()).mean(1)
+    move = rows(mean, point) * momentum * threat.scale * threat.scale
+    return threat.project(point + budgets * budget_of(problem) * move, problem.x)
 
 
 def _stride(problem: Problem, point: Tensor, direction: Tensor, budgets: float) -> Tensor:
     threat = problem.threat
-    move = budgets * rows(threat.eps, point) * threat.stride(direction, point)
+    move = budgets * budget_of(problem) * threat.stride(direction, point)
     return threat.project(point + move, problem.x)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-from assay.attacks.gradient import Point
+from assay.attacks.gradient import Point, budget_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ class GaussianNoise:
         """Draw the point."""
         x, threat = problem.x, problem.threat
         noise = draws.normal("start", *x.shape[1:]).to(x.dtype)
-        return Point(threat.project(x + rows(threat.eps, x) * threat.scale * noise, x))
+        return Point(threat.project(x + budget_of(problem) * threat.scale * noise, x))
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Never asked for: there are no steps."""

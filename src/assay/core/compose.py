@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Toward, without
+from assay.core.goal import Toward, Untargeted, without
 from assay.core.objective import margin
 from assay.core.oracle import Access
 from assay.core.problem import Problem
@@ -25,13 +25,19 @@ class Restarts:
     attack: Method
     n: int
 
+    def __post_init__(self) -> None:
+        _at_least_one(self.n, "Restarts", "start")
+
 
 @dataclasses.dataclass(frozen=True)
 class EachTarget:
-    """`attack` once towards each of the `k` likeliest wrong classes, most likely first."""
+    """`attack` once towards each of the `k` likeliest wrong classes, most likely first. The goal is `Untargeted`."""
 
     attack: Method
     k: int
+
+    def __post_init__(self) -> None:
+        _at_least_one(self.k, "EachTarget", "target")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +45,15 @@ class Cascade:
     """One method after the other, each on the samples still standing."""
 
     parts: tuple[Method, ...]
+
+    def __post_init__(self) -> None:
+        _at_least_one(len(self.parts), "Cascade", "part")
+
+
+def _at_least_one(n: int, kind: str, what: str) -> None:
+    # of no attack at all every sample would be a survivor
+    if n < 1:
+        raise BadInput(f"{kind} with {n} {what}s attacks nothing; expected 1 {what} or more.")
 
 
 Method: TypeAlias = "Attack | Restarts | EachTarget | Cascade"
@@ -90,6 +105,10 @@ def _standing(found: Found, keeps: Keeps) -> Tensor:
 
 
 def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, *, keeps: Keeps, first: Known | None) -> Found:
+    goal = problem.goal
+    if not isinstance(goal, Untargeted):
+        # the runs are judged as untargeted ones: any other goal would be forgotten
+        raise BadInput(f"EachTarget is an untargeted attack, the goal is {type(goal).__name__}. Use the attack alone.")
     found = nothing(problem.x)
     if first is not None and torch.equal(first.points, problem.x):
         logits = first.seen.logits
@@ -97,15 +116,13 @@ def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, *, keep
         seen = problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws.fold("rank"))
         bill(found, torch.arange(len(problem.x), device=problem.x.device), seen)
         logits = seen.logits
-    if k > logits.shape[1] - 1:
-        raise BadInput(f"{k} targets asked for, but this model has {logits.shape[1] - 1} wrong classes. Use fewer.")
-    order = without(logits, problem.goal.y).topk(k, 1).indices
-    stages = [
-        (
-            attack,
-            dataclasses.replace(problem, goal=Toward(problem.goal.y, order[:, j])),
-            draws.fold(f"target {j}"),
-        )
-        for j in range(k)
-    ]
+    wrong = logits.shape[1] - (1 if goal.reject is None else 2)
+    if k > wrong:
+        raise BadInput(f"{k} targets asked for, but this model has {wrong} wrong classes. Use fewer.")
+    others = without(logits, goal.y)
+    if goal.reject is not None:
+        others = without(others, torch.full_like(goal.y, goal.reject % logits.shape[1]))
+    order = others.topk(k, 1).indices
+    toward = [dataclasses.replace(problem, goal=Toward(goal.y, order[:, j], goal.reject)) for j in range(k)]
+    stages = [(attack, problem, draws.fold(f"target {j}")) for j, problem in enumerate(toward)]
     return _merged(stages, found, keeps, None)

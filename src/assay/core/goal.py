@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from assay.core.errors import BadInput
+
 _NEVER = -torch.inf
 
 
@@ -43,8 +45,8 @@ def rank_of(logits: Tensor, y: Tensor) -> Tensor:
     own = logits.gather(1, y[:, None])
     index = torch.arange(logits.shape[1], device=logits.device)
     ahead = (logits > own) | ((logits == own) & (index < y[:, None]))
-    # a NaN beats nothing and is beaten by nothing: count it as last, never as right
-    lost = own.isnan().squeeze(1)
+    # with a NaN anywhere there is no order, and `argmax` answers the NaN: count the class as last, never as right
+    lost = logits.isnan().any(1)
     return torch.where(lost, torch.full_like(y, logits.shape[1]), 1 + ahead.sum(1))
 
 
@@ -63,9 +65,13 @@ def _competitors(logits: Tensor, y: Tensor, reject: int | None) -> tuple[Tensor,
     others, own = without(logits, y), pick(logits, y)
     if reject is None:
         return others.amax(1), own
-    refusal = logits[:, reject]
-    others = others.index_fill(1, torch.tensor([reject], device=logits.device), _NEVER)
-    return others.amax(1), torch.maximum(own, refusal)
+    refusal = torch.full_like(y, _index(reject, logits))
+    return without(others, refusal).amax(1), torch.maximum(own, pick(logits, refusal))
+
+
+def _index(reject: int, logits: Tensor) -> int:
+    # -1 is the last class
+    return reject % logits.shape[1]
 
 
 def _answer(logits: Tensor) -> Tensor:
@@ -84,7 +90,7 @@ class Untargeted:
     def reached(self, logits: Tensor) -> Tensor:
         """Whether the top class is wrong and no refusal."""
         wrong = rank_of(logits, self.y) > 1
-        return wrong if self.reject is None else wrong & (_answer(logits) != self.reject)
+        return wrong if self.reject is None else wrong & (_answer(logits) != _index(self.reject, logits))
 
     def gap(self, logits: Tensor) -> Tensor:
         """Best other class minus the label's."""
@@ -94,8 +100,11 @@ class Untargeted:
     lead = gap
 
     def surprise(self, logits: Tensor) -> Tensor:
-        """Negative log-likelihood of the label."""
-        return F.cross_entropy(logits, self.y, reduction="none")
+        """Negative log-likelihood of the label, or of label and refusal together: neither is a success."""
+        if self.reject is None:
+            return F.cross_entropy(logits, self.y, reduction="none")
+        safe = torch.stack([pick(logits, self.y), logits[:, self.reject]], 1)
+        return logits.logsumexp(1) - safe.logsumexp(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +158,7 @@ class Toward:
 
 @dataclasses.dataclass(frozen=True)
 class OutOfTop:
-    """The label leaves the `k` highest classes."""
+    """The label leaves the `k` highest classes. Raises `BadInput` where the model has no more than k classes."""
 
     y: Tensor
     k: int
@@ -158,17 +167,23 @@ class OutOfTop:
 
     def reached(self, logits: Tensor) -> Tensor:
         """Whether the label's rank is beyond `k`."""
-        return rank_of(logits, self.y) > self.k
+        return rank_of(logits, self.y) > self._checked(logits)
 
     def gap(self, logits: Tensor) -> Tensor:
         """The k-th best other class minus the label's."""
-        return without(logits, self.y).topk(self.k, 1).values[:, -1] - pick(logits, self.y)
+        return without(logits, self.y).topk(self._checked(logits), 1).values[:, -1] - pick(logits, self.y)
 
     lead = gap
 
     def surprise(self, logits: Tensor) -> Tensor:
         """Negative log-likelihood of the label."""
         return F.cross_entropy(logits, self.y, reduction="none")
+
+    def _checked(self, logits: Tensor) -> int:
+        most = logits.shape[1] - 1
+        if not 1 <= self.k <= most:
+            raise BadInput(f"No label can leave the top {self.k} of {most + 1} classes; use 1 to {most}.")
+        return self.k
 
 
 @dataclasses.dataclass(frozen=True)

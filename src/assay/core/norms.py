@@ -80,7 +80,7 @@ def _greedy(need: Tensor, weight: Tensor, room: Tensor, order: Tensor) -> Tensor
 
 def _keep_largest(d: Tensor, score: Tensor, eps: float | Tensor) -> Tensor:
     rank = score.argsort(dim=1, descending=True, stable=True).argsort(1)
-    return torch.where(rank < eps, d, torch.zeros_like(d))
+    return torch.where(rank + 1 <= eps, d, torch.zeros_like(d))
 
 
 class _Linf:

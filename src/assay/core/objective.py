@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.core.goal import Goal, pick, without
+from assay.core.goal import Goal, Targeted, Toward, pick, without
 
 Objective = Callable[[Tensor, Goal], Tensor]
 
@@ -46,9 +46,14 @@ def dlr_targeted(logits: Tensor, goal: Goal) -> Tensor:
 
 
 def mean_square_error(logits: Tensor, goal: Goal) -> Tensor:
-    """Squared distance between the probabilities and the label's one-hot vector, averaged over classes."""
-    one_hot = F.one_hot(goal.y, logits.shape[1]).to(logits.dtype)
-    return (logits.softmax(1) - one_hot).square().mean(1)
+    """Squared distance of the probabilities from the label's one-hot vector, or minus that from the target's.
+
+    Averaged over classes.
+    """
+    targeted = isinstance(goal, Targeted | Toward)
+    one_hot = F.one_hot(goal.t if isinstance(goal, Targeted | Toward) else goal.y, logits.shape[1]).to(logits.dtype)
+    distance = (logits.softmax(1) - one_hot).square().mean(1)
+    return -distance if targeted else distance
 
 
 def scaled_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:

@@ -98,7 +98,8 @@ class Direct:
             points = points.contiguous(memory_format=torch.channels_last)
         points.requires_grad_(wants_grad)
         with torch.set_grad_enabled(wants_grad):
-            logits = checked_logits(self.model(points), len(points))
+            # a copy: a model that normalises in place must change neither the query nor the caller's images
+            logits = checked_logits(self.model(points.clone()), len(points))
             loss = objective(logits, goal)
             grad, backwards = input_gradient(loss, points) if wants_grad else (None, 0)
         logits = logits.detach()
@@ -109,7 +110,7 @@ class Direct:
 def micro_batch(points: Tensor) -> int:
     """Return how many rows to pass at once: near the fastest measured on CPUs, larger on accelerators."""
     values = max(1, math.prod(points.shape[1:]))
-    most = 128 if points.device.type == "cpu" else 1024
+    most = 64 if points.device.type == "cpu" else 1024
     budget = 2_400_000 if points.device.type == "cpu" else 40_000_000
     return max(1, min(most, budget // values))
 
@@ -118,17 +119,20 @@ def input_gradient(loss: Tensor, points: Tensor) -> tuple[Tensor, int]:
     """Return the gradient of `loss` (`[N]` or `[N, R]`) per row, and how many backward passes it took.
 
     Values that are not finite become 0 or very large: one NaN must not end a sample's attack and flatter the model.
-    A loss that does not depend on the input at all has gradient 0.
+    Raises `ModelError` where autograd was kept from seeing the model: an attack on it would move nothing.
     """
     columns = [loss] if loss.ndim == 1 else list(loss.unbind(1))
     grads = []
     for i, column in enumerate(columns):
         if not column.requires_grad:
-            grads.append(torch.zeros_like(points))
-            continue
+            raise ModelError(
+                "The model's output has no gradient: its forward detaches it or runs under torch.no_grad() or "
+                "inference_mode (leave it, and do not call inside it), or does not depend on the image at all. "
+                "Gradient attacks cannot measure such a model."
+            )
         more = i + 1 < len(columns)
         (grad,) = torch.autograd.grad(column.sum(), points, retain_graph=more, materialize_grads=True)
-        grads.append(grad.nan_to_num_(0.0, 1e15, -1e15))
+        grads.append(grad.nan_to_num(0.0, 1e15, -1e15))
     return (grads[0] if loss.ndim == 1 else torch.stack(grads, 1)), len(columns)
 
 
@@ -144,13 +148,19 @@ def checked_logits(output: object, n: int) -> Tensor:
             f"The model returned {list(output.shape)} of {output.dtype} for {n} images, expected floating-point logits "
             f"[{n}, K]. Wrap it in a module whose forward returns one row of class scores per image."
         )
+    if output.shape[1] < 2:
+        raise ModelError(
+            f"The model returned one score per image ([{n}, {output.shape[1]}]), expected two classes or more. "
+            "Wrap a binary model so that it returns the logits [0, score]."
+        )
     return output
 
 
 def out_of_memory(error: RuntimeError) -> bool:
     """Whether an error means that a smaller batch could work."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "not enough memory" in text
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in signs)
 
 
 def _convolutional(model: nn.Module) -> bool:

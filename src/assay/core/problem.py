@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
@@ -17,7 +18,8 @@ from assay.core.threat import Threat
 class Problem:
     """Images `x` `[N, *S]`, the goal, the threat, and whom to ask; `start` (`[N, *S]`) is where to begin, if not at x.
 
-    Raises `BadInput` for a threat whose unit is not resolved.
+    Raises `BadInput` for images that are not float32 or float64, for a threat whose unit is not resolved or whose
+    budgets do not fit the images, and for images off the threat's grid.
     """
 
     oracle: Oracle
@@ -29,5 +31,19 @@ class Problem:
     SHARED: ClassVar[tuple[str, ...]] = ("oracle",)
 
     def __post_init__(self) -> None:
+        if self.x.dtype not in (torch.float32, torch.float64):
+            # in 16 bits x + eps rounds to a point outside the budget: nothing would ever break
+            raise BadInput(f"The images are {self.x.dtype}, expected float32 or float64: convert them with x.float().")
         if not self.threat.resolved:
             raise BadInput("The threat is in normalised units: resolve it first with threat.in_units_of(model.std).")
+        self._check_shapes()
+        if self.threat.grid is not None and not torch.equal(self.threat.on_grid(self.x), self.x):
+            # half a level off, and every point on the grid can lie outside the budget: nothing would ever break
+            raise BadInput("The threat has a grid and x is off it: round the images first with threat.on_grid(x).")
+
+    def _check_shapes(self) -> None:
+        eps, scale = self.threat.eps, self.threat.scale
+        if isinstance(eps, Tensor) and eps.ndim and eps.shape != self.x.shape[:1]:
+            raise BadInput(f"{list(eps.shape)} budgets for {len(self.x)} images; expected one per image.")
+        if isinstance(scale, Tensor) and scale.ndim == 3 and scale.shape[0] not in (1, self.x.shape[1]):
+            raise BadInput(f"The budget is for {scale.shape[0]} channels, the images have {self.x.shape[1]}.")

@@ -80,7 +80,7 @@ class Known(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The result per sample. `success` means goal reached inside the budget; counts are int64 `[N]`.
+    """The result per sample. `success` means goal reached inside budget and box; counts are int64 `[N]`.
 
     `gap` is the goal's, -inf where nothing was found out; `logits` are those at `x`. `queries` are the rows the
     attack asked about, `looks` how often it was asked.
@@ -109,13 +109,18 @@ class Terms:
     backwards: int | None = None
     judge_last: bool = True
 
-    def exceeded(self, spent: Found, cost: Seen) -> Tensor | bool:
-        """Return bool `[N]`: rows that could not pay for a look as dear as the last one."""
+    @property
+    def limited(self) -> bool:
+        """Whether a sample may be stopped for what it spent."""
+        return self.queries is not None or self.backwards is not None
+
+    def exceeded(self, spent: Found, seen: Seen, *, final: bool) -> Tensor | bool:
+        """Return bool `[N]`: rows that cannot pay for a look as dear as the last one, backward only if not `final`."""
         over: Tensor | bool = False
         if self.queries is not None:
-            over = over | (spent.queries + cost.cost.forwards > self.queries)
-        if self.backwards is not None:
-            over = over | (spent.backwards + cost.cost.backwards > self.backwards)
+            over = over | (spent.queries + seen.cost.forwards.clamp_min(1) > self.queries)
+        if self.backwards is not None and not final:
+            over = over | (spent.backwards + seen.cost.backwards > self.backwards)
         return over
 
 
@@ -131,6 +136,7 @@ class _Rows:
 UNLIMITED = Terms()
 
 
+@torch.no_grad()
 def search(
     attack: Attack,
     problem: Problem,
@@ -157,13 +163,16 @@ def search(
             found.x[here.index] = point
             return found
         seen = _look(attack, here, point, Access.LABELS if last else attack.access, first if look == 0 else None)
-        if last or keeps is not Keeps.LAST:
+        if last or keeps is not Keeps.LAST or terms.limited:
             found = put(found, here.index, _judge(seen, point, here.problem), keeps)
         else:
             bill(found, here.index, seen)
         if last:
             return found
-        alive = _alive(found, here, keeps) & ~torch.as_tensor(terms.exceeded(take(found, here.index), seen))
+        alive = _alive(found, here, keeps)
+        if terms.limited:
+            spent = take(found, here.index)
+            alive &= ~torch.as_tensor(terms.exceeded(spent, seen, final=look + 1 == attack.steps))
         if not bool(alive.any()):
             return found
         if not bool(alive.all()):
@@ -178,7 +187,7 @@ def nothing(x: Tensor) -> Found:
     """Return the result of not having searched yet: the images themselves, nothing spent."""
     no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     gap, size = x.new_full((len(x),), -torch.inf), x.new_full((len(x),), torch.inf)
-    return Found(x.clone(), no, gap, size, x.new_zeros(len(x), 0), counts(x), counts(x), counts(x), counts(x))
+    return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), counts(x), counts(x), counts(x), counts(x))
 
 
 def better(new: Found, old: Found, keeps: Keeps) -> Tensor:
@@ -206,7 +215,7 @@ def put(found: Found, at: Tensor, new: Found, keeps: Keeps) -> Found:
     where = at[win]
     for old, value in zip(found[:5], new[:5], strict=True):
         if value.shape[1:] == old.shape[1:]:
-            old[where] = value[win]
+            old[where] = value[win].to(old.dtype)
     for old, value in zip(found[5:], new[5:], strict=True):
         old.index_add_(0, at, value)
     return found
@@ -214,12 +223,12 @@ def put(found: Found, at: Tensor, new: Found, keeps: Keeps) -> Found:
 
 def bill(found: Found, at: Tensor, seen: Seen) -> None:
     """Add the cost of a look to the rows `at` of `found`."""
-    one = torch.ones_like(seen.cost.forwards)
+    asked = (seen.cost.forwards > 0).to(torch.int64)
     for total, spent in (
         (found.forwards, seen.cost.forwards),
         (found.backwards, seen.cost.backwards),
         (found.queries, seen.cost.forwards),
-        (found.looks, one),
+        (found.looks, asked),
     ):
         total.index_add_(0, at, spent)
 
@@ -236,7 +245,7 @@ def _look(attack: Attack, here: _Rows, point: Tensor, access: Access, first: Kno
 
 def _judge(seen: Seen, point: Tensor, problem: Problem) -> Found:
     size = problem.threat.size(point, problem.x)
-    success = seen.reached & problem.threat.allows(size)
+    success = seen.reached & problem.threat.allows(size) & problem.threat.in_box(point)
     asked = (seen.cost.forwards > 0).to(torch.int64)
     return Found(point, success, seen.gap, size, seen.logits, *seen.cost, seen.cost.forwards, asked)
 

@@ -69,17 +69,24 @@ def sweep(
     An attack whose first query is the same at every budget (FGSM, BIM) is asked for it once: eight budgets of FGSM
     cost nine forwards and one backward. An attack that keeps the smallest perturbation gives the curve in one run.
     """
+    everyone = torch.arange(len(problem.x), device=problem.x.device)
+    if not len(everyone):
+        return Curve([nothing(problem.x) for _ in budgets], [counts(problem.x) for _ in budgets])
     shared, first = _shared_look(method, problem, draws, budgets, first)
+    smallest, down = kept_by(method) is Keeps.SMALLEST, order is Order.DESCENDING
+    if first is None and question is Question.WORST_CASE and (smallest or down):
+        # their survivors show the image itself
+        shared = first = first_look(method, problem, draws)
     if question is Question.AS_ATTACKED:
         curve = _as_attacked(method, problem, draws, budgets, first)
-    elif kept_by(method) is Keeps.SMALLEST:
+    elif smallest:
         curve = _by_size(method, problem, draws, budgets, first)
-    elif order is Order.DESCENDING:
+    elif down:
         curve = _descending(method, problem, draws, budgets, first)
     else:
         curve = _ascending(method, problem, draws, budgets, first)
     if shared is not None:
-        bill(curve.found[0], torch.arange(len(problem.x), device=problem.x.device), shared.seen)
+        bill(curve.found[0], everyone, shared.seen)
     return curve
 
 
@@ -139,10 +146,20 @@ def _by_size(method: Method, problem: Problem, draws: Draws, budgets: Sequence[f
     found, origin = [], []
     for i, budget in enumerate(budgets):
         broken = whole.success & problem.threat.at(budget).allows(whole.size)
-        here = whole if i == 0 else _copy(whole)
-        found.append(here._replace(success=broken))
+        # a survivor's smallest perturbation lies outside this budget
+        here = put(_untouched(problem, first), broken.nonzero().squeeze(1), take(whole, broken), Keeps.LAST)
+        found.append(Found(*here[:5], *(whole if i == 0 else _copy(whole))[5:]))
         origin.append(torch.where(broken, i, -1))
     return Curve(found, origin)
+
+
+def _untouched(problem: Problem, first: Known | None) -> Found:
+    # the images themselves, with what the model said about them, not counted as broken
+    found = nothing(problem.x)
+    if first is None or not torch.equal(first.points, problem.x):
+        return found
+    seen = first.seen
+    return found._replace(gap=seen.gap.clone(), size=torch.zeros_like(found.size), logits=seen.logits.clone())
 
 
 def _ascending(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None) -> Curve:
@@ -166,7 +183,7 @@ def _descending(method: Method, problem: Problem, draws: Draws, budgets: Sequenc
     found: dict[int, Found] = {}
     left, warm = torch.arange(len(problem.x), device=problem.x.device), None
     for i in sorted(range(len(budgets)), key=lambda j: -budgets[j]):
-        here = nothing(problem.x)
+        here = _untouched(problem, first)
         if len(left):
             at, known = _at(take(problem, left), budgets[i]), None if first is None else take(first, left)
             new = _twice(method, at, draws.take(left), known, warm)

@@ -80,7 +80,11 @@ class Threat:
 
     def allows(self, size: Tensor) -> Tensor:
         """Return bool `[N]`: whether a change of this size is inside the budget, up to float32 rounding."""
-        return size <= self.eps * (1 + _RELATIVE) + _ABSOLUTE
+        return size <= self._bound
+
+    def in_box(self, z: Tensor) -> Tensor:
+        """Return bool `[N]`: whether every value is in the box (NaN is not)."""
+        return flat(z == self.clip(z)).all(1)
 
     def clip(self, z: Tensor) -> Tensor:
         """Return `z` inside the box."""
@@ -106,10 +110,11 @@ class Threat:
 
     def start(self, x: Tensor, draws: Draws) -> Tensor:
         """Return a random point inside budget and box."""
-        noise = self.norm.random(draws, x[0].numel()).to(x.dtype)
-        if math.isinf(self._largest()):
-            return self.clip(x + noise.view_as(x))
-        return self.project(x + rows(self.eps, x) * self._back(noise, x), x)
+        noise = self._back(self.norm.random(draws, x[0].numel()).to(x.dtype), x)
+        # where the budget has no end, the noise is of unit size
+        if isinstance(self.eps, Tensor):
+            return self.project(x + rows(torch.where(self.eps.isinf(), 1, self.eps), x) * noise, x)
+        return self.project(x + (1 if math.isinf(self.eps) else self.eps) * noise, x)
 
     def to_plane(self, point: Tensor, normal: Tensor, offset: Tensor) -> Tensor:
         """Return the point of the box nearest to `point`, in this norm, with `normal . z = offset` (`[N]`).
@@ -119,22 +124,37 @@ class Threat:
         need = offset - flat(normal * point).sum(1)
         toward = normal * rows(need.sign(), normal)
         weight = self._unit_gradient(toward).abs()
-        move = self.norm.travel(need.abs(), weight, self._room(point, toward))
+        # no value need move further than would do alone: keeps an endless box out of the sums
+        alone = torch.where(weight > 0, need.abs()[:, None] / weight, torch.zeros_like(weight))
+        move = self.norm.travel(need.abs(), weight, torch.minimum(self._room(point, toward), alone))
         return self.clip(point + toward.sign() * self._back(move, point))
+
+    def on_grid(self, x: Tensor) -> Tensor:
+        """Return the images rounded to the grid: with a grid, the clean image is an 8-bit one too."""
+        return x if self.grid is None else (x * self.grid).round() / self.grid
 
     def snap(self, z: Tensor, x: Tensor) -> Tensor:
         """Return `z` moved onto the grid without leaving the budget (`x` is on the grid); `z` where there is none."""
         if self.grid is None:
             return z
         levels = (z - x) * self.grid
+        # toward x no norm grows; the nudge, within what `allows` forgives, keeps a 5 that float32 made 4.99999
+        shorter = levels.trunc()
+        inward = (levels + 0.5 * _ABSOLUTE * self.grid * levels.sign()).trunc()
         nearest = levels.round()
-        # toward x no norm grows; the small nudge keeps 4.9999 at 5
-        inward = (levels + 1e-3 * levels.sign()).trunc()
-        beyond = (nearest / self.grid / self.scale).abs() > rows(self.eps, z) * (1 + _RELATIVE) + _ABSOLUTE
-        nearest = torch.where(beyond, inward, nearest)
-        fits = self.allows(self.norm.size(self._unit(nearest / self.grid)))
-        chosen = torch.where(rows(fits, z), nearest, inward)  # type: ignore[arg-type]
+        beyond = (nearest / self.grid / self.scale).abs() > rows(self._bound, z)
+        chosen = self._first_allowed(torch.where(beyond, inward, nearest), self._first_allowed(inward, shorter))
         return self.clip(((x * self.grid).round() + chosen) / self.grid)
+
+    def _first_allowed(self, levels: Tensor, otherwise: Tensor) -> Tensor:
+        fits = self.allows(self.norm.size(self._unit(levels / (self.grid or 1))))
+        return torch.where(rows(fits, levels), levels, otherwise)  # type: ignore[arg-type]
+
+    @property
+    def _bound(self) -> float | Tensor:
+        # rounding happens in pixels, so a budget in small units has to forgive more of them
+        finest = float(self.scale.min()) if isinstance(self.scale, Tensor) else self.scale
+        return self.eps * (1 + _RELATIVE) + _ABSOLUTE / min(1.0, finest)
 
     def _unit(self, move: Tensor) -> Tensor:
         return flat(move) if self._plain() else flat(move / self.scale)
@@ -152,17 +172,18 @@ class Threat:
         low, high = self.box
         return self._unit(torch.where(move > 0, high - point, point - low).clamp_min(0))
 
-    def _largest(self) -> float:
-        return float(self.eps.max()) if isinstance(self.eps, Tensor) else self.eps
-
 
 def _threat(norm: Norm, eps: Any, box: bool, grid: int | None) -> Threat:
     limits = (0.0, 1.0) if box else UNBOXED
     if isinstance(eps, Tensor) and eps.ndim:
         if eps.ndim != 1 or not bool((eps >= 0).all()):
             raise BadInput("A tensor of budgets is one number of 0 or more per sample, shape [N].")
-        return Threat(norm, eps, limits, grid=grid)
+        if len(eps):
+            check_budget(parse_budget(float(eps.max())), norm.name)
+        return Threat(norm, eps.float(), limits, grid=grid)
     if isinstance(eps, (list, tuple)):
+        if norm is L0_NORM:
+            raise BadInput("L0 counts values of any height: it takes one budget for all channels.")
         budgets = [check_budget(parse_budget(one), norm.name) for one in eps]
         if not budgets or any(one.unit == NORMALIZED or one.value == 0 for one in budgets):
             raise BadInput(f"{eps!r}: one budget per channel takes pixel budgets above 0, such as ['8/255', '4/255'].")

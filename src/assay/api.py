@@ -1,0 +1,188 @@
+"""The functions a notebook calls: one attack on tensors, one sweep over budgets, one evaluation of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.compose import Method, run
+from assay.core.draws import Draws
+from assay.core.errors import BadInput
+from assay.core.goal import Goal, Untargeted
+from assay.core.objective import margin
+from assay.core.oracle import Access, Direct, frozen
+from assay.core.problem import Problem
+from assay.core.search import Found, Keeps
+from assay.core.sweep import Order, Question
+from assay.core.sweep import sweep as sweep_budgets
+from assay.core.threat import Threat
+from assay.data import Data
+from assay.evaluate.run import evaluate
+from assay.models import Classifier, load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Attacked:
+    """What an attack did to `[N, C, H, W]` images; everything is per sample.
+
+    `success`: the goal is reached by `x_adv`, inside budget and box. `size` is in units of the threat. `logits` are
+    the model's at `x_adv`. `forwards` and `backwards` count the rows that went through the model.
+    """
+
+    x_adv: Tensor
+    success: Tensor
+    size: Tensor
+    logits: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    queries: Tensor
+    threat: Threat
+
+    @property
+    def robust_accuracy(self) -> float:
+        """The fraction of all images on which the attack did not reach its goal."""
+        return 1.0 - float(self.success.double().mean())
+
+
+def attack(
+    method: Method,
+    model: nn.Module | Classifier,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    **settings: Any,
+) -> Attacked:
+    """Attack images `x` (float `[N, C, H, W]` in [0, 1]) with labels `y` (int64 `[N]`).
+
+    `model` maps such images to logits `[N, K]`; it is held in eval mode meanwhile and left as it was. Settings:
+    `goal` (default: `Untargeted(y)`), `seed` (0), `ids` (a string per image; default: its position), `keep`
+    ("last", "first", "worst" or "smallest": which point of the path counts; default: the attack's own) and `batch`
+    (rows per pass). The same seed and ids give the same images, whatever the batch they come in.
+
+    Raises `BadInput` for images outside the box, NaN, labels out of range, and unknown settings.
+    """
+    case = _Case.of(model, x, y, threat, settings)
+    keep = settings.get("keep")
+    keeps = None if keep is None else _keeps(keep)
+    with frozen(case.model):
+        case.check_labels()
+        found = run(method, case.problem, case.draws, keeps=keeps)
+    return _attacked(found, case.problem.threat)
+
+
+def sweep(
+    method: Method,
+    model: nn.Module | Classifier,
+    x: Tensor,
+    y: Tensor,
+    threats: Sequence[Threat],
+    **settings: Any,
+) -> list[Attacked]:
+    """Attack the same images at several budgets, and return one result per threat.
+
+    The threats differ in their budget alone. Settings as for `attack`, without `keep`, and `question`
+    ("as_attacked", the default, or "worst_case") and `order` ("ascending" or "descending", for the worst case).
+    Passes that serve several budgets are made once: eight budgets of FGSM cost nine forwards and one backward.
+    """
+    if not threats:
+        return []
+    question = _choice(Question, settings.pop("question", "as_attacked"), "question")
+    order = _choice(Order, settings.pop("order", "ascending"), "order")
+    case = _Case.of(model, x, y, threats[0], settings)
+    budgets = _budgets(threats)
+    with frozen(case.model):
+        case.check_labels()
+        curve = sweep_budgets(method, case.problem, case.draws, budgets, question, order=order)
+    resolved = case.problem.threat
+    return [
+        _attacked(found, dataclasses.replace(resolved, eps=threat.eps, budget=threat.budget))
+        for found, threat in zip(curve.found, threats, strict=True)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    model: nn.Module
+    problem: Problem
+    draws: Draws
+
+    @classmethod
+    def of(cls, model: nn.Module | Classifier, x: Tensor, y: Tensor, threat: Threat, settings: dict[str, Any]) -> _Case:
+        unknown = set(settings) - {"goal", "seed", "ids", "keep", "batch"}
+        if unknown:
+            raise BadInput(f"Unknown setting {sorted(unknown)[0]!r}; expected goal, seed, ids, keep or batch.")
+        _check_images(x, y, threat)
+        x = threat.on_grid(x)
+        classifier = model if isinstance(model, Classifier) else load_model(model)
+        goal: Goal = settings.get("goal") or Untargeted(y)
+        ids = settings.get("ids") or [str(i) for i in range(len(x))]
+        if len(ids) != len(x):
+            raise BadInput(f"{len(ids)} ids for {len(x)} images; expected one per image.")
+        oracle = Direct(classifier.module, settings.get("batch"))
+        draws = Draws.of(list(ids), settings.get("seed", 0))
+        draws = dataclasses.replace(draws, ids=draws.ids.to(x.device))
+        return cls(classifier.module, Problem(oracle, x, goal, threat.in_units_of(classifier.std)), draws)
+
+    def check_labels(self) -> None:
+        """Refuse labels beyond the model's classes, at the price of one image's forward pass."""
+        x, draws = self.problem.x[:1], self.draws.take(torch.arange(min(1, len(self.problem.x))))
+        if not len(x):
+            return
+        any_label = Untargeted(torch.zeros(1, dtype=torch.int64, device=x.device))
+        classes = self.problem.oracle.look(x, any_label, margin, Access.SCORES, draws).logits.shape[1]
+        top = int(self.problem.goal.y.max())
+        if top >= classes:
+            raise BadInput(f"The label {top} is out of range: this model has {classes} classes, 0 to {classes - 1}.")
+
+
+def _check_images(x: Tensor, y: Tensor, threat: Threat) -> None:
+    if x.ndim != 4 or not x.is_floating_point():
+        raise BadInput(f"x is {list(x.shape)} of {x.dtype}, expected floating-point images [N, C, H, W].")
+    if y.shape != x.shape[:1] or y.dtype != torch.int64:
+        raise BadInput(f"y is {list(y.shape)} of {y.dtype}, expected int64 labels [{len(x)}], one per image.")
+    if len(y) and int(y.min()) < 0:
+        raise BadInput(f"The label {int(y.min())} is negative; labels are class numbers from 0.")
+    if not bool(torch.isfinite(x).all()):
+        raise BadInput("x contains NaN or infinite pixels; expected values in [0, 1].")
+    low, high = threat.box
+    if len(x) and (float(x.min()) < low or float(x.max()) > high):
+        raise BadInput(
+            f"x has pixels from {float(x.min()):.4g} to {float(x.max()):.4g}, outside the box [{low:g}, {high:g}]. "
+            "Images are in [0, 1]: divide 8-bit values by 255, and put normalisation inside the model "
+            "(assay.models.Normalized(module, mean, std))."
+        )
+
+
+def _budgets(threats: Sequence[Threat]) -> list[float]:
+    head = threats[0]
+    for threat in threats:
+        if isinstance(threat.eps, Tensor) or isinstance(threat.scale, Tensor):
+            raise BadInput("A sweep takes one number per threat; budgets per channel or per sample go to assay.attack.")
+        unit = threat.budget.unit if threat.budget else None
+        same = threat.norm is head.norm and threat.box == head.box and threat.grid == head.grid
+        if not same or unit != (head.budget.unit if head.budget else None):
+            raise BadInput("The threats of a sweep may differ in their budget only (same norm, box, grid and unit).")
+    return [float(threat.eps) for threat in threats]
+
+
+def _keeps(value: str | Keeps) -> Keeps:
+    return _choice(Keeps, value, "keep")
+
+
+def _choice(kind: Any, value: Any, name: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise BadInput(f"{name} is {value!r}, expected one of {', '.join(one.value for one in kind)}.") from None
+
+
+def _attacked(found: Found, threat: Threat) -> Attacked:
+    spent = (found.forwards, found.backwards, found.queries)
+    return Attacked(found.x, found.success, found.size, found.logits, *spent, threat)
+
+
+__all__ = ["Attacked", "Data", "attack", "evaluate", "sweep"]
