@@ -1,0 +1,8 @@
+"""Data: labelled images with stable ids, fetched, checked, resized as the model's weights want, and streamed."""
+
+from assay.data.cache import cache_dir
+from assay.data.load import NAMES, load_data
+from assay.data.sample import Data, PictureError, Sample, Unreadable
+from assay.models.weights_file import Unavailable
+
+__all__ = ["NAMES", "Data", "PictureError", "Sample", "Unavailable", "Unreadable", "cache_dir", "load_data"]

@@ -1,0 +1,97 @@
+"""What data are: labelled images with stable ids, read only when asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from assay.core.errors import AssayError, BadInput
+
+
+class PictureError(AssayError):
+    """One picture that cannot be read: a truncated or foreign file. The others are not affected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One labelled image: float32 `[C, H, W]` in [0, 1], under an id that is the same on every machine."""
+
+    id: str
+    image: Tensor
+    label: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A sample whose picture could not be read, and why."""
+
+    id: str
+    label: int
+    error: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Labelled images: everything but the pixels, and `read(position)`, which gives those of one image.
+
+    `fingerprint` names the content. `classes` are the names of the labels, in label order, where they are known.
+    `input_shape` (C, H, W) is that of every image; None means the first one read decides. `notes` are things the
+    user should know about how labels and files were understood.
+    """
+
+    source: str
+    fingerprint: str
+    ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...] | None
+    input_shape: tuple[int, int, int] | None
+    read: Callable[[int], Tensor]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Return how many samples there are."""
+        return len(self.ids)
+
+    def load(self, positions: Iterable[int]) -> list[Sample | Unreadable]:
+        """Read the images at these positions, and only these.
+
+        Raises `BadInput` naming the sample when an image is no float32 `[C, H, W]` in [0, 1] of the expected size.
+        """
+        return [self._load(position) for position in positions]
+
+    def _load(self, position: int) -> Sample | Unreadable:
+        name, label = self.ids[position], self.labels[position]
+        try:
+            image = self.read(position)
+        except PictureError as error:
+            return Unreadable(name, label, str(error))
+        check_image(image, name, self.input_shape)
+        return Sample(name, image, label)
+
+
+def check_image(image: Tensor, name: str, shape: tuple[int, int, int] | None) -> None:
+    """Raise `BadInput` naming the sample unless `image` is float32 `[C, H, W]` in [0, 1], of `shape` if given."""
+    if image.ndim != 3 or image.dtype != torch.float32:
+        raise BadInput(
+            f"Sample {name!r} is {image.dtype} of shape {list(image.shape)}; expected float32 [C, H, W]. "
+            "Convert images with torchvision.transforms.ToTensor()."
+        )
+    if shape is not None and tuple(image.shape) != shape:
+        fix = (
+            "Convert it to the right number of channels."
+            if image.shape[0] != shape[0]
+            else "Pass the model to load_data so that pictures are resized as its weights want, or give "
+            "a model without a size one: my.py:factory?size=224."
+        )
+        raise BadInput(f"Sample {name!r} has shape {list(image.shape)}; expected {list(shape)}. {fix}")
+    low, high = (float(v) for v in torch.aminmax(image)) if image.numel() else (0.0, 0.0)
+    if low >= 0 and high <= 1:  # false for NaN
+        return
+    if not torch.isfinite(image).all():
+        bad = int((~torch.isfinite(image)).sum())
+        raise BadInput(f"Sample {name!r} has {bad} pixels that are NaN or infinite; expected [0, 1]. Drop it.")
+    fix = "Divide it by 255." if low >= 0 and high > 2 else "Leave normalisation to the model: give images in [0, 1]."
+    raise BadInput(f"Sample {name!r} has pixels from {low:g} to {high:g}; expected [0, 1]. {fix}")

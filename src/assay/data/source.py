@@ -1,0 +1,59 @@
+"""A whole data set before anything is selected from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """All samples of a data set; the fields mean what they mean in `Data`.
+
+    `content(positions)` gives what names the pixels at those positions, cheaply: a checksum known from elsewhere,
+    or one over the ends of files.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...] | None
+    input_shape: tuple[int, int, int] | None
+    read: Callable[[int], Tensor]
+    content: Callable[[Sequence[int]], str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected:
+    """A reader of some positions of another one."""
+
+    read: Callable[[int], Tensor]
+    positions: tuple[int, ...]
+
+    def __call__(self, position: int) -> Tensor:
+        """Return the image at a position of the selection."""
+        return self.read(self.positions[position])
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """Content that a published checksum names, whichever positions are taken."""
+
+    name: str
+
+    def __call__(self, positions: Sequence[int]) -> str:
+        """Return the name of the whole."""
+        return self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A reader of images held as one uint8 tensor `[N, C, H, W]`."""
+
+    images: Tensor
+
+    def __call__(self, position: int) -> Tensor:
+        """Return the image at `position` as float32 in [0, 1]."""
+        return self.images[position].float() / 255

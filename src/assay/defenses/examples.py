@@ -1,0 +1,84 @@
+"""What training reads: examples addressed by position, so that an order is a permutation of numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from assay.core.errors import BadInput
+from assay.data.sample import Data, Unreadable
+
+
+class Examples(Protocol):
+    """Examples that give the batch at any positions."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a digest of the content: a checkpoint is only continued on equal data."""
+
+    def __len__(self) -> int:
+        """Return how many examples there are."""
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (float32 `[n, C, H, W]` in [0, 1]) and targets of the positions (int64 `[n]`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InMemory:
+    """Examples held as tensors: `images` (uint8, or float32 in [0, 1], `[N, C, H, W]`) and `targets`.
+
+    `targets` are labels (int64 `[N]`) or soft labels (float32 `[N, K]`).
+    """
+
+    images: Tensor
+    targets: Tensor
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a digest of all images and targets."""
+        content = hashlib.blake2b(digest_size=16)
+        for part in (self.images, self.targets):
+            content.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            content.update(part.contiguous().numpy().data)
+        return content.hexdigest()
+
+    def __len__(self) -> int:
+        """Return how many examples there are."""
+        return len(self.targets)
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images in [0, 1] and the targets at the positions."""
+        images = self.images[positions]
+        return images if images.is_floating_point() else images.float() / 255, self.targets[positions]
+
+
+@dataclasses.dataclass(frozen=True)
+class FromData:
+    """The examples of a data set from position `start` up to, not including, `stop`; images are read as needed."""
+
+    data: Data
+    start: int
+    stop: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the data set's fingerprint and the part of it."""
+        return f"{self.data.fingerprint} {self.start}:{self.stop}"
+
+    def __len__(self) -> int:
+        """Return how many examples there are."""
+        return self.stop - self.start
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images and labels at the positions; raises `BadInput` for a picture that cannot be read."""
+        images, labels = [], []
+        for sample in self.data.load(self.start + at for at in positions.tolist()):
+            if isinstance(sample, Unreadable):
+                raise BadInput(f"Sample {sample.id!r} cannot be trained on: {sample.error}. Repair or remove it.")
+            images.append(sample.image)
+            labels.append(sample.label)
+        return torch.stack(images), torch.tensor(labels)

@@ -1,0 +1,186 @@
+"""One plain training loop, which continues after an interruption with the same result as without it.
+
+Everything random in an epoch (order, dropout, a loss's draws) is seeded by (seed, epoch), and a checkpoint is
+written after every epoch, so an interrupted training repeats at most the epoch it was in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, BadInput
+from assay.defenses.checkpoint import Checkpoint
+from assay.defenses.examples import Examples
+from assay.defenses.losses import CrossEntropy, Loss
+from assay.models.classifier import update_with_state
+
+
+class TrainingFailed(AssayError):
+    """A training that cannot go on, because its loss is no longer a number."""
+
+    exit_code = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """What a training does; the defaults are those of Sen et al. 2023 for MNIST, at batch 64.
+
+    Adam with `learning_rate` and `betas`; the rate is multiplied by `factor` once the validation loss has not
+    fallen for more than `patience` epochs.
+    """
+
+    epochs: int = 10
+    batch: int = 64
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    factor: float = 0.1
+    patience: int = 3
+    seed: int = 0
+    loss: Loss = dataclasses.field(default_factory=CrossEntropy)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no training can use."""
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}; expected a whole number of at least 1.")
+        if not 0 < self.learning_rate < math.inf:
+            raise BadInput(f"learning_rate is {self.learning_rate}; expected a positive number such as 1e-4.")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitProgress:
+    """How far a training is: batch `batch` of `batches` in epoch `epoch` of `epochs` (all from 1)."""
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochLog:
+    """One finished epoch: mean losses, validation accuracy (a fraction), the rate used, and its wall time."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class FitLog:
+    """The finished epochs of a training, in order."""
+
+    epochs: tuple[EpochLog, ...]
+
+
+def fit(
+    model: nn.Module,
+    train: Examples,
+    validation: Examples,
+    settings: FitSettings,
+    checkpoint_dir: Path,
+    on_progress: Callable[[FitProgress], None] = lambda progress: None,
+) -> FitLog:
+    """Train `model` in place and return the log; `checkpoint_dir` receives a checkpoint and `log.jsonl`.
+
+    When `checkpoint_dir` holds a checkpoint of this training, it goes on from there; one of another training
+    raises `BadInput`. Raises `TrainingFailed` when a loss is not finite. The model is left in eval mode.
+    """
+    training = _identity(model, train, validation, settings)
+    model.to(memory_format=torch.channels_last)
+    optimizer = Adam(model.parameters(), lr=settings.learning_rate, betas=settings.betas)
+    scheduler = ReduceLROnPlateau(optimizer, "min", factor=settings.factor, patience=settings.patience)
+    checkpoint = Checkpoint(checkpoint_dir, {"model": model, "optimizer": optimizer, "scheduler": scheduler}, training)
+    log = [EpochLog(**row) for row in checkpoint.restore()]
+    for epoch in range(len(log) + 1, settings.epochs + 1):
+        began, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
+        train_loss = _train_epoch(model, optimizer, train, settings, epoch, on_progress)
+        validation_loss, accuracy = validate(model, validation, settings)
+        scheduler.step(validation_loss)
+        log.append(EpochLog(epoch, train_loss, validation_loss, accuracy, rate, time.perf_counter() - began))
+        checkpoint.save([dataclasses.asdict(row) for row in log])
+    model.eval()
+    return FitLog(tuple(log))
+
+
+def validate(model: nn.Module, examples: Examples, settings: FitSettings) -> tuple[float, float]:
+    """Return the mean loss and the accuracy (a fraction) of `model` in eval mode on `examples`."""
+    model.eval()
+    loss, right = 0.0, 0
+    with torch.no_grad():
+        for at in torch.split(torch.arange(len(examples)), 1000):
+            x, y = _on_device(model, *examples.batch(at))
+            loss += float(settings.loss(model, x, y, _draws(at, settings, 0)).sum())
+            right += int((model(x).argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum())
+    return loss / len(examples), right / len(examples)
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: Optimizer,
+    examples: Examples,
+    settings: FitSettings,
+    epoch: int,
+    on_progress: Callable[[FitProgress], None],
+) -> float:
+    """Take one pass over the examples in a fresh order and return the mean loss of its batches, as trained."""
+    model.train()
+    total = 0.0
+    with torch.random.fork_rng():
+        torch.manual_seed(_seed(settings.seed, epoch))
+        batches = torch.split(torch.randperm(len(examples)), settings.batch)
+        for number, at in enumerate(batches, 1):
+            x, y = _on_device(model, *examples.batch(at))
+            loss = settings.loss(model, x, y, _draws(at, settings, epoch)).mean()
+            value = loss.item()
+            if not math.isfinite(value):
+                raise TrainingFailed(
+                    f"The training loss is {value} in epoch {epoch}, batch {number}; expected a finite number. "
+                    f"Try a learning rate below {settings.learning_rate:g}, and look for NaN in the images."
+                )
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += value * len(at)
+            on_progress(FitProgress(epoch, settings.epochs, number, len(batches), value))
+    return total / len(examples)
+
+
+def _on_device(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    device = next(model.parameters()).device
+    return x.to(device, memory_format=torch.channels_last), y.to(device)
+
+
+def _draws(positions: Tensor, settings: FitSettings, epoch: int) -> Draws:
+    return Draws(positions).fold("fit").fold(settings.seed).fold(epoch)
+
+
+def _seed(*parts: int) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")
+
+
+def _identity(model: nn.Module, train: Examples, validation: Examples, settings: FitSettings) -> dict[str, str]:
+    """Return what must be equal for a checkpoint to be continued, in words for the error that says what is not."""
+    start = hashlib.blake2b(digest_size=16)
+    update_with_state(start, model)
+    return {
+        "settings": repr(settings),
+        "initial weights": start.hexdigest(),
+        "training data": train.fingerprint,
+        "validation data": validation.fingerprint,
+    }

@@ -1,0 +1,31 @@
+"""Networks that Assay defines itself, each a plain module built by a function without arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+
+def mnist_cnn() -> nn.Module:
+    """Return the MNIST network of Sen et al. 2023: float32 `[N, 1, 28, 28]` in [0, 1] -> logits `[N, 10]`.
+
+    Two 3x3 convolutions (32, 64), 2x2 max pooling, two dense layers (128, 10): 1,199,882 parameters. The
+    paper's table leaves the pooling out; without it the first dense layer could not have its 9,216 inputs.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Dropout2d(0.25),
+        nn.Flatten(),
+        nn.Linear(9216, 128),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(128, 10),
+    )
+
+
+ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {"mnist-cnn": mnist_cnn}

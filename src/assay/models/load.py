@@ -1,0 +1,124 @@
+"""`load_model`: from the name of a model to a `Classifier`, by one visible table of schemes."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from assay.core.errors import BadInput, did_you_mean
+from assay.models import efficientnet_lite, from_file, from_python, from_timm, from_torchvision, zoo
+from assay.models.classifier import Classifier, digest_of
+from assay.models.normalized import LogProbabilities
+from assay.models.request import Request, take_apart
+
+OUTPUTS = ("logits", "probabilities")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scheme:
+    """One kind of model name: how it is loaded, and which options it takes after a `?`."""
+
+    load: Callable[[Request], Classifier]
+    options: frozenset[str] = frozenset()
+
+
+_IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "interpolation"})
+
+SCHEMES: dict[str, Scheme] = {
+    "zoo": Scheme(zoo.load),
+    "torchvision": Scheme(from_torchvision.load),
+    "timm": Scheme(from_timm.load),
+    "file": Scheme(from_file.load, _IMAGES | {"arch", "num_classes"}),
+}
+WHOLE_NAMES: dict[str, Scheme] = {name: Scheme(efficientnet_lite.load) for name in efficientnet_lite.LITES}
+PYTHON = Scheme(from_python.load, _IMAGES)
+
+
+def load_model(
+    spec: str | nn.Module | Classifier,
+    *,
+    outputs: str = "logits",
+    allow_pickle: bool = False,
+    device: str | None = None,
+    **options: Any,
+) -> Classifier:
+    """Return the model named by `spec` (see `SCHEMES`), or made from a module, as a `Classifier`.
+
+    `options` may also stand in the name: `file:w.safetensors?arch=mnist-cnn`. `outputs="probabilities"` says that
+    the model returns probabilities; their logarithm is attacked. Named models are loaded on the CPU or `device` in
+    eval mode; a module from Python stays where and as it is unless `device` says otherwise (searching and judging
+    put it in eval mode and restore it).
+
+    Raises `BadInput` for an unknown name, option or architecture, for weights that do not fit and for files that
+    would run code (`allow_pickle` admits them), and `Unavailable` when weights cannot be downloaded.
+    """
+    if outputs not in OUTPUTS:
+        raise BadInput(f"outputs is {outputs!r}; expected 'logits' or 'probabilities'.{did_you_mean(outputs, OUTPUTS)}")
+    if isinstance(spec, str):
+        classifier = _named(spec, allow_pickle, options)
+        classifier.module.eval()
+    else:
+        own = type(spec.module if isinstance(spec, Classifier) else spec)
+        name = spec.spec if isinstance(spec, Classifier) else ""
+        name = name or f"python:{own.__module__}.{own.__qualname__}"
+        classifier = from_python.described(spec, name, take_apart(name, options, _IMAGES)[1])
+    if outputs == "probabilities" and classifier.outputs == "logits":
+        wrapped = LogProbabilities(classifier.module).train(classifier.module.training)
+        classifier = dataclasses.replace(classifier, module=wrapped, outputs=outputs)
+    if device is not None:
+        classifier.module.to(device)
+    return dataclasses.replace(classifier, digest=digest_of(classifier))
+
+
+def _named(spec: str, allow_pickle: bool, given: dict[str, Any]) -> Classifier:
+    scheme, name = _scheme(spec)
+    options = take_apart(spec, given, scheme.options)[1]
+    # options given by name become part of the spec: another process rebuilds the model from the spec alone
+    extra = [f"{key}={_written(value)}" for key, value in given.items() if value is not None]
+    whole = spec + ("&" if "?" in spec else "?") + "&".join(extra) if extra else spec
+    return scheme.load(Request(whole, name.partition("?")[0], options, allow_pickle))
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _scheme(spec: str) -> tuple[Scheme, str]:
+    """Return the scheme of a name and the part of the name that its loader reads."""
+    plain = spec.partition("?")[0]
+    if plain in WHOLE_NAMES:
+        return WHOLE_NAMES[plain], spec
+    before, colon, _ = plain.partition(":")
+    if colon and before in SCHEMES:
+        return SCHEMES[before], spec.partition(":")[2]
+    if from_python.is_python(plain):
+        near = did_you_mean(before, SCHEMES)
+        if ".py:" in plain or not near or _importable(before):
+            return PYTHON, spec
+        raise BadInput(f"Unknown kind of model {before!r} in {spec!r}.{near} There are: {', '.join(SCHEMES)}.")
+    raise _no_such(spec, plain)
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _no_such(spec: str, plain: str) -> BadInput:
+    """Return the error for a name of no known form: most often a scheme left out."""
+    whole = [*(f"torchvision:{name}" for name in from_torchvision.names()), *(f"zoo:{name}" for name in zoo.ZOO)]
+    full_name = {name.partition(":")[2]: name for name in whole} | {name: name for name in WHOLE_NAMES}
+    near = did_you_mean(plain, full_name)
+    if near:
+        short = near.split("'")[1]
+        near = near.replace(short, full_name[short])
+    return BadInput(
+        f"Unknown model {spec!r}.{near} Write torchvision:NAME, timm:NAME, zoo:NAME, file:PATH?arch=..., "
+        "my.py:factory or package.module:factory. (`assay models` lists the names)"
+    )

@@ -1,0 +1,59 @@
+"""The networks whose weights come with Assay, trained by its own commands."""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.resources import as_file, files
+
+from assay.models.architectures import ARCHITECTURES
+from assay.models.classifier import Classifier
+from assay.models.request import Request, unknown
+from assay.models.weights_file import fill, read_safetensors
+
+SCHEME = "zoo:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One shipped network: its file of weights, architecture, classes, and its measured test accuracy."""
+
+    file: str
+    architecture: str
+    input_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    accuracy: float
+    summary: str
+
+
+ZOO = {
+    "mnist-cnn": Entry(
+        file="mnist-cnn.safetensors",
+        architecture="mnist-cnn",
+        input_shape=(1, 28, 28),
+        classes=tuple("0123456789"),
+        # measured with the shipped, rounded weights on the 10,000 test images
+        accuracy=0.9857,
+        summary="the MNIST network of Sen et al. 2023, 1,199,882 parameters, standard training",
+    ),
+}
+
+
+def load(request: Request) -> Classifier:
+    """Load a shipped network; its weights are stored as float16 and used as float32."""
+    if request.name not in ZOO:
+        raise unknown(request.spec, SCHEME, request.name, tuple(ZOO))
+    entry = ZOO[request.name]
+    module = ARCHITECTURES[entry.architecture]()
+    with as_file(files("assay.models") / "weights" / entry.file) as path:
+        fill(module, read_safetensors(path)[0], request.spec)
+    channels = entry.input_shape[0]
+    return Classifier(
+        module=module,
+        spec=request.spec,
+        input_shape=entry.input_shape,
+        # the network takes [0, 1] as it is
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        classes=entry.classes,
+        published_accuracy=entry.accuracy,
+    )

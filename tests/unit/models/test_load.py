@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from assay.core.errors import BadInput
+from assay.models import Classifier, Normalized, load_model
+from assay.models.load import SCHEMES
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("resnet50", "Unknown model 'resnet50'. Did you mean 'torchvision:resnet50'"),
+        ("mnist-cnn", "Did you mean 'zoo:mnist-cnn'"),
+        ("efficientnet-lit0", "Did you mean 'efficientnet-lite0'"),
+        ("torchvision:resnet1O1", r"Unknown model 'torchvision:resnet1O1'. Did you mean 'torchvision:resnet101'\?"),
+        ("torchvison:resnet50", "Unknown kind of model 'torchvison'.*Did you mean 'torchvision'"),
+        ("zoo:mnist", "Did you mean 'zoo:mnist-cnn'"),
+        ("zoo:mnist-cnn?size=28", "takes none"),
+        ("", "Unknown model ''"),
+    ],
+)
+def test_unknown_names_suggest_near_ones(spec: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        load_model(spec)
+
+
+def test_unknown_outputs_are_refused() -> None:
+    with pytest.raises(BadInput, match="Did you mean 'probabilities'"):
+        load_model(nn.Flatten(), outputs="probabilties")
+
+
+def test_a_module_from_python_stays_as_it_is() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).train()
+    classifier = load_model(module)
+    assert classifier.module is module
+    assert module.training
+    assert classifier.spec == "python:torch.nn.modules.container.Sequential"
+    assert classifier.mean is classifier.input_shape is classifier.preprocess is None
+    assert classifier.outputs == "logits"
+
+
+def test_a_module_with_options_is_normalised_and_its_pictures_resized() -> None:
+    classifier = load_model(nn.Flatten(), mean=(0.5,), std=(0.25,), size=2, channels=1)
+    assert classifier.input_shape == (1, 2, 2)
+    assert classifier.mean == (0.5,)
+    assert classifier.module(torch.full((1, 1, 2, 2), 0.75)).tolist() == [[1.0] * 4]
+
+
+def test_a_normalisation_inside_a_module_is_known() -> None:
+    assert load_model(Normalized(nn.Flatten(), (0.5,), (0.25,))).std == (0.25,)
+
+
+def test_loading_again_changes_nothing() -> None:
+    once = load_model("zoo:mnist-cnn", outputs="probabilities")
+    assert load_model(once) == once
+    assert load_model(once, outputs="probabilities") == once
+    assert load_model("zoo:mnist-cnn").digest == load_model("zoo:mnist-cnn").digest != once.digest
+
+
+def test_probabilities_become_their_logarithms() -> None:
+    classifier = load_model(nn.Softmax(1), outputs="probabilities")
+    assert classifier.outputs == "probabilities"
+    x = torch.tensor([[1.0, 2.0]])
+    torch.testing.assert_close(classifier.module(x), x.log_softmax(1))
+
+
+def test_options_given_by_name_become_part_of_the_name(tmp_path: Path) -> None:
+    file = tmp_path / "w.pt"
+    torch.save(load_model("zoo:mnist-cnn").module.state_dict(), file)
+    given = load_model(f"file:{file}", arch="mnist-cnn", mean=(0.5,), std=(0.25,))
+    assert given.spec == f"file:{file}?arch=mnist-cnn&mean=0.5&std=0.25"
+    assert load_model(given.spec).digest == given.digest
+
+
+def test_a_module_is_moved_only_when_a_device_is_named() -> None:
+    asked = []
+
+    class Watched(nn.Flatten):
+        def to(self, *args: Any, **kwargs: Any) -> Any:
+            asked.append(args)
+            return self
+
+    load_model(Watched())
+    assert asked == []
+    load_model(Watched(), device="cpu")
+    assert asked == [("cpu",)]
+
+
+def test_named_models_are_in_eval_mode() -> None:
+    assert not any(part.training for part in load_model("torchvision:squeezenet1_1@random").module.modules())
+
+
+def test_a_described_model_takes_no_options() -> None:
+    with pytest.raises(BadInput, match="describes itself"):
+        load_model(Classifier(nn.Flatten()), size=3)
+
+
+def test_every_scheme_is_in_the_table() -> None:
+    assert set(SCHEMES) == {"zoo", "torchvision", "timm", "file"}
