@@ -1,0 +1,1 @@
+"""Evaluation: studies resolved into cells, run chunk by chunk, stored as records, scored into numbers."""

@@ -1,0 +1,63 @@
+"""Attacks as a study names them: checked against the table, reduced to what differs from the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from assay.attacks import ATTACKS, build, options_of
+from assay.core.compose import Method, Restarts
+from assay.core.errors import BadInput
+from assay.core.search import Attack
+from assay.evaluate.misplaced import Misplaced, UnknownKey
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise `Misplaced` for an unknown attack, or for the first option that it cannot take."""
+    try:
+        build(name)
+    except BadInput as error:
+        raise Misplaced(("attack",), str(error)) from error
+    defaults = ATTACKS[name].options
+    for option, value in options.items():
+        if option in defaults and value == defaults[option]:
+            continue
+        try:
+            build(name, **{option: value})
+        except BadInput as error:
+            kind = Misplaced if option in defaults or option == "restarts" else UnknownKey
+            raise kind((option,), str(error)) from error
+
+
+def given_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that change something, in the order of the table: equal attacks are written equally."""
+    defaults = {**ATTACKS[name].options, "restarts": 1}
+    return {option: options[option] for option in defaults if option in options and options[option] != defaults[option]}
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """Return how a study writes an attack built in Python: `PGD(steps=10)` is `{"attack": "pgd", "steps": 10}`.
+
+    Raises `BadInput` for a method that no line of the table makes.
+    """
+    restarts = 1
+    attack: Any = method
+    if isinstance(method, Restarts):
+        restarts, attack = method.n, method.attack
+    for name, entry in ATTACKS.items():
+        plain: Attack = entry.make()
+        if type(plain) is not type(attack):
+            continue
+        options = {option: value for option, value in options_of(attack).items() if option != "keeps"}
+        try:
+            same = build(name, **given_options(name, options)) == attack
+        except BadInput:
+            continue
+        if same:
+            return {"attack": name, **given_options(name, {**options, "restarts": restarts})}
+    raise BadInput(f"{method!r} is no attack of the table. Name one of: {', '.join(ATTACKS)}.")
+
+
+def norms_of(name: str) -> tuple[str, ...]:
+    """Return the norms an attack works in."""
+    return ATTACKS[name].norms

@@ -1,0 +1,82 @@
+"""Files that hold all of their content or none of it, and errors of the disk in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from assay.core.errors import AssayError
+
+TEMPORARY = ".writing-"
+
+
+class DiskError(AssayError):
+    """A file that could not be written or read: a full disk, a read-only place."""
+
+
+_FIXES = {
+    errno.ENOSPC: "The disk is full. Free some space",
+    errno.EDQUOT: "Your disk quota is used up. Free some space",
+    errno.EROFS: "The place is read-only. Choose another --out, or make it writable",
+    errno.EACCES: "You may not write there. Choose another --out, or change its permissions",
+    errno.EPERM: "You may not write there. Choose another --out, or change its permissions",
+}
+
+
+def in_words(error: OSError, path: Path) -> DiskError:
+    """Return what went wrong with `path`, and what helps."""
+    fix = _FIXES.get(error.errno or 0, f"{error.strerror or error}. Put that right")
+    return DiskError(f"{path} could not be written: {fix}; what is finished is kept, and the same command continues.")
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write `content` so that `path` holds all of it or does not change, whatever happens in between.
+
+    The content is on the disk when this returns. Raises `DiskError`.
+    """
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise in_words(error, path) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    # the new name itself must outlive a power cut; not every platform opens folders
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_unfinished(folder: Path) -> int:
+    """Remove what a killed writer left half-written under `folder`; return how many files."""
+    left = list(folder.rglob(f"{TEMPORARY}*"))
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and see that it can be written. Raises `DiskError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f"{TEMPORARY}{os.getpid()}-probe"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise in_words(error, folder) from error

@@ -1,0 +1,79 @@
+"""Goals as a study writes them, and what they mean for a chunk of samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.core.draws import Draws
+from assay.core.errors import BadInput, did_you_mean
+from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted, without
+
+TARGETS = ("least-likely", "next", "random")
+
+_FORMS = (
+    "Write 'untargeted', 'targeted least-likely', 'targeted next', 'targeted random', 'targeted CLASS' or "
+    "'out-of-top K'."
+)
+
+
+def check_goal(words: Any) -> str:
+    """Return a goal in its canonical form; raises `BadInput` for words that are none."""
+    text = " ".join(str(words).split())
+    kind, _, rest = text.partition(" ")
+    if kind == "untargeted" and not rest:
+        return text
+    if kind == "targeted" and rest:
+        return text
+    if kind == "out-of-top" and re.fullmatch(r"[1-9]\d*", rest):
+        return text
+    raise BadInput(f"{text!r} is not a goal.{did_you_mean(kind, ('untargeted', 'targeted', 'out-of-top'))} {_FORMS}")
+
+
+def allowed_rank(goal: str) -> int:
+    """Return the worst rank of the true label that still counts as right: K for `out-of-top K`, else 1."""
+    kind, _, rest = goal.partition(" ")
+    return int(rest) if kind == "out-of-top" else 1
+
+
+def make_goal(goal: str, y: Tensor, logits: Tensor, draws: Draws, classes: Sequence[str] | None = None) -> Goal:
+    """Return the goal for labels `y` (`[N]`), given the clean `logits` (`[N, K]`).
+
+    A target that is the sample's own label moves on to the next class, so every sample has a target. Raises
+    `BadInput` for a class the model does not have.
+    """
+    kind, _, rest = goal.partition(" ")
+    if kind == "untargeted":
+        return Untargeted(y)
+    k = logits.shape[1]
+    if kind == "out-of-top":
+        if int(rest) >= k:
+            raise BadInput(f"The goal {goal!r} cannot be reached: the model has {k} classes. Use {k - 1} at most.")
+        return OutOfTop(y, int(rest))
+    if rest == "least-likely":
+        # the label itself is out of the race: it would be a target already reached by doing nothing
+        return Targeted(y, (-without(-logits, y)).argmin(1))
+    if rest == "next":
+        return Targeted(y, (y + 1) % k)
+    if rest == "random":
+        step = 1 + (draws.fold("target").uniform("class") * (k - 1)).long().clamp_max(k - 2)
+        return Targeted(y, (y + step) % k)
+    target = torch.full_like(y, class_index(rest, k, classes))
+    return Targeted(y, torch.where(target == y, (target + 1) % k, target))
+
+
+def class_index(name: str, k: int, classes: Sequence[str] | None) -> int:
+    """Return the index of a class given by its number or its name."""
+    if name.isdigit():
+        if int(name) >= k:
+            raise BadInput(f"The target class {name} does not exist: the model has {k} classes, 0 to {k - 1}.")
+        return int(name)
+    if classes is not None and name in classes:
+        return list(classes).index(name)
+    names = [*TARGETS, *(classes or ())]
+    near = did_you_mean(name, names)
+    raise BadInput(f"Unknown target class {name!r}.{near} Give its number, 0 to {k - 1}, or its name.")

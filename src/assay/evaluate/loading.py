@@ -1,0 +1,119 @@
+"""Models and data by their specs: loaded when first needed, and kept while they are in use."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.core.errors import BadInput
+from assay.core.oracle import Direct, checked_logits, frozen
+from assay.data import Data, load_data
+from assay.evaluate.plan import Cell
+from assay.evaluate.study import DataSpec, ModelSpec
+from assay.models import Classifier, load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """A model held still, ready to be measured."""
+
+    classifier: Classifier
+    oracle: Direct
+    _classes: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        tensors = [*self.classifier.module.parameters(), *self.classifier.module.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    def classes(self, one: Tensor) -> int:
+        """Return how many logits the model gives, asking it once about `one` image `[1, C, H, W]`.
+
+        Raises `ModelError` when its answer is no tensor of logits.
+        """
+        if not self._classes:
+            with torch.no_grad():
+                self._classes.append(checked_logits(self.classifier.module(one), 1).shape[1])
+        return self._classes[0]
+
+
+@dataclasses.dataclass
+class Loader:
+    """Loads what specs name. `models` and `datasets` are those given as Python objects, by the name they go under.
+
+    One model is kept loaded at a time, besides those given: they may be large, and units come model by model. While
+    a model is on the bench its parameters are frozen and it is in eval mode; `close` puts everything back.
+    """
+
+    device: str = "cpu"
+    allow_pickle: bool = False
+    batch: int | None = None
+    models: Mapping[str, Classifier] = dataclasses.field(default_factory=dict)
+    datasets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._model: tuple[ModelSpec, Classifier] | None = None
+        self._data: dict[tuple[str, str], Data] = {}
+        self._bench: tuple[str, Bench] | None = None
+        self._held = contextlib.ExitStack()
+
+    def model(self, spec: ModelSpec) -> Classifier:
+        """Return the model a spec names."""
+        if spec.model in self.models:
+            return self.models[spec.model]
+        if self._model is None or self._model[0] != spec:
+            self.close()
+            self._model = None
+            loaded = load_model(spec.model, outputs=spec.outputs, allow_pickle=self.allow_pickle, device=self.device)
+            self._model = (spec, loaded)
+        return self._model[1]
+
+    def data(self, spec: DataSpec, model: Classifier) -> Data:
+        """Return the data a spec names, prepared as `model` wants its pictures."""
+        key = (spec.model_dump_json(), repr((model.input_shape, model.preprocess, model.synsets)))
+        if key not in self._data:
+            given = self.datasets.get(spec.source, spec.source)
+            self._data[key] = given if isinstance(given, Data) else _load(given, spec, model)
+        return self._data[key]
+
+    def bench(self, cell: Cell) -> Bench:
+        """Return the cell's model, held still. Raises `BadInput` when its weights are not those of the plan."""
+        if self._bench is None or self._bench[0] != cell.model.label:
+            classifier = self.model(cell.model)
+            self.close()
+            self._held.enter_context(frozen(classifier.module))
+            self._bench = (cell.model.label, Bench(classifier, Direct(classifier.module, self.batch)))
+        bench = self._bench[1]
+        if bench.classifier.digest != cell.weights:
+            raise BadInput(
+                f"{cell.model.model} has weights {bench.classifier.digest} here, and {cell.weights} in the plan. "
+                "A model must be the same each time it is loaded: seed its factory, or load its weights from a file."
+            )
+        return bench
+
+    def samples(self, cell: Cell) -> Data:
+        """Return the cell's data. Raises `BadInput` when it is not that of the plan."""
+        data = self.data(cell.data, self.bench(cell).classifier)
+        if data.fingerprint != cell.fingerprint or len(data) != cell.n:
+            raise BadInput(
+                f"{cell.data.source} is not the data of the plan (fingerprint {data.fingerprint}, planned "
+                f"{cell.fingerprint}; {len(data)} samples, planned {cell.n}). Leave the files alone during a run."
+            )
+        return data
+
+    def close(self) -> None:
+        """Take the model off the bench, and give it back as it was."""
+        self._bench = None
+        self._held.close()
+
+
+def _load(given: Any, spec: DataSpec, model: Classifier) -> Data:
+    chosen = spec.model_dump(exclude={"source"})
+    ids = list(spec.ids) if spec.ids is not None else None
+    return load_data(given, model=model, **{**chosen, "ids": ids})

@@ -1,0 +1,251 @@
+"""The plan: a study resolved into cells, and cells cut into chunks. What is left to do is a subtraction."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from assay.attacks import ATTACKS
+from assay.core.budget import NORMALIZED, Budget
+from assay.core.errors import BadInput
+from assay.data import Data
+from assay.evaluate.record import SCHEMA_VERSION
+from assay.evaluate.study import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
+from assay.models import Classifier
+
+
+class Loads(Protocol):
+    """Whoever turns specs into models and data."""
+
+    def model(self, spec: ModelSpec) -> Classifier:
+        """Return the model."""
+
+    def data(self, spec: DataSpec, model: Classifier) -> Data:
+        """Return the data, as the model wants its pictures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One model, data set, attack, threat and list of budgets under one question: plain values, fully resolved."""
+
+    model: ModelSpec
+    weights: str
+    preprocess: str
+    data: DataSpec
+    fingerprint: str
+    ids_digest: str
+    n: int
+    attack: AttackSpec
+    version: int
+    threat: ThreatSpec
+    question: str
+    goal: str
+    order: str
+    seed: int
+    chunk: int
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The cell's name: 16 hexadecimal digits over everything its numbers depend on."""
+        told = json.dumps({"record": SCHEMA_VERSION, **self.plain()}, sort_keys=True)
+        digest = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+        # a digest of digits alone, or with one e, would be taken for a number by readers that guess types
+        return "abcdef"[int(digest[0], 16) % 6] + digest[1:]
+
+    def plain(self) -> dict[str, Any]:
+        """Return the cell as plain values, as the manifest keeps it; `Cell.of` reads them back."""
+        flat = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        told = {name: value for name, value in flat.items() if isinstance(value, (str, int))}
+        return {
+            **told,
+            "model": self.model.label,
+            "outputs": self.model.outputs,
+            "data": self.data.source,
+            "attack": self.attack.label,
+            "threat": self.threat.label,
+            "norm": self.threat.norm,
+            "box": self.threat.box,
+            "grid": self.threat.grid,
+            "eps": [budget.written for budget in self.threat.eps],
+            "unit": self.unit,
+            "specs": {
+                "model": self.model.model_dump(mode="json", exclude_none=True),
+                "data": self.data.model_dump(mode="json", exclude_none=True),
+                "attack": {"attack": self.attack.attack, **self.attack.options},
+            },
+        }
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Cell:
+        """Return the cell that plain values describe."""
+        specs = plain["specs"]
+        threat = {key: plain[key] for key in ("norm", "eps", "box", "grid")}
+        kept = {field.name: plain[field.name] for field in dataclasses.fields(cls) if field.name not in _SPECS}
+        return cls(
+            model=ModelSpec.model_validate(specs["model"]),
+            data=DataSpec.model_validate(specs["data"]),
+            attack=AttackSpec.model_validate(specs["attack"]),
+            threat=ThreatSpec.model_validate(threat),
+            **kept,
+        )
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets, smallest first."""
+        return self.threat.eps
+
+    @property
+    def unit(self) -> str:
+        """The unit of the budgets."""
+        return self.budgets[0].unit
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks the cell's samples are cut into."""
+        return math.ceil(self.n / self.chunk)
+
+    def positions(self, chunk: int) -> range:
+        """Return which samples belong to a chunk."""
+        return range(chunk * self.chunk, min(self.n, (chunk + 1) * self.chunk))
+
+    def rows(self, chunk: int) -> int:
+        """Return how many records a chunk has: its samples times the budgets."""
+        return len(self.positions(chunk)) * len(self.budgets)
+
+
+_SPECS = ("model", "data", "attack", "threat")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A cell and one of its chunks: what is done, stored and counted as one."""
+
+    cell: Cell
+    chunk: int
+
+    @property
+    def rows(self) -> int:
+        """The records it will have."""
+        return self.cell.rows(self.chunk)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A resolved study: its cells, and what the manifest says about its models and data."""
+
+    study: Study
+    cells: tuple[Cell, ...]
+    models: Mapping[str, Mapping[str, Any]]
+    data: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def units(self) -> list[Unit]:
+        """All units; those of one model follow each other, so that it is loaded once."""
+        return [Unit(cell, chunk) for cell in self.cells for chunk in range(cell.chunks)]
+
+    def todo(self, done: Mapping[str, set[int]]) -> list[Unit]:
+        """Return what is planned and not done; `done` holds the finished chunks per cell digest."""
+        return [unit for unit in self.units if unit.chunk not in done.get(unit.cell.digest, ())]
+
+
+def make_plan(study: Study, loads: Loads) -> Plan:
+    """Resolve a study: load each model and data set once, and name every cell by what its numbers depend on.
+
+    Raises `BadInput` where a cell cannot be: normalised budgets for a model of unknown normalisation, two cells
+    that are one, one data source in two selections.
+    """
+    cells: dict[str, Cell] = {}
+    models: dict[str, dict[str, Any]] = {}
+    data: dict[str, dict[str, Any]] = {}
+    selections: dict[str, DataSpec] = {}
+    for grid, spec in sorted(_each_model(study), key=lambda pair: pair[1].label):
+        model = loads.model(spec)
+        models[spec.label] = _model_facts(model)
+        _check_units(grid, model)
+        for chosen in grid.data:
+            if selections.setdefault(chosen.source, chosen) != chosen:
+                raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
+            loaded = loads.data(chosen, model)
+            facts = _data_facts(loaded)
+            data.setdefault(chosen.source, facts)
+            for cell in _cells(grid, spec, chosen, model=model, data=facts):
+                cells.setdefault(cell.digest, cell)
+    return Plan(study, tuple(cells.values()), models, data)
+
+
+def _each_model(study: Study) -> list[tuple[Grid, ModelSpec]]:
+    return [(grid, spec) for grid in study.grids for spec in grid.models]
+
+
+def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, data: Mapping[str, Any]) -> list[Cell]:
+    shape = model.input_shape or data["image_shape"]
+    return [
+        Cell(
+            model=spec,
+            weights=model.digest,
+            preprocess=json.dumps(_model_facts(model)["preprocess"], sort_keys=True),
+            data=chosen,
+            fingerprint=data["fingerprint"],
+            ids_digest=data["ids_digest"],
+            n=data["n"],
+            attack=attack,
+            version=ATTACKS[attack.attack].version,
+            threat=threat,
+            question=grid.question,
+            goal=grid.goal,
+            order=grid.order,
+            seed=grid.seed,
+            chunk=grid.chunk or usual_chunk(shape, data["n"]),
+        )
+        for threat in grid.threats
+        for attack in grid.attacks
+    ]
+
+
+def usual_chunk(shape: Sequence[int] | None, n: int) -> int:
+    """Return the samples of a chunk: enough for a full pass, few enough to lose little and to share out.
+
+    It depends on the data alone, never on the workers: results must not.
+    """
+    if shape is not None and math.prod(shape) <= 4096:
+        return 128
+    return min(64, max(8, n // 32))
+
+
+def _check_units(grid: Grid, model: Classifier) -> None:
+    for threat in grid.threats:
+        if threat.eps[0].unit == NORMALIZED and model.std is None:
+            raise BadInput(
+                f"The budget {threat.eps[0].written!r} is in the model's normalised units, but the normalisation of "
+                f"{model.spec} is unknown. Put it inside the model (assay.models.Normalized(module, mean, std)), or "
+                "write the budget in pixels, such as 8/255."
+            )
+
+
+def _model_facts(model: Classifier) -> dict[str, Any]:
+    preprocess = model.preprocess
+    return {
+        "digest": model.digest,
+        "mean": list(model.mean) if model.mean is not None else None,
+        "std": list(model.std) if model.std is not None else None,
+        "input_shape": list(model.input_shape) if model.input_shape is not None else None,
+        "preprocess": dataclasses.asdict(preprocess) if preprocess is not None else None,
+        "classes": list(model.classes) if model.classes is not None else None,
+        "published_accuracy": model.published_accuracy,
+    }
+
+
+def _data_facts(data: Data) -> dict[str, Any]:
+    told = "\n".join(f"{label} {name}" for name, label in zip(data.ids, data.labels, strict=True))
+    return {
+        "fingerprint": data.fingerprint,
+        "n": len(data),
+        "ids_digest": hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
+        "classes": list(data.classes) if data.classes is not None else None,
+        "image_shape": list(data.input_shape) if data.input_shape is not None else None,
+    }

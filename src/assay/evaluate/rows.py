@@ -1,0 +1,171 @@
+"""A unit's records while they are being filled: one array per column, never one object per row."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assay.core.goal import Goal, Targeted, rank_of
+from assay.core.norms import NORMS
+from assay.core.oracle import Cost
+from assay.core.problem import Problem
+from assay.core.sweep import Curve
+from assay.core.tensors import flat
+from assay.evaluate.plan import Unit
+from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, SCHEMA, SCHEMA_VERSION, STATUSES, SURVIVED
+
+Array = NDArray[Any]
+
+# a missing whole number while a table is filled; in the table it is null, as NaN is
+_NONE = -1
+_CODE = {status: code for code, status in enumerate(STATUSES)}
+_SIZES = tuple(f"size_{name}" for name in NORMS)
+_COUNTS = ("forwards", "backwards", "queries", "steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of a unit with N samples and B budgets.
+
+    `samples` are the columns that are one per sample (`[N]`), `rows` those that are one per sample and budget
+    (`[B, N]`), `errors` the texts by budget and sample.
+    """
+
+    unit: Unit
+    ids: Sequence[str]
+    samples: dict[str, Array]
+    rows: dict[str, Array]
+    errors: dict[tuple[int, int], str]
+
+    def fail(self, at: int, text: str, budgets: Sequence[int] | None = None) -> None:
+        """Make sample `at` an error at the given budgets, or at all."""
+        for budget in range(len(self.unit.cell.budgets)) if budgets is None else budgets:
+            self.rows["status"][budget, at] = _CODE[ERROR]
+            self.errors[budget, at] = text[:500]
+
+    def look(self, at: Tensor, logits: Tensor, goal: Goal) -> None:
+        """Fill in what the model says about the images themselves; until attacked, that is also the end."""
+        where = _numpy(at)
+        for name, value in _answer(logits, goal.y).items():
+            self.samples[f"clean_{name}"][where] = value
+            self.rows[name][:, where] = value
+        if isinstance(goal, Targeted):
+            self.samples["target"][where] = _numpy(goal.t)
+
+    def bill(self, at: Tensor, cost: Cost) -> None:
+        """Book the look at the images on the first budget."""
+        where = _numpy(at)
+        for name, spent in (*zip(("forwards", "backwards"), cost, strict=True), ("queries", cost.forwards)):
+            self.rows[name][0, where] += _numpy(spent)
+        self.rows["steps"][0, where] += 1
+
+    def tell(self, at: Tensor, problem: Problem, curve: Curve) -> None:
+        """Fill in what a sweep found about the samples `at`, budget by budget."""
+        where, values = _numpy(at), [budget.value for budget in self.unit.cell.budgets]
+        for budget, (found, origin) in enumerate(zip(curve.found, curve.origin, strict=True)):
+            for name, value in _answer(found.logits, problem.goal.y).items():
+                self.rows[name][budget, where] = value
+            for name, size in zip(_SIZES, sizes(found.x, problem), strict=True):
+                self.rows[name][budget, where] = size
+            for name, spent in zip(_COUNTS, found[5:], strict=True):
+                self.rows[name][budget, where] += _numpy(spent)
+            by = _numpy(origin)
+            inherited = (by >= 0) & (by != budget)
+            self.rows["from_eps"][budget, where[inherited]] = np.array(values)[by[inherited]]
+            status = self.rows["status"][budget]
+            open_ = where[status[where] != _CODE[CLEAN_WRONG]]
+            status[open_] = np.where(_numpy(found.success), _CODE[BROKEN], _CODE[SURVIVED])[
+                np.isin(where, open_, assume_unique=True)
+            ]
+            for row in where[_numpy(found.logits.isnan().any(1))]:
+                self.fail(int(row), "The model returned NaN for the attacked image.", [budget])
+
+    def table(self) -> pa.Table:
+        """Return the records: all samples at the first budget, then all at the next."""
+        cell, n, b = self.unit.cell, len(self.ids), len(self.unit.cell.budgets)
+        constant = {
+            "schema": SCHEMA_VERSION, "cell": cell.digest, "model": cell.model.label, "data": cell.data.source,
+            "attack": cell.attack.label, "threat": cell.threat.label, "unit": cell.unit, "question": cell.question,
+            "goal": cell.goal, "seed": cell.seed, "chunk": self.unit.chunk,
+        }  # fmt: skip
+        written: Any = pa.array([budget.written for budget in cell.budgets])
+        statuses: Any = pa.array(STATUSES)
+        columns: dict[str, Any] = {
+            **{name: pa.repeat(pa.scalar(value, SCHEMA.field(name).type), n * b) for name, value in constant.items()},
+            **{name: _arrow(name, np.tile(values, b)) for name, values in self.samples.items()},
+            **{name: _arrow(name, values.reshape(-1)) for name, values in self.rows.items() if name != "status"},
+            "eps": pa.array(np.repeat([budget.value for budget in cell.budgets], n)),
+            "eps_written": written.take(pa.array(np.repeat(np.arange(b), n))),
+            "sample_id": pa.concat_arrays([pa.array(self.ids, pa.string())] * b),
+            "status": statuses.take(pa.array(self.rows["status"].reshape(-1))),
+            "error": pa.array([self.errors.get((i, j)) for i in range(b) for j in range(n)], pa.string())
+            if self.errors
+            else pa.nulls(n * b, pa.string()),
+        }
+        return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def blank(unit: Unit, ids: Sequence[str], labels: Sequence[int]) -> Columns:
+    """Return the columns of a unit of which nothing is known but its samples."""
+    shape = (len(unit.cell.budgets), len(ids))
+    whole = {name: np.full(shape, _NONE, np.int64) for name in ("prediction", "rank")}
+    real = {name: np.full(shape, np.nan, np.float32) for name in ("confidence", *_SIZES)}
+    spent = {name: np.zeros(shape, np.int64) for name in _COUNTS}
+    rest: dict[str, Array] = {
+        "status": np.full(shape, _CODE[CLEAN_WRONG], np.int8),
+        "seconds": np.zeros(shape),
+        "from_eps": np.full(shape, np.nan),
+    }
+    samples: dict[str, Array] = {
+        "label": np.array(labels, np.int64),
+        **{name: np.full(shape[1], _NONE, np.int64) for name in ("target", "clean_prediction", "clean_rank")},
+        "clean_confidence": np.full(shape[1], np.nan, np.float32),
+    }
+    return Columns(unit, ids, samples, {**whole, **real, **spent, **rest}, {})
+
+
+def all_failed(unit: Unit, ids: Sequence[str], labels: Sequence[int], text: str) -> pa.Table:
+    """Return the records of a unit that could not be done at all."""
+    columns = blank(unit, ids, labels)
+    for at in range(len(ids)):
+        columns.fail(at, text)
+    return columns.table()
+
+
+def sizes(z: Tensor, problem: Problem) -> list[Array]:
+    """Return the size of the change in every norm, in the unit of the budget."""
+    move = z - problem.x
+    unit = flat(move / problem.threat.scale) if isinstance(problem.threat.scale, Tensor) else flat(move)
+    return [_numpy(norm.size(unit)) for norm in NORMS.values()]
+
+
+def _answer(logits: Tensor, y: Tensor) -> dict[str, Array]:
+    known = ~logits.isnan().any(1)
+    confidence, prediction = logits.softmax(1).max(1)
+    none = torch.full_like(y, _NONE)
+    return {
+        "prediction": _numpy(torch.where(known, prediction, none)),
+        "confidence": _numpy(confidence),
+        "rank": _numpy(torch.where(known, rank_of(logits, y), none)),
+    }
+
+
+def _arrow(name: str, values: Array) -> Any:
+    kind: Any = SCHEMA.field(name).type
+    if not SCHEMA.field(name).nullable:
+        return pa.array(values, kind)
+    if np.issubdtype(values.dtype, np.integer):
+        return pa.array(values.astype(kind.to_pandas_dtype()), kind, mask=values == _NONE)
+    return pa.array(values, kind, mask=np.isnan(values))
+
+
+def _numpy(value: Tensor) -> Array:
+    array: Array = value.detach().cpu().numpy()
+    return array

@@ -1,0 +1,136 @@
+"""Running a study in a directory, and evaluating a model from Python in one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from assay.core.errors import BadInput, did_you_mean
+from assay.core.threat import UNBOXED, Threat
+from assay.data import Data, load_data
+from assay.evaluate.attack_options import describe
+from assay.evaluate.claim import claim
+from assay.evaluate.executors import Job
+from assay.evaluate.files import make_folder
+from assay.evaluate.loading import Loader
+from assay.evaluate.lock import locked
+from assay.evaluate.options import Options
+from assay.evaluate.plan import make_plan
+from assay.evaluate.progress import OnProgress
+from assay.evaluate.run_directory import Run
+from assay.evaluate.running import RunFailed, Running
+from assay.evaluate.study import Study
+from assay.models import Classifier, load_model
+
+_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk")
+
+
+def run_study(
+    study: Study,
+    out: str | os.PathLike[str],
+    options: Options | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+    loader: Loader | None = None,
+) -> Run:
+    """Run what is not done of a study in the directory `out`, and return it.
+
+    Running again resumes; a finished study is left as it is; new cells run alone. `loader` holds models and data
+    given as Python objects. Raises `BadInput` for a directory of another study or in use, `RunFailed` when a model
+    fails or more samples do than `fail_on_error` allows, `DiskError` for a full or read-only disk: finished shards
+    are kept. A KeyboardInterrupt marks the run as cancelled and goes on.
+    """
+    options = options or Options()
+    options = dataclasses.replace(options, command=options.command or shlex.join(sys.argv))
+    engine = options.engine()
+    loader = loader or options.loader()
+    try:
+        plan = make_plan(study, loader)
+        folder, source = claim(Path(out).expanduser(), plan, options.fork)
+        make_folder(folder)
+        with locked(folder) as taken_over:
+            running = Running(folder, plan, options, Job(folder, loader))
+            return running.run(engine, on_progress or (lambda progress: None), source, taken_over)
+    finally:
+        loader.close()
+
+
+def evaluate(
+    model: str | nn.Module | Classifier,
+    data: Any,
+    attacks: Any,
+    threat: Threat | Mapping[str, Any] | list[Any],
+    out: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Run:
+    """Evaluate a model on data under attacks, and return the run.
+
+    `data` is a source (`"mnist/test"`), a torch `Dataset`, or what `load_data` returned. `attacks` are names,
+    mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
+    threat or a list of them. Settings are those of a study (`study question goal order seed chunk`) and of a run
+    (see `Options`), and `on_progress`. Without `out` the run directory is a new temporary one, which stays.
+
+    Raises `BadInput` for whatever a study does not allow.
+    """
+    on_progress = settings.pop("on_progress", None)
+    study_settings = {key: settings.pop(key) for key in _STUDY_KEYS if key in settings}
+    names = [field.name for field in dataclasses.fields(Options)]
+    for name in settings:
+        if name not in names:
+            known = [*_STUDY_KEYS, *names, "on_progress"]
+            raise BadInput(f"Unknown setting {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
+    options = Options(**settings)
+    loader = options.loader()
+    raw = {
+        "study": "evaluation",
+        "models": _named_model(model, loader),
+        "data": _named_data(data, loader),
+        "threats": [_threat(one) for one in _as_list(threat)],
+        "attacks": [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)],
+        **study_settings,
+    }
+    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="assay-"))
+    return run_study(Study.of(raw), folder, options, on_progress=on_progress, loader=loader)
+
+
+def _named_model(model: str | nn.Module | Classifier, loader: Loader) -> Any:
+    if isinstance(model, str):
+        return model
+    known = isinstance(model, Classifier) and model.digest
+    classifier = model if isinstance(model, Classifier) and known else load_model(model)
+    loader.models = {**loader.models, classifier.spec: classifier}
+    return {"model": classifier.spec, "outputs": classifier.outputs}
+
+
+def _named_data(data: Any, loader: Loader) -> Any:
+    if isinstance(data, (str, Mapping)):
+        return data
+    loaded = data if isinstance(data, Data) else load_data(data)
+    loader.datasets = {**loader.datasets, loaded.source: loaded}
+    return loaded.source
+
+
+def _threat(threat: Any) -> Any:
+    if not isinstance(threat, Threat):
+        return threat
+    if threat.budget is None or not isinstance(threat.eps, float) or not isinstance(threat.scale, float):
+        raise BadInput(
+            "A study takes one number per threat, such as Linf('4/255'); budgets per channel or per sample go to "
+            "assay.attack."
+        )
+    return {"norm": threat.norm.name, "eps": [threat.budget], "box": threat.box != UNBOXED, "grid": threat.grid}
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+__all__ = ["Options", "Run", "RunFailed", "evaluate", "run_study"]

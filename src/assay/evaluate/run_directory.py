@@ -1,0 +1,89 @@
+"""A run directory as a reader sees it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from assay.core.errors import BadInput, did_you_mean
+from assay.evaluate import score
+from assay.evaluate.manifest import NAME, read_manifest
+from assay.evaluate.pictures import PICTURED_CHUNKS, Picture, decode
+from assay.evaluate.score import Result
+from assay.evaluate.store import Store
+from assay.evaluate.study import Study
+from assay.evaluate.study_yaml import load_study
+
+STUDY_FILE = "study.lock.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run directory: its study's name, its manifest, and the records stored so far."""
+
+    path: Path
+    study: str
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """Open a run directory. Raises `BadInput` when `path` is none."""
+        folder = Path(path).expanduser()
+        manifest = read_manifest(folder)
+        if not manifest:
+            near = [one.name for one in folder.parent.glob("*") if (one / NAME).is_file()] if folder.name else []
+            why = "it has no manifest.json" if folder.is_dir() else "there is no such directory"
+            raise BadInput(f"{path} is not a run directory: {why}.{did_you_mean(folder.name, near)}")
+        return cls(folder, manifest["study"], manifest)
+
+    @property
+    def status(self) -> str:
+        """`success`, `error` or `cancelled`; `started` while it runs, and after it was killed."""
+        return str(self.manifest["status"])
+
+    @property
+    def reportable(self) -> bool:
+        """Whether the numbers may be reported; `manifest["not_reportable_because"]` says why not."""
+        return bool(self.manifest["reportable"])
+
+    @property
+    def cells(self) -> dict[str, dict[str, Any]]:
+        """The resolved cells by digest."""
+        return dict(self.manifest["cells"])
+
+    @property
+    def store(self) -> Store:
+        """Where the records are."""
+        return Store(self.path)
+
+    def spec(self) -> Study:
+        """Return the resolved study."""
+        return load_study(self.path / STUDY_FILE)
+
+    def records(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the records, one row per sample and budget, in order of cell and chunk."""
+        return self.store.read(list(self.cells), columns)
+
+    def results(self) -> list[score.Result]:
+        """Return one result per cell and budget."""
+        return score.results(self.records(score.SCORED), self._stds())
+
+    def worst_case(self) -> list[score.Result]:
+        """Return the per-sample worst case over the attacks, one per model, data set, threat, question and budget."""
+        return score.worst_case(self.records((*score.SCORED, "sample_id")), self._stds())
+
+    def gallery(self, cell: str) -> list[Picture]:
+        """Return the pictures kept for a cell (a digest)."""
+        paths = [self.store.pictures(cell, chunk) for chunk in range(PICTURED_CHUNKS)]
+        return [picture for path in paths if path.is_file() for picture in decode(path)]
+
+    def _stds(self) -> dict[str, Sequence[float] | None]:
+        return {name: facts["std"] for name, facts in self.manifest["models"].items()}
+
+
+__all__ = ["STUDY_FILE", "Picture", "Result", "Run"]

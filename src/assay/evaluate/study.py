@@ -1,0 +1,245 @@
+"""The typed study: which models meet which attacks, on which data, under which threats.
+
+Written in YAML or built in Python; either way every slip is named with its place, what was expected, and the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from assay.core.budget import Budget, check_budget, parse_budget
+from assay.core.errors import BadInput, did_you_mean
+from assay.core.norms import NORMS
+from assay.evaluate.attack_options import check_options, given_options, norms_of
+from assay.evaluate.goal_words import check_goal
+from assay.evaluate.misplaced import Misplaced, Places, explain
+from assay.evaluate.study_schema import study_schema
+
+GRID_KEYS = ("models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk")
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _as_budget(value: Any) -> Budget:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Budget)):
+        raise BadInput(f"{value!r} is not a budget. Write one as '8/255', 0.031 or 'normalized 0.02'.")
+    return parse_budget(value)
+
+
+def _lifted(key: str) -> Any:
+    """Return a validator that reads the short form (`"mnist/test"`) as the long one (`{source: mnist/test}`)."""
+
+    def lift(value: Any) -> Any:
+        return {key: value} if isinstance(value, str) else value
+
+    return BeforeValidator(lift)
+
+
+class ModelSpec(BaseModel):
+    """A model by its spec, and what it returns."""
+
+    model_config = _STRICT
+
+    model: str = Field(min_length=1)
+    outputs: Literal["logits", "probabilities"] = "logits"
+
+    @property
+    def label(self) -> str:
+        """The model in the records."""
+        return self.model if self.outputs == "logits" else f"{self.model} ({self.outputs})"
+
+
+class DataSpec(BaseModel):
+    """A data set by its source, and which of its samples."""
+
+    model_config = _STRICT
+
+    source: str = Field(min_length=1)
+    limit: StrictInt | None = Field(None, ge=1)
+    sample: StrictInt | None = Field(None, ge=1)
+    per_class: StrictInt | None = Field(None, ge=1)
+    ids: tuple[str, ...] | None = Field(None, min_length=1)
+    seed: StrictInt = 0
+
+
+class ThreatSpec(BaseModel):
+    """A norm and its budgets, smallest first; all in one unit."""
+
+    model_config = _STRICT
+
+    norm: str
+    eps: Annotated[tuple[Annotated[Budget, BeforeValidator(_as_budget)], ...], BeforeValidator(_as_list)]
+    box: bool = True
+    grid: StrictInt | None = Field(None, ge=1)
+
+    @field_validator("norm")
+    @classmethod
+    def _known_norm(cls, norm: str) -> str:
+        if norm not in NORMS:
+            raise BadInput(f"Unknown norm {norm!r}.{did_you_mean(norm, NORMS)} There are: {', '.join(NORMS)}.")
+        return norm
+
+    @model_validator(mode="after")
+    def _budgets_of_the_norm(self) -> ThreatSpec:
+        if not self.eps:
+            raise Misplaced(("eps",), "there is no budget. Write one or more, such as [2/255, 4/255, 8/255].")
+        seen: dict[float, Budget] = {}
+        for i, budget in enumerate(self.eps):
+            try:
+                check_budget(budget, self.norm)
+            except BadInput as error:
+                raise Misplaced(("eps", i), str(error)) from error
+            if budget.unit != self.eps[0].unit:
+                told = f"{budget.written!r} and {self.eps[0].written!r} are in different units"
+                raise Misplaced(("eps", i), f"{told}. Write them as two threats.")
+            if budget.value in seen:
+                told = f"{budget.written!r} is the same budget as {seen[budget.value].written!r}"
+                raise Misplaced(("eps", i), f"{told}. Leave one out.")
+            seen[budget.value] = budget
+        # frozen towards users, and not yet handed out: smallest first is what sweeps and readers expect
+        object.__setattr__(self, "eps", tuple(sorted(self.eps, key=lambda b: b.value)))
+        return self
+
+    @property
+    def label(self) -> str:
+        """The threat in the records: `linf`, or `linf no-box grid=255` where it is not the usual one."""
+        return self.norm + ("" if self.box else " no-box") + (f" grid={self.grid}" if self.grid else "")
+
+
+class AttackSpec(BaseModel):
+    """An attack by its name in the table of attacks, with the options that differ from its defaults."""
+
+    model_config = _STRICT
+
+    attack: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return {"attack": value}
+        if set(value) == {"attack", "options"} and isinstance(value["options"], Mapping):
+            return value
+        return {"attack": value.get("attack"), "options": {k: v for k, v in value.items() if k != "attack"}}
+
+    @model_validator(mode="after")
+    def _known_attack(self) -> AttackSpec:
+        check_options(self.attack, self.options)
+        object.__setattr__(self, "options", given_options(self.attack, self.options))
+        return self
+
+    @property
+    def label(self) -> str:
+        """The attack in the records: `fgsm`, `pgd(steps=10)`."""
+        inside = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        return f"{self.attack}({inside})" if inside else self.attack
+
+
+_Models = Annotated[tuple[Annotated[ModelSpec, _lifted("model")], ...], BeforeValidator(_as_list)]
+_Data = Annotated[tuple[Annotated[DataSpec, _lifted("source")], ...], BeforeValidator(_as_list)]
+_Threats = Annotated[tuple[ThreatSpec, ...], BeforeValidator(_as_list)]
+_Attacks = Annotated[tuple[AttackSpec, ...], BeforeValidator(_as_list)]
+
+
+class Grid(BaseModel):
+    """Every model with every data set, threat and attack, under one question."""
+
+    model_config = _STRICT
+
+    models: _Models = Field(min_length=1)
+    data: _Data = Field(min_length=1)
+    threats: _Threats = Field(min_length=1)
+    attacks: _Attacks = Field(min_length=1)
+    question: Literal["worst_case", "as_attacked"] = "worst_case"
+    goal: Annotated[str, BeforeValidator(check_goal)] = "untargeted"
+    order: Literal["ascending", "descending"] = "ascending"
+    seed: StrictInt = 0
+    chunk: StrictInt | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _cells_that_exist(self) -> Grid:
+        for i, attack in enumerate(self.attacks):
+            for threat in self.threats:
+                if threat.norm not in norms_of(attack.attack):
+                    told = f"{attack.attack} works in {', '.join(norms_of(attack.attack))}, not in {threat.norm}"
+                    raise Misplaced(("attacks", i), f"{told}. Give each norm its attacks, in grids of their own.")
+            if attack in self.attacks[:i]:
+                raise Misplaced(("attacks", i), f"{attack.label} is there already. Leave one out.")
+        return self
+
+
+class Study(BaseModel):
+    """A named list of grids. `Study.of(mapping)` reads the written form; a plain study has one grid."""
+
+    model_config = _STRICT
+
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    grids: tuple[Grid, ...] = Field(min_length=1)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any], places: Places | None = None) -> Study:
+        """Read a study from plain values.
+
+        Raises `BadInput` with one line per slip: its place in the file where `places` knows it, its path, what was
+        expected, and the fix.
+        """
+        if not isinstance(raw, Mapping):
+            raise BadInput(f"A study is a mapping with the keys study, {', '.join(GRID_KEYS)}; got {raw!r}.")
+        try:
+            return cls.model_validate(_with_grids(raw))
+        except ValidationError as error:
+            raise explain(error, raw, places or Places()) from None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the resolved study as plain values; `Study.of` reads them back to an equal study."""
+        return {"study": self.study, "grids": [_plain_grid(grid) for grid in self.grids]}
+
+
+def _with_grids(raw: Mapping[str, Any]) -> dict[str, Any]:
+    top = dict(raw)
+    if "grids" not in top:
+        # keys that a study does not know stay at the top, to be refused there
+        inside = {key: top.pop(key) for key in GRID_KEYS if key in top}
+        return {**top, "grids": [inside]}
+    inherited = {key: top.pop(key) for key in GRID_KEYS if key in top}
+    top["grids"] = [{**inherited, **grid} if isinstance(grid, Mapping) else grid for grid in _as_list(top["grids"])]
+    return top
+
+
+def _plain_grid(grid: Grid) -> dict[str, Any]:
+    plain = grid.model_dump(mode="json", exclude_none=True, exclude={"threats", "attacks"})
+    plain["threats"] = [
+        {**threat.model_dump(mode="json", exclude={"eps"}), "eps": [budget.written for budget in threat.eps]}
+        for threat in grid.threats
+    ]
+    plain["attacks"] = [{"attack": attack.attack, **attack.options} for attack in grid.attacks]
+    return plain
+
+
+__all__ = [
+    "GRID_KEYS",
+    "AttackSpec",
+    "DataSpec",
+    "Grid",
+    "ModelSpec",
+    "Study",
+    "ThreatSpec",
+    "study_schema",
+]

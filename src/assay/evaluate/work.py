@@ -1,0 +1,178 @@
+"""The work on one unit: a chunk of a cell's samples in, its records out. Nothing is written here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from assay.attacks import build
+from assay.core.compose import Method
+from assay.core.draws import Draws
+from assay.core.errors import BadInput
+from assay.core.goal import Goal, Untargeted, rank_of
+from assay.core.norms import NORMS
+from assay.core.objective import cross_entropy
+from assay.core.oracle import Access
+from assay.core.problem import Problem
+from assay.core.search import Known
+from assay.core.sweep import Order, Question, first_look, sweep
+from assay.core.tensors import take
+from assay.core.threat import UNBOXED, Threat
+from assay.data import Data, Sample, Unreadable
+from assay.evaluate.goal_words import allowed_rank, make_goal
+from assay.evaluate.loading import Bench
+from assay.evaluate.pictures import PICTURED_CHUNKS, Picture, choose
+from assay.evaluate.plan import Cell, Unit
+from assay.evaluate.record import BROKEN, STATUSES
+from assay.evaluate.rows import Columns, blank
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a unit gave: its records, pictures where it is one of a cell's first chunks, and counts for progress."""
+
+    table: pa.Table
+    pictures: list[Picture]
+    forwards: int
+    backwards: int
+    errors: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A problem with what the model said about the images themselves; `at` are the samples' positions in the unit."""
+
+    problem: Problem
+    known: Known
+    draws: Draws
+    at: Tensor
+
+
+def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.perf_counter) -> Outcome:
+    """Attack a chunk of samples at every budget of its cell and return one record per sample and budget.
+
+    The model is asked once about the images as they are: that answer is the clean prediction, and the attack's
+    first look where it begins there. Unreadable images and answers that are no numbers become error records. Raises
+    `BadInput` for images or labels that the model cannot take, `ModelError` for a model that is no classifier.
+    """
+    began = clock()
+    loaded = data.load(unit.cell.positions(unit.chunk))
+    columns = blank(unit, [one.id for one in loaded], [one.label for one in loaded])
+    for at, one in enumerate(loaded):
+        if isinstance(one, Unreadable):
+            columns.fail(at, one.error)
+    readable = {at: one for at, one in enumerate(loaded) if isinstance(one, Sample)}
+    pictures = _attack(columns, bench, readable) if readable else []
+    columns.rows["seconds"][:] = (clock() - began) / unit.rows
+    forwards, backwards = (int(columns.rows[name].sum()) for name in ("forwards", "backwards"))
+    return Outcome(columns.table(), pictures, forwards, backwards, len({at for _, at in columns.errors}))
+
+
+def _attack(columns: Columns, bench: Bench, readable: dict[int, Sample]) -> list[Picture]:
+    cell = columns.unit.cell
+    method = build(cell.attack.attack, **cell.attack.options)
+    asked = _ask(columns, bench, method, readable)
+    logits, goal = asked.known.seen.logits, asked.problem.goal
+    right = rank_of(logits, goal.y) <= allowed_rank(cell.goal)
+    attacked = _sane(columns, asked.at, logits) & (right | (cell.question == Question.AS_ATTACKED.value))
+    if not bool(attacked.any()):
+        return []
+    if not bool(attacked.all()):
+        asked, right = take(asked, attacked), right[attacked]
+    # until a search says more, a sample that the model gets wrong is just that
+    columns.rows["status"][:, asked.at[right].cpu().numpy()] = STATUSES.index(BROKEN)
+    budgets = [budget.value for budget in cell.budgets]
+    question, order = Question(cell.question), Order(cell.order)
+    curve = sweep(method, asked.problem, asked.draws, budgets, question, order=order, first=asked.known)
+    columns.tell(asked.at, asked.problem, curve)
+    if columns.unit.chunk >= PICTURED_CHUNKS:
+        return []
+    return choose(columns, asked.at, asked.known.seen.logits, asked.problem, curve)
+
+
+def _ask(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sample]) -> Asked:
+    """Ask the model about the images themselves, and book it."""
+    cell, ids = columns.unit.cell, [sample.id for sample in readable.values()]
+    threat = threat_of(cell).in_units_of(bench.classifier.std)
+    x = threat.on_grid(stacked(list(readable.values()), bench.classifier.input_shape).to(bench.device))
+    y = torch.tensor([sample.label for sample in readable.values()], device=bench.device)
+    check_labels(y, ids, bench.classes(x[:1]))
+    draws = Draws.of(ids, cell.seed)
+    draws = dataclasses.replace(draws, ids=draws.ids.to(bench.device))
+    at = torch.tensor(list(readable), device=bench.device)
+    problem = Problem(bench.oracle, x, Untargeted(y), threat)
+    problem = dataclasses.replace(problem, goal=_goal(columns, bench, problem, draws, at))
+    known = first_look(method, problem, draws)
+    check_scores(known.seen.logits, cell.model.outputs)
+    columns.look(at, known.seen.logits, problem.goal)
+    columns.bill(at, known.seen.cost)
+    return Asked(problem, known, draws, at)
+
+
+def _goal(columns: Columns, bench: Bench, problem: Problem, draws: Draws, at: Tensor) -> Goal:
+    cell, y = columns.unit.cell, problem.goal.y
+    k = bench.classes(problem.x[:1])
+    if cell.goal != "targeted least-likely":
+        return make_goal(cell.goal, y, y.new_zeros(len(y), k, dtype=torch.float32), draws, bench.classifier.classes)
+    # only this goal depends on the answer, so it costs a look of its own
+    seen = bench.oracle.look(problem.x, problem.goal, cross_entropy, Access.SCORES, draws)
+    columns.bill(at, seen.cost)
+    return make_goal(cell.goal, y, seen.logits, draws, bench.classifier.classes)
+
+
+def _sane(columns: Columns, at: Tensor, logits: Tensor) -> Tensor:
+    sane = ~logits.isnan().any(1) & (logits.amax(1) < math.inf)
+    for row in at[~sane].tolist():
+        columns.fail(row, "The model returned NaN or infinite scores for the image itself.")
+    return sane
+
+
+def threat_of(cell: Cell) -> Threat:
+    """Return the cell's threat at its largest budget."""
+    box = (0.0, 1.0) if cell.threat.box else UNBOXED
+    return Threat(NORMS[cell.threat.norm], box=box, grid=cell.threat.grid).at(cell.budgets[-1])
+
+
+def stacked(samples: Sequence[Sample], expected: tuple[int, int, int] | None) -> Tensor:
+    """Return the images as `[N, C, H, W]`. Raises `BadInput` where one has another size than the model or the rest."""
+    shape = expected or tuple(samples[0].image.shape)
+    for sample in samples:
+        if tuple(sample.image.shape) != shape:
+            whose = "the model expects" if expected else f"{samples[0].id!r} is"
+            raise BadInput(
+                f"The image {sample.id!r} is {_size(sample.image.shape)}, {whose} {_size(shape)}. Load the data with "
+                "the model's own preprocessing, or choose data of that size."
+            )
+    return torch.stack([sample.image for sample in samples])
+
+
+def check_labels(y: Tensor, ids: Sequence[str], classes: int) -> None:
+    """Raise `BadInput` for a label that the model has no class for."""
+    wrong = (y < 0) | (y >= classes)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise BadInput(
+            f"The sample {ids[row]!r} has label {int(y[row])}, but the model has {classes} classes, 0 to "
+            f"{classes - 1}. Choose data whose labels are the model's classes."
+        )
+
+
+def check_scores(logits: Tensor, outputs: str) -> None:
+    """Raise `BadInput` where every row of `logits` `[N, K]` is a list of probabilities."""
+    alike = (logits >= 0).all() & ((logits.sum(1) - 1).abs() < 1e-4).all()
+    if outputs == "logits" and logits.shape[1] > 1 and bool(alike):
+        raise BadInput(
+            "The model returns probabilities (each row sums to 1). Gradients of a saturated softmax vanish and attacks "
+            "look weaker than they are. Return logits, or pass --outputs probabilities (outputs: probabilities in a "
+            "study) to attack log-probabilities; the report will say so."
+        )
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(n) for n in shape)

@@ -1,0 +1,154 @@
+"""`kill -9` at random moments: whatever is killed, the same command ends with the records of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from assay.evaluate.run_directory import Run
+from tests.unit.evaluate.tiny import rows, write_model, write_pictures
+
+PAUSE = "time.sleep(0.004)"
+SCRIPT = """
+import sys
+from assay.evaluate.run import Options, run_study
+from assay.evaluate.study_yaml import load_study
+run_study(load_study(sys.argv[1]), sys.argv[2], Options(executor="processes", workers=2))
+"""
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kill")
+    model, source = write_model(folder / "model", PAUSE), write_pictures(folder / "pictures", 96)
+    file = folder / "study.yaml"
+    file.write_text(
+        f"study: kill\nmodels: [{model!r}]\ndata: {source!r}\nchunk: 4\n"
+        "threats: {norm: linf, eps: [0, 8/255, 32/255]}\n"
+        "attacks: [fgsm, {attack: pgd, steps: 5}]\n"
+    )
+    return file
+
+
+def start(study: Path, out: Path) -> subprocess.Popen[bytes]:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with (out.parent / f"{out.name}.err").open("ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(study), str(out)],
+            stderr=errors,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+
+
+def shards(out: Path) -> int:
+    return len(list(out.glob("results/*/part-*.parquet")))
+
+
+def children(process: subprocess.Popen[bytes]) -> list[int]:
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in listed]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def wait_for(what: str, condition: object, seconds: float = 60) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"no {what} in {seconds} s"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert start(study_file, out).wait(120) == 0
+    return Run.open(out)
+
+
+def kill_and_resume(study: Path, out: Path, moments: random.Random) -> int:
+    """Run to the end with kills on the way: of everything, or of one worker; return how many there were."""
+    kills = 0
+    while True:
+        process = start(study, out)
+        goal = shards(out) + moments.randint(1, 20)
+        crew: list[int] = []
+
+        def far_enough(process: subprocess.Popen[bytes] = process, goal: int = goal) -> bool:
+            return process.poll() is not None or shards(out) >= goal
+
+        wait_for("shard", far_enough)
+        time.sleep(moments.random() * 0.05)
+        if process.poll() is None:
+            crew = children(process)
+            if crew and moments.random() < 0.3:
+                os.kill(moments.choice(crew), signal.SIGKILL)
+                kills += 1
+                assert process.wait(120) == 0
+            else:
+                process.kill()
+                kills += 1
+        if process.wait(120) == 0:
+            return kills
+        wait_for("end of the orphans", lambda crew=crew: not any(alive(pid) for pid in crew), 20)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for orphans in /proc")
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))])
+def test_a_killed_run_resumes_to_the_same_records(
+    study_file: Path, undisturbed: Run, tmp_path: Path, seed: int
+) -> None:
+    out = tmp_path / "run"
+    kills = kill_and_resume(study_file, out, random.Random(seed))
+    run = Run.open(out)
+    found, expected = rows(run), rows(undisturbed)
+    assert kills, "nothing was killed"
+    assert len(found) == len(expected) == 96 * 3 * 2
+    assert len({(row["cell"], row["eps"], row["sample_id"]) for row in found}) == len(found), "a record twice"
+    assert found == expected
+    assert run.status == "success"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for orphans in /proc")
+def test_ctrl_c_stops_at_once_and_the_same_command_continues(
+    study_file: Path, undisturbed: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    process = start(study_file, out)
+    wait_for("shard", lambda: shards(out) >= 3)
+    crew = children(process)
+    assert len(crew) == 2
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    assert time.monotonic() - began < 5, "Ctrl-C took long"
+    assert process.returncode not in (0, None) and not any(alive(pid) for pid in crew)
+    stopped = Run.open(out)
+    assert stopped.status == "cancelled" and 3 <= shards(out) < 48
+    assert start(study_file, out).wait(120) == 0
+    assert rows(Run.open(out)) == rows(undisturbed)
+
+
+def test_two_runs_never_write_one_directory(study_file: Path, undisturbed: Run, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = start(study_file, out)
+    wait_for("shard", lambda: shards(out) >= 1)
+    second = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(study_file), str(out)], capture_output=True, text=True, check=False
+    )
+    assert second.returncode != 0
+    assert f"is being written by process {first.pid} on" in second.stderr
+    assert first.wait(120) == 0 and rows(Run.open(out)) == rows(undisturbed)
