@@ -1,0 +1,10 @@
+"""Results as people read them: tables, charts, pictures, and one page that holds them all."""
+
+from __future__ import annotations
+
+from assay.report.drawing import figures
+from assay.report.markup import csv, latex, markdown
+from assay.report.page import page
+from assay.report.tables import terminal
+
+__all__ = ["csv", "figures", "latex", "markdown", "page", "terminal"]

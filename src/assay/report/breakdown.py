@@ -1,0 +1,188 @@
+"""What happened class by class, and what the images became."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from assay.report import words
+from assay.report.headline import size_of
+from assay.report.view import Group
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from assay.evaluate.run_directory import Run
+
+MOST_CLASSES = 20
+_MOST_ROWS = 4000
+_MOST_PAIRS = 12
+_FEWEST_PER_CLASS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One attack at one budget: what a reader picks."""
+
+    title: str
+    cell: str
+    eps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Breakdown:
+    """Counts per class and per (true class, class after the attack), for each choice."""
+
+    choices: tuple[Choice, ...]
+    default: int
+    classes: tuple[str, ...]
+    per_class: tuple[dict[str, Any], ...]
+    became: tuple[dict[str, Any], ...]
+    all_classes: int
+
+    @property
+    def fits_a_grid(self) -> bool:
+        """Whether the classes, and those that images became, are few enough for a grid."""
+        return self.all_classes <= MOST_CLASSES and len({row["became"] for row in self.became}) <= MOST_CLASSES
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether classes hold enough images for an accuracy of their own."""
+        sizes: list[int] = [row["n"] for row in self.per_class if row["choice"] == self.default]
+        return sum(sizes) >= _FEWEST_PER_CLASS * len(sizes)
+
+    def pairs(self) -> list[dict[str, Any]]:
+        """Return the commonest mistakes of each choice: where there are too many classes for a grid."""
+        ordered = sorted((row for row in self.became if not row["right"]), key=lambda row: -row["count"])
+        return [row for place in range(len(self.choices)) for row in _first(ordered, place)]
+
+
+def _first(rows: list[dict[str, Any]], choice: int) -> list[dict[str, Any]]:
+    return [row for row in rows if row["choice"] == choice][:_MOST_PAIRS]
+
+
+def breakdown(run: Run, group: Group) -> Breakdown | None:
+    """Count per class for every attack and budget of a group; None where no image could be attacked."""
+    columns = ["cell", "eps", "label", "status", "prediction"]
+    counts = _counts(run.records(columns), [line.cell for line in group.lines])
+    choices = _choices(group)
+    rows = [(place, row) for place, choice in enumerate(choices) for row in counts.get((choice.cell, choice.eps), [])]
+    if not rows:
+        return None
+    names = _names(run, group)
+    default = _default(group, choices)
+    labels = _shown([row for place, row in rows if place == default])
+    known = [(place, row) for place, row in rows if row["label"] in labels]
+    per_class = _per_class(known, names)
+    became = _became(known, names)
+    if len(per_class) + len(became) > _MOST_ROWS:
+        per_class = [row for row in per_class if row["choice"] == default]
+        became = [row for row in became if row["choice"] == default]
+        choices = [choices[default]]
+        per_class, became = _renumber(per_class), _renumber(became)
+        default = 0
+    every = {row["label"] for _, row in rows}
+    shown = tuple(name_of(names, label) for label in labels)
+    return Breakdown(tuple(choices), default, shown, tuple(per_class), tuple(became), len(every))
+
+
+def name_of(names: list[str] | None, label: int | None) -> str:
+    """Return the name of a class, or its number where names are not known."""
+    if label is None:
+        return "no answer"
+    return names[label] if names is not None and 0 <= label < len(names) else str(label)
+
+
+def _names(run: Run, group: Group) -> list[str] | None:
+    return class_names(run, group.model, group.data)
+
+
+def class_names(run: Run, model: str, data: str) -> list[str] | None:
+    """Return the class names of the model, else of the data; made distinct, since two classes may share one."""
+    found = run.manifest["models"].get(model, {}).get("classes") or run.manifest["data"].get(data, {}).get("classes")
+    if not found:
+        return None
+    names = [str(name) for name in found]
+    return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names)]
+
+
+def _counts(records: pa.Table, cells: list[str | None]) -> dict[tuple[str, float], list[dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    mine = records.filter(pc.is_in(records["cell"], value_set=pa.array(cells, pa.string())))
+    keys = ["cell", "eps", "label", "status", "prediction"]
+    found: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for row in mine.group_by(keys).aggregate([([], "count_all")]).to_pylist():
+        found.setdefault((row["cell"], row["eps"]), []).append(row)
+    return found
+
+
+def _choices(group: Group) -> list[Choice]:
+    return [
+        Choice(
+            f"{line.label}, {words.bare(result.eps_written)} ({size_of(group, result)})", line.cell or "", result.eps
+        )
+        for line in group.lines
+        for result in line.results
+        if result.eps > 0
+    ]
+
+
+def _default(group: Group, choices: list[Choice]) -> int:
+    """Return the choice that tells classes apart best: about half of the accuracy left, by the strongest attack."""
+
+    def dullness(choice: Choice) -> tuple[float, float]:
+        line = next(line for line in group.lines if line.cell == choice.cell)
+        left = next(result.robust_accuracy for result in line.results if result.eps == choice.eps)
+        return abs(left - group.first.clean_accuracy / 2), left
+
+    return min(range(len(choices)), key=lambda at: dullness(choices[at]), default=0)
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[int]:
+    """Return the labels to show, in their order: all, or those that lost most where there are too many."""
+    lost: dict[int, int] = {}
+    for row in rows:
+        lost[row["label"]] = lost.get(row["label"], 0) + (row["count_all"] if row["status"] == "broken" else 0)
+    return sorted(sorted(lost, key=lambda label: (-lost[label], label))[:MOST_CLASSES])
+
+
+def _per_class(rows: list[tuple[int, dict[str, Any]]], names: list[str] | None) -> list[dict[str, Any]]:
+    sums: dict[tuple[int, int], dict[str, int]] = {}
+    for place, row in rows:
+        seen = sums.setdefault((place, row["label"]), {"n": 0, "survived": 0, "broken": 0})
+        seen["n"] += row["count_all"]
+        if row["status"] in seen:
+            seen[row["status"]] += row["count_all"]
+    return [
+        {
+            "choice": place, "class": name_of(names, label), "n": seen["n"],
+            "clean": (seen["survived"] + seen["broken"]) / seen["n"], "kept": seen["survived"] / seen["n"],
+            "counts": f"{seen['survived']} of {seen['n']} right after, {seen['survived'] + seen['broken']} before",
+        }
+        for (place, label), seen in sums.items()
+    ]  # fmt: skip
+
+
+def _became(rows: list[tuple[int, dict[str, Any]]], names: list[str] | None) -> list[dict[str, Any]]:
+    sums: dict[tuple[int, int, int], int] = {}
+    totals: dict[tuple[int, int], int] = {}
+    for place, row in rows:
+        if row["prediction"] is None:
+            continue
+        key = (place, row["label"], row["prediction"])
+        sums[key] = sums.get(key, 0) + row["count_all"]
+        totals[key[:2]] = totals.get(key[:2], 0) + row["count_all"]
+    return [
+        {
+            "choice": place, "true": name_of(names, label), "became": name_of(names, after), "count": many,
+            "share": many / totals[place, label], "right": label == after,
+            "of": totals[place, label],
+        }
+        for (place, label, after), many in sums.items()
+    ]  # fmt: skip
+
+
+def _renumber(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "choice": 0} for row in rows]

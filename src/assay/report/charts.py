@@ -1,0 +1,242 @@
+"""The charts as Vega-Lite: one specification for the page, for SVG, PNG and PDF."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from assay.report import words
+from assay.report.breakdown import Breakdown
+from assay.report.palette import FILE, PAGE, SHAPES, Palette
+from assay.report.view import NORMALIZED, Group, Line
+
+if TYPE_CHECKING:
+    import altair as alt
+
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_REACH = 500  # square pixels around a mark where a pointer already meets it
+_ROW = 26
+_WIDE = 12  # budgets further apart than this factor stand on a square-root axis, or the small ones collapse
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """How a chart is dressed: its colours, its width, and whether it explains itself (title and legend)."""
+
+    palette: Palette
+    width: int | str
+    alone: bool
+
+
+IN_PAGE = Look(PAGE, "container", alone=False)
+IN_FILE = Look(FILE, 640, alone=True)
+
+Spec = dict[str, Any]
+
+
+def curve(group: Group, look: Look = IN_PAGE) -> Spec:
+    """Draw accuracy against eps: a line per attack, the worst case bold, intervals shaded, grey levels on top."""
+    import altair as alt
+
+    rows = [row for line in group.shown for row in _points(group, line)]
+    base = alt.Chart(alt.InlineData(values=rows))
+    near = alt.selection_point(name="near", on="pointerover", clear="pointerout", empty=False)
+    bottom, top, bare = _eps_axes(group)
+    y = alt.Y("accuracy:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", title="accuracy", tickCount=5))
+    color = _color(group, look)
+    lit = "focus == '' || datum.attack == focus"
+    fade = alt.condition(lit, alt.value(1), alt.value(0.12))
+    band = base.mark_area(interpolate="linear").encode(
+        x=bottom, y=alt.Y("low:Q"), y2="high:Q", color=color,
+        opacity=alt.condition(lit, alt.value(0.13), alt.value(0.03)),
+    )  # fmt: skip
+    line = base.mark_line(interpolate="linear", strokeJoin="round").encode(
+        x=top, y=y, color=color, opacity=fade,
+        strokeWidth=alt.condition("datum.worst", alt.value(3.5), alt.value(1.75)),
+    )  # fmt: skip
+    shape = alt.Shape("attack:N", legend=None, scale=alt.Scale(domain=_labels(group), range=list(_shapes(group))))
+    dots = base.mark_point(filled=True, opacity=1).encode(
+        x=bare, y=y, color=color, shape=shape, opacity=fade,
+        size=alt.condition(near, alt.value(150), alt.value(48)), tooltip=_tips(group),
+    ).add_params(near)  # fmt: skip
+    whisker = base.transform_filter("datum.lone").mark_rule(strokeWidth=5).encode(
+        x=bare, y=alt.Y("low:Q"), y2="high:Q", color=color,
+        opacity=alt.condition(lit, alt.value(0.25), alt.value(0.06)),
+    )  # fmt: skip
+    reach = base.mark_point(filled=True, opacity=0, size=_REACH).encode(x=bare, y=y, tooltip=_tips(group))
+    chart = alt.layer(band, line, whisker, reach, dots).resolve_axis(x="independent")
+    chart = chart.add_params(alt.param(name="focus", value=""))
+    return _dressed(chart.properties(height=340), look, f"{group.model} · {group.data} · {group.kind}")
+
+
+def legend(group: Group) -> list[dict[str, str]]:
+    """Return what the page's own legend lists: each line's label, marker, and place among the series' colours."""
+    many = len(PAGE.series)
+    return [
+        {"label": line.label, "shape": shape, "place": str(at % many + 1), "worst": "yes" if line.worst else ""}
+        for at, (line, shape) in enumerate(zip(group.shown, _shapes(group), strict=True))
+    ]
+
+
+def per_class(found: Breakdown, look: Look = IN_PAGE) -> Spec:
+    """Draw each class's accuracy before (hollow) and after the attack (filled)."""
+    import altair as alt
+
+    base = _chosen(found, found.per_class)
+    y = alt.Y("class:N", sort=list(found.classes), title=None, axis=alt.Axis(labelLimit=150, grid=False))
+    axis = alt.Axis(format="%", title="accuracy", tickCount=5, orient="top")
+    scale = alt.Scale(domain=[0, 1])
+    tips = [alt.Tooltip("class:N", title="class"), alt.Tooltip("counts:N", title="images")]
+    palette = look.palette
+    rule = base.mark_rule(strokeWidth=2, color=palette.line).encode(y=y, x=alt.X("kept:Q"), x2="clean:Q")
+    before = base.mark_point(filled=False, size=70, strokeWidth=1.5, color=palette.muted, opacity=1).encode(
+        y=y, x=alt.X("clean:Q", axis=axis, scale=scale), tooltip=tips
+    )
+    after = base.mark_point(filled=True, size=90, color=palette.accent, opacity=1).encode(
+        y=y, x=alt.X("kept:Q", axis=axis, scale=scale), tooltip=tips
+    )
+    chart = alt.layer(rule, before, after).properties(height=_ROW * len(found.classes))
+    return _dressed(chart.add_params(_choice(found)), look, found.choices[found.default].title)
+
+
+def confusion(found: Breakdown, look: Look = IN_PAGE) -> Spec:
+    """Draw what the images of each class became: on the diagonal what stayed right."""
+    import altair as alt
+
+    palette = look.palette
+    base = _chosen(found, found.became)
+    order = list(found.classes)
+    also = sorted({row["became"] for row in found.became} - set(order))
+    x = alt.X("became:N", sort=[*order, *also], title="became", scale=alt.Scale(domain=[*order, *also]),
+              axis=alt.Axis(labelLimit=90, labelAngle=0 if _short(order) else -45, orient="top"))  # fmt: skip
+    y = alt.Y("true:N", sort=order, title="true class", scale=alt.Scale(domain=order), axis=alt.Axis(labelLimit=110))
+    tips = [
+        alt.Tooltip("true:N", title="true class"), alt.Tooltip("became:N", title="became"),
+        alt.Tooltip("count:Q", title="images"), alt.Tooltip("share:Q", title="share", format=".0%"),
+    ]  # fmt: skip
+    fill = alt.condition("datum.right", alt.value(palette.accent), alt.value(palette.broken))
+    opacity = alt.Opacity("share:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.08, 1]))
+    cells = base.mark_rect(cornerRadius=2).encode(x=x, y=y, color=fill, opacity=opacity, tooltip=tips)
+    ink = alt.condition("datum.share > 0.55", alt.value(palette.paper), alt.value(palette.ink))
+    text = base.mark_text(fontSize=11).encode(x=x, y=y, text="count:Q", color=ink, tooltip=tips)
+    chart = alt.layer(cells, text).properties(height=_ROW * len(found.classes))
+    return _dressed(chart.add_params(_choice(found)), look, found.choices[found.default].title)
+
+
+def _chosen(found: Breakdown, rows: tuple[dict[str, Any], ...]) -> alt.Chart:
+    import altair as alt
+
+    return alt.Chart(alt.InlineData(values=list(rows))).transform_filter("datum.choice == choice")
+
+
+def _choice(found: Breakdown) -> Any:
+    import altair as alt
+
+    return alt.param(name="choice", value=found.default)
+
+
+def _short(names: list[str]) -> bool:
+    return all(len(name) <= 3 for name in names)
+
+
+def _points(group: Group, line: Line) -> list[dict[str, Any]]:
+    """Return a line's points, from no change on, where every line begins; one that skips small budgets begins later."""
+    first = line.results[0]
+    begins = first.eps > 0 and first.eps == min(result.eps for result in group.budgets if result.eps > 0)
+    lone = len(line.results) == 1 and not begins
+    rows: list[dict[str, Any]] = [] if not begins else [{
+        "attack": line.label, "worst": line.worst, "lone": False, "eps": 0.0, "accuracy": first.clean_accuracy,
+        "low": first.clean_low, "high": first.clean_high, "budget": "0", "grey": "0",
+        "kept": group.clean, "counts": f"{words.count(first.clean_correct)} of {words.count(first.n)} right",
+    }]  # fmt: skip
+    for result in line.results:
+        kept = words.percent(result.robust_accuracy, result.n)
+        rows.append({
+            "attack": line.label, "worst": line.worst, "lone": lone, "eps": result.eps,
+            "accuracy": result.robust_accuracy, "low": result.robust_low, "high": result.robust_high,
+            "budget": words.bare(result.eps_written), "grey": words.grey(result.grey_levels),
+            "kept": f"{kept} {words.interval(result.robust_low, result.robust_high, result.n)}",
+            "counts": f"{words.count(result.survived)} of {words.count(result.n)} survived, "
+                      f"{words.count(result.broken)} broken",
+        })  # fmt: skip
+    return rows
+
+
+def _tips(group: Group) -> list[Any]:
+    import altair as alt
+
+    shown = {"attack": "attack", "budget": "eps", "grey": "grey levels", "kept": "accuracy", "counts": "images"}
+    if group.norm != "linf":
+        del shown["grey"]
+    return [alt.Tooltip(f"{field}:N", title=title) for field, title in shown.items()]
+
+
+def _eps_axes(group: Group) -> tuple[Any, Any, Any]:
+    """Return the x encodings: eps as written below; above it, where they mean something, grey levels; no axis."""
+    import altair as alt
+
+    budgets = {0.0: "0"} | {result.eps: words.bare(result.eps_written) for result in group.budgets}
+    levels = {0.0: "0"} | {result.eps: words.grey(result.grey_levels) for result in group.budgets}
+    positive = [eps for eps in budgets if eps > 0] or [1.0]
+    root = max(positive) > _WIDE * min(positive)
+    scale = alt.Scale(type="sqrt" if root else "linear", domain=[0, max(positive)], nice=False)
+    unit = ", normalised units" if group.unit == NORMALIZED else ""
+    title = f"eps ({words.norm(group.norm)}{unit}{', square-root axis' if root else ''})"
+    common: dict[str, Any] = {
+        "values": list(budgets),
+        "labelOverlap": "greedy",
+        "labelSeparation": 6,
+        "labelFlush": False,
+    }
+    bottom = alt.Axis(orient="bottom", title=title, labelExpr=_lookup(budgets), **common)
+    top = alt.Axis(orient="top", title="grey levels (of 255)", labelExpr=_lookup(levels), grid=False, **common)
+    above = top if group.norm == "linf" else None
+    with_grey, bare = alt.X("eps:Q", scale=scale, axis=above), alt.X("eps:Q", scale=scale, axis=None)
+    return alt.X("eps:Q", scale=scale, axis=bottom), with_grey, bare
+
+
+def _lookup(texts: dict[float, str]) -> str:
+    """Return a Vega expression that turns a tick's number into its text."""
+    table = {f"{value:.6g}": text for value, text in texts.items()}
+    return f"{json.dumps(table)}[format(datum.value, '.6~g')] || ''"
+
+
+def _labels(group: Group) -> list[str]:
+    return [line.label for line in group.shown]
+
+
+def _colors(group: Group, palette: Palette) -> list[str]:
+    series = palette.series
+    return [palette.accent if line.worst else series[at % len(series)] for at, line in enumerate(group.shown)]
+
+
+def _shapes(group: Group) -> list[str]:
+    return ["circle" if line.worst else SHAPES[(at + 1) % len(SHAPES)] for at, line in enumerate(group.shown)]
+
+
+def _color(group: Group, look: Look) -> Any:
+    import altair as alt
+
+    scale = alt.Scale(domain=_labels(group), range=_colors(group, look.palette))
+    return alt.Color("attack:N", scale=scale, legend=alt.Legend(title=None, orient="bottom") if look.alone else None)
+
+
+def _dressed(chart: Any, look: Look, title: str) -> Spec:
+    palette = look.palette
+    axis = {
+        "domain": False, "gridColor": palette.line, "tickColor": palette.line, "labelColor": palette.muted,
+        "titleColor": palette.muted, "titleFontWeight": "normal", "titleFontSize": 12.5, "labelFontSize": 12,
+        "titlePadding": 10, "labelPadding": 6,
+    }  # fmt: skip
+    text = {"color": palette.ink, "subtitleColor": palette.muted, "anchor": "start", "fontWeight": 600}
+    legend = {"labelColor": palette.ink, "labelFontSize": 12, "symbolOpacity": 1, "labelLimit": 260}
+    dressed = chart.properties(width=look.width)
+    if look.alone:
+        dressed = dressed.properties(title=title)
+    dressed = dressed.configure(
+        font=_FONT, axis=axis, title=text, legend=legend, view={"stroke": None},
+        background="#ffffff" if look.alone else "transparent", autosize={"type": "fit-x", "contains": "padding"},
+    )  # fmt: skip
+    spec: Spec = dressed.to_dict()
+    return spec

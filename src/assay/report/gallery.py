@@ -1,0 +1,198 @@
+"""The pictures: original, perturbation, adversarial image, and what the model thought of them."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.report import words
+from assay.report.breakdown import class_names, name_of
+from assay.report.view import Group, Line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from assay.evaluate.pictures import Picture
+    from assay.evaluate.run_directory import Run
+
+_TOP = 5
+_ROLES = {"most": "broken, most changed", "least": "broken, least changed", "survivor": "survived"}
+_TINY = 64  # below this side a picture is enlarged, and its pixels should be seen as they are
+_LARGEST_SIDE = 384
+_FACTORS = tuple(digit * 10**power for power in range(4) for digit in (1, 2, 5))
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """One of the five classes the model found most likely."""
+
+    name: str
+    share: float
+    truth: bool
+
+    @property
+    def percent(self) -> str:
+        """The confidence, written for a narrow column."""
+        return "<1\u00a0%" if 0 < self.share < 0.01 else f"{100 * self.share:.0f}\u00a0%"
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """One image before and after, ready to be shown: pictures as PNG bytes."""
+
+    title: str
+    sample_id: str
+    role: str
+    status: str
+    budget: str
+    size: str
+    factor: int
+    tiny: bool
+    pictures: dict[str, bytes]
+    before: tuple[Bar, ...]
+    after: tuple[Bar, ...]
+    stem: str
+
+    @property
+    def uris(self) -> dict[str, str]:
+        """The pictures as data URIs."""
+        return {
+            name: f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+            for name, png in self.pictures.items()
+        }
+
+    @property
+    def weight(self) -> int:
+        """How many bytes the pictures take."""
+        return sum(len(png) for png in self.pictures.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Shelf:
+    """The cards of one attack."""
+
+    title: str
+    about: str
+    cards: tuple[Card, ...]
+
+
+def shelves(run: Run, found: Iterable[Group], most_bytes: int) -> list[Shelf]:
+    """Return what to show of each attack; together at most about `most_bytes` of pictures."""
+    wanted = [
+        (group, line, pictures)
+        for group in found
+        for line in group.lines
+        if line.cell is not None and (pictures := choose(run.gallery(line.cell)))
+    ]
+    share = most_bytes // max(1, len(wanted))
+    return [_shelf(run, group, line, pictures, share) for group, line, pictures in wanted]
+
+
+def choose(pictures: Sequence[Picture]) -> list[Picture]:
+    """Choose pictures worth a look: one of each role at the smallest budget that broke any, and at a middle one."""
+    kept = [picture for picture in pictures if picture.eps > 0]
+    broken = sorted({picture.eps for picture in kept if picture.status == "broken"})
+    budgets = broken or sorted({picture.eps for picture in kept})
+    if len(budgets) > 1:
+        budgets = [budgets[0], budgets[len(budgets) // 2]]
+    chosen: list[Picture] = []
+    for eps in budgets:
+        for role in _ROLES:
+            same = [picture for picture in kept if picture.eps == eps and picture.role == role]
+            seen = {picture.sample_id for picture in chosen}
+            fresh = [picture for picture in same if picture.sample_id not in seen]
+            chosen += fresh[:1]
+    return chosen
+
+
+def write_pictures(found: Iterable[Shelf], directory: Path) -> int:
+    """Write every picture as a PNG file; return how many. Raises `OSError` where the directory takes none."""
+    written = 0
+    for shelf in found:
+        for card in shelf.cards:
+            for name, png in card.pictures.items():
+                directory.mkdir(parents=True, exist_ok=True)
+                (directory / f"{card.stem}-{name}.png").write_bytes(png)
+                written += 1
+    return written
+
+
+def _shelf(run: Run, group: Group, line: Line, pictures: list[Picture], most_bytes: int) -> Shelf:
+    names = class_names(run, group.model, group.data)
+    cards: list[Card] = []
+    for picture in pictures:
+        card = _card(group, line, picture, names)
+        if cards and sum(other.weight for other in cards) + card.weight > most_bytes:
+            break
+        cards.append(card)
+    about = f"{words.short(group.model)} · {words.short(group.data)} · {group.kind}"
+    return Shelf(line.label, about, tuple(cards))
+
+
+def _card(group: Group, line: Line, picture: Picture, names: list[str] | None) -> Card:
+    factor = magnification(picture.perturbation)
+    original, change = picture.original.float(), picture.perturbation.float()
+    shown = {"original": original, "change": 0.5 + factor * change, "adversarial": original + change}
+    before, after = bars(picture.clean_logits, picture.label, names), bars(picture.logits, picture.label, names)
+    budget = f"eps {words.bare(picture.eps_written)}"
+    if group.norm == "linf":
+        level = next((result.grey_levels for result in line.results if result.eps == picture.eps), None)
+        budget += "" if level is None else f" ({words.grey(level)} grey levels)"
+    moved = f" → {after[0].name}" if after and not after[0].truth else ""
+    title = f"{name_of(names, picture.label)}{moved}"
+    place = slug(f"{line.label}-{words.bare(picture.eps_written)}-{picture.role}", 60)
+    stem = f"{(line.cell or '')[:8]}-{place}-{slug(picture.sample_id, 60)}"
+    return Card(
+        title, picture.sample_id, _ROLES.get(picture.role, picture.role), picture.status, budget,
+        words.size(picture.size), factor, max(original.shape[1:]) <= _TINY,
+        {name: png(tensor) for name, tensor in shown.items()}, before, after, stem,
+    )  # fmt: skip
+
+
+def magnification(perturbation: Tensor) -> int:
+    """Return the round factor that makes a perturbation fill the range of grey around the middle."""
+    largest = float(perturbation.abs().max()) if perturbation.numel() else 0.0
+    if largest == 0:
+        return 1
+    return max((factor for factor in _FACTORS if factor * largest <= 0.5 + 1e-3), default=1)
+
+
+def bars(logits: Tensor, label: int, names: list[str] | None) -> tuple[Bar, ...]:
+    """Return the five likeliest classes, the true one marked."""
+    shares = logits.double().softmax(0)
+    top = shares.topk(min(_TOP, len(shares)))
+    return tuple(
+        Bar(name_of(names, at), share, at == label)
+        for share, at in zip(top.values.tolist(), top.indices.tolist(), strict=True)
+    )
+
+
+def png(pixels: Tensor) -> bytes:
+    """Write an image `[C, H, W]` in [0, 1] as PNG: rounded to 8 bits, and clipped where it leaves the range."""
+    picture = _picture(pixels)
+    if max(picture.size) > _LARGEST_SIDE:
+        picture.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _picture(pixels: Tensor) -> Image:
+    from PIL import Image
+
+    eight = (pixels.detach().float().cpu().nan_to_num(0.0).clamp(0, 1) * 255).round().byte()
+    if eight.shape[0] not in (1, 3):
+        eight = eight[:1]
+    array = eight.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def slug(name: str, longest: int) -> str:
+    """Return the last `longest` characters of a name, safe in a file name everywhere."""
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", name).strip("._")[-longest:]

@@ -1,0 +1,104 @@
+"""The sentence a manager understands: how much accuracy is left, and how far to trust the number."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from assay.report import words
+from assay.report.view import AS_ATTACKED, WORST_CASE, Group, Line
+
+if TYPE_CHECKING:
+    from assay.evaluate.score import Result
+
+_IMPERCEPTIBLE = 4.05  # grey levels of 255
+
+
+@dataclasses.dataclass(frozen=True)
+class Headline:
+    """A sentence in parts, so that a page can set its number in bold: `before` **`left`** `after`."""
+
+    group: Group
+    before: str
+    left: str
+    after: str
+    second: str
+    caveat: str
+
+    def __str__(self) -> str:
+        """Return the sentence as plain text."""
+        return " ".join(part for part in (f"{self.before} {self.left}{self.after}", self.second, self.caveat) if part)
+
+
+def headline(group: Group) -> Headline:
+    """Say what is left of the group's accuracy: at its largest imperceptible budget, and at its largest one."""
+    changed = telling(group)
+    if not changed:
+        return Headline(group, "Without any change, accuracy is", group.clean, ".", "", "")
+    chosen = spotlight(group)
+    line, result = _lowest(group, chosen)
+    before = f"Under {_changes(group, chosen)}, accuracy {_moves(result)}"
+    after = f" {words.interval(result.robust_low, result.robust_high, result.n)}."
+    left = words.percent(result.robust_accuracy, result.n)
+    return Headline(group, before, left, after, _largest(group, changed[-1], chosen), _caveat(group, line))
+
+
+def telling(group: Group) -> list[Result]:
+    """Return the budgets to speak of: those the worst case was sought at where there are any, 0 left out."""
+    sought = [line for line in group.shown if line.worst] or [
+        line for line in group.lines if line.question == WORST_CASE
+    ]
+    covered = {result.eps for line in sought or group.lines for result in line.results}
+    return [result for result in group.budgets if result.eps > 0 and result.eps in covered]
+
+
+def spotlight(group: Group) -> Result:
+    """Return the budget to speak of first: the largest imperceptible one, else the smallest that changes anything."""
+    changed = telling(group)
+    if not changed:
+        return group.first
+    if group.norm != "linf":
+        return changed[len(changed) // 2]
+    unseen = [result for result in changed if result.grey_levels <= _IMPERCEPTIBLE]
+    return unseen[-1] if unseen else changed[0]
+
+
+def size_of(group: Group, budget: Result) -> str:
+    """Write a budget for a reader: in grey levels where that is what it means, else in its norm."""
+    if group.norm == "linf":
+        return f"{words.grey(budget.grey_levels)} grey levels"
+    return f"{words.norm(group.norm)} size {words.bare(budget.eps_written)}"
+
+
+def _changes(group: Group, budget: Result) -> str:
+    if group.norm != "linf":
+        return f"changes of {size_of(group, budget)}"
+    return f"{words.seen(budget.grey_levels)} changes (at most {words.grey(budget.grey_levels)} of 255 grey levels)"
+
+
+def _moves(result: Result) -> str:
+    clean = words.percent(result.clean_accuracy, result.n)
+    if result.survived == result.clean_correct:
+        return "stays at"
+    return f"falls from {clean} to"
+
+
+def _lowest(group: Group, budget: Result) -> tuple[Line, Result]:
+    found = group.lowest(budget.eps)
+    return found if found else (group.lines[0], budget)
+
+
+def _largest(group: Group, largest: Result, chosen: Result) -> str:
+    if largest.eps == chosen.eps:
+        return ""
+    _, result = _lowest(group, largest)
+    left = words.percent(result.robust_accuracy, result.n)
+    return f"At the largest budget tried ({size_of(group, largest)}), {left} is left."
+
+
+def _caveat(group: Group, line: Line) -> str:
+    if line.worst:
+        return f"Worst case over {len(group.merged)} attacks, image by image; a stronger attack may leave less."
+    if line.question == AS_ATTACKED:
+        return f"Measured with {line.label}: {words.ONE_ATTACK}."
+    return f"Measured with {line.label}; a stronger attack may leave less."

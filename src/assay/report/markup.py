@@ -1,0 +1,109 @@
+"""The numbers as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import dataclasses
+import io
+import re
+from typing import TYPE_CHECKING
+
+from assay.report import words
+from assay.report.tables import notes, passes
+from assay.report.view import Group, Line, groups
+
+if TYPE_CHECKING:
+    from assay.evaluate.run_directory import Run
+    from assay.evaluate.score import Result
+
+_COLUMNS = (
+    "attack",
+    "eps",
+    "grey levels",
+    "accuracy",
+    "95 % interval",
+    "attack success",
+    "median size",
+    "passes/image",
+)
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "∞": r"$\infty$", "₂": r"$_2$", "₁": r"$_1$", "₀": r"$_0$", "—": "---", "–": "--", "·": r"$\cdot$",
+    "\u00a0": "~",
+}  # fmt: skip
+
+
+def markdown(run: Run) -> str:
+    """Return the run's tables as Markdown."""
+    parts = [f"# {_markdown(run.study)}"]
+    for group in groups(run):
+        parts.append(f"## {_markdown(group.model)} on {_markdown(group.data)}")
+        parts.append(f"{words.plural(group.n, 'image')}, {_markdown(group.kind)}, clean {group.clean}")
+        lines = [_row(_COLUMNS), _row(["---"] + ["---:"] * (len(_COLUMNS) - 1))]
+        lines += [_row([_markdown(cell) for cell in cells]) for cells in _cells(group)]
+        parts.append("\n".join(lines))
+        parts += [f"- {_markdown(note)}" for note in notes(group)]
+    parts += [f"**Not reportable:** {_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(run: Run) -> str:
+    r"""Return the run's tables as LaTeX, for `\usepackage{booktabs}`."""
+    unfit = [f"Not reportable: {reason}" for reason in run.manifest["not_reportable_because"]]
+    return "\n".join(_latex_table(group, unfit) for group in groups(run))
+
+
+def csv(run: Run) -> str:
+    """Return one line per cell and budget, every field of the result, as CSV."""
+    stream = io.StringIO()
+    rows = [dataclasses.asdict(result) for result in run.results()]
+    writer = csv_module.DictWriter(stream, list(rows[0]) if rows else ["cell"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _cells(group: Group) -> list[list[str]]:
+    return [_line_cells(group, line, result) for line in group.shown for result in line.results]
+
+
+def _line_cells(group: Group, line: Line, result: Result) -> list[str]:
+    grey = words.grey(result.grey_levels) if group.norm == "linf" else words.EM_DASH
+    return [
+        line.label, result.eps_written, grey, words.percent(result.robust_accuracy, result.n),
+        words.interval(result.robust_low, result.robust_high, result.n),
+        words.percent(result.attack_success, result.n), words.size(result.median_size), passes(line, result),
+    ]  # fmt: skip
+
+
+def _row(cells: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown(text: str) -> str:
+    """Escape what Markdown or the HTML in it would read as markup."""
+    escaped = re.sub(r"([\\`*_{}\[\]#|~])", r"\\\1", text.replace("\n", " "))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def _latex_table(group: Group, unfit: list[str]) -> str:
+    about = f"{group.model} on {group.data}: {words.plural(group.n, 'image')}, {group.kind}, clean {group.clean}."
+    caption = " ".join([about, *(f"{note}." for note in [*notes(group), *unfit])])
+    body = []
+    for line in group.shown:
+        body += [" & ".join(map(_latex, _line_cells(group, line, result))) + r" \\" for result in line.results]
+        body.append(r"\midrule")
+    head = " & ".join(map(_latex, _COLUMNS)) + r" \\"
+    rows = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(caption)}}}",
+        r"\begin{tabular}{lrrrlrrr}",
+        r"\toprule",
+    ]
+    return "\n".join([*rows, head, r"\midrule", *body[:-1], r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from assay.core.errors import BadInput
+from assay.evaluate.run_directory import Run
+from assay.report import drawing, figures
+from assay.report.charts import curve
+from assay.report.view import Group
+from tests.unit.report.fake_run import HOSTILE
+
+
+@pytest.mark.parametrize(("format", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
+def test_charts_are_written_in_each_format(run: Run, tmp_path: Path, format: str, start: bytes) -> None:
+    written = figures(run, tmp_path / "figures", format)
+    assert [path.name.split("-")[0] for path in written] == ["curve", "classes", "became", "curve", "became"]
+    assert all(path.read_bytes().startswith(start) for path in written)
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"svg, png, pdf, not 'jpg'.* Did you mean 'png'\?"):
+        figures(run, tmp_path, "jpg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_still_chart_is_shapes_and_text_only(scenes: Group) -> None:
+    svg = drawing.still(curve(scenes))
+    assert len(ElementTree.fromstring(svg).findall(".//{*}path")) > 10
+    assert "<img" not in svg
+    assert HOSTILE in "".join(ElementTree.fromstring(drawing.still(named(scenes, HOSTILE))).itertext())
+
+
+def named(group: Group, name: str) -> dict:  # type: ignore[type-arg]
+    spec = curve(group)
+    return {**spec, "title": name}
+
+
+def test_a_chart_with_anything_else_has_no_still(scenes: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    import vl_convert
+
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", lambda spec: "<svg><image/></svg>")
+    assert drawing.still(curve(scenes)) == ""
+    monkeypatch.setattr(vl_convert, "vegalite_to_svg", lambda spec: "<svg><path onload='alert(1)'/></svg>")
+    assert drawing.still(curve(scenes)) == ""
+
+
+def test_the_script_can_interpret_expressions_and_reaches_for_no_network() -> None:
+    script = drawing.javascript()
+    assert "vegaEmbed" in script and "expressionInterpreter" in script
+    assert "</script" not in script.lower()
