@@ -171,6 +171,9 @@ def test_a_phone_scrolls_down_only(browser: Any, path: Path) -> None:
     assert phone.tab.evaluate("document.documentElement.scrollWidth") == 390
     assert phone.tab.evaluate("document.querySelector('.scroll').scrollWidth > 390")  # the table, in its own box
     assert phone.tab.locator(".chart svg").first.bounding_box()["width"] <= 390
+    phone.tab.locator(".card .open").first.click()
+    assert phone.tab.locator(".viewer-body img").first.bounding_box()["width"] > 250
+    assert phone.tab.evaluate("document.documentElement.scrollWidth") == 390
     assert phone.said == []
     phone.tab.context.close()
 

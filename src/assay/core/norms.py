@@ -203,7 +203,10 @@ class _L0:
         return self.steepest(g)
 
     def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
-        return _keep_largest(d, torch.minimum(d.abs(), room), eps)
+        # keeping a value brings the nearest point this much nearer; the height alone would tie wherever the box cuts,
+        # and ties go to the first values of the image
+        height = torch.minimum(d.abs(), room)
+        return _keep_largest(d, height * (2 * d.abs() - height), eps)
 
     def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         return _greedy(need, weight, room, (weight * room).argsort(1, descending=True))

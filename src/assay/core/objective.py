@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.core.goal import Goal, Targeted, Toward, pick, without
+from assay.core.goal import Goal, OutOfTop, Targeted, Toward, pick, without
 
 Objective = Callable[[Tensor, Goal], Tensor]
 
@@ -29,16 +29,24 @@ def margin(logits: Tensor, goal: Goal) -> Tensor:
 def dlr(logits: Tensor, goal: Goal) -> Tensor:
     """Difference of logits ratio (Croce and Hein 2020): invariant to shift and scale of the logits.
 
-    Raises `BadInput` for fewer than three classes, where the ratio is constant.
+    The divisor is the distance from the highest logit to the one below those the goal is about: the third, and for
+    `OutOfTop` the k + 2nd. Raises `BadInput` for fewer classes than that, where the ratio would be constant.
     """
-    if logits.shape[1] < 3:
-        raise BadInput(f"The DLR objective needs 3 classes or more, this model has {logits.shape[1]}. Use margin.")
-    top = logits.topk(3, 1).values
-    return goal.lead(logits) / (top[:, 0] - top[:, 2] + 1e-12)
+    below = goal.k + 2 if isinstance(goal, OutOfTop) else 3
+    if logits.shape[1] < below:
+        had = logits.shape[1]
+        raise BadInput(f"The DLR objective needs {below} classes or more, this model has {had}. Use margin.")
+    top = logits.topk(below, 1).values
+    return goal.lead(logits) / (top[:, 0] - top[:, -1] + 1e-12)
 
 
 def dlr_targeted(logits: Tensor, goal: Goal) -> Tensor:
-    """Targeted difference of logits ratio (Croce and Hein 2020). Raises `BadInput` for fewer than four classes."""
+    """Targeted difference of logits ratio (Croce and Hein 2020).
+
+    Raises `BadInput` for fewer than four classes, and for `OutOfTop`, which the ratio can lead away from.
+    """
+    if isinstance(goal, OutOfTop):
+        raise BadInput("The targeted DLR objective needs a target, the goal is to leave the top. Use dlr or margin.")
     if logits.shape[1] < 4:
         raise BadInput(f"The targeted DLR objective needs 4 classes or more, this model has {logits.shape[1]}.")
     top = logits.topk(4, 1).values

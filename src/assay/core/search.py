@@ -235,10 +235,10 @@ def bill(found: Found, at: Tensor, seen: Seen) -> None:
 
 def _look(attack: Attack, here: _Rows, point: Tensor, access: Access, first: Known | None) -> Seen:
     if first is not None and first.objective is attack.objective and torch.equal(point, first.points):
-        # the caller has paid for it
-        free = counts(point)
-        if access is not Access.GRADIENT or first.seen.grad is not None:
-            return first.seen._replace(cost=first.seen.cost._replace(forwards=free, backwards=free))
+        # the caller has paid for it; an attack is shown no more of it than it may ask for
+        free, grad = counts(point), first.seen.grad if access is Access.GRADIENT else None
+        if access is not Access.GRADIENT or grad is not None:
+            return first.seen._replace(cost=first.seen.cost._replace(forwards=free, backwards=free), grad=grad)
     draws = here.draws.fold("look")
     return here.problem.oracle.look(point, here.problem.goal, attack.objective, access, draws)
 

@@ -70,7 +70,7 @@ def sweep(
     cost nine forwards and one backward. An attack that keeps the smallest perturbation gives the curve in one run.
     """
     everyone = torch.arange(len(problem.x), device=problem.x.device)
-    if not len(everyone):
+    if not len(everyone) or not budgets:
         return Curve([nothing(problem.x) for _ in budgets], [counts(problem.x) for _ in budgets])
     shared, first = _shared_look(method, problem, draws, budgets, first)
     smallest, down = kept_by(method) is Keeps.SMALLEST, order is Order.DESCENDING

@@ -24,6 +24,7 @@ from assay.defenses.checkpoint import Checkpoint
 from assay.defenses.examples import Examples
 from assay.defenses.losses import CrossEntropy, Loss
 from assay.models.classifier import update_with_state
+from assay.models.seeded import seeded
 
 
 class TrainingFailed(AssayError):
@@ -141,8 +142,7 @@ def _train_epoch(
     """Take one pass over the examples in a fresh order and return the mean loss of its batches, as trained."""
     model.train()
     total = 0.0
-    with torch.random.fork_rng():
-        torch.manual_seed(_seed(settings.seed, epoch))
+    with seeded(_seed(settings.seed, epoch)):
         batches = torch.split(torch.randperm(len(examples)), settings.batch)
         for number, at in enumerate(batches, 1):
             x, y = _on_device(model, *examples.batch(at))

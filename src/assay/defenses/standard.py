@@ -15,6 +15,7 @@ from assay.data.sample import Data
 from assay.defenses.examples import FromData
 from assay.defenses.fit import FitLog, FitProgress, FitSettings, fit
 from assay.models.architectures import ARCHITECTURES
+from assay.models.seeded import seeded
 from assay.models.weights_file import save_weights
 
 
@@ -58,16 +59,21 @@ def new_network(architecture: str, seed: int) -> nn.Module:
     if architecture not in ARCHITECTURES:
         near = did_you_mean(architecture, ARCHITECTURES)
         raise BadInput(f"Unknown architecture {architecture!r}.{near} There are: {', '.join(ARCHITECTURES)}.")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return ARCHITECTURES[architecture]()
 
 
 def _facts(training: Training, command: str) -> dict[str, str]:
-    """Return what the weights say about themselves; `arch` is what loading the file reads."""
+    """Return what the weights say about themselves; loading the file reads the first five."""
     import torchvision
 
+    shape = training.data.input_shape
+    square = {"size": str(shape[1]), "channels": str(shape[0])} if shape and shape[1] == shape[2] else {}
     return {
+        **square,
+        # trained on images in [0, 1] as they are
+        "mean": "0",
+        "std": "1",
         "arch": training.architecture,
         "command": command,
         "seed": str(training.settings.seed),

@@ -12,7 +12,9 @@ TEMPORARY = ".writing-"
 
 
 class DiskError(AssayError):
-    """A file that could not be written or read: a full disk, a read-only place."""
+    """A file that could not be written: a full disk, a read-only place."""
+
+    exit_code = 1
 
 
 _FIXES = {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-
-from scipy.special import ndtri
+from statistics import NormalDist
 
 CONFIDENCE = 0.95
 
@@ -13,7 +12,7 @@ def wilson(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, fl
     """Return the Wilson interval of the share `hits` / `n` (Wilson 1927); (0, 1) for no samples."""
     if n == 0:
         return 0.0, 1.0
-    z = float(ndtri(0.5 + confidence / 2))
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share, ratio = hits / n, z * z / n
     middle = (share + ratio / 2) / (1 + ratio)
     half = z / (1 + ratio) * math.sqrt(share * (1 - share) / n + ratio / (4 * n))

@@ -34,7 +34,7 @@ from assay.evaluate.study_yaml import write_yaml
 
 # so many units whose workers died, and none that worked: it is not the samples
 _DEATHS = 3
-_WORKED = -1_000_000_000
+_PROVEN = 1_000_000_000
 
 
 class RunFailed(AssayError):
@@ -108,10 +108,11 @@ class Running:
 
     def _do(self, engine: Executor, todo: Sequence[Unit], meter: Meter, on_progress: OnProgress) -> None:
         limit = self.options.most_errors(sum(cell.n for cell in self.plan.cells))
-        trouble = Counter({unit.cell.model.label: _WORKED for unit in self._finished(todo)})
+        chances = Counter(unit.cell.model.label for unit in todo)
+        chances.update({unit.cell.model.label: _PROVEN for unit in self._finished(todo)})
         with contextlib.closing(engine.run(todo, self.job)) as answers:  # type: ignore[type-var]  # a generator
             for answer in answers:
-                done = self._settled(answer, trouble)
+                done = self._settled(answer, chances)
                 meter.add(done)
                 on_progress(meter.read(done.unit.cell))
                 if meter.errors > limit:
@@ -121,14 +122,14 @@ class Running:
         left = {(unit.cell.digest, unit.chunk) for unit in todo}
         return [unit for unit in self.plan.units if (unit.cell.digest, unit.chunk) not in left]
 
-    def _settled(self, answer: Answer, trouble: Counter[str]) -> Done:
+    def _settled(self, answer: Answer, chances: Counter[str]) -> Done:
         """Return what a unit gave; one that failed becomes error records, unless nothing of its model ever worked."""
         model = answer.unit.cell.model.label
         if isinstance(answer, Done):
-            trouble[model] = _WORKED
+            chances[model] = _PROVEN
             return answer
-        trouble[model] += _DEATHS if not answer.died else 1
-        if trouble[model] >= _DEATHS:
+        chances[model] = 0 if not answer.died else min(chances[model], _DEATHS) - 1 if chances[model] < _PROVEN else _PROVEN
+        if chances[model] <= 0:
             raise RunFailed(
                 f"{model} failed before any of its samples could be evaluated: {answer.reason} Put that right; the "
                 f"same command continues. ({self.folder / 'log'} may say more)"

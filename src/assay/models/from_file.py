@@ -42,9 +42,10 @@ def load(request: Request) -> Classifier:
 
 
 def _classifier(module: nn.Module, spec: str, options: Options) -> Classifier:
-    if options.mean is not None and options.std is not None:
-        module = Normalized(module, options.mean, options.std)
-    return Classifier(module, spec, "", options.input_shape, options.mean, options.std, options.preprocess)
+    mean, std = options.mean, options.std
+    if mean is not None and std is not None and (any(mean) or set(std) != {1.0}):
+        module = Normalized(module, mean, std)
+    return Classifier(module, spec, "", options.input_shape, mean, std, options.preprocess)
 
 
 def _completed(options: Options, facts: dict[str, str]) -> Options:

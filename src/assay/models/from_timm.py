@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import nn
 
 from assay.core.errors import BadInput
@@ -13,6 +12,7 @@ from assay.models.classifier import Classifier, Preprocess
 from assay.models.imagenet import imagenet_classes, imagenet_synsets
 from assay.models.normalized import Normalized
 from assay.models.request import Request, unknown
+from assay.models.seeded import seeded
 from assay.models.weights_file import Unavailable
 
 SCHEME = "timm:"
@@ -50,8 +50,7 @@ def untrained(name: str, num_classes: int | None = None) -> nn.Module:
     timm = _timm()
     if not timm.is_model(name):
         raise unknown(f"{SCHEME}{name}", SCHEME, name, timm.list_models())
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded(0):
         module: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes or 1000)
     return module
 

@@ -18,6 +18,7 @@ from assay.models.classifier import Classifier, Preprocess
 from assay.models.imagenet import imagenet_synsets
 from assay.models.normalized import Normalized
 from assay.models.request import Request, unknown
+from assay.models.seeded import seeded
 from assay.models.weights_file import Unavailable, read_torch
 
 SCHEME = "torchvision:"
@@ -58,8 +59,7 @@ def untrained(name: str, num_classes: int = 1000) -> nn.Module:
     options: dict[str, Any] = {"num_classes": num_classes}
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": False}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded(0):
         module: nn.Module = models.get_model(name, weights=None, **options)
     return module
 

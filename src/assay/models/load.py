@@ -53,8 +53,8 @@ def load_model(
     eval mode; a module from Python stays where and as it is unless `device` says otherwise (searching and judging
     put it in eval mode and restore it).
 
-    Raises `BadInput` for an unknown name, option or architecture, for weights that do not fit and for files that
-    would run code (`allow_pickle` admits them), and `Unavailable` when weights cannot be downloaded.
+    Raises `BadInput` for an unknown name, option, architecture or device, for weights that do not fit and for files
+    that would run code (`allow_pickle` admits them), and `Unavailable` when weights cannot be downloaded.
     """
     if outputs not in OUTPUTS:
         raise BadInput(f"outputs is {outputs!r}; expected 'logits' or 'probabilities'.{did_you_mean(outputs, OUTPUTS)}")
@@ -70,8 +70,16 @@ def load_model(
         wrapped = LogProbabilities(classifier.module).train(classifier.module.training)
         classifier = dataclasses.replace(classifier, module=wrapped, outputs=outputs)
     if device is not None:
-        classifier.module.to(device)
+        _move(classifier.module, device)
     return dataclasses.replace(classifier, digest=digest_of(classifier))
+
+
+def _move(module: nn.Module, device: str) -> None:
+    try:
+        module.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise BadInput(f"The device {device!r} cannot be used here: {reason}. Take 'cpu', or another one.") from error
 
 
 def _named(spec: str, allow_pickle: bool, given: dict[str, Any]) -> Classifier:

@@ -6,7 +6,7 @@ import dataclasses
 from importlib.resources import as_file, files
 
 from assay.models.architectures import ARCHITECTURES
-from assay.models.classifier import Classifier
+from assay.models.classifier import Classifier, Preprocess
 from assay.models.request import Request, unknown
 from assay.models.weights_file import fill, read_safetensors
 
@@ -54,6 +54,7 @@ def load(request: Request) -> Classifier:
         # the network takes [0, 1] as it is
         mean=(0.0,) * channels,
         std=(1.0,) * channels,
+        preprocess=Preprocess((entry.input_shape[1],), entry.input_shape[1:]),
         classes=entry.classes,
         published_accuracy=entry.accuracy,
     )

@@ -114,7 +114,8 @@ def _counts(records: pa.Table, cells: list[str | None]) -> dict[tuple[str, float
     keys = ["cell", "eps", "label", "status", "prediction"]
     found: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for row in mine.group_by(keys).aggregate([([], "count_all")]).to_pylist():
-        found.setdefault((row["cell"], row["eps"]), []).append(row)
+        if row["status"] != "error":  # what could not be judged is in no number
+            found.setdefault((row["cell"], row["eps"]), []).append(row)
     return found
 
 

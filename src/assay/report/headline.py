@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from assay.report import words
-from assay.report.view import AS_ATTACKED, WORST_CASE, Group, Line
+from assay.report.view import AS_ATTACKED, UNTARGETED, WORST_CASE, Group, Line
 
 if TYPE_CHECKING:
     from assay.evaluate.score import Result
@@ -37,7 +37,8 @@ def headline(group: Group) -> Headline:
         return Headline(group, "Without any change, accuracy is", group.clean, ".", "", "")
     chosen = spotlight(group)
     line, result = _lowest(group, chosen)
-    before = f"Under {_changes(group, chosen)}, accuracy {_moves(result)}"
+    what = "accuracy" if group.goal == UNTARGETED else f"the share of images that withstand ({group.goal})"
+    before = f"Under {_changes(group, chosen)}, {what} {_moves(result)}"
     after = f" {words.interval(result.robust_low, result.robust_high, result.n)}."
     left = words.percent(result.robust_accuracy, result.n)
     return Headline(group, before, left, after, _largest(group, changed[-1], chosen), _caveat(group, line))

@@ -16,6 +16,8 @@ WORST = "worst case"
 AS_ATTACKED = "as_attacked"
 WORST_CASE = "worst_case"
 NORMALIZED = "normalized"
+UNTARGETED = "untargeted"
+_SETTINGS = {"no-box": "no box", "grid=255": "8-bit images"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +98,8 @@ class Group:
         parts = [words.norm(self.norm)]
         if self.unit == NORMALIZED:
             parts.append("normalised units")
-        parts += [part.replace("-", " ") for part in self.threat.split()[1:]]
-        if self.goal != "untargeted":
+        parts += [_SETTINGS.get(part, part) for part in self.threat.split()[1:]]
+        if self.goal != UNTARGETED:
             parts.append(self.goal)
         return ", ".join(parts)
 

@@ -127,3 +127,21 @@ def test_what_is_no_labelled_image_is_refused(dataset: Dataset[Any], says: str) 
 def test_bad_images_are_named(image: torch.Tensor, says: str) -> None:
     with pytest.raises(BadInput, match=f"Sample 'python:Items/00001' (has|is) .*{says}"):
         load_data(Items((X[0], 0), (image, 1))).load([0, 1])
+
+
+class Endless(Dataset[Any]):
+    def __getitem__(self, index: int) -> Any:
+        return X[0], 0
+
+
+def test_a_dataset_without_a_length_is_refused() -> None:
+    with pytest.raises(BadInput, match="Endless has no length"):
+        load_data(Endless())
+
+
+def test_when_nothing_can_be_read_there_is_no_shape() -> None:
+    items = Items(OSError("gone"), OSError("gone"))
+    items.targets = [0, 1]  # type: ignore[attr-defined]
+    data = load_data(items)
+    assert data.input_shape is None
+    assert all(isinstance(sample, Unreadable) for sample in data.load([0, 1]))

@@ -48,6 +48,13 @@ def test_safetensors_may_name_everything_themselves(tmp_path: Path) -> None:
     assert classifier.input_shape == (1, 28, 28)
 
 
+def test_images_taken_as_they_are_need_no_layer(tmp_path: Path) -> None:
+    torch.save(weights().state_dict(), tmp_path / "w.pt")
+    classifier = load_model(f"file:{tmp_path}/w.pt?arch=mnist-cnn&mean=0&std=1")
+    assert (classifier.mean, classifier.std) == ((0.0,), (1.0,))
+    assert not isinstance(classifier.module, Normalized)
+
+
 def test_the_users_word_stands_above_the_files(tmp_path: Path) -> None:
     save_weights(weights(), tmp_path / "w.safetensors", {"arch": "nonsense", "mean": "0.5", "std": "0.5"})
     classifier = load_model(f"file:{tmp_path}/w.safetensors?arch=mnist-cnn&mean=0.1&std=0.2")

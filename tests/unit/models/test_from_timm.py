@@ -10,6 +10,7 @@ from assay.core.errors import BadInput
 from assay.models import load_model
 from assay.models.classifier import Preprocess
 from assay.models.from_timm import _preprocess
+from assay.models.seeded import seeded
 from assay.models.weights_file import Unavailable
 
 
@@ -24,8 +25,7 @@ def test_each_network_has_the_preprocessing_of_its_own_weights() -> None:
 
 def test_normalisation_is_inside() -> None:
     vit = load_model("timm:vit_tiny_patch16_224@random")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded(0):
         plain = timm.create_model("vit_tiny_patch16_224").eval()
     x = torch.rand(1, 3, 224, 224)
     torch.testing.assert_close(vit.module(x), plain((x - 0.5) / 0.5))

@@ -92,6 +92,11 @@ def test_a_module_is_moved_only_when_a_device_is_named() -> None:
     assert asked == [("cpu",)]
 
 
+def test_a_device_that_is_not_there_is_said() -> None:
+    with pytest.raises(BadInput, match="The device 'nonsense' cannot be used here"):
+        load_model(nn.Linear(2, 2), device="nonsense")
+
+
 def test_named_models_are_in_eval_mode() -> None:
     assert not any(part.training for part in load_model("torchvision:squeezenet1_1@random").module.modules())
 

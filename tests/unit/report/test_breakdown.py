@@ -91,3 +91,13 @@ def test_classes_of_one_name_stay_apart(run: Run) -> None:
 def test_names_come_from_the_model(run: Run, scenes: Group) -> None:
     found = breakdown(run, scenes)
     assert found is not None and found.classes[0] == HOSTILE
+
+
+def test_what_could_not_be_judged_is_in_no_count(tmp_path: Path) -> None:
+    def lost(rows: Rows) -> Rows:
+        return [{**row, "status": "error", "prediction": None} if row["label"] == 3 else row for row in rows]
+
+    some = fake_run(tmp_path, scenes=False, digits=60, change=lost)
+    found = breakdown(some, groups(some)[0])
+    assert found is not None and "3" not in found.classes
+    assert {row["n"] for row in found.per_class} == {6}

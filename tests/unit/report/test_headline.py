@@ -60,3 +60,8 @@ def test_numbers_of_one_attack_do_not_hide_what_the_worst_case_says(digits: Grou
     said = str(headline(dataclasses.replace(digits, worst=late)))
     assert said.startswith("Under visible changes (at most 51 of 255 grey levels)")  # not fgsm's small budgets
     assert "Worst case over 2 attacks" in said
+
+
+def test_a_targeted_attack_is_not_spoken_of_as_accuracy(digits: Group) -> None:
+    said = str(headline(dataclasses.replace(digits, goal="targeted next")))
+    assert "the share of images that withstand (targeted next) falls" in said

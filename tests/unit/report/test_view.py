@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from assay.report.view import WORST, Group, groups
@@ -12,6 +13,8 @@ def test_one_group_per_model_data_and_kind_of_change(found: list[Group]) -> None
         ("efficientnet-lite0", 20, 1),
     ]
     assert [group.kind for group in found] == ["L∞", "L∞, normalised units, no box"]
+    fine = dataclasses.replace(found[0], threat="l2 no-box grid=255", goal="targeted next")
+    assert fine.kind == "L₂, no box, 8-bit images, targeted next"
 
 
 def test_budgets_of_a_group_rise(digits: Group) -> None:

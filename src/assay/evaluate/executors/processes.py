@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import queue
@@ -123,7 +124,7 @@ class _Crew:
         except ValueError:
             return None  # something printed before the worker could take its output away
         if "stop" in message:
-            raise _StoppedBy(message["stop"], message["exit_code"])
+            raise revived(message["kind"], message["stop"])
         answer: Answer | None = None
         if worker.unit is not None:
             unit = self._units[worker.unit]
@@ -156,12 +157,14 @@ class _Crew:
         self.members.clear()
 
 
-class _StoppedBy(AssayError):
-    """An `AssayError` that a worker met, in its own words."""
-
-    def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
+def revived(kind: list[str], text: str) -> AssayError:
+    """Return the error that a worker met, of its own kind (module and name) where that is one of the package's."""
+    module, name = kind
+    found = getattr(importlib.import_module(module), name, None) if module.startswith("assay.") else None
+    if not (isinstance(found, type) and issubclass(found, AssayError)):
+        return AssayError(text)
+    # made without its constructor, which may take other things than a text
+    return found.__new__(found, text)
 
 
 def check_named(units: Sequence[Unit], job: Job) -> None:
@@ -201,5 +204,5 @@ def _end(process: subprocess.Popen[bytes]) -> int:
 
 def _epitaph(code: int, tries: int) -> str:
     how = f"killed by signal {-code}" if code < 0 else f"with exit code {code}"
-    memory = " (out of memory?)" if code == -9 else ""
-    return f"The worker process died {how}{memory}; tried {tries} times."
+    memory = "; out of memory?" if code == -9 else ""
+    return f"The worker process died ({how}{memory}), at each of {tries} tries."

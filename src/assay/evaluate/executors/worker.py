@@ -29,7 +29,7 @@ def main() -> None:
     try:
         _serve(messages, out)
     except AssayError as error:
-        _say(out, {"stop": str(error), "exit_code": error.exit_code})
+        _say(out, {"stop": str(error), "kind": [type(error).__module__, type(error).__qualname__]})
 
 
 def _serve(messages: queue.SimpleQueue[dict[str, Any]], out: TextIO) -> None:

@@ -1,0 +1,66 @@
+# Every command works as the only one on a fresh clone: it makes .venv when it is needed, and repairs it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PEERS := .venv-peers/bin
+# Tests run in one process per core, each with one thread.
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
+# More arguments: make test TESTS=tests/unit/core; make bench BENCH="fgsm-mnist pgd-mnist"; make demo DEMO=--help
+TESTS ?=
+BENCH ?=
+DEMO ?=
+
+export PYTHON TORCH_INDEX SYSTEM_TORCH
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format test-peers bench docs clean install install-dev
+
+help: ## this list
+	@echo 'make COMMAND, with Python 3.11 or newer and pip:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+	@echo
+	@echo 'Where torch comes from (used when .venv is made):'
+	@echo '  TORCH_INDEX=https://download.pytorch.org/whl/cpu    the CPU build, about 0.2 GB instead of 3.0'
+	@echo '  SYSTEM_TORCH=1 PYTHON=/path/to/python               a torch that this Python already has'
+
+install:
+	@bash scripts/install.sh run 'make $(or $(MAKECMDGOALS),install)'
+
+install-dev:
+	@bash scripts/install.sh dev 'make $(or $(MAKECMDGOALS),install-dev)'
+
+demo: install ## two models, real images, a table and a page: about 4 minutes on 2 cores
+	@$(BIN)/assay demo $(DEMO)
+
+test: install-dev ## the tests, with the coverage gate: under 8 minutes on 2 cores
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(if $(TESTS),$(TESTS),--cov --cov-report=term)
+
+test-slow: install-dev ## the long tests as well
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m 'not peers' --timeout=3600 $(TESTS)
+
+check: install-dev ## format, lint, types, layers, sizes
+	@$(BIN)/python -m ruff format --check --quiet . || { echo 'make format puts these right'; exit 1; }
+	@$(BIN)/python -m ruff check --quiet .
+	@$(BIN)/python -m mypy
+	@$(BIN)/python -c "from importlinter.cli import lint_imports_command as main; main()" --no-logo
+	@$(BIN)/python -m pytest -q tests/test_shape.py
+
+format: install-dev ## put format and import order right
+	@$(BIN)/python -m ruff check --quiet --fix-only .
+	@$(BIN)/python -m ruff format .
+
+test-peers: install-dev ## agreement with Foolbox, torchattacks and ART, in .venv-peers
+	@bash scripts/install-peers.sh
+	@$(PEERS)/python -m pytest -q -n 0 -m peers tests/peers
+
+bench: install-dev ## time and memory against the peers and against the bare limit; BENCH="name …" picks some
+	@bash scripts/install-peers.sh
+	@$(PEERS)/python -m benchmarks.bench $(BENCH)
+
+docs: install-dev ## the documentation, into site/
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo 'site/index.html'
+
+clean: ## remove what the commands above made, environments included; runs/ stays
+	rm -rf .venv .venv-peers site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

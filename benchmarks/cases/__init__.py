@@ -1,0 +1,19 @@
+"""The benchmarks by name; each stands in a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.cases import curve_mnist, engine, fgsm, memory, pgd_mnist, workers
+from benchmarks.measure import Outcome
+
+CASES: dict[str, Callable[[int], Outcome]] = {
+    "fgsm-resnet101": fgsm.resnet101,
+    "fgsm-mnist": fgsm.mnist,
+    "pgd-mnist": pgd_mnist.measure,
+    "curve-mnist": curve_mnist.measure,
+    "engine": engine.measure,
+    "memory": memory.measure,
+    "workers": workers.measure,
+}
+"""Name -> measurement; the argument is the number of repeats."""

@@ -1,0 +1,101 @@
+"""Other libraries' gradient attacks behind one signature, called as their documentation shows.
+
+`tests/peers` proves that these calls compute what Assay computes, and the benchmarks time the very same calls. The
+libraries live in `.venv-peers` only and are imported when asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Attack = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """An untargeted attack in Linf with box [0, 1]: `kind` is fgsm, bim or pgd; `eps` and `size` are in pixels."""
+
+    kind: str
+    eps: float
+    steps: int = 1
+    size: float = 0.0
+    random_start: bool = False
+
+
+def foolbox_attack(model: nn.Module, recipe: Recipe) -> Attack:
+    """Return Foolbox's version of the recipe as `(x, y) -> x_adv`."""
+    with _old_imports():
+        import foolbox
+
+    attacks = foolbox.attacks
+    iterated = {"steps": recipe.steps, "abs_stepsize": recipe.size, "random_start": recipe.random_start}
+    attack = {
+        "fgsm": lambda: attacks.LinfFastGradientAttack(),
+        "bim": lambda: attacks.LinfBasicIterativeAttack(**iterated),
+        "pgd": lambda: attacks.LinfPGD(**iterated),
+    }[recipe.kind]()
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    return lambda x, y: attack.run(wrapped, x, y, epsilon=recipe.eps)
+
+
+def torchattacks_attack(model: nn.Module, recipe: Recipe) -> Attack:
+    """Return torchattacks' version of the recipe as `(x, y) -> x_adv`."""
+    with _old_imports():
+        import torchattacks
+
+    iterated = {"eps": recipe.eps, "alpha": recipe.size, "steps": recipe.steps}
+    attack: Attack = {
+        "fgsm": lambda: torchattacks.FGSM(model, eps=recipe.eps),
+        "bim": lambda: torchattacks.BIM(model, **iterated),
+        "pgd": lambda: torchattacks.PGD(model, **iterated, random_start=recipe.random_start),
+    }[recipe.kind]()
+    return attack
+
+
+def art_attack(model: nn.Module, recipe: Recipe) -> Attack:
+    """Return the Adversarial Robustness Toolbox's version of the recipe as `(x, y) -> x_adv`.
+
+    `model` tells its input shape and its number of classes as `input_shape` and `classes`.
+    """
+    with _old_imports():
+        from art.attacks import evasion
+        from art.estimators.classification import PyTorchClassifier
+
+    shape: Any = model.input_shape
+    classifier = PyTorchClassifier(
+        model, loss=nn.CrossEntropyLoss(), input_shape=shape, nb_classes=model.classes, clip_values=(0.0, 1.0)
+    )
+    iterated = {"eps": recipe.eps, "eps_step": recipe.size, "max_iter": recipe.steps, "batch_size": BATCH}
+    attack = {
+        "fgsm": lambda: evasion.FastGradientMethod(classifier, eps=recipe.eps, batch_size=BATCH),
+        "bim": lambda: evasion.BasicIterativeMethod(classifier, **iterated, verbose=False),
+        "pgd": lambda: evasion.ProjectedGradientDescent(
+            classifier, **iterated, num_random_init=int(recipe.random_start), verbose=False
+        ),
+    }[recipe.kind]()
+    return lambda x, y: torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+
+@contextlib.contextmanager
+def _old_imports() -> Iterator[None]:
+    # the peers import names that newer numpy and scipy deprecate
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+# ART splits its input itself, into batches of 32 unless told otherwise
+BATCH = 128
+
+PEERS: dict[str, Callable[[nn.Module, Recipe], Attack]] = {
+    "foolbox": foolbox_attack,
+    "torchattacks": torchattacks_attack,
+    "art": art_attack,
+}

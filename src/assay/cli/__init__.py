@@ -1,0 +1,87 @@
+"""The command line: one file per command, registered in one visible table.
+
+Nothing here imports torch before a command runs: `assay --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from assay.cli import attacks, data, demo, doctor, ls, models, plan, report, run, schema, show, train, validate
+from assay.cli.exits import EPILOG, Exit
+from assay.cli.options import expanded
+from assay.cli.terminal import say
+from assay.core.errors import AssayError
+
+_MEASURE, _LOOK, _FIND = "Measure", "Look at runs", "Find out what there is"
+
+app = typer.Typer(
+    name="assay",
+    help="Measure how robust an image classifier really is, and how far each number can be trusted.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for panel, commands in {
+    _MEASURE: (run.run, plan.plan, validate.validate, doctor.doctor, train.app, demo.demo),
+    _LOOK: (ls.ls, show.show, report.report),
+    _FIND: (models.models, attacks.attacks, data.app, schema.schema),
+}.items():
+    for command in commands:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, rich_help_panel=panel)
+        else:
+            name = command.__name__
+            settings = {"auto_envvar_prefix": f"ASSAY_{name.upper()}"}
+            app.command(name, rich_help_panel=panel, context_settings=settings)(expanded(command))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import assay
+
+        sys.stdout.write(f"assay {assay.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """Measure how robust an image classifier really is, and how far each number can be trusted."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and leave with one of the documented exit codes."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # taken here so that it may stand anywhere in the line
+    debug = "--debug" in given
+    line = [argument for argument in given if argument != "--debug"]
+    try:
+        app(line, prog_name="assay", obj=line)
+    except AssayError as error:
+        _show(error, debug, str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("Stopped.")
+        sys.exit(Exit.STOPPED)
+    except OSError as error:
+        _show(error, debug, f"{error.filename or 'A file'} could not be used: {error.strerror or error}.")
+        sys.exit(Exit.FAILED)
+
+
+def _show(error: Exception, debug: bool, message: str) -> None:
+    if debug:
+        say("".join(traceback.format_exception(error)))
+    say(message)

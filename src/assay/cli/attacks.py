@@ -1,0 +1,61 @@
+"""`assay attacks`: the table of attacks, and the options of one."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from assay.cli.terminal import out, write
+
+
+def attacks(
+    name: Annotated[str | None, typer.Argument(help="An attack, to see its options.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the attacks, or the options of one."""
+    from assay.attacks import ATTACKS, build
+
+    if name is not None:
+        build(name)
+    listed = {key: _facts(entry) for key, entry in ATTACKS.items() if name in (None, key)}
+    if as_json:
+        write(json.dumps(listed, indent=2))
+    elif name is not None:
+        _one(name, listed[name])
+    else:
+        _all(listed)
+
+
+def _facts(entry: Any) -> dict[str, Any]:
+    options = {option: default for option, default in entry.options.items() if option != "keeps"}
+    return {
+        "summary": entry.summary,
+        "norms": list(entry.norms),
+        "needs": entry.access.name.lower(),
+        "paper": entry.paper,
+        "version": entry.version,
+        "options": {**options, "restarts": 1},
+    }
+
+
+def _all(listed: dict[str, dict[str, Any]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("attack", "norms", "needs", "what it does", "source", box=box.SIMPLE_HEAD)
+    for name, facts in listed.items():
+        table.add_row(name, " ".join(facts["norms"]), facts["needs"], facts["summary"], facts["paper"])
+    console = out()
+    console.print(table)
+    console.print("assay attacks NAME lists its options; write them as NAME:option=value,option=value.")
+
+
+def _one(name: str, facts: dict[str, Any]) -> None:
+    console = out()
+    console.print(f"{name}: {facts['summary']} ({facts['paper']}); norms: {', '.join(facts['norms'])}", soft_wrap=True)
+    for option, default in facts["options"].items():
+        console.print(f"  {option} = {default}", markup=False)
+    option, default = next(pair for pair in facts["options"].items())
+    console.print(f"Example: --attack {name}:{option}={default}", markup=False, soft_wrap=True)

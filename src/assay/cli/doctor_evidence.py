@@ -1,0 +1,163 @@
+"""What the doctor looks at: a few images, and what the model answers about them in several ways."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.draws import Draws
+from assay.core.errors import AssayError, BadInput, ModelError
+from assay.core.goal import Untargeted
+from assay.core.objective import cross_entropy
+from assay.core.oracle import Access, Direct, Seen, frozen
+from assay.data import Data, Sample, Unreadable
+from assay.evaluate.cost import Speed
+from assay.models import Classifier
+
+_FEW = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """Images `x` `[N, C, H, W]` with labels `y` `[N]`, and the model's logits `[N, K]` in eval mode.
+
+    `twice` are the logits of the first few images from two equal calls; `alone` those of the first by itself;
+    `gradient` is the input gradient of the cross-entropy for the first few, or why there is none; `trained` are the
+    logits in train mode, asked for only where those in eval mode are poor. `speed` is what the passes took.
+    """
+
+    x: Tensor
+    y: Tensor
+    logits: Tensor
+    twice: tuple[Tensor, Tensor]
+    alone: Tensor
+    gradient: Tensor | str
+    trained: Tensor | None
+    speed: Speed
+    unreadable: tuple[Unreadable, ...]
+
+    @property
+    def right(self) -> int:
+        """How many images the model gets right."""
+        return int((self.logits.argmax(1) == self.y).sum())
+
+    @property
+    def right_in_train_mode(self) -> int:
+        """How many it gets right in train mode; 0 where that was not asked, or has no answer."""
+        return 0 if self.trained is None else int((self.trained.argmax(1) == self.y).sum())
+
+
+def gather(model: Classifier, data: Data, most: int) -> Evidence:
+    """Ask the model about up to `most` images, spread evenly over the data.
+
+    Raises `BadInput` for images that are no images in [0, 1], for labels the model does not have and where nothing
+    can be read, and `ModelError` where the model does not answer like a classifier. The model is left as it was.
+    """
+    loaded = data.load(_spread(len(data), most))
+    samples = [one for one in loaded if isinstance(one, Sample)]
+    unreadable = tuple(one for one in loaded if isinstance(one, Unreadable))
+    if not samples:
+        raise BadInput(f"None of the {len(loaded)} images looked at could be read; the first: {unreadable[0].error}")
+    device = next((t.device for t in (*model.module.parameters(), *model.module.buffers())), torch.device("cpu"))
+    x = _stacked(samples, model).to(device)
+    y = torch.tensor([sample.label for sample in samples], device=device)
+    oracle = Direct(model.module)
+    with _in_words(x), frozen(model.module):
+        _check_labels(data, _ask(oracle, x[:1], torch.zeros_like(y[:1]), Access.SCORES).logits.shape[1])
+        seen, forward = _timed(oracle, x, y, Access.SCORES)
+        twice = tuple(_ask(oracle, x[:_FEW], y[:_FEW], Access.SCORES).logits for _ in range(2))
+        alone = _ask(oracle, x[:1], y[:1], Access.SCORES).logits
+        gradient, both = _gradient(oracle, x[:_FEW], y[:_FEW])
+    poor = int((seen.logits.argmax(1) == y).sum()) < 0.5 * len(y)
+    trained = _in_train_mode(oracle, model.module, x, y) if poor else None
+    speed = Speed(forward, max(0.0, both - forward))
+    return Evidence(x, y, seen.logits, (twice[0], twice[1]), alone, gradient, trained, speed, unreadable)
+
+
+def _spread(n: int, most: int) -> list[int]:
+    if n == 0:
+        raise BadInput("The data set holds no samples.")
+    count = min(n, most)
+    return [position * n // count for position in range(count)]
+
+
+def _stacked(samples: list[Sample], model: Classifier) -> Tensor:
+    shapes = {tuple(sample.image.shape) for sample in samples}
+    if len(shapes) > 1:
+        raise BadInput(
+            f"The images have different shapes ({', '.join(str(list(shape)) for shape in sorted(shapes)[:3])}). "
+            "Give the model a size so that they are resized: my.py:factory?size=224."
+        )
+    (shape,) = shapes
+    if model.input_shape is not None and shape != tuple(model.input_shape):
+        raise BadInput(
+            f"The images are {list(shape)}, the model takes {list(model.input_shape)} (channels, height, width). "
+            "Use data of that kind, or a model for these images."
+        )
+    return torch.stack([sample.image for sample in samples])
+
+
+def _check_labels(data: Data, classes: int) -> None:
+    for name, label in zip(data.ids, data.labels, strict=True):
+        if not 0 <= label < classes:
+            raise BadInput(
+                f"Sample {name!r} has label {label}, but the model has {classes} classes, 0 to {classes - 1}. "
+                "Count labels from 0, and check that data and model belong together."
+            )
+
+
+def _ask(oracle: Direct, x: Tensor, y: Tensor, access: Access) -> Seen:
+    draws = Draws(torch.arange(len(x), device=x.device))
+    return oracle.look(x, Untargeted(y), cross_entropy, access, draws)
+
+
+def _gradient(oracle: Direct, x: Tensor, y: Tensor) -> tuple[Tensor | str, float]:
+    try:
+        seen, seconds = _timed(oracle, x, y, Access.GRADIENT)
+    except ModelError as error:
+        # no matter to an attack that asks for none
+        return str(error), 0.0
+    assert seen.grad is not None, "the gradient was asked for"
+    return seen.grad, seconds
+
+
+def _timed(oracle: Direct, x: Tensor, y: Tensor, access: Access) -> tuple[Seen, float]:
+    began = time.perf_counter()
+    seen = _ask(oracle, x, y, access)
+    seen.loss.cpu()
+    return seen, (time.perf_counter() - began) / len(x)
+
+
+@contextlib.contextmanager
+def _in_words(x: Tensor) -> Iterator[None]:
+    try:
+        yield
+    except AssayError:
+        raise
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"The model failed on images [N, {', '.join(map(str, x.shape[1:]))}] in [0, 1]: {type(error).__name__}: "
+            f"{first}. If it wants another size or number of channels, say so: my.py:factory?size=32&channels=1."
+        ) from error
+
+
+def _in_train_mode(oracle: Direct, module: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
+    """Return the logits in train mode, if it has any; batch-norm statistics and the random state are put back."""
+    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        with frozen(module, training=True), torch.random.fork_rng():
+            torch.manual_seed(0)
+            return _ask(oracle, x, y, Access.SCORES).logits
+    except Exception:
+        # a model that cannot do this (batch norm on one image, say) is judged without it
+        return None
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(kept[name])

@@ -1,0 +1,84 @@
+"""A study by flags, or a study file with flags laid over it: file < environment < flag < --set."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Annotated
+
+import typer
+
+_WHAT = "What is measured"
+_WHICH = "Which samples"
+
+
+class Norm(enum.StrEnum):
+    """The norms of a threat."""
+
+    LINF = "linf"
+    L2 = "l2"
+    L1 = "l1"
+    L0 = "l0"
+
+
+class Question(enum.StrEnum):
+    """What a number answers."""
+
+    WORST_CASE = "worst_case"
+    AS_ATTACKED = "as_attacked"
+
+
+class Order(enum.StrEnum):
+    """How a worst-case curve walks through the budgets."""
+
+    ASCENDING = "ascending"
+    DESCENDING = "descending"
+
+
+class Outputs(enum.StrEnum):
+    """What the model returns."""
+
+    LOGITS = "logits"
+    PROBABILITIES = "probabilities"
+
+
+def _flag(panel: str, text: str, *names: str) -> object:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyFlags:
+    """What to measure: a study file, flags, or both."""
+
+    study: Annotated[
+        str | None,
+        typer.Argument(help="A study file (YAML), or a run directory to go on with.", show_default=False),
+    ] = None
+    model: Annotated[
+        list[str] | None, _flag(_WHAT, "A model: torchvision:resnet50, my.py:factory, … (repeatable).")
+    ] = None
+    outputs: Annotated[Outputs | None, _flag(_WHAT, "What the models return, if it is not logits.")] = None
+    data: Annotated[list[str] | None, _flag(_WHAT, "A data set: mnist/test, folder:DIR, … (repeatable).")] = None
+    attack: Annotated[list[str] | None, _flag(_WHAT, "An attack: pgd, or pgd:steps=40,restarts=2 (repeatable).")] = None
+    eps: Annotated[
+        list[str] | None, _flag(_WHAT, "Budgets: 4/255, 0.03, 'normalized 0.02' (repeatable, or with commas).")
+    ] = None
+    norm: Annotated[Norm | None, _flag(_WHAT, "The norm of the budgets (linf).")] = None
+    box: Annotated[bool | None, _flag(_WHAT, "Whether images stay in [0, 1] (they do).", "--box/--no-box")] = None
+    grid: Annotated[int | None, _flag(_WHAT, "Judge images on a grid: 255 for 8-bit ones.")] = None
+    question: Annotated[Question | None, _flag(_WHAT, "Robust accuracy, or what each attack does (worst_case).")] = None
+    goal: Annotated[str | None, _flag(_WHAT, "untargeted, 'targeted CLASS', 'out-of-top 5', … (untargeted).")] = None
+    order: Annotated[Order | None, _flag(_WHAT, "How a worst case walks through the budgets (ascending).")] = None
+    limit: Annotated[int | None, _flag(_WHICH, "The first N samples; not reportable.")] = None
+    sample: Annotated[int | None, _flag(_WHICH, "N samples, drawn evenly over the classes.")] = None
+    per_class: Annotated[int | None, _flag(_WHICH, "N samples of each class.")] = None
+    sample_id: Annotated[list[str] | None, _flag(_WHICH, "A sample by its id (repeatable).")] = None
+    seed: Annotated[int | None, _flag(_WHAT, "The seed of every random draw (0).")] = None
+    set: Annotated[
+        list[str] | None, _flag(_WHAT, "Change one value of the study: 'attacks[0].steps=20' (repeatable).")
+    ] = None
+
+
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Load model files that may run code. Only for files you trust.")
+]

@@ -1,0 +1,45 @@
+"""`assay report`: the page of a run, or its charts as files."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.cli.terminal import say, write
+
+PAGE = "report.html"
+
+
+class Figure(enum.StrEnum):
+    """What charts can be written as."""
+
+    SVG = "svg"
+    PNG = "png"
+    PDF = "pdf"
+
+
+def report(
+    directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help=f"Where to write (DIRECTORY/{PAGE}, or DIRECTORY/figures).", show_default=False),
+    ] = None,
+    form: Annotated[
+        Figure | None, typer.Option("--format", help="Write the charts as files instead of a page.", show_default=False)
+    ] = None,
+) -> None:
+    """Write the page of a run: one file with the numbers, charts, pictures and provenance."""
+    from assay import report as reports
+    from assay.evaluate.run_directory import Run
+
+    run = Run.open(directory)
+    if form is not None:
+        for path in reports.figures(run, out or directory / "figures", form.value):
+            write(str(path))
+        return
+    say("Drawing the page …")
+    target = out or directory / PAGE
+    write(str(reports.page(run, target / PAGE if target.is_dir() else target)))

@@ -1,0 +1,102 @@
+"""`assay run`: attack models, keep records, print the numbers; the same command goes on where it was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from assay.cli.exits import Exit
+from assay.cli.flagged_study import read_study
+from assay.cli.flags import AllowPickle, StudyFlags
+from assay.cli.launch import Launch, closing_words, exit_code
+from assay.cli.terminal import DisplayOption, chosen, out, say, spoken_command
+from assay.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from assay.evaluate.options import Options
+
+_HOW = "How it is run; none of it changes a number"
+
+
+def _flag(text: str, *names: str) -> object:
+    return typer.Option(*names, help=text, rich_help_panel=_HOW, show_default=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFlags:
+    """How a study is run."""
+
+    out: Annotated[Path | None, _flag("The run directory (runs/STUDY).")] = None
+    fork: Annotated[bool, _flag("Start beside a directory of another study, from its finished cells.", "--fork")] = (
+        False
+    )
+    executor: Annotated[str, _flag("serial (this process) or processes (serial).")] = "serial"
+    workers: Annotated[int | None, _flag("How many processes (one per processor).")] = None
+    device: Annotated[str, _flag("Where models run (cpu).")] = "cpu"
+    batch: Annotated[int | None, _flag("At most so many images per pass (chosen by image size).")] = None
+    fail_on_error: Annotated[
+        str | None, _flag("End with code 1 above so many failed samples: any, a share (0.05), or a count (10).")
+    ] = None
+    retry_errors: Annotated[bool, _flag("Try samples that failed before again.", "--retry-errors")] = False
+    doctor: Annotated[bool, _flag("Look at a few images first, or not.", "--doctor/--no-doctor")] = True
+    display: DisplayOption = None
+    allow_pickle: AllowPickle = False
+
+    def options(self, command: str) -> Options:
+        """Return the options of a run."""
+        from assay.evaluate.options import Options
+
+        return Options(
+            executor=self.executor,
+            workers=self.workers,
+            fork=self.fork,
+            fail_on_error=parse_failures(self.fail_on_error),
+            retry_errors=self.retry_errors,
+            device=self.device,
+            batch=self.batch,
+            allow_pickle=self.allow_pickle,
+            command=command,
+        )
+
+
+def run(ctx: typer.Context, flags: StudyFlags, how: RunFlags) -> None:
+    """Attack models, keep every sample's record, and print the numbers.
+
+    Running again goes on where it was stopped; a finished study is left as it is; added cells run alone.
+    """
+    from assay import report
+
+    command = spoken_command(ctx.obj or ())
+    launch = Launch(read_study(flags, how.out), how.options(command), chosen(how.display), how.doctor)
+    try:
+        finished = launch.start()
+    except KeyboardInterrupt:
+        say(f"Stopped. What is finished is kept; the same command continues:\n  {command}")
+        raise typer.Exit(Exit.STOPPED) from None
+    report.terminal(finished.run, out())
+    for line in closing_words(finished, command):
+        say(line)
+    raise typer.Exit(exit_code(finished.run))
+
+
+def parse_failures(text: str | None) -> bool | float:
+    """Read how many samples may fail: nothing said is any number, `any` is none at all.
+
+    Raises `BadInput` for what is neither a share nor a count.
+    """
+    if text is None:
+        return False
+    if text.lower() in ("any", "true", "0"):
+        return True
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1
+    if not 0 < value < float("inf"):
+        raise BadInput(
+            f"--fail-on-error {text} is no limit; expected any, a share such as 0.05, or a count such as 10."
+        )
+    return value

@@ -1,0 +1,153 @@
+"""What the conformance checks stand on: small models, an oracle that remembers, and one attack run as a value."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.attacks import ATTACKS, build
+from assay.core.compose import Method, run
+from assay.core.draws import Draws
+from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted
+from assay.core.objective import Objective
+from assay.core.oracle import Access, Direct, Oracle, Seen, frozen
+from assay.core.problem import Problem
+from assay.core.search import Found, Keeps
+from assay.core.threat import NORMS, Threat
+
+# budgets at which the small model below breaks on some images and stands on others
+EPS = {"linf": 0.06, "l2": 0.3, "l1": 1.2, "l0": 6}
+RANDOM = ("r-fgsm", "ffgsm", "pgd", "uniform-noise", "gaussian-noise")
+PAIRS = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms]
+GOALS = ("untargeted", "targeted", "out-of-top")
+
+
+class Curved(nn.Module):
+    """A small network with curvature, in float64 or float32; it says how many rows went through, both ways."""
+
+    def __init__(self, shape: tuple[int, ...] = (3, 4, 5), classes: int = 5, seed: int = 0) -> None:
+        super().__init__()
+        maker = torch.Generator().manual_seed(seed)
+        features = int(torch.tensor(shape).prod())
+        self.first = nn.Parameter(torch.randn(features, 24, generator=maker) / features**0.5)
+        self.second = nn.Parameter(torch.randn(24, classes, generator=maker))
+        self.forwards = 0
+        self.backwards = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += len(x)
+        if x.requires_grad:
+            x.register_hook(self._back)
+        return 0.7 * (4 * (x - 0.5).flatten(1) @ self.first.to(x.dtype)).tanh() @ self.second.to(x.dtype)
+
+    def _back(self, grad: Tensor) -> None:
+        self.backwards += len(grad)
+
+
+class Linear(nn.Module):
+    """`logits = flat(x) @ weight + bias`."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.to(x.dtype) + self.bias.to(x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Remembering:
+    """An oracle around an oracle that remembers who was asked about which point, at what cost."""
+
+    oracle: Oracle
+    looks: list[tuple[list[int], Tensor, Seen]] = dataclasses.field(default_factory=list)
+
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+        seen = self.oracle.look(points, goal, objective, access, draws)
+        self.looks.append((draws.ids.tolist(), points.clone(), seen))
+        return seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One attack situation; `run` carries it out."""
+
+    model: nn.Module
+    x: Tensor
+    goal: Goal
+    threat: Threat
+    seed: int = 0
+    batch: int | None = None
+
+    @property
+    def draws(self) -> Draws:
+        return Draws.of([f"image {i}" for i in range(len(self.x))], self.seed)
+
+    def problem(self, oracle: Oracle | None = None) -> Problem:
+        return Problem(oracle or Direct(self.model, self.batch), self.x, self.goal, self.threat)
+
+    def run(self, method: Method, keeps: Keeps | None = None, oracle: Oracle | None = None) -> Found:
+        with frozen(self.model):
+            return run(method, self.problem(oracle), self.draws, keeps=keeps)
+
+    def but(self, **changes: Any) -> Case:
+        return dataclasses.replace(self, **changes)
+
+
+def make(name: str, **options: Any) -> Method:
+    """Return an attack of the table, with few steps where it has steps."""
+    if "steps" in ATTACKS[name].options:
+        options = {"steps": 5, **options}
+    return build(name, **options)
+
+
+def case(
+    norm: str,
+    goal: str = "untargeted",
+    *,
+    shape: tuple[int, int, int] = (3, 4, 5),
+    classes: int = 5,
+    n: int = 12,
+    dtype: torch.dtype = torch.float32,
+    box: bool = True,
+) -> Case:
+    """Return a situation in which every image is right before the attack (but for two, which are wrong)."""
+    model = Curved(shape, classes)
+    # 8-bit images that touch both ends of the box
+    x = torch.rand(n, *shape, generator=torch.Generator().manual_seed(1)).mul(1.2).sub(0.1).clamp(0, 1)
+    x = (x * 255).round().to(dtype) / 255
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    y[:2] = (y[:2] + 1) % classes
+    model.forwards = 0
+    threat = Threat(NORMS[norm], EPS[norm] * (shape[0] * shape[1] * shape[2] / 60 if norm != "linf" else 1))
+    if norm == "l0":
+        threat = threat.at(round(float(threat.eps)))
+    return Case(model, x, goal_of(goal, y, classes), threat if box else unboxed(threat))
+
+
+def goal_of(goal: str, y: Tensor, classes: int) -> Goal:
+    if goal == "targeted":
+        return Targeted(y, (y + 1) % classes)
+    if goal == "out-of-top":
+        return OutOfTop(y, 2)
+    return Untargeted(y)
+
+
+def unboxed(threat: Threat) -> Threat:
+    return dataclasses.replace(threat, box=(-torch.inf, torch.inf))
+
+
+def size_of(threat: Threat, z: Tensor, x: Tensor) -> Tensor:
+    """Return the size of a change in float64, written down again without the code under test."""
+    u = ((z.double() - x.double()) / threat.scale).flatten(1).abs()
+    name = threat.norm.name
+    if name == "linf":
+        return u.amax(1)
+    if name == "l2":
+        return u.square().sum(1).sqrt()
+    return u.sum(1) if name == "l1" else (u > 0).sum(1).double()

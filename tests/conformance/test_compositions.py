@@ -1,0 +1,188 @@
+"""Cascades, restarts and targets: survivors only, costs that add up, goals that are not forgotten."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from assay.attacks.gradient import BIM, FGSM, PGD
+from assay.attacks.noise import UniformNoise
+from assay.core.compose import Cascade, EachTarget, Restarts, run
+from assay.core.errors import BadInput
+from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
+from assay.core.objective import margin
+from assay.core.oracle import Direct
+from assay.core.search import Keeps
+from assay.core.sweep import first_look
+from tests.conformance import checks
+from tests.conformance.bench import Case, Linear, Remembering, case
+
+METHODS = {
+    "restarts": Restarts(PGD(3), 3),
+    "each-target": EachTarget(PGD(3), 3),
+    "cascade": Cascade((FGSM(), UniformNoise(), PGD(3))),
+    "nested": Cascade((FGSM(), Restarts(EachTarget(PGD(2), 2), 2))),
+}
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("method", METHODS)
+def test_promises_of_compositions(method: str, check, norm: str) -> None:
+    composed = METHODS[method]
+    if check is checks.check_finished_rows and method != "cascade" and method != "restarts":
+        pytest.skip("the look that ranks the targets judges no one")
+    if check is checks.check_counts and method in ("each-target", "nested"):
+        counts_of_each_target(composed, case(norm))
+        return
+    check(composed, case(norm))
+
+
+def counts_of_each_target(method, here: Case) -> None:
+    """As `check_counts`; the ranking look is a forward and a query."""
+    here.model.forwards = here.model.backwards = 0
+    found = here.run(method)
+    assert int(found.forwards.sum()) == here.model.forwards
+    assert int(found.queries.sum()) == here.model.forwards
+    assert int(found.backwards.sum()) == here.model.backwards
+
+
+@pytest.mark.parametrize("goal", ["targeted", "out-of-top"])
+@pytest.mark.parametrize("method", ["restarts", "cascade"])
+def test_other_goals_hold_in_compositions(method: str, goal: str) -> None:
+    checks.check_honest(METHODS[method], case("linf", goal))
+
+
+def test_the_first_start_is_the_attack_itself_and_more_starts_only_add() -> None:
+    here = case("linf", n=30)
+    alone = here.run(PGD(3))
+    before = here.run(Restarts(PGD(3), 1))
+    assert torch.equal(before.x, alone.x)
+    for n in (2, 5):
+        more = here.run(Restarts(PGD(3), n))
+        assert bool((more.success >= before.success).all())
+        assert torch.equal(more.x[alone.success], alone.x[alone.success])
+        before = more
+    assert int(before.success.sum()) >= int(alone.success.sum())
+
+
+def test_every_restart_starts_elsewhere() -> None:
+    here = case("linf", n=3)
+    here = here.but(x=here.x[2:], goal=Untargeted(here.goal.y[2:]), threat=here.threat.at(0.001))
+    oracle = Remembering(Direct(here.model))
+    here.run(Restarts(PGD(1), 4), oracle=oracle)
+    starts = torch.cat([points for _, points, _ in oracle.looks[::2]])
+    assert len(starts) == 4
+    assert len({tuple(start.flatten().tolist()) for start in starts}) == 4
+
+
+def test_a_cascade_asks_each_part_about_the_survivors_alone() -> None:
+    here = case("linf", n=30)
+    fgsm = here.run(FGSM(), Keeps.FIRST)
+    oracle = Remembering(Direct(here.model))
+    found = here.run(Cascade((FGSM(), BIM(3))), oracle=oracle)
+    ids = here.draws.ids
+    later = {who for asked, _, _ in oracle.looks[2:] for who in asked}
+    assert later == set(ids[~fgsm.success].tolist())
+    assert torch.equal(found.x[fgsm.success], fgsm.x[fgsm.success])
+    survivors = here.run(BIM(3), Keeps.FIRST)
+    assert torch.equal(found.success, fgsm.success | survivors.success)
+    costs = fgsm.forwards + torch.where(fgsm.success, 0, survivors.forwards)
+    assert torch.equal(found.forwards, costs)
+
+
+def test_a_cascade_is_at_least_as_strong_as_its_parts() -> None:
+    here = case("l2", n=30)
+    parts = (BIM(3), PGD(5))
+    whole = here.run(Cascade(parts)).success
+    for part in parts:
+        assert bool((whole >= here.run(part, Keeps.FIRST).success).all())
+
+
+def test_as_attacked_keeps_the_most_damaging_of_several_runs() -> None:
+    here = case("linf", n=30)
+    found = here.run(Restarts(PGD(3), 3), Keeps.LAST)
+    runs = [run(PGD(3), here.problem(), draws, keeps=Keeps.LAST) for draws in (here.draws, *_later(here, 2))]
+    assert torch.equal(found.success, torch.stack([one.success for one in runs]).any(0))
+    assert torch.allclose(found.gap, torch.stack([one.gap for one in runs]).amax(0), atol=1e-5)
+    assert torch.equal(found.forwards, torch.full_like(found.forwards, 12))
+
+
+def _later(here: Case, n: int):
+    return [here.draws.fold(f"restart {i}") for i in range(1, n + 1)]
+
+
+def test_smallest_keeps_the_smallest_of_several_runs() -> None:
+    here = case("l2", n=30)
+    parts = (BIM(5), PGD(5))
+    found = here.run(Cascade(parts), Keeps.SMALLEST)
+    for part in parts:
+        alone = here.run(part, Keeps.SMALLEST)
+        assert bool((found.success >= alone.success).all())
+        assert bool((found.size <= alone.size + 1e-6)[alone.success].all())
+
+
+def _fan() -> tuple[Linear, torch.Tensor, torch.Tensor]:
+    """Return a model whose second-likeliest class is the hardest to reach, and samples of its class 0."""
+    weight = torch.zeros(4, 3)
+    weight[0, 0] = 1
+    weight[0, 1] = 0.95  # runs along with class 0: close behind, never ahead
+    weight[1, 2] = 3
+    model = Linear(weight, torch.tensor([0.0, 0.0, -1.6]))
+    x = torch.full((6, 1, 2, 2), 0.5)
+    x[:, 0, 0, 0] += torch.linspace(0, 0.3, 6)
+    return model, x, torch.zeros(6, dtype=torch.int64)
+
+
+def test_each_target_reaches_what_the_likeliest_target_hides() -> None:
+    model, x, y = _fan()
+    here = Case(model, x, Untargeted(y), dataclasses.replace(case("linf").threat, eps=0.3))
+    climbing = BIM(5, objective=margin)
+    assert not bool(here.run(EachTarget(climbing, 1)).success.any())
+    found = here.run(EachTarget(climbing, 2))
+    assert bool(found.success[:3].all())
+    # one look to rank, then six looks towards the first target in vain
+    assert int(found.forwards[0]) == 1 + 6 + int(found.looks[0]) - 7
+
+
+def test_each_target_goes_to_the_likeliest_first_and_uses_a_known_look() -> None:
+    here = case("linf", n=8)
+    oracle = Remembering(Direct(here.model))
+    problem = here.problem(oracle)
+    known = first_look(EachTarget(PGD(2), 2), problem, here.draws)
+    paid = len(oracle.looks)
+    with_known = run(EachTarget(PGD(2), 2), problem, here.draws, first=known)
+    without = here.run(EachTarget(PGD(2), 2))
+    assert torch.equal(with_known.x, without.x)
+    assert torch.equal(with_known.forwards + 1, without.forwards)
+    assert paid == 1
+
+
+def test_each_target_refuses_a_goal_it_would_forget() -> None:
+    y = case("linf").goal.y
+    for goal in (Targeted(y, (y + 1) % 5), OutOfTop(y, 2), Toward(y, (y + 1) % 5)):
+        with pytest.raises(BadInput, match="untargeted"):
+            case("linf").but(goal=goal).run(EachTarget(PGD(2), 2))
+    with pytest.raises(BadInput, match="5 targets asked for, but this model has 4"):
+        case("linf").run(EachTarget(PGD(2), 5))
+
+
+def test_each_target_keeps_refusals_out() -> None:
+    """A refusal is neither a target nor a success."""
+    here = case("linf", n=20)
+    goal = Untargeted(here.goal.y, reject=4)
+    found = here.but(goal=goal).run(EachTarget(PGD(5), 3))
+    assert torch.equal(found.success, goal.reached(found.logits))
+    assert not bool((found.success & (found.logits.argmax(1) == 4)).any())
+    with pytest.raises(BadInput, match="4 targets asked for, but this model has 3"):
+        here.but(goal=goal).run(EachTarget(PGD(5), 4))
+
+
+@pytest.mark.parametrize(
+    "empty", [lambda: Cascade(()), lambda: Restarts(PGD(), 0), lambda: EachTarget(PGD(), 0)], ids=["cascade", "0", "0"]
+)
+def test_an_empty_composition_is_an_error_not_a_robust_model(empty) -> None:
+    with pytest.raises(BadInput, match="attacks nothing"):
+        empty()

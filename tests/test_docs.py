@@ -1,0 +1,127 @@
+"""Every example of the documentation runs.
+
+The convention, by the fence of a code block in README.md, CONTRIBUTING.md and docs/**/*.md:
+
+- ```python              runs; the blocks of a page share their names
+- ```python title="a.py" is written to the file a.py (any language: YAML studies, Python models)
+- ```console             every `$ assay …` line runs, in order; `# exit code 2` at its end says which code it returns
+- anything else (```bash, ```text) is shown and does not run
+
+Each page runs in a temporary directory of its own which holds `photos/` (also called `DIR/`): twelve drawn pictures,
+six in the folder `circle` and six in `square`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+_FENCE = re.compile(r"^( *)```(\w+)([^\n`]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+_TITLE = re.compile(r'title="([^"]+)"')
+_EXIT = re.compile(r"#\s*exit code (\d+)\s*$")
+_LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A fenced code block: its language, the file it is to be written to, its text, and the line it starts on."""
+
+    language: str
+    title: str | None
+    text: str
+    line: int
+
+
+def blocks(text: str) -> Iterator[Block]:
+    for match in _FENCE.finditer(text):
+        indent, language, rest, code = match.groups()
+        title = _TITLE.search(rest)
+        lines = [line.removeprefix(indent) for line in code.splitlines()]
+        yield Block(language, title and title[1], "\n".join(lines) + "\n", text[: match.start()].count("\n") + 1)
+
+
+def commands(block: Block) -> Iterator[tuple[list[str], int]]:
+    """Yield the arguments of every `$ assay` line, and the exit code it says it has."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        if line.startswith("$ "):
+            code = _EXIT.search(line)
+            words = shlex.split(line[2:], comments=True)
+            assert words[0] == "assay", (
+                f"line {block.line}: only assay runs in a console block; use bash for {words[0]}"
+            )
+            yield words[1:], int(code[1]) if code else 0
+
+
+def draw_pictures(folder: Path) -> None:
+    for shape in ("circle", "square"):
+        (folder / shape).mkdir(parents=True)
+        for i in range(6):
+            picture = Image.new("RGB", (32, 32), (20 * i, 40, 90))
+            draw = ImageDraw.Draw(picture)
+            kind = draw.ellipse if shape == "circle" else draw.rectangle
+            kind([4 + i, 6, 22 + i, 24], fill=(230, 200 - 20 * i, 60))
+            picture.save(folder / shape / f"{i}.png")
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    draw_pictures(tmp_path / "photos")
+    (tmp_path / "DIR").symlink_to("photos")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run the command line in this process: a fresh one would spend its time on importing torch."""
+    from assay.cli import main
+
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_examples_run(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a real module: dataclasses and pickle look the module of a class up
+    module = types.ModuleType("example")
+    monkeypatch.setitem(sys.modules, "example", module)
+    for block in blocks(page.read_text()):
+        where = f"{page.name}, line {block.line}"
+        if block.title:
+            (workplace / block.title).write_text(block.text)
+        elif block.language == "python":
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), module.__dict__)
+        elif block.language == "console":
+            for arguments, expected in commands(block):
+                assert run_command(arguments) == expected, f"{where}: assay {shlex.join(arguments)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = _LINK.findall(re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_blocks_are_found() -> None:
+    text = (
+        "a\n```python\nx = 1\n```\n"
+        '```yaml title="s.yaml"\nb: 1\n```\n'
+        "- list\n  ```console\n  $ assay ls  # exit code 2\n  ```\n"
+    )
+    first, second, third = blocks(text)
+    assert (first.language, first.title, first.text, first.line) == ("python", None, "x = 1\n", 2)
+    assert (second.language, second.title, second.text) == ("yaml", "s.yaml", "b: 1\n")
+    assert list(commands(third)) == [(["ls"], 2)]

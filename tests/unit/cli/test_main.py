@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import errno
+import sys
+
+import pytest
+
+import assay
+from assay.cli import app, exits, main
+from assay.core.errors import BadInput
+from tests.unit.cli.workplace import Workplace
+
+
+def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("assay.cli.flagged_study._written", fail)
+
+
+def test_exit_codes_do_not_change() -> None:
+    codes = {code.name: code.value for code in exits.Exit}
+    assert codes == {"DONE": 0, "FAILED": 1, "BAD_INPUT": 2, "SOME_ERRORS": 3, "STOPPED": 130}
+
+
+def test_help_says_the_exit_codes(place: Workplace) -> None:
+    said = place.assay("--help")
+    assert said.code == 0
+    for part in ("Exit codes: 0 done", "1 the run", "2 bad input", "3 finished, with", "130 stopped"):
+        assert part in " ".join(said.out.split())
+
+
+def test_an_error_of_ours_is_its_message_alone(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = BadInput("eps is 8, expected less.")
+    error.exit_code = 1
+    raising(monkeypatch, error)
+    said = place.assay("validate study.yaml")
+    assert (said.code, said.out, said.err) == (1, "", "eps is 8, expected less.\n")
+
+
+@pytest.mark.parametrize("line", ["--debug validate study.yaml", "validate study.yaml --debug"])
+def test_debug_shows_where_an_error_came_from(place: Workplace, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    raising(monkeypatch, BadInput("eps is 8."))
+    said = place.assay(line)
+    assert said.code == 2
+    assert "Traceback" in said.err
+    assert said.err.endswith("eps is 8.\n")
+
+
+def test_a_full_disk_is_told_in_words(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, OSError(errno.ENOSPC, "No space left on device", "runs/x"))
+    said = place.assay("validate study.yaml")
+    assert (said.code, said.err) == (1, "runs/x could not be used: No space left on device.\n")
+
+
+def test_ctrl_c_is_130(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, KeyboardInterrupt())
+    assert place.assay("validate study.yaml").code == 130
+
+
+def test_a_bug_keeps_its_traceback(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError):
+        main(["validate", "study.yaml"])
+
+
+def test_arguments_come_from_the_command_line(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["assay", "--version"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    assert place.capture.readouterr().out == f"assay {assay.__version__}\n"
+
+
+def test_a_mistyped_command_is_corrected(place: Workplace) -> None:
+    said = place.assay("atacks")
+    assert said.code == 2
+    assert "attacks" in said.err
+
+
+COMMANDS = ["run", "plan", "validate", "ls", "show", "report", "doctor", "models", "attacks", "schema", "demo"]
+GROUPS = ["data", "train"]
+
+
+def test_the_commands_are_those_that_exist() -> None:
+    assert sorted(str(command.name) for command in app.registered_commands) == sorted(COMMANDS)
+    assert len(app.registered_groups) == len(GROUPS)
+
+
+@pytest.mark.parametrize("name", COMMANDS + GROUPS)
+def test_every_command_has_help(place: Workplace, name: str) -> None:
+    said = place.assay(f"{name} --help")
+    assert said.code == 0
+    assert "audit" not in said.out
+    assert "ASSAY_" not in said.out

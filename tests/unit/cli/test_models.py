@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from assay.models import Listed
+from tests.unit.cli.workplace import Workplace
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [Listed("zoo:mnist-cnn", "digits", 0.99)]
+    listed += [Listed(f"torchvision:resnet{i}@V1", f"ImageNet, {i} MB", 0.7) for i in range(40)]
+    listed += [Listed("timm:vit_tiny", "hub")]
+    monkeypatch.setattr("assay.models.list_models", lambda: listed)
+
+
+def test_a_few_of_each_family(place: Workplace) -> None:
+    said = place.assay("models")
+    assert said.code == 0
+    assert "zoo:mnist-cnn" in said.out
+    assert "timm:vit_tiny" in said.out
+    assert said.out.count("torchvision:resnet") == 12
+    assert "my.py:factory" in said.out
+    assert "14 of 42 names" in said.err
+
+
+def test_all_and_search(place: Workplace) -> None:
+    assert place.assay("models --all").out.count("torchvision:resnet") == 40
+    said = place.assay("models ResNet3")
+    assert said.out.count("torchvision:resnet") == 11
+    assert "zoo" not in said.out
+    assert said.err == ""
+
+
+def test_json(place: Workplace) -> None:
+    told = json.loads(place.assay("models mnist --json").out)
+    assert told == [{"spec": "zoo:mnist-cnn", "summary": "digits", "published_accuracy": 0.99}]
+
+
+def test_nothing_found(place: Workplace) -> None:
+    said = place.assay("models resnt1")
+    assert said.code == 2
+    assert "No model's name contains 'resnt1'. Did you mean 'resnet1'?" in said.err

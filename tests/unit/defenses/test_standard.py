@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from assay.core.errors import BadInput
+from assay.data import load_data
+from assay.defenses import FitSettings, Training, new_network, train_standard
+from assay.models import load_model
+from assay.models.weights_file import read_safetensors
+
+
+@pytest.fixture
+def training() -> Training:
+    settings = FitSettings(epochs=2, batch=50, learning_rate=1e-3)
+    return Training("mnist-cnn", load_data("mnist/test", limit=300), 100, settings)
+
+
+def test_it_ends_with_weights_that_say_where_they_come_from(training: Training, tmp_path: Path) -> None:
+    path, log = train_standard(training, tmp_path, "assay train standard")
+    assert path == tmp_path / "mnist-cnn.safetensors"
+    assert len(log.epochs) == 2
+    assert log.epochs[-1].validation_accuracy > 0.25
+    state, facts = read_safetensors(path)
+    assert {value.dtype for value in state.values()} == {torch.float16}
+    assert facts["command"] == "assay train standard"
+    assert facts["data"] == "mnist/test, 300 samples, the last 100 for validation"
+    assert json.loads(facts["settings"])["learning_rate"] == 1e-3
+    trained = load_model(f"file:{path}")
+    assert (trained.input_shape, trained.mean, trained.std) == ((1, 28, 28), (0.0,), (1.0,))
+    again, _ = train_standard(training, tmp_path)
+    assert load_model(f"file:{again}").digest == trained.digest
+
+
+def test_networks_are_drawn_under_their_seed() -> None:
+    before = torch.random.get_rng_state()
+    first, second, third = (new_network("mnist-cnn", seed).state_dict()["0.weight"] for seed in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("validation", [0, 300, 500])
+def test_both_parts_need_samples(training: Training, tmp_path: Path, validation: int) -> None:
+    with pytest.raises(BadInput, match=f"validation is {validation} of 300 samples"):
+        train_standard(dataclasses.replace(training, validation=validation), tmp_path)
+
+
+def test_an_unknown_architecture_suggests_a_near_one(training: Training, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="Did you mean 'mnist-cnn'"):
+        train_standard(dataclasses.replace(training, architecture="mnist-cn"), tmp_path)
