@@ -13,7 +13,7 @@ DEMO ?=
 export PYTHON TORCH_INDEX SYSTEM_TORCH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format test-peers bench docs clean install install-dev
+.PHONY: help demo test test-slow coverage check format test-peers bench docs clean install install-dev
 
 help: ## this list
 	@echo 'make COMMAND, with Python 3.11 or newer and pip:'
@@ -33,10 +33,13 @@ demo: install ## two models, real images, a table and a page: about 4 minutes on
 	@$(BIN)/assay demo $(DEMO)
 
 test: install-dev ## the tests, with the coverage gate: under 8 minutes on 2 cores
-	@$(BIN)/python -m pytest -q -n $(JOBS) $(if $(TESTS),$(TESTS),--cov --cov-report=term)
+	@$(BIN)/python -m pytest -q -n $(JOBS) $(if $(TESTS),$(TESTS),--cov --cov-report=)
 
 test-slow: install-dev ## the long tests as well
 	@$(BIN)/python -m pytest -q -n $(JOBS) -m 'not peers' --timeout=3600 $(TESTS)
+
+coverage: install-dev ## which lines the last `make test` did not run
+	@$(BIN)/python -m coverage report
 
 check: install-dev ## format, lint, types, layers, sizes
 	@$(BIN)/python -m ruff format --check --quiet . || { echo 'make format puts these right'; exit 1; }

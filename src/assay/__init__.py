@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from assay.api import Attacked, attack, evaluate, sweep
+    from assay.api import Attacked, Evaluation, attack, evaluate, sweep
     from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
     from assay.attacks.noise import GaussianNoise, UniformNoise
     from assay.core.compose import Cascade, EachTarget, Restarts
@@ -29,7 +29,7 @@ __version__ = "0.1.0"
 
 # importing the package must not import torch: `assay --help` answers at once
 _WHERE = {
-    "assay.api": ("Attacked", "attack", "evaluate", "sweep"),
+    "assay.api": ("Attacked", "Evaluation", "attack", "evaluate", "sweep"),
     "assay.attacks.gradient": ("BIM", "FFGSM", "FGSM", "MIFGSM", "PGD", "RFGSM"),
     "assay.attacks.noise": ("GaussianNoise", "UniformNoise"),
     "assay.core.compose": ("Cascade", "EachTarget", "Restarts"),
@@ -60,6 +60,7 @@ __all__ = [
     "Classifier",
     "Data",
     "EachTarget",
+    "Evaluation",
     "GaussianNoise",
     "Linf",
     "ModelError",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import enum
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +23,12 @@ from assay.core.search import Found, Keeps
 from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
 from assay.core.threat import Threat
-from assay.data import Data
-from assay.evaluate.run import evaluate
+from assay.evaluate import run as running
+from assay.evaluate.run_directory import Run
+from assay.evaluate.score import Result
 from assay.models import Classifier, load_model
+
+Choice = TypeVar("Choice", bound=enum.Enum)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +111,65 @@ def sweep(
 
 
 @dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation: its run directory, and the ways to look at it."""
+
+    run: Run
+
+    @property
+    def path(self) -> Path:
+        """The run directory; `Run.open(path)` reads it again at any time."""
+        return self.run.path
+
+    def results(self) -> list[Result]:
+        """Return one result per cell and budget."""
+        return self.run.results()
+
+    def worst_case(self) -> list[Result]:
+        """Return the per-sample worst case over the attacks, one per model, data set, threat and budget."""
+        return self.run.worst_case()
+
+    def records(self, columns: Sequence[str] | None = None) -> Any:
+        """Return the records as a pyarrow table, one row per sample and budget."""
+        return self.run.records(columns)
+
+    def table(self) -> None:
+        """Print the table of results."""
+        from rich.console import Console
+
+        from assay import report
+
+        report.terminal(self.run, Console())
+
+    def page(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page, one self-contained HTML file, and return its path."""
+        from assay import report
+
+        return report.page(self.run, Path(path))
+
+
+def evaluate(
+    model: str | nn.Module | Classifier,
+    data: Any,
+    attacks: Any,
+    threat: Threat | Mapping[str, Any] | list[Any],
+    out: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Evaluate a model on data under attacks.
+
+    `data` is a source (`"mnist/test"`), a torch `Dataset`, or what `load_data` returned. `attacks` are names,
+    mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
+    threat or a list of them. Settings are those of a study (`question goal order seed chunk`) and of a run
+    (`executor workers fork fail_on_error device batch …`), and `on_progress`. Without `out` the run directory is a
+    new temporary one, which stays.
+
+    Raises `BadInput` for whatever a study does not allow.
+    """
+    return Evaluation(running.evaluate(model, data, attacks, threat, out, **settings))
+
+
+@dataclasses.dataclass(frozen=True)
 class _Case:
     model: nn.Module
     problem: Problem
@@ -173,7 +238,7 @@ def _keeps(value: str | Keeps) -> Keeps:
     return _choice(Keeps, value, "keep")
 
 
-def _choice(kind: Any, value: Any, name: str) -> Any:
+def _choice(kind: type[Choice], value: Any, name: str) -> Choice:
     try:
         return kind(value)
     except ValueError:
@@ -185,4 +250,4 @@ def _attacked(found: Found, threat: Threat) -> Attacked:
     return Attacked(found.x, found.success, found.size, found.logits, *spent, threat)
 
 
-__all__ = ["Attacked", "Data", "attack", "evaluate", "sweep"]
+__all__ = ["Attacked", "Evaluation", "attack", "evaluate", "sweep"]

@@ -32,8 +32,7 @@ class Plain:
         return Point(problem.threat.project(self.moved(state, seen, problem), problem.x))
 
     def moved(self, state: Point, seen: Seen, problem: Problem) -> torch.Tensor:
-        move = problem.threat.stride(gradient_of(seen), state.query)
-        return state.query + budget_of(problem) * move / self.steps
+        return state.query + problem.threat.stride(gradient_of(seen), state.query, budget_of(problem) / self.steps)
 
 
 class DoesNothing(Plain):

@@ -272,3 +272,16 @@ CHECKS = [
     check_units,
     check_grid,
 ]
+
+# those that another goal could break
+OF_GOALS = [
+    check_budget,
+    check_box,
+    check_honest,
+    check_inputs_unchanged,
+    check_zero_budget,
+    check_subsets,
+    check_counts,
+    check_finished_rows,
+    check_grid,
+]

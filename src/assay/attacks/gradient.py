@@ -35,11 +35,11 @@ class Moving(NamedTuple):
 
 
 def budget_of(problem: Problem) -> float | Tensor:
-    """Return the budget, shaped like the images. Raises `BadInput` for an endless one: steps are measured in it."""
+    """Return the budget, a number or `[N]`. Raises `BadInput` for an endless one: steps are measured in it."""
     eps = problem.threat.eps
     if bool(torch.as_tensor(eps).isinf().any()):
         raise BadInput("This attack moves in steps of the budget, and the budget is infinite. Give it a finite one.")
-    return rows(eps, problem.x)
+    return eps
 
 
 def gradient_of(seen: Seen) -> Tensor:
@@ -69,7 +69,7 @@ class FGSM:
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Go the whole budget."""
         threat = problem.threat
-        move = budget_of(problem) * threat.stride(gradient_of(seen), problem.x)
+        move = threat.stride(gradient_of(seen), problem.x, budget_of(problem))
         return Point(threat.project(problem.x + move, problem.x))
 
 
@@ -96,14 +96,13 @@ class RFGSM:
         """Begin a random step away from the image."""
         threat = problem.threat
         noise = draws.normal("start", *problem.x.shape[1:]).to(problem.x.dtype)
-        move = self.start_share * budget_of(problem) * threat.stride(noise, problem.x)
+        move = threat.stride(noise, problem.x, self.start_share * budget_of(problem))
         return Point(threat.project(problem.x + move, problem.x))
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Go the rest of the budget."""
         threat = problem.threat
-        share = 1 - self.start_share
-        move = share * budget_of(problem) * threat.stride(gradient_of(seen), state.query)
+        move = threat.stride(gradient_of(seen), state.query, (1 - self.start_share) * budget_of(problem))
         return Point(threat.project(state.query + move, problem.x))
 
 
@@ -212,8 +211,8 @@ class MIFGSM:
         size = 1 / self.steps if self.step_size is None else self.step_size
         grad = gradient_of(seen)
         # in the unit of the budget, so that a budget per channel weighs the steps as it would on scaled images
-        mean = flat((grad * problem.threat.scale).abs()).mean(1).clamp_min(1e-30)
-        momentum = self.decay * state.momentum + grad / rows(mean, grad)
+        mean = flat((grad * problem.threat.scale).abs()).mean(1)
+        momentum = self.decay * state.momentum + grad / rows(torch.where(mean > 0, mean, 1), grad)
         point = _stride(problem, state.point, momentum, size)
         t = state.t + 1
         # the final look judges the point itself, not where its momentum would have carried it
@@ -225,12 +224,11 @@ class MIFGSM:
 def _ahead(problem: Problem, point: Tensor, momentum: Tensor, budgets: float) -> Tensor:
     # momentum has mean absolute value near 1: give it the mean length of a step of this threat
     threat = problem.threat
-    mean = flat((threat.stride(momentum, point) / threat.scale).abs()).mean(1)
-    move = rows(mean, point) * momentum * threat.scale * threat.scale
-    return threat.project(point + budgets * budget_of(problem) * move, problem.x)
+    step = threat.stride(momentum, point, budgets * budget_of(problem))
+    mean = flat((step / threat.scale).abs()).mean(1)
+    return threat.project(point + rows(mean, point) * momentum * threat.scale * threat.scale, problem.x)
 
 
 def _stride(problem: Problem, point: Tensor, direction: Tensor, budgets: float) -> Tensor:
     threat = problem.threat
-    move = budgets * budget_of(problem) * threat.stride(direction, point)
-    return threat.project(point + move, problem.x)
+    return threat.project(point + threat.stride(direction, point, budgets * budget_of(problem)), problem.x)

@@ -11,6 +11,7 @@ from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
+from assay.core.tensors import rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class GaussianNoise:
         """Draw the point."""
         x, threat = problem.x, problem.threat
         noise = draws.normal("start", *x.shape[1:]).to(x.dtype)
-        return Point(threat.project(x + budget_of(problem) * threat.scale * noise, x))
+        return Point(threat.project(x + rows(budget_of(problem), x) * threat.scale * noise, x))
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Never asked for: there are no steps."""

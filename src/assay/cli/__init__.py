@@ -73,9 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except AssayError as error:
         _show(error, debug, str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("Stopped.")
-        sys.exit(Exit.STOPPED)
     except OSError as error:
         _show(error, debug, f"{error.filename or 'A file'} could not be used: {error.strerror or error}.")
         sys.exit(Exit.FAILED)

@@ -12,7 +12,7 @@ import typer
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, Outputs, StudyFlags
-from assay.cli.terminal import out, write
+from assay.cli.terminal import out, say, write
 from assay.core.errors import AssayError, BadInput
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def doctor(
 def _examined(loader: Loader, model: ModelSpec, data: DataSpec, images: int) -> Sequence[Finding]:
     from assay.cli.doctor_checks import Finding, Level, examine
 
+    say(f"Looking at {model.label} on {data.source} …")
     try:
         classifier = loader.model(model)
         return examine(classifier, loader.data(data, classifier), images).findings

@@ -10,6 +10,7 @@ from assay.evaluate.intervals import wilson
 _CONFIDENCE = 0.99  # a doctor that is wrong once in twenty runs would not be listened to
 _NOTICEABLE = 0.1
 _FEWEST = 10
+_MORE = "; see docs/labels.md."
 
 
 def images(case: Case) -> Iterable[Finding]:
@@ -68,10 +69,10 @@ def _why(case: Case, guessing: bool) -> str:
         return "Images may not be prepared as these weights want (size, interpolation, normalisation), or be harder."
     swapped = _swapped(case)
     if swapped:
-        return f"Labels and classes do not line up: {swapped}. Name the folders by label number or class name."
+        return f"Labels and classes do not line up: {swapped}. Name folders by label number or class name{_MORE}"
     return (
         "Labels and classes do not line up, or images are not prepared as in training (normalisation inside the model, "
-        "channel order). Name class folders by label number, synset or class name."
+        f"channel order). Name class folders by label number, synset or class name{_MORE}"
     )
 
 

@@ -42,7 +42,8 @@ class Forecast:
     def share(self) -> float:
         """The finished part of the expected work, earlier runs included: 0 to 1."""
         left = sum(self._expected[digest] * count for digest, count in self._left.items())
-        return 1 - left / self._whole if self._whole else 1.0
+        # rounding must not show as -0 %
+        return max(0.0, 1 - left / self._whole) if self._whole else 1.0
 
     @property
     def seconds_left(self) -> float | None:

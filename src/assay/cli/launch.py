@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assay.cli.doctor import LookedAt, check_before_run
 from assay.cli.exits import Exit
@@ -44,19 +44,25 @@ class Launch:
 
     def start(self) -> Finished:
         """Run what is not done. Raises what `run_study` raises, and `BadInput` for what the doctor refuses."""
-        from assay.evaluate.manifest import add_warnings, write_manifest
+        from assay.evaluate.manifest import add_warnings, read_manifest, write_manifest
         from assay.evaluate.plan import make_plan
         from assay.evaluate.run import run_study
 
         self.options.engine()  # an unknown executor is told before anything is loaded
+        if self.display is not Display.NONE:
+            say("Loading models and data …")
         loader = self.options.loader()
         plan = make_plan(self.asked.study, loader)
         launch, folder = self._placed(plan)
-        looked = launch._look_first(plan, folder, loader)
+        before = read_manifest(folder)
+        looked = launch._look_first(plan, before, loader)
         with progress("Attacking", self.display) as watch:
             teller = Teller(plan, folder, watch, looked.speeds)
             options = launch.options
             run = run_study(self.asked.study, self.asked.directory, options, on_progress=teller.hear, loader=loader)
+        for warning in run.manifest["warnings"]:
+            if warning not in before.get("warnings", []):
+                say(f"Note: {warning}", style="yellow")
         if looked.warnings:
             add_warnings(run.manifest, looked.warnings)
             write_manifest(run.path, run.manifest)
@@ -73,10 +79,7 @@ class Launch:
             say(f"{self.asked.directory} belongs to another study ({why}); this one runs in {folder}.")
         return launch, folder
 
-    def _look_first(self, plan: Plan, folder: Path, loader: Loader) -> LookedAt:
-        from assay.evaluate.manifest import read_manifest
-
-        before = read_manifest(folder)
+    def _look_first(self, plan: Plan, before: Mapping[str, Any], loader: Loader) -> LookedAt:
         done = before.get("status") == "success" and set(before["cells"]) == {cell.digest for cell in plan.cells}
         if done or not self.doctor:
             return LookedAt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +19,12 @@ _FORMS = (
     ("package.module:factory", "the same in a package that can be imported"),
     ("file:PATH?arch=NAME", "a safetensors file or state dict of a named architecture"),
 )
-_FEW = 30
+# of a family with more names than anyone reads, those that papers compare with
+_MANY = 30
+_WELL_KNOWN = {
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "mobilenet_v3_large", "regnet_y_400mf", "resnet18",
+    "resnet50", "resnet101", "swin_t", "vgg16", "vit_b_16",
+}  # fmt: skip
 
 
 def models(
@@ -34,24 +40,28 @@ def models(
     listed = list_models()
     found = [one for one in listed if search is None or search.lower() in one.spec.lower()]
     if not found:
-        names = [one.spec.partition(":")[2].partition("@")[0] or one.spec for one in listed]
-        raise BadInput(f"No model's name contains {search!r}.{did_you_mean(search or '', names)}")
+        raise BadInput(f"No model's name contains {search!r}.{did_you_mean(search or '', map(_name, listed))}")
     if as_json:
         facts = [{"spec": m.spec, "summary": m.summary, "published_accuracy": m.published_accuracy} for m in found]
         write(json.dumps(facts, indent=2))
         return
-    shown = found if every or search else _first_of_each(found)
+    shown = found if every or search else _worth_showing(found)
     _table(shown)
     if len(shown) < len(found):
         say(f"{len(shown)} of {len(found):,} names; assay models NAME finds one, --all lists all.")
 
 
-def _first_of_each(found: list[Listed]) -> list[Listed]:
-    """Return the names of our own, and a few of each large family."""
-    families: dict[str, list[Listed]] = {}
-    for one in found:
-        families.setdefault(one.spec.partition(":")[0] if ":" in one.spec else "", []).append(one)
-    return [one for family in families.values() for one in (family if len(family) < _FEW else family[:12])]
+def _worth_showing(found: list[Listed]) -> list[Listed]:
+    sizes = Counter(_family(one) for one in found)
+    return [one for one in found if sizes[_family(one)] < _MANY or _name(one) in _WELL_KNOWN]
+
+
+def _family(one: Listed) -> str:
+    return one.spec.partition(":")[0] if ":" in one.spec else ""
+
+
+def _name(one: Listed) -> str:
+    return one.spec.partition(":")[2].partition("@")[0] or one.spec
 
 
 def _table(found: list[Listed]) -> None:

@@ -12,7 +12,7 @@ from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, StudyFlags
 from assay.cli.numbers import duration, plural, size
 from assay.cli.terminal import out as stdout
-from assay.cli.terminal import write
+from assay.cli.terminal import say, write
 
 if TYPE_CHECKING:
     from assay.evaluate.cost import Estimate, Speed
@@ -56,6 +56,7 @@ def _speeds(planned: Plan, loader: Loader) -> dict[str, Speed]:
 
     speeds = {}
     for cell in {cell.model.label: cell for cell in planned.cells}.values():
+        say(f"Timing {cell.model.label} …")
         bench, data = loader.bench(cell), loader.samples(cell)
         samples = [one for one in data.load(range(min(_TIMED, len(data)))) if isinstance(one, Sample)]
         images = torch.stack([sample.image for sample in samples]).to(bench.device)

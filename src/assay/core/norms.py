@@ -18,7 +18,7 @@ _TINY = 1e-30
 
 
 class Norm(Protocol):
-    """A norm; `eps` is a number or `[N, 1]`, `room >= 0` (`[N, D]`) is how far the box lets a coordinate move."""
+    """A norm; `eps` and `length` are a number or `[N, 1]`, `room >= 0` (`[N, D]`) is how far the box lets one move."""
 
     name: str
 
@@ -31,8 +31,8 @@ class Norm(Protocol):
     def steepest(self, g: Tensor) -> Tensor:
         """Return the `[N, D]` of unit size with the largest inner product with `g` (zero where `g` is zero)."""
 
-    def stride(self, g: Tensor, room: Tensor) -> Tensor:
-        """Return the direction of unit size an iterative attack should take; `steepest` where that works."""
+    def stride(self, g: Tensor, room: Tensor, length: float | Tensor) -> Tensor:
+        """Return the change of size `length` that an iterative attack should make; `steepest` where that works."""
 
     def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         """Return the perturbation inside the budget (and the room) that replaces `d`."""
@@ -95,8 +95,8 @@ class _Linf:
     def steepest(self, g: Tensor) -> Tensor:
         return g.sign()
 
-    def stride(self, g: Tensor, room: Tensor) -> Tensor:
-        return g.sign()
+    def stride(self, g: Tensor, room: Tensor, length: float | Tensor) -> Tensor:
+        return length * g.sign()
 
     def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         return torch.clamp(d, -eps, eps)  # type: ignore[arg-type]  # both bounds are numbers, or both tensors
@@ -120,8 +120,8 @@ class _L2:
     def steepest(self, g: Tensor) -> Tensor:
         return unit(g)
 
-    def stride(self, g: Tensor, room: Tensor) -> Tensor:
-        return unit(g)
+    def stride(self, g: Tensor, room: Tensor, length: float | Tensor) -> Tensor:
+        return length * unit(g)
 
     def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         # the box is applied afterwards, by clipping: inside both sets, though not their nearest common point
@@ -138,8 +138,9 @@ class _L2:
 class _L1:
     name = "l1"
 
-    # a step along the single best coordinate meets the box at once; the best 1 % that can still move share it
-    # (SLIDE, Tramer and Boneh 2019)
+    # a step along the single best coordinate meets the box at once; the best 1 % share it (SLIDE, Tramer and Boneh
+    # 2019), and what the box takes from one goes to the next: or every step would end at the same few values, which
+    # the projection brings a little off the box each time
     share = 0.01
 
     def size(self, d: Tensor) -> Tensor:
@@ -152,13 +153,11 @@ class _L1:
         i = g.abs().argmax(1, keepdim=True)
         return torch.zeros_like(g).scatter(1, i, g.gather(1, i).sign())
 
-    def stride(self, g: Tensor, room: Tensor) -> Tensor:
+    def stride(self, g: Tensor, room: Tensor, length: float | Tensor) -> Tensor:
         k = max(1, round(self.share * g.shape[1]))
-        usable = torch.where(room > 0, g.abs(), torch.zeros_like(g))
-        i = usable.topk(k, 1).indices
-        signs = (g.sign() * (usable > 0)).gather(1, i)
-        signs = signs / signs.abs().sum(1, keepdim=True).clamp_min(1)
-        return torch.zeros_like(g).scatter(1, i, signs)
+        length = torch.as_tensor(length, dtype=g.dtype, device=g.device).expand(len(g), 1)
+        usable = torch.where(g == 0, torch.zeros_like(room), torch.minimum(room, length / k))
+        return g.sign() * _greedy(length.squeeze(1), torch.ones_like(g), usable, g.abs().argsort(1, descending=True))
 
     def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         # exact projection onto ball and box together (Croce and Hein 2021): |d| is lowered by one threshold and
@@ -199,7 +198,7 @@ class _L0:
     def steepest(self, g: Tensor) -> Tensor:
         raise BadInput("L0 has no steepest direction: a perturbation of one value can be of any height.")
 
-    def stride(self, g: Tensor, room: Tensor) -> Tensor:
+    def stride(self, g: Tensor, room: Tensor, length: float | Tensor) -> Tensor:
         return self.steepest(g)
 
     def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:

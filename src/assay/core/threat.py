@@ -100,9 +100,10 @@ class Threat:
         """Return the direction of unit size with the largest inner product with `grad`."""
         return self._back(self.norm.steepest(self._unit_gradient(grad)), grad)
 
-    def stride(self, grad: Tensor, z: Tensor) -> Tensor:
-        """Return the direction of unit size that an iterative attack at `z` takes: it leaves out blocked values."""
-        return self._back(self.norm.stride(self._unit_gradient(grad), self._room(z, grad)), grad)
+    def stride(self, grad: Tensor, z: Tensor, length: float | Tensor) -> Tensor:
+        """Return the change of size `length` (or `[N]`) that an attack at `z` makes; it leaves out what is blocked."""
+        length = length[:, None] if isinstance(length, Tensor) else length
+        return self._back(self.norm.stride(self._unit_gradient(grad), self._room(z, grad), length), grad)
 
     def dual(self, grad: Tensor) -> Tensor:
         """Return the dual norm `[N]`: what a change of unit size can gain along `grad`."""

@@ -57,7 +57,7 @@ def belongs_elsewhere(folder: Path, plan: Plan) -> str:
             raise BadInput(f"{folder} holds other files ({', '.join(sorted(strangers)[:3])}). Use another --out.")
         return ""
     if manifest["study"] != plan.study.study:
-        return f"study {plan.study.study!r} here, {manifest['study']!r} there"
+        return f"study {plan.study.study!r} here, study {manifest['study']!r} there"
     stored = Store(folder).cells()
     if not stored or stored & {cell.digest for cell in plan.cells}:
         return ""
@@ -71,7 +71,8 @@ def difference(here: Iterable[Mapping[str, Any]], there: Iterable[Mapping[str, A
     for name in _TELLING:
         mine, others = _values(ours, name), _values(theirs, name)
         if mine and others and not set(mine) & set(others):
-            told.append(f"{_WORDS.get(name, name)} {'/'.join(mine[:3])} here, {'/'.join(others[:3])} there")
+            word = _WORDS.get(name, name)
+            told.append(f"{word} {'/'.join(mine[:3])} here, {word} {'/'.join(others[:3])} there")
     return "; ".join(told[:2]) or "no cell in common"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import errno
 import os
 from pathlib import Path
@@ -71,6 +73,13 @@ def remove_unfinished(folder: Path) -> int:
     for path in left:
         path.unlink(missing_ok=True)
     return len(left)
+
+
+def append_log(folder: Path, text: str) -> None:
+    """Add a dated line to a run directory's log; a log that cannot be written stops nothing."""
+    dated = f"{datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')}  {text.rstrip()}\n"
+    with contextlib.suppress(OSError), (folder / "log").open("a", encoding="utf-8") as file:
+        file.write(dated)
 
 
 def make_folder(folder: Path) -> None:

@@ -107,6 +107,11 @@ class Loader:
             )
         return data
 
+    def release(self) -> None:
+        """Let go of the model loaded here, where it is used elsewhere."""
+        self.close()
+        self._model = None
+
     def close(self) -> None:
         """Take the model off the bench, and give it back as it was."""
         self._bench = None

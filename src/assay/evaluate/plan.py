@@ -136,12 +136,13 @@ class Unit:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A resolved study: its cells, and what the manifest says about its models and data."""
+    """A resolved study: its cells, what the manifest says about its models and data, and notes for the user."""
 
     study: Study
     cells: tuple[Cell, ...]
     models: Mapping[str, Mapping[str, Any]]
     data: Mapping[str, Mapping[str, Any]]
+    notes: tuple[str, ...] = ()
 
     @property
     def units(self) -> list[Unit]:
@@ -163,6 +164,7 @@ def make_plan(study: Study, loads: Loads) -> Plan:
     models: dict[str, dict[str, Any]] = {}
     data: dict[str, dict[str, Any]] = {}
     selections: dict[str, DataSpec] = {}
+    notes: dict[str, None] = {}
     for grid, spec in sorted(_each_model(study), key=lambda pair: pair[1].label):
         model = loads.model(spec)
         models[spec.label] = _model_facts(model)
@@ -173,9 +175,10 @@ def make_plan(study: Study, loads: Loads) -> Plan:
             loaded = loads.data(chosen, model)
             facts = _data_facts(loaded)
             data.setdefault(chosen.source, facts)
+            notes.update(dict.fromkeys(f"{chosen.source}: {note}" for note in loaded.notes))
             for cell in _cells(grid, spec, chosen, model=model, data=facts):
                 cells.setdefault(cell.digest, cell)
-    return Plan(study, tuple(cells.values()), models, data)
+    return Plan(study, tuple(cells.values()), models, data, tuple(notes))
 
 
 def _each_model(study: Study) -> list[tuple[Grid, ModelSpec]]:
@@ -214,7 +217,7 @@ def usual_chunk(shape: Sequence[int] | None, n: int) -> int:
     """
     if shape is not None and math.prod(shape) <= 4096:
         return 128
-    return min(64, max(8, n // 32))
+    return min(32, max(8, n // 32))
 
 
 def _check_units(grid: Grid, model: Classifier) -> None:

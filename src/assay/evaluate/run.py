@@ -93,7 +93,7 @@ def evaluate(
         "study": "evaluation",
         "models": _named_model(model, loader),
         "data": _named_data(data, loader),
-        "threats": [_threat(one) for one in _as_list(threat)],
+        "threats": _threats(_as_list(threat)),
         "attacks": [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)],
         **study_settings,
     }
@@ -118,15 +118,22 @@ def _named_data(data: Any, loader: Loader) -> Any:
     return loaded.source
 
 
-def _threat(threat: Any) -> Any:
-    if not isinstance(threat, Threat):
-        return threat
-    if threat.budget is None or not isinstance(threat.eps, float) or not isinstance(threat.scale, float):
-        raise BadInput(
-            "A study takes one number per threat, such as Linf('4/255'); budgets per channel or per sample go to "
-            "assay.attack."
-        )
-    return {"norm": threat.norm.name, "eps": [threat.budget], "box": threat.box != UNBOXED, "grid": threat.grid}
+def _threats(given: list[Any]) -> list[Any]:
+    """Return threats as a study writes them; those that differ in their budget alone become one with several."""
+    merged: dict[Any, dict[str, Any]] = {}
+    for at, threat in enumerate(given):
+        if not isinstance(threat, Threat):
+            merged[at] = threat
+            continue
+        if threat.budget is None or not isinstance(threat.eps, float) or not isinstance(threat.scale, float):
+            raise BadInput(
+                "A study takes one number per threat, such as Linf('4/255'); budgets per channel or per sample go to "
+                "assay.attack."
+            )
+        plain = {"norm": threat.norm.name, "box": threat.box != UNBOXED, "grid": threat.grid}
+        kind = (*plain.values(), threat.budget.unit)
+        merged.setdefault(kind, {**plain, "eps": []})["eps"].append(threat.budget)
+    return list(merged.values())
 
 
 def _as_list(value: Any) -> list[Any]:

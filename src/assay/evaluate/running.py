@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from assay.core.errors import AssayError
 from assay.evaluate.arrow import compute as pc
 from assay.evaluate.executors import Answer, Done, Executor, Failed, Job
-from assay.evaluate.files import DiskError, write_atomically
+from assay.evaluate.files import DiskError, append_log, write_atomically
 from assay.evaluate.manifest import (
     CANCELLED,
     FAILED,
@@ -34,13 +35,33 @@ from assay.evaluate.study_yaml import write_yaml
 
 # so many units whose workers died, and none that worked: it is not the samples
 _DEATHS = 3
-_PROVEN = 1_000_000_000
 
 
 class RunFailed(AssayError):
     """A run that could not go on; what is finished is kept."""
 
     exit_code = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Proof:
+    """Which models are known to work, and how many more dead units each of the others may have."""
+
+    worked: set[str]
+    chances: Counter[str]
+
+    @classmethod
+    def of(cls, todo: Sequence[Unit], finished: Sequence[Unit]) -> _Proof:
+        """Return what is known before a run: what an earlier one finished has worked."""
+        counts = Counter(unit.cell.model.label for unit in todo)
+        chances = Counter({model: min(count, _DEATHS) for model, count in counts.items()})
+        return cls({unit.cell.model.label for unit in finished}, chances)
+
+    def hopeless(self, failed: Failed) -> bool:
+        """Whether a failure says that the model cannot work, rather than that some samples cannot."""
+        model = failed.unit.cell.model.label
+        self.chances[model] -= 1 if failed.died else _DEATHS
+        return model not in self.worked and self.chances[model] <= 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +83,8 @@ class Running:
         if not todo and before.get("status") == SUCCESS and before["cells"] == cells and not warnings:
             return Run.open(self.folder)
         manifest = new_manifest(self.plan, self.options.command, before)
-        add_warnings(manifest, warnings)
+        add_warnings(manifest, [*self.plan.notes, *warnings])
+        append_log(self.folder, f"{len(todo)} of {len(self.plan.units)} units to do")
         write_atomically(self.folder / STUDY_FILE, write_yaml(self.plan.study.plain()).encode())
         write_manifest(self.folder, manifest)
         with self._ending(manifest):
@@ -85,7 +107,7 @@ class Running:
         if self.options.retry_errors:
             for cell in cells:
                 done[cell.digest] -= store.erroneous(cell, done[cell.digest])
-        return self.plan.todo(done), warnings + damaged
+        return self.plan.todo(done), warnings + [store.put_aside(one) for one in damaged]
 
     @contextlib.contextmanager
     def _ending(self, manifest: dict[str, Any]) -> Iterator[None]:
@@ -98,6 +120,7 @@ class Running:
             raise
         finally:
             finish(manifest, self.plan, status, self._errors())
+            append_log(self.folder, f"ended: {status}")
             # where the disk is full the first error is the one to hear
             with contextlib.nullcontext() if status == SUCCESS else contextlib.suppress(DiskError):
                 write_manifest(self.folder, manifest)
@@ -108,36 +131,40 @@ class Running:
 
     def _do(self, engine: Executor, todo: Sequence[Unit], meter: Meter, on_progress: OnProgress) -> None:
         limit = self.options.most_errors(sum(cell.n for cell in self.plan.cells))
-        chances = Counter(unit.cell.model.label for unit in todo)
-        chances.update({unit.cell.model.label: _PROVEN for unit in self._finished(todo)})
+        earlier = self._failed_samples() if limit < math.inf else 0
+        proof = _Proof.of(todo, self._finished(todo))
         with contextlib.closing(engine.run(todo, self.job)) as answers:  # type: ignore[type-var]  # a generator
             for answer in answers:
-                done = self._settled(answer, chances)
+                done = self._settled(answer, proof)
                 meter.add(done)
                 on_progress(meter.read(done.unit.cell))
-                if meter.errors > limit:
-                    raise RunFailed(self._too_many(meter.errors))
+                if earlier + meter.errors > limit:
+                    raise RunFailed(self._too_many(earlier + meter.errors))
+
+    def _failed_samples(self) -> int:
+        records = self.job.store.read([cell.digest for cell in self.plan.cells], ["cell", "sample_id", "status"])
+        failed = records.filter(pc.equal(records["status"], ERROR))
+        return int(failed.group_by(["cell", "sample_id"]).aggregate([]).num_rows)
 
     def _finished(self, todo: Sequence[Unit]) -> list[Unit]:
         left = {(unit.cell.digest, unit.chunk) for unit in todo}
         return [unit for unit in self.plan.units if (unit.cell.digest, unit.chunk) not in left]
 
-    def _settled(self, answer: Answer, chances: Counter[str]) -> Done:
+    def _settled(self, answer: Answer, proof: _Proof) -> Done:
         """Return what a unit gave; one that failed becomes error records, unless nothing of its model ever worked."""
-        model = answer.unit.cell.model.label
         if isinstance(answer, Done):
-            chances[model] = _PROVEN
+            proof.worked.add(answer.unit.cell.model.label)
             return answer
-        chances[model] = 0 if not answer.died else min(chances[model], _DEATHS) - 1 if chances[model] < _PROVEN else _PROVEN
-        if chances[model] <= 0:
+        if proof.hopeless(answer):
             raise RunFailed(
-                f"{model} failed before any of its samples could be evaluated: {answer.reason} Put that right; the "
-                f"same command continues. ({self.folder / 'log'} may say more)"
+                f"{answer.unit.cell.model.label} failed before any of its samples could be evaluated: {answer.reason} "
+                f"Put that right; the same command continues. ({self.folder / 'log'} may say more)"
             )
         return self._store_failure(answer)
 
     def _store_failure(self, failed: Failed) -> Done:
         unit = failed.unit
+        append_log(self.folder, f"cell {unit.cell.digest} chunk {unit.chunk} became error records: {failed.reason}")
         data = self.job.loader.data(unit.cell.data, self.job.loader.model(unit.cell.model))
         positions = unit.cell.positions(unit.chunk)
         ids, labels = [data.ids[at] for at in positions], [data.labels[at] for at in positions]

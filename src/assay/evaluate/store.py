@@ -22,6 +22,14 @@ RESULTS, RETIRED, DAMAGED, GALLERY = "results", "retired", "damaged", "gallery"
 
 
 @dataclasses.dataclass(frozen=True)
+class Damaged:
+    """A shard that cannot be used, and why."""
+
+    path: Path
+    wrong: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Store:
     """The records of a run directory.
 
@@ -49,27 +57,26 @@ class Store:
         pq.write_table(table, sink, compression="zstd", use_dictionary=dictionaries, write_statistics=False)
         write_atomically(self.shard(unit.cell.digest, unit.chunk), memoryview(sink.getvalue()))
 
-    def done(self, cells: Iterable[Cell]) -> tuple[dict[str, set[int]], list[str]]:
-        """Return the finished chunks per cell, and a warning for every damaged shard that was moved aside."""
+    def done(self, cells: Iterable[Cell]) -> tuple[dict[str, set[int]], list[Damaged]]:
+        """Return the finished chunks per cell, and the shards that are there but cannot be used."""
         done: dict[str, set[int]] = {}
-        warnings: list[str] = []
+        damaged: list[Damaged] = []
         for cell in cells:
             finished = done.setdefault(cell.digest, set())
             for chunk in range(cell.chunks):
                 path = self.shard(cell.digest, chunk)
-                if not path.exists():
-                    continue
-                wrong = _wrong(path, cell.rows(chunk))
-                if wrong:
-                    warnings.append(self._put_aside(path, wrong))
-                else:
+                wrong = _wrong(path, cell.rows(chunk)) if path.exists() else "is not there"
+                if not wrong:
                     finished.add(chunk)
-        return done, warnings
+                elif path.exists():
+                    damaged.append(Damaged(path, wrong))
+        return done, damaged
 
-    def _put_aside(self, path: Path, wrong: str) -> str:
-        aside = self.folder / DAMAGED / f"{path.parent.name}-{path.name}"
-        _move(path, aside)
-        return f"{path} {wrong}; moved to {aside}, and its samples run again."
+    def put_aside(self, damaged: Damaged) -> str:
+        """Move a damaged shard out of the results, and return what was done in words."""
+        aside = self.folder / DAMAGED / f"{damaged.path.parent.name}-{damaged.path.name}"
+        _move(damaged.path, aside)
+        return f"{damaged.path} {damaged.wrong}; moved to {aside}, and its samples run again."
 
     def read(self, cells: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Return the records of some cells, in order of cell and chunk; damaged shards are left out."""

@@ -5,6 +5,7 @@ Written in YAML or built in Python; either way every slip is named with its plac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -105,6 +106,8 @@ class ThreatSpec(BaseModel):
                 check_budget(budget, self.norm)
             except BadInput as error:
                 raise Misplaced(("eps", i), str(error)) from error
+            if math.isinf(budget.value):
+                raise Misplaced(("eps", i), "the budget is infinite; attacks of a given size need a number.")
             if budget.unit != self.eps[0].unit:
                 told = f"{budget.written!r} and {self.eps[0].written!r} are in different units"
                 raise Misplaced(("eps", i), f"{told}. Write them as two threats.")

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from assay.cli import main
-
 from tests.unit.cli.workplace import RUN, Workplace, make_workplace
 
 

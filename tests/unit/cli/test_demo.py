@@ -57,3 +57,31 @@ def test_without_the_pictures_it_goes_on_with_digits(place: Workplace, monkeypat
     (launch,) = started
     assert launch.asked.study == demo_study(without_pictures=True)
     assert str(launch.asked.directory) == "runs/demo"
+
+
+def test_it_ends_with_the_table_the_page_and_what_to_type_next(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = {"models": "toy.py:linear", "data": "folder:pictures", "attacks": ["fgsm"]}
+    monkeypatch.setattr(demo, "_DIGIT_GRIDS", [{**toy, "threats": [{"norm": "linf", "eps": ["16/255"]}]}])
+    monkeypatch.setattr(demo, "_PICTURE_GRIDS", [])
+    monkeypatch.setattr(demo, "_pictures_missing", lambda: False)
+    first = place.assay("demo")
+    assert first.code == 0, first.err
+    assert first.out.index("fgsm") < first.out.index("Page      runs/demo/report.html")
+    assert "(18 rows; assay show runs/demo)" in first.out
+    assert "Again     the same command: nothing left to do" in first.out
+    assert "toy.py:linear, folder:pictures, fgsm: accuracy 100.0 %; 50.0 % at 16/255" in first.err
+    page = place.folder / "runs/demo/report.html"
+    drawn = page.stat().st_mtime_ns
+    again = place.assay("demo")
+    assert "nothing was left to do" in again.out
+    assert page.stat().st_mtime_ns == drawn
+    # what it says to type next can be typed
+    for line in first.out.splitlines():
+        command = line.partition("assay ")[2].rstrip(")")
+        if command and "my.py" not in command:
+            assert place.assay(command).code == 0, command
+    page.unlink()
+    assert place.assay("demo").code == 0
+    assert page.is_file()

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
+import subprocess
 import sys
 
 import pytest
@@ -93,3 +96,16 @@ def test_every_command_has_help(place: Workplace, name: str) -> None:
     assert said.code == 0
     assert "audit" not in said.out
     assert "ASSAY_" not in said.out
+
+
+def test_help_answers_at_once() -> None:
+    measured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+
+    def seconds() -> float:
+        # of work, not of waiting: other work on the machine is not ours
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "assay.cli", "--help"], capture_output=True, check=True, env=measured)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    assert min(seconds() for _ in range(3)) < 0.5

@@ -62,18 +62,36 @@ def test_steepest_has_unit_size_and_the_largest_inner_product(norm: Norm, seed: 
 
 @geometric
 @QUICK
-@given(seeds)
-def test_a_stride_has_unit_size_climbs_and_leaves_out_what_is_blocked(norm: Norm, seed: int) -> None:
+@given(seeds, st.sampled_from([0.0, 0.3, 2.0]))
+def test_a_stride_has_its_length_and_climbs(norm: Norm, seed: int, length: float) -> None:
+    g = vectors(seed, d=250)
+    endless = torch.full_like(g, torch.inf)
+    for one in (length, torch.full((len(g), 1), length, dtype=g.dtype)):
+        stride = norm.stride(g, endless, one)
+        assert torch.allclose(norm.size(stride), torch.tensor([length] * 3 + [0.0], dtype=g.dtype))
+        assert bool((stride * g >= 0).all())
+        if norm is L1 and length > 0:
+            assert (stride.abs() > 1e-9).sum(1).tolist() == [2, 2, 2, 0], "1 % of 250 values, rounded"
+        elif norm is not L1:
+            assert torch.allclose(stride, length * norm.steepest(g))
+
+
+@QUICK
+@given(seeds, st.sampled_from([0.3, 2.0, 500.0]))
+def test_an_l1_stride_goes_where_there_is_room(seed: int, length: float) -> None:
+    """No more than its share on any value, nothing on what is blocked, the steepest values first, all of the length."""
     g = vectors(seed, d=250)
     room = room_of(seed, g)
-    stride = norm.stride(g, room)
-    assert bool((norm.size(stride) <= 1 + 1e-9).all())
-    assert torch.allclose(norm.size(stride)[:-1], torch.ones(3, dtype=g.dtype))
-    assert bool(((stride * g).sum(1)[:-1] > 0).all())
-    if norm is L1:
-        assert not bool((stride[room == 0]).any())
-        assert int((stride != 0).sum(1)[0]) == 2  # 1 % of 250 values, rounded
-        assert bool((L1.stride(g, torch.zeros_like(g)) == 0).all())
+    stride = L1.stride(g, room, length).abs()
+    cap = torch.where(g == 0, 0.0, room.clamp(max=length / 2))
+    assert bool((stride <= cap * (1 + 1e-9)).all())
+    assert torch.allclose(stride.sum(1), cap.sum(1).clamp(max=length))
+    for row in range(3):
+        order = g[row].abs().argsort(descending=True)
+        used = (stride[row, order] >= cap[row, order] * (1 - 1e-9)).long()
+        # full, full, …, one partly, then nothing
+        partly = int(used.cumprod(0).sum())
+        assert not bool(stride[row, order][partly + 1 :].any())
 
 
 @pytest.mark.parametrize("tiny", [1e-20, 1e-30, 1e-38, 1e-43])
@@ -188,7 +206,7 @@ def test_l0_does_not_spend_on_what_the_box_blocks() -> None:
 
 def test_l0_has_no_gradient_direction() -> None:
     g = torch.ones(1, 3)
-    for ask in (L0.dual, L0.steepest, lambda v: L0.stride(v, v)):
+    for ask in (L0.dual, L0.steepest, lambda v: L0.stride(v, v, 1.0)):
         with pytest.raises(BadInput, match="L0 has no"):
             ask(g)
 

@@ -85,7 +85,7 @@ def test_the_inputs_stay_as_they_are(situation) -> None:
     threat.start(x, Draws(torch.arange(4)))
     if threat.norm.name != "l0":
         threat.steepest(z)
-        threat.stride(z, x)
+        threat.stride(z, x, 0.5)
         threat.to_plane(x, z, torch.ones(4, dtype=x.dtype))
     assert torch.equal(x, copies[0])
     assert torch.equal(z, copies[1])

@@ -49,7 +49,9 @@ def test_a_unit_that_kills_its_workers_becomes_error_records(source: str, tmp_pa
     run = run_here(tmp_path / "a", given, executor=Processes(2, retries=1))
     errors = [row for row in rows(run) if row["status"] == "error"]
     assert len(errors) == 4 * 4 and len(rows(run)) == 24 * 4
-    assert errors[0]["error"].startswith("The worker process died (killed by signal 9; out of memory?), at each of 2 tries.")
+    assert errors[0]["error"].startswith(
+        "The worker process died (killed by signal 9; out of memory?), at each of 2 tries."
+    )
 
 
 def test_when_every_worker_dies_the_run_ends(source: str, tmp_path: Path) -> None:
@@ -77,6 +79,17 @@ def test_an_error_keeps_its_kind_on_the_way(source: str, tmp_path: Path) -> None
     assert isinstance(processes.revived(kind, "full"), DiskError) and str(processes.revived(kind, "full")) == "full"
     for other in (["os", "system"], ["assay.evaluate.files", "make_folder"], ["assay.evaluate.files", "nothing"]):
         assert type(processes.revived(other, "x")) is AssayError
+
+
+def test_a_worker_whose_children_live_on_is_noticed(source: str, tmp_path: Path) -> None:
+    # the child holds the worker's pipes open; it ends by itself after a while
+    child = "os.fork() or (time.sleep(20), os._exit(0))"
+    fork = f"({child}, os.kill(os.getpid(), 9)) if x[0, 0, 0, 0] > -1 else None"
+    model = write_model(tmp_path / "model", fork)
+    began = time.monotonic()
+    with pytest.raises(RunFailed, match="failed before any of its samples"):
+        run_here(tmp_path / "a", study(model, source, attacks="fgsm", chunk=24), executor=Processes(1, retries=0))
+    assert time.monotonic() - began < 18
 
 
 def test_a_worker_has_one_thread(source: str, tmp_path: Path) -> None:

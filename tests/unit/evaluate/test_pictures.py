@@ -11,19 +11,8 @@ from assay.evaluate.pictures import Picture, decode, encode
 def picture(at: int) -> Picture:
     generator = torch.Generator().manual_seed(at)
     original = torch.rand(3, 4, 5, generator=generator)
-    return Picture(
-        f"</script>/{at}",
-        at,
-        0.1,
-        "0.1",
-        "broken",
-        0.25,
-        "most",
-        original,
-        original.half(),
-        original[0, 0],
-        original[1, 0],
-    )
+    tensors = (original, original.half(), original[0, 0], original[1, 0])
+    return Picture(f"</script>/{at}", at, 0.1, "0.1", "broken", 0.25, "most", *tensors)
 
 
 def test_pictures_read_back(tmp_path: Path) -> None:

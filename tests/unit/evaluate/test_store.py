@@ -44,8 +44,10 @@ def test_a_shard_with_other_rows_than_planned_is_not_done(tmp_path: Path) -> Non
     target = store.shard(CELL.digest, 0)
     target.parent.mkdir(parents=True)
     (store.folder / "shard").rename(target)
-    done, warnings = store.done([CELL])
-    assert done == {CELL.digest: set()} and "has 6 rows where 8 are planned" in warnings[0] and not target.exists()
+    done, damaged = store.done([CELL])
+    assert done == {CELL.digest: set()} and damaged[0].wrong == "has 6 rows where 8 are planned"
+    assert target.exists(), "looking changes nothing"
+    assert "and its samples run again" in store.put_aside(damaged[0]) and not target.exists()
 
 
 def test_a_wrong_table_is_not_written(tmp_path: Path) -> None:
@@ -60,8 +62,9 @@ def test_a_cut_off_shard_is_moved_aside(tmp_path: Path, cut: int) -> None:
     path = store.shard(CELL.digest, 0)
     path.write_bytes(path.read_bytes()[:-cut])
     assert store.read([CELL.digest]).num_rows == 0
-    done, warnings = store.done([CELL])
-    assert done[CELL.digest] == set() and "cut off or damaged" in warnings[0]
+    done, damaged = store.done([CELL])
+    assert done[CELL.digest] == set() and damaged[0].wrong == "is cut off or damaged"
+    store.put_aside(damaged[0])
     assert [one.name for one in (tmp_path / "damaged").iterdir()] == [f"{CELL.digest}-part-00000.parquet"]
 
 

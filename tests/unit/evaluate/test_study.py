@@ -92,6 +92,7 @@ def test_a_threat_that_is_not_the_usual_one_says_so() -> None:
         ({"threats": [{"norm": "linf", "eps": [0.1, 8]}]}, "threats[0].eps[1]: 8 is larger"),
         ({"threats": {"norm": "linf", "eps": -0.1}}, "threats.eps: The budget -0.1 is negative"),
         ({"threats": {"norm": "linf", "eps": float("nan")}}, "threats.eps: The budget is NaN"),
+        ({"threats": {"norm": "l2", "eps": float("inf")}}, "threats.eps: the budget is infinite"),
         ({"threats": {"norm": "linf", "eps": "8/0"}}, "divides by zero"),
         ({"threats": {"norm": "linf", "eps": "about 8"}}, "'about 8' is not a budget"),
         ({"threats": {"norm": "linf", "eps": True}}, "True is not a budget"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from assay.core.errors import AssayError
-from assay.evaluate.files import write_atomically
+from assay.evaluate.files import append_log, write_atomically
 from assay.evaluate.loading import Loader
 from assay.evaluate.pictures import encode
 from assay.evaluate.plan import Unit
@@ -73,6 +73,7 @@ def perform(unit: Unit, job: Job) -> Answer:
     except AssayError:
         raise
     except Exception as error:
+        append_log(job.folder, f"cell {unit.cell.digest} chunk {unit.chunk}\n{traceback.format_exc()}")
         place = traceback.extract_tb(error.__traceback__)[-1]
         return Failed(unit, f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})")
     if outcome.pictures:

@@ -16,6 +16,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,7 @@ from assay.evaluate.plan import Unit
 _ENTRY = "from assay.evaluate.executors.worker import main; main()"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _STARTS = 3
+_LAST_WORDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Processes:
         `AssayError`.
         """
         check_named(units, job)
+        job.loader.release()
         crew = _Crew(job, units)
         waiting = collections.deque(enumerate(units))
         tries: collections.Counter[int] = collections.Counter()
@@ -55,6 +58,8 @@ class Processes:
                     answer = crew.heard(worker, line, waiting)
                     if answer is not None:
                         yield answer
+                    continue
+                if worker not in crew.members:
                     continue
                 at, code = crew.lost(worker)
                 if at is not None:
@@ -112,6 +117,7 @@ class _Crew:
         worker = _Worker(process)
         self.members.append(worker)
         threading.Thread(target=_listen, args=(worker, process.stdout, self.events), daemon=True).start()
+        threading.Thread(target=_outlive, args=(worker, self.events), daemon=True).start()
         loader = self._job.loader
         cells = {unit.cell.digest: unit.cell.plain() for unit in self._units}
         settings = {"device": loader.device, "allow_pickle": loader.allow_pickle, "batch": loader.batch}
@@ -192,6 +198,13 @@ def _listen(worker: _Worker, pipe: IO[bytes], events: queue.SimpleQueue[tuple[_W
     with pipe:
         for line in pipe:
             events.put((worker, line))
+    events.put((worker, None))
+
+
+def _outlive(worker: _Worker, events: queue.SimpleQueue[tuple[_Worker, bytes | None]]) -> None:
+    # a process that the worker forked may keep its pipe open after it; what it said is read by then
+    worker.process.wait()
+    time.sleep(_LAST_WORDS)
     events.put((worker, None))
 
 
