@@ -118,7 +118,7 @@ def test_a_directory_of_another_study(place: Workplace) -> None:
     assert place.assay(f"{RUN} --out runs/a").code == 0
     said = place.assay(f"{RUN} --out runs/a --seed 3")
     assert said.code == 2
-    assert "runs/a belongs to another study (seed 3 here, 0 there). Use another --out, or --fork" in said.err
+    assert "runs/a belongs to another study (seed 3 here, seed 0 there). Use another --out, or --fork" in said.err
 
 
 def test_a_directory_with_other_files(place: Workplace) -> None:

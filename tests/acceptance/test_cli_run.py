@@ -181,13 +181,13 @@ def test_a_default_directory_gives_way_and_a_named_one_does_not(place: Workplace
     other = place.assay(f"{RUN} --seed 3")
     assert other.code == 0
     first = "runs/toy-linear-pictures-fgsm"
-    assert f"{first} belongs to another study (seed 3 here, 0 there); this one runs in {first}-2." in other.err
+    assert f"{first} belongs to another study (seed 3 here, seed 0 there); this one runs in {first}-2." in other.err
     assert (seeds(first), seeds(f"{first}-2")) == ({0}, {3})
     # the same command finds its own directory again
     assert f"{first}-2/results" in place.assay(f"{RUN} --seed 3").err
     named = place.assay(f"{RUN} --seed 3 --out {first}")
     assert named.code == 2
-    assert "belongs to another study (seed 3 here, 0 there). Use another --out, or --fork" in named.err
+    assert "belongs to another study (seed 3 here, seed 0 there). Use another --out, or --fork" in named.err
     forked = place.assay(f"{RUN} --seed 4 --out {first} --fork")
     assert forked.code == 0
     assert seeds(f"{first}-3") == {4}

@@ -103,8 +103,9 @@ class Untargeted:
         """Negative log-likelihood of the label, or of label and refusal together: neither is a success."""
         if self.reject is None:
             return F.cross_entropy(logits, self.y, reduction="none")
-        safe = torch.stack([pick(logits, self.y), logits[:, self.reject]], 1)
-        return logits.logsumexp(1) - safe.logsumexp(1)
+        refusal = torch.full_like(self.y, _index(self.reject, logits))
+        safe = torch.stack([pick(logits, self.y), pick(logits, refusal)], 1)
+        return F.softplus(without(without(logits, self.y), refusal).logsumexp(1) - safe.logsumexp(1))
 
 
 @dataclasses.dataclass(frozen=True)

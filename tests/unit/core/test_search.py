@@ -205,7 +205,9 @@ def test_without_the_last_look_there_is_no_verdict() -> None:
 
 @pytest.mark.parametrize("keeps", list(Keeps))
 @pytest.mark.parametrize(
-    "method", [FGSM(), BIM(3), PGD(3), PGD(3, random_start=False), FGSM(objective=margin)], ids=repr
+    "method",
+    [FGSM(), BIM(3), PGD(3), PGD(3, random_start=False), FGSM(objective=margin)],
+    ids=["fgsm", "bim", "pgd", "pgd from the image", "fgsm on the margin"],
 )
 def test_a_known_look_is_used_where_it_is_the_same_question(method, keeps: Keeps) -> None:
     torch.manual_seed(0)
