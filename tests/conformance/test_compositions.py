@@ -153,7 +153,7 @@ def test_each_target_goes_to_the_likeliest_first_and_uses_a_known_look() -> None
     problem = here.problem(oracle)
     known = first_look(EachTarget(PGD(2), 2), problem, here.draws)
     paid = len(oracle.looks)
-    with_known = run(EachTarget(PGD(2), 2), problem, here.draws, first=known)
+    with_known = run(EachTarget(PGD(2), 2), dataclasses.replace(problem, known=known), here.draws)
     without = here.run(EachTarget(PGD(2), 2))
     assert torch.equal(with_known.x, without.x)
     assert torch.equal(with_known.forwards + 1, without.forwards)

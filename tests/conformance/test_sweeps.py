@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -33,8 +34,9 @@ def budgets_of(norm: str) -> list[float]:
 
 def walk(method, here: Case, budgets, question: Question, order=Order.ASCENDING, *, known: bool = False) -> Curve:
     with frozen(here.model):
-        first = first_look(method, here.problem(), here.draws) if known else None
-        return sweep(method, here.problem(), here.draws, budgets, question, order=order, first=first)
+        said = first_look(method, here.problem(), here.draws) if known else None
+        problem = dataclasses.replace(here.problem(), known=said)
+        return sweep(method, problem, here.draws, budgets, question, order=order)
 
 
 @every_walk

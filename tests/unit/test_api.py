@@ -326,3 +326,58 @@ def test_bad_models(output, message: str) -> None:
 def test_inside_inference_mode_is_an_error_not_a_robust_model(model: Net) -> None:
     with torch.inference_mode(), pytest.raises(ModelError, match="inference_mode"):
         assay.attack(assay.FGSM(), model, X, Y, THREAT)
+
+
+# ---- not yet: each of these is a raw error from inside, or worse, an answer. Take the mark away with the cause.
+
+not_yet = pytest.mark.xfail(reason="the functions of assay.api do not check this yet", strict=False)
+
+
+@not_yet
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "pgd"}, "method is 'pgd'; expected an attack"),
+        ({"method": assay.PGD}, "method is the class PGD"),
+        ({"threat": 8 / 255}, "expected one such as assay.Linf"),
+        ({"x": X.numpy()}, "x is a ndarray"),
+        ({"y": Y.tolist()}, "y a list"),
+        ({"goal": assay.Targeted(Y, Y + 9)}, "out of range"),
+        ({"goal": assay.Untargeted((Y + 1) % 4)}, "other labels than y"),
+        ({"goal": assay.Targeted(Y[:3], Y[:3])}, "other labels than y"),
+        ({"goal": "targeted"}, "expected a goal"),
+    ],
+)
+def test_more_bad_input(model: Net, change: dict, message: str) -> None:
+    given = {"method": assay.FGSM(), "model": model, "x": X, "y": Y, "threat": THREAT, **change}
+    with pytest.raises(BadInput, match=message):
+        assay.attack(**given)
+
+
+@not_yet
+def test_probabilities_are_refused(model: Net) -> None:
+    """A saturated softmax has no gradient: the model would look robust."""
+    with pytest.raises(BadInput, match="returns probabilities"):
+        assay.attack(assay.FGSM(), nn.Sequential(model, nn.Softmax(1)), X, Y, THREAT)
+
+
+@not_yet
+def test_a_sweep_takes_a_list_and_no_keep(model: Net) -> None:
+    with pytest.raises(BadInput, match="list of threats"):
+        assay.sweep(assay.FGSM(), model, X, Y, THREAT)
+    with pytest.raises(BadInput, match="no keep"):
+        assay.sweep(assay.FGSM(), model, X, Y, [THREAT], keep="last")
+
+
+@not_yet
+def test_images_with_a_gradient_of_their_own(model: Net) -> None:
+    result = assay.attack(assay.FGSM(), model, X.clone().requires_grad_(), Y, THREAT)
+    assert not result.x_adv.requires_grad
+
+
+@not_yet
+def test_evaluate_stays_a_function() -> None:
+    """The name is also a package: importing it must not take the function's place."""
+    assert callable(assay.attack)
+    assert callable(assay.evaluate)
+    assert callable(assay.evaluate)

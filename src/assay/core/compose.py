@@ -14,7 +14,7 @@ from assay.core.goal import Toward, Untargeted, without
 from assay.core.objective import margin
 from assay.core.oracle import Access
 from assay.core.problem import Problem
-from assay.core.search import Attack, Found, Keeps, Known, bill, nothing, put, search
+from assay.core.search import Attack, Found, Keeps, bill, nothing, put, search
 from assay.core.tensors import take
 
 
@@ -59,21 +59,19 @@ def _at_least_one(n: int, kind: str, what: str) -> None:
 Method: TypeAlias = "Attack | Restarts | EachTarget | Cascade"
 
 
-def run(
-    method: Method, problem: Problem, draws: Draws, *, keeps: Keeps | None = None, first: Known | None = None
-) -> Found:
+def run(method: Method, problem: Problem, draws: Draws, *, keeps: Keeps | None = None) -> Found:
     """Run an attack or a composition; the same promises as `search`."""
     match method:
         case Cascade(parts):
             stages = [(part, problem, draws.fold(f"part {i}")) for i, part in enumerate(parts)]
-            return _merged(stages, nothing(problem.x), keeps or Keeps.FIRST, first)
+            return _merged(stages, nothing(problem.x), keeps or Keeps.FIRST)
         case Restarts(attack, n):
             # the first start is the plain attack's own, so that one restart more can only add
             stages = [(attack, problem, draws.fold(f"restart {i}") if i else draws) for i in range(n)]
-            return _merged(stages, nothing(problem.x), keeps or kept_by(method), first)
+            return _merged(stages, nothing(problem.x), keeps or kept_by(method))
         case EachTarget(attack, k):
-            return _each_target(attack, k, problem, draws, keeps=keeps or kept_by(method), first=first)
-    return search(method, problem, draws, keeps=keeps, first=first)
+            return _each_target(attack, k, problem, draws, keeps or kept_by(method))
+    return search(method, problem, draws, keeps=keeps)
 
 
 def kept_by(method: Method) -> Keeps:
@@ -86,15 +84,14 @@ def kept_by(method: Method) -> Keeps:
     return method.keeps
 
 
-def _merged(stages: list[tuple[Method, Problem, Draws]], found: Found, keeps: Keeps, first: Known | None) -> Found:
+def _merged(stages: list[tuple[Method, Problem, Draws]], found: Found, keeps: Keeps) -> Found:
     # of several runs that each keep their last point, the most damaging one counts
     merge = Keeps.WORST if keeps is Keeps.LAST else keeps
     for method, problem, draws in stages:
         left = _standing(found, keeps)
         if not len(left):
             break
-        known = None if first is None else take(first, left)
-        new = run(method, take(problem, left), draws.take(left), keeps=keeps, first=known)
+        new = run(method, take(problem, left), draws.take(left), keeps=keeps)
         found = put(found, left, new, merge)
     return found
 
@@ -104,18 +101,17 @@ def _standing(found: Found, keeps: Keeps) -> Tensor:
     return everyone[~found.success] if keeps is Keeps.FIRST else everyone
 
 
-def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, *, keeps: Keeps, first: Known | None) -> Found:
+def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: Keeps) -> Found:
     goal = problem.goal
     if not isinstance(goal, Untargeted):
         # the runs are judged as untargeted ones: any other goal would be forgotten
         raise BadInput(f"EachTarget is an untargeted attack, the goal is {type(goal).__name__}. Use the attack alone.")
     found = nothing(problem.x)
-    if first is not None and torch.equal(first.points, problem.x):
-        logits = first.seen.logits
-    else:
+    seen = problem.seen_at_x
+    if seen is None:
         seen = problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws.fold("rank"))
         bill(found, torch.arange(len(problem.x), device=problem.x.device), seen)
-        logits = seen.logits
+    logits = seen.logits
     wrong = logits.shape[1] - (1 if goal.reject is None else 2)
     if k > wrong:
         raise BadInput(f"{k} targets asked for, but this model has {wrong} wrong classes. Use fewer.")
@@ -123,6 +119,8 @@ def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, *, keep
     if goal.reject is not None:
         others = without(others, torch.full_like(goal.y, goal.reject % logits.shape[1]))
     order = others.topk(k, 1).indices
-    toward = [dataclasses.replace(problem, goal=Toward(goal.y, order[:, j], goal.reject)) for j in range(k)]
+    goals = [Toward(goal.y, order[:, j], goal.reject) for j in range(k)]
+    # what is known was said about another goal
+    toward = [dataclasses.replace(problem, goal=one, known=None) for one in goals]
     stages = [(attack, problem, draws.fold(f"target {j}")) for j, problem in enumerate(toward)]
-    return _merged(stages, found, keeps, None)
+    return _merged(stages, found, keeps)

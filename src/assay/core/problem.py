@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
 from assay.core.goal import Goal
-from assay.core.oracle import Oracle
+from assay.core.objective import Objective
+from assay.core.oracle import Oracle, Seen
 from assay.core.threat import Threat
+
+
+class Known(NamedTuple):
+    """What the model already said at `points`; a first query that equals them is not asked, or billed, again."""
+
+    points: Tensor
+    objective: Objective
+    seen: Seen
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """Images `x` `[N, *S]`, the goal, the threat, and whom to ask; `start` (`[N, *S]`) is where to begin, if not at x.
+
+    `known` is what the model has already said, about this goal.
 
     Raises `BadInput` for images that are not float32 or float64, for a threat whose unit is not resolved or whose
     budgets do not fit the images, and for images off the threat's grid.
@@ -27,6 +38,7 @@ class Problem:
     goal: Goal
     threat: Threat
     start: Tensor | None = None
+    known: Known | None = None
 
     SHARED: ClassVar[tuple[str, ...]] = ("oracle",)
 
@@ -47,3 +59,10 @@ class Problem:
             raise BadInput(f"{list(eps.shape)} budgets for {len(self.x)} images; expected one per image.")
         if isinstance(scale, Tensor) and scale.ndim == 3 and scale.shape[0] not in (1, self.x.shape[1]):
             raise BadInput(f"The budget is for {scale.shape[0]} channels, the images have {self.x.shape[1]}.")
+
+    @property
+    def seen_at_x(self) -> Seen | None:
+        """What the model is known to say about the images themselves."""
+        if self.known is None or not torch.equal(self.known.points, self.x):
+            return None
+        return self.known.seen

@@ -71,14 +71,6 @@ class Attack(Protocol):
         """Return the next state, given what the look at `state.query` saw."""
 
 
-class Known(NamedTuple):
-    """What the model already said at `points`; a first query that equals them is not asked, or billed, again."""
-
-    points: Tensor
-    objective: Objective
-    seen: Seen
-
-
 class Found(NamedTuple):
     """The result per sample. `success` means goal reached inside budget and box; counts are int64 `[N]`.
 
@@ -143,7 +135,6 @@ def search(
     draws: Draws,
     *,
     keeps: Keeps | None = None,
-    first: Known | None = None,
     terms: Terms = UNLIMITED,
 ) -> Found:
     """Run an attack and return the best point per sample.
@@ -162,7 +153,7 @@ def search(
         if last and not terms.judge_last:
             found.x[here.index] = point
             return found
-        seen = _look(attack, here, point, Access.LABELS if last else attack.access, first if look == 0 else None)
+        seen = _look(attack, here, point, Access.LABELS if last else attack.access)
         if last or keeps is not Keeps.LAST or terms.limited:
             found = put(found, here.index, _judge(seen, point, here.problem), keeps)
         else:
@@ -179,7 +170,8 @@ def search(
             here, seen = take(here, alive), take(seen, alive)
         shown = _hidden(seen) if attack.access is Access.LABELS else seen
         state = attack.step(here.state, shown, here.problem, here.draws.fold(look))
-        here = dataclasses.replace(here, state=state)
+        # what was known has served: it is not carried along
+        here = dataclasses.replace(here, state=state, problem=dataclasses.replace(here.problem, known=None))
     raise AssertionError("unreachable: the last look returns")
 
 
@@ -233,7 +225,8 @@ def bill(found: Found, at: Tensor, seen: Seen) -> None:
         total.index_add_(0, at, spent)
 
 
-def _look(attack: Attack, here: _Rows, point: Tensor, access: Access, first: Known | None) -> Seen:
+def _look(attack: Attack, here: _Rows, point: Tensor, access: Access) -> Seen:
+    first = here.problem.known
     if first is not None and first.objective is attack.objective and torch.equal(point, first.points):
         # the caller has paid for it; an attack is shown no more of it than it may ask for
         free, grad = counts(point), first.seen.grad if access is Access.GRADIENT else None
@@ -273,7 +266,6 @@ __all__ = [
     "Attack",
     "Found",
     "Keeps",
-    "Known",
     "State",
     "Terms",
     "bill",

@@ -21,8 +21,8 @@ from assay.core.compose import Cascade, EachTarget, Method, Restarts, kept_by, r
 from assay.core.draws import Draws
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
-from assay.core.problem import Problem
-from assay.core.search import Attack, Found, Keeps, Known, bill, nothing, put
+from assay.core.problem import Known, Problem
+from assay.core.search import Attack, Found, Keeps, bill, nothing, put
 from assay.core.tensors import counts, take
 
 
@@ -62,7 +62,6 @@ def sweep(
     question: Question = Question.AS_ATTACKED,
     *,
     order: Order = Order.ASCENDING,
-    first: Known | None = None,
 ) -> Curve:
     """Run `method` at every budget of `problem.threat` and return one result per budget.
 
@@ -72,19 +71,21 @@ def sweep(
     everyone = torch.arange(len(problem.x), device=problem.x.device)
     if not len(everyone) or not budgets:
         return Curve([nothing(problem.x) for _ in budgets], [counts(problem.x) for _ in budgets])
-    shared, first = _shared_look(method, problem, draws, budgets, first)
+    shared = _shared_look(method, problem, draws, budgets)
     smallest, down = kept_by(method) is Keeps.SMALLEST, order is Order.DESCENDING
-    if first is None and question is Question.WORST_CASE and (smallest or down):
+    if shared is None and problem.known is None and question is Question.WORST_CASE and (smallest or down):
         # their survivors show the image itself
-        shared = first = first_look(method, problem, draws)
+        shared = first_look(method, problem, draws)
+    if shared is not None:
+        problem = dataclasses.replace(problem, known=shared)
     if question is Question.AS_ATTACKED:
-        curve = _as_attacked(method, problem, draws, budgets, first)
+        curve = _as_attacked(method, problem, draws, budgets)
     elif smallest:
-        curve = _by_size(method, problem, draws, budgets, first)
+        curve = _by_size(method, problem, draws, budgets)
     elif down:
-        curve = _descending(method, problem, draws, budgets, first)
+        curve = _descending(method, problem, draws, budgets)
     else:
-        curve = _ascending(method, problem, draws, budgets, first)
+        curve = _ascending(method, problem, draws, budgets)
     if shared is not None:
         bill(curve.found[0], everyone, shared.seen)
     return curve
@@ -93,7 +94,7 @@ def sweep(
 def first_look(method: Method, problem: Problem, draws: Draws) -> Known:
     """Ask the model once about the images themselves, with the gradient if `method` begins by asking for it.
 
-    Its logits are the clean prediction; handed to `sweep`, the same look is the attack's first.
+    Its logits are the clean prediction; as a problem's `known`, the same look is the attack's first.
     """
     attack = first_attack(method)
     access = attack.access if attack is not None and attack.steps > 0 else Access.SCORES
@@ -117,52 +118,47 @@ def first_attack(method: Method) -> Attack | None:
     return method
 
 
-def _shared_look(
-    method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None
-) -> tuple[Known | None, Known | None]:
+def _shared_look(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Known | None:
     # an attack whose first query does not depend on the budget: ask for all budgets at once
     attack = first_attack(method)
     sizes = [b for b in budgets if b > 0]
-    if first is not None or attack is None or len(sizes) < 2 or attack.steps == 0:
-        return None, first
+    if problem.known is not None or attack is None or len(sizes) < 2 or attack.steps == 0:
+        return None
     at = draws.fold("init")
     low, high = (attack.init(_at(problem, b), at).query for b in (min(sizes), max(sizes)))
     if not torch.equal(low, high) or problem.threat.grid is not None:
-        return None, None
+        return None
     seen = problem.oracle.look(low, problem.goal, attack.objective, attack.access, draws.fold("look"))
-    known = Known(low, attack.objective, seen)
-    return known, known
+    return Known(low, attack.objective, seen)
 
 
-def _as_attacked(
-    method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None
-) -> Curve:
-    found = [_one(method, _at(problem, b), draws, Keeps.LAST, first) for b in budgets]
+def _as_attacked(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Curve:
+    found = [_one(method, _at(problem, b), draws, Keeps.LAST) for b in budgets]
     return Curve(found, [torch.where(f.success, i, -1) for i, f in enumerate(found)])
 
 
-def _by_size(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None) -> Curve:
-    whole = run(method, _at(problem, torch.inf), draws, first=first)
+def _by_size(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Curve:
+    whole = run(method, _at(problem, torch.inf), draws)
     found, origin = [], []
     for i, budget in enumerate(budgets):
         broken = whole.success & problem.threat.at(budget).allows(whole.size)
         # a survivor's smallest perturbation lies outside this budget
-        here = put(_untouched(problem, first), broken.nonzero().squeeze(1), take(whole, broken), Keeps.LAST)
+        here = put(_untouched(problem), broken.nonzero().squeeze(1), take(whole, broken), Keeps.LAST)
         found.append(Found(*here[:5], *(whole if i == 0 else _copy(whole))[5:]))
         origin.append(torch.where(broken, i, -1))
     return Curve(found, origin)
 
 
-def _untouched(problem: Problem, first: Known | None) -> Found:
+def _untouched(problem: Problem) -> Found:
     # the images themselves, with what the model said about them, not counted as broken
     found = nothing(problem.x)
-    if first is None or not torch.equal(first.points, problem.x):
+    seen = problem.seen_at_x
+    if seen is None:
         return found
-    seen = first.seen
     return found._replace(gap=seen.gap.clone(), size=torch.zeros_like(found.size), logits=seen.logits.clone())
 
 
-def _ascending(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None) -> Curve:
+def _ascending(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Curve:
     found: dict[int, Found] = {}
     origin: dict[int, Tensor] = {}
     here, by = nothing(problem.x), counts(problem.x, -1)
@@ -170,8 +166,7 @@ def _ascending(method: Method, problem: Problem, draws: Draws, budgets: Sequence
         left = (~here.success).nonzero().squeeze(1)
         here = _copy(here)
         if len(left):
-            known = None if first is None else take(first, left)
-            new = _one(method, _at(take(problem, left), budgets[i]), draws.take(left), Keeps.FIRST, known)
+            new = _one(method, _at(take(problem, left), budgets[i]), draws.take(left), Keeps.FIRST)
             # a survivor shows the latest attempt on it, a broken sample the perturbation that broke it
             here = put(here, left, new, Keeps.LAST)
             by = torch.where(here.success & (by < 0), i, by)
@@ -179,14 +174,13 @@ def _ascending(method: Method, problem: Problem, draws: Draws, budgets: Sequence
     return Curve([found[i] for i in range(len(budgets))], [origin[i] for i in range(len(budgets))])
 
 
-def _descending(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float], first: Known | None) -> Curve:
+def _descending(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Curve:
     found: dict[int, Found] = {}
     left, warm = torch.arange(len(problem.x), device=problem.x.device), None
     for i in sorted(range(len(budgets)), key=lambda j: -budgets[j]):
-        here = _untouched(problem, first)
+        here = _untouched(problem)
         if len(left):
-            at, known = _at(take(problem, left), budgets[i]), None if first is None else take(first, left)
-            new = _twice(method, at, draws.take(left), known, warm)
+            new = _twice(method, _at(take(problem, left), budgets[i]), draws.take(left), warm)
             here = put(here, left, new, Keeps.LAST)
             left, warm = left[new.success], new.x[new.success]
         found[i] = here
@@ -196,35 +190,34 @@ def _descending(method: Method, problem: Problem, draws: Draws, budgets: Sequenc
     )
 
 
-def _twice(method: Method, problem: Problem, draws: Draws, first: Known | None, warm: Tensor | None) -> Found:
+def _twice(method: Method, problem: Problem, draws: Draws, warm: Tensor | None) -> Found:
     # from what broke the larger ball, then, where that fails, the way every other budget is attacked: so that going
     # down the budgets gives a sample no fewer chances at the budget where it first stands than going up would
-    if warm is None:
-        return _one(method, problem, draws, Keeps.FIRST, first)
-    near = dataclasses.replace(problem, start=problem.threat.project(warm, problem.x))
-    found = _one(method, near, draws.fold("warm"), Keeps.FIRST, None)
+    if warm is None or problem.threat.eps == 0:
+        return _one(method, problem, draws, Keeps.FIRST)
+    # whether a warm start happens to be the image must not decide, chunk by chunk, what is billed
+    near = dataclasses.replace(problem, start=problem.threat.project(warm, problem.x), known=None)
+    found = _one(method, near, draws.fold("warm"), Keeps.FIRST)
     stood = (~found.success).nonzero().squeeze(1)
     if not len(stood):
         return found
-    known = None if first is None else take(first, stood)
-    again = _one(method, take(problem, stood), draws.take(stood), Keeps.FIRST, known)
+    again = _one(method, take(problem, stood), draws.take(stood), Keeps.FIRST)
     return put(found, stood, again, Keeps.WORST)
 
 
-def _one(method: Method, problem: Problem, draws: Draws, keeps: Keeps, first: Known | None) -> Found:
+def _one(method: Method, problem: Problem, draws: Draws, keeps: Keeps) -> Found:
     eps = problem.threat.eps
     if not isinstance(eps, Tensor) and eps == 0:
-        return _clean(problem, draws, first)
-    return run(method, problem, draws, keeps=keeps, first=first)
+        return _clean(problem, draws)
+    return run(method, problem, draws, keeps=keeps)
 
 
-def _clean(problem: Problem, draws: Draws, first: Known | None) -> Found:
+def _clean(problem: Problem, draws: Draws) -> Found:
     # the ball of size 0 holds the image alone: nothing to search, and no passes to spend
     found = nothing(problem.x)
     everyone = torch.arange(len(problem.x), device=problem.x.device)
-    if first is not None and torch.equal(first.points, problem.x):
-        seen = first.seen
-    else:
+    seen = problem.seen_at_x
+    if seen is None:
         seen = problem.oracle.look(problem.x, problem.goal, cross_entropy, Access.SCORES, draws.fold("look"))
         bill(found, everyone, seen)
     size = torch.zeros_like(found.size)

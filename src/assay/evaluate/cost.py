@@ -22,7 +22,7 @@ from assay.core.threat import LINF, Threat
 from assay.evaluate.plan import Cell, Plan
 
 # measured on MNIST shards: bytes of a record in a compressed shard, and of what a shard has besides
-_RECORD_BYTES, _SHARD_BYTES = 15, 7_500
+_RECORD_BYTES, _SHARD_BYTES = 20, 8_000
 
 
 @dataclasses.dataclass(frozen=True)

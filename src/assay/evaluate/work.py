@@ -20,7 +20,6 @@ from assay.core.norms import NORMS
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
 from assay.core.problem import Problem
-from assay.core.search import Known
 from assay.core.sweep import Order, Question, first_look, sweep
 from assay.core.tensors import take
 from assay.core.threat import UNBOXED, Threat
@@ -46,10 +45,10 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """A problem with what the model said about the images themselves; `at` are the samples' positions in the unit."""
+    """A problem that knows the `logits` of the images themselves; `at` are the samples' positions in the unit."""
 
     problem: Problem
-    known: Known
+    logits: Tensor
     draws: Draws
     at: Tensor
 
@@ -78,7 +77,7 @@ def _attack(columns: Columns, bench: Bench, readable: dict[int, Sample]) -> list
     cell = columns.unit.cell
     method = build(cell.attack.attack, **cell.attack.options)
     asked = _ask(columns, bench, method, readable)
-    logits, goal = asked.known.seen.logits, asked.problem.goal
+    logits, goal = asked.logits, asked.problem.goal
     right = rank_of(logits, goal.y) <= allowed_rank(cell.goal)
     attacked = _sane(columns, asked.at, logits) & (right | (cell.question == Question.AS_ATTACKED.value))
     if not bool(attacked.any()):
@@ -89,11 +88,11 @@ def _attack(columns: Columns, bench: Bench, readable: dict[int, Sample]) -> list
     columns.rows["status"][:, asked.at[right].cpu().numpy()] = STATUSES.index(BROKEN)
     budgets = [budget.value for budget in cell.budgets]
     question, order = Question(cell.question), Order(cell.order)
-    curve = sweep(method, asked.problem, asked.draws, budgets, question, order=order, first=asked.known)
+    curve = sweep(method, asked.problem, asked.draws, budgets, question, order=order)
     columns.tell(asked.at, asked.problem, curve)
     if columns.unit.chunk >= PICTURED_CHUNKS:
         return []
-    return choose(columns, asked.at, asked.known.seen.logits, asked.problem, curve)
+    return choose(columns, asked.at, asked.logits, asked.problem, curve)
 
 
 def _ask(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sample]) -> Asked:
@@ -112,7 +111,7 @@ def _ask(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sam
     check_scores(known.seen.logits, cell.model.outputs)
     columns.look(at, known.seen.logits, problem.goal)
     columns.bill(at, known.seen.cost)
-    return Asked(problem, known, draws, at)
+    return Asked(dataclasses.replace(problem, known=known), known.seen.logits, draws, at)
 
 
 def _goal(columns: Columns, bench: Bench, problem: Problem, draws: Draws, at: Tensor) -> Goal:

@@ -14,8 +14,8 @@ from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import Objective, cross_entropy, margin
 from assay.core.oracle import Access, Direct
-from assay.core.problem import Problem
-from assay.core.search import Found, Keeps, Known, Terms, better, bill, nothing, put, search
+from assay.core.problem import Known, Problem
+from assay.core.search import Found, Keeps, Terms, better, bill, nothing, put, search
 from assay.core.sweep import first_look
 from assay.core.threat import L2, Linf, Threat
 
@@ -188,7 +188,9 @@ def test_a_known_look_does_not_stretch_the_budget() -> None:
     here = problem()
     known = Known(here.x, margin, here.oracle.look(here.x, here.goal, margin, Access.SCORES, DRAWS))
     for queries in (1, 2, 3):
-        found = search(Walk(), here, DRAWS, keeps=Keeps.WORST, first=known, terms=Terms(queries=queries))
+        found = search(
+            Walk(), dataclasses.replace(here, known=known), DRAWS, keeps=Keeps.WORST, terms=Terms(queries=queries)
+        )
         assert int(found.queries.max()) == queries
     assert torch.equal(known.seen.cost.forwards, torch.ones(N, dtype=torch.int64)), "the caller's counts stay"
 
@@ -217,7 +219,7 @@ def test_a_known_look_is_used_where_it_is_the_same_question(method, keeps: Keeps
     draws = Draws(torch.arange(5))
     fresh = search(method, here, draws, keeps=keeps)
     known = first_look(method, here, draws)
-    again = search(method, here, draws, keeps=keeps, first=known)
+    again = search(method, dataclasses.replace(here, known=known), draws, keeps=keeps)
     assert torch.equal(again.x, fresh.x)
     assert torch.equal(again.success, fresh.success)
     saved = 0 if getattr(method, "random_start", False) else 1
@@ -227,20 +229,22 @@ def test_a_known_look_is_used_where_it_is_the_same_question(method, keeps: Keeps
     # another objective's gradient is another question
     other = first_look(dataclasses.replace(method, objective=cross_entropy), here, draws)
     if method.objective is not cross_entropy:
-        assert torch.equal(search(method, here, draws, keeps=keeps, first=other).forwards, fresh.forwards)
+        assert torch.equal(
+            search(method, dataclasses.replace(here, known=other), draws, keeps=keeps).forwards, fresh.forwards
+        )
 
 
 def test_a_known_look_without_the_gradient_is_not_enough() -> None:
     here = problem()
     known = Known(here.x, cross_entropy, here.oracle.look(here.x, here.goal, cross_entropy, Access.SCORES, DRAWS))
-    found = search(FGSM(), here, DRAWS, first=known)
+    found = search(FGSM(), dataclasses.replace(here, known=known), DRAWS)
     assert found.forwards.tolist() == [2] * N
 
 
 def test_a_known_look_at_other_points_is_not_used() -> None:
     here = problem()
     seen = here.oracle.look(here.x, here.goal, margin, Access.SCORES, DRAWS)
-    found = search(Walk(), here, DRAWS, first=Known(here.x + 1e-6, margin, seen))
+    found = search(Walk(), dataclasses.replace(here, known=Known(here.x + 1e-6, margin, seen)), DRAWS)
     assert found.forwards.tolist() == [5] * N
 
 
@@ -289,7 +293,7 @@ def test_a_peek_through_a_known_look_is_hidden_too() -> None:
     here = problem()
     known = Known(here.x, margin, here.oracle.look(here.x, here.goal, margin, Access.GRADIENT, DRAWS))
     curious = Curious(Access.LABELS)
-    search(curious, here, DRAWS, first=known)
+    search(curious, dataclasses.replace(here, known=known), DRAWS)
     assert bool(curious.shown[0].logits.isnan().all())
     assert curious.shown[0].grad is None
 
