@@ -10,6 +10,8 @@ Three lines are enough to begin:
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -90,3 +92,21 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Room(types.ModuleType):
+    """The package `assay.evaluate`, when called, is the function of that name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return importlib.import_module("assay.api").evaluate(*args, **kwargs)
+
+
+class _Package(types.ModuleType):
+    # importing a package puts it into its parent under its own name, in front of the function `assay.evaluate`
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "evaluate" and type(value) is types.ModuleType:
+            value.__class__ = _Room
+        types.ModuleType.__setattr__(self, name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -9,16 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
+from assay.case import Case
 from assay.core.compose import Method, run
-from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Goal, Untargeted
-from assay.core.objective import margin
-from assay.core.oracle import Access, Direct, frozen
-from assay.core.problem import Problem
+from assay.core.oracle import frozen
 from assay.core.search import Found, Keeps
 from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
@@ -26,7 +22,7 @@ from assay.core.threat import Threat
 from assay.evaluate import run as running
 from assay.evaluate.run_directory import Run
 from assay.evaluate.score import Result
-from assay.models import Classifier, load_model
+from assay.models import Classifier
 
 Choice = TypeVar("Choice", bound=enum.Enum)
 
@@ -71,11 +67,11 @@ def attack(
 
     Raises `BadInput` for images outside the box, NaN, labels out of range, and unknown settings.
     """
-    case = _Case.of(model, x, y, threat, settings)
+    case = Case.of(method, model, x, y, threat, settings)
     keep = settings.get("keep")
     keeps = None if keep is None else _keeps(keep)
     with frozen(case.model):
-        case.check_labels()
+        case.ask_one()
         found = run(method, case.problem, case.draws, keeps=keeps)
     return _attacked(found, case.problem.threat)
 
@@ -94,14 +90,18 @@ def sweep(
     ("as_attacked", the default, or "worst_case") and `order` ("ascending" or "descending", for the worst case).
     Passes that serve several budgets are made once: eight budgets of FGSM cost nine forwards and one backward.
     """
+    if isinstance(threats, Threat):
+        raise BadInput("threats is one threat, expected a list of threats; one alone goes to assay.attack.")
+    if "keep" in settings:
+        raise BadInput("A sweep takes no keep: the question (as_attacked or worst_case) says which point counts.")
     if not threats:
         return []
     question = _choice(Question, settings.pop("question", "as_attacked"), "question")
     order = _choice(Order, settings.pop("order", "ascending"), "order")
-    case = _Case.of(model, x, y, threats[0], settings)
+    case = Case.of(method, model, x, y, threats[0], settings)
     budgets = _budgets(threats)
     with frozen(case.model):
-        case.check_labels()
+        case.ask_one()
         curve = sweep_budgets(method, case.problem, case.draws, budgets, question, order=order)
     resolved = case.problem.threat
     return [
@@ -167,59 +167,6 @@ def evaluate(
     Raises `BadInput` for whatever a study does not allow.
     """
     return Evaluation(running.evaluate(model, data, attacks, threat, out, **settings))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Case:
-    model: nn.Module
-    problem: Problem
-    draws: Draws
-
-    @classmethod
-    def of(cls, model: nn.Module | Classifier, x: Tensor, y: Tensor, threat: Threat, settings: dict[str, Any]) -> _Case:
-        unknown = set(settings) - {"goal", "seed", "ids", "keep", "batch"}
-        if unknown:
-            raise BadInput(f"Unknown setting {sorted(unknown)[0]!r}; expected goal, seed, ids, keep or batch.")
-        _check_images(x, y, threat)
-        x = threat.on_grid(x)
-        classifier = model if isinstance(model, Classifier) else load_model(model)
-        goal: Goal = settings.get("goal") or Untargeted(y)
-        ids = settings.get("ids") or [str(i) for i in range(len(x))]
-        if len(ids) != len(x):
-            raise BadInput(f"{len(ids)} ids for {len(x)} images; expected one per image.")
-        oracle = Direct(classifier.module, settings.get("batch"))
-        draws = Draws.of(list(ids), settings.get("seed", 0))
-        draws = dataclasses.replace(draws, ids=draws.ids.to(x.device))
-        return cls(classifier.module, Problem(oracle, x, goal, threat.in_units_of(classifier.std)), draws)
-
-    def check_labels(self) -> None:
-        """Refuse labels beyond the model's classes, at the price of one image's forward pass."""
-        x, draws = self.problem.x[:1], self.draws.take(torch.arange(min(1, len(self.problem.x))))
-        if not len(x):
-            return
-        any_label = Untargeted(torch.zeros(1, dtype=torch.int64, device=x.device))
-        classes = self.problem.oracle.look(x, any_label, margin, Access.SCORES, draws).logits.shape[1]
-        top = int(self.problem.goal.y.max())
-        if top >= classes:
-            raise BadInput(f"The label {top} is out of range: this model has {classes} classes, 0 to {classes - 1}.")
-
-
-def _check_images(x: Tensor, y: Tensor, threat: Threat) -> None:
-    if x.ndim != 4 or not x.is_floating_point():
-        raise BadInput(f"x is {list(x.shape)} of {x.dtype}, expected floating-point images [N, C, H, W].")
-    if y.shape != x.shape[:1] or y.dtype != torch.int64:
-        raise BadInput(f"y is {list(y.shape)} of {y.dtype}, expected int64 labels [{len(x)}], one per image.")
-    if len(y) and int(y.min()) < 0:
-        raise BadInput(f"The label {int(y.min())} is negative; labels are class numbers from 0.")
-    if not bool(torch.isfinite(x).all()):
-        raise BadInput("x contains NaN or infinite pixels; expected values in [0, 1].")
-    low, high = threat.box
-    if len(x) and (float(x.min()) < low or float(x.max()) > high):
-        raise BadInput(
-            f"x has pixels from {float(x.min()):.4g} to {float(x.max()):.4g}, outside the box [{low:g}, {high:g}]. "
-            "Images are in [0, 1]: divide 8-bit values by 255, and put normalisation inside the model "
-            "(assay.models.Normalized(module, mean, std))."
-        )
 
 
 def _budgets(threats: Sequence[Threat]) -> list[float]:

@@ -17,7 +17,9 @@ from assay.core.oracle import Access, Direct
 from assay.core.problem import Known, Problem
 from assay.core.search import Found, Keeps, Terms, better, bill, nothing, put, search
 from assay.core.sweep import first_look
+from assay.core.tensors import take
 from assay.core.threat import L2, Linf, Threat
+from tests.conformance.bench import Remembering
 
 # three samples walk along one pixel; the model reads the pixel's height off a table of gaps
 HEIGHTS = torch.tensor([0.1, 0.2, 0.3, 0.4])
@@ -360,6 +362,42 @@ def test_bill_counts_what_was_asked() -> None:
     assert found.forwards.tolist() == [4, 1, 1, 1]
     assert found.backwards.tolist() == [1] * N
     assert found.looks.tolist() == [2, 1, 1, 1]
+
+
+# ---- randomness
+
+
+@dataclasses.dataclass(frozen=True)
+class Shaky:
+    """Goes somewhere else at every look."""
+
+    steps: int = 4
+    access: Access = Access.LABELS
+    objective: Objective = margin
+    keeps: Keeps = Keeps.FIRST
+
+    def init(self, problem: Problem, draws: Draws) -> Point:
+        return Point(problem.threat.start(problem.x, draws))
+
+    def step(self, state: Point, seen, problem: Problem, draws: Draws) -> Point:
+        return Point(problem.threat.start(problem.x, draws))
+
+
+def test_every_look_has_numbers_of_its_own_and_so_has_every_sample() -> None:
+    """Also of samples whose neighbours have finished."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    x = torch.rand(20, 3, 2, 2)
+    oracle = Remembering(Direct(model))
+    here, draws = Problem(oracle, x, Untargeted(model(x).argmax(1)), Linf(0.3)), Draws(torch.arange(20))
+    found = search(Shaky(), here, draws)
+    assert len({len(asked) for asked, _, _ in oracle.looks}) > 1, "some finish on the way"
+    moves = [tuple(z.flatten().tolist()) for asked, points, _ in oracle.looks for z in points - x[asked]]
+    assert len(set(moves)) == len(moves)
+    for part in (torch.tensor([7]), torch.tensor([19, 3, 4])):
+        alone = search(Shaky(), take(here, part), draws.take(part))
+        assert torch.equal(alone.x, found.x[part])
+        assert torch.equal(alone.looks, found.looks[part])
 
 
 # ---- starts

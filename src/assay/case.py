@@ -1,0 +1,136 @@
+"""What the functions for notebooks are given, checked: every slip is named before it becomes a number."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.compose import Cascade, EachTarget, Method, Restarts
+from assay.core.draws import Draws
+from assay.core.errors import BadInput, did_you_mean
+from assay.core.goal import Goal, Untargeted
+from assay.core.objective import margin
+from assay.core.oracle import Access, Direct
+from assay.core.problem import Problem
+from assay.core.threat import Threat
+from assay.evaluate.work import check_labels, check_scores
+from assay.models import Classifier, load_model
+
+_SETTINGS = ("goal", "seed", "ids", "keep", "batch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model to attack, the problem, and the samples' draws."""
+
+    classifier: Classifier
+    problem: Problem
+    draws: Draws
+
+    @classmethod
+    def of(  # shape: the arguments of `assay.attack`, checked in one place
+        cls,
+        method: Method,
+        model: nn.Module | Classifier,
+        x: Tensor,
+        y: Tensor,
+        threat: Threat,
+        settings: dict[str, Any],
+    ) -> Case:
+        """Return the case, or raise `BadInput` saying which argument is wrong, what was expected, and the fix."""
+        for name in settings:
+            if name not in _SETTINGS:
+                near = did_you_mean(name, _SETTINGS)
+                raise BadInput(f"Unknown setting {name!r}.{near} Expected one of {', '.join(_SETTINGS)}.")
+        check_method(method)
+        if not isinstance(threat, Threat):
+            raise BadInput(f"threat is {threat!r}, expected one such as assay.Linf({threat!r}).")
+        check_images(x, y, threat)
+        x = threat.on_grid(x.detach())
+        classifier = model if isinstance(model, Classifier) else load_model(model)
+        ids = settings.get("ids") or [str(i) for i in range(len(x))]
+        if len(ids) != len(x):
+            raise BadInput(f"{len(ids)} ids for {len(x)} images; expected one per image.")
+        draws = Draws.of(list(ids), settings.get("seed", 0))
+        draws = dataclasses.replace(draws, ids=draws.ids.to(x.device))
+        oracle = Direct(classifier.module, settings.get("batch"))
+        goal = checked_goal(settings.get("goal"), y)
+        return cls(classifier, Problem(oracle, x, goal, threat.in_units_of(classifier.std)), draws)
+
+    @property
+    def model(self) -> nn.Module:
+        """The module itself."""
+        return self.classifier.module
+
+    def ask_one(self) -> None:
+        """Ask about one image, to refuse labels beyond the model's classes, and probabilities in place of logits."""
+        x, goal = self.problem.x[:1], self.problem.goal
+        if not len(x):
+            return
+        first = torch.arange(1, device=x.device)
+        any_label = Untargeted(torch.zeros_like(goal.y[:1]))
+        logits = self.problem.oracle.look(x, any_label, margin, Access.SCORES, self.draws.take(first)).logits
+        check_scores(logits, self.classifier.outputs)
+        names = [str(i) for i in range(len(goal.y))]
+        check_labels(goal.y, names, logits.shape[1])
+        target = getattr(goal, "t", None)
+        if target is not None and not bool(((target >= 0) & (target < logits.shape[1])).all()):
+            raise BadInput(
+                f"The goal's target {int(target.max())} is out of range: this model has {logits.shape[1]} classes, "
+                f"0 to {logits.shape[1] - 1}."
+            )
+
+
+def check_method(method: object) -> None:
+    """Raise `BadInput` for a name or a class where an attack is expected."""
+    if isinstance(method, type):
+        raise BadInput(f"method is the class {method.__name__}, expected an attack: {method.__name__}().")
+    if isinstance(method, (Cascade, EachTarget, Restarts)) or all(callable(getattr(method, m, None)) for m in _MOVES):
+        return
+    raise BadInput(
+        f"method is {method!r}; expected an attack such as assay.PGD(steps=40). By name: assay.attacks.build('pgd')."
+    )
+
+
+_MOVES = ("init", "step")
+
+
+def check_images(x: object, y: object, threat: Threat) -> None:
+    """Raise `BadInput` for what are no images `[N, C, H, W]` in the box with labels `[N]`."""
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise BadInput(f"{name} is a {type(value).__name__}, expected a tensor: torch.as_tensor({name}).")
+    assert isinstance(x, Tensor) and isinstance(y, Tensor)
+    if x.ndim != 4 or not x.is_floating_point():
+        raise BadInput(f"x is {list(x.shape)} of {x.dtype}, expected floating-point images [N, C, H, W].")
+    if y.shape != x.shape[:1] or y.dtype != torch.int64:
+        raise BadInput(f"y is {list(y.shape)} of {y.dtype}, expected int64 labels [{len(x)}], one per image.")
+    if len(y) and int(y.min()) < 0:
+        raise BadInput(f"The label {int(y.min())} is negative; labels are class numbers from 0.")
+    if not bool(torch.isfinite(x).all()):
+        raise BadInput("x contains NaN or infinite pixels; expected values in [0, 1].")
+    if not len(x):
+        return
+    low, high = threat.box
+    darkest, brightest = (float(value) for value in torch.aminmax(x.detach()))
+    if darkest < low or brightest > high:
+        raise BadInput(
+            f"x has pixels from {darkest:.4g} to {brightest:.4g}, outside the box [{low:g}, {high:g}]. "
+            "Images are in [0, 1]: divide 8-bit values by 255, and put normalisation inside the model "
+            "(assay.models.Normalized(module, mean, std))."
+        )
+
+
+def checked_goal(goal: object, y: Tensor) -> Goal:
+    """Return the goal, `Untargeted(y)` for None. Raises `BadInput` for one that holds other labels than `y`."""
+    if goal is None:
+        return Untargeted(y)
+    labels = getattr(goal, "y", None)
+    if not isinstance(labels, Tensor) or isinstance(goal, type):
+        raise BadInput(f"goal is {goal!r}, expected a goal such as assay.Targeted(y, t) or assay.OutOfTop(y, 5).")
+    if not torch.equal(labels, y):
+        raise BadInput("The goal holds other labels than y; build it from the same y.")
+    return goal  # type: ignore[return-value]  # by its label tensor
