@@ -76,7 +76,7 @@ class Loader:
 
     def data(self, spec: DataSpec, model: Classifier) -> Data:
         """Return the data a spec names, prepared as `model` wants its pictures."""
-        key = (spec.model_dump_json(), repr((model.input_shape, model.preprocess, model.synsets)))
+        key = (spec.model_dump_json(), repr((model.input_shape, model.preprocess, model.synsets, model.classes)))
         if key not in self._data:
             given = self.datasets.get(spec.source, spec.source)
             self._data[key] = given if isinstance(given, Data) else _load(given, spec, model)

@@ -76,7 +76,7 @@ def not_reportable(plan: Plan) -> list[str]:
         if spec.ids is not None:
             reasons.append(f"only {n} chosen samples of {spec.source} (ids)")
         if n < FEWEST:
-            reasons.append(f"{n} samples of {spec.source}: too few to report")
+            reasons.append(f"{n} images in {spec.source}: too few to report")
     return reasons
 
 

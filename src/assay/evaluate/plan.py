@@ -165,7 +165,7 @@ def make_plan(study: Study, loads: Loads) -> Plan:
     data: dict[str, dict[str, Any]] = {}
     selections: dict[str, DataSpec] = {}
     notes: dict[str, None] = {}
-    for grid, spec in sorted(_each_model(study), key=lambda pair: pair[1].label):
+    for grid, spec in _model_by_model(study):
         model = loads.model(spec)
         models[spec.label] = _model_facts(model)
         _check_units(grid, model)
@@ -181,8 +181,13 @@ def make_plan(study: Study, loads: Loads) -> Plan:
     return Plan(study, tuple(cells.values()), models, data, tuple(notes))
 
 
-def _each_model(study: Study) -> list[tuple[Grid, ModelSpec]]:
-    return [(grid, spec) for grid in study.grids for spec in grid.models]
+def _model_by_model(study: Study) -> list[tuple[Grid, ModelSpec]]:
+    # in the study's order, but all grids of one model together: it is loaded once
+    pairs = [(grid, spec) for grid in study.grids for spec in grid.models]
+    places: dict[str, int] = {}
+    for _, spec in pairs:
+        places.setdefault(spec.label, len(places))
+    return sorted(pairs, key=lambda pair: places[pair[1].label])
 
 
 def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, data: Mapping[str, Any]) -> list[Cell]:
