@@ -20,6 +20,7 @@ from assay.evaluate.cost import Speed
 from assay.models import Classifier
 
 _FEW = 8
+_DEAREST_BACKWARD = 2.0  # forwards; a first backward pass that takes longer is warming up
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +71,16 @@ def gather(model: Classifier, data: Data, most: int) -> Evidence:
     with _in_words(x), frozen(model.module):
         _check_labels(data, _ask(oracle, x[:1], torch.zeros_like(y[:1]), Access.SCORES).logits.shape[1])
         seen, forward = _timed(oracle, x, y, Access.SCORES)
-        twice = tuple(_ask(oracle, x[:_FEW], y[:_FEW], Access.SCORES).logits for _ in range(2))
+        once, _ = _timed(oracle, x[:_FEW], y[:_FEW], Access.SCORES)
+        again, forward_few = _timed(oracle, x[:_FEW], y[:_FEW], Access.SCORES)
         alone = _ask(oracle, x[:1], y[:1], Access.SCORES).logits
-        gradient, both = _gradient(oracle, x[:_FEW], y[:_FEW])
+        gradient, both_few = _gradient(oracle, x[:_FEW], y[:_FEW])
     poor = int((seen.logits.argmax(1) == y).sum()) < 0.5 * len(y)
     trained = _in_train_mode(oracle, model.module, x, y) if poor else None
-    speed = Speed(forward, max(0.0, both - forward))
-    return Evidence(x, y, seen.logits, (twice[0], twice[1]), alone, gradient, trained, speed, unreadable)
+    # few images cost more each than many: the two passes are compared at the same few
+    backward = forward * min(max(0.0, both_few / forward_few - 1), _DEAREST_BACKWARD)
+    twice = (once.logits, again.logits)
+    return Evidence(x, y, seen.logits, twice, alone, gradient, trained, Speed(forward, backward), unreadable)
 
 
 def _spread(n: int, most: int) -> list[int]:

@@ -68,17 +68,26 @@ def to_eight_bits(image: Image.Image, channels: int) -> Image.Image:
 def picture_tensor(image: Image.Image, preprocess: Preprocess | None) -> Tensor:
     """Return an 8-bit picture as float32 `[C, H, W]` in [0, 1] after the resize and crop of `preprocess`."""
     import torch
+
+    prepared = image if preprocess is None else _prepared(image, preprocess)
+    values = np.asarray(prepared)
+    values = values[:, :, None] if values.ndim == 2 else values
+    # as torchvision does it: divided by 255 in float32
+    return torch.from_numpy(values.transpose(2, 0, 1).copy()).to(torch.float32).div(255)
+
+
+def _prepared(image: Image.Image, preprocess: Preprocess) -> Any:
+    # more than a second to import, and pictures that stay as they are do not need it
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as transforms
 
     changed: Any = image
-    if preprocess is not None and preprocess.resize is not None:
+    if preprocess.resize is not None:
         mode = InterpolationMode(preprocess.interpolation)
         changed = transforms.resize(changed, list(preprocess.resize), mode, antialias=preprocess.antialias)
-    if preprocess is not None and preprocess.crop is not None:
+    if preprocess.crop is not None:
         changed = transforms.center_crop(changed, list(preprocess.crop))
-    tensor: Tensor = transforms.convert_image_dtype(transforms.pil_to_tensor(changed), torch.float)
-    return tensor
+    return changed
 
 
 def pictures_under(folder: Path) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,15 +70,23 @@ def normalisation_of(module: nn.Module) -> tuple[tuple[float, ...], tuple[float,
 
     Known layers are `Normalized` and torchvision's `Normalize`, where it stands as a module in a network.
     """
-    from torchvision.transforms import Normalize, v2
-
+    layers = _torchvision_layers()
     found = []
     for part in module.modules():
         if isinstance(part, Normalized):
             found.append((part.mean.flatten().tolist(), part.std.flatten().tolist()))
-        elif isinstance(part, Normalize | v2.Normalize):
+        elif isinstance(part, layers):
             found.append(([float(v) for v in part.mean], [float(v) for v in part.std]))
     if len(found) != 1:
         return None
     mean, std = found[0]
     return tuple(mean), tuple(std)
+
+
+def _torchvision_layers() -> tuple[type[Any], ...]:
+    # a module of a package that nobody has imported cannot stand in a network, and importing it takes a second
+    if "torchvision" not in sys.modules:
+        return ()
+    from torchvision.transforms import Normalize, v2
+
+    return (Normalize, v2.Normalize)
