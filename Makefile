@@ -33,7 +33,7 @@ demo: install ## two models, real images, a table and a page: about 4 minutes on
 	@$(BIN)/assay demo $(DEMO)
 
 test: install-dev ## the tests, with the coverage gate: under 8 minutes on 2 cores
-	@$(BIN)/python -m pytest -q -n $(JOBS) $(if $(TESTS),$(TESTS),--cov --cov-report=)
+	@$(BIN)/python -m pytest -q -rs -n $(JOBS) $(if $(TESTS),$(TESTS),--cov --cov-report=)
 
 test-slow: install-dev ## the long tests as well
 	@$(BIN)/python -m pytest -q -n $(JOBS) -m 'not peers' --timeout=3600 $(TESTS)

@@ -125,3 +125,19 @@ def test_blocks_are_found() -> None:
     assert (first.language, first.title, first.text, first.line) == ("python", None, "x = 1\n", 2)
     assert (second.language, second.title, second.text) == ("yaml", "s.yaml", "b: 1\n")
     assert list(commands(third)) == [(["ls"], 2)]
+
+
+def test_every_column_and_exit_code_is_explained() -> None:
+    from assay.cli.exits import Exit
+    from assay.evaluate.record import SCHEMA, STATUSES
+
+    records, codes = ((ROOT / "docs" / page).read_text() for page in ("records.md", "exit-codes.md"))
+    assert [name for name in (*SCHEMA.names, *STATUSES) if f"`{name}`" not in records] == []
+    assert [int(code) for code in Exit if f"| {int(code)} |" not in codes] == []
+
+
+def test_every_public_name_has_its_place_on_the_python_page() -> None:
+    import assay
+
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert [name for name in assay.__all__ if name != "__version__" and f"::: assay.{name}\n" not in page] == []

@@ -28,7 +28,7 @@ def test_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert process.returncode == 0
     assert first is not None
     assert first < 60
-    for words in ("zoo:mnist-cnn · mnist/test", "efficientnet-lite0 · samples", "Not reportable: 20 samples"):
+    for words in ("zoo:mnist-cnn · mnist/test", "efficientnet-lite0 · samples", "Not reportable: 20 images in samples"):
         assert words in table
     assert Path("runs/demo/report.html").is_file()
     place = Workplace(tmp_path, capsys)

@@ -160,6 +160,18 @@ def test_each_target_goes_to_the_likeliest_first_and_uses_a_known_look() -> None
     assert paid == 1
 
 
+def test_a_gradient_known_for_another_goal_is_not_taken_for_a_target_s() -> None:
+    """The first look of FGSM climbs away from the label; the first of a targeted run climbs to its target."""
+    here = case("linf", n=8)
+    problem = dataclasses.replace(here.problem(), known=first_look(FGSM(), here.problem(), here.draws))
+    assert problem.known is not None
+    assert problem.known.seen.grad is not None
+    for method in (EachTarget(BIM(3), 2), Cascade((EachTarget(BIM(3), 2), BIM(3)))):
+        known, fresh = run(method, problem, here.draws), here.run(method)
+        assert torch.equal(known.x, fresh.x)
+        assert torch.equal(known.success, fresh.success)
+
+
 def test_each_target_refuses_a_goal_it_would_forget() -> None:
     y = case("linf").goal.y
     for goal in (Targeted(y, (y + 1) % 5), OutOfTop(y, 2), Toward(y, (y + 1) % 5)):

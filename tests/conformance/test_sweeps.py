@@ -11,12 +11,12 @@ import torch
 from assay.attacks.gradient import PGD
 from assay.core.compose import Cascade, EachTarget, Restarts
 from assay.core.errors import BadInput
-from assay.core.oracle import frozen
+from assay.core.oracle import Direct, frozen
 from assay.core.search import Keeps
 from assay.core.sweep import Curve, Order, Question, first_look, sweep
 from assay.core.tensors import take
 from assay.core.threat import NORMS, Threat
-from tests.conformance.bench import EPS, PAIRS, Case, Curved, case, make, size_of
+from tests.conformance.bench import EPS, PAIRS, Case, Curved, Remembering, case, make, size_of
 
 every_attack = pytest.mark.parametrize(("name", "norm"), PAIRS, ids=lambda v: v)
 WALKS = [
@@ -171,6 +171,28 @@ def test_survivors_of_a_walk_show_what_was_tried_on_them(order: Order) -> None:
         assert found.logits.shape == (10, 5)
         for part in found:
             assert bool(part.isfinite().all())
+
+
+def test_a_survivor_shows_the_attempt_of_its_own_budget() -> None:
+    """Not an earlier one at a smaller budget, though its gap may have been the larger."""
+    here = case("linf")
+    here = here.but(x=here.x[2:], goal=type(here.goal)(here.goal.y[2:]))
+    budgets = [1e-6, 1e-5, 1e-4]
+    for eps, found in zip(budgets, walk(make("uniform-noise"), here, budgets, Question.WORST_CASE).found, strict=True):
+        alone = here.but(threat=here.threat.at(eps)).run(make("uniform-noise"), Keeps.FIRST)
+        assert not bool(found.success.any())
+        assert torch.equal(found.x, alone.x)
+        assert torch.equal(found.gap, alone.gap)
+
+
+def test_going_down_begins_at_what_broke_the_larger_ball() -> None:
+    here = case("linf")
+    oracle = Remembering(Direct(here.model))
+    large = here.but(threat=here.threat.at(0.2)).run(make("pgd"), Keeps.FIRST)
+    with frozen(here.model):
+        sweep(make("pgd"), here.problem(oracle), here.draws, [0.2, 0.1], Question.WORST_CASE, order=Order.DESCENDING)
+    warm = here.threat.at(0.1).project(large.x[large.success], here.x[large.success])
+    assert any(points.shape == warm.shape and torch.equal(points, warm) for _, points, _ in oracle.looks)
 
 
 def test_down_the_budgets_breaks_about_what_going_up_breaks() -> None:

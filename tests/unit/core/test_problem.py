@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 
+from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
-from assay.core.oracle import Direct
-from assay.core.problem import Problem
+from assay.core.objective import margin
+from assay.core.oracle import Access, Direct
+from assay.core.problem import Known, Problem
 from assay.core.tensors import take
 from assay.core.threat import Linf, Threat
 
@@ -54,3 +58,16 @@ def test_problems_are_taken_whole(threat: Threat) -> None:
     if isinstance(threat.eps, torch.Tensor):
         assert len(some.threat.eps) == 2
     assert some.start is None
+
+
+def test_what_is_known_is_known_of_these_images() -> None:
+    here = problem(X, Linf(0.1))
+    seen = here.oracle.look(here.x, here.goal, margin, Access.SCORES, Draws(torch.arange(4)))
+    assert here.seen_at_x is None
+    known = dataclasses.replace(here, known=Known(here.x, margin, seen))
+    assert known.seen_at_x is seen
+    elsewhere = dataclasses.replace(here, known=Known(here.x + 1e-6, margin, seen))
+    assert elsewhere.seen_at_x is None
+    some = take(known, torch.tensor([3, 1]))
+    assert some.seen_at_x is not None
+    assert torch.equal(some.seen_at_x.logits, seen.logits[[3, 1]])
