@@ -46,15 +46,20 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """Seconds of every repeat of one contender, and what its last repeat returned."""
+    """Seconds of every repeat of one contender, and what each repeat returned."""
 
     seconds: tuple[float, ...]
-    result: Any
+    results: tuple[Any, ...] = ()
 
     @property
     def median(self) -> float:
         """The median of the repeats, in seconds."""
         return statistics.median(self.seconds)
+
+    @property
+    def accuracies(self) -> list[float]:
+        """The mean over the repeats, for contenders that return accuracies."""
+        return [statistics.fmean(values) for values in zip(*self.results, strict=True)]
 
     def row(self, name: str, items: int = 1, found: str = "") -> Row:
         """Return the contender's row of the table, per item."""
@@ -65,17 +70,21 @@ def interleaved(contenders: Mapping[str, Callable[[], Any]], repeats: int) -> di
     """Run every contender `repeats` times, one round after the other, and say so on standard error.
 
     Rounds are interleaved, and every other one runs backwards, so that a machine that slows down slows all of them.
+    Round 0 warms up threads, caches and memory, and does not count.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    results: dict[str, Any] = {}
-    for repeat in range(repeats):
+    results: dict[str, list[Any]] = {name: [] for name in contenders}
+    for repeat in range(repeats + 1):
         order = list(contenders)
-        for name in order if repeat % 2 == 0 else reversed(order):
+        for name in order if repeat % 2 else reversed(order):
             began = time.perf_counter()
-            results[name] = contenders[name]()
-            seconds[name].append(time.perf_counter() - began)
-            print(f"  {repeat + 1}/{repeats} {name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
-    return {name: Timed(tuple(seconds[name]), results[name]) for name in contenders}
+            result = contenders[name]()
+            took = time.perf_counter() - began
+            print(f"  {repeat}/{repeats} {name}: {took:.2f} s", file=sys.stderr, flush=True)
+            if repeat:
+                seconds[name].append(took)
+                results[name].append(result)
+    return {name: Timed(tuple(seconds[name]), tuple(results[name])) for name in contenders}
 
 
 def at_least(what: str, value: float, bound: float) -> Ratio:

@@ -46,6 +46,6 @@ def measure(repeats: int) -> Outcome:
 
     timed = interleaved({"engine": engine, "bare loop": bare}, repeats)
     ratios = [at_most("engine against the bare loop", timed["engine"].median / timed["bare loop"].median, 1.03)]
-    rows = [one.row(name, 1, subjects.written(one.result)) for name, one in timed.items()]
+    rows = [one.row(name, 1, subjects.written(one.accuracies)) for name, one in timed.items()]
     what = f"PGD-{STEPS} as attacked at two budgets, MNIST network, {DIGITS} test digits"
     return Outcome("engine", what, "s", rows, ratios)

@@ -52,7 +52,7 @@ def _compare(  # shape: a table's title, subject, settings and targets
     against = "assay against the bare limit"
     ratios.append(at_most(against, limit, targets[1]) if targets[1] else Ratio(against, limit, "", True))
     # a network with random weights is chaotic: its accuracies depend on the last bit and say nothing
-    found = {key: subjects.written(one.result) if name == "fgsm-mnist" else "" for key, one in timed.items()}
+    found = {key: subjects.written(one.accuracies) if name == "fgsm-mnist" else "" for key, one in timed.items()}
     rows = [one.row(key, len(x), found[key]) for key, one in timed.items()]
     return Outcome(name, what, "s per image", rows, ratios)
 

@@ -17,7 +17,8 @@ from assay.core.oracle import Access, Direct
 from assay.core.problem import Problem
 from assay.core.threat import Threat
 from assay.evaluate.work import check_labels, check_scores
-from assay.models import Classifier, load_model
+from assay.models import Classifier
+from assay.models.load import undigested_model
 
 _SETTINGS = ("goal", "seed", "ids", "keep", "batch")
 
@@ -50,7 +51,7 @@ class Case:
             raise BadInput(f"threat is {threat!r}, expected one such as assay.Linf({threat!r}).")
         check_images(x, y, threat)
         x = threat.on_grid(x.detach())
-        classifier = model if isinstance(model, Classifier) else load_model(model)
+        classifier = model if isinstance(model, Classifier) else undigested_model(model)
         ids = settings.get("ids") or [str(i) for i in range(len(x))]
         if len(ids) != len(x):
             raise BadInput(f"{len(ids)} ids for {len(x)} images; expected one per image.")

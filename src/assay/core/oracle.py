@@ -93,13 +93,12 @@ class Direct:
 
     def _pass(self, points: Tensor, goal: Goal, objective: Objective, access: Access) -> Seen:
         wants_grad = access is Access.GRADIENT
-        points = points.detach()
-        if _convolutional(self.model) and points.ndim == 4:
-            points = points.contiguous(memory_format=torch.channels_last)
-        points.requires_grad_(wants_grad)
+        points = points.detach().requires_grad_(wants_grad)
+        layout = torch.channels_last if _convolutional(self.model) and points.ndim == 4 else torch.preserve_format
         with torch.set_grad_enabled(wants_grad):
-            # a copy: a model that normalises in place must change neither the query nor the caller's images
-            logits = checked_logits(self.model(points.clone()), len(points))
+            # a copy: a model that normalises in place must change neither the query nor the caller's images; and
+            # clone, unlike contiguous, lays out the strides of images of one channel too, which convolutions go by
+            logits = checked_logits(self.model(points.clone(memory_format=layout)), len(points))
             loss = objective(logits, goal)
             grad, backwards = input_gradient(loss, points) if wants_grad else (None, 0)
         logits = logits.detach()
@@ -110,7 +109,7 @@ class Direct:
 def micro_batch(points: Tensor) -> int:
     """Return how many rows to pass at once: near the fastest measured on CPUs, larger on accelerators."""
     values = max(1, math.prod(points.shape[1:]))
-    most = 64 if points.device.type == "cpu" else 1024
+    most = 40 if points.device.type == "cpu" else 1024
     budget = 2_400_000 if points.device.type == "cpu" else 40_000_000
     return max(1, min(most, budget // values))
 
@@ -198,7 +197,7 @@ def frozen(model: nn.Module, *, training: bool | None = False) -> Iterator[nn.Mo
         for parameter, _ in flags:
             parameter.requires_grad_(False)
             if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
         yield model
     finally:
         # a module's own attribute, not train(): a parent must not overrule its children

@@ -68,6 +68,6 @@ def update_with_state(content: hashlib.blake2b, module: nn.Module) -> None:
     for name, value in sorted(module.state_dict().items()):
         if isinstance(value, Tensor):
             content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         else:  # a module's extra state
             content.update(f"{name} {value!r}".encode())

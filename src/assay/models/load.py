@@ -56,6 +56,20 @@ def load_model(
     Raises `BadInput` for an unknown name, option, architecture or device, for weights that do not fit and for files
     that would run code (`allow_pickle` admits them), and `Unavailable` when weights cannot be downloaded.
     """
+    settings: dict[str, Any] = {"outputs": outputs, "allow_pickle": allow_pickle, "device": device}
+    classifier = undigested_model(spec, **settings, **options)
+    return dataclasses.replace(classifier, digest=digest_of(classifier))
+
+
+def undigested_model(
+    spec: str | nn.Module | Classifier,
+    *,
+    outputs: str = "logits",
+    allow_pickle: bool = False,
+    device: str | None = None,
+    **options: Any,
+) -> Classifier:
+    """Return what `load_model` does, without the digest of the weights: reading all of them takes a while."""
     if outputs not in OUTPUTS:
         raise BadInput(f"outputs is {outputs!r}; expected 'logits' or 'probabilities'.{did_you_mean(outputs, OUTPUTS)}")
     if isinstance(spec, str):
@@ -71,7 +85,7 @@ def load_model(
         classifier = dataclasses.replace(classifier, module=wrapped, outputs=outputs)
     if device is not None:
         _move(classifier.module, device)
-    return dataclasses.replace(classifier, digest=digest_of(classifier))
+    return classifier
 
 
 def _move(module: nn.Module, device: str) -> None:
