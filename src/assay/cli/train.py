@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from assay.cli.exits import Exit
+from assay.cli.numbers import duration
 from assay.cli.options import expanded
 from assay.cli.progress import Pace, progress
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
+from assay.cli.terminal import Display, DisplayOption, chosen, say, spoken_command, write
+
+if TYPE_CHECKING:
+    from assay.defenses.fit import FitProgress
+    from assay.defenses.standard import Trained, Training
 
 app = typer.Typer(name="train", help="Train a network.", no_args_is_help=True)
 
@@ -29,7 +36,16 @@ class TrainFlags:
     batch: Annotated[int, typer.Option(help="Samples per step.")] = 64
     learning_rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-4
     seed: Annotated[int, typer.Option(help="The seed of weights, order and dropout.")] = 0
-    out: Annotated[Path | None, typer.Option(help="Where to write (runs/train-ARCH).", show_default=False)] = None
+    classes: Annotated[
+        int | None, typer.Option(help="Outputs, for torchvision: and timm: architectures.", show_default=False)
+    ] = None
+    out: Annotated[Path | None, typer.Option(help="Where to write (runs/METHOD-ARCH).", show_default=False)] = None
+
+    def folder(self, method: str) -> Path:
+        """Return where to write."""
+        from assay.defenses.standard import file_name
+
+        return self.out or Path("runs") / f"{method}-{file_name(self.arch)}"
 
 
 def standard(ctx: typer.Context, flags: TrainFlags, display: DisplayOption = None) -> None:
@@ -37,31 +53,89 @@ def standard(ctx: typer.Context, flags: TrainFlags, display: DisplayOption = Non
 
     The defaults are the MNIST network of Sen et al. 2023 at their settings, with batch 64.
     """
+    from assay.defenses.standard import train_standard
+
+    training = _training(flags)
+    with _shown(ctx, f"Training {flags.arch}", 1, display) as show:
+        done = train_standard(
+            training, flags.folder("train"), spoken_command(ctx.obj or ()), lambda now: show("", 0, now)
+        )
+    _finish(done, flags.test)
+
+
+def distill(
+    ctx: typer.Context,
+    flags: TrainFlags,
+    temperature: Annotated[float, typer.Option(help="What logits are divided by in training.")] = 100.0,
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="The published notebook's variant: hard labels, half the width.")
+    ] = False,
+    display: DisplayOption = None,
+) -> None:
+    """Train by defensive distillation: a teacher, then a student of its soft labels; goes on after Ctrl-C.
+
+    Both train at the temperature and are deployed without it. The defaults are those of Sen et al. 2023. Expect
+    masked gradients, and no robustness.
+    """
+    from assay.defenses.distill import distill, distill_as_published
+
+    training = _training(flags)
+    stages = ("student",) if as_published else ("teacher", "student")
+    method = distill_as_published if as_published else distill
+    out = flags.folder("distill-as-published" if as_published else "distill")
+    with _shown(ctx, f"Distilling {flags.arch}", len(stages), display) as show:
+        done = method(
+            training,
+            temperature,
+            out,
+            spoken_command(ctx.obj or ()),
+            lambda stage, now: show(stage, stages.index(stage), now),
+        )
+    for stage, one in (("teacher", done.teacher), ("student", done.student)):
+        if one is not None:
+            say(f"The {stage}:")
+            _finish(one, flags.test)
+
+
+def _training(flags: TrainFlags) -> Training:
     from assay.data import load_data
-    from assay.defenses.fit import FitProgress, FitSettings
-    from assay.defenses.standard import Training, train_standard
+    from assay.defenses.fit import FitSettings
+    from assay.defenses.standard import Training
 
     settings = FitSettings(epochs=flags.epochs, batch=flags.batch, learning_rate=flags.learning_rate, seed=flags.seed)
-    training = Training(flags.arch, load_data(flags.data, limit=flags.limit), flags.validation, settings)
-    out = flags.out or Path("runs") / f"train-{flags.arch}"
+    return Training(flags.arch, load_data(flags.data, limit=flags.limit), flags.validation, settings, flags.classes)
+
+
+@contextlib.contextmanager
+def _shown(
+    ctx: typer.Context, what: str, stages: int, display: Display | None
+) -> Iterator[Callable[[str, int, FitProgress], None]]:
+    """Give a function that shows how far stage number `i` of `stages` is, and say how to go on after Ctrl-C."""
     try:
-        with progress(f"Training {flags.arch}", chosen(display)) as watch:
+        with progress(what, chosen(display)) as watch:
             pace = Pace()
 
-            def show(now: FitProgress) -> None:
+            def show(stage: str, i: int, now: FitProgress) -> None:
                 share = ((now.epoch - 1) * now.batches + now.batch) / (now.epochs * now.batches)
-                watch.update(share, f"epoch {now.epoch} of {now.epochs}, loss {now.loss:.3f}", pace.left(share))
+                whole = (i + share) / stages
+                note = f"epoch {now.epoch} of {now.epochs}, loss {now.loss:.3f}"
+                watch.update(whole, f"{stage} {note}".strip(), pace.left(whole))
 
-            path, log = train_standard(training, out, spoken_command(ctx.obj or ()), show)
+            yield show
     except KeyboardInterrupt:
         say("Stopped. The finished epochs are kept; the same command continues:")
         say(f"  {spoken_command(ctx.obj or ())}")
         raise typer.Exit(Exit.STOPPED) from None
-    say(f"Validation accuracy {100 * log.epochs[-1].validation_accuracy:.2f} % after {len(log.epochs)} epochs.")
-    write(str(path))
-    if flags.test:
-        _test(path, flags.test)
-    say(f"Use it with: --model file:{path}")
+
+
+def _finish(done: Trained, test: str) -> None:
+    epochs = done.log.epochs
+    say(f"Validation accuracy {100 * epochs[-1].validation_accuracy:.2f} % after {len(epochs)} epochs.")
+    say(f"Cost: {done.passes:,} samples forward and backward, {duration(done.log.seconds)}.")
+    write(str(done.path))
+    if test:
+        _test(done.path, test)
+    say(f"Use it with: --model file:{done.path}")
 
 
 def _test(path: Path, source: str) -> None:
@@ -76,4 +150,5 @@ def _test(path: Path, source: str) -> None:
     say(f"{source}: {100 * accuracy:.2f} % of {len(data):,} right, with the weights as stored.")
 
 
-app.command(context_settings={"auto_envvar_prefix": "ASSAY_TRAIN"})(expanded(standard))
+for _command in (standard, distill):
+    app.command(context_settings={"auto_envvar_prefix": "ASSAY_TRAIN"})(expanded(_command))

@@ -82,3 +82,26 @@ class FromData:
             images.append(sample.image)
             labels.append(sample.label)
         return torch.stack(images), torch.tensor(labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabelled:
+    """The images of `examples` with other targets: labels (int64 `[N]`) or soft labels (float32 `[N, K]`)."""
+
+    examples: Examples
+    targets: Tensor
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a digest of the examples' fingerprint and the targets."""
+        content = hashlib.blake2b(f"{self.examples.fingerprint} {tuple(self.targets.shape)}".encode(), digest_size=16)
+        content.update(self.targets.contiguous().numpy().data)
+        return content.hexdigest()
+
+    def __len__(self) -> int:
+        """Return how many examples there are."""
+        return len(self.examples)
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images and the new targets at the positions."""
+        return self.examples.batch(positions)[0], self.targets[positions]

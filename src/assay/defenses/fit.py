@@ -88,6 +88,11 @@ class FitLog:
 
     epochs: tuple[EpochLog, ...]
 
+    @property
+    def seconds(self) -> float:
+        """The wall time of all epochs."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
 
 def fit(
     model: nn.Module,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from assay.core.draws import Draws
+from assay.core.errors import BadInput
 
 
 class Loss(Protocol):
@@ -31,6 +33,11 @@ class CrossEntropy:
     """
 
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a temperature that nothing can be divided by."""
+        if not 0 < self.temperature < math.inf:
+            raise BadInput(f"temperature is {self.temperature}; expected a positive number such as 100.")
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
         """Return the loss of each sample, `[N]`; nothing is drawn."""

@@ -1,32 +1,61 @@
-"""Standard training of one of Assay's architectures: what `assay train standard` runs."""
+"""Training of one network on one data set: what `assay train standard` runs, and distillation twice."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from assay.core.errors import BadInput, did_you_mean
+from assay.core.errors import BadInput
 from assay.data.sample import Data
-from assay.defenses.examples import FromData
+from assay.defenses.examples import Examples, FromData
 from assay.defenses.fit import FitLog, FitProgress, FitSettings, fit
-from assay.models.architectures import ARCHITECTURES
 from assay.models.seeded import seeded
+from assay.models.untrained import untrained
 from assay.models.weights_file import save_weights
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A network to train: architecture, data, how many of its last samples validate, and the settings."""
+    """A network to train: architecture (see `untrained`), data, how many of its last samples validate, settings.
+
+    `classes` is the number of outputs, for architectures of torchvision and timm.
+    """
 
     architecture: str
     data: Data
     validation: int
     settings: FitSettings
+    classes: int | None = None
+
+    def parts(self) -> tuple[Examples, Examples]:
+        """Return the examples to train and to validate on; raises `BadInput` where one of them would be empty."""
+        count = len(self.data) - self.validation
+        if self.validation < 1 or count < 1:
+            raise BadInput(
+                f"validation is {self.validation} of {len(self.data)} samples; expected at least 1 for validation "
+                "and at least 1 for training."
+            )
+        return FromData(self.data, 0, count), FromData(self.data, count, len(self.data))
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished training: the network as trained, the path of its weights (float16), the log, and what it cost.
+
+    `passes` counts the samples that went forward and backward. Figures about a network should be measured on the
+    weights of the file, which are rounded.
+    """
+
+    module: nn.Module
+    path: Path
+    log: FitLog
+    passes: int
 
 
 def train_standard(
@@ -34,48 +63,55 @@ def train_standard(
     out: Path,
     command: str = "",
     on_progress: Callable[[FitProgress], None] = lambda progress: None,
-) -> tuple[Path, FitLog]:
-    """Train the network and return the path of its weights in `out` (safetensors, float16) and the log.
+) -> Trained:
+    """Train the network; the same call goes on where it was interrupted.
 
-    `out` also receives the checkpoint, from which the same call continues, and `log.jsonl`. The weights carry
-    architecture, `command`, settings and versions; every figure about the network should be measured on them.
+    `out` receives the weights (safetensors with architecture, `command`, settings and versions), the checkpoint and
+    `log.jsonl`.
     """
-    count = len(training.data) - training.validation
-    if training.validation < 1 or count < 1:
-        raise BadInput(
-            f"validation is {training.validation} of {len(training.data)} samples; expected at least 1 for validation "
-            "and at least 1 for training."
-        )
-    module = new_network(training.architecture, training.settings.seed)
-    parts = FromData(training.data, 0, count), FromData(training.data, count, len(training.data))
+    return train(training, training.parts(), out, {"command": command}, on_progress)
+
+
+def train(
+    training: Training,
+    parts: tuple[Examples, Examples],
+    out: Path,
+    facts: dict[str, str],
+    on_progress: Callable[[FitProgress], None] = lambda progress: None,
+) -> Trained:
+    """Train the network on `parts` (for training, for validation); `facts` go into the file of weights."""
+    module = new_network(training.architecture, training.settings.seed, training.classes)
     log = fit(module, *parts, training.settings, out, on_progress)
-    path = out / f"{training.architecture}.safetensors"
-    save_weights(module, path, _facts(training, command), torch.float16)
-    return path, log
+    path = out / f"{file_name(training.architecture)}.safetensors"
+    save_weights(module, path, {**_facts(training), **facts}, torch.float16)
+    return Trained(module, path, log, len(log.epochs) * len(parts[0]))
 
 
-def new_network(architecture: str, seed: int) -> nn.Module:
-    """Return an untrained network of the table `ARCHITECTURES`, its weights drawn under `seed`."""
-    if architecture not in ARCHITECTURES:
-        near = did_you_mean(architecture, ARCHITECTURES)
-        raise BadInput(f"Unknown architecture {architecture!r}.{near} There are: {', '.join(ARCHITECTURES)}.")
+def new_network(architecture: str, seed: int, classes: int | None = None) -> nn.Module:
+    """Return an untrained network (see `untrained`), its weights drawn under `seed`."""
     with seeded(seed):
-        return ARCHITECTURES[architecture]()
+        return untrained(architecture, classes)
 
 
-def _facts(training: Training, command: str) -> dict[str, str]:
-    """Return what the weights say about themselves; loading the file reads the first five."""
+def file_name(architecture: str) -> str:
+    """Return the name of an architecture as part of a file name: `torchvision:resnet18` has a colon."""
+    return re.sub(r"[^\w.-]+", "-", architecture)
+
+
+def _facts(training: Training) -> dict[str, str]:
+    """Return what the weights say about themselves; loading the file reads the first ones."""
     import torchvision
 
     shape = training.data.input_shape
     square = {"size": str(shape[1]), "channels": str(shape[0])} if shape and shape[1] == shape[2] else {}
+    classes = {"num_classes": str(training.classes)} if training.classes else {}
     return {
         **square,
+        **classes,
         # trained on images in [0, 1] as they are
         "mean": "0",
         "std": "1",
         "arch": training.architecture,
-        "command": command,
         "seed": str(training.settings.seed),
         "settings": json.dumps(dataclasses.asdict(training.settings), default=repr),
         "data": f"{training.data.source}, {len(training.data)} samples, the last {training.validation} for validation",

@@ -8,12 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.models import from_timm, from_torchvision
-from assay.models.architectures import ARCHITECTURES
 from assay.models.classifier import Classifier
-from assay.models.from_python import is_python, make
 from assay.models.normalized import Normalized
 from assay.models.request import Options, Request, take_apart
+from assay.models.untrained import untrained
 from assay.models.weights_file import fill, read_safetensors, read_torch, state_in
 
 # what a safetensors file may say about itself, under the same names as the options
@@ -68,21 +66,7 @@ def _architecture(options: Options, request: Request) -> nn.Module:
             f"{request.spec!r} holds weights without an architecture. Name one: {request.spec}?arch=mnist-cnn, "
             "?arch=torchvision:resnet18 (with &num_classes=10 where it is not 1000) or ?arch=my.py:factory."
         )
-    scheme, _, name = arch.partition(":")
-    if arch in ARCHITECTURES:
-        return ARCHITECTURES[arch]()
-    if scheme == "torchvision" and name in from_torchvision.names():
-        return from_torchvision.untrained(name, options.num_classes or 1000)
-    if scheme == "timm":
-        return from_timm.untrained(name, options.num_classes)
-    if is_python(arch) and scheme != "torchvision":
-        made = make(arch)
-        return made.module if isinstance(made, Classifier) else made
-    known = [*ARCHITECTURES, *(f"torchvision:{name}" for name in from_torchvision.names())]
-    raise BadInput(
-        f"Unknown architecture {arch!r}.{did_you_mean(arch, known)} There are: {', '.join(ARCHITECTURES)}, "
-        "torchvision:NAME, timm:NAME, my.py:factory and package.module:factory."
-    )
+    return untrained(arch, options.num_classes)
 
 
 def _neighbour(path: Path) -> str:

@@ -82,3 +82,26 @@ def test_bad_settings(place: Workplace, flags: str, words: str) -> None:
     said = place.assay(f"{TRAIN} {flags}")
     assert said.code == 2
     assert words in said.err
+
+
+DISTILL = TRAIN.replace("train standard", "train distill")
+
+
+def test_distilling_ends_with_a_teacher_and_a_student(place: Workplace) -> None:
+    said = place.assay(DISTILL, "--temperature", "20", "--display", "plain")
+    assert said.code == 0, said.err
+    assert [Path(line) for line in said.out.split()] == [
+        Path("runs/distill-mnist-cnn") / stage / "mnist-cnn.safetensors" for stage in ("teacher", "student")
+    ]
+    assert "Distilling mnist-cnn  100 %  student epoch 2 of 2, loss" in said.err
+    assert "The student:" in said.err
+    assert said.err.count("Cost: 360 samples forward and backward, ") == 2
+
+
+def test_distilling_as_published(place: Workplace) -> None:
+    said = place.assay(DISTILL, "--as-published")
+    assert said.code == 0, said.err
+    assert Path(said.out.strip()) == Path("runs/distill-as-published-mnist-cnn/student/mnist-cnn-half.safetensors")
+    other = place.assay(f"{DISTILL} --as-published --arch torchvision:resnet18 --out elsewhere")
+    assert other.code == 2
+    assert "'torchvision:resnet18' has none; expected mnist-cnn" in other.err

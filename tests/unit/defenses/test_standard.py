@@ -21,7 +21,10 @@ def training() -> Training:
 
 
 def test_it_ends_with_weights_that_say_where_they_come_from(training: Training, tmp_path: Path) -> None:
-    path, log = train_standard(training, tmp_path, "assay train standard")
+    done = train_standard(training, tmp_path, "assay train standard")
+    path, log = done.path, done.log
+    assert done.passes == 400
+    assert log.seconds > 0
     assert path == tmp_path / "mnist-cnn.safetensors"
     assert len(log.epochs) == 2
     assert log.epochs[-1].validation_accuracy > 0.25
@@ -32,8 +35,8 @@ def test_it_ends_with_weights_that_say_where_they_come_from(training: Training, 
     assert json.loads(facts["settings"])["learning_rate"] == 1e-3
     trained = load_model(f"file:{path}")
     assert (trained.input_shape, trained.mean, trained.std) == ((1, 28, 28), (0.0,), (1.0,))
-    again, _ = train_standard(training, tmp_path)
-    assert load_model(f"file:{again}").digest == trained.digest
+    again = train_standard(training, tmp_path)
+    assert load_model(f"file:{again.path}").digest == trained.digest
 
 
 def test_networks_are_drawn_under_their_seed() -> None:
@@ -53,3 +56,12 @@ def test_both_parts_need_samples(training: Training, tmp_path: Path, validation:
 def test_an_unknown_architecture_suggests_a_near_one(training: Training, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="Did you mean 'mnist-cnn'"):
         train_standard(dataclasses.replace(training, architecture="mnist-cn"), tmp_path)
+
+
+def test_architectures_of_torchvision_and_of_a_file(training: Training, tmp_path: Path) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text("from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n")
+    mine = dataclasses.replace(training, architecture=f"{code}:net")
+    path = train_standard(mine, tmp_path / "out").path
+    assert load_model(f"file:{path}").module(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert new_network("torchvision:squeezenet1_0", 0, 7)(torch.rand(1, 3, 64, 64)).shape == (1, 7)
