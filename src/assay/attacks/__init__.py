@@ -12,7 +12,7 @@ from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
 from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.core.compose import Method, Restarts
 from assay.core.errors import BadInput, did_you_mean
-from assay.core.objective import OBJECTIVES
+from assay.core.objective import parse_objective, written_objective
 from assay.core.oracle import Access
 from assay.core.search import Attack
 
@@ -86,9 +86,8 @@ def build(name: str, **options: Any) -> Method:
 
 
 def _written(value: Any) -> Any:
-    named = {objective: name for name, objective in OBJECTIVES.items()}
     if callable(value):
-        return named.get(value, getattr(value, "__name__", repr(value)))
+        return written_objective(value)
     return getattr(value, "value", value)
 
 
@@ -97,9 +96,10 @@ def _read(name: str, option: str, value: Any, default: Any) -> Any:
     if option == "objective":
         if callable(value):
             return value
-        if value not in OBJECTIVES:
-            raise BadInput(f"{where}, expected one of {', '.join(OBJECTIVES)}.{did_you_mean(str(value), OBJECTIVES)}")
-        return OBJECTIVES[value]
+        try:
+            return parse_objective(str(value))
+        except BadInput as error:
+            raise BadInput(f"Attack {name!r}: objective: {error}") from None
     if option == "keeps":
         raise BadInput(f"{where}; what is kept follows from the study's question (as_attacked or worst_case).")
     if isinstance(default, bool):

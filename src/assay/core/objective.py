@@ -5,12 +5,14 @@ Always ascended, and never a batch mean: a sample's number must not depend on it
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, did_you_mean
 from assay.core.goal import Goal, OutOfTop, Targeted, Toward, pick, without
 
 Objective = Callable[[Tensor, Goal], Tensor]
@@ -83,6 +85,33 @@ def differences(k: int) -> Objective:
     return of
 
 
+@dataclasses.dataclass(frozen=True)
+class Tempered:
+    """Cross-entropy of logits divided by `temperature`, written `cross_entropy/100`.
+
+    What defensive distillation (Papernot et al. 2016) trained with and hides: a network trained on `logits / 100`
+    has logits a hundred times too large, whose softmax saturates at temperature 1.
+    """
+
+    temperature: float
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot divide."""
+        if not 0 < self.temperature < math.inf:
+            raise BadInput(f"The temperature is {self.temperature}, expected a positive number such as 100.")
+
+    def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
+        """Return the objective `[N]`."""
+        return goal.surprise(logits / self.temperature)
+
+    def __str__(self) -> str:
+        """Return the written form."""
+        return _TEMPERED + repr(float(self.temperature)).removesuffix(".0")
+
+
+_TEMPERED = "cross_entropy/"
+
+
 OBJECTIVES: dict[str, Objective] = {
     "cross_entropy": cross_entropy,
     "margin": margin,
@@ -91,3 +120,34 @@ OBJECTIVES: dict[str, Objective] = {
     "mean_square_error": mean_square_error,
     "scaled_cross_entropy": scaled_cross_entropy,
 }
+
+
+def parse_objective(written: str) -> Objective:
+    """Return the objective of a name in `OBJECTIVES`, or of the form `cross_entropy/T`; raises `BadInput`."""
+    if written in OBJECTIVES:
+        return OBJECTIVES[written]
+    after = written.removeprefix(_TEMPERED)
+    if after != written and _is_number(after):
+        return Tempered(float(after))
+    raise BadInput(
+        f"{written!r} is no objective, expected one of {', '.join(OBJECTIVES)}, or cross_entropy/T with a temperature, "
+        f"such as cross_entropy/100.{did_you_mean(written, OBJECTIVES)}"
+    )
+
+
+def written_objective(objective: Objective) -> str:
+    """Return the written form of an objective; `parse_objective` reads it, where it is one of Assay's own."""
+    for name, one in OBJECTIVES.items():
+        if one == objective:
+            return name
+    if isinstance(objective, Tempered):
+        return str(objective)
+    return getattr(objective, "__name__", repr(objective))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -227,7 +227,7 @@ def bill(found: Found, at: Tensor, seen: Seen) -> None:
 
 def _look(attack: Attack, here: _Rows, point: Tensor, access: Access) -> Seen:
     first = here.problem.known
-    if first is not None and first.objective is attack.objective and torch.equal(point, first.points):
+    if first is not None and first.objective == attack.objective and torch.equal(point, first.points):
         # the caller has paid for it; an attack is shown no more of it than it may ask for
         free, grad = counts(point), first.seen.grad if access is Access.GRADIENT else None
         if access is not Access.GRADIENT or grad is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from assay.attacks import ATTACKS, build, options_of
 from assay.core.compose import Method, Restarts
 from assay.core.errors import BadInput
+from assay.core.objective import parse_objective, written_objective
 from assay.core.search import Attack
 from assay.evaluate.misplaced import Misplaced, UnknownKey
 
@@ -32,7 +33,13 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 def given_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that change something, in the order of the table: equal attacks are written equally."""
     defaults = {**ATTACKS[name].options, "restarts": 1}
-    return {option: options[option] for option in defaults if option in options and options[option] != defaults[option]}
+    given = {option: _plain(option, value) for option, value in options.items()}
+    return {option: given[option] for option in defaults if option in given and given[option] != defaults[option]}
+
+
+def _plain(option: str, value: Any) -> Any:
+    # cross_entropy/1e2 and cross_entropy/100 are one attack
+    return written_objective(parse_objective(value)) if option == "objective" and isinstance(value, str) else value
 
 
 def describe(method: Method) -> dict[str, Any]:

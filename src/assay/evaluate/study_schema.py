@@ -90,7 +90,8 @@ def _selection() -> dict[str, Any]:
 def _attack(name: str) -> dict[str, Any]:
     options = {option: _option(default) for option, default in ATTACKS[name].options.items() if option != "keeps"}
     if "objective" in options:
-        options["objective"] = {"enum": list(OBJECTIVES)}
+        tempered = {"type": "string", "pattern": r"^cross_entropy/[0-9.]+(e[+-]?[0-9]+)?$"}
+        options["objective"] = {"anyOf": [{"enum": list(OBJECTIVES)}, tempered]}
     described = {"const": name, "description": f"{ATTACKS[name].summary} ({ATTACKS[name].paper})"}
     return _mapping({"attack": described, **options, "restarts": _COUNT}, "attack")
 

@@ -12,7 +12,7 @@ from assay.attacks.gradient import BIM, FGSM, MIFGSM, PGD, RFGSM
 from assay.core.compose import Restarts
 from assay.core.errors import BadInput
 from assay.core.norms import NORMS
-from assay.core.objective import OBJECTIVES, dlr, margin
+from assay.core.objective import OBJECTIVES, Tempered, dlr, margin
 from assay.core.oracle import Access
 from assay.core.search import Keeps
 
@@ -72,6 +72,9 @@ def test_options_are_written_as_they_are_read() -> None:
         return logits
 
     assert options_of(FGSM(mine))["objective"] == "mine"
+    tempered = build("fgsm", objective="cross_entropy/1e2")
+    assert tempered == FGSM(Tempered(100))
+    assert options_of(tempered)["objective"] == "cross_entropy/100"
     assert {build("fgsm", objective=name).objective for name in OBJECTIVES} == set(OBJECTIVES.values())
 
 
@@ -98,8 +101,11 @@ def test_options_are_written_as_they_are_read() -> None:
         ("ffgsm", {"step_size": None}, "step_size is None"),
         ("pgd", {"random_start": 1}, "random_start is 1, expected true or false"),
         ("pgd", {"random_start": "no"}, "random_start is 'no'"),
+        ("fgsm", {"objective": "cross_entropy/0"}, "The temperature is 0.0, expected a positive number"),
+        ("fgsm", {"objective": "cross_entropy/x"}, "'cross_entropy/x' is no objective"),
+        ("fgsm", {"objective": "cross_entropy/nan"}, "The temperature is nan"),
         ("pgd", {"objective": "crossentropy"}, r"expected one of cross_entropy, .* Did you mean 'cross_entropy'\?"),
-        ("pgd", {"objective": 3}, "objective is 3"),
+        ("pgd", {"objective": 3}, "'3' is no objective"),
         ("pgd", {"keeps": "first"}, "what is kept follows from the study's question"),
         ("pgd", {"restarts": 0}, "restarts is 0, expected a whole number of 1 or more"),
         ("pgd", {"restarts": 1.5}, r"restarts is 1\.5"),

@@ -12,6 +12,7 @@ from assay.core.errors import BadInput
 from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted, pick
 from assay.core.objective import (
     OBJECTIVES,
+    Tempered,
     cross_entropy,
     differences,
     dlr,
@@ -173,3 +174,20 @@ def test_differences_are_the_highest_others_less_the_label(k: int) -> None:
         others = sorted((float(z) for j, z in enumerate(logits[i]) if j != int(y[i])), reverse=True)
         expected = [z - float(logits[i, y[i]]) for z in others[:k]]
         assert value[i].tolist() == pytest.approx(expected)
+
+
+def test_a_temperature_divides_the_logits() -> None:
+    logits, y = sample(4)
+    for goal in goals(y):
+        assert torch.allclose(Tempered(100)(logits, goal), cross_entropy(logits / 100, goal))
+
+
+def test_a_temperature_brings_back_what_saturation_hides() -> None:
+    """In float32 a gap of 200 leaves no gradient at temperature 1, and a plain one at 100."""
+    logits = torch.tensor([[200.0, 0.0, -5.0]], requires_grad=True)
+    goal = Untargeted(torch.tensor([0]))
+    (hidden,) = torch.autograd.grad(cross_entropy(logits, goal).sum(), logits)
+    (seen,) = torch.autograd.grad(Tempered(100)(logits, goal).sum(), logits)
+    assert torch.equal(hidden, torch.zeros_like(hidden))
+    expected = torch.tensor([[2.0, 0.0, -0.05]]).softmax(1) / 100 - torch.tensor([[0.01, 0.0, 0.0]])
+    torch.testing.assert_close(seen, expected)
