@@ -1,0 +1,106 @@
+"""What gradient attacks can see of a classifier: gradients that vanish, and the gaps of logits that make them vanish.
+
+With a gap of g between the two highest logits, the softmax in float32 rounds the label's own term away from
+g = ln 2^24 = 16.6 on, the other terms are subnormal from 87.3 on, and from 104.0 on (half the smallest
+float32 rounds to zero) the whole gradient of the cross-entropy is exactly zero. An attack that climbs it then stands
+still, and the model looks robust (Carlini and Wagner 2017, section VIII; Athalye et al. 2018).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.draws import Draws
+from assay.core.errors import BadInput
+from assay.core.goal import Untargeted
+from assay.core.objective import cross_entropy
+from assay.core.oracle import Access, Direct, Seen, frozen
+from assay.core.tensors import flat
+from assay.data.sample import Data, Sample
+from assay.models import Classifier
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+ROUNDED, SUBNORMAL, ZERO = 24 * math.log(2), 126 * math.log(2), 150 * math.log(2)
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientProbe:
+    """What `n` images showed; all shares are fractions of them.
+
+    `zero` is the share whose gradient of the cross-entropy is exactly zero in float32; `zero_in_double` the same in
+    float64, None where the model cannot compute in it. Gradients that are zero in float32 alone are hidden by
+    rounding. `gaps` holds quantiles of the gap between the two highest logits; `saturated` the shares of gaps above
+    each of `ROUNDED`, `SUBNORMAL` and `ZERO`.
+    """
+
+    n: int
+    accuracy: float
+    zero: float
+    zero_in_double: float | None
+    gaps: dict[float, float]
+    saturated: dict[float, float]
+
+
+def probe_gradients(model: Classifier, data: Data, chunk: int = 250) -> GradientProbe:
+    """Look once at every image of `data`, in float32 and in float64; unreadable ones are left out.
+
+    Costs 2 forward and 2 backward passes per image, one of each in float64. Raises `BadInput` for no images.
+    """
+    double = _in_double(model.module)
+    gaps, right, zero, zero_in_double = [], [], [], []
+    for start in range(0, len(data), chunk):
+        samples = [one for one in data.load(range(start, min(start + chunk, len(data)))) if isinstance(one, Sample)]
+        if not samples:
+            continue
+        x, y = torch.stack([one.image for one in samples]), torch.tensor([one.label for one in samples])
+        seen = _look(model.module, x, y)
+        top = seen.logits.topk(2, 1).values
+        gaps.append(top[:, 0] - top[:, 1])
+        right.append(~seen.reached)
+        zero.append(_is_zero(seen))
+        if double is not None:
+            try:
+                zero_in_double.append(_is_zero(_look(double, x.double(), y)))
+            except RuntimeError:  # a layer or a constant of one type
+                double, zero_in_double = None, []
+    if not gaps:
+        raise BadInput(f"{data.source} has no readable images; a probe needs some.")
+    gap = torch.cat(gaps).double()
+    return GradientProbe(
+        n=len(gap),
+        accuracy=_share(torch.cat(right)),
+        zero=_share(torch.cat(zero)),
+        zero_in_double=_share(torch.cat(zero_in_double)) if zero_in_double else None,
+        gaps={q: float(gap.quantile(q)) for q in QUANTILES},
+        saturated={bound: _share(gap > bound) for bound in (ROUNDED, SUBNORMAL, ZERO)},
+    )
+
+
+def _look(module: nn.Module, x: Tensor, y: Tensor) -> Seen:
+    device = next((parameter.device for parameter in module.parameters()), x.device)
+    x, y = x.to(device), y.to(device)
+    draws = Draws(torch.arange(len(x), device=device))
+    with frozen(module):
+        return Direct(module).look(x, Untargeted(y), cross_entropy, Access.GRADIENT, draws)
+
+
+def _is_zero(seen: Seen) -> Tensor:
+    assert seen.grad is not None, "the look asked for it"
+    return flat(seen.grad == 0).all(1)
+
+
+def _in_double(module: nn.Module) -> nn.Module | None:
+    """Return the module in float64, or None where it cannot be copied."""
+    try:
+        return copy.deepcopy(module).double()
+    except (RuntimeError, TypeError, NotImplementedError):
+        return None
+
+
+def _share(flags: Tensor) -> float:
+    return float(flags.double().mean())
