@@ -29,7 +29,7 @@ class Scheme:
 _IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "interpolation"})
 
 SCHEMES: dict[str, Scheme] = {
-    "zoo": Scheme(zoo.load),
+    "zoo": Scheme(zoo.load, frozenset({"dropout"})),
     "torchvision": Scheme(from_torchvision.load),
     "timm": Scheme(from_timm.load),
     "file": Scheme(from_file.load, _IMAGES | {"arch", "num_classes"}),

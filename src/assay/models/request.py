@@ -19,7 +19,7 @@ class Options:
 
     `mean` and `std` (pixel units): Assay normalises with them in front of the module. `size` and `channels`: the
     images it takes. `resize` and `interpolation`: how pictures come to that size. `arch` and `num_classes`: the
-    architecture of a file that holds weights alone.
+    architecture of a file that holds weights alone. `dropout`: "on" leaves it on, see `DropoutOn`.
     """
 
     mean: tuple[float, ...] | None = None
@@ -30,6 +30,7 @@ class Options:
     interpolation: str = "bilinear"
     arch: str | None = None
     num_classes: int | None = None
+    dropout: str | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
@@ -83,6 +84,8 @@ def _typed(values: dict[str, Any]) -> Options:
     if options.interpolation not in INTERPOLATIONS:
         near = did_you_mean(options.interpolation, INTERPOLATIONS)
         raise BadInput(f"Unknown interpolation {options.interpolation!r}.{near} ({', '.join(INTERPOLATIONS)})")
+    if options.dropout not in (None, "on"):
+        raise BadInput(f"dropout is {options.dropout!r}; expected 'on', or no such option: eval mode has none.")
     if options.size is not None and options.resize is not None and options.resize < options.size:
         raise BadInput(f"resize {options.resize} is below size {options.size}; the crop would be padded with black.")
     return options

@@ -21,7 +21,7 @@ from assay.models.load import SCHEMES
         ("torchvision:resnet1O1", r"Unknown model 'torchvision:resnet1O1'. Did you mean 'torchvision:resnet101'\?"),
         ("torchvison:resnet50", "Unknown kind of model 'torchvison'.*Did you mean 'torchvision'"),
         ("zoo:mnist", "Did you mean 'zoo:mnist-cnn'"),
-        ("zoo:mnist-cnn?size=28", "takes none"),
+        ("zoo:mnist-cnn?size=28", "it takes dropout"),
         ("", "Unknown model ''"),
     ],
 )

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from importlib.resources import files
 from pathlib import Path
 
+import pytest
 import torch
 
 from assay.data.mnist import mnist
@@ -11,10 +13,13 @@ from assay.models.weights_file import read_safetensors
 from assay.models.zoo import ZOO
 
 FILE = Path(str(files("assay.models"))) / "weights" / "mnist-cnn.safetensors"
+LOGS = Path(__file__).parents[3] / "docs" / "training"
+every_network = pytest.mark.parametrize("name", ZOO)
 
 
-def test_the_stated_accuracy_is_that_of_the_shipped_weights() -> None:
-    classifier = load_model("zoo:mnist-cnn")
+@every_network
+def test_the_stated_accuracy_is_that_of_the_shipped_weights(name: str) -> None:
+    classifier = load_model(f"zoo:{name}")
     images, labels = mnist("test")
     classifier.module.to(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -22,17 +27,23 @@ def test_the_stated_accuracy_is_that_of_the_shipped_weights() -> None:
             int((classifier.module(x.float() / 255).argmax(1) == y).sum())
             for x, y in zip(images.split(500), labels.split(500), strict=True)
         )
-    assert classifier.published_accuracy == ZOO["mnist-cnn"].accuracy
-    assert abs(right / 10_000 - ZOO["mnist-cnn"].accuracy) <= 0.0001  # one image may lie on another machine's rounding
+    assert classifier.published_accuracy == ZOO[name].accuracy
+    assert abs(right / 10_000 - ZOO[name].accuracy) <= 0.0001  # one image may lie on another machine's rounding
 
 
-def test_the_weights_are_small_and_say_where_they_come_from() -> None:
-    state, facts = read_safetensors(FILE)
-    assert FILE.stat().st_size < 2_500_000
+@every_network
+def test_the_weights_are_small_and_say_where_they_come_from(name: str) -> None:
+    file = FILE.with_name(ZOO[name].file)
+    state, facts = read_safetensors(file)
+    assert file.stat().st_size < 2_500_000
     assert {value.dtype for value in state.values()} == {torch.float16}
     assert facts.keys() >= {"arch", "command", "seed", "settings", "data", "versions"}
-    assert facts["arch"] == "mnist-cnn"
-    assert facts["command"].startswith("assay train standard")
+    assert facts["arch"] == ZOO[name].architecture
+    assert facts["command"].startswith("assay train ")
+    epochs = [json.loads(line) for line in (LOGS / f"zoo-{name}.jsonl").read_text().splitlines()]
+    assert [epoch["epoch"] for epoch in epochs] == list(range(1, 11))
+    # rounding the weights to float16 and another set of images move an accuracy a little
+    assert epochs[-1]["validation_accuracy"] == pytest.approx(ZOO[name].accuracy, abs=0.01)
 
 
 def test_the_file_alone_gives_the_same_network() -> None:
