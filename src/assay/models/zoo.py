@@ -36,6 +36,22 @@ ZOO = {
         accuracy=0.9857,
         summary="the MNIST network of Sen et al. 2023, 1,199,882 parameters, standard training",
     ),
+    "mnist-teacher-t100": Entry(
+        file="mnist-teacher-t100.safetensors",
+        architecture="mnist-cnn",
+        input_shape=(1, 28, 28),
+        classes=tuple("0123456789"),
+        accuracy=0.9529,
+        summary="the same network trained at T = 100: the teacher of the distilled one",
+    ),
+    "mnist-distilled-t100": Entry(
+        file="mnist-distilled-t100.safetensors",
+        architecture="mnist-cnn",
+        input_shape=(1, 28, 28),
+        classes=tuple("0123456789"),
+        accuracy=0.9436,
+        summary="defensive distillation: a student of that teacher's soft labels, at T = 100",
+    ),
     "mnist-distilled-t100-as-published": Entry(
         file="mnist-distilled-t100-as-published.safetensors",
         architecture="mnist-cnn-half",

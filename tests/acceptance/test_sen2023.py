@@ -1,0 +1,71 @@
+"""The MNIST tables of Sen et al. 2023: the curves they print, and what the flat one hides."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.workplace import Workplace
+
+STUDIES = Path(__file__).parents[2] / "studies" / "sen2023"
+TEMPERED = "fgsm(objective=cross_entropy/100)"
+images = pytest.mark.parametrize("n", [1000, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Workplace:
+    monkeypatch.chdir(tmp_path)
+    return Workplace(tmp_path, capsys)
+
+
+def curves(place: Workplace, name: str, n: int) -> dict[str, dict[float, float]]:
+    """Run a study on its first `n` images and return the accuracy by attack and budget."""
+    said = place.assay(f"run {STUDIES / name}.yaml --limit {n} --out {name}")
+    assert said.code == 0, said.err
+    found: dict[str, dict[float, float]] = {}
+    for one in json.loads(place.assay(f"show {name} --json").out)["results"]:
+        assert one["n"] == n
+        found.setdefault(one["attack"], {})[one["eps"]] = one["robust_accuracy"]
+    return found
+
+
+@images
+@pytest.mark.parametrize("mode", ["as-published", "corrected"])
+def test_the_plain_network_falls(place: Workplace, mode: str, n: int) -> None:
+    (curve,) = curves(place, f"table-xiii-{mode}", n).values()
+    values = [curve[eps] for eps in sorted(curve)]
+    assert len(values) == 9
+    # one digit in a hundred may come back: FGSM overshoots, and dropout draws anew
+    assert all(after <= before + 0.01 for before, after in itertools.pairwise(values))
+    assert values[0] > 0.96
+    assert values[-1] < 0.25
+
+
+@images
+@pytest.mark.parametrize("mode", ["as-published", "corrected"])
+def test_the_distilled_network_is_flat_until_its_gradient_is_seen(place: Workplace, mode: str, n: int) -> None:
+    found = curves(place, f"table-xiv-{mode}", n)
+    naive, tempered = found.pop("fgsm"), found[TEMPERED]
+    assert naive[0.0] - naive[0.3] < 0.15
+    assert naive[0.3] > 0.7
+    assert tempered[0.3] < 0.05
+    # margin and DLR cannot saturate either
+    assert all(curve[0.3] < 0.3 for curve in found.values())
+
+
+def test_the_temperature_sweep_prints_a_row_for_each_and_goes_on(tmp_path: Path) -> None:
+    flags = ["--temperatures", "1", "20", "--epochs", "1", "--limit", "300", "--validation", "100", "--out", "sweep"]
+    command = [sys.executable, str(STUDIES / "temperatures.py"), *flags]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    rows = [line.strip("| ").split(" | ") for line in first.stdout.splitlines()]
+    assert [len(row) for row in rows if len(row) > 1] == [11, 11, 11]
+    assert [row[0] for row in rows[2:]] == ["1", "20"]
+    assert "T 20, seed 0: student epoch 1" in first.stderr
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert again.stdout == first.stdout
+    assert "epoch" not in again.stderr
