@@ -76,7 +76,7 @@ def build(name: str, **options: Any) -> Method:
     known = entry.options
     for option, value in options.items():
         if option not in known:
-            listed = ", ".join([*known, "restarts"])
+            listed = ", ".join([*(one for one in known if one != "keeps"), "restarts"])
             raise BadInput(
                 f"Attack {name!r} has no option {option!r}.{did_you_mean(option, known)} Its options: {listed}."
             )
