@@ -60,7 +60,7 @@ def standard(ctx: typer.Context, flags: TrainFlags, display: DisplayOption = Non
         done = train_standard(
             training, flags.folder("train"), spoken_command(ctx.obj or ()), lambda now: show("", 0, now)
         )
-    _finish(done, flags.test)
+    _finish(done, flags)
 
 
 def distill(
@@ -94,7 +94,7 @@ def distill(
     for stage, one in (("teacher", done.teacher), ("student", done.student)):
         if one is not None:
             say(f"The {stage}:")
-            _finish(one, flags.test)
+            _finish(one, flags)
 
 
 def _training(flags: TrainFlags) -> Training:
@@ -128,23 +128,31 @@ def _shown(
         raise typer.Exit(Exit.STOPPED) from None
 
 
-def _finish(done: Trained, test: str) -> None:
+def _finish(done: Trained, flags: TrainFlags) -> None:
     epochs = done.log.epochs
     say(f"Validation accuracy {100 * epochs[-1].validation_accuracy:.2f} % after {len(epochs)} epochs.")
     say(f"Cost: {done.passes:,} samples forward and backward, {duration(done.log.seconds)}.")
     write(str(done.path))
-    if test:
-        _test(done.path, test)
-    say(f"Use it with: --model file:{done.path}")
+    # code is named by whoever runs it, never by the file
+    spec = f"file:{done.path}" + (f"?arch={flags.arch}" if _is_code(flags.arch) else "")
+    if flags.test:
+        _test(spec, flags.test)
+    say(f"Use it with: --model {spec}")
 
 
-def _test(path: Path, source: str) -> None:
+def _is_code(arch: str) -> bool:
+    from assay.models.from_python import is_python
+
+    return is_python(arch) and not arch.startswith(("torchvision:", "timm:"))
+
+
+def _test(spec: str, source: str) -> None:
     from assay.data import load_data
     from assay.defenses.examples import FromData
     from assay.defenses.fit import FitSettings, validate
     from assay.models import load_model
 
-    model = load_model(f"file:{path}")
+    model = load_model(spec)
     data = load_data(source, model=model)
     accuracy = validate(model.module, FromData(data, 0, len(data)), FitSettings())[1]
     say(f"{source}: {100 * accuracy:.2f} % of {len(data):,} right, with the weights as stored.")

@@ -9,6 +9,7 @@ from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.models.classifier import Classifier
+from assay.models.from_python import is_python
 from assay.models.normalized import Normalized
 from assay.models.request import Options, Request, take_apart
 from assay.models.untrained import untrained
@@ -28,6 +29,7 @@ def load(request: Request) -> Classifier:
         raise BadInput(f"There is no file {path} (from {request.spec!r}).{_neighbour(path)}")
     if path.suffix == ".safetensors":
         state, facts = read_safetensors(path)
+        _refuse_code(request, facts.get("arch", ""))
         options = _completed(options, {key: facts[key] for key in FACTS if key in facts})
     else:
         value = read_torch(path, request.allow_pickle)
@@ -67,6 +69,17 @@ def _architecture(options: Options, request: Request) -> nn.Module:
             "?arch=torchvision:resnet18 (with &num_classes=10 where it is not 1000) or ?arch=my.py:factory."
         )
     return untrained(arch, options.num_classes)
+
+
+def _refuse_code(request: Request, arch: str) -> None:
+    # who names code consents to running it; here the file would name it
+    if request.options.arch is None and is_python(arch) and not arch.startswith("torchvision:"):
+        if request.allow_pickle or arch.startswith("timm:"):
+            return
+        raise BadInput(
+            f"{request.spec!r} was not loaded, because the file names code to run as its architecture: {arch}. If you "
+            f"trust it, name it yourself: {request.spec}?arch={arch}, or allow it with --allow-pickle."
+        )
 
 
 def _neighbour(path: Path) -> str:

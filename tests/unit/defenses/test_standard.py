@@ -63,5 +63,8 @@ def test_architectures_of_torchvision_and_of_a_file(training: Training, tmp_path
     code.write_text("from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n")
     mine = dataclasses.replace(training, architecture=f"{code}:net")
     path = train_standard(mine, tmp_path / "out").path
-    assert load_model(f"file:{path}").module(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    with pytest.raises(BadInput, match="the file names code to run"):
+        load_model(f"file:{path}")
+    for given in ({"arch": f"{code}:net"}, {"allow_pickle": True}):
+        assert load_model(f"file:{path}", **given).module(torch.rand(2, 1, 28, 28)).shape == (2, 10)
     assert new_network("torchvision:squeezenet1_0", 0, 7)(torch.rand(1, 3, 64, 64)).shape == (1, 7)
