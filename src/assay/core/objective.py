@@ -6,7 +6,6 @@ Always ascended, and never a batch mean: a sample's number must not depend on it
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -97,8 +96,9 @@ class Tempered:
 
     def __post_init__(self) -> None:
         """Refuse what cannot divide."""
-        if not 0 < self.temperature < math.inf:
-            raise BadInput(f"The temperature is {self.temperature}, expected a positive number such as 100.")
+        # beyond, float32 gradients vanish or turn NaN, and an attack would stand still
+        if not 1e-6 <= self.temperature <= 1e6:
+            raise BadInput(f"The temperature is {self.temperature}, expected a positive number from 1e-6 to 1e6.")
 
     def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
         """Return the objective `[N]`."""

@@ -90,7 +90,7 @@ def train(
 def new_network(architecture: str, seed: int, classes: int | None = None) -> nn.Module:
     """Return an untrained network (see `untrained`), its weights drawn under `seed`."""
     with seeded(seed):
-        return untrained(architecture, classes)
+        return untrained(architecture, classes, seed)
 
 
 def file_name(architecture: str) -> str:

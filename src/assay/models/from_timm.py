@@ -45,12 +45,12 @@ def load(request: Request) -> Classifier:
     )
 
 
-def untrained(name: str, num_classes: int | None = None) -> nn.Module:
-    """Return timm's network with random weights, the same on every call: they are drawn under seed 0."""
+def untrained(name: str, num_classes: int | None = None, seed: int = 0) -> nn.Module:
+    """Return timm's network with random weights, drawn under `seed`: the same on every call."""
     timm = _timm()
     if not timm.is_model(name):
         raise unknown(f"{SCHEME}{name}", SCHEME, name, timm.list_models())
-    with seeded(0):
+    with seeded(seed):
         module: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes or 1000)
     return module
 

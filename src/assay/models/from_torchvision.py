@@ -52,14 +52,14 @@ def load(request: Request) -> Classifier:
     return dataclasses.replace(described, module=Normalized(module, described.mean, described.std), spec=request.spec)
 
 
-def untrained(name: str, num_classes: int = 1000) -> nn.Module:
-    """Return the network with random weights, the same on every call: they are drawn under seed 0."""
+def untrained(name: str, num_classes: int = 1000, seed: int = 0) -> nn.Module:
+    """Return the network with random weights, drawn under `seed`: the same on every call."""
     from torchvision import models
 
     options: dict[str, Any] = {"num_classes": num_classes}
     if name in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": False}
-    with seeded(0):
+    with seeded(seed):
         module: nn.Module = models.get_model(name, weights=None, **options)
     return module
 

@@ -11,9 +11,10 @@ from assay.models.classifier import Classifier
 from assay.models.from_python import is_python, make
 
 
-def untrained(arch: str, classes: int | None = None) -> nn.Module:
+def untrained(arch: str, classes: int | None = None, seed: int = 0) -> nn.Module:
     """Return the network that `arch` names; `classes` is for the zoos' networks (torchvision: 1000 unless given).
 
+    The zoos' weights are drawn under `seed`; others as the caller's generator stands.
     `arch` is one of `ARCHITECTURES`, `torchvision:NAME`, `timm:NAME`, `my.py:factory` or `package.module:factory`.
     Raises `BadInput` for any other.
     """
@@ -21,9 +22,9 @@ def untrained(arch: str, classes: int | None = None) -> nn.Module:
     if arch in ARCHITECTURES:
         return ARCHITECTURES[arch]()
     if scheme == "torchvision" and name in from_torchvision.names():
-        return from_torchvision.untrained(name, classes or 1000)
+        return from_torchvision.untrained(name, classes or 1000, seed)
     if scheme == "timm":
-        return from_timm.untrained(name, classes)
+        return from_timm.untrained(name, classes, seed)
     if is_python(arch) and scheme != "torchvision":
         made = make(arch)
         return made.module if isinstance(made, Classifier) else made

@@ -67,4 +67,6 @@ def test_architectures_of_torchvision_and_of_a_file(training: Training, tmp_path
         load_model(f"file:{path}")
     for given in ({"arch": f"{code}:net"}, {"allow_pickle": True}):
         assert load_model(f"file:{path}", **given).module(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    zero, one = (next(new_network("torchvision:squeezenet1_0", seed, 7).parameters()) for seed in (0, 1))
+    assert not torch.equal(zero, one)
     assert new_network("torchvision:squeezenet1_0", 0, 7)(torch.rand(1, 3, 64, 64)).shape == (1, 7)
