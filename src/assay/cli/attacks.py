@@ -15,11 +15,12 @@ def attacks(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the attacks, or the options of one."""
-    from assay.attacks import ATTACKS, build
+    from assay.attacks import build
+    from assay.evaluate.attack_options import STUDY_ATTACKS
 
-    if name is not None:
+    if name is not None and name not in STUDY_ATTACKS:
         build(name)
-    listed = {key: _facts(entry) for key, entry in ATTACKS.items() if name in (None, key)}
+    listed = {key: _facts(entry) for key, entry in STUDY_ATTACKS.items() if name in (None, key)}
     if as_json:
         write(json.dumps(listed, indent=2))
     elif name is not None:

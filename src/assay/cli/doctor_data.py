@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from assay.cli.doctor_findings import Case, Finding, Level
-from assay.evaluate.intervals import wilson
+from assay.intervals import wilson
 
 _CONFIDENCE = 0.99  # a doctor that is wrong once in twenty runs would not be listened to
 _NOTICEABLE = 0.1

@@ -42,13 +42,15 @@ class Draws:
     """A source of random numbers for the samples `ids` (int64 `[N]`), under `key`.
 
     Equal calls give equal numbers: a caller that needs fresh ones folds in what differs (a look, a restart, a
-    target) or uses another `name`.
+    target) or uses another `name`. `look` is the number of the look they serve within its search: for oracles that
+    walk through data in an order of their own.
     """
 
     ids: Tensor
     key: int = 0
+    look: int = 0
 
-    SHARED = ("key",)
+    SHARED = ("key", "look")
 
     @staticmethod
     def of(ids: list[str] | tuple[str, ...], seed: int) -> Draws:
@@ -58,6 +60,10 @@ class Draws:
     def fold(self, name: int | str) -> Draws:
         """Return the draws of the stage, look or part called `name`."""
         return dataclasses.replace(self, key=_hash(self.key, name))
+
+    def at(self, look: int) -> Draws:
+        """Return the draws of look number `look` of a search."""
+        return dataclasses.replace(self.fold("look").fold(look), look=look)
 
     def take(self, keep: Tensor) -> Draws:
         """Return the draws of some of the samples."""

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from assay.core.course import FROM_THE_START, Course
 from assay.core.draws import Draws
+from assay.core.errors import BadInput
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
@@ -136,6 +138,7 @@ def search(
     *,
     keeps: Keeps | None = None,
     terms: Terms = UNLIMITED,
+    course: Course = FROM_THE_START,
 ) -> Found:
     """Run an attack and return the best point per sample.
 
@@ -146,14 +149,14 @@ def search(
     found = nothing(problem.x)
     if not len(problem.x):
         return found
-    here = _Rows(problem, attack.init(problem, draws.fold("init")), draws, _everyone(problem.x))
-    for look in range(attack.steps + 1):
+    here = _Rows(problem, _begun(attack, problem, draws, keeps, course), draws, _everyone(problem.x))
+    for look in range(course.look, attack.steps + 1):
         last = look == attack.steps
         point = here.problem.threat.snap(here.state.query, here.problem.x)
         if last and not terms.judge_last:
             found.x[here.index] = point
             return found
-        seen = _look(attack, here, point, Access.LABELS if last else attack.access)
+        seen = _look(attack, here, point, look, Access.LABELS if last else attack.access)
         if last or keeps is not Keeps.LAST or terms.limited:
             found = put(found, here.index, _judge(seen, point, here.problem), keeps)
         else:
@@ -170,9 +173,19 @@ def search(
             here, seen = take(here, alive), take(seen, alive)
         shown = _hidden(seen) if attack.access is Access.LABELS else seen
         state = attack.step(here.state, shown, here.problem, here.draws.fold(look))
+        if course.watch is not None:
+            course.watch(look + 1, state, seen)
         # what was known has served: it is not carried along
         here = dataclasses.replace(here, state=state, problem=dataclasses.replace(here.problem, known=None))
     raise AssertionError("unreachable: the last look returns")
+
+
+def _begun(attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, course: Course) -> Any:
+    if course.state is None:
+        return attack.init(problem, draws.fold("init"))
+    if keeps is not Keeps.LAST:
+        raise BadInput(f"A search that keeps its {keeps.value} point cannot go on from look {course.look}; use LAST.")
+    return course.state
 
 
 def nothing(x: Tensor) -> Found:
@@ -225,15 +238,14 @@ def bill(found: Found, at: Tensor, seen: Seen) -> None:
         total.index_add_(0, at, spent)
 
 
-def _look(attack: Attack, here: _Rows, point: Tensor, access: Access) -> Seen:
+def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access) -> Seen:
     first = here.problem.known
     if first is not None and first.objective == attack.objective and torch.equal(point, first.points):
         # the caller has paid for it; an attack is shown no more of it than it may ask for
         free, grad = counts(point), first.seen.grad if access is Access.GRADIENT else None
         if access is not Access.GRADIENT or grad is not None:
             return first.seen._replace(cost=first.seen.cost._replace(forwards=free, backwards=free), grad=grad)
-    draws = here.draws.fold("look")
-    return here.problem.oracle.look(point, here.problem.goal, attack.objective, access, draws)
+    return here.problem.oracle.look(point, here.problem.goal, attack.objective, access, here.draws.at(look))
 
 
 def _judge(seen: Seen, point: Tensor, problem: Problem) -> Found:
@@ -264,6 +276,7 @@ def _everyone(x: Tensor) -> Tensor:
 
 __all__ = [
     "Attack",
+    "Course",
     "Found",
     "Keeps",
     "State",

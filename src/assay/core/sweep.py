@@ -102,7 +102,7 @@ def first_look(method: Method, problem: Problem, draws: Draws) -> Known:
     if attack is not None and access is Access.GRADIENT:
         query = attack.init(problem, draws.fold("init")).query
         access = access if torch.equal(problem.threat.snap(query, problem.x), problem.x) else Access.SCORES
-    seen = problem.oracle.look(problem.x, problem.goal, objective, access, draws.fold("look"))
+    seen = problem.oracle.look(problem.x, problem.goal, objective, access, draws.at(0))
     return Known(problem.x, objective, seen)
 
 
@@ -128,7 +128,7 @@ def _shared_look(method: Method, problem: Problem, draws: Draws, budgets: Sequen
     low, high = (attack.init(_at(problem, b), at).query for b in (min(sizes), max(sizes)))
     if not torch.equal(low, high) or problem.threat.grid is not None:
         return None
-    seen = problem.oracle.look(low, problem.goal, attack.objective, attack.access, draws.fold("look"))
+    seen = problem.oracle.look(low, problem.goal, attack.objective, attack.access, draws.at(0))
     return Known(low, attack.objective, seen)
 
 
@@ -218,7 +218,7 @@ def _clean(problem: Problem, draws: Draws) -> Found:
     everyone = torch.arange(len(problem.x), device=problem.x.device)
     seen = problem.seen_at_x
     if seen is None:
-        seen = problem.oracle.look(problem.x, problem.goal, cross_entropy, Access.SCORES, draws.fold("look"))
+        seen = problem.oracle.look(problem.x, problem.goal, cross_entropy, Access.SCORES, draws.at(0))
         bill(found, everyone, seen)
     size = torch.zeros_like(found.size)
     return found._replace(success=seen.reached, gap=seen.gap, size=size, logits=seen.logits)

@@ -105,14 +105,35 @@ def _spaced(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip()
 
 
-def _ambiguous(label_of: dict[str, int], vocabulary: Vocabulary) -> tuple[str, ...]:
+def _ambiguous(label_of: dict[str, int], vocabulary: Vocabulary, what: str = "Folder") -> tuple[str, ...]:
     """Return a note for each folder whose class name is also a part of other classes' names."""
     notes = []
     spaced = {name: f" {_spaced(name).lower()} " for name in vocabulary.classes}
     for folder, label in sorted(label_of.items()):
         own = vocabulary.classes[label]
-        others = [name for name in spaced if name != own and spaced[own] in spaced[name]]
+        others = [name for name in spaced if name != own and spaced[own].strip() and spaced[own] in spaced[name]]
         if others:
             rest = " or ".join(map(repr, others))
-            notes.append(f"Folder {folder!r} was taken for class {label} ({own!r}), not {rest}.")
+            notes.append(f"{what} {folder!r} was taken for class {label} ({own!r}), not {rest}.")
     return tuple(notes)
+
+
+def find_class(
+    name: str, count: int, classes: Sequence[str] | None, synsets: Sequence[str] | None = None
+) -> tuple[int, tuple[str, ...]]:
+    """Return the label that `name` stands for (its number, synset or class name), and what the user should know.
+
+    A name that is also a part of other classes' names is noted. Raises `BadInput` for none of the `count` classes.
+    """
+    if name.isdecimal():
+        if int(name) >= count:
+            raise BadInput(f"The target class {name} does not exist: the model has {count} classes, 0 to {count - 1}.")
+        return int(name), ()
+    known = Vocabulary(tuple(classes or ()), tuple(synsets) if synsets else None)
+    text = _spaced(name)
+    for _, spelled, lower in _tables(known):
+        label = spelled.get(text, lower.get(text.lower()))
+        if label is not None:
+            return label, _ambiguous({name: label}, known, "The target")
+    near = did_you_mean(name, [*known.classes, *(synsets or ())])
+    raise BadInput(f"Unknown target class {name!r}.{near} Give its number, 0 to {count - 1}, or its name.")

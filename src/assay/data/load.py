@@ -42,18 +42,20 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
     per_class: int | None = None,
     ids: Sequence[str] | None = None,
     seed: int = 0,
+    part: str | None = None,
 ) -> Data:
     """Return the data set named by `source`, or a torch `Dataset`, or the part of it that is selected.
 
     With a `model`, pictures are resized and cropped as its weights want, and labels are its labels. `ids` takes
     samples by name; `sample` draws so many in all, evenly over the classes; `per_class` so many of each; both under
-    `seed`; `limit` then takes the first. No picture is read yet but one, to learn the shape where no model says it.
+    `seed`; `part` ("held-out N" or "rest N") takes one side of a split; `limit` then takes the first.
+    No picture is read yet but one, to learn the shape where no model says it.
 
     Raises `BadInput` for an unknown name, an empty folder, labels or shapes that do not belong to the model, and
     `Unavailable` when the data cannot be fetched.
     """
     everything = _everything(source, model)
-    selection = Selection(limit, sample, per_class, None if ids is None else tuple(ids), seed)
+    selection = Selection(limit, sample, per_class, None if ids is None else tuple(ids), seed, part)
     positions, notes = select(everything.ids, everything.labels, selection)
     name = source if isinstance(source, str) else f"python:{type(source).__module__}.{type(source).__qualname__}"
     taken = tuple(everything.ids[at] for at in positions)

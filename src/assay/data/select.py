@@ -1,20 +1,24 @@
-"""Which samples of a data set to take: some by name, an even share of every class, or the first ones."""
+"""Which samples of a data set to take: some by name, an even share of every class, a held-out part, or the first."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
 from assay.core.errors import BadInput, did_you_mean
 
+PARTS = ("held-out", "rest")
+
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What to take: `ids` by name; `sample` in total or `per_class`, drawn under `seed`; then the first `limit`.
+    """What to take: `ids` by name; `sample` in total or `per_class`, drawn under `seed`; their `part`; then `limit`.
 
-    Draws are nested: a larger `sample` or `per_class` contains the smaller one of the same seed.
+    Draws are nested: a larger `sample` or `per_class` contains the smaller one of the same seed. `part` is `held-out
+    N`: N samples drawn evenly over the classes, or `rest N`, all others: what is trained on one is tested on the other.
     """
 
     limit: int | None = None
@@ -22,6 +26,7 @@ class Selection:
     per_class: int | None = None
     ids: tuple[str, ...] | None = None
     seed: int = 0
+    part: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers below 1 and two draws at once."""
@@ -31,6 +36,9 @@ class Selection:
                 raise BadInput(f"{name} is {value}; expected a whole number of at least 1.")
         if self.sample is not None and self.per_class is not None:
             raise BadInput(f"sample {self.sample} and per_class {self.per_class} are two ways to draw; give one.")
+        if self.part is not None and not re.fullmatch(r"(held-out|rest) [1-9]\d*", self.part):
+            near = did_you_mean(self.part.split(" ")[0], PARTS)
+            raise BadInput(f"part is {self.part!r}; expected 'held-out N' or 'rest N', such as 'held-out 500'.{near}")
 
 
 def select(ids: Sequence[str], labels: Sequence[int], selection: Selection) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -45,8 +53,11 @@ def select(ids: Sequence[str], labels: Sequence[int], selection: Selection) -> t
         else:
             positions = _evenly(ranked, selection)
         positions.sort()
-    if selection.sample is not None and len(positions) < selection.sample:
-        notes.append(f"sample {selection.sample} was asked for; there are {len(positions)}, and all were taken.")
+    whole = len(positions)
+    if selection.part is not None:
+        positions = _part(ids, labels, positions, selection)
+    if selection.sample is not None and whole < selection.sample:
+        notes.append(f"sample {selection.sample} was asked for; there are {whole}, and all were taken.")
     if selection.limit is not None and selection.limit < len(positions):
         before = len({labels[at] for at in positions})
         positions = positions[: selection.limit]
@@ -57,6 +68,18 @@ def select(ids: Sequence[str], labels: Sequence[int], selection: Selection) -> t
                 "`sample` draws from all of them."
             )
     return tuple(positions), tuple(notes)
+
+
+def _part(ids: Sequence[str], labels: Sequence[int], positions: list[int], selection: Selection) -> list[int]:
+    kind, _, written = (selection.part or "").partition(" ")
+    count = int(written)
+    if count >= len(positions):
+        raise BadInput(
+            f"part {selection.part!r} of {len(positions)} samples leaves none for the other part. Use a smaller number."
+        )
+    ranked = _ranked(ids, labels, positions, selection.seed)
+    held_out = set(_evenly(ranked, dataclasses.replace(selection, sample=count, per_class=None)))
+    return [at for at in positions if (at in held_out) == (kind == "held-out")]
 
 
 def _named(ids: Sequence[str], wanted: tuple[str, ...]) -> list[int]:

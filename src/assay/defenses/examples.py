@@ -85,6 +85,40 @@ class FromData:
 
 
 @dataclasses.dataclass(frozen=True)
+class Kept:
+    """The same examples, their images read once and kept while they take at most `most` bytes together.
+
+    Reading a photograph can take as long as a pass of a small network.
+    """
+
+    examples: Examples
+    most: int = 1 << 30
+    _kept: dict[int, tuple[Tensor, Tensor]] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the examples' fingerprint."""
+        return self.examples.fingerprint
+
+    def __len__(self) -> int:
+        """Return how many examples there are."""
+        return len(self.examples)
+
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images and targets at the positions."""
+        wanted = positions.tolist()
+        new = [at for at in wanted if at not in self._kept]
+        fresh: dict[int, tuple[Tensor, Tensor]] = {}
+        if new:
+            images, targets = self.examples.batch(torch.tensor(new))
+            fresh = {at: (images[row], targets[row]) for row, at in enumerate(new)}
+            room = self.most // max(1, images[0].nbytes) - len(self._kept)
+            self._kept.update(list(fresh.items())[: max(0, room)])
+        found = [fresh[at] if at in fresh else self._kept[at] for at in wanted]
+        return torch.stack([image for image, _ in found]), torch.stack([target for _, target in found])
+
+
+@dataclasses.dataclass(frozen=True)
 class Relabelled:
     """The images of `examples` with other targets: labels (int64 `[N]`) or soft labels (float32 `[N, K]`)."""
 

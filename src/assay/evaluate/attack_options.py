@@ -5,26 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from assay.attacks import ATTACKS, build, options_of
+from assay.attacks import ATTACKS, AttackEntry, build, options_of
 from assay.core.compose import Method, Restarts
 from assay.core.errors import BadInput
 from assay.core.objective import parse_objective, written_objective
 from assay.core.search import Attack
+from assay.evaluate import patch_attack
 from assay.evaluate.misplaced import Misplaced, UnknownKey
+from assay.evaluate.patch_attack import PatchEntry
+
+STUDY_ATTACKS: Mapping[str, AttackEntry | PatchEntry] = {**ATTACKS, patch_attack.NAME: patch_attack.ENTRY}
+"""What a study may name: the table of attacks, and the attack that a file holds."""
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Raise `Misplaced` for an unknown attack, or for the first option that it cannot take."""
     try:
-        build(name)
+        if name != patch_attack.NAME:
+            build(name)
     except BadInput as error:
         raise Misplaced(("attack",), str(error)) from error
-    defaults = ATTACKS[name].options
+    defaults = STUDY_ATTACKS[name].options
     for option, value in options.items():
         if option in defaults and value == defaults[option]:
             continue
         try:
-            build(name, **{option: value})
+            if name == patch_attack.NAME:
+                patch_attack.check_option(option, value)
+            else:
+                build(name, **{option: value})
         except BadInput as error:
             kind = Misplaced if option in defaults or option == "restarts" else UnknownKey
             raise kind((option,), str(error)) from error
@@ -32,7 +41,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 
 def given_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that change something, in the order of the table: equal attacks are written equally."""
-    defaults = {**ATTACKS[name].options, "restarts": 1}
+    defaults = {**STUDY_ATTACKS[name].options, "restarts": 1}
     given = {option: _plain(option, value) for option, value in options.items()}
     return {option: given[option] for option in defaults if option in given and given[option] != defaults[option]}
 
@@ -67,4 +76,18 @@ def describe(method: Method) -> dict[str, Any]:
 
 def norms_of(name: str) -> tuple[str, ...]:
     """Return the norms an attack works in."""
-    return ATTACKS[name].norms
+    return STUDY_ATTACKS[name].norms
+
+
+def resolved(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with what they depend on by content: the digest of a patch beside its file."""
+    if name != patch_attack.NAME:
+        return dict(options)
+    return {**options, "digest": patch_attack.load(options).digest}
+
+
+def method_of(name: str, options: Mapping[str, Any], image: tuple[int, int]) -> Method:
+    """Return the attack that a study names, for images of `image` (height, width) pixels."""
+    if name == patch_attack.NAME:
+        return patch_attack.pasted(options, image)
+    return build(name, **options)

@@ -10,8 +10,8 @@ import pyarrow as pa
 from assay.core.errors import BadInput
 from assay.evaluate.arrow import compute as pc
 from assay.evaluate.arrow import make_table
-from assay.evaluate.intervals import mcnemar_p, wilson
 from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, SURVIVED
+from assay.intervals import mcnemar_p, wilson
 
 
 @dataclasses.dataclass(frozen=True)

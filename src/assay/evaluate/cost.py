@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from assay.attacks import build
+from assay.attacks.patch import Pasted
 from assay.core.compose import Cascade, EachTarget, Method, Restarts
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
@@ -19,6 +19,7 @@ from assay.core.problem import Problem
 from assay.core.search import Attack
 from assay.core.sweep import first_attack
 from assay.core.threat import LINF, Threat
+from assay.evaluate.attack_options import method_of
 from assay.evaluate.plan import Cell, Plan
 
 # measured on MNIST shards: bytes of a record in a compressed shard, and of what a shard has besides
@@ -44,7 +45,7 @@ class Passes:
 
 def passes_per_sample(cell: Cell) -> Passes:
     """Return the most that one sample of a cell can cost, the look at the image itself included."""
-    method = build(cell.attack.attack, **cell.attack.options)
+    method = method_of(cell.attack.attack, cell.attack.options, cell.image)
     budgets = sum(budget.value > 0 for budget in cell.budgets)
     once = _passes(method)
     first = first_attack(method)
@@ -72,6 +73,8 @@ def _passes(method: Method) -> Passes:
 
 
 def _begins_at_image(attack: Attack) -> bool:
+    if isinstance(attack, Pasted):
+        return False
     # asked of the attack itself, on an image of four values that no model ever sees
     x = torch.full((1, 1, 2, 2), 0.5)
     problem = Problem(Direct(torch.nn.Identity()), x, Untargeted(torch.zeros(1, dtype=torch.int64)), Threat(LINF, 0.1))

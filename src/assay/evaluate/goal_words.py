@@ -12,6 +12,7 @@ from torch import Tensor
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted, without
+from assay.data.labels import find_class
 
 TARGETS = ("least-likely", "next", "random")
 
@@ -68,12 +69,8 @@ def make_goal(goal: str, y: Tensor, logits: Tensor, draws: Draws, classes: Seque
 
 def class_index(name: str, k: int, classes: Sequence[str] | None) -> int:
     """Return the index of a class given by its number or its name."""
-    if name.isdigit():
-        if int(name) >= k:
-            raise BadInput(f"The target class {name} does not exist: the model has {k} classes, 0 to {k - 1}.")
-        return int(name)
-    if classes is not None and name in classes:
-        return list(classes).index(name)
-    names = [*TARGETS, *(classes or ())]
-    near = did_you_mean(name, names)
-    raise BadInput(f"Unknown target class {name!r}.{near} Give its number, 0 to {k - 1}, or its name.")
+    if not name.isdecimal() and name not in (classes or ()):
+        near = did_you_mean(name, TARGETS)
+        if near:
+            raise BadInput(f"Unknown target class {name!r}.{near} Give its number, 0 to {k - 1}, or its name.")
+    return find_class(name, k, classes)[0]

@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from assay.attacks import ATTACKS
 from assay.core.budget import NORMALIZED, Budget
 from assay.core.errors import BadInput
 from assay.data import Data
+from assay.evaluate.attack_options import STUDY_ATTACKS, resolved
 from assay.evaluate.record import SCHEMA_VERSION
 from assay.evaluate.study import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
 from assay.models import Classifier
@@ -52,10 +52,16 @@ class Cell:
     @functools.cached_property
     def digest(self) -> str:
         """The cell's name: 16 hexadecimal digits over everything its numbers depend on."""
-        told = json.dumps({"record": SCHEMA_VERSION, **self.plain()}, sort_keys=True)
+        told = json.dumps({"record": SCHEMA_VERSION, **self._telling()}, sort_keys=True)
         digest = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
         # a digest of digits alone, or with one e, would be taken for a number by readers that guess types
         return "abcdef"[int(digest[0], 16) % 6] + digest[1:]
+
+    def _telling(self) -> dict[str, Any]:
+        # where a patch lies changes no number: its digest names what it does
+        plain = self.plain()
+        attack = {key: value for key, value in plain["specs"]["attack"].items() if key != "file"}
+        return {**plain, "specs": {**plain["specs"], "attack": attack}}
 
     def plain(self) -> dict[str, Any]:
         """Return the cell as plain values, as the manifest keeps it; `Cell.of` reads them back."""
@@ -93,6 +99,12 @@ class Cell:
             threat=ThreatSpec.model_validate(threat),
             **kept,
         )
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """The height and width of the images, where the model's weights say so; else those of most."""
+        crop = (json.loads(self.preprocess) or {}).get("crop")
+        return (224, 224) if crop is None else (crop[0], crop[1])
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -201,8 +213,8 @@ def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, 
             fingerprint=data["fingerprint"],
             ids_digest=data["ids_digest"],
             n=data["n"],
-            attack=attack,
-            version=ATTACKS[attack.attack].version,
+            attack=attack.model_copy(update={"options": resolved(attack.attack, attack.options)}),
+            version=STUDY_ATTACKS[attack.attack].version,
             threat=threat,
             question=grid.question,
             goal=grid.goal,

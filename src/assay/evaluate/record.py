@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from assay.core.errors import BadInput, did_you_mean
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 CLEAN_WRONG = "clean_wrong"
 BROKEN = "broken"
@@ -26,9 +26,9 @@ STATUSES = (CLEAN_WRONG, BROKEN, SURVIVED, REJECTED, ERROR)
 class Record:
     """What happened to one sample at one budget.
 
-    Ranks are those of the true label (1 is the top). Sizes are in the row's `unit`. Passes shared by a sweep are
-    booked on the first budget's row; `seconds` is the chunk's wall time divided evenly. `from_eps` is the smaller
-    budget that a break was inherited from.
+    Ranks are those of the true label (1 is the top); `target_rank` is that of the goal's target, where it has one.
+    Sizes are in the row's `unit`. Passes shared by a sweep are booked on the first budget's row; `seconds` is the
+    chunk's wall time divided evenly. `from_eps` is the smaller budget that a break was inherited from.
     """
 
     schema: int
@@ -53,6 +53,7 @@ class Record:
     prediction: int | None
     confidence: float | None
     rank: int | None
+    target_rank: int | None
     status: str
     size_linf: float | None
     size_l2: float | None
@@ -72,6 +73,7 @@ _NARROW = {
     "chunk": pa.int32(),
     "clean_rank": pa.int32(),
     "rank": pa.int32(),
+    "target_rank": pa.int32(),
     "clean_confidence": pa.float32(),
     "confidence": pa.float32(),
     "size_linf": pa.float32(),

@@ -58,6 +58,7 @@ class Columns:
             self.rows[name][:, where] = value
         if isinstance(goal, Targeted):
             self.samples["target"][where] = _numpy(goal.t)
+            self.rows["target_rank"][:, where] = _numpy(_known_rank(logits, goal.t))
 
     def bill(self, at: Tensor, cost: Cost) -> None:
         """Book the look at the images on the first budget."""
@@ -70,7 +71,10 @@ class Columns:
         """Fill in what a sweep found about the samples `at`, budget by budget."""
         where, values = _numpy(at), [budget.value for budget in self.unit.cell.budgets]
         # one call for all budgets: ten small operations on [N, K] cost more to start than to do
-        whole = _answer(torch.cat([found.logits for found in curve.found]), problem.goal.y.repeat(len(values)))
+        logits = torch.cat([found.logits for found in curve.found])
+        whole = _answer(logits, problem.goal.y.repeat(len(values)))
+        if isinstance(problem.goal, Targeted):
+            whole["target_rank"] = _numpy(_known_rank(logits, problem.goal.t.repeat(len(values))))
         for name, value in whole.items():
             self.rows[name][:, where] = value.reshape(len(values), -1)
         for budget, (found, origin) in enumerate(zip(curve.found, curve.origin, strict=True)):
@@ -115,7 +119,7 @@ class Columns:
 def blank(unit: Unit, ids: Sequence[str], labels: Sequence[int]) -> Columns:
     """Return the columns of a unit of which nothing is known but its samples."""
     shape = (len(unit.cell.budgets), len(ids))
-    whole = {name: np.full(shape, _NONE, np.int64) for name in ("prediction", "rank")}
+    whole = {name: np.full(shape, _NONE, np.int64) for name in ("prediction", "rank", "target_rank")}
     real = {name: np.full(shape, np.nan, np.float32) for name in ("confidence", *_SIZES)}
     spent = {name: np.zeros(shape, np.int64) for name in _COUNTS}
     rest: dict[str, Array] = {
@@ -153,8 +157,12 @@ def _answer(logits: Tensor, y: Tensor) -> dict[str, Array]:
     return {
         "prediction": _numpy(torch.where(known, prediction, none)),
         "confidence": _numpy(confidence),
-        "rank": _numpy(torch.where(known, rank_of(logits, y), none)),
+        "rank": _numpy(_known_rank(logits, y)),
     }
+
+
+def _known_rank(logits: Tensor, y: Tensor) -> Tensor:
+    return torch.where(logits.isnan().any(1), torch.full_like(y, _NONE), rank_of(logits, y))
 
 
 def _arrow(name: str, values: Array) -> Any:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from assay.core.budget import NORMALIZED, Budget
 from assay.core.norms import NORMS
 from assay.evaluate.arrow import compute as pc
-from assay.evaluate.intervals import wilson
 from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, REJECTED, STATUSES, SURVIVED
+from assay.intervals import wilson
 
 Array = NDArray[Any]
 Stds = Mapping[str, Sequence[float] | None]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -77,6 +78,7 @@ class DataSpec(BaseModel):
     per_class: StrictInt | None = Field(None, ge=1)
     ids: tuple[str, ...] | None = Field(None, min_length=1)
     seed: StrictInt = 0
+    part: str | None = Field(None, pattern=r"^(held-out|rest) [1-9][0-9]*$")
 
 
 class ThreatSpec(BaseModel):
@@ -151,7 +153,9 @@ class AttackSpec(BaseModel):
     @property
     def label(self) -> str:
         """The attack in the records: `fgsm`, `pgd(steps=10)`."""
-        inside = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        # of a file its name: where it lies changes nothing, and its digest is in the cell
+        told = {**self.options, **({"file": PurePath(self.options["file"]).stem} if "file" in self.options else {})}
+        inside = ", ".join(f"{name}={value}" for name, value in told.items() if name != "digest")
         return f"{self.attack}({inside})" if inside else self.attack
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from assay.attacks import ATTACKS
 from assay.core.norms import NORMS
 from assay.core.objective import OBJECTIVES
+from assay.evaluate import patch_attack
 
 _WRITTEN = r"^((normalized|pixel) +)?\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?( */ *\d+(\.\d*)?)?$"
 _COUNT = {"type": "integer", "minimum": 1}
@@ -53,7 +54,7 @@ def _grid_keys() -> dict[str, Any]:
         "models": _one_or_more(_short_or("model", {"outputs": {"enum": ["logits", "probabilities"]}})),
         "data": _one_or_more(_short_or("source", _selection())),
         "threats": _one_or_more(_mapping(_threat(), "norm", "eps")),
-        "attacks": _one_or_more({"anyOf": [{"enum": list(ATTACKS)}, *(_attack(name) for name in ATTACKS)]}),
+        "attacks": _one_or_more({"anyOf": [{"enum": list(ATTACKS)}, *(_attack(name) for name in ATTACKS), _patch()]}),
         "question": {
             "enum": ["worst_case", "as_attacked"],
             "description": "worst_case: robust accuracy; only survivors go on. as_attacked: one attack alone.",
@@ -84,7 +85,11 @@ def _selection() -> dict[str, Any]:
         "per_class": {**_COUNT, "description": "So many samples of each class."},
         "ids": {"type": "array", "items": {"type": "string"}, "minItems": 1},
         "seed": {"type": "integer"},
-    }
+        "part": {
+            "type": "string", "pattern": "^(held-out|rest) [1-9][0-9]*$",
+            "description": "'held-out 500': so many samples, evenly over the classes; 'rest 500': all others.",
+        },
+    }  # fmt: skip
 
 
 def _attack(name: str) -> dict[str, Any]:
@@ -94,6 +99,25 @@ def _attack(name: str) -> dict[str, Any]:
         options["objective"] = {"anyOf": [{"enum": list(OBJECTIVES)}, tempered]}
     described = {"const": name, "description": f"{ATTACKS[name].summary} ({ATTACKS[name].paper})"}
     return _mapping({"attack": described, **options, "restarts": _COUNT}, "attack")
+
+
+def _patch() -> dict[str, Any]:
+    described = {
+        "const": patch_attack.NAME,
+        "description": f"{patch_attack.ENTRY.summary} ({patch_attack.ENTRY.paper})",
+    }
+    properties = {
+        "attack": described,
+        "file": {"type": "string", "description": "The patch, as `assay patch train` writes it."},
+        "placement": {**_COUNT, "description": "The number of the first random placement."},
+        "places": {**_COUNT, "description": "How many placements are tried."},
+        "stride": {**_COUNT, "description": "All placements of a grid with so many pixels between them."},
+        "offsets": {"enum": list(patch_attack.OFFSETS)},
+        "at": {"type": "string", "pattern": "^ *[0-9]+ *, *[0-9]+ *$", "description": "A fixed place X,Y."},
+        "digest": {"type": "string"},
+        "restarts": _COUNT,
+    }
+    return _mapping(properties, "attack", "file")
 
 
 def _option(default: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from assay.attacks import build
 from assay.core.compose import Method
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
@@ -24,6 +23,7 @@ from assay.core.sweep import Order, Question, first_look, sweep
 from assay.core.tensors import take
 from assay.core.threat import UNBOXED, Threat
 from assay.data import Data, Sample, Unreadable
+from assay.evaluate.attack_options import method_of
 from assay.evaluate.goal_words import allowed_rank, make_goal
 from assay.evaluate.loading import Bench
 from assay.evaluate.pictures import PICTURED_CHUNKS, Picture, choose
@@ -75,7 +75,8 @@ def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.p
 
 def _attack(columns: Columns, bench: Bench, readable: dict[int, Sample]) -> list[Picture]:
     cell = columns.unit.cell
-    method = build(cell.attack.attack, **cell.attack.options)
+    height, width = next(iter(readable.values())).image.shape[1:]
+    method = method_of(cell.attack.attack, cell.attack.options, (height, width))
     asked = _ask(columns, bench, method, readable)
     logits, goal = asked.logits, asked.problem.goal
     right = rank_of(logits, goal.y) <= allowed_rank(cell.goal)

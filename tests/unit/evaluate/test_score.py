@@ -15,9 +15,9 @@ from scipy.stats import binomtest
 
 from assay.core.errors import BadInput
 from assay.evaluate.compare import confusion, mcnemar, minimal_budgets, per_class
-from assay.evaluate.intervals import mcnemar_p, wilson
 from assay.evaluate.record import SCHEMA, STATUSES, Record, to_table
 from assay.evaluate.score import SCORED, Result, results, worst_case
+from assay.intervals import mcnemar_p, wilson
 from tests.unit.evaluate.test_record import ONE
 
 STATUS = st.sampled_from(["clean_wrong", "broken", "survived", "error"])

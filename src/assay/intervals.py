@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 CONFIDENCE = 0.95
 
 
-def wilson(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def wilson(hits: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the Wilson interval of the share `hits` / `n` (Wilson 1927); (0, 1) for no samples."""
     if n == 0:
         return 0.0, 1.0
@@ -18,6 +19,22 @@ def wilson(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, fl
     half = z / (1 + ratio) * math.sqrt(share * (1 - share) / n + ratio / (4 * n))
     # at the ends the interval touches 0 or 1 exactly, which rounding can miss
     return (0.0 if hits == 0 else max(0.0, middle - half)), (1.0 if hits == n else min(1.0, middle + half))
+
+
+def clustered(hits: Sequence[int], each: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the interval of the share of hits among groups of `each` observations, `hits[i]` of them in group i.
+
+    Wilson's, with the number of independent observations that the spread between the groups shows (Korn and Graubard
+    1998): at least that of the groups, as if those of one group were all alike, at most all of them.
+    """
+    groups, total = len(hits), len(hits) * each
+    if groups == 0:
+        return 0.0, 1.0
+    share = sum(hits) / total
+    variance = sum((one / each - share) ** 2 for one in hits) / max(1, groups - 1) / groups
+    effective = share * (1 - share) / variance if variance > 0 else groups
+    n = min(max(effective, groups), total)
+    return wilson(share * n, n, confidence)
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
