@@ -23,7 +23,7 @@ from assay.core.errors import AssayError, BadInput
 from assay.defenses.checkpoint import Checkpoint
 from assay.defenses.examples import Examples
 from assay.defenses.losses import CrossEntropy, Loss
-from assay.models.classifier import update_with_state
+from assay.models.classifier import Classifier, update_with_state
 from assay.models.seeded import seeded
 
 
@@ -95,7 +95,7 @@ class FitLog:
 
 
 def fit(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     train: Examples,
     validation: Examples,
     settings: FitSettings,
@@ -105,9 +105,11 @@ def fit(
     """Train `model` in place and return the log; `checkpoint_dir` receives a checkpoint and `log.jsonl`.
 
     When `checkpoint_dir` holds a checkpoint of this training, it goes on from there; one of another training
-    raises `BadInput`. Raises `TrainingFailed` when a loss is not finite. The model is left in eval mode.
+    raises `BadInput`, as does one of a classifier whose code has been edited since. Raises `TrainingFailed` when a
+    loss is not finite. The model is left in eval mode.
     """
     training = _identity(model, train, validation, settings)
+    model = model.module if isinstance(model, Classifier) else model
     model.to(memory_format=torch.channels_last)
     optimizer = Adam(model.parameters(), lr=settings.learning_rate, betas=settings.betas)
     scheduler = ReduceLROnPlateau(optimizer, "min", factor=settings.factor, patience=settings.patience)
@@ -179,11 +181,15 @@ def _seed(*parts: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")
 
 
-def _identity(model: nn.Module, train: Examples, validation: Examples, settings: FitSettings) -> dict[str, str]:
+def _identity(
+    model: nn.Module | Classifier, train: Examples, validation: Examples, settings: FitSettings
+) -> dict[str, str]:
     """Return what must be equal for a checkpoint to be continued, in words for the error that says what is not."""
     start = hashlib.blake2b(digest_size=16)
-    update_with_state(start, model)
+    module, code = (model.module, model.code) if isinstance(model, Classifier) else (model, "")
+    update_with_state(start, module)
     return {
+        **({"code of the architecture": code} if code else {}),
         "settings": repr(settings),
         "initial weights": start.hexdigest(),
         "training data": train.fingerprint,

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.defenses.examples import InMemory
-from assay.defenses.fit import EpochLog, FitProgress, FitSettings, TrainingFailed, fit, validate
+from assay.defenses.fit import EpochLog, FitLog, FitProgress, FitSettings, TrainingFailed, fit, validate
 from assay.defenses.losses import CrossEntropy
+from assay.models import Classifier
 
 SETTINGS = FitSettings(epochs=4, batch=16, learning_rate=1e-2)
 
@@ -205,6 +206,15 @@ def test_the_checkpoint_of_another_training_is_not_continued(tmp_path: Path, cha
     }
     with pytest.raises(BadInput, match=rf"holds another training.*{says}.*Name another folder"):
         fit(**{**given, **change})
+
+
+def test_a_classifier_whose_code_was_edited_is_not_continued(tmp_path: Path) -> None:
+    def go_on(code: str) -> FitLog:
+        return fit(Classifier(network(), code=code), examples(), examples(40, 1), SETTINGS, tmp_path)
+
+    assert without_time(go_on("a").epochs) == without_time(go_on("a").epochs)
+    with pytest.raises(BadInput, match=r"another training: \{'code of the architecture': 'a'\} there.*'b'\} here"):
+        go_on("b")
 
 
 def test_validation_is_in_eval_mode_and_counts_soft_labels() -> None:
