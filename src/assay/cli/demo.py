@@ -71,7 +71,7 @@ def demo(
     directory: Annotated[Path, typer.Option("--out", help="The run directory.")] = Path("runs/demo"),
     display: DisplayOption = None,
 ) -> None:
-    """Measure three models on real images, and draw the page: about 4 minutes on 2 cores.
+    """Measure three models on real images, and draw the page: about 2 minutes on 2 cores.
 
     Among them are the plain and the defensively distilled MNIST network of Sen et al. 2023 (Tables XIII and XIV).
     """
@@ -79,7 +79,7 @@ def demo(
     from assay.evaluate.options import Options
 
     command = spoken_command(ctx.obj or ())
-    say("Assay demo: three models, real images, about 4 minutes on 2 cores")
+    say("Assay demo: three models, real images, about 2 minutes on 2 cores")
     study = demo_study(_pictures_missing())
     try:
         finished = Launch(Asked(study, directory, True), Options(command=command), chosen(display)).start()

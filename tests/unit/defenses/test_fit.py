@@ -229,6 +229,38 @@ def test_validation_is_in_eval_mode_and_counts_soft_labels() -> None:
     assert validate(module, soft, SETTINGS) == pytest.approx((loss, accuracy))
 
 
+class Counting(nn.Module):
+    """Two classes by brightness; counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        b = self.scale * (x.flatten(1).mean(1) - 0.4)
+        return torch.stack([-b, b], 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Elsewhere:
+    """A loss that never asks about the images themselves, and changes what it is given."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
+        return model(1 - x)[:, 0].mul_(0)
+
+
+@pytest.mark.parametrize(("loss", "passes"), [(CrossEntropy(), 1), (Noisy(), 2), (Elsewhere(), 2)])
+def test_validation_asks_again_only_where_the_loss_did_not(loss: Any, passes: int) -> None:
+    module, held = Counting(), examples(40, 1)
+    _, accuracy = validate(module, held, dataclasses.replace(SETTINGS, loss=loss))
+    assert module.passes == passes
+    with torch.no_grad():
+        assert accuracy == int((module(held.images).argmax(1) == held.targets).sum()) / 40
+    assert 0.5 < accuracy <= 1
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [({"epochs": 0}, "epochs is 0"), ({"batch": -1}, "batch is -1"), ({"learning_rate": float("nan")}, "rate is nan")],
