@@ -29,7 +29,7 @@ install:
 install-dev:
 	@bash scripts/install.sh dev 'make $(or $(MAKECMDGOALS),install-dev)'
 
-demo: install ## two models, real images, a table and a page: about 4 minutes on 2 cores
+demo: install ## three models, real images, tables and a page: about 2 minutes on 2 cores
 	@$(BIN)/assay demo $(DEMO)
 
 test: install-dev ## the tests, with the coverage gate: under 8 minutes on 2 cores

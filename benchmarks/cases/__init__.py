@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.cases import curve_mnist, engine, fgsm, memory, pgd_mnist, workers
+from benchmarks.cases import curve_mnist, engine, fgsm, memory, pgd_mnist, train_mnist, workers
 from benchmarks.measure import Outcome
 
 CASES: dict[str, Callable[[int], Outcome]] = {
@@ -13,6 +13,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "pgd-mnist": pgd_mnist.measure,
     "curve-mnist": curve_mnist.measure,
     "engine": engine.measure,
+    "train-mnist": train_mnist.measure,
     "memory": memory.measure,
     "workers": workers.measure,
 }

@@ -3,20 +3,23 @@
 Trains teacher and student at each temperature, and measures the student on the test images in eval mode. Writes one
 Markdown table to standard output; stopped and started again, it goes on.
 
-Usage: python studies/sen2023/temperatures.py [--epochs 3] [--seeds 0] [--temperatures 1 5 20 50 100]
+Usage: python studies/sen2023/temperatures.py [--epochs 3] [--seeds 0] [--temperatures 1 5 20 50 100] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 import assay
 from assay.audit import probe_gradients
 from assay.defenses import FitProgress, FitSettings, Training, distill
+from assay.paper.temperatures import TemperatureRow, written_rows
 
 EPS = (0.1, 0.3)
+GAPS = (0.05, 0.5, 0.95)
 HEAD = "T | seed | clean | FGSM .1 | FGSM .3 | at T .1 | at T .3 | zero gradients | gap 5 % | 50 % | 95 %"
 
 
@@ -28,44 +31,82 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--limit", type=int, help="only the first N training and test images")
     parser.add_argument("--validation", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=Path("runs/temperatures"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/temperatures"), help="where networks and runs go")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the rows as JSON too")
     asked = parser.parse_args()
     rows = [row(asked, t, seed) for t in asked.temperatures for seed in asked.seeds]
     print(f"| {HEAD} |\n{'|---' * (HEAD.count('|') + 1)}|")
-    print("\n".join(f"| {' | '.join(one)} |" for one in rows))
+    print("\n".join(f"| {' | '.join(cells(one))} |" for one in rows))
+    if asked.out is not None:
+        asked.out.write_text(written_rows(rows, facts(asked)), encoding="utf-8")
     return 0
 
 
-def row(asked: argparse.Namespace, temperature: float, seed: int) -> list[str]:
-    """Return one line of the table."""
-    folder = asked.out / f"t{temperature:g}-seed{seed}-epochs{asked.epochs}"
+def facts(asked: argparse.Namespace) -> dict[str, object]:
+    """Return what the rows depend on."""
+    used = settings(asked, asked.seeds[0])
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "learning_rate": used.learning_rate,
+        "batch": used.batch,
+        "epochs": used.epochs,
+        "seeds": asked.seeds,
+    }
+
+
+def settings(asked: argparse.Namespace, seed: int) -> FitSettings:
+    """Return how the networks are trained."""
+    return FitSettings(epochs=asked.epochs, seed=seed)
+
+
+def row(asked: argparse.Namespace, temperature: float, seed: int) -> TemperatureRow:
+    """Train a student at the temperature, and measure it."""
+    folder = asked.runs / f"t{temperature:g}-seed{seed}-epochs{asked.epochs}"
     data = assay.load_data("mnist/train", limit=asked.limit)
-    training = Training("mnist-cnn", data, asked.validation, FitSettings(epochs=asked.epochs, seed=seed))
+    training = Training("mnist-cnn", data, asked.validation, settings(asked, seed))
 
     def show(stage: str, now: FitProgress) -> None:
         if now.batch == now.batches:
             print(f"T {temperature:g}, seed {seed}: {stage} epoch {now.epoch}", file=sys.stderr, flush=True)
 
-    spec = f"file:{distill(training, temperature, folder, on_progress=show).student.path}"
-    fgsm = ["fgsm", {"attack": "fgsm", "objective": f"cross_entropy/{temperature:g}"}]
-    test = {"source": "mnist/test", **({"limit": asked.limit} if asked.limit else {})}
+    model = assay.load_model(f"file:{distill(training, temperature, folder, on_progress=show).student.path}")
+    test = assay.load_data("mnist/test", model=model, limit=asked.limit)
+    return measure(model, test, temperature, seed, folder / "run")
+
+
+def measure(model: assay.Classifier, data: assay.Data, temperature: float, seed: int, out: Path) -> TemperatureRow:
+    """Measure a student that was trained at the temperature; `out` is the run directory."""
+    tempered = {"attack": "fgsm", "objective": f"cross_entropy/{temperature:g}"}
     run = assay.evaluate(
-        spec,
-        test,
-        attacks=fgsm[: 1 if temperature == 1 else 2],
+        model,
+        data,
+        # at T = 1 the two attacks are one
+        attacks=["fgsm"] if temperature == 1 else ["fgsm", tempered],
         threat={"norm": "linf", "eps": list(EPS)},
         question="as_attacked",
-        out=folder / "run",
+        out=out,
     )
     results = run.results()
-    accuracies = [f"{one.robust_accuracy:.3f}" for one in results]
-    # at T = 1 the two attacks are one
-    accuracies = accuracies * 2 if temperature == 1 else accuracies
-    model = assay.load_model(spec)
-    probe = probe_gradients(model, assay.load_data("mnist/test", model=model, limit=asked.limit))
-    gaps = [f"{probe.gaps[q]:.1f}" for q in (0.05, 0.5, 0.95)]
-    clean = f"{results[0].clean_accuracy:.3f}"
-    return [f"{temperature:g}", str(seed), clean, *accuracies, f"{100 * probe.zero:.1f} %", *gaps]
+    naive = {one.eps: one.robust_accuracy for one in results if one.attack == "fgsm"}
+    seeing = {one.eps: one.robust_accuracy for one in results if one.attack != "fgsm"}
+    probe = probe_gradients(model, data)
+    return TemperatureRow(
+        temperature=temperature,
+        seed=seed,
+        clean=results[0].clean_accuracy,
+        fgsm=naive,
+        at_temperature=seeing or naive,
+        zero=probe.zero,
+        gaps={q: probe.gaps[q] for q in GAPS},
+    )
+
+
+def cells(row: TemperatureRow) -> list[str]:
+    """Return one line of the table."""
+    accuracies = [row.clean, *(row.fgsm[eps] for eps in EPS), *(row.at_temperature[eps] for eps in EPS)]
+    shown = [f"{value:.3f}".removeprefix("0") for value in accuracies]
+    gaps = [f"{row.gaps[q]:.1f}" for q in GAPS]
+    return [f"{row.temperature:g}", str(row.seed), *shown, f"{100 * row.zero:.1f} %", *gaps]
 
 
 if __name__ == "__main__":

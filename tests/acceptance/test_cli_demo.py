@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -28,8 +29,21 @@ def test_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert process.returncode == 0
     assert first is not None
     assert first < 60
-    for words in ("zoo:mnist-cnn · mnist/test", "efficientnet-lite0 · samples", "Not reportable: 20 images in samples"):
+    for words in (
+        "zoo:mnist-cnn · mnist/test",
+        "zoo:mnist-distilled-t100 · mnist/test",
+        "efficientnet-lite0 · samples",
+        "Not reportable: 20 images in samples",
+    ):
         assert words in table
+    # the flat line and its refutation, at eps 0.3
+    words = (
+        r"distilled network is gradient masking: at eps 0.3 naive FGSM leaves ([\d.]+) %,\s+FGSM .* leaves ([\d.]+) %"
+    )
+    found = re.search(words, table)
+    assert found is not None
+    assert float(found[1]) > 70
+    assert float(found[2]) < 5
     assert Path("runs/demo/report.html").is_file()
     place = Workplace(tmp_path, capsys)
     again = place.assay("demo")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.paper.temperatures import read_rows
 from tests.unit.cli.workplace import Workplace
 
 STUDIES = Path(__file__).parents[2] / "studies" / "sen2023"
@@ -59,13 +60,17 @@ def test_the_distilled_network_is_flat_until_its_gradient_is_seen(place: Workpla
 
 
 def test_the_temperature_sweep_prints_a_row_for_each_and_goes_on(tmp_path: Path) -> None:
-    flags = ["--temperatures", "1", "20", "--epochs", "1", "--limit", "300", "--validation", "100", "--out", "sweep"]
-    command = [sys.executable, str(STUDIES / "temperatures.py"), *flags]
+    """The columns' values: tests/unit/paper/test_temperatures.py."""
+    flags = ["--temperatures", "1", "20", "--epochs", "1", "--limit", "300", "--validation", "100", "--runs", "sweep"]
+    command = [sys.executable, str(STUDIES / "temperatures.py"), *flags, "--out", "rows.json"]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     rows = [line.strip("| ").split(" | ") for line in first.stdout.splitlines()]
     assert [len(row) for row in rows if len(row) > 1] == [11, 11, 11]
     assert [row[0] for row in rows[2:]] == ["1", "20"]
     assert "T 20, seed 0: student epoch 1" in first.stderr
+    kept = read_rows((tmp_path / "rows.json").read_text())
+    assert [f"{row.clean:.3f}".removeprefix("0") for row in kept] == [row[2] for row in rows[2:]]
+    assert json.loads((tmp_path / "rows.json").read_text())["epochs"] == 1
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert again.stdout == first.stdout
     assert "epoch" not in again.stderr

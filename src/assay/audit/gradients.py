@@ -11,10 +11,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from assay.audit.histogram import Histogram, histogram
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
@@ -34,25 +37,52 @@ class GradientProbe:
 
     `zero` is the share whose gradient of the cross-entropy is exactly zero in float32; `zero_in_double` the same in
     float64, None where the model cannot compute in it. Gradients that are zero in float32 alone are hidden by
-    rounding. `gaps` holds quantiles of the gap between the two highest logits; `saturated` the shares of gaps above
-    each of `ROUNDED`, `SUBNORMAL` and `ZERO`.
+    rounding. `not_finite` is the share with NaN or infinity in the logits or the gradient, which count as no zeros.
+    `gaps` holds quantiles of the finite gaps between the two highest logits (NaN where there are none), `histogram`
+    their counts; `saturated` the shares of gaps above each of `ROUNDED`, `SUBNORMAL` and `ZERO`.
     """
 
     n: int
     accuracy: float
     zero: float
     zero_in_double: float | None
+    not_finite: float
     gaps: dict[float, float]
     saturated: dict[float, float]
+    histogram: Histogram
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold; `from_dict` gives the probe back."""
+        plain = dataclasses.asdict(self)
+        for name in ("gaps", "saturated"):
+            plain[name] = {repr(key): None if math.isnan(v) else v for key, v in plain[name].items()}
+        plain["histogram"] = {name: list(values) for name, values in plain["histogram"].items()}
+        return plain
+
+    @staticmethod
+    def from_dict(plain: Mapping[str, Any]) -> GradientProbe:
+        """Return the probe that `to_dict` wrote; raises `BadInput` for anything else."""
+        try:
+            numbers = {
+                name: {float(key): math.nan if v is None else float(v) for key, v in plain[name].items()}
+                for name in ("gaps", "saturated")
+            }
+            bins = Histogram(tuple(plain["histogram"]["edges"]), tuple(plain["histogram"]["counts"]))
+            return GradientProbe(**{**plain, **numbers, "histogram": bins})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            fields = ", ".join(field.name for field in dataclasses.fields(GradientProbe))
+            raise BadInput(f"This is no stored probe of gradients ({error!r}); expected {fields}.") from error
 
 
-def probe_gradients(model: Classifier, data: Data, chunk: int = 250) -> GradientProbe:
+def probe_gradients(model: Classifier, data: Data, chunk: int = 250, bin_width: float | None = None) -> GradientProbe:
     """Look once at every image of `data`, in float32 and in float64; unreadable ones are left out.
 
-    Costs 2 forward and 2 backward passes per image, one of each in float64. Raises `BadInput` for no images.
+    `bin_width` is that of the histogram of gaps, in logits; by default a round number chosen from the gaps. Costs 2
+    forward and 2 backward passes per image, one of each in float64. Raises `BadInput` for no images, and for a
+    `bin_width` that makes no histogram.
     """
     double = _in_double(model.module)
-    gaps, right, zero, zero_in_double = [], [], [], []
+    gaps, right, zero, not_finite, zero_in_double = [], [], [], [], []
     for start in range(0, len(data), chunk):
         samples = [one for one in data.load(range(start, min(start + chunk, len(data)))) if isinstance(one, Sample)]
         if not samples:
@@ -63,6 +93,7 @@ def probe_gradients(model: Classifier, data: Data, chunk: int = 250) -> Gradient
         gaps.append(top[:, 0] - top[:, 1])
         right.append(~seen.reached)
         zero.append(_is_zero(seen))
+        not_finite.append(~_is_finite(seen))
         if double is not None:
             try:
                 zero_in_double.append(_is_zero(_look(double, x.double(), y)))
@@ -70,14 +101,17 @@ def probe_gradients(model: Classifier, data: Data, chunk: int = 250) -> Gradient
                 double, zero_in_double = None, []
     if not gaps:
         raise BadInput(f"{data.source} has no readable images; a probe needs some.")
-    gap = torch.cat(gaps).double()
+    gap = torch.cat(gaps).double().cpu()
+    finite = gap[gap.isfinite()]
     return GradientProbe(
         n=len(gap),
         accuracy=_share(torch.cat(right)),
         zero=_share(torch.cat(zero)),
         zero_in_double=_share(torch.cat(zero_in_double)) if zero_in_double else None,
-        gaps={q: float(gap.quantile(q)) for q in QUANTILES},
+        not_finite=_share(torch.cat(not_finite)),
+        gaps={q: float(finite.quantile(q)) if len(finite) else math.nan for q in QUANTILES},
         saturated={bound: _share(gap > bound) for bound in (ROUNDED, SUBNORMAL, ZERO)},
+        histogram=histogram(finite, bin_width),
     )
 
 
@@ -86,12 +120,17 @@ def _look(module: nn.Module, x: Tensor, y: Tensor) -> Seen:
     x, y = x.to(device), y.to(device)
     draws = Draws(torch.arange(len(x), device=device))
     with frozen(module):
-        return Direct(module).look(x, Untargeted(y), cross_entropy, Access.GRADIENT, draws)
+        return Direct(module, cleaned=False).look(x, Untargeted(y), cross_entropy, Access.GRADIENT, draws)
 
 
 def _is_zero(seen: Seen) -> Tensor:
     assert seen.grad is not None, "the look asked for it"
-    return flat(seen.grad == 0).all(1)
+    return flat(seen.grad == 0).all(1) & _is_finite(seen)
+
+
+def _is_finite(seen: Seen) -> Tensor:
+    assert seen.grad is not None, "the look asked for it"
+    return flat(seen.grad).isfinite().all(1) & seen.logits.isfinite().all(1)
 
 
 def _in_double(module: nn.Module) -> nn.Module | None:

@@ -129,21 +129,17 @@ def _shown(
 
 
 def _finish(done: Trained, flags: TrainFlags) -> None:
+    from assay.models.untrained import is_code
+
     epochs = done.log.epochs
     say(f"Validation accuracy {100 * epochs[-1].validation_accuracy:.2f} % after {len(epochs)} epochs.")
     say(f"Cost: {done.passes:,} samples forward and backward, {duration(done.log.seconds)}.")
     write(str(done.path))
     # code is named by whoever runs it, never by the file
-    spec = f"file:{done.path}" + (f"?arch={flags.arch}" if _is_code(flags.arch) else "")
+    spec = f"file:{done.path}" + (f"?arch={flags.arch}" if is_code(flags.arch) else "")
     if flags.test:
         _test(spec, flags.test)
     say(f"Use it with: --model {spec}")
-
-
-def _is_code(arch: str) -> bool:
-    from assay.models.from_python import is_python
-
-    return is_python(arch) and not arch.startswith(("torchvision:", "timm:"))
 
 
 def _test(spec: str, source: str) -> None:

@@ -37,6 +37,16 @@ def sample_key(sample_id: str) -> int:
     return _hash("sample", sample_id)
 
 
+def row_keys(values: Tensor) -> Tensor:
+    """Return a 64-bit number for each row of `values` (int64 `[N, D]`) that follows from that row alone, int64 `[N]`.
+
+    Rows that differ in any value or in its place share a number only by chance, one in 2^64.
+    """
+    place = _mix(torch.arange(1, values.shape[1] + 1, device=values.device) * _GOLDEN)
+    # each value is mixed on its own, so that no two changes cancel in the sum
+    return _mix(_mix(values + place).sum(1))
+
+
 @dataclasses.dataclass(frozen=True)
 class Draws:
     """A source of random numbers for the samples `ids` (int64 `[N]`), under `key`.

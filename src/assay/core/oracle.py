@@ -61,12 +61,14 @@ class Direct:
     """The model as it is: `[N, C, H, W]` in, logits `[N, K]` out.
 
     `batch` bounds the rows of one pass (`None`: by the image size). When memory runs out it is halved and the smaller
-    size is remembered in `fits`; results do not depend on it beyond floating point.
+    size is remembered in `fits`; results do not depend on it beyond floating point. `cleaned=False` gives gradients
+    as they are, NaN included: for who measures them, not for attacks.
     """
 
     model: nn.Module
     batch: int | None = None
     fits: list[int] = dataclasses.field(default_factory=list, compare=False, repr=False)
+    cleaned: bool = True
 
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
         """Ask the model; see `Oracle`. Raises `ModelError` for an output that is no `[N, K]` tensor."""
@@ -100,7 +102,7 @@ class Direct:
             # clone, unlike contiguous, lays out the strides of images of one channel too, which convolutions go by
             logits = checked_logits(self.model(points.clone(memory_format=layout)), len(points))
             loss = objective(logits, goal)
-            grad, backwards = input_gradient(loss, points) if wants_grad else (None, 0)
+            grad, backwards = input_gradient(loss, points, self.cleaned) if wants_grad else (None, 0)
         logits = logits.detach()
         cost = Cost(counts(points, 1), counts(points, backwards))
         return Seen(logits, loss.detach(), goal.gap(logits), goal.reached(logits), grad, cost)
@@ -114,10 +116,11 @@ def micro_batch(points: Tensor) -> int:
     return max(1, min(most, budget // values))
 
 
-def input_gradient(loss: Tensor, points: Tensor) -> tuple[Tensor, int]:
+def input_gradient(loss: Tensor, points: Tensor, cleaned: bool = True) -> tuple[Tensor, int]:
     """Return the gradient of `loss` (`[N]` or `[N, R]`) per row, and how many backward passes it took.
 
-    Values that are not finite become 0 or very large: one NaN must not end a sample's attack and flatter the model.
+    Unless `cleaned` is False, values that are not finite become 0 or very large: one NaN must not end a sample's
+    attack and flatter the model.
     Raises `ModelError` where autograd was kept from seeing the model: an attack on it would move nothing.
     """
     columns = [loss] if loss.ndim == 1 else list(loss.unbind(1))
@@ -131,7 +134,7 @@ def input_gradient(loss: Tensor, points: Tensor) -> tuple[Tensor, int]:
             )
         more = i + 1 < len(columns)
         (grad,) = torch.autograd.grad(column.sum(), points, retain_graph=more, materialize_grads=True)
-        grads.append(grad.nan_to_num(0.0, 1e15, -1e15))
+        grads.append(grad.nan_to_num(0.0, 1e15, -1e15) if cleaned else grad)
     return (grads[0] if loss.ndim == 1 else torch.stack(grads, 1)), len(columns)
 
 

@@ -7,6 +7,7 @@ saturates and its float32 gradient is exactly zero for most images. That hides t
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,9 +19,12 @@ from assay.defenses.examples import Examples, Relabelled
 from assay.defenses.fit import FitProgress
 from assay.defenses.losses import CrossEntropy
 from assay.defenses.standard import Trained, Training, train
+from assay.models.classifier import update_with_state
+from assay.models.weights_file import read_safetensors, save_tensors
 
 OnProgress = Callable[[str, FitProgress], None]
 
+SOFT_LABELS = "soft-labels.safetensors"
 HALF = {"mnist-cnn": "mnist-cnn-half"}
 
 
@@ -45,12 +49,13 @@ def distill(
     """Train teacher and student of `training`'s architecture; the same call goes on where it was interrupted.
 
     The teacher learns the labels at `temperature`, the student the teacher's `softmax(logits / temperature)` at
-    `temperature`. Both are validated on the labels. `out` receives the folders `teacher` and `student`.
+    `temperature`. Both are validated on the labels. `out` receives the folders `teacher` and `student`, and in the
+    first of them the soft labels.
     """
     hot, facts = _at(training, temperature), _facts(command, temperature)
     examples, validation = hot.parts()
     teacher = train(hot, (examples, validation), out / "teacher", facts, lambda now: on_progress("teacher", now))
-    soft = Relabelled(examples, soft_labels(teacher.module, examples, temperature))
+    soft = Relabelled(examples, _kept_soft_labels(teacher.module, examples, temperature, out / "teacher"))
     student = train(hot, (soft, validation), out / "student", facts, lambda now: on_progress("student", now))
     return Distilled(teacher, student)
 
@@ -88,6 +93,33 @@ def soft_labels(model: nn.Module, examples: Examples, temperature: float) -> Ten
             x = examples.batch(at)[0].to(device, memory_format=torch.channels_last)
             parts.append((model(x) / temperature).softmax(1).cpu())
     return torch.cat(parts)
+
+
+def _kept_soft_labels(teacher: nn.Module, examples: Examples, temperature: float, folder: Path) -> Tensor:
+    """Return the soft labels kept in `folder`, or make and keep them where none of this teacher are there.
+
+    Their last bits depend on the machine and its number of threads, and the student's training on all their bits.
+    """
+    path = folder / SOFT_LABELS
+    weights = hashlib.blake2b(digest_size=16)
+    update_with_state(weights, teacher)
+    origin = {"teacher": weights.hexdigest(), "data": examples.fingerprint, "temperature": repr(float(temperature))}
+    kept = _read(path)
+    if kept is not None and kept[1] == origin:
+        return kept[0]
+    made = soft_labels(teacher, examples, temperature)
+    save_tensors({"soft labels": made}, path, origin)
+    return made
+
+
+def _read(path: Path) -> tuple[Tensor, dict[str, str]] | None:
+    if not path.exists():
+        return None
+    try:
+        tensors, facts = read_safetensors(path)
+        return tensors["soft labels"], facts
+    except (BadInput, KeyError):  # damaged, or another file: they can be made again
+        return None
 
 
 def _at(training: Training, temperature: float) -> Training:

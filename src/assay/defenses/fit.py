@@ -6,12 +6,14 @@ written after every epoch, so an interrupted training repeats at most the epoch 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from assay.core.errors import AssayError, BadInput
 from assay.defenses.checkpoint import Checkpoint
 from assay.defenses.examples import Examples
 from assay.defenses.losses import CrossEntropy, Loss
-from assay.models.classifier import update_with_state
+from assay.models.classifier import Classifier, update_with_state
 from assay.models.seeded import seeded
 
 
@@ -95,7 +97,7 @@ class FitLog:
 
 
 def fit(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     train: Examples,
     validation: Examples,
     settings: FitSettings,
@@ -105,9 +107,11 @@ def fit(
     """Train `model` in place and return the log; `checkpoint_dir` receives a checkpoint and `log.jsonl`.
 
     When `checkpoint_dir` holds a checkpoint of this training, it goes on from there; one of another training
-    raises `BadInput`. Raises `TrainingFailed` when a loss is not finite. The model is left in eval mode.
+    raises `BadInput`, as does one of a classifier whose code has been edited since. Raises `TrainingFailed` when a
+    loss is not finite. The model is left in eval mode.
     """
     training = _identity(model, train, validation, settings)
+    model = model.module if isinstance(model, Classifier) else model
     model.to(memory_format=torch.channels_last)
     optimizer = Adam(model.parameters(), lr=settings.learning_rate, betas=settings.betas)
     scheduler = ReduceLROnPlateau(optimizer, "min", factor=settings.factor, patience=settings.patience)
@@ -131,9 +135,27 @@ def validate(model: nn.Module, examples: Examples, settings: FitSettings) -> tup
     with torch.no_grad():
         for at in torch.split(torch.arange(len(examples)), 1000):
             x, y = _on_device(model, *examples.batch(at))
-            loss += float(settings.loss(model, x, y, _draws(at, settings, 0)).sum())
-            right += int((model(x).argmax(1) == (y if y.ndim == 1 else y.argmax(1))).sum())
+            with _overheard(model, x) as logits:
+                loss += float(settings.loss(model, x, y, _draws(at, settings, 0)).sum())
+            answers = (logits[0] if logits else model(x)).argmax(1)
+            right += int((answers == (y if y.ndim == 1 else y.argmax(1))).sum())
     return loss / len(examples), right / len(examples)
+
+
+@contextlib.contextmanager
+def _overheard(model: nn.Module, x: Tensor) -> Iterator[list[Tensor]]:
+    """Collect the model's answers about `x`: most losses ask for them, and a second pass would cost as much."""
+    heard: list[Tensor] = []
+
+    def listen(module: nn.Module, given: tuple[Any, ...], out: Tensor) -> None:
+        if given and given[0] is x:
+            heard.append(out.clone())
+
+    handle = model.register_forward_hook(listen)
+    try:
+        yield heard
+    finally:
+        handle.remove()
 
 
 def _train_epoch(
@@ -179,11 +201,15 @@ def _seed(*parts: int) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=7).digest(), "big")
 
 
-def _identity(model: nn.Module, train: Examples, validation: Examples, settings: FitSettings) -> dict[str, str]:
+def _identity(
+    model: nn.Module | Classifier, train: Examples, validation: Examples, settings: FitSettings
+) -> dict[str, str]:
     """Return what must be equal for a checkpoint to be continued, in words for the error that says what is not."""
     start = hashlib.blake2b(digest_size=16)
-    update_with_state(start, model)
+    module, code = (model.module, model.code) if isinstance(model, Classifier) else (model, "")
+    update_with_state(start, module)
     return {
+        **({"code of the architecture": code} if code else {}),
         "settings": repr(settings),
         "initial weights": start.hexdigest(),
         "training data": train.fingerprint,

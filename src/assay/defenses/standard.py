@@ -15,8 +15,9 @@ from assay.core.errors import BadInput
 from assay.data.sample import Data
 from assay.defenses.examples import Examples, FromData
 from assay.defenses.fit import FitLog, FitProgress, FitSettings, fit
+from assay.models.classifier import Classifier
 from assay.models.seeded import seeded
-from assay.models.untrained import untrained
+from assay.models.untrained import is_code, untrained
 from assay.models.weights_file import save_weights
 
 
@@ -24,7 +25,7 @@ from assay.models.weights_file import save_weights
 class Training:
     """A network to train: architecture (see `untrained`), data, how many of its last samples validate, settings.
 
-    `classes` is the number of outputs, for architectures of torchvision and timm.
+    `classes` is the number of outputs, for architectures of torchvision and timm; others refuse it.
     """
 
     architecture: str
@@ -80,15 +81,19 @@ def train(
     on_progress: Callable[[FitProgress], None] = lambda progress: None,
 ) -> Trained:
     """Train the network on `parts` (for training, for validation); `facts` go into the file of weights."""
-    module = new_network(training.architecture, training.settings.seed, training.classes)
-    log = fit(module, *parts, training.settings, out, on_progress)
+    network = _new(training.architecture, training.settings.seed, training.classes)
+    log = fit(network, *parts, training.settings, out, on_progress)
     path = out / f"{file_name(training.architecture)}.safetensors"
-    save_weights(module, path, {**_facts(training), **facts}, torch.float16)
-    return Trained(module, path, log, len(log.epochs) * len(parts[0]))
+    save_weights(network.module, path, {**_facts(training, network), **facts}, torch.float16)
+    return Trained(network.module, path, log, len(log.epochs) * len(parts[0]))
 
 
 def new_network(architecture: str, seed: int, classes: int | None = None) -> nn.Module:
     """Return an untrained network (see `untrained`), its weights drawn under `seed`."""
+    return _new(architecture, seed, classes).module
+
+
+def _new(architecture: str, seed: int, classes: int | None) -> Classifier:
     with seeded(seed):
         return untrained(architecture, classes, seed)
 
@@ -98,7 +103,7 @@ def file_name(architecture: str) -> str:
     return re.sub(r"[^\w.-]+", "-", architecture)
 
 
-def _facts(training: Training) -> dict[str, str]:
+def _facts(training: Training, network: Classifier) -> dict[str, str]:
     """Return what the weights say about themselves; loading the file reads the first ones."""
     import torchvision
 
@@ -108,12 +113,19 @@ def _facts(training: Training) -> dict[str, str]:
     return {
         **square,
         **classes,
-        # trained on images in [0, 1] as they are
-        "mean": "0",
-        "std": "1",
+        **_normalisation(network),
         "arch": training.architecture,
         "seed": str(training.settings.seed),
         "settings": json.dumps(dataclasses.asdict(training.settings), default=repr),
         "data": f"{training.data.source}, {len(training.data)} samples, the last {training.validation} for validation",
         "versions": json.dumps({"torch": torch.__version__, "torchvision": torchvision.__version__}),
     }
+
+
+def _normalisation(network: Classifier) -> dict[str, str]:
+    """Return what the network does to images in [0, 1], where that is known."""
+    if network.mean is not None and network.std is not None:
+        # nine digits hold a float32
+        return {name: ",".join(f"{v:.9g}" for v in getattr(network, name)) for name in ("mean", "std")}
+    # the user's code may normalise in ways that cannot be seen from outside
+    return {} if is_code(network.spec) else {"mean": "0", "std": "1"}

@@ -2,74 +2,114 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from assay.core.draws import Draws
+from assay.core.draws import Draws, row_keys
+from assay.core.errors import BadInput
 from assay.core.tensors import flat
 
-_BY_CHANNEL = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+# whether a mask drops whole channels; layers call these functions too
+_BY_CHANNEL: dict[Callable[..., Any], bool] = {
+    F.dropout: False,
+    F.dropout1d: True,
+    F.dropout2d: True,
+    F.dropout3d: True,
+}
+_UNKNOWN: tuple[Callable[..., Any], ...] = (
+    torch.dropout,
+    torch.feature_dropout,
+    F.alpha_dropout,
+    F.feature_alpha_dropout,
+)
+# the place of `dropout_p` among their arguments
+_ATTENTION: dict[Callable[..., Any], int] = {F.scaled_dot_product_attention: 4, F.multi_head_attention_forward: 10}
 
 
 class DropoutOn(nn.Module):
-    """A copy of `module` whose dropout is on in eval mode too, as when a network is tested without entering it.
+    """`module` with its dropout on in eval mode too, as when a network is tested without entering it.
 
+    That is every call of `torch.nn.functional.dropout` (1d, 2d and 3d as well), by a layer or by the module itself.
     The masks are drawn from the pixels of the image: an answer is the same in every batch and in every run. Passes
     with gradients and passes without draw different masks, as an attack and the check of its result would. The
     masks are blind to `.train()` and `.eval()`.
+
+    Raises `BadInput` for dropout that it cannot turn on: inside attention and recurrent layers, in TorchScript, and,
+    in the first pass, alpha dropout and a dropout whose tensor has another first dimension than the images. What a
+    module does not call at all in eval mode (`if self.training: ...`) cannot be seen.
     """
 
     def __init__(self, module: nn.Module, seed: int = 0) -> None:
         super().__init__()
-        self.module = copy.deepcopy(module)
+        _refuse_hidden(module)
+        self.module = module
         self.seed = seed
-        self._source = _Source()
-        layers = [(name, layer) for name, layer in self.module.named_modules() if _probability(layer) is not None]
-        for number, (name, layer) in enumerate(layers):
-            drop = _Drop(_probability(layer) or 0.0, isinstance(layer, _BY_CHANNEL), number, self._source)
-            parent, _, own = name.rpartition(".")
-            setattr(self.module.get_submodule(parent), own, drop)
+
+    def extra_repr(self) -> str:
+        """Return what the answers depend on beside the module; it is part of a model's digest."""
+        return f"seed={self.seed}"
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the module's output for images `x`, with masks that follow from each image."""
         which = "with gradients" if torch.is_grad_enabled() else "without"
-        self._source.draws = Draws(_fingerprint(x)).fold(self.seed).fold(which)
-        return self.module(x)  # type: ignore[no-any-return]
+        with _Dropping(Draws(_fingerprint(x)).fold(self.seed).fold(which)):
+            return self.module(x)  # type: ignore[no-any-return]
 
 
-@dataclasses.dataclass
-class _Source:
-    # where the layers find the draws of the batch that is passing through
-    draws: Draws | None = None
+class _Dropping(TorchFunctionMode):
+    """While it is entered, dropout drops: each call, in their order, under a name of its own."""
 
-
-class _Drop(nn.Module):
-    def __init__(self, p: float, by_channel: bool, number: int, source: _Source) -> None:
+    def __init__(self, draws: Draws) -> None:
         super().__init__()
-        self.p, self.by_channel, self.number, self._source = p, by_channel, number, source
+        self.draws, self.calls = draws, 0
 
-    def extra_repr(self) -> str:
-        return f"p={self.p}, by_channel={self.by_channel}"
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _BY_CHANNEL:
+            given = inspect.signature(func).bind(*args, **kwargs)
+            given.apply_defaults()
+            return self._dropped(given.arguments, _BY_CHANNEL[func])
+        at = _ATTENTION.get(func)
+        if func in _UNKNOWN or (at is not None and (args[at] if len(args) > at else kwargs.get("dropout_p", 0)) > 0):
+            raise _cannot(f"a call of {func.__name__}")
+        return func(*args, **kwargs)
 
-    def forward(self, h: Tensor) -> Tensor:
-        if self.p >= 1:
-            return torch.zeros_like(h)
-        assert self._source.draws is not None, "DropoutOn fills it before the module runs"
-        shape = h.shape[1:2] if self.by_channel else h.shape[1:]
-        kept = self._source.draws.uniform(f"dropout {self.number}", *shape) >= self.p
-        return h * kept.view(*kept.shape, *[1] * (h.ndim - kept.ndim)).to(h.dtype) / (1 - self.p)
+    def _dropped(self, given: dict[str, Any], by_channel: bool) -> Tensor:
+        h: Tensor = given["input"]
+        p: float = given["p"]
+        name, self.calls = f"dropout {self.calls}", self.calls + 1
+        if p >= 1:
+            return h.zero_() if given["inplace"] else torch.zeros_like(h)
+        if h.ndim < 2 or len(h) != len(self.draws.ids):
+            raise _cannot(f"a dropout of {list(h.shape)} for {len(self.draws.ids)} images, one row per image expected,")
+        kept = self.draws.uniform(name, *(h.shape[1:2] if by_channel else h.shape[1:])) >= p
+        scale = kept.view(*kept.shape, *[1] * (h.ndim - kept.ndim)).to(h.dtype)
+        return h.mul_(scale).div_(1 - p) if given["inplace"] else h * scale / (1 - p)
 
 
-def _probability(layer: nn.Module) -> float | None:
-    return layer.p if isinstance(layer, (nn.Dropout, *_BY_CHANNEL)) else None
+def _refuse_hidden(module: nn.Module) -> None:
+    """Raise `BadInput` for layers whose dropout never reaches a function that can be replaced."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, (nn.MultiheadAttention, nn.RNNBase)) and layer.dropout > 0:
+            raise _cannot(f"the dropout inside {name or 'the module'} ({type(layer).__name__})")
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise _cannot(f"{name or 'the module'}, which is TorchScript,")
+
+
+def _cannot(what: str) -> BadInput:
+    return BadInput(
+        f"Dropout cannot be left on here: {what} has no masks that follow from the image alone. Measure the network in "
+        "eval mode, or use torch.nn.Dropout, Dropout1d, Dropout2d or Dropout3d, or their functions, on [N, ...]."
+    )
 
 
 def _fingerprint(x: Tensor) -> Tensor:
-    """Return a 64-bit number per image that any change of a pixel changes (int64 `[N]`)."""
-    bits = flat(x.detach().float()).contiguous().view(torch.int32).to(torch.int64)
-    at = torch.arange(bits.shape[1], device=x.device)
-    # odd multipliers, spread over all 64 bits; the sum wraps around
-    return (bits * (at * -7046029254386353131 * 2 + 1)).sum(1)
+    """Return a 64-bit number per image that follows from all its pixels (int64 `[N]`)."""
+    # plus zero, because -0 is the same pixel as 0 and has other bits
+    return row_keys((flat(x.detach().float()) + 0.0).contiguous().view(torch.int32).to(torch.int64))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.models.classifier import Classifier
-from assay.models.from_python import is_python
+from assay.models.from_python import described
 from assay.models.normalized import Normalized
 from assay.models.request import Options, Request, take_apart
-from assay.models.untrained import untrained
+from assay.models.untrained import is_code, takes_classes, untrained
 from assay.models.weights_file import fill, read_safetensors, read_torch, state_in
 
 # what a safetensors file may say about itself, under the same names as the options
@@ -30,27 +31,58 @@ def load(request: Request) -> Classifier:
     if path.suffix == ".safetensors":
         state, facts = read_safetensors(path)
         _refuse_code(request, facts.get("arch", ""))
-        options = _completed(options, {key: facts[key] for key in FACTS if key in facts})
+        options = _completed(options, facts)
     else:
         value = read_torch(path, request.allow_pickle)
         if isinstance(value, nn.Module):
-            return _classifier(value.eval(), request.spec, options)
+            return _classifier(described(value, request.spec, Options()), request, options)
         state = state_in(value, path)
-    module = _architecture(options, request)
-    fill(module, state, str(path))
-    return _classifier(module.eval(), request.spec, options)
+    made = _architecture(options, request)
+    fill(made.module, state, str(path))
+    return _classifier(made, request, options)
 
 
-def _classifier(module: nn.Module, spec: str, options: Options) -> Classifier:
-    mean, std = options.mean, options.std
-    if mean is not None and std is not None and (any(mean) or set(std) != {1.0}):
-        module = Normalized(module, mean, std)
-    return Classifier(module, spec, "", options.input_shape, mean, std, options.preprocess)
+def _classifier(made: Classifier, request: Request, options: Options) -> Classifier:
+    """Return the filled network under the request's name, with the stated normalisation in front or inside it."""
+    module, (mean, std) = _normalised(made, options, request.spec)
+    return Classifier(
+        module.eval(), request.spec, "", options.input_shape, mean, std, options.preprocess, code=made.code
+    )
+
+
+Normalisation = tuple[tuple[float, ...] | None, tuple[float, ...] | None]
+
+
+def _normalised(made: Classifier, options: Options, spec: str) -> tuple[nn.Module, Normalisation]:
+    """Put the stated normalisation in front of the network, unless it is the one that the network has inside."""
+    mean, std, inside = options.mean, options.std, (made.mean, made.std)
+    if mean is None or std is None:
+        return made.module, inside
+    if not any(mean) and set(std) == {1.0}:
+        return made.module, (mean, std) if made.mean is None else inside
+    if made.mean is None or made.std is None:
+        return Normalized(made.module, mean, std), (mean, std)
+    if not (_equal(mean, made.mean) and _equal(std, made.std)):
+        raise BadInput(
+            f"{spec!r} would be normalised twice: the network has mean {made.mean} and std {made.std} inside, and mean "
+            f"{mean} and std {std} are stated. State the former, or mean=0&std=1 for nothing in front of the network."
+        )
+    return made.module, inside
+
+
+def _equal(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    # modules hold float32; a single number stands for all channels
+    longest = max(len(one), len(other))
+    first, second = (torch.tensor(side * longest if len(side) == 1 else side) for side in (one, other))
+    return torch.equal(first, second)
 
 
 def _completed(options: Options, facts: dict[str, str]) -> Options:
     """Return the options with the file's facts where the user said nothing."""
-    _, stated = take_apart("safetensors metadata", facts, frozenset(FACTS))
+    # older files state a number of classes for architectures that do not take it
+    skipped = set() if takes_classes(options.arch or facts.get("arch", "")) else {"num_classes"}
+    known = {key: facts[key] for key in FACTS if key in facts and key not in skipped}
+    _, stated = take_apart("safetensors metadata", known, frozenset(FACTS))
     plain = Options()
     said = {
         field.name: getattr(options, field.name)
@@ -60,7 +92,7 @@ def _completed(options: Options, facts: dict[str, str]) -> Options:
     return dataclasses.replace(stated, **said)
 
 
-def _architecture(options: Options, request: Request) -> nn.Module:
+def _architecture(options: Options, request: Request) -> Classifier:
     """Build the untrained network that `arch` names."""
     arch = options.arch
     if arch is None:
@@ -73,9 +105,7 @@ def _architecture(options: Options, request: Request) -> nn.Module:
 
 def _refuse_code(request: Request, arch: str) -> None:
     # who names code consents to running it; here the file would name it
-    if request.options.arch is None and is_python(arch) and not arch.startswith("torchvision:"):
-        if request.allow_pickle or arch.startswith("timm:"):
-            return
+    if request.options.arch is None and is_code(arch) and not request.allow_pickle:
         raise BadInput(
             f"{request.spec!r} was not loaded, because the file names code to run as its architecture: {arch}. If you "
             f"trust it, name it yourself: {request.spec}?arch={arch}, or allow it with --allow-pickle."

@@ -37,11 +37,11 @@ def load(request: Request) -> Classifier:
     made = make(request.name)
     classifier = described(made, request.spec, request.options)
     classifier.module.eval()
-    return dataclasses.replace(classifier, code=_code(request.name))
+    return dataclasses.replace(classifier, code=code_of(request.name))
 
 
-def _code(spec: str) -> str:
-    """Return the digest of the user's file: another forward with the same weights is another model."""
+def code_of(spec: str) -> str:
+    """Return the digest of the imported file that `spec` names: another forward with equal weights is another model."""
     place = spec.rpartition(":")[0]
     file = place if place.endswith(".py") else getattr(sys.modules[place], "__file__", None)
     return hashlib.blake2b(Path(file).expanduser().read_bytes(), digest_size=16).hexdigest() if file else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,13 +24,24 @@ def save_weights(module: nn.Module, path: Path, facts: Mapping[str, str], dtype:
 
     The file appears whole or not at all.
     """
+    tensors = {
+        name: value.to(dtype) if dtype is not None and value.is_floating_point() else value
+        for name, value in module.state_dict().items()
+    }
+    save_tensors(tensors, path, facts)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, str]) -> None:
+    """Write tensors with `facts` as safetensors, equal ones as equal bytes; the file appears whole or not at all."""
     from safetensors.torch import save
 
-    tensors = {}
-    for name, value in module.state_dict().items():
-        kept = value.to(dtype) if dtype is not None and value.is_floating_point() else value
-        tensors[name] = kept.detach().cpu().contiguous().clone()
-    write_atomically(path, save(tensors, dict(facts)))
+    own = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    content = save(own, dict(facts))
+    # the library writes the facts in an order that changes from call to call
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    write_atomically(path, len(header).to_bytes(8, "little") + header + content[end:])
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

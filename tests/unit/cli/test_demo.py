@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import pytest
 
 from assay.cli import demo
-from assay.cli.demo import demo_study
+from assay.cli.demo import demo_study, shown
+from assay.evaluate.score import Result
 from assay.evaluate.study import Grid
 from tests.unit.cli.workplace import Workplace
 
@@ -17,7 +19,7 @@ def budgets(grid: Grid, threat: int = 0) -> list[float]:
 
 
 def test_the_digits() -> None:
-    fgsm, pgd = demo_study(without_pictures=True).grids
+    fgsm, pgd, distilled = demo_study(without_pictures=True).grids
     for grid in (fgsm, pgd):
         assert grid.models[0].label == "zoo:mnist-cnn"
         assert (grid.data[0].source, grid.data[0].sample) == ("mnist/test", 1000)
@@ -25,6 +27,36 @@ def test_the_digits() -> None:
     assert ([one.label for one in fgsm.attacks], fgsm.question) == (["fgsm"], "as_attacked")
     assert budgets(pgd) == [0.1, 0.2, 0.3]
     assert ([one.label for one in pgd.attacks], pgd.question) == (["pgd"], "worst_case")
+    assert distilled.models[0].label == "zoo:mnist-distilled-t100"
+    assert distilled.data == fgsm.data
+    assert budgets(distilled) == budgets(fgsm)
+    labels = ["fgsm", "fgsm(objective=cross_entropy/100)", "fgsm(objective=margin)"]
+    assert ([one.label for one in distilled.attacks], distilled.question) == (labels, "as_attacked")
+
+
+def result(attack: str, eps: float, share: float, model: str = "zoo:mnist-distilled-t100") -> Result:
+    """A result of 1,000 digits of which `share` survive, with an interval of three points to each side."""
+    made = dict.fromkeys((field.name for field in dataclasses.fields(Result)), 0)
+    ends = {"robust_low": share - 0.03, "robust_high": share + 0.03}
+    found = {"model": model, "attack": attack, "eps": eps, "eps_written": f"{eps:g}", "n": 1000}
+    return Result(**{**made, **found, **ends, "robust_accuracy": share})  # type: ignore[arg-type]
+
+
+TEMPERED, MARGIN = "fgsm(objective=cross_entropy/100)", "fgsm(objective=margin)"
+
+
+def test_what_the_numbers_show_is_computed_from_them() -> None:
+    plain = result("fgsm", 0.3, 0.08, "zoo:mnist-cnn")
+    at_the_end = [result("fgsm", 0.3, 0.9), result(TEMPERED, 0.3, 0.0123), result(MARGIN, 0.3, 0.02)]
+    before = [result("fgsm", 0.1, 0.91), result(TEMPERED, 0.1, 0.4), result(MARGIN, 0.1, 0.005)]
+    assert list(shown([plain, *before, *at_the_end])) == [
+        "Shows     The flat line of the distilled network is gradient masking: at eps 0.3 naive FGSM leaves 90.0 %,",
+        "          FGSM on the loss of logits/100 leaves 1.2 %.",
+    ]
+    first, second = shown([result("fgsm", 0.3, 0.9), result(TEMPERED, 0.3, 0.86), result(MARGIN, 0.3, 0.1)])
+    assert "No sign of gradient masking: at eps 0.3 naive FGSM leaves 90.0 %," in first
+    assert "leaves 86.0 %." in second
+    assert list(shown([plain])) == []
 
 
 def test_the_pictures() -> None:

@@ -76,6 +76,7 @@ def test_ctrl_c_keeps_the_finished_epochs(place: Workplace, monkeypatch: pytest.
         ("--epochs 0", "epochs is 0"),
         ("--validation 200", "validation is 200 of 200"),
         ("--learning-rate -1", "learning_rate is -1"),
+        ("--classes 7", "classes is 7, and 'mnist-cnn' has the number of outputs that it is built with"),
     ],
 )
 def test_bad_settings(place: Workplace, flags: str, words: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assay.core.draws import Draws, sample_key
+from assay.core.draws import Draws, row_keys, sample_key
 
 whole_numbers = st.integers(-(2**63), 2**63 - 1)
 N, D = 200, 1000
@@ -164,3 +164,20 @@ def test_shapes() -> None:
     assert draws.uniform("a").shape == (3,)
     assert draws.take(torch.tensor([True, False, True])).normal("a", 2).shape == (2, 2)
     assert draws.take(torch.arange(0)).normal("a", 2).shape == (0, 2)
+
+
+def test_keys_of_rows_follow_from_the_row_alone() -> None:
+    values = torch.randint(-(2**31), 2**31, (50, 7), generator=torch.Generator().manual_seed(0))
+    keys = row_keys(values)
+    assert keys.shape == (50,)
+    assert torch.equal(row_keys(values[[4, 0]]), keys[[4, 0]])
+    assert len(set(keys.tolist())) == 50
+    assert len({row_keys(torch.zeros(1, n, dtype=torch.int64)).item() for n in range(1, 20)}) == 19
+
+
+def test_no_two_small_changes_of_a_row_share_a_key() -> None:
+    """All rows of three small numbers: a key that is linear in its values gives many of them the same."""
+    values = torch.cartesian_prod(*[torch.arange(-20, 21)] * 3)
+    assert len(row_keys(values).unique()) == 41**3
+    bits = (row_keys(values)[:, None] >> torch.arange(64)) & 1
+    assert bits.double().mean(0).tolist() == pytest.approx([0.5] * 64, abs=0.01)

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from assay.core.errors import BadInput
 from assay.data import load_data
 from assay.defenses import FitProgress, FitSettings, Training, distill, distill_as_published, soft_labels
-from assay.defenses.examples import FromData, InMemory, Relabelled
+from assay.defenses.distill import SOFT_LABELS
+from assay.defenses.examples import Examples, FromData, InMemory, Relabelled
 from assay.defenses.losses import CrossEntropy
 from assay.models import load_model
-from assay.models.weights_file import read_safetensors
+from assay.models.weights_file import read_safetensors, save_tensors
 
 SETTINGS = FitSettings(epochs=2, batch=50, learning_rate=1e-3)
 
@@ -85,19 +88,89 @@ def test_the_student_learns_the_teacher_s_soft_labels(training: Training, tmp_pa
 def test_distilling_again_goes_on_where_it_stopped(training: Training, tmp_path: Path) -> None:
     whole = distill(training, 20, tmp_path / "whole")
 
-    class Stop(Exception):
-        pass
-
-    def interrupt(stage: str, now: FitProgress) -> None:
-        if stage == "student" and now.epoch == 2:
-            raise Stop
-
     with pytest.raises(Stop):
-        distill(training, 20, tmp_path / "cut", on_progress=interrupt)
+        distill(training, 20, tmp_path / "cut", on_progress=stop_in_epoch_two_of("student"))
     again = distill(training, 20, tmp_path / "cut")
     assert load_model(f"file:{again.student.path}").digest == load_model(f"file:{whole.student.path}").digest
     with pytest.raises(BadInput, match="holds another training"):
         distill(training, 30, tmp_path / "cut")
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_in_epoch_two_of(stage: str) -> Callable[[str, FitProgress], None]:
+    def interrupt(now_in: str, now: FitProgress) -> None:
+        if (now_in, now.epoch) == (stage, 2):
+            raise Stop
+
+    return interrupt
+
+
+def nudged_labels(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Make soft labels as another number of threads makes them: the last bit of some differs; keep what was made."""
+    made: list[Tensor] = []
+
+    def nudged(model: nn.Module, examples: Examples, temperature: float) -> Tensor:
+        labels = soft_labels(model, examples, temperature)
+        labels[::3] = labels[::3].nextafter(torch.tensor(2.0))
+        made.append(labels)
+        return labels
+
+    monkeypatch.setattr(importlib.import_module("assay.defenses.distill"), "soft_labels", nudged)
+    return made
+
+
+def test_soft_labels_are_those_of_before_the_interruption(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = distill(training, 20, tmp_path / "whole")
+    with pytest.raises(Stop):
+        distill(training, 20, tmp_path / "cut", on_progress=stop_in_epoch_two_of("student"))
+    made = nudged_labels(monkeypatch)
+    again = distill(training, 20, tmp_path / "cut")
+    assert made == []
+    assert again.student.path.read_bytes() == whole.student.path.read_bytes()
+    # the labels it would have made are others: without the kept ones it is another training
+    (tmp_path / "cut" / "teacher" / SOFT_LABELS).unlink()
+    with pytest.raises(BadInput, match="holds another training"):
+        distill(training, 20, tmp_path / "cut")
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("change", ["teacher", "data", "temperature", "damage"])
+def test_soft_labels_that_do_not_belong_are_made_anew(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    distill(training, 20, tmp_path)
+    kept = tmp_path / "teacher" / SOFT_LABELS
+    tensors, facts = read_safetensors(kept)
+    if change == "damage":
+        kept.write_bytes(kept.read_bytes()[:100])
+    else:
+        assert facts[change]
+        save_tensors(tensors, kept, {**facts, change: "another"})
+    made = nudged_labels(monkeypatch)
+    with pytest.raises(BadInput, match="holds another training"):
+        distill(training, 20, tmp_path)
+    assert len(made) == 1
+    assert read_safetensors(kept)[1] == facts
+    assert torch.equal(read_safetensors(kept)[0]["soft labels"], made[0])
+
+
+def test_another_teacher_in_the_same_folder_gives_soft_labels_of_its_own(training: Training, tmp_path: Path) -> None:
+    distill(training, 20, tmp_path)
+    kept = tmp_path / "teacher" / SOFT_LABELS
+    first = read_safetensors(kept)[0]["soft labels"]
+    for stage in ("teacher", "student"):
+        (tmp_path / stage / "checkpoint.pt").unlink()
+    other = dataclasses.replace(training, settings=dataclasses.replace(SETTINGS, seed=1))
+    done = distill(other, 20, tmp_path)
+    assert done.teacher is not None
+    second = read_safetensors(kept)[0]["soft labels"]
+    assert not torch.equal(first, second)
+    assert torch.equal(second, soft_labels(done.teacher.module, FromData(training.data, 0, 200), 20))
 
 
 def test_the_published_variant_is_hard_labels_at_half_width(training: Training, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.defenses.examples import InMemory
-from assay.defenses.fit import EpochLog, FitProgress, FitSettings, TrainingFailed, fit, validate
+from assay.defenses.fit import EpochLog, FitLog, FitProgress, FitSettings, TrainingFailed, fit, validate
 from assay.defenses.losses import CrossEntropy
+from assay.models import Classifier
 
 SETTINGS = FitSettings(epochs=4, batch=16, learning_rate=1e-2)
 
@@ -207,6 +208,15 @@ def test_the_checkpoint_of_another_training_is_not_continued(tmp_path: Path, cha
         fit(**{**given, **change})
 
 
+def test_a_classifier_whose_code_was_edited_is_not_continued(tmp_path: Path) -> None:
+    def go_on(code: str) -> FitLog:
+        return fit(Classifier(network(), code=code), examples(), examples(40, 1), SETTINGS, tmp_path)
+
+    assert without_time(go_on("a").epochs) == without_time(go_on("a").epochs)
+    with pytest.raises(BadInput, match=r"another training: \{'code of the architecture': 'a'\} there.*'b'\} here"):
+        go_on("b")
+
+
 def test_validation_is_in_eval_mode_and_counts_soft_labels() -> None:
     module = network().train()
     held = examples(40, 1)
@@ -217,6 +227,38 @@ def test_validation_is_in_eval_mode_and_counts_soft_labels() -> None:
     assert accuracy == int((logits.argmax(1) == held.targets).sum()) / 40
     soft = InMemory(held.images, nn.functional.one_hot(held.targets, 2).float())
     assert validate(module, soft, SETTINGS) == pytest.approx((loss, accuracy))
+
+
+class Counting(nn.Module):
+    """Two classes by brightness; counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        b = self.scale * (x.flatten(1).mean(1) - 0.4)
+        return torch.stack([-b, b], 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Elsewhere:
+    """A loss that never asks about the images themselves, and changes what it is given."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
+        return model(1 - x)[:, 0].mul_(0)
+
+
+@pytest.mark.parametrize(("loss", "passes"), [(CrossEntropy(), 1), (Noisy(), 2), (Elsewhere(), 2)])
+def test_validation_asks_again_only_where_the_loss_did_not(loss: Any, passes: int) -> None:
+    module, held = Counting(), examples(40, 1)
+    _, accuracy = validate(module, held, dataclasses.replace(SETTINGS, loss=loss))
+    assert module.passes == passes
+    with torch.no_grad():
+        assert accuracy == int((module(held.images).argmax(1) == held.targets).sum()) / 40
+    assert 0.5 < accuracy <= 1
 
 
 @pytest.mark.parametrize(

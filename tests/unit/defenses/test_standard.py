@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from assay.core.budget import parse_budget
 from assay.core.errors import BadInput
 from assay.data import load_data
-from assay.defenses import FitSettings, Training, new_network, train_standard
+from assay.defenses import FitProgress, FitSettings, Training, new_network, train_standard
 from assay.models import load_model
 from assay.models.weights_file import read_safetensors
 
@@ -63,6 +64,8 @@ def test_architectures_of_torchvision_and_of_a_file(training: Training, tmp_path
     code.write_text("from torch import nn\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n")
     mine = dataclasses.replace(training, architecture=f"{code}:net")
     path = train_standard(mine, tmp_path / "out").path
+    # the network may normalise in its forward, where nobody sees it
+    assert not {"mean", "std"} & read_safetensors(path)[1].keys()
     with pytest.raises(BadInput, match="the file names code to run"):
         load_model(f"file:{path}")
     for given in ({"arch": f"{code}:net"}, {"allow_pickle": True}):
@@ -70,3 +73,58 @@ def test_architectures_of_torchvision_and_of_a_file(training: Training, tmp_path
     zero, one = (next(new_network("torchvision:squeezenet1_0", seed, 7).parameters()) for seed in (0, 1))
     assert not torch.equal(zero, one)
     assert new_network("torchvision:squeezenet1_0", 0, 7)(torch.rand(1, 3, 64, 64)).shape == (1, 7)
+
+
+NORMALISING = """
+import assay
+from torch import nn
+from torchvision.transforms import Normalize
+
+def layer():
+    return nn.Sequential(Normalize((0.1307,), (0.3081,)), nn.Flatten(), nn.Linear(784, 10))
+
+class Forward(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(784, 10)
+
+    def forward(self, x):
+        return self.linear(((x - 0.1307) / 0.3081).flatten(1))
+
+def described():
+    return assay.Classifier(Forward(), mean=(0.1307,), std=(0.3081,))
+"""
+
+
+@pytest.mark.parametrize("factory", ["layer", "described"])
+def test_a_file_says_how_its_network_normalises(training: Training, tmp_path: Path, factory: str) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text(NORMALISING)
+    done = train_standard(dataclasses.replace(training, architecture=f"{code}:{factory}"), tmp_path / "out")
+    loaded = load_model(f"file:{done.path}?arch={code}:{factory}")
+    assert loaded.mean == pytest.approx((0.1307,))
+    assert loaded.std == pytest.approx((0.3081,))
+    x = torch.rand(4, 1, 28, 28)
+    torch.testing.assert_close(loaded.module(x), done.module(x), rtol=1e-2, atol=1e-2)
+    assert parse_budget("normalized 0.1").grey_levels(loaded.std) == pytest.approx(25.5 * 0.3081)
+
+
+def test_code_edited_between_stop_and_resume_is_noticed(training: Training, tmp_path: Path) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text(NORMALISING)
+    mine = dataclasses.replace(training, architecture=f"{code}:layer")
+
+    class Stop(Exception):
+        pass
+
+    def stop(now: FitProgress) -> None:
+        if now.epoch == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_standard(mine, tmp_path / "out", on_progress=stop)
+    code.write_text(NORMALISING.replace("0.1307", "0.5"))
+    with pytest.raises(BadInput, match=r"holds another training: \{'code of the architecture'"):
+        train_standard(mine, tmp_path / "out")
+    code.write_text(NORMALISING)
+    assert len(train_standard(mine, tmp_path / "out").log.epochs) == 2

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from assay.core.errors import BadInput
 from assay.models import load_model
-from assay.models.dropout import DropoutOn
+from assay.models.dropout import DropoutOn, _fingerprint
 
 
 def test_the_shares_and_the_scale() -> None:
     """Half of 4,000 values of each image are dropped, the others doubled; channels go whole."""
-    images = torch.rand(3, 4000)
+    images = torch.rand(3, 4000, generator=torch.Generator().manual_seed(0))
     out = DropoutOn(nn.Sequential(nn.Dropout(0.5)))(images)
     kept = out != 0
     torch.testing.assert_close(out[kept], 2 * images[kept])
@@ -48,6 +51,101 @@ def test_layers_draw_apart_and_seeds_differ() -> None:
     assert (both != 0).float().mean().item() == pytest.approx(0.25, abs=0.05)
     one, other = (DropoutOn(nn.Sequential(nn.Dropout(0.5)), seed)(x) for seed in (0, 1))
     assert not torch.equal(one, other)
+
+
+class Shared(nn.Module):
+    """One layer at two places, once under a second name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Dropout(0.5)
+        self.second = self.first
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+class Twice(nn.Module):
+    """One layer called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.drop(x))
+
+
+class Functional(nn.Module):
+    """No layer at all."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.dropout(x, 0.5, self.training, self.inplace)
+        return F.dropout(h, training=self.training)
+
+
+@pytest.mark.parametrize("module", [Shared(), Twice(), Functional(), Functional(inplace=True)])
+def test_every_call_of_dropout_drops(module: nn.Module) -> None:
+    """Two independent masks of a half leave a quarter, four times as large; the layers' way is the functions' way."""
+    on = DropoutOn(module.eval())
+    out = on(torch.ones(4, 1000))
+    assert (out != 0).float().mean(1).tolist() == pytest.approx([0.25] * 4, abs=0.06)
+    assert set(out.unique().tolist()) == {0.0, 4.0}
+    layers = DropoutOn(nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5)))
+    assert torch.equal(out, layers(torch.ones(4, 1000)))
+
+
+def test_channels_by_function() -> None:
+    class Maps(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout2d(x, 0.25, training=self.training)
+
+    x = torch.rand(2, 50, 3, 3)
+    assert torch.equal(DropoutOn(Maps().eval())(x), DropoutOn(nn.Dropout2d(0.25))(x))
+
+
+@pytest.mark.parametrize(
+    ("module", "x", "says"),
+    [
+        (nn.AlphaDropout(0.1), torch.rand(2, 4), "a call of alpha_dropout"),
+        (nn.Sequential(nn.LSTM(4, 4, 2, dropout=0.1)), None, r"the dropout inside 0 \(LSTM\)"),
+        (nn.TransformerEncoderLayer(4, 1), None, r"the dropout inside self_attn \(MultiheadAttention\)"),
+        (nn.Sequential(nn.Flatten(0, 1), nn.Dropout(0.1)), torch.rand(2, 3, 4), r"a dropout of \[6, 4\] for 2 images"),
+        (nn.Sequential(nn.Flatten(0), nn.Dropout(0.1)), torch.rand(2, 3), r"a dropout of \[6\] for 2 images"),
+    ],
+)
+def test_dropout_without_a_mask_of_the_image_is_refused(module: nn.Module, x: Tensor | None, says: str) -> None:
+    with pytest.raises(BadInput, match=rf"Dropout cannot be left on here: {says}.*Measure the network in eval mode"):
+        DropoutOn(module.eval())(x)
+
+
+def test_attention_that_drops_is_refused() -> None:
+    class Attention(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(x, x, x, dropout_p=0.1)
+
+    with pytest.raises(BadInput, match="a call of scaled_dot_product_attention"):
+        DropoutOn(Attention())(torch.rand(2, 1, 4, 4))
+
+
+def test_changes_that_cancel_in_a_sum_change_the_masks() -> None:
+    """The masks' seed mixes every pixel on its own: swaps and shifts of two pixels are other images."""
+    x = torch.rand(1, 1, 28, 28)
+    swapped, shifted = x.clone(), x.clone()
+    swapped[0, 0, 0, :2] = x[0, 0, 0, :2].flip(0)
+    shifted[0, 0, 0, 0] += 0.25
+    shifted[0, 0, 0, 1] -= 0.25
+    on = DropoutOn(nn.Sequential(nn.Flatten(), nn.Dropout(0.5)))
+    masks = [on(image) != 0 for image in (x, swapped, shifted)]
+    for one, other in itertools.combinations(masks, 2):
+        assert 0.3 < (one == other).float().mean() < 0.7
+    # minus zero is the same pixel
+    zeros = torch.zeros(1, 100)
+    assert torch.equal(_fingerprint(zeros), _fingerprint(-zeros))
 
 
 def test_the_original_keeps_its_dropout() -> None:

@@ -78,6 +78,47 @@ def test_an_architecture_from_the_users_code(tmp_path: Path) -> None:
     assert isinstance(load_model(f"file:{tmp_path}/w.pt?arch={tmp_path}/nets.py:small").module, nn.Linear)
 
 
+def test_the_digest_changes_with_the_users_code(tmp_path: Path) -> None:
+    code = tmp_path / "nets.py"
+    code.write_text("from torch import nn\n\ndef small():\n    return nn.Linear(4, 2)\n")
+    torch.save(nn.Linear(4, 2).state_dict(), tmp_path / "w.pt")
+    before, again = (load_model(f"file:{tmp_path}/w.pt?arch={code}:small") for _ in range(2))
+    assert before.code
+    assert before.digest == again.digest
+    code.write_text(code.read_text() + "\n# another forward\n")
+    assert load_model(f"file:{tmp_path}/w.pt?arch={code}:small").digest != before.digest
+    torch.save(weights().state_dict(), tmp_path / "own.pt")
+    assert load_model(f"file:{tmp_path}/own.pt?arch=mnist-cnn").code == ""
+
+
+NORMALISING = """
+from torch import nn
+from assay.models import Normalized
+
+def net():
+    return nn.Sequential(Normalized(nn.Flatten(), (0.1307,), (0.3081,)), nn.Linear(784, 10))
+"""
+
+
+@pytest.mark.parametrize("stated", ["", "&mean=0.1307&std=0.3081", "&mean=0&std=1"])
+def test_a_network_that_normalises_inside_is_not_normalised_twice(tmp_path: Path, stated: str) -> None:
+    (tmp_path / "nets.py").write_text(NORMALISING)
+    linear = nn.Linear(784, 10)
+    torch.save({f"1.{name}": value for name, value in linear.state_dict().items()}, tmp_path / "w.pt")
+    classifier = load_model(f"file:{tmp_path}/w.pt?arch={tmp_path}/nets.py:net{stated}")
+    assert (classifier.mean, classifier.std) == (pytest.approx((0.1307,)), pytest.approx((0.3081,)))
+    torch.testing.assert_close(classifier.module(X), linear(((X - 0.1307) / 0.3081).flatten(1)))
+    with pytest.raises(BadInput, match=r"would be normalised twice.*mean=0&std=1 for nothing in front"):
+        load_model(f"file:{tmp_path}/w.pt?arch={tmp_path}/nets.py:net&mean=0.5&std=0.5")
+
+
+def test_older_files_state_classes_that_nobody_reads(tmp_path: Path) -> None:
+    save_weights(weights(), tmp_path / "w.safetensors", {"arch": "mnist-cnn", "num_classes": "7"})
+    assert load_model(f"file:{tmp_path}/w.safetensors").module(X).shape == (2, 10)
+    with pytest.raises(BadInput, match="classes is 10"):
+        load_model(f"file:{tmp_path}/w.safetensors?num_classes=10")
+
+
 def test_a_pickled_module_is_loaded_only_when_allowed(tmp_path: Path) -> None:
     torch.save(weights(), tmp_path / "w.pt")
     with pytest.raises(BadInput, match=r"could run code.*--allow-pickle"):

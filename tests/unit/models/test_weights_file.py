@@ -23,6 +23,13 @@ def test_weights_come_back_with_their_facts(tmp_path: Path) -> None:
     assert all(torch.equal(state[name], value) for name, value in network().state_dict().items())
 
 
+def test_equal_weights_and_facts_are_equal_bytes(tmp_path: Path) -> None:
+    facts = {f"fact {i}": str(i) for i in range(20)}
+    for i in range(3):
+        save_weights(network(), tmp_path / f"{i}.safetensors", facts if i else dict(reversed(facts.items())))
+    assert len({(tmp_path / f"{i}.safetensors").read_bytes() for i in range(3)}) == 1
+
+
 def test_rounding_touches_floating_point_alone(tmp_path: Path) -> None:
     module = network()
     save_weights(module, tmp_path / "w.safetensors", {}, torch.float16)
