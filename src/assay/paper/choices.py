@@ -43,7 +43,9 @@ class Choices:
                     f"{', '.join(IMAGENET_NETWORKS)}."
                 )
         if self.stand_in and (self.files or self.imagenet or self.weights != "V1"):
-            raise BadInput("--stand-in brings its own networks and pictures; leave out --imagenet, --weights and files.")
+            raise BadInput(
+                "--stand-in brings its own networks and pictures; leave out --imagenet, --weights and files."
+            )
 
     @property
     def suffix(self) -> str:

@@ -15,7 +15,7 @@ def needs_imagenet(numbers: Sequence[str], choices: Choices) -> str:
     """Return in words what is missing for these tables, what to download, and where to put it."""
     return "\n".join(
         (
-            f"Tables {', '.join(numbers)} need ImageNet's validation pictures, which nobody may pass on. Nothing was run.",
+            f"{_said(numbers)} ImageNet's validation pictures, which nobody may pass on. Nothing was run.",
             "",
             "Download, after registering at https://image-net.org:",
             "  ILSVRC2012_img_val.tar                 6.3 GB, 50,000 pictures",
@@ -34,6 +34,10 @@ def needs_imagenet(numbers: Sequence[str], choices: Choices) -> str:
             f"  the same protocol on {', '.join(STAND_INS.values())} and 20 pictures; not comparable with the paper",
         )
     )
+
+
+def _said(numbers: Sequence[str]) -> str:
+    return f"Table {numbers[0]} needs" if len(numbers) == 1 else f"Tables {', '.join(numbers)} need"
 
 
 def _tables(numbers: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from typing import Any
 
 from assay.core.errors import BadInput, did_you_mean
 
@@ -41,10 +42,17 @@ def printed_tables() -> Mapping[str, PrintedTable]:
     return {number: _table(number, raw) for number, raw in json.loads(text).items()}
 
 
-def _table(number: str, raw: Mapping[str, object]) -> PrintedTable:
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
-    rows = tuple(PrintedRow(**{k: v if k == "name" else tuple(v) for k, v in row.items()}) for row in plain["rows"])  # type: ignore[attr-defined, union-attr]
-    return PrintedTable(number, **{**plain, "rows": rows})  # type: ignore[arg-type]
+def _table(number: str, raw: Mapping[str, Any]) -> PrintedTable:
+    rows = [PrintedRow(row["name"], tuple(row["values"]), tuple(row.get("labels", ()))) for row in raw["rows"]]
+    return PrintedTable(
+        number=number,
+        title=raw["title"],
+        unit=raw["unit"],
+        axis=raw["axis"],
+        columns=tuple(raw["columns"]),
+        rows=tuple(rows),
+        errata=tuple(raw["errata"]),
+    )
 
 
 def printed_table(number: str) -> PrintedTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,14 @@ from assay.paper.choices import Choices, network_spec
 from assay.paper.images import SingleImages, checked_imagenet
 from assay.paper.needs import needs_imagenet
 from assay.paper.printed import in_order
-from assay.paper.studies import filled_in, image_numbers, of_single_images, patch_files, raw_study
-from assay.paper.tables import PROTOCOLS, Kind, Protocol
+from assay.paper.studies import filled_in, image_numbers, patch_files, raw_study
+from assay.paper.tables import PROTOCOLS, Protocol
 
 if TYPE_CHECKING:
     from assay.evaluate.study import Study
+
+OUT = Path("runs/sen2023")
+"""Where runs go when nobody says."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +44,8 @@ class TableRun:
     @property
     def patches(self) -> tuple[Path, ...]:
         """The trained patches it needs."""
-        raw = {"grids": [{"attacks": _file_attacks(grid)} for grid in raw_study(self.name).get("grids", ())]}
-        there = filled_in(raw, self.choices, list)
-        return tuple(Path(name) for name in patch_files(there))
+        whole = filled_in({"grids": raw_study(self.name).get("grids", [])}, self.choices, list)
+        return tuple(Path(name) for name in patch_files(whole))
 
     def study(self) -> Study:
         """Return the study. Raises `BadInput` for pictures that are not there."""
@@ -55,10 +57,6 @@ class TableRun:
         raw = raw_study(self.name)
         spec = network_spec(self.protocol.networks[0], self.choices)
         return SingleImages(self.choices, image_numbers(raw), spec).data()
-
-
-def _file_attacks(grid: Mapping[str, Any]) -> list[Any]:
-    return [one for one in grid.get("attacks", ()) if isinstance(one, Mapping)]
 
 
 def directory_of(out: Path, name: str, stand_in: bool) -> Path:
@@ -77,16 +75,13 @@ def table_runs(numbers: Sequence[str], modes: Sequence[str], choices: Choices) -
         if choices.imagenet is None:
             raise BadInput(needs_imagenet(of_imagenet, choices))
         checked_imagenet(choices.imagenet)
-    if choices.stand_in and not of_imagenet:
-        raise BadInput("Tables XIII and XIV need no stand-in: MNIST is fetched. Leave out --stand-in.")
     found: dict[str, TableRun] = {}
     for number in ordered:
         for mode in modes:
             name = PROTOCOLS[number].studies[mode]
-            before = found.get(name, TableRun(name, (), (), choices))
-            tables = tuple(dict.fromkeys((*before.tables, number)))
-            found[name] = TableRun(name, tables, tuple(dict.fromkeys((*before.modes, mode))), choices)
+            # the digits need nothing in their place
+            chosen = choices if number in of_imagenet else dataclasses.replace(choices, stand_in=False)
+            before = found.get(name, TableRun(name, (), (), chosen))
+            tables, both = (*before.tables, number), (*before.modes, mode)
+            found[name] = TableRun(name, tuple(dict.fromkeys(tables)), tuple(dict.fromkeys(both)), chosen)
     return list(found.values())
-
-
-__all__ = ["Kind", "TableRun", "directory_of", "table_runs"]

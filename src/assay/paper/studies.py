@@ -14,8 +14,6 @@ from assay.paper.choices import Choices, network_spec
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
-    from assay.evaluate.study import Study
-
 MEAN_STD = 0.226
 """The mean of the standard deviations 0.229, 0.224 and 0.225 that torchvision's weights divide by."""
 
@@ -52,16 +50,7 @@ def written_budget(eps: float, std: float) -> str:
     return f"{round(eps * std * 255, 6):g}/255"
 
 
-def prepared(name: str, choices: Choices, pictures: Callable[[], list[dict[str, Any]]]) -> Study:
-    """Return the study `name` as it is to be run; `pictures` gives the data of the tables of single images."""
-    from assay.evaluate.study import Study
-
-    return Study.of(filled_in(raw_study(name), choices, pictures))
-
-
-def filled_in(
-    raw: Mapping[str, Any], choices: Choices, pictures: Callable[[], list[dict[str, Any]]]
-) -> dict[str, Any]:
+def filled_in(raw: Mapping[str, Any], choices: Choices, pictures: Callable[[], list[dict[str, Any]]]) -> dict[str, Any]:
     """Return a study's plain values with the user's choices in the place of DIR, OUT, IMAGE and the networks."""
     whole = dict(raw)
     if isinstance(whole.get("grids"), list):
@@ -74,9 +63,18 @@ def filled_in(
         whole["data"] = pictures() if of_single_images(whole) else [_data(whole["data"], choices)]
     if "threats" in whole and choices.stand_in:
         whole["threats"] = [_rescaled(threat) for threat in whole["threats"]]
+    if "goal" in whole and choices.files:
+        whole["goal"] = f"targeted {imagenet_number(whole['goal'].removeprefix('targeted '))}"
     if "attacks" in whole:
         whole["attacks"] = [_attack(one, choices) for one in whole["attacks"]]
     return whole
+
+
+def imagenet_number(name: str) -> int:
+    """Return the label of a class of ImageNet by its name."""
+    from assay.models.imagenet import imagenet_classes
+
+    return imagenet_classes().index(name)
 
 
 def of_single_images(raw: Mapping[str, Any]) -> bool:
@@ -91,9 +89,10 @@ def image_numbers(raw: Mapping[str, Any]) -> list[int]:
 
 
 def patch_files(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the patches a study needs, relative to the directory of all runs, each once."""
-    names = [one["file"] for grid in raw.get("grids", ()) for one in grid.get("attacks", ()) if "file" in one]
-    yield from dict.fromkeys(name.removeprefix(_OUT) for name in names)
+    """Yield the files of the patches that a study needs, each once."""
+    attacks = [one for grid in raw.get("grids", ()) for one in grid["attacks"]]
+    names = [one["file"] for one in attacks if isinstance(one, Mapping) and "file" in one]
+    yield from dict.fromkeys(names)
 
 
 def _model(spec: str, choices: Choices) -> str:
