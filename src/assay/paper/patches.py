@@ -15,6 +15,9 @@ from assay.paper.view import AS_PUBLISHED
 if TYPE_CHECKING:
     import pyarrow as pa
 
+HELD_OUT, HELD_OUT_STAND_IN = 500, 5
+"""How many pictures training leaves out, of the 5,000 and of the 20 of the stand-in."""
+
 EPOCHS, BATCH, LEARNING_RATE, MOMENTUM = 5, 32, 0.1, 0.8
 """How the paper's patches are trained: SGD on the cross-entropy to the target; a last, smaller batch is left out."""
 
@@ -39,7 +42,7 @@ def patch_orders(run: TableRun) -> list[PatchOrder]:
     """Return the patches that a run needs, each with what it is trained on: the pictures that are not held out."""
     whole = filled_in(raw_study(run.name), run.choices, list)
     published = run.modes[0] == AS_PUBLISHED
-    data = {**whole["data"][0], "part": f"rest {5 if run.choices.stand_in else 500}"}
+    data = {**whole["data"][0], "part": f"rest {HELD_OUT_STAND_IN if run.choices.stand_in else HELD_OUT}"}
     orders: dict[str, PatchOrder] = {}
     for grid in whole["grids"]:
         target = grid["goal"].removeprefix("targeted ")

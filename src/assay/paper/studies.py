@@ -21,7 +21,7 @@ STAND_IN_STD = 128 / 255
 """That of the EfficientNet-Lites, the same for every channel."""
 
 # what the stand-in holds out for patches of its 20 pictures, where the paper's protocol holds out 500 of 5,000
-_HELD_OUT = {"500": "5"}
+_HELD_OUT, _HELD_OUT_STAND_IN = "500", "5"
 
 _IMAGENET, _OUT, _IMAGE = "imagenet:DIR", "OUT/", "IMAGE "
 _NETWORK = re.compile(r"torchvision:(\w+)@")
@@ -104,9 +104,8 @@ def _data(data: Any, choices: Choices) -> dict[str, Any]:
     chosen = {"source": data} if isinstance(data, str) else dict(data)
     if chosen["source"] == _IMAGENET:
         if choices.stand_in:
-            part = chosen.get("part", "")
-            kept = {"part": " ".join(_HELD_OUT.get(word, word) for word in part.split())} if part else {}
-            chosen = {"source": "samples", **kept}
+            part = {"part": chosen["part"].replace(_HELD_OUT, _HELD_OUT_STAND_IN)} if "part" in chosen else {}
+            chosen = {"source": "samples", **part}
         else:
             assert choices.imagenet is not None, "asked for before"
             chosen["source"] = f"imagenet:{choices.imagenet}"

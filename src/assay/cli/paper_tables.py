@@ -1,0 +1,96 @@
+"""The paper's tables in a terminal: what was printed, what was measured, and the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from assay.cli.terminal import out, write
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from assay.paper.view import Row, TableView
+
+Values = Sequence[float | None]
+
+
+def print_view(view: TableView) -> None:
+    """Print a table to standard output, with its sentences below."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = out()
+    title = f"Table {view.number}  {view.title}" + (f", {_UNITS[view.unit]}" if _is_plain(view) else "")
+    console.print(Text(title, style="bold"))
+    if view.stand_in:
+        console.print(Text("Stand-in: not comparable with the paper.", style="yellow"))
+    console.print(_table(view))
+    for sentence in [*view.sentences, *([view.missing] if view.missing else [])]:
+        console.print(Padding(Text(f"· {sentence}"), (0, 0, 0, 1)))
+    write("")
+
+
+_UNITS = {"percent": "%", "fraction": "share of images"}
+_WORDS = {"as_published": "as published", "corrected": "corrected"}
+
+
+def _is_plain(view: TableView) -> bool:
+    return not any(row.labels for row in view.rows)
+
+
+def _table(view: TableView) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("")
+    table.add_column(Text(view.axis, style="dim"), no_wrap=True)
+    for column in view.columns:
+        table.add_column(column, justify="right" if _is_plain(view) else "left")
+    for row in view.rows:
+        for i, (what, cells) in enumerate(_lines(view, row)):
+            style = "dim" if what == "difference" else ""
+            table.add_row(Text(row.name if i == 0 else ""), Text(what), *(Text(cell) for cell in cells), style=style)
+        table.add_section()
+    return table
+
+
+def _lines(view: TableView, row: Row) -> Iterator[tuple[str, list[str]]]:
+    """Yield the lines of a row: printed, and for each mode what was measured and how far it is from printed."""
+    printed = any(value is not None for value in row.printed)
+    if printed:
+        yield "printed", _written(view, row.printed, row.labels.get("printed", ()))
+    same = {id(view.runs[mode]) for mode in row.measured} if len(set(view.runs.values())) == 1 else set()
+    for i, (mode, values) in enumerate(row.measured.items()):
+        if same and i:
+            continue
+        yield (
+            "measured" if same and len(view.runs) > 1 else _WORDS[mode],
+            _written(view, values, row.labels.get(mode, ())),
+        )
+        if printed and not row.labels and not view.stand_in:
+            yield "difference", [_difference(view, *pair) for pair in zip(row.printed, values, strict=False)]
+
+
+def _written(view: TableView, values: Values, labels: Sequence[str]) -> list[str]:
+    if labels:
+        shares = [_share(value) for value in values]
+        return [f"{label} {share}" for label, share in zip(labels, shares, strict=False)]
+    return ["" if value is None else _number(view, value) for value in values]
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f} %"
+
+
+def _number(view: TableView, value: float) -> str:
+    return f"{value:.2f}" if view.unit == "percent" else f"{value:.4f}"
+
+
+def _difference(view: TableView, printed: float | None, measured: float | None) -> str:
+    if printed is None or measured is None:
+        return ""
+    difference = measured - printed
+    return f"{difference:+.2f}" if view.unit == "percent" else f"{difference:+.4f}"
