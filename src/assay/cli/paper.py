@@ -181,11 +181,13 @@ def run(ctx: typer.Context, flags: PaperFlags, how: HowFlags) -> None:
             if number == "XIV":
                 _probe(choices, how)
             print_view(view(choices.out, number, mine[0].choices.stand_in))
+            for line in _records([finished[one.name] for one in mine]):
+                say(line)
     except KeyboardInterrupt:
         say(f"Stopped. What is finished is kept; the same command continues:\n  {command}")
         raise typer.Exit(Exit.STOPPED) from None
-    for line in _closing(list(finished.values()), command):
-        say(line)
+    done = all(one.was_done for one in finished.values())
+    say(f"Again     {command}" + ("  (nothing was left to do)" if done else ""))
     failed = sum(errors_of(one.run) for one in finished.values())
     raise typer.Exit(Exit.SOME_ERRORS if failed else Exit.DONE)
 
@@ -215,13 +217,10 @@ def _probe(choices: Choices, how: HowFlags) -> None:
         say(f"  {path}")
 
 
-def _closing(finished: Sequence[Finished], command: str) -> Iterator[str]:
+def _records(finished: Sequence[Finished]) -> Iterator[str]:
     for i, one in enumerate(finished):
         rows = plural(one.run.records(["cell"]).num_rows, "row")
-        title = "Records" if i == 0 else ""
-        yield f"{title:10}{one.run.path}/results  ({rows}; assay show {one.run.path})"
-    done = all(one.was_done for one in finished)
-    yield f"Again     {command}" + ("  (nothing was left to do)" if done else "")
+        yield f"{'Records' if i == 0 else '':10}{one.run.path}/results  ({rows}; assay show {one.run.path})"
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {"list": list_, "run": run}

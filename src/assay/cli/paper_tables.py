@@ -17,7 +17,7 @@ Values = Sequence[float | None]
 
 def print_view(view: TableView) -> None:
     """Print a table to standard output, with its sentences below."""
-    from rich.padding import Padding
+    from rich.table import Table
     from rich.text import Text
 
     console = out()
@@ -26,8 +26,10 @@ def print_view(view: TableView) -> None:
     if view.stand_in:
         console.print(Text("Stand-in: not comparable with the paper.", style="yellow"))
     console.print(_table(view))
+    below = Table.grid(padding=(0, 1, 0, 0))
     for sentence in [*view.sentences, *([view.missing] if view.missing else [])]:
-        console.print(Padding(Text(f"· {sentence}"), (0, 0, 0, 1)))
+        below.add_row(Text("·"), Text(sentence))
+    console.print(below)
     write("")
 
 
@@ -62,16 +64,18 @@ def _lines(view: TableView, row: Row) -> Iterator[tuple[str, list[str]]]:
     printed = any(value is not None for value in row.printed)
     if printed:
         yield "printed", _written(view, row.printed, row.labels.get("printed", ()))
-    same = {id(view.runs[mode]) for mode in row.measured} if len(set(view.runs.values())) == 1 else set()
-    for i, (mode, values) in enumerate(row.measured.items()):
-        if same and i:
-            continue
-        yield (
-            "measured" if same and len(view.runs) > 1 else _WORDS[mode],
-            _written(view, values, row.labels.get(mode, ())),
-        )
+    for words, mode in _modes(view, row):
+        values = row.measured[mode]
+        yield words, _written(view, values, row.labels.get(mode, ()))
         if printed and not row.labels and not view.stand_in:
             yield "difference", [_difference(view, *pair) for pair in zip(row.printed, values, strict=False)]
+
+
+def _modes(view: TableView, row: Row) -> list[tuple[str, str]]:
+    """Return what was measured, in words and by mode; one run of both modes is told once."""
+    if len(view.runs) > 1 and len(set(view.runs.values())) == 1:
+        return [("measured", mode) for mode in list(row.measured)[:1]]
+    return [(_WORDS[mode], mode) for mode in row.measured]
 
 
 def _written(view: TableView, values: Values, labels: Sequence[str]) -> list[str]:
@@ -82,7 +86,7 @@ def _written(view: TableView, values: Values, labels: Sequence[str]) -> list[str
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f} %"
+    return "" if value is None else f"{100 * value:.2f}\u00a0%"
 
 
 def _number(view: TableView, value: float) -> str:
