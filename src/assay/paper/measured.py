@@ -104,7 +104,7 @@ def panels(run: Run) -> list[Picture]:
     found = [picture for cell in cells for picture in run.gallery(cell)]
     order = [one for cell in cells.values() for one in cell["specs"]["data"].get("ids", ())]
     by_id = {picture.sample_id: picture for picture in found}
-    return [by_id[name] for name in order if name in by_id]
+    return [by_id[name] for name in order or by_id if name in by_id]
 
 
 def _likeliest(picture: Picture, classes: Sequence[str]) -> Line:

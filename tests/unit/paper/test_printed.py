@@ -7,7 +7,7 @@ from assay.paper.printed import in_order, printed_table, printed_tables, table_n
 
 
 def test_every_table_is_whole() -> None:
-    numbers = "I II III IV V VI VII VIII IX X XI XII XIII XIV".split()
+    numbers = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV"]
     assert list(printed_tables()) == numbers
     for number, table in printed_tables().items():
         assert table.number == number
