@@ -25,7 +25,15 @@ def print_view(view: TableView) -> None:
     console.print(Text(title, style="bold"))
     if view.stand_in:
         console.print(Text("Stand-in: not comparable with the paper.", style="yellow"))
-    console.print(_table(view))
+    across = _across(view)
+    # measured as if there were room, or the answer would be the width that there is
+    wide = console.measure(across, options=console.options.update(max_width=10 * console.width)).maximum
+    if not _is_plain(view) or wide <= console.width:
+        console.print(across)
+    else:
+        for row in view.rows:
+            console.print(Text(row.name, style="italic"))
+            console.print(_down(view, row))
     below = Table.grid(padding=(0, 1, 0, 0))
     for sentence in [*view.sentences, *([view.missing] if view.missing else [])]:
         below.add_row(Text("·"), Text(sentence))
@@ -41,21 +49,37 @@ def _is_plain(view: TableView) -> bool:
     return not any(row.labels for row in view.rows)
 
 
-def _table(view: TableView) -> Table:
+def _across(view: TableView) -> Table:
+    """Return the table as it is printed: a column for each of its columns."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=_is_plain(view))
     table.add_column(Text(view.axis, style="dim"), no_wrap=True)
     for column in view.columns:
-        table.add_column(column, justify="right" if _is_plain(view) else "left")
+        table.add_column(column, justify="right" if _is_plain(view) else "left", no_wrap=_is_plain(view))
     for row in view.rows:
         for i, (what, cells) in enumerate(_lines(view, row)):
             style = "dim" if what == "difference" else ""
             table.add_row(Text(row.name if i == 0 else ""), Text(what), *(Text(cell) for cell in cells), style=style)
         table.add_section()
+    return table
+
+
+def _down(view: TableView, row: Row) -> Table:
+    """Return one row of the table turned on its side, for narrow terminals."""
+    from rich import box
+    from rich.table import Table
+
+    lines = list(_lines(view, row))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column(view.axis, style="dim")
+    for words, _ in lines:
+        table.add_column(words, justify="right")
+    for at, column in enumerate(view.columns):
+        table.add_row(column, *(cells[at] for _, cells in lines))
     return table
 
 
@@ -90,11 +114,11 @@ def _share(value: float | None) -> str:
 
 
 def _number(view: TableView, value: float) -> str:
-    return f"{value:.2f}" if view.unit == "percent" else f"{value:.4f}"
+    return f"{value:.2f}" if view.unit == "percent" else f"{value:.4f}".removeprefix("0")
 
 
 def _difference(view: TableView, printed: float | None, measured: float | None) -> str:
     if printed is None or measured is None:
         return ""
     difference = measured - printed
-    return f"{difference:+.2f}" if view.unit == "percent" else f"{difference:+.4f}"
+    return f"{difference:+.2f}" if view.unit == "percent" else f"{difference:+.4f}".replace("0.", ".", 1)

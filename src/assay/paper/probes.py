@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 PROBED = ("mnist-cnn", "mnist-distilled-t100", "mnist-distilled-t100-as-published")
 
@@ -29,14 +30,16 @@ def probe_networks(out: Path, limit: int | None = None, device: str = "cpu") -> 
         model = load_model(f"zoo:{name}", device=device)
         data = load_data("mnist/test", model=model, limit=limit)
         path = probe_file(out, name)
-        if not _is_of(path, len(data)):
+        if (read_probe(out, name) or {}).get("n") != len(data):
             probe = probe_gradients(model, data)
             write_atomically(path, (json.dumps(dataclasses.asdict(probe), indent=1) + "\n").encode())
             yield path
 
 
-def _is_of(path: Path, n: int) -> bool:
+def read_probe(out: Path, name: str) -> dict[str, Any] | None:
+    """Return the probe of `zoo:NAME` as plain values, or None where there is none that can be read."""
     try:
-        return bool(json.loads(path.read_text("utf-8"))["n"] == n)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        probe = json.loads(probe_file(out, name).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return probe if isinstance(probe, dict) and {"n", "zero"} <= set(probe) else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assay.paper.choices import weights_of
 from assay.paper.printed import PrintedTable
+from assay.paper.probes import read_probe
 from assay.paper.tables import STAND_INS, Kind, Protocol
 from assay.paper.view import AS_PUBLISHED, MODES, PRINTED, Row
 
@@ -34,6 +35,8 @@ class Told:
             found += self._differences()
         if self.protocol.kind is Kind.SWEEP:
             found += self._peaks()
+        if self.protocol.kind is Kind.DIGITS:
+            found += [*self._refuted(), *self._probed()]
         if self.protocol.kind is Kind.CLEAN:
             found += published_errors(self.protocol.networks, self.table)
         return (*found, *self.table.errata)
@@ -101,6 +104,29 @@ class Told:
         shared = len(set(ours) & set(theirs))
         first = f"{theirs[0]} first, as printed" if ours[0] == theirs[0] else f"{ours[0]} first, printed {theirs[0]}"
         yield f"{row.name}, {WORDS[mode]}: {first}; {shared} of the {len(theirs)} printed classes."
+
+    def _refuted(self) -> Iterator[str]:
+        """Yield where another attack takes at least half of what the printed one leaves."""
+        naive, *others = self.rows
+        for mode in MODES:
+            left = naive.measured.get(mode, (None,))[-1]
+            ends = [(row.measured[mode][-1], row.name) for row in others if mode in row.measured]
+            known = [(value, name) for value, name in ends if value is not None]
+            if left and known and min(known)[0] < left / 2:
+                value, name = min(known)
+                at = f"at eps {self.table.columns[-1]} {naive.name} leaves {self.written(left)}"
+                yield (
+                    f"Refuted, {WORDS[mode]}: {at}, {name} {self.written(value)}. The flat line "
+                    "is a gradient that vanishes, not robustness."
+                )
+
+    def _probed(self) -> Iterator[str]:
+        for run in self.runs.values():
+            for name in self.protocol.networks:
+                probe = read_probe(run.path.parent, name)
+                if probe is not None and any(f"zoo:{name}" == one.partition("?")[0] for one in run.manifest["models"]):
+                    share = f"{100 * probe['zero']:.1f} %"
+                    yield f"zoo:{name}: the gradient is exactly zero for {share} of {probe['n']:,} images."
 
     def _peaks(self) -> Iterator[str]:
         for row in self.rows:
