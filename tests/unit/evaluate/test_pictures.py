@@ -41,8 +41,10 @@ def test_of_a_few_images_at_one_budget_all_are_kept(tmp_path: Path, tiny_model: 
     run = run_study(study(tiny_model, source, **settings, chunk=3), tmp_path / "run")
     (cell,) = run.cells
     pictures = run.gallery(cell)
-    attacked = {row["sample_id"]: row for row in run.records().to_pylist() if row["status"] != "clean_wrong"}
-    assert len(attacked) > 4
+    rows = run.records().to_pylist()
+    # the worst case leaves alone what is wrong already
+    attacked = {row["sample_id"]: row for row in rows if question == "as_attacked" or row["status"] != "clean_wrong"}
+    assert len(attacked) == (6 if question == "as_attacked" else 5)
     assert sorted(picture.sample_id for picture in pictures) == sorted(attacked)
     for picture in pictures:
         row = attacked[picture.sample_id]
