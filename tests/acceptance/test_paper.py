@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision import models
 
@@ -21,8 +22,10 @@ from assay.evaluate.run_directory import Run
 from assay.evaluate.study import Study
 from assay.models import from_torchvision
 from assay.paper.choices import Choices
+from assay.paper.measured import panels
 from assay.paper.studies import filled_in, raw_study
 from assay.paper.tables import IMAGENET_NETWORKS
+from assay.paper.views import view
 from tests.unit.cli.workplace import Workplace
 from tests.unit.paper.fake import fake_imagenet
 
@@ -104,6 +107,27 @@ def test_the_users_own_file_of_weights(place: Workplace, cached: Path, imagenet:
     wrong = place.assay(f"{command} --model-file regnet_y_400mf={next((cached / 'checkpoints').glob('alexnet*'))}")
     assert wrong.code == 2
     assert "do not fit the architecture" in wrong.err
+
+
+def test_images_of_ones_own_in_table_iii(place: Workplace, cached: Path, imagenet: Path) -> None:
+    Image.frombytes("RGB", (30, 20), bytes(range(200)) * 9).save("drawing.png")
+    known = "n01443537/n01443537_0.png"
+    command = f"paper run --table III --mode corrected --imagenet {imagenet} --out out --display none --no-doctor"
+    said = place.assay(f"{command} --image {known} --image drawing.png=toaster")
+    assert said.code == 0, said.err
+    # the goldfish stands beside the printed one, the drawing in a row of its own
+    found = view(Path("out"), "III")
+    measured = {row.name: row for row in found.rows if row.measured}
+    assert list(measured) == ["goldfish", "toaster"]
+    assert measured["goldfish"].printed[0] == 0.2372
+    assert measured["toaster"].printed == (None,) * 5
+    run = Run.open("out/table-iii-corrected")
+    pictures = {picture.label: picture for picture in panels(run)}
+    assert sorted(pictures) == [1, 859]
+    assert float(pictures[859].perturbation.float().abs().max()) * 255 == pytest.approx(1.1526, abs=0.01)
+    shares = pictures[859].logits.softmax(0).topk(5).values.tolist()
+    assert measured["toaster"].measured["corrected"] == pytest.approx(shares)
+    assert {row["sample_id"] for row in run.records().to_pylist()} == {p.sample_id for p in pictures.values()}
 
 
 @pytest.fixture(scope="module")

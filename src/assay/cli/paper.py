@@ -172,6 +172,8 @@ def run(ctx: typer.Context, flags: PaperFlags, how: HowFlags) -> None:
     choices, numbers = flags.choices(), flags.numbers()
     finished: dict[str, Finished] = {}
     runs = table_runs(numbers, flags.modes(), choices)
+    for one in runs:
+        one.check()  # a slip that concerns the last table is told before the first one runs
     try:
         for number in numbers:
             mine = [one for one in runs if number in one.tables]

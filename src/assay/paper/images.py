@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ MOST_IMAGES = 16
 IMAGES = "images"
 
 
+@functools.lru_cache(maxsize=1)
 def checked_imagenet(folder: Path) -> Source:
     """Return the pictures of the user's ImageNet.
 

@@ -13,7 +13,7 @@ from assay.paper.images import SingleImages, checked_imagenet
 from assay.paper.needs import needs_imagenet
 from assay.paper.printed import in_order
 from assay.paper.studies import filled_in, image_numbers, patch_files, raw_study
-from assay.paper.tables import PROTOCOLS, Protocol
+from assay.paper.tables import PROTOCOLS, Kind, Protocol
 
 if TYPE_CHECKING:
     from assay.evaluate.study import Study
@@ -47,6 +47,15 @@ class TableRun:
         whole = filled_in({"grids": raw_study(self.name).get("grids", [])}, self.choices, list)
         return tuple(Path(name) for name in patch_files(whole))
 
+    def check(self) -> None:
+        """Raise `BadInput` for what is not there, and `AssayError` for patches that cannot be trained."""
+        from assay.paper.patches import can_patch, patch_orders, train_patches
+
+        if not self.patches:
+            self.study()
+        elif not can_patch():
+            train_patches(patch_orders(self))
+
     def study(self) -> Study:
         """Return the study. Raises `BadInput` for pictures that are not there."""
         from assay.evaluate.study import Study
@@ -75,6 +84,8 @@ def table_runs(numbers: Sequence[str], modes: Sequence[str], choices: Choices) -
         if choices.imagenet is None:
             raise BadInput(needs_imagenet(of_imagenet, choices))
         checked_imagenet(choices.imagenet)
+    if choices.images and not any(PROTOCOLS[number].kind is Kind.PANELS for number in ordered):
+        raise BadInput("--image names images for Tables II and III, and neither is asked for. Add --table III.")
     found: dict[str, TableRun] = {}
     for number in ordered:
         for mode in modes:

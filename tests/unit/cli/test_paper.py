@@ -87,7 +87,8 @@ def test_a_narrow_terminal_gets_every_digit(place: Workplace, monkeypatch: pytes
         ("--table IV --imagenet pictures --model-file resnet=a.pth", "no network 'resnet'. Did you mean 'resnet101'"),
         ("--table XIII --limit 0", "--limit is 0"),
         ("--table XIII --executor serail", "Did you mean 'serial'"),
-        ("--table VII --stand-in", "cannot train patches"),
+        ("--table XIII --stand-in --image a.png", "names images for Tables II and III"),
+        ("--table XIII --table VII --stand-in", "cannot train patches"),
         ("--table XIII --mode publisht", "'publisht' is not one of"),
     ],
 )
