@@ -60,6 +60,11 @@ def printed_table(number: str) -> PrintedTable:
     return printed_tables()[table_number(number)]
 
 
+def errata() -> dict[str, tuple[str, ...]]:
+    """Return facts about the printed text by table."""
+    return {number: table.errata for number, table in printed_tables().items()}
+
+
 def table_number(words: str) -> str:
     """Return a table's Roman number as the user may write it: `IV`, `iv`, `4`, `Table IV`."""
     known = list(printed_tables())

@@ -10,7 +10,7 @@ from assay.paper.choices import weights_of
 from assay.paper.printed import PrintedTable
 from assay.paper.probes import read_probe
 from assay.paper.tables import STAND_INS, Kind, Protocol
-from assay.paper.view import AS_PUBLISHED, MODES, PRINTED, Row
+from assay.paper.view import MODES, PRINTED, Row
 
 if TYPE_CHECKING:
     from assay.evaluate.run_directory import Run
@@ -53,7 +53,8 @@ class Told:
                 "are not; the numbers cannot be compared with the printed ones."
             )
         for mode, run in self._each_run():
-            if not run.reportable and not self.stand_in:
+            # four images are what the tables of single images are of
+            if not run.reportable and not self.stand_in and self.protocol.kind is not Kind.PANELS:
                 why = "; ".join(run.manifest["not_reportable_because"])
                 yield f"Not to be reported, {WORDS[mode]}: {why}."
         if not self.stand_in and self.protocol.needs_imagenet:
@@ -155,6 +156,3 @@ def published_errors(networks: Sequence[str], table: PrintedTable) -> Iterator[s
             for row, key in zip(table.rows, ("acc@1", "acc@5"), strict=True)
         ]
         yield f"torchvision publishes for {network}, {weights.name}: {', '.join(told)}."
-
-
-__all__ = ["AS_PUBLISHED", "WORDS", "Told", "peak", "published_errors"]

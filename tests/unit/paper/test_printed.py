@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from assay.core.errors import BadInput
-from assay.paper.printed import in_order, printed_table, printed_tables, table_number
+from assay.paper.printed import errata, in_order, printed_table, printed_tables, table_number
 
 
 def test_every_table_is_whole() -> None:
@@ -17,6 +17,11 @@ def test_every_table_is_whole() -> None:
             assert len(row.values) == len(table.columns)
             assert len(row.labels) in (0, len(table.columns))
             assert all(0 <= value <= (100 if table.unit == "percent" else 1) for value in row.values)
+
+
+def test_errata_are_told_by_table() -> None:
+    assert list(errata()) == list(printed_tables())
+    assert "2,727 of 10,000 is .2727" in errata()["XIII"][0]
 
 
 def test_what_is_printed() -> None:
