@@ -1,4 +1,7 @@
-"""Pictures for the gallery: the most and the least changed successes and a survivor, per budget."""
+"""Pictures for the gallery: the most and the least changed successes and a survivor, per budget.
+
+Of a few chosen images at one budget all are kept: they were chosen to be looked at.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ from assay.evaluate.record import BROKEN, STATUSES, SURVIVED
 from assay.evaluate.rows import Columns
 
 PICTURED_CHUNKS = 2
+
+FEW = 16
+"""So many images, at one budget, are all kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +56,11 @@ def choose(columns: Columns, at: Tensor, clean_logits: Tensor, problem: Problem,
         # a break inherited from a smaller budget has been shown there, unless there is nothing else to show
         broken = (status == STATUSES.index(BROKEN)).nonzero().squeeze(1)
         own = broken[(curve.origin[i].cpu() == i)[broken]]
-        for role, row in _roles(own if len(own) else broken, status == STATUSES.index(SURVIVED), found.size.cpu()):
+        roles = _roles(own if len(own) else broken, status == STATUSES.index(SURVIVED), found.size.cpu())
+        if len(columns.unit.cell.budgets) == 1 and columns.unit.cell.n <= FEW:
+            shown = {row for _, row in roles}
+            roles += [("other", row) for row in range(len(at)) if row not in shown]
+        for role, row in roles:
             position = int(at[row])
             pictures.append(
                 Picture(

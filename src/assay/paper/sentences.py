@@ -1,0 +1,158 @@
+"""What a table's numbers say, in plain sentences: where printed and measured differ, and what explains it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from assay.paper.choices import weights_of
+from assay.paper.printed import PrintedTable
+from assay.paper.probes import read_probe
+from assay.paper.tables import STAND_INS, Kind, Protocol
+from assay.paper.view import MODES, PRINTED, Row
+
+if TYPE_CHECKING:
+    from assay.evaluate.run_directory import Run
+
+WORDS = {"as_published": "as published", "corrected": "corrected"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """A table and what was measured of it: the finished `runs` by mode."""
+
+    table: PrintedTable
+    protocol: Protocol
+    rows: tuple[Row, ...]
+    runs: dict[str, Run]
+    stand_in: bool
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return what the numbers say, the most important first."""
+        found = [*self._warnings()]
+        if self.runs and not self.stand_in:
+            found += self._differences()
+        if self.protocol.kind is Kind.SWEEP:
+            found += self._peaks()
+        if self.protocol.kind is Kind.DIGITS:
+            found += [*self._refuted(), *self._probed()]
+        if self.protocol.kind is Kind.CLEAN:
+            found += published_errors(self.protocol.networks, self.table)
+        return (*found, *self.table.errata)
+
+    def written(self, value: float) -> str:
+        """Write a value of the table with its unit."""
+        return f"{value:.2f} %" if self.table.unit == "percent" else f"{value:.4f}"
+
+    def _warnings(self) -> Iterator[str]:
+        if self.stand_in:
+            names = ", ".join(f"{STAND_INS[one]} for {one}" for one in self.protocol.networks)
+            yield (
+                f"Stand-in: {names}, on the sample pictures. The protocol is the paper's, the networks and pictures "
+                "are not; the numbers cannot be compared with the printed ones."
+            )
+        for mode, run in self._each_run():
+            # four images are what the tables of single images are of
+            if not run.reportable and not self.stand_in and self.protocol.kind is not Kind.PANELS:
+                why = "; ".join(run.manifest["not_reportable_because"])
+                yield f"Not to be reported, {WORDS[mode]}: {why}."
+        if not self.stand_in and self.protocol.needs_imagenet:
+            yield from self._other_weights()
+
+    def _each_run(self) -> Iterator[tuple[str, Run]]:
+        """Yield every run once, under the first of its modes."""
+        seen = set()
+        for mode, run in self.runs.items():
+            if run.path not in seen:
+                seen.add(run.path)
+                yield mode, run
+
+    def _other_weights(self) -> Iterator[str]:
+        models = dict.fromkeys(model for run in self.runs.values() for model in run.manifest["models"])
+        others = [name for name in models if "@IMAGENET1K_V1" not in name]
+        if others:
+            yield f"Measured with {', '.join(others)}; the paper's weights are IMAGENET1K_V1."
+
+    def _differences(self) -> Iterator[str]:
+        for row in self.rows:
+            for mode in MODES:
+                if mode in row.measured and any(value is not None for value in row.printed):
+                    yield from self._difference(row, mode)
+
+    def _difference(self, row: Row, mode: str) -> Iterator[str]:
+        if row.labels:
+            yield from self._classes(row, mode)
+            return
+        pairs = [
+            (abs(ours - theirs), column, theirs, ours)
+            for column, theirs, ours in zip(self.table.columns, row.printed, row.measured[mode], strict=False)
+            if theirs is not None and ours is not None
+        ]
+        if not pairs:
+            return
+        size, column, theirs, ours = max(pairs, key=lambda one: one[0])
+        far = f"{size:.2f} points" if self.table.unit == "percent" else f"{size:.4f}"
+        yield (
+            f"{row.name}, {WORDS[mode]}: at most {far} from the printed value, at {self.table.axis} {column} "
+            f"(printed {self.written(theirs)}, measured {self.written(ours)})."
+        )
+
+    def _classes(self, row: Row, mode: str) -> Iterator[str]:
+        ours, theirs = row.labels.get(mode), row.labels.get(PRINTED)
+        if not ours or not theirs:
+            return
+        shared = len(set(ours) & set(theirs))
+        first = f"{theirs[0]} first, as printed" if ours[0] == theirs[0] else f"{ours[0]} first, printed {theirs[0]}"
+        yield f"{row.name}, {WORDS[mode]}: {first}; {shared} of the {len(theirs)} printed classes."
+
+    def _refuted(self) -> Iterator[str]:
+        """Yield where another attack takes at least half of what the printed one leaves."""
+        naive, *others = self.rows
+        for mode in MODES:
+            left = naive.measured.get(mode, (None,))[-1]
+            ends = [(row.measured[mode][-1], row.name) for row in others if mode in row.measured]
+            known = [(value, name) for value, name in ends if value is not None]
+            if left and known and min(known)[0] < left / 2:
+                value, name = min(known)
+                at = f"at eps {self.table.columns[-1]} {naive.name} leaves {self.written(left)}"
+                yield (
+                    f"Refuted, {WORDS[mode]}: {at}, {name} {self.written(value)}. The flat line "
+                    "is a gradient that vanishes, not robustness."
+                )
+
+    def _probed(self) -> Iterator[str]:
+        for run in self.runs.values():
+            for name in self.protocol.networks:
+                probe = read_probe(run.path.parent, name)
+                if probe is not None and any(f"zoo:{name}" == one.partition("?")[0] for one in run.manifest["models"]):
+                    share = f"{100 * probe['zero']:.1f} %"
+                    yield f"zoo:{name}: the gradient is exactly zero for {share} of {probe['n']:,} images."
+
+    def _peaks(self) -> Iterator[str]:
+        for row in self.rows:
+            told = [f"printed at eps {peak(self.table.columns, row.printed)}"]
+            told += [
+                f"{WORDS[mode]} at {found}"
+                for mode in MODES
+                if (found := peak(self.table.columns, row.measured.get(mode, ())))
+            ]
+            yield f"{row.name} is highest: {', '.join(told)}."
+
+
+def peak(columns: Sequence[str], values: Sequence[float | None]) -> str:
+    """Return the column of the highest value, the first of several; "" where there is none."""
+    known = [(value, -at) for at, value in enumerate(values) if value is not None]
+    return columns[-max(known)[1]] if known else ""
+
+
+def published_errors(networks: Sequence[str], table: PrintedTable) -> Iterator[str]:
+    """Yield what torchvision publishes for the weights of Table I, beside what is printed."""
+    for at, network in enumerate(networks):
+        weights = weights_of(network, "V1")
+        metrics = weights.meta["_metrics"]["ImageNet-1K"]
+        told = [
+            f"{row.name} {100 - metrics[key]:.2f} % (printed {row.values[at]:.2f} %)"
+            for row, key in zip(table.rows, ("acc@1", "acc@5"), strict=True)
+        ]
+        yield f"torchvision publishes for {network}, {weights.name}: {', '.join(told)}."
