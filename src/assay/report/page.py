@@ -54,12 +54,16 @@ def page(run: Run, path: str | Path) -> Path:
         html = environment(passes=passes).get_template("page.html").render(
             run=run, parts=parts, shelves=gallery, pictures_in=_PICTURES if kept else None, checks=checks(run, found),
             sources=sources(run, found), identifiers=IDENTIFIERS, csv=data_uri("text/csv", csv(run)), when=_day(run),
-            sealed=bundled.result(),
+            charts=_charts(parts), sealed=bundled.result(),
         )  # fmt: skip
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8", newline="\n")
     return path
+
+
+def _charts(parts: list[Part]) -> list[Chart]:
+    return [drawn for part in parts for drawn in (part.curve, part.per_class, part.confusion) if drawn]
 
 
 def _keep_pictures(gallery: list[Any], directory: Path) -> bool:
