@@ -9,6 +9,7 @@ from pathlib import Path
 AS_PUBLISHED = "as_published"
 CORRECTED = "corrected"
 MODES = (AS_PUBLISHED, CORRECTED)
+PRINTED = "printed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,13 +17,15 @@ class Row:
     """One line of a table: what was printed, and what was measured in each mode, column by column.
 
     A value is None where nothing was printed or nothing has been measured. `counts` holds (hits, n) of the measured
-    values where they are shares.
+    values where they are shares. `labels` holds the classes that the values belong to, by mode and under `PRINTED`,
+    where the table names any.
     """
 
     name: str
     printed: tuple[float | None, ...]
     measured: Mapping[str, tuple[float | None, ...]]
     counts: Mapping[str, tuple[tuple[int, int] | None, ...]] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,8 @@ class TableView:
 
     `runs` are the finished run directories by mode. `sentences` say in plain words where printed and measured differ,
     and why. `missing` says what to do about numbers that are not there ("" where nothing is missing). `stand_in` marks
-    numbers of other networks and pictures, which cannot be compared with the printed ones.
+    numbers of other networks and pictures, which cannot be compared with the printed ones. `axis` says what the
+    columns are.
     """
 
     number: str
@@ -43,3 +47,4 @@ class TableView:
     sentences: tuple[str, ...] = ()
     missing: str = ""
     stand_in: bool = False
+    axis: str = ""
