@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from assay.paper.inputs import Probe, TemperatureRow
 from assay.report.look import IN_PAGE, Look, Spec, dressed
 
 _ROW, _RIDGE = 42, 76
-_GAP_TITLE = "gap between the two highest logits (logarithmic axis)"
+_BEND = 10.0  # where the axis of gaps turns from linear to logarithmic
+_GAP_TITLE = "gap between the two highest logits (logarithmic from about 10 on)"
 _FILLED = 0.86  # of its row that the tallest bar of a histogram fills
 NAIVE, SCALED, VANISHED = "FGSM", "FGSM at the temperature of training", "gradients exactly zero"
 _SERIES = {NAIVE: (1, "circle"), SCALED: (2, "square"), VANISHED: (6, "triangle-up")}
@@ -19,28 +21,42 @@ _SERIES = {NAIVE: (1, "circle"), SCALED: (2, "square"), VANISHED: (6, "triangle-
 def gaps(probes: Sequence[Probe], look: Look = IN_PAGE) -> Spec:
     """Draw how many images have which gap between their two highest logits: a histogram per network, one axis.
 
-    The axis is logarithmic; vertical rules stand where float32 begins to round the gradient, and where none is left.
+    The axis is logarithmic from about 10 on, and areas are shares of images. Vertical rules stand where float32 begins
+    to round the gradient, and where none is left.
     """
     import altair as alt
 
     shown = [probe for probe in probes if any(probe.counts)]
-    tallest = max((max(probe.counts) / max(1, probe.n) for probe in shown), default=1.0)
-    rows = [row for at, probe in enumerate(reversed(shown)) for row in _bins(probe, at, tallest)]
-    ends = [edge for probe in shown for edge in probe.edges if edge > 0] or [1.0, 1000.0]
-    x = alt.X("low:Q", scale=alt.Scale(type="log", domain=[min(ends), max(ends)], nice=False),
-              axis=alt.Axis(title=_GAP_TITLE, grid=False, tickCount=6))  # fmt: skip
+    drawn = [(probe, _bins(probe)) for probe in reversed(shown)]
+    tallest = max((row["density"] for _, rows in drawn for row in rows), default=1.0)
+    values = [
+        row | {"network": probe.network, "bottom": at, "top": at + _FILLED * row["density"] / tallest}
+        for at, (probe, rows) in enumerate(drawn)
+        for row in rows
+    ]
+    end = max((row["high"] for row in values), default=1000.0)
+    scale = alt.Scale(type="symlog", constant=_BEND, domain=[0, end], nice=False)
+    ticks = [0.0, *(tick for power in range(1, 7) for tick in (10.0**power, 3 * 10.0**power) if tick <= end)]
+    x = alt.X("low:Q", scale=scale, axis=alt.Axis(title=_GAP_TITLE, grid=False, values=ticks, format=",d"))
     y = alt.Y("bottom:Q", axis=None, scale=alt.Scale(domain=[0, max(1, len(shown))], nice=False))
     tips = [alt.Tooltip("network:N"), alt.Tooltip("span:N", title="gap"), alt.Tooltip("count:Q", title="images"),
             alt.Tooltip("share:Q", title="share", format=".1%")]  # fmt: skip
-    bars = alt.Chart(alt.InlineData(values=rows)).mark_rect(color=look.palette.accent, opacity=0.75).encode(
+    bars = alt.Chart(alt.InlineData(values=values)).mark_rect(color=look.palette.accent, opacity=0.75).encode(
         x=x, x2="high:Q", y=y, y2="top:Q", tooltip=tips
     )  # fmt: skip
-    names = [{"network": probe.network, "at": at} for at, probe in enumerate(reversed(shown))]
+    names = [{"network": probe.network, "at": at} for at, (probe, _) in enumerate(drawn)]
     base = alt.Chart(alt.InlineData(values=names))
     ground = base.mark_rule(color=look.palette.line).encode(y=alt.Y("at:Q", axis=None))
-    name = base.mark_text(align="left", dx=2, dy=-10, fontSize=12, color=look.palette.ink).encode(
-        x=alt.value(0), y=alt.Y("at:Q", axis=None), text="network:N"
+    name = base.mark_text(align="right", dx=-2, dy=-_RIDGE + 16, fontSize=12, color=look.palette.ink).encode(
+        x=alt.value("width"), y=alt.Y("at:Q", axis=None), text="network:N"
     )
+    chart = alt.layer(ground, bars, name, *_thresholds(look)).properties(height=_RIDGE * max(1, len(shown)))
+    return dressed(chart, look, "Gap between the two highest logits")
+
+
+def _thresholds(look: Look) -> list[Any]:
+    import altair as alt
+
     marks = alt.Chart(alt.InlineData(values=[
         {"gap": ROUNDED, "says": f"{ROUNDED:.1f}: rounded"}, {"gap": ZERO, "says": f"{ZERO:.0f}: all zero"}
     ]))  # fmt: skip
@@ -48,18 +64,17 @@ def gaps(probes: Sequence[Probe], look: Look = IN_PAGE) -> Spec:
     text = marks.mark_text(align="left", dx=4, dy=-6, color=look.palette.broken, fontSize=11.5).encode(
         x=alt.X("gap:Q"), y=alt.value(0), text="says:N"
     )
-    chart = alt.layer(ground, bars, name, rule, text).properties(height=_RIDGE * max(1, len(shown)))
-    return dressed(chart, look, "Gap between the two highest logits")
+    return [rule, text]
 
 
-def _bins(probe: Probe, at: int, tallest: float) -> list[dict[str, Any]]:
+def _bins(probe: Probe) -> list[dict[str, Any]]:
     total = max(1, probe.n)
-    # a logarithmic axis has no zero
+    # a bin's height is its share over its width on the axis: areas then are shares, whatever the bins
     return [
-        {"network": probe.network, "low": low, "high": high, "count": count, "share": count / total,
-         "bottom": at, "top": at + _FILLED * count / total / tallest, "span": f"{low:.3g} to {high:.3g}"}
+        {"low": low, "high": high, "count": count, "share": count / total, "span": f"{low:.3g} to {high:.3g}",
+         "density": count / total / (math.log1p(high / _BEND) - math.log1p(low / _BEND))}
         for low, high, count in zip(probe.edges[:-1], probe.edges[1:], probe.counts, strict=True)
-        if low > 0 and count
+        if count
     ]  # fmt: skip
 
 
@@ -90,6 +105,12 @@ def zeros(probes: Sequence[Probe], look: Look = IN_PAGE) -> Spec:
     )
     chart = alt.layer(bars, low.encode(x=x, text="says:N"), high.encode(x=x, text="says:N"))
     return dressed(chart.properties(height=_ROW * max(1, len(names))), look, "Gradients that are exactly zero")
+
+
+def largest_eps(rows: Sequence[TemperatureRow]) -> float:
+    """Return the largest eps that every row was measured at; 0 where there is none in common."""
+    common = set.intersection(*(set(row.fgsm) for row in rows)) if rows else set()
+    return max(common, default=0.0)
 
 
 def temperatures_legend() -> list[dict[str, str]]:

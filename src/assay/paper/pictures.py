@@ -19,7 +19,6 @@ _FILE_SIDE, _FILE_BARS = 150, 230
 _BAR_ROW = 29
 _CELL, _DIGIT = 66, 48
 _PATCH_SCALE = 1.5
-BLUE_AND_ORANGE = "Blue: the true class. Orange: the class that the attack wants."
 
 
 def panel(shown: Panel, look: Look = IN_PAGE) -> Spec:
@@ -32,8 +31,15 @@ def panels(shown: Sequence[Panel], title: str, look: Look) -> Spec:
     import altair as alt
 
     rows = [_panel(one, look, True).properties(title=_heading(one, look)) for one in shown]
-    chart = alt.vconcat(*rows, spacing=24)
-    return dressed(chart, look, title, fixed=True)
+    note = alt.TitleParams(title, subtitle=colors(shown), offset=14)
+    chart = alt.vconcat(*rows, spacing=24).properties(title=note)
+    return dressed(chart, look, "", fixed=True)
+
+
+def colors(shown: Sequence[Panel]) -> str:
+    """Say what the colours of the bars mean."""
+    targeted = any(bar.target for one in shown for bar in one.bars)
+    return "Blue: the true class." + (" Orange: the class that the attack wants." if targeted else "")
 
 
 def _heading(shown: Panel, look: Look) -> Any:
@@ -120,7 +126,7 @@ def _bars(bars: Sequence[Bar], width: int, height: int, look: Look) -> Any:
     return alt.layer(track, fill, plain, strong, share).properties(width=width, height=height)
 
 
-def patches(found: Mapping[tuple[str, int], Tensor], look: Look = IN_PAGE) -> Spec:
+def patches(found: Mapping[tuple[str, int], Tensor], look: Look = IN_PAGE, title: str = "") -> Spec:
     """Draw Figure 3: a row per target class, a column per size, each patch in proportion to its size."""
     import altair as alt
 
@@ -149,10 +155,10 @@ def patches(found: Mapping[tuple[str, int], Tensor], look: Look = IN_PAGE) -> Sp
         )  # fmt: skip
     step = int(_PATCH_SCALE * max(sides)) + _GAP
     chart = alt.layer(*layers).properties(width=step * len(sides), height=step * len(targets))
-    return dressed(chart, look, "Figure 3. Trained patches", fixed=True)
+    return dressed(chart, look, title, fixed=True)
 
 
-def digits(found: Mapping[float, Sequence[Example]], look: Look = IN_PAGE) -> Spec:
+def digits(found: Mapping[float, Sequence[Example]], look: Look = IN_PAGE, title: str = "") -> Spec:
     """Draw Figure 9: a column of examples per eps, above each its true and its predicted label."""
     import altair as alt
 
@@ -179,4 +185,4 @@ def digits(found: Mapping[float, Sequence[Example]], look: Look = IN_PAGE) -> Sp
         x=x, y=y, text="says:N"
     )  # fmt: skip
     chart = alt.layer(image, right, wrong).properties(width=_CELL * len(columns), height=(_CELL + 10) * most)
-    return dressed(chart, look, "Figure 9. Digits under FGSM: true → predicted label", fixed=True)
+    return dressed(chart, look, title, fixed=True)

@@ -78,7 +78,7 @@ def dressed(chart: Any, look: Look, title: str, *, fixed: bool = False) -> Spec:
     }  # fmt: skip
     if not fixed:
         chart = chart.properties(width=look.width)
-    if look.alone:
+    if look.alone and title:
         chart = chart.properties(title=title)
     chart = chart.configure(
         font=_FONT, axis=axis, title=text, legend=legend, view={"stroke": None},
