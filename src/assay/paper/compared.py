@@ -83,8 +83,13 @@ class Compared:
         return any(cell.points is not None for _, row in self.rows for one in row for cell in one.measured.values())
 
 
-def compared(view: TableView) -> Compared:
-    """Return a table as the page shows it. Nothing is compared in a stand-in."""
+def compared(view: TableView, printed_alone: bool = False) -> Compared:
+    """Return a table as the page shows it. Nothing is compared in a stand-in.
+
+    `printed_alone` leaves out the rows that the paper does not print.
+    """
+    if printed_alone:
+        view = dataclasses.replace(view, rows=tuple(row for row in view.rows if any(map(known, row.printed))))
     modes = tuple(
         mode for mode in MODES if any(known(value) for row in view.rows for value in row.measured.get(mode, ()))
     )

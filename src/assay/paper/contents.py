@@ -55,6 +55,7 @@ def contents(
         examples=examples(),
         probes=tuple(_probes(out)),
         temperatures=tuple(temperatures),
+        unfit={run.path: tuple(run.manifest["not_reportable_because"]) for run in runs if not run.reportable},
         sources=_sources(runs),
         commands=tuple(dict.fromkeys(str(run.manifest["command"]) for run in runs if run.manifest.get("command"))),
         out=out,

@@ -128,8 +128,8 @@ class PaperContents:
     """Everything that the page of the paper and its figures show; whatever is left out, the page says how to get.
 
     `panels` holds the panels of Figures 1, 2 and 4 to 6 by number, `patches` Figure 3 by (target class, side in
-    pixels), `examples` Figure 9 by eps. `errata` are facts about the printed text by table. `out` is where the runs
-    are, as the reader would type it.
+    pixels), `examples` Figure 9 by eps. `errata` are facts about the printed text by table. `unfit` says why a run
+    directory's numbers are not reportable. `out` is where the runs are, as the reader would type it.
     """
 
     views: tuple[TableView, ...] = ()
@@ -140,6 +140,7 @@ class PaperContents:
     examples: Mapping[float, tuple[Example, ...]] = dataclasses.field(default_factory=_none)
     probes: tuple[Probe, ...] = ()
     temperatures: tuple[TemperatureRow, ...] = ()
+    unfit: Mapping[Path, tuple[str, ...]] = dataclasses.field(default_factory=_none)
     sources: tuple[Source, ...] = ()
     commands: tuple[str, ...] = ()
     out: Path | None = None
@@ -147,6 +148,12 @@ class PaperContents:
     def view(self, number: str) -> TableView | None:
         """Return a table, if it is there."""
         return next((view for view in self.views if view.number == number), None)
+
+    def why_unfit(self, number: str) -> tuple[str, ...]:
+        """Return why the measured numbers of a table are not reportable, each reason once."""
+        view = self.view(number)
+        runs = view.runs.values() if view else ()
+        return tuple(dict.fromkeys(reason for run in runs for reason in self.unfit.get(run, ())))
 
     def lines(self, number: str) -> tuple[Line, ...]:
         """Return the lines of an accuracy table over budgets (XIII, XIV): printed first, then as measured."""

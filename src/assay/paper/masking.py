@@ -57,14 +57,14 @@ def gaps(probes: Sequence[Probe], look: Look = IN_PAGE) -> Spec:
 def _thresholds(look: Look) -> list[Any]:
     import altair as alt
 
-    marks = alt.Chart(alt.InlineData(values=[
-        {"gap": ROUNDED, "says": f"{ROUNDED:.1f}: rounded"}, {"gap": ZERO, "says": f"{ZERO:.0f}: all zero"}
-    ]))  # fmt: skip
-    rule = marks.mark_rule(strokeDash=[4, 3], color=look.palette.broken, strokeWidth=1.2).encode(x=alt.X("gap:Q"))
-    text = marks.mark_text(align="left", dx=4, dy=-6, color=look.palette.broken, fontSize=11.5).encode(
-        x=alt.X("gap:Q"), y=alt.value(0), text="says:N"
-    )
-    return [rule, text]
+    marks = [(ROUNDED, f"{ROUNDED:.1f}: rounded", -6), (ZERO, f"{ZERO:.0f}: all zero", 8)]  # one above the other
+    layers: list[Any] = []
+    for gap, says, dy in marks:
+        base = alt.Chart(alt.InlineData(values=[{"gap": gap, "says": says}])).encode(x=alt.X("gap:Q"))
+        text = base.mark_text(align="left", dx=4, dy=dy, color=look.palette.broken, fontSize=11.5)
+        rule = base.mark_rule(strokeDash=[4, 3], color=look.palette.broken, strokeWidth=1.2)
+        layers += [rule, text.encode(y=alt.value(0), text="says:N")]
+    return layers
 
 
 def _bins(probe: Probe) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ def zeros(probes: Sequence[Probe], look: Look = IN_PAGE) -> Spec:
     ]
     names = list(dict.fromkeys(probe.network for probe in probes))
     palette = look.palette
-    y = alt.Y("network:N", sort=names, title=None, axis=alt.Axis(labelLimit=190, grid=False, ticks=False))
+    y = alt.Y("network:N", sort=names, title=None, axis=alt.Axis(labelLimit=240, grid=False, ticks=False))
     offset = alt.YOffset("in:N", sort=["float32", "float64"], scale=alt.Scale(paddingInner=0.12))
     x = alt.X("share:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", title=None, tickCount=5))
     color = alt.Color("in:N", scale=alt.Scale(domain=["float32", "float64"], range=[palette.broken, palette.muted]),

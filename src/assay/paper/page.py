@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from assay import __version__
+from assay.audit.gradients import ROUNDED, ZERO
 from assay.paper import masking
 from assay.paper.compared import TITLES, Compared, compared
 from assay.paper.figures import Drawing, Figure, figure, of_table
@@ -22,6 +23,7 @@ from assay.report.sealing import Chart, chart, environment, sealed
 TEMPLATES = Path(__file__).parent / "templates"
 # what torchvision's networks divide each channel by: the unit of the paper's eps
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_DISTILLED = "XIV"  # its attacks beside the printed one have a table of their own
 _SHOWN_EPS = (0.01, 0.02, 0.05, 0.1)
 
 
@@ -41,6 +43,7 @@ class Section:
     title: str
     table: Compared | None
     errata: tuple[str, ...]
+    unfit: tuple[str, ...]
     figures: tuple[Shown, ...]
 
 
@@ -51,6 +54,7 @@ class Masking:
     eps: tuple[str, ...]
     attacks: tuple[tuple[str, str, tuple[str, ...]], ...]
     weakest: Any
+    vanished: str
     gaps: Chart | None
     zeros: Chart | None
     temperatures: Chart | None
@@ -71,7 +75,8 @@ def page(contents: PaperContents, path: str | Path) -> Path:
         mask = _masking(contents)
         html = environment(TEMPLATES).get_template("paper.html").render(
             contents=contents, head=paper_headline(contents), sections=sections, masking=mask, modes=MODES,
-            spoken=_spoken, grey=[_grey(eps) for eps in _SHOWN_EPS], when=_day(contents), version=__version__,
+            spoken=_spoken, rounded=ROUNDED, zero=ZERO,
+            grey=[_grey(eps) for eps in _SHOWN_EPS], when=_day(contents), version=__version__,
             mean_std=sum(IMAGENET_STD) / len(IMAGENET_STD), charts=_charts(sections, mask), sealed=bundled.result(),
         )  # fmt: skip
     path = Path(path)
@@ -84,7 +89,8 @@ def _section(contents: PaperContents, number: str) -> Section:
     view = contents.view(number)
     shown = tuple(_shown(figure(contents, one)) for one in of_table(number))
     title = view.title if view else TITLES[number]
-    return Section(number, title, compared(view) if view else None, contents.errata.get(number, ()), shown)
+    table = compared(view, number == _DISTILLED) if view else None
+    return Section(number, title, table, contents.errata.get(number, ()), contents.why_unfit(number), shown)
 
 
 def _shown(drawn: Figure) -> Shown:
@@ -103,11 +109,12 @@ def _masking(contents: PaperContents) -> Masking:
     probes, rows = contents.probes, contents.temperatures
     largest = masking.largest_eps(rows)
     has_gaps = any(any(probe.counts) for probe in probes)
-    eps = tuple(sorted({point.eps for line in contents.lines("XIV") for point in line.points}))
+    eps = tuple(sorted({point.eps for line in contents.lines(_DISTILLED) for point in line.points}))
     return Masking(
         tuple(f"{one:g}" for one in eps),
         _attacks(contents, eps),
         weakest(contents),
+        _vanished(contents),
         _drawn("masking-gaps", "Gaps between the two highest logits", masking.gaps(probes)) if has_gaps else None,
         _drawn("masking-zeros", "Gradients that are exactly zero", masking.zeros(probes)) if probes else None,
         _drawn("masking-temperatures", "What the temperature does", masking.temperatures(rows, largest))
@@ -119,6 +126,18 @@ def _masking(contents: PaperContents) -> Masking:
     )
 
 
+def _vanished(contents: PaperContents) -> str:
+    """Say how many gradients the network with the most loses, in float32 and in float64."""
+    if not contents.probes:
+        return ""
+    most = max(contents.probes, key=lambda probe: probe.zero)
+    said = f"Of {words.plural(most.n, 'image')}, {most.network} has a gradient of exactly zero for "
+    said += f"{words.percent(most.zero, most.n)} in float32"
+    if most.zero_in_double is None:
+        return f"{said}."
+    return f"{said} and for {words.percent(most.zero_in_double, most.n)} in float64."
+
+
 def _drawn(name: str, title: str, spec: Spec) -> Chart:
     return chart(name, title, spec)
 
@@ -127,7 +146,7 @@ def _attacks(contents: PaperContents, eps: tuple[float, ...]) -> tuple[tuple[str
     """Return the attacks on the distilled networks: mode, attack, accuracy per eps; empty where not yet measured."""
     rows = []
     for mode in MODES:
-        mine = [line for line in contents.lines("XIV") if line.mode == mode]
+        mine = [line for line in contents.lines(_DISTILLED) if line.mode == mode]
         for line in mine:
             points = [line.at(one) for one in eps]
             cells = [words.percent(p.accuracy, p.count[1] if p.count else 1000) if p else words.EM_DASH for p in points]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PIXELS = 192  # a picture in a chart has at most so many a side, and at least half of it
-_PANEL, _GAP = 320, 12  # the width of a panel in the page, and the space between its parts
+_PANEL, _GAP = 400, 12  # the width of a panel in the page, and the space between its parts
 _FILE_SIDE, _FILE_BARS = 150, 230
 _BAR_ROW = 29
 _CELL, _DIGIT = 66, 48
