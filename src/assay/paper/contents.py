@@ -107,11 +107,11 @@ def _panels(out: Path) -> dict[int, tuple[Panel, ...]]:
 def run_panels(run: Run, *, attacked: bool) -> tuple[Panel, ...]:
     """Return a panel per image of a run: the image alone, or with its change and what the attack made of it.
 
-    Of several budgets the smallest is shown. Images come in the order of the study where it names them.
+    Of several budgets the smallest that changes anything is shown. Images come in the order of the study where it names them.
     """
     shown: dict[str, Panel] = {}
     for cell, spec in run.cells.items():
-        pictures = sorted(run.gallery(cell), key=lambda picture: picture.eps)
+        pictures = sorted(run.gallery(cell), key=lambda picture: (attacked and picture.eps == 0, picture.eps))
         names = class_names(run, spec["model"], spec["data"])
         order = {name: place for place, name in enumerate(spec.get("specs", {}).get("data", {}).get("ids") or ())}
         for picture in sorted(pictures, key=lambda one: order.get(one.sample_id, len(order))):
