@@ -107,7 +107,8 @@ def _panels(out: Path) -> dict[int, tuple[Panel, ...]]:
 def run_panels(run: Run, *, attacked: bool) -> tuple[Panel, ...]:
     """Return a panel per image of a run: the image alone, or with its change and what the attack made of it.
 
-    Of several budgets the smallest that changes anything is shown. Images come in the order of the study where it names them.
+    Of several budgets the smallest that changes anything is shown. Images come in the order of the study, where it
+    names them.
     """
     shown: dict[str, Panel] = {}
     for cell, spec in run.cells.items():
