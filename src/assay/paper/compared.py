@@ -68,14 +68,33 @@ class Entry:
     measured: Mapping[str, Cell]
 
 
+Lines = tuple[str, tuple[Entry, ...]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """A table with everything in words. `modes` are those in which anything was measured; `scale` is in points."""
+    """A table with everything in words. `modes` are those in which anything was measured; `scale` is in points.
+
+    `rows` were measured, `unmeasured` ones only printed. `both` says that one run serves both modes, and stands under
+    the first.
+    """
 
     view: TableView
     modes: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Entry, ...]], ...]
+    rows: tuple[Lines, ...]
+    unmeasured: tuple[Lines, ...]
     scale: float
+    both: bool
+
+    @property
+    def named(self) -> bool:
+        """Whether the values belong to classes with names."""
+        return any(row.labels for row in self.view.rows)
+
+    @property
+    def prints(self) -> bool:
+        """Whether any of the measured rows was printed."""
+        return any(entry.printed.text != words.EM_DASH for _, row in self.rows for entry in row)
 
     @property
     def has_printed(self) -> bool:
@@ -97,8 +116,14 @@ def compared(view: TableView, printed_alone: bool = False) -> Compared:
         (abs(points) for row in view.rows for mode in modes for points in _points(view, row, mode)), default=0
     )
     scale = max(_LEAST_SCALE, math.ceil(largest / 5) * 5)
-    rows = tuple((row.name, _entries(view, row, modes, scale)) for row in view.rows)
-    return Compared(view, modes, rows, scale)
+    both = len(modes) > 1 and len({view.runs.get(mode, mode) for mode in modes}) == 1
+    modes = modes[:1] if both else modes
+    rows: list[Lines] = []
+    unmeasured: list[Lines] = []
+    for row in view.rows:
+        found = any(known(value) for mode in modes for value in row.measured.get(mode, ()))
+        (rows if found else unmeasured).append((row.name, _entries(view, row, modes, scale)))
+    return Compared(view, modes, tuple(rows), tuple(unmeasured), scale, both)
 
 
 def known(value: float | None) -> bool:

@@ -8,14 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.core.errors import BadInput
+from assay.core.errors import AssayError, BadInput
 from assay.paper.inputs import Example, Panel, PaperContents, Probe, TemperatureRow
 from assay.paper.logs import training_logs
 from assay.paper.view import TableView
+from assay.report import words
 from assay.report.breakdown import class_names, name_of
 from assay.report.facts import Source, sources
 from assay.report.gallery import bars, magnification
-from assay.report.view import groups
+from assay.report.view import NORMALIZED, groups
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,7 @@ def contents(
         panels={**_panels(out), **(panels or {})},
         patches=patches or {},
         logs=training_logs(),
-        examples=examples(),
+        examples=_examples(),
         probes=tuple(_probes(out)),
         temperatures=tuple(temperatures),
         unfit={run.path: tuple(run.manifest["not_reportable_because"]) for run in runs if not run.reportable},
@@ -127,7 +128,8 @@ def _panel(picture: Picture, names: list[str] | None, network: str, attacked: bo
         return Panel(title, {"": original}, bars(picture.clean_logits, picture.label, names), network)
     factor = magnification(change)
     images = {"original": original, f"change × {factor}": 0.5 + factor * change, "after": original + change}
-    about = f"{network}, eps {picture.eps_written}"
+    unit = ", normalised units" if picture.eps_written.startswith(NORMALIZED) else ""
+    about = f"{network}, eps {words.bare(picture.eps_written)}{unit}"
     return Panel(title, images, bars(picture.logits, picture.label, names), about)
 
 
@@ -149,6 +151,13 @@ def read_probe(path: Path) -> Probe:
         zero=float(plain["zero"]), zero_in_double=plain["zero_in_double"], gaps=gaps,
         edges=tuple(bins["edges"]), counts=tuple(bins["counts"]),
     )  # fmt: skip
+
+
+def _examples() -> dict[float, tuple[Example, ...]]:
+    try:
+        return examples()
+    except AssayError:  # MNIST can be neither found nor fetched: no reason to go without the rest
+        return {}
 
 
 def examples(budgets: Sequence[float] = _BUDGETS, many: int = _DIGITS) -> dict[float, tuple[Example, ...]]:

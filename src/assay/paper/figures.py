@@ -39,12 +39,13 @@ Legend = list[dict[str, str]]
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """One chart of a figure in the page: its name there, its title, and whether its size is fixed."""
+    """One chart of a figure in the page: its name there, its title, whether its size is fixed, what else to say."""
 
     name: str
     title: str
     spec: Spec
     fixed: bool = False
+    about: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,9 @@ def figure(contents: PaperContents, number: int) -> Figure:
     title, name = TITLES[number], f"figure-{number}"
     if number in _PANELS and contents.panels.get(number):
         shown = contents.panels[number]
-        drawn = tuple(Drawing(f"{name}-{i}", one.title, pictures.panel(one), True) for i, one in enumerate(shown))
+        drawn = tuple(
+            Drawing(f"{name}-{i}", one.title, pictures.panel(one), True, one.network) for i, one in enumerate(shown)
+        )
         return Figure(number, title, drawn, layout="panels", note=pictures.colors(shown))
     if number == 3 and contents.patches:
         return Figure(number, title, (Drawing(name, title, pictures.patches(contents.patches), True),))
@@ -93,7 +96,7 @@ def missing(number: int) -> str:
     """Return what to do for a figure that cannot be drawn."""
     table = TABLE_OF[number]
     if number == 9:
-        return "Figure 9 needs MNIST's test images: assay paper report fetches them."
+        return "Figure 9 needs MNIST's test images, which could not be fetched. Once they are there: assay paper report"
     return f"Figure {number} is drawn from the run of Table {table}: assay paper run --table {table}"
 
 

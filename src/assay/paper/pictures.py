@@ -13,7 +13,7 @@ from assay.report.look import IN_PAGE, Look, Spec, dressed
 if TYPE_CHECKING:
     from torch import Tensor
 
-_PIXELS = 192  # a picture in a chart has at most so many a side, and at least half of it
+_PIXELS, _FILE_PIXELS = 192, 384  # a picture has at most so many a side in the page and in a file
 _PANEL, _GAP = 400, 12  # the width of a panel in the page, and the space between its parts
 _FILE_SIDE, _FILE_BARS = 150, 230
 _BAR_ROW = 29
@@ -73,7 +73,7 @@ def _picture(name: str, pixels: Tensor, side: int, look: Look) -> Any:
     title = alt.TitleParams(
         name, orient="bottom", anchor="middle", fontSize=11, fontWeight="normal", color=look.palette.muted, offset=4
     )
-    row = {"picture": uri(pixels), "name": name}
+    row = {"picture": uri(pixels, _most(look)), "name": name}
     return (
         alt.Chart(alt.InlineData(values=[row]))
         .mark_image(width=side, height=side)
@@ -88,9 +88,16 @@ def _picture(name: str, pixels: Tensor, side: int, look: Look) -> Any:
     )
 
 
-def uri(pixels: Tensor) -> str:
-    """Return a picture `[C, H, W]` in [0, 1] as a PNG data URI; small ones enlarged, pixels to squares."""
-    return f"data:image/png;base64,{base64.b64encode(png(pixels, least=_PIXELS // 2, most=_PIXELS)).decode('ascii')}"
+def uri(pixels: Tensor, most: int = _PIXELS) -> str:
+    """Return a picture `[C, H, W]` in [0, 1] as a PNG data URI, at most `most` a side.
+
+    Small ones are enlarged to half of that or more, whole pixels to squares.
+    """
+    return f"data:image/png;base64,{base64.b64encode(png(pixels, least=most // 2, most=most)).decode('ascii')}"
+
+
+def _most(look: Look) -> int:
+    return _FILE_PIXELS if look.alone else _PIXELS
 
 
 def _bars(bars: Sequence[Bar], width: int, height: int, look: Look) -> Any:
@@ -138,7 +145,7 @@ def patches(found: Mapping[tuple[str, int], Tensor], look: Look = IN_PAGE, title
                 "target": target,
                 "side": f"{side} px",
                 "about": f"{target}, {side} px",
-                "picture": uri(found[target, side]),
+                "picture": uri(found[target, side], _most(look)),
             }
             for target in targets
             if (target, side) in found
@@ -163,7 +170,7 @@ def digits(found: Mapping[float, Sequence[Example]], look: Look = IN_PAGE, title
     import altair as alt
 
     rows = [
-        {"eps": f"{eps:g}", "place": place, "picture": uri(one.image), "right": one.true == one.predicted,
+        {"eps": f"{eps:g}", "place": place, "picture": uri(one.image, _most(look)), "right": one.true == one.predicted,
          "says": f"{one.true} → {one.predicted}", "true": one.true, "predicted": one.predicted}
         for eps, examples in sorted(found.items())
         for place, one in enumerate(examples)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from assay.core.errors import BadInput
 from assay.paper.contents import contents, examples, read_probe, run_panels
 from tests.unit.paper.fake_paper import digits_table, temperature
 from tests.unit.report.fake_run import fake_run
@@ -61,6 +62,15 @@ def test_an_empty_directory_has_logs_and_digits_alone(tmp_path: Path) -> None:
     found = contents(tmp_path / "nowhere")
     assert (found.views, found.panels, found.probes, found.sources, found.commands) == ((), {}, (), (), ())
     assert len(found.logs) == 4 and len(found.examples) == 9
+
+
+def test_without_mnist_the_rest_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **settings: object) -> None:
+        raise BadInput("no network")
+
+    monkeypatch.setattr("assay.load_data", fails, raising=False)
+    found = contents(tmp_path)
+    assert found.examples == {} and len(found.logs) == 4
 
 
 def test_digits_stay_inside_each_budget_and_fall_at_the_largest() -> None:

@@ -93,7 +93,7 @@ def test_differences_have_a_sign_a_number_and_a_bar_on_its_side(whole: Reader) -
     bars = [attrs for cell, (tag, attrs) in after if is_apart(*cell) and tag == "rect"]
     starts = [(float(one["x"] or 0), float(one["width"] or 0)) for one in bars]
     assert all(x == 50 or x + width == pytest.approx(50, abs=0.02) for x, width in starts)
-    assert len(starts) == 3 * 2 * 2 + 1  # two tables of digits; of the classes, the one that is the same
+    assert len(starts) == 3 * 2 * 2  # budgets, modes, tables
     assert any(x == 50 and width > 0 for x, width in starts) and any(x < 50 for x, width in starts)
 
 
@@ -144,6 +144,23 @@ def test_every_table_can_be_reached_from_the_top(whole: Reader) -> None:
     links = [attrs["href"] for tag, attrs in whole.tags if tag == "a" and (attrs.get("href") or "").startswith("#")]
     assert len([link for link in links if (link or "").startswith("#table-")]) == 14
     assert {(link or "")[1:] for link in links} <= targets
+
+
+def test_one_run_for_both_modes_has_one_column(tmp_path: Path) -> None:
+    view = digits_table()
+    shared = dataclasses.replace(view, runs=dict.fromkeys(view.runs, Path("runs/one")))
+    text = text_of(read(PaperContents(views=(shared,)), tmp_path))
+    assert text.count("minus printed, points") == 1 and "both modes" in text and "Run: runs/one" in text
+
+
+def test_printed_and_measured_rows_of_other_images_stand_apart(tmp_path: Path) -> None:
+    view = next(view for view in full().views if view.number == "II")
+    other = dataclasses.replace(
+        view.rows[0], name="beaker", printed=(None, None), labels={AS_PUBLISHED: ("beaker", "jug")}
+    )
+    printed = dataclasses.replace(view.rows[0], measured={})
+    text = text_of(read(PaperContents(views=(dataclasses.replace(view, rows=(other, printed)),)), tmp_path))
+    assert text.index("beaker") < text.index("printed, by rank") < text.index("0.9996")
 
 
 def test_a_mode_that_was_not_measured_has_no_column(tmp_path: Path) -> None:
