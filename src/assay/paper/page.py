@@ -15,7 +15,7 @@ from assay.paper.compared import TITLES, Compared, compared
 from assay.paper.figures import Drawing, Figure, figure, of_table
 from assay.paper.headline import paper_headline, weakest
 from assay.paper.inputs import PaperContents
-from assay.paper.view import MODES
+from assay.paper.view import MODES, TableView
 from assay.report import words
 from assay.report.look import Spec
 from assay.report.sealing import Chart, chart, environment, sealed
@@ -44,6 +44,7 @@ class Section:
     table: Compared | None
     errata: tuple[str, ...]
     unfit: tuple[str, ...]
+    sentences: tuple[str, ...]
     figures: tuple[Shown, ...]
 
 
@@ -90,7 +91,14 @@ def _section(contents: PaperContents, number: str) -> Section:
     shown = tuple(_shown(figure(contents, one)) for one in of_table(number))
     title = view.title if view else TITLES[number]
     table = compared(view, number == _DISTILLED) if view else None
-    return Section(number, title, table, contents.errata.get(number, ()), contents.why_unfit(number), shown)
+    errata, unfit = contents.errata.get(number, ()), contents.why_unfit(number)
+    return Section(number, title, table, errata, unfit, _sentences(view, errata, unfit), shown)
+
+
+def _sentences(view: TableView | None, errata: Sequence[str], unfit: Sequence[str]) -> tuple[str, ...]:
+    """Return the sentences of a table, each once, without what stands beside it as erratum or as a flag."""
+    said = dict.fromkeys(view.sentences if view else ())
+    return tuple(one for one in said if one not in errata and not any(reason in one for reason in unfit))
 
 
 def _shown(drawn: Figure) -> Shown:

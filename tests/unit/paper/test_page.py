@@ -146,6 +146,14 @@ def test_every_table_can_be_reached_from_the_top(whole: Reader) -> None:
     assert {(link or "")[1:] for link in links} <= targets
 
 
+def test_nothing_is_said_twice(tmp_path: Path) -> None:
+    said = ("An erratum.", "Unfit: too few images.", "Far apart.", "Far apart.")
+    view = dataclasses.replace(digits_table(), sentences=said)
+    unfit = dict.fromkeys(view.runs.values(), ("too few images",))
+    text = text_of(read(PaperContents(views=(view,), errata={"XIV": ("An erratum.",)}, unfit=unfit), tmp_path))
+    assert [text.count(one) for one in ("An erratum.", "too few images", "Far apart.")] == [1, 1, 1]
+
+
 def test_one_run_for_both_modes_has_one_column(tmp_path: Path) -> None:
     view = digits_table()
     shared = dataclasses.replace(view, runs=dict.fromkeys(view.runs, Path("runs/one")))
