@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from typing import TYPE_CHECKING, Any
 
 from assay.report import words
 from assay.report.breakdown import Breakdown
-from assay.report.palette import FILE, PAGE, SHAPES, Palette
+from assay.report.look import IN_PAGE, Look, Spec, dressed, eps_axes
+from assay.report.palette import PAGE, SHAPES, Palette
 from assay.report.view import NORMALIZED, Group, Line
 
 if TYPE_CHECKING:
     import altair as alt
 
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _REACH = 500  # square pixels around a mark where a pointer already meets it
 _ROW = 26
-_WIDE = 12  # budgets further apart than this factor stand on a square-root axis, or the small ones collapse
-
-
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """How a chart is dressed: its colours, its width, and whether it explains itself (title and legend)."""
-
-    palette: Palette
-    width: int | str
-    alone: bool
-
-
-IN_PAGE = Look(PAGE, "container", alone=False)
-IN_FILE = Look(FILE, 640, alone=True)
-
-Spec = dict[str, Any]
 
 
 def curve(group: Group, look: Look = IN_PAGE) -> Spec:
@@ -67,7 +49,7 @@ def curve(group: Group, look: Look = IN_PAGE) -> Spec:
     reach = base.mark_point(filled=True, opacity=0, size=_REACH).encode(x=bare, y=y, tooltip=_tips(group))
     chart = alt.layer(band, line, whisker, reach, dots).resolve_axis(x="independent")
     chart = chart.add_params(alt.param(name="focus", value=""))
-    return _dressed(chart.properties(height=340), look, f"{group.model} · {group.data} · {group.kind}")
+    return dressed(chart.properties(height=340), look, f"{group.model} · {group.data} · {group.kind}")
 
 
 def legend(group: Group) -> list[dict[str, str]]:
@@ -97,7 +79,7 @@ def per_class(found: Breakdown, look: Look = IN_PAGE) -> Spec:
         y=y, x=alt.X("kept:Q", axis=axis, scale=scale), tooltip=tips
     )
     chart = alt.layer(rule, before, after).properties(height=_ROW * len(found.classes))
-    return _dressed(chart.add_params(_choice(found)), look, found.choices[found.default].title)
+    return dressed(chart.add_params(_choice(found)), look, found.choices[found.default].title)
 
 
 def confusion(found: Breakdown, look: Look = IN_PAGE) -> Spec:
@@ -121,7 +103,7 @@ def confusion(found: Breakdown, look: Look = IN_PAGE) -> Spec:
     ink = alt.condition("datum.share > 0.55", alt.value(palette.paper), alt.value(palette.ink))
     text = base.mark_text(fontSize=11).encode(x=x, y=y, text="count:Q", color=ink, tooltip=tips)
     chart = alt.layer(cells, text).properties(height=_ROW * len(found.classes))
-    return _dressed(chart.add_params(_choice(found)), look, found.choices[found.default].title)
+    return dressed(chart.add_params(_choice(found)), look, found.choices[found.default].title)
 
 
 def _chosen(found: Breakdown, rows: tuple[dict[str, Any], ...]) -> alt.Chart:
@@ -174,32 +156,10 @@ def _tips(group: Group) -> list[Any]:
 
 def _eps_axes(group: Group) -> tuple[Any, Any, Any]:
     """Return the x encodings: eps as written below; above it, where they mean something, grey levels; no axis."""
-    import altair as alt
-
     budgets = {0.0: "0"} | {result.eps: words.bare(result.eps_written) for result in group.budgets}
     levels = {0.0: "0"} | {result.eps: words.grey(result.grey_levels) for result in group.budgets}
-    positive = [eps for eps in budgets if eps > 0] or [1.0]
-    root = max(positive) > _WIDE * min(positive)
-    scale = alt.Scale(type="sqrt" if root else "linear", domain=[0, max(positive)], nice=False)
     unit = ", normalised units" if group.unit == NORMALIZED else ""
-    title = f"eps ({words.norm(group.norm)}{unit}{', square-root axis' if root else ''})"
-    common: dict[str, Any] = {
-        "values": list(budgets),
-        "labelOverlap": "greedy",
-        "labelSeparation": 6,
-        "labelFlush": False,
-    }
-    bottom = alt.Axis(orient="bottom", title=title, labelExpr=_lookup(budgets), **common)
-    top = alt.Axis(orient="top", title="grey levels (of 255)", labelExpr=_lookup(levels), grid=False, **common)
-    above = top if group.norm == "linf" else None
-    with_grey, bare = alt.X("eps:Q", scale=scale, axis=above), alt.X("eps:Q", scale=scale, axis=None)
-    return alt.X("eps:Q", scale=scale, axis=bottom), with_grey, bare
-
-
-def _lookup(texts: dict[float, str]) -> str:
-    """Return a Vega expression that turns a tick's number into its text."""
-    table = {f"{value:.6g}": text for value, text in texts.items()}
-    return f"{json.dumps(table)}[format(datum.value, '.6~g')] || ''"
+    return eps_axes(budgets, levels if group.norm == "linf" else None, f"{words.norm(group.norm)}{unit}")
 
 
 def _labels(group: Group) -> list[str]:
@@ -220,23 +180,3 @@ def _color(group: Group, look: Look) -> Any:
 
     scale = alt.Scale(domain=_labels(group), range=_colors(group, look.palette))
     return alt.Color("attack:N", scale=scale, legend=alt.Legend(title=None, orient="bottom") if look.alone else None)
-
-
-def _dressed(chart: Any, look: Look, title: str) -> Spec:
-    palette = look.palette
-    axis = {
-        "domain": False, "gridColor": palette.line, "tickColor": palette.line, "labelColor": palette.muted,
-        "titleColor": palette.muted, "titleFontWeight": "normal", "titleFontSize": 12.5, "labelFontSize": 12,
-        "titlePadding": 10, "labelPadding": 6,
-    }  # fmt: skip
-    text = {"color": palette.ink, "subtitleColor": palette.muted, "anchor": "start", "fontWeight": 600}
-    legend = {"labelColor": palette.ink, "labelFontSize": 12, "symbolOpacity": 1, "labelLimit": 260}
-    dressed = chart.properties(width=look.width)
-    if look.alone:
-        dressed = dressed.properties(title=title)
-    dressed = dressed.configure(
-        font=_FONT, axis=axis, title=text, legend=legend, view={"stroke": None},
-        background="#ffffff" if look.alone else "transparent", autosize={"type": "fit-x", "contains": "padding"},
-    )  # fmt: skip
-    spec: Spec = dressed.to_dict()
-    return spec

@@ -25,16 +25,18 @@ _TOP = 5
 _ROLES = {"most": "broken, most changed", "least": "broken, least changed", "survivor": "survived"}
 _TINY = 64  # below this side a picture is enlarged, and its pixels should be seen as they are
 _LARGEST_SIDE = 384
+_NEAREST = 0  # Pillow's Resampling.NEAREST, without importing Pillow here
 _FACTORS = tuple(digit * 10**power for power in range(4) for digit in (1, 2, 5))
 
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """One of the five classes the model found most likely."""
+    """One of the five classes the model found most likely; `target` is what a targeted attack wanted."""
 
     name: str
     share: float
     truth: bool
+    target: bool = False
 
     @property
     def percent(self) -> str:
@@ -163,21 +165,28 @@ def magnification(perturbation: Tensor) -> int:
     return max((factor for factor in _FACTORS if factor * largest <= 0.5 + 1e-3), default=1)
 
 
-def bars(logits: Tensor, label: int, names: list[str] | None) -> tuple[Bar, ...]:
-    """Return the five likeliest classes, the true one marked."""
+def bars(logits: Tensor, label: int, names: list[str] | None, target: int | None = None) -> tuple[Bar, ...]:
+    """Return the five likeliest classes, the true one and the target marked."""
     shares = logits.double().softmax(0)
     top = shares.topk(min(_TOP, len(shares)))
     return tuple(
-        Bar(name_of(names, at), share, at == label)
+        Bar(name_of(names, at), share, at == label, at == target)
         for share, at in zip(top.values.tolist(), top.indices.tolist(), strict=True)
     )
 
 
-def png(pixels: Tensor) -> bytes:
-    """Write an image `[C, H, W]` in [0, 1] as PNG: rounded to 8 bits, and clipped where it leaves the range."""
+def png(pixels: Tensor, *, least: int = 1, most: int = _LARGEST_SIDE) -> bytes:
+    """Write an image `[C, H, W]` in [0, 1] as PNG: rounded to 8 bits, and clipped where it leaves the range.
+
+    One whose longer side is over `most` is reduced to it; one whose longer side is under `least` is enlarged to that
+    or more, whole pixels to squares.
+    """
     picture = _picture(pixels)
-    if max(picture.size) > _LARGEST_SIDE:
-        picture.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
+    if max(picture.size) > most:
+        picture.thumbnail((most, most))
+    times = -(-least // max(picture.size))
+    if times > 1:
+        picture = picture.resize((picture.width * times, picture.height * times), resample=_NEAREST)
     stream = io.BytesIO()
     picture.save(stream, format="PNG")
     return stream.getvalue()

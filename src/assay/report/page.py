@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import functools
-import hashlib
-import json
-import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.report import charts, drawing, words
+from assay.report import charts, words
 from assay.report.breakdown import Breakdown, breakdown
 from assay.report.facts import IDENTIFIERS, checks, sources
 from assay.report.gallery import shelves, write_pictures
 from assay.report.headline import Headline, headline, size_of, spotlight, telling
 from assay.report.markup import csv
+from assay.report.sealing import Chart, chart, data_uri, environment, sealed
 from assay.report.tables import notes, passes
 from assay.report.view import Group, groups
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from assay.evaluate.run_directory import Run
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _MOST_PICTURE_BYTES = 8_000_000
 _PICTURES = "pictures"
-
-
-@dataclasses.dataclass(frozen=True)
-class Chart:
-    """A chart in the page: what the script draws, and the still picture that stands there until it does."""
-
-    name: str
-    title: str
-    spec: str
-    still: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,20 +46,24 @@ def page(run: Run, path: str | Path) -> Path:
     The file works from `file://`, without a network. Raises `OSError` where `path` cannot be written.
     """
     with ThreadPoolExecutor(1) as beside:
-        sealed = beside.submit(_sealed)  # bundling the scripts takes a second, and leaves this thread free
+        bundled = beside.submit(sealed)  # bundling the scripts takes a second, and leaves this thread free
         found = groups(run)
         gallery = shelves(run, found, _MOST_PICTURE_BYTES)
         kept = _keep_pictures(gallery, Path(run.path) / _PICTURES)
         parts = [_part(run, place, group) for place, group in enumerate(found)]
-        html = _environment().get_template("page.html").render(
+        html = environment(passes=passes).get_template("page.html").render(
             run=run, parts=parts, shelves=gallery, pictures_in=_PICTURES if kept else None, checks=checks(run, found),
-            sources=sources(run, found), identifiers=IDENTIFIERS, csv=_data_uri("text/csv", csv(run)), when=_day(run),
-            sealed=sealed.result(),
+            sources=sources(run, found), identifiers=IDENTIFIERS, csv=data_uri("text/csv", csv(run)), when=_day(run),
+            charts=_charts(parts), sealed=bundled.result(),
         )  # fmt: skip
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8", newline="\n")
     return path
+
+
+def _charts(parts: list[Part]) -> list[Chart]:
+    return [drawn for part in parts for drawn in (part.curve, part.per_class, part.confusion) if drawn]
 
 
 def _keep_pictures(gallery: list[Any], directory: Path) -> bool:
@@ -94,10 +81,10 @@ def _part(run: Run, place: int, group: Group) -> Part:
     became = charts.confusion(found) if found and found.fits_a_grid else None
     return Part(
         f"group-{place}", group, headline(group), _steps(group),
-        _chart(f"curve-{place}", f"Accuracy against eps: {title}", charts.curve(group)), charts.legend(group),
+        chart(f"curve-{place}", f"Accuracy against eps: {title}", charts.curve(group)), charts.legend(group),
         notes(group), found,
-        _chart(f"classes-{place}", f"Accuracy per class: {title}", per_class) if per_class else None,
-        _chart(f"became-{place}", f"What images became: {title}", became) if became else None,
+        chart(f"classes-{place}", f"Accuracy per class: {title}", per_class) if per_class else None,
+        chart(f"became-{place}", f"What images became: {title}", became) if became else None,
     )  # fmt: skip
 
 
@@ -117,53 +104,5 @@ def _steps(group: Group) -> tuple[tuple[str, float, float, float, str], ...]:
     return tuple(steps)
 
 
-def _chart(name: str, title: str, spec: dict[str, Any]) -> Chart:
-    return Chart(name, title, _json(spec), drawing.still(spec))
-
-
-def _json(value: Any) -> str:
-    """Write JSON that no script element can be left by."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _data_uri(kind: str, text: str) -> str:
-    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode('ascii')}"
-
-
 def _day(run: Run) -> str:
     return str(run.manifest.get("finished") or run.manifest.get("started") or "")[:10]
-
-
-@functools.cache
-def _sealed() -> dict[str, str]:
-    """Return style and scripts, and the policy that allows exactly these and forbids every connection."""
-    style = (_TEMPLATES / "page.css").read_text("utf-8")
-    scripts = [_inert(drawing.javascript()), _inert((_TEMPLATES / "page.js").read_text("utf-8"))]
-    allowed = " ".join(_digest(script) for script in scripts)
-    policy = (
-        f"default-src 'none'; script-src {allowed}; style-src {_digest(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return {"style": style, "vega": scripts[0], "script": scripts[1], "policy": policy}
-
-
-def _inert(script: str) -> str:
-    """Break what would end a script element early, inside strings, where a backslash changes nothing."""
-    return re.sub(r"<(?=/script|!--)", r"\\x3c", script, flags=re.IGNORECASE)
-
-
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
-
-
-@functools.cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.globals.update(words=words, passes=passes)
-    return environment

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from assay.evaluate.run_directory import Run
-from assay.report import charts
+from assay.report import charts, look
 from assay.report.breakdown import breakdown
 from assay.report.view import Group
 
@@ -39,7 +39,7 @@ def test_other_norms_have_no_grey_levels(digits: Group) -> None:
 
 def test_in_the_page_colours_are_the_pages_own(digits: Group) -> None:
     assert "var(--accent)" in json.dumps(charts.curve(digits))
-    assert "var(" not in json.dumps(charts.curve(digits, charts.IN_FILE))
+    assert "var(" not in json.dumps(charts.curve(digits, look.IN_FILE))
 
 
 def test_the_worst_case_takes_the_accent_and_attacks_take_others(digits: Group) -> None:

@@ -1,0 +1,41 @@
+"""`assay paper report`: one page with every table and figure of the paper, or its figures as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.cli.report import Figure
+from assay.cli.terminal import say, write
+
+PAGE = "paper.html"
+OUT = Path("runs/sen2023")
+
+
+def report(
+    out: Annotated[Path, typer.Option("--out", help="The directory of the paper's runs.")] = OUT,
+    page: Annotated[
+        Path | None, typer.Option("--page", help=f"Where to write the page (OUT/{PAGE}).", show_default=False)
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", help="Write the figures as files into a directory instead.", show_default=False),
+    ] = None,
+    form: Annotated[Figure, typer.Option("--format", help="What the figures are written as.")] = Figure.SVG,
+) -> None:
+    """Write one page: each table and figure as printed, as published and corrected, and where they differ."""
+    from assay.paper import figures as drawn
+    from assay.paper.contents import contents
+    from assay.paper.page import page as paper_page
+
+    say("Reading the runs …")
+    found = contents(out)
+    if figures is not None:
+        for path in drawn.figures(found, figures, form.value):
+            write(str(path))
+        return
+    say("Drawing the page …")
+    target = page or out / PAGE
+    write(str(paper_page(found, target / PAGE if target.is_dir() else target)))
