@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from assay.attacks.patch import Pasted, Place
@@ -16,6 +15,9 @@ from assay.patches.patch import Patch
 
 NAME = "patch"
 OFFSETS = ("all", "published")
+_DEFAULTS: dict[str, Any] = {
+    "file": None, "placement": 1, "places": 1, "stride": None, "offsets": "all", "at": None, "digest": None,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +29,11 @@ class PatchEntry:
     summary: str = "paste a trained patch; the budget counts the values it covers"
     paper: str = "Brown et al. 2017"
     access: Access = Access.LABELS
-    options: Mapping[str, Any] = MappingProxyType(
-        {"file": None, "placement": 1, "places": 1, "stride": None, "offsets": "all", "at": None, "digest": None}
-    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings a user may change, with their defaults."""
+        return dict(_DEFAULTS)
 
 
 ENTRY = PatchEntry()

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from assay.evaluate.intervals import wilson
+from assay.intervals import wilson
 from assay.paper.view import MODES, PRINTED, Row, TableView
 from assay.report import words
 

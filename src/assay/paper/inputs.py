@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.evaluate.intervals import wilson
+from assay.intervals import wilson
 from assay.paper.view import PRINTED, TableView
 from assay.report.facts import Source
 from assay.report.gallery import Bar

@@ -147,7 +147,7 @@ class _Case:
         label = torch.tensor([sample.label], device=self.device)
         hits, top5 = [], []
         # the places of a fine grid do not fit into memory at once
-        for number, some in enumerate(places.split(_AT_ONCE)):
+        for number, some in enumerate(torch.split(places, _AT_ONCE)):
             placing = dataclasses.replace(self.placing, places=some)
             pixels = self.patch.pixels[None].to(self.device)
             pasted = placing(pixels, image.expand(len(some), *image.shape), draws.fold(number))[0]

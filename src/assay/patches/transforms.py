@@ -24,8 +24,9 @@ class Transforms:
     """Ranges of what is drawn evenly for every placement; the defaults do nothing.
 
     `rotation` in degrees to both sides; `scale` from .. to; `perspective`: each corner moves by up to this share of the
-    patch's sides; `brightness` is added to and taken from the patch's pixels, `contrast` a share by which their
-    distance from mid-grey grows or shrinks; `jpeg` is the lowest quality (1 to 100) with which the whole image is compressed.
+    patch's sides; `brightness` is added to the patch's pixels, or taken from them; `contrast` is the share by which
+    their distance from mid-grey grows or shrinks; `jpeg` is the lowest quality (1 to 100) that the whole image is
+    compressed with.
     """
 
     rotation: float = 0.0

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from assay.core.errors import BadInput
-from assay.evaluate.intervals import wilson
+from assay.intervals import wilson
 from assay.paper import curves, masking, pictures
 from assay.paper.figures import TITLES, figure, figures, specs
 from assay.paper.inputs import PaperContents, lines_of
