@@ -103,7 +103,7 @@ class Cell:
     @property
     def image(self) -> tuple[int, int]:
         """The height and width of the images, where the model's weights say so; else those of most."""
-        crop = (json.loads(self.preprocess) or {}).get("crop")
+        crop = (json.loads(self.preprocess or "null") or {}).get("crop")
         return (224, 224) if crop is None else (crop[0], crop[1])
 
     @property
