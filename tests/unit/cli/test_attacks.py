@@ -24,7 +24,8 @@ def test_options_of_one_can_be_typed_back(place: Workplace) -> None:
 
 def test_json(place: Workplace) -> None:
     told = json.loads(place.assay("attacks --json").out)
-    assert list(told) == list(ATTACKS)
+    assert list(told) == [*ATTACKS, "patch"]
+    assert told["patch"]["norms"] == ["l0"] and told["patch"]["options"]["offsets"] == "all"
     assert told["fgsm"]["norms"] == ["linf"]
     assert told["fgsm"]["needs"] == "gradient"
     assert list(json.loads(place.assay("attacks bim --json").out)) == ["bim"]
