@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,10 @@ def evaluate(
     if grid is not None and at is not None:
         raise BadInput("--grid and --at are two ways to place; give one.")
     where = Where(placements, grid, place(at))
-    loaded = [patch for path in patches for patch in _with_baselines(Patch.load(path), baselines, seed)]
+    named = {path.stem: Patch.load(path) for path in patches}
+    if len(named) < len(patches):
+        raise BadInput("Two patches have one file name; they could not be told apart. Rename one.")
+    loaded = _with_baselines(named, seed) if baselines else named
     rows: list[Measured] = []
     try:
         with progress("Measuring", chosen(display)) as watch:
@@ -54,9 +58,10 @@ def evaluate(
             for name in model:
                 victim = load_model(name, allow_pickle=allow_pickle, device=device)
                 data = images.load(victim, "held-out", seed)
-                for patch in loaded:
-                    rows.append(measure(patch, victim, data, where, seen.transforms(), seed))
-                    watch.update(len(rows) / total, f"{patch.name} on {name}", pace.left(len(rows) / total))
+                for called, patch in loaded.items():
+                    found = measure(patch, victim, data, where, seen.transforms(), seed)
+                    rows.append(dataclasses.replace(found, patch=called))
+                    watch.update(len(rows) / total, f"{called} on {name}", pace.left(len(rows) / total))
     except KeyboardInterrupt:
         say("Stopped; nothing was kept.")
         raise typer.Exit(Exit.STOPPED) from None
@@ -66,26 +71,18 @@ def evaluate(
         print_measured(rows, f"{images.data}, {len(rows[0].ids)} images")
 
 
-def _with_baselines(patch: Patch, wanted: bool, seed: int) -> list[Patch]:
-    """Return the patch, and what it must beat: random pixels, and mid-grey, in its form."""
-    import dataclasses
-
+def _with_baselines(named: dict[str, Patch], seed: int) -> dict[str, Patch]:
+    """Return the patches, and what they must beat: random pixels, and mid-grey, in the same form."""
     import torch
 
     from assay.core.draws import Draws
 
-    if not wanted:
-        return [patch]
-    noise = Draws.of(["baseline"], seed).uniform("pixels", *patch.pixels.shape)[0]
-    grey = torch.full_like(patch.pixels, 0.5)
-    named = (("random pixels", noise), ("mid-grey", grey))
-    return [
-        patch,
-        *(
-            dataclasses.replace(patch, pixels=pixels, target_name=f"{what} for {patch.target_name}")
-            for what, pixels in named
-        ),
-    ]
+    found = dict(named)
+    for name, patch in named.items():
+        noise = Draws.of(["baseline"], seed).uniform("pixels", *patch.pixels.shape)[0]
+        found[f"{name}: random pixels"] = patch.with_pixels(noise)
+        found[f"{name}: mid-grey"] = patch.with_pixels(torch.full_like(patch.pixels, 0.5))
+    return found
 
 
 def as_plain(row: Measured) -> dict[str, Any]:
