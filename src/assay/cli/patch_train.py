@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,7 +87,7 @@ def train(
     write_png(done.patch, path.with_suffix(".png"))
     _tell(done)
     if images.held_out:
-        _measure(done, models, images, fit, seen)
+        _measure(done, models, images, patch, fit, seen)
     write(str(path))
     held = f" --held-out {images.held_out} --seed {fit.seed}" if images.held_out else ""
     say(f"Picture   {path.with_suffix('.png')}")
@@ -130,7 +131,7 @@ def _path(models: list[Classifier], patch: PatchFlags) -> Path:
     return Path("runs/patches") / f"{name}.safetensors"
 
 
-def _shown(watch: Watch):  # type: ignore[no-untyped-def]
+def _shown(watch: Watch) -> Callable[[PatchProgress], None]:
     pace = Pace()
 
     def show(now: PatchProgress) -> None:
@@ -149,19 +150,15 @@ def _tell(done: TrainedPatch) -> None:
     say(f"Cost: {done.passes:,} images forward and backward, {duration(seconds)}.")
 
 
-def _measure(done: TrainedPatch, models: list[Classifier], images: ImageFlags, fit: FitFlags, seen: SeenFlags) -> None:
+def _measure(
+    done: TrainedPatch, models: list[Classifier], images: ImageFlags, patch: PatchFlags, fit: FitFlags, seen: SeenFlags
+) -> None:
     from assay.patches import measure
     from assay.patches.evaluate import Where
 
-    recipe_at = done.patch.facts.get("at", "None")
-    where = Where(_PLACEMENTS) if recipe_at == "None" else Where(at=_parsed(recipe_at))
+    where = Where(at=place(patch.at)) if patch.at else Where(_PLACEMENTS)
     rows = [
         measure(done.patch, model, images.load(model, "held-out", fit.seed), where, seen.transforms(), fit.seed)
         for model in models
     ]
     print_measured(rows, f"{images.held_out} images held out")
-
-
-def _parsed(written: str) -> tuple[int, int]:
-    row, column = written.strip("()").split(",")
-    return int(row), int(column)
