@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from assay.paper.view import AS_PUBLISHED
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from assay.data import Data
     from assay.models import Classifier
     from assay.patches import PatchProgress, Recipe
 
@@ -69,27 +71,47 @@ def patch_orders(run: TableRun) -> list[PatchOrder]:
 
 
 def train_patches(orders: Sequence[PatchOrder], device: str = "cpu", on_progress: OnProgress = silent) -> None:
-    """Train the patches that are not there yet, one after the other; an interrupted one goes on where it stopped.
+    """Train the patches of a run that are not there yet, one after the other; an interrupted one goes on.
 
     `on_progress` hears the number of the patch among those to be trained, how many those are, and how far it is.
+    Raises `BadInput` for a patch that is there and was trained on other weights or pictures.
     """
     from assay.data import load_data
     from assay.models import load_model
     from assay.patches import train_patch
     from assay.patches.pictures import write_png
 
+    if not orders:
+        return
+    model = load_model(orders[0].model, device=device)
+    chosen = dict(orders[0].data)
+    data = load_data(chosen.pop("source"), model=model, **chosen)
     missing = [order for order in orders if not order.path.is_file()]
+    for order in orders:
+        if order not in missing:
+            _check(order, model, data)
     for number, order in enumerate(missing):
-        model = load_model(order.model, device=device)
-        data = load_data(order.data["source"], model=model, **{k: v for k, v in order.data.items() if k != "source"})
-        folder = order.path.with_suffix(".training")
 
         def tell(now: PatchProgress, number: int = number) -> None:
             on_progress(number, len(missing), now)
 
+        folder = order.path.with_suffix(".training")
         done = train_patch([model], data, recipe_of(order, model, len(data)), folder, on_progress=tell)
         write_png(done.patch, order.path.with_suffix(".png"))
         done.patch.save(order.path)
+
+
+def _check(order: PatchOrder, model: Classifier, data: Data) -> None:
+    from assay.core.errors import BadInput
+    from assay.patches import Patch
+
+    facts = Patch.load(order.path).facts
+    weights = [one["digest"] for one in json.loads(facts["models"])]
+    if weights != [model.digest] or facts["fingerprint"] != data.fingerprint:
+        what = "weights" if weights != [model.digest] else "pictures"
+        raise BadInput(
+            f"{order.path} was trained on other {what} than those asked for now. Use another --out, or delete it."
+        )
 
 
 def recipe_of(order: PatchOrder, model: Classifier, images: int) -> Recipe:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from torch import nn
 
+from assay.core.errors import BadInput
 from assay.models import load_model
 from assay.models.imagenet import imagenet_classes
 from assay.paper.choices import Choices
@@ -69,6 +70,13 @@ def test_patches_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "6 images" in patch.facts["data"] and order.path.with_suffix(".png").is_file()
     monkeypatch.setattr("assay.patches.train_patch", None)
     train_patches([order])
+    (tmp_path / "tiny_model.py").write_text((tmp_path / "tiny_model.py").read_text() + "# edited\n")
+    with pytest.raises(BadInput, match=r"was trained on other weights than those asked for now\. Use another --out"):
+        train_patches([order])
+    write_model(tmp_path)
+    with pytest.raises(BadInput, match="other pictures"):
+        train_patches([dataclasses.replace(order, data={"source": source, "part": "rest 3"})])
+    train_patches([])
 
 
 def test_success_counts_images_of_other_classes_with_the_target_in_front() -> None:
