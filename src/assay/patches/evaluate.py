@@ -149,7 +149,7 @@ class _Case:
         # the places of a fine grid do not fit into memory at once
         for number, some in enumerate(torch.split(places, _AT_ONCE)):
             placing = dataclasses.replace(self.placing, places=some)
-            pixels = self.patch.pixels[None].to(self.device)
+            pixels = self.patch.pixels[None].to(self.device, image.dtype)
             pasted = placing(pixels, image.expand(len(some), *image.shape), draws.fold(number))[0]
             goal = _goal(self.patch.target, label.expand(len(some)))
             asked = Draws(draws.ids.expand(len(some)), draws.key)
