@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ import typer
 
 from assay.cli.exits import Exit
 from assay.cli.flags import AllowPickle
-from assay.cli.patch_flags import ImageFlags, SeenFlags, place
+from assay.cli.patch_flags import ImageFlags, SeenFlags, flag, place
+from assay.cli.patch_target import check_target
 from assay.cli.progress import Pace, progress
 from assay.cli.terminal import DisplayOption, chosen, out, say, write
 from assay.core.errors import BadInput
@@ -19,16 +21,21 @@ from assay.core.errors import BadInput
 if TYPE_CHECKING:
     from assay.patches import Measured, Patch
 
+_WHERE = "Where it lies"
+
 
 def evaluate(
     patches: Annotated[list[Path], typer.Argument(help="Patches: files of `assay patch train`.")],
     model: Annotated[list[str], typer.Option(help="A model (repeatable: how patches transfer).")],
     images: ImageFlags,
+    placements: Annotated[int, flag(_WHERE, "Random placements per image (50).")] = 50,
+    grid: Annotated[int | None, flag(_WHERE, "Instead: every place of a grid, so many pixels apart.")] = None,
+    at: Annotated[str | None, flag(_WHERE, "Instead: one place X,Y of the top left corner.")] = None,
+    *,
     seen: SeenFlags,
-    placements: Annotated[int, typer.Option(help="Random placements per image.")] = 50,
-    grid: Annotated[int | None, typer.Option(help="Instead: every place of a grid, so many pixels apart.")] = None,
-    at: Annotated[str | None, typer.Option(help="Instead: one place X,Y of the top left corner.")] = None,
-    baselines: Annotated[bool, typer.Option("--baselines", help="Also a random and a grey patch of its form.")] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also random pixels and mid-grey, in the form of each patch.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="The seed of places, and of the held-out part.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     device: Annotated[str, typer.Option(help="Where models run.")] = "cpu",
@@ -46,7 +53,8 @@ def evaluate(
     if grid is not None and at is not None:
         raise BadInput("--grid and --at are two ways to place; give one.")
     where = Where(placements, grid, place(at))
-    loaded = [patch for path in patches for patch in _with_baselines(Patch.load(path), baselines, seed)]
+    named = _named(patches, [Patch.load(path) for path in patches])
+    loaded = {name: one for patch in named for name, one in _with_baselines(patch, named[patch], baselines, seed)}
     rows: list[Measured] = []
     try:
         with progress("Measuring", chosen(display)) as watch:
@@ -54,9 +62,11 @@ def evaluate(
             for name in model:
                 victim = load_model(name, allow_pickle=allow_pickle, device=device)
                 data = images.load(victim, "held-out", seed)
-                for patch in loaded:
-                    rows.append(measure(patch, victim, data, where, seen.transforms(), seed))
-                    watch.update(len(rows) / total, f"{patch.name} on {name}", pace.left(len(rows) / total))
+                for called, patch in loaded.items():
+                    check_target(patch, victim, data)
+                    row = measure(patch, victim, data, where, seen.transforms(), seed)
+                    rows.append(dataclasses.replace(row, patch=called))
+                    watch.update(len(rows) / total, f"{called} on {name}", pace.left(len(rows) / total))
     except KeyboardInterrupt:
         say("Stopped; nothing was kept.")
         raise typer.Exit(Exit.STOPPED) from None
@@ -66,25 +76,29 @@ def evaluate(
         print_measured(rows, f"{images.data}, {len(rows[0].ids)} images")
 
 
-def _with_baselines(patch: Patch, wanted: bool, seed: int) -> list[Patch]:
-    """Return the patch, and what it must beat: random pixels, and mid-grey, in its form."""
-    import dataclasses
+def _named(paths: Sequence[Path], patches: Sequence[Patch]) -> dict[str, Patch]:
+    """Return the patches by what they are called: target and size, and the file where two would be called the same."""
+    names = [patch.name for patch in patches]
+    told = [f"{name} ({path.stem})" if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)]
+    if len(set(told)) < len(told):
+        told = [f"{name} ({path})" for name, path in zip(names, paths, strict=True)]
+    return dict(zip(told, patches, strict=True))
 
+
+def _with_baselines(name: str, patch: Patch, wanted: bool, seed: int) -> list[tuple[str, Patch]]:
+    """Return the patch, and what it must beat: random pixels, and mid-grey, in its form."""
     import torch
 
     from assay.core.draws import Draws
 
     if not wanted:
-        return [patch]
+        return [(name, patch)]
     noise = Draws.of(["baseline"], seed).uniform("pixels", *patch.pixels.shape)[0]
     grey = torch.full_like(patch.pixels, 0.5)
-    named = (("random pixels", noise), ("mid-grey", grey))
     return [
-        patch,
-        *(
-            dataclasses.replace(patch, pixels=pixels, target_name=f"{what} for {patch.target_name}")
-            for what, pixels in named
-        ),
+        (name, patch),
+        (f"random pixels for {name}", patch.with_pixels(noise)),
+        (f"mid-grey for {name}", patch.with_pixels(grey)),
     ]
 
 
@@ -104,22 +118,24 @@ def print_measured(rows: Sequence[Measured], title: str) -> None:
     """Print what was measured as a table, and a matrix of success where patches meet several models."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("patch")
     table.add_column("model")
     for name in ("placements", "success", "among five", "worst place"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
-            row.patch, row.model, str(row.hits.shape[1]), _share(row.success, row.interval),
+            Text(row.patch), Text(row.model), str(row.hits.shape[1]), _share(row.success, row.interval),
             _share(row.success_top5, row.interval_top5), f"{100 * row.worst_place:.0f} %",
         )  # fmt: skip
     console = out()
     console.print(table)
     console.print(
-        "success: share of (image, placement) pairs; intervals at 95 % count pictures, not placements, as independent. "
-        "worst place: images that some placement turns.",
+        "success: share of (image, placement) pairs; the interval (95 %) counts pictures, not placements, as "
+        "independent. among five: pairs with the class among the five likeliest. worst place: images that some "
+        "placement turns.",
         style="dim",
         soft_wrap=True,
     )
@@ -130,12 +146,17 @@ def print_measured(rows: Sequence[Measured], title: str) -> None:
 def _matrix(rows: Sequence[Measured]) -> Any:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     models = list(dict.fromkeys(row.model for row in rows))
-    table = Table("transfer", *models, title="success by model", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table("transfer", title="success by model", title_justify="left", box=box.SIMPLE_HEAD)
+    for model in models:
+        table.add_column(Text(model), justify="right")
     for name in dict.fromkeys(row.patch for row in rows):
         found = {row.model: row for row in rows if row.patch == name}
-        table.add_row(name, *(f"{100 * found[model].success:.0f} %" if model in found else "" for model in models))
+        table.add_row(
+            Text(name), *(f"{100 * found[model].success:.0f} %" if model in found else "" for model in models)
+        )
     return table
 
 
