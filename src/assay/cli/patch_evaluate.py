@@ -53,7 +53,8 @@ def evaluate(
     if grid is not None and at is not None:
         raise BadInput("--grid and --at are two ways to place; give one.")
     where = Where(placements, grid, place(at))
-    named = _named(patches, [Patch.load(path) for path in patches])
+    paths = list(dict.fromkeys(patches))
+    named = _named(paths, [Patch.load(path) for path in paths])
     loaded = {name: one for patch in named for name, one in _with_baselines(patch, named[patch], baselines, seed)}
     rows: list[Measured] = []
     try:

@@ -65,6 +65,8 @@ def train(
     except KeyboardInterrupt:
         say(f"Stopped. The finished epochs are kept; the same command continues:\n  {command}")
         raise typer.Exit(Exit.STOPPED) from None
+    except BadInput as error:
+        raise BadInput(str(error).replace("Name another folder", "Name another patch with --out")) from error
     done = dataclasses.replace(done, patch=dataclasses.replace(done.patch, target_name=name))
     done.patch.save(path)
     write_png(done.patch, path.with_suffix(".png"))
