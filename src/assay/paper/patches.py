@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay.core.errors import BadInput
 from assay.paper.runs import TableRun
 from assay.paper.studies import filled_in, raw_study
 from assay.paper.view import AS_PUBLISHED
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from assay.patches import PatchProgress, Recipe
 
 OnProgress = Callable[[int, int, "PatchProgress"], None]
+_ORDER = "trained for the paper"
 
 
 def silent(number: int, many: int, now: PatchProgress) -> None:
@@ -50,6 +52,12 @@ class PatchOrder:
     published: bool
     stand_in: bool = False
 
+    @property
+    def words(self) -> str:
+        """What the patch is trained against and on, in words; where the pictures lie does not matter."""
+        chosen = [f"{name} {value}" for name, value in self.data.items() if name != "source"]
+        return ", ".join([self.model, self.data["source"].partition(":")[0], *chosen])
+
 
 def patch_orders(run: TableRun) -> list[PatchOrder]:
     """Return the patches that a run needs, each with what it is trained on: the pictures that are not held out."""
@@ -72,13 +80,14 @@ def train_patches(orders: Sequence[PatchOrder], device: str = "cpu", on_progress
     """Train the patches that are not there yet, one after the other; an interrupted one goes on where it stopped.
 
     `on_progress` hears the number of the patch among those to be trained, how many those are, and how far it is.
+    Raises `BadInput` for one that is there and was trained on other images, or against another model.
     """
     from assay.data import load_data
     from assay.models import load_model
     from assay.patches import train_patch
     from assay.patches.pictures import write_png
 
-    missing = [order for order in orders if not order.path.is_file()]
+    missing = [order for order in orders if not _is_there(order)]
     for number, order in enumerate(missing):
         model = load_model(order.model, device=device)
         data = load_data(order.data["source"], model=model, **{k: v for k, v in order.data.items() if k != "source"})
@@ -89,7 +98,22 @@ def train_patches(orders: Sequence[PatchOrder], device: str = "cpu", on_progress
 
         done = train_patch([model], data, recipe_of(order, model, len(data)), folder, on_progress=tell)
         write_png(done.patch, order.path.with_suffix(".png"))
-        done.patch.save(order.path)
+        dataclasses.replace(done.patch, facts={**done.patch.facts, _ORDER: order.words}).save(order.path)
+
+
+def _is_there(order: PatchOrder) -> bool:
+    """Whether the patch is there. Raises `BadInput` for one that was trained otherwise: nothing else would notice."""
+    from assay.patches import Patch
+
+    if not order.path.is_file():
+        return False
+    found = Patch.load(order.path).facts.get(_ORDER)
+    if found != order.words:
+        raise BadInput(
+            f"{order.path} is of another training ({found or 'nobody says which'}; expected {order.words}). "
+            "Use another --out, or delete it."
+        )
+    return True
 
 
 def recipe_of(order: PatchOrder, model: Classifier, images: int) -> Recipe:
@@ -117,8 +141,31 @@ def success(records: pa.Table, target: int, top: int) -> tuple[int, int]:
     the columns label, target_rank and status.
     """
     from assay.evaluate.arrow import compute as pc
+
+    reached = pc.less_equal(_others(records, target)["target_rank"], top)
+    return int(pc.sum(reached).as_py() or 0), len(reached)
+
+
+def interval(records: pa.Table, target: int, top: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of that share: placements on one image are no independent observations.
+
+    `records` needs the column sample_id too. None where there are no rows.
+    """
+    from assay.evaluate.arrow import compute as pc
+    from assay.intervals import clustered
+
+    others = _others(records, target)
+    if not len(others):
+        return None
+    reached = others.append_column("reached", pc.less_equal(others["target_rank"], top))
+    images = reached.group_by("sample_id").aggregate([("reached", "sum"), ("reached", "count")]).to_pylist()
+    each = max(image["reached_count"] for image in images)
+    # an image with an error at some placement cannot be weighed like the others
+    return clustered([image["reached_sum"] for image in images if image["reached_count"] == each], each)
+
+
+def _others(records: pa.Table, target: int) -> pa.Table:
+    from assay.evaluate.arrow import compute as pc
     from assay.evaluate.record import ERROR
 
-    others = pc.and_(pc.not_equal(records["label"], target), pc.not_equal(records["status"], ERROR))
-    ranks = records.filter(others)["target_rank"]
-    return int(pc.sum(pc.less_equal(ranks, top)).as_py() or 0), len(ranks)
+    return records.filter(pc.and_(pc.not_equal(records["label"], target), pc.not_equal(records["status"], ERROR)))

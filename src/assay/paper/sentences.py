@@ -7,8 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from assay.paper.choices import weights_of
+from assay.paper.forecast import patch_steps
+from assay.paper.patches import BATCH, STAND_IN_EPOCHS
 from assay.paper.printed import PrintedTable
 from assay.paper.probes import read_probe
+from assay.paper.studies import raw_study
 from assay.paper.tables import STAND_INS, Kind, Protocol
 from assay.paper.view import MODES, PRINTED, Row
 
@@ -52,6 +55,8 @@ class Told:
                 f"Stand-in: {names}, on the sample pictures. The protocol is the paper's, the networks and pictures "
                 "are not; the numbers cannot be compared with the printed ones."
             )
+            if self.protocol.kind is Kind.PATCHES:
+                yield trained_otherwise(self.protocol)
         for mode, run in self._each_run():
             # four images are what the tables of single images are of
             if not run.reportable and not self.stand_in and self.protocol.kind is not Kind.PANELS:
@@ -138,6 +143,15 @@ class Told:
                 if (found := peak(self.table.columns, row.measured.get(mode, ())))
             ]
             yield f"{row.name} is highest: {', '.join(told)}."
+
+
+def trained_otherwise(protocol: Protocol) -> str:
+    """Return how the stand-in's patches are trained, and how the paper's are."""
+    steps = patch_steps(raw_study(next(iter(protocol.studies.values()))))
+    return (
+        f"The stand-in's patches are trained with Adam for {STAND_IN_EPOCHS} steps, each over all pictures that are "
+        f"not held out; the paper's with SGD for {steps} steps of {BATCH} pictures."
+    )
 
 
 def peak(columns: Sequence[str], values: Sequence[float | None]) -> str:
