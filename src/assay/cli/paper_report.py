@@ -30,13 +30,12 @@ def report(
     from assay.paper.contents import contents
     from assay.paper.page import page as paper_page
     from assay.paper.patched import kept_patches, patch_panels
-    from assay.paper.printed import errata
     from assay.paper.temperatures import temperatures
     from assay.paper.views import views
 
     say("Reading the runs …")
     found = contents(
-        out, views=views(out), errata=errata(), temperatures=temperatures(), patches=kept_patches(out),
+        out, views=views(out), temperatures=temperatures(), patches=kept_patches(out),
         panels=patch_panels(out),
     )  # fmt: skip
     if figures is not None:

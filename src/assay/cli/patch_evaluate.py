@@ -47,15 +47,14 @@ def evaluate(
     Success is the share of (image, placement) pairs that end in the patch's class; images of that class are left out.
     """
     from assay.models import load_model
-    from assay.patches import Patch, measure
+    from assay.patches import measure
     from assay.patches.evaluate import Where
 
     if grid is not None and at is not None:
         raise BadInput("--grid and --at are two ways to place; give one.")
     where = Where(placements, grid, place(at))
-    paths = list(dict.fromkeys(patches))
-    named = _named(paths, [Patch.load(path) for path in paths])
-    loaded = {name: one for patch in named for name, one in _with_baselines(patch, named[patch], baselines, seed)}
+    named = _named(patches)
+    loaded = _with_baselines(named, seed) if baselines else named
     rows: list[Measured] = []
     try:
         with progress("Measuring", chosen(display)) as watch:
@@ -65,8 +64,8 @@ def evaluate(
                 data = images.load(victim, "held-out", seed)
                 for called, patch in loaded.items():
                     check_target(patch, victim, data)
-                    row = measure(patch, victim, data, where, seen.transforms(), seed)
-                    rows.append(dataclasses.replace(row, patch=called))
+                    found = measure(patch, victim, data, where, seen.transforms(), seed)
+                    rows.append(dataclasses.replace(found, patch=called))
                     watch.update(len(rows) / total, f"{called} on {name}", pace.left(len(rows) / total))
     except KeyboardInterrupt:
         say("Stopped; nothing was kept.")
@@ -77,30 +76,27 @@ def evaluate(
         print_measured(rows, f"{images.data}, {len(rows[0].ids)} images")
 
 
-def _named(paths: Sequence[Path], patches: Sequence[Patch]) -> dict[str, Patch]:
-    """Return the patches by what they are called: target and size, and the file where two would be called the same."""
-    names = [patch.name for patch in patches]
-    told = [f"{name} ({path.stem})" if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)]
-    if len(set(told)) < len(told):
-        told = [f"{name} ({path})" for name, path in zip(names, paths, strict=True)]
-    return dict(zip(told, patches, strict=True))
+def _named(paths: Sequence[Path]) -> dict[str, Patch]:
+    """Return the patches by the names of their files, or by whole paths where two names are the same."""
+    from assay.patches import Patch
+
+    each = list(dict.fromkeys(paths))
+    alike = len({path.stem for path in each}) < len(each)
+    return {str(path) if alike else path.stem: Patch.load(path) for path in each}
 
 
-def _with_baselines(name: str, patch: Patch, wanted: bool, seed: int) -> list[tuple[str, Patch]]:
-    """Return the patch, and what it must beat: random pixels, and mid-grey, in its form."""
+def _with_baselines(named: dict[str, Patch], seed: int) -> dict[str, Patch]:
+    """Return the patches, and what they must beat: random pixels, and mid-grey, in the same form."""
     import torch
 
     from assay.core.draws import Draws
 
-    if not wanted:
-        return [(name, patch)]
-    noise = Draws.of(["baseline"], seed).uniform("pixels", *patch.pixels.shape)[0]
-    grey = torch.full_like(patch.pixels, 0.5)
-    return [
-        (name, patch),
-        (f"random pixels for {name}", patch.with_pixels(noise)),
-        (f"mid-grey for {name}", patch.with_pixels(grey)),
-    ]
+    found = dict(named)
+    for name, patch in named.items():
+        noise = Draws.of(["baseline"], seed).uniform("pixels", *patch.pixels.shape)[0]
+        found[f"{name}: random pixels"] = patch.with_pixels(noise)
+        found[f"{name}: mid-grey"] = patch.with_pixels(torch.full_like(patch.pixels, 0.5))
+    return found
 
 
 def as_plain(row: Measured) -> dict[str, Any]:

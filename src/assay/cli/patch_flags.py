@@ -117,7 +117,7 @@ class ImageFlags:
         """Return the flags that choose the same images again."""
         given = {"--per-class": self.per_class, "--limit": self.limit, "--held-out": self.held_out}
         chosen = [word for name, value in given.items() if value for word in (name, str(value))]
-        return ["--data", self.data, *chosen, *(["--seed", str(seed)] if seed else [])]
+        return ["--data", self.data, *chosen, *(["--seed", str(seed)] if seed or self.held_out else [])]
 
 
 def place(written: str | None) -> tuple[int, int] | None:

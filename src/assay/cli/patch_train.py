@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from assay.patches import PatchProgress, Recipe, TrainedPatch
 
 _PLACEMENTS = 50
-_FEW_STEPS = 50
+_FEW_STEPS, _ENOUGH_STEPS = 100, 400
 
 
 def train(
@@ -72,7 +73,7 @@ def train(
     write_png(done.patch, path.with_suffix(".png"))
     _tell(done)
     if images.held_out:
-        _measure(done, models, images, fit, seen)
+        _measure(done, models, images, patch, fit, seen)
     write(str(path))
     say(f"Picture   {path.with_suffix('.png')}")
     again = ["patch", "evaluate", str(path), "--model", model[0], *images.spoken(fit.seed)]
@@ -105,7 +106,7 @@ def _recipe(patch: PatchFlags, fit: FitFlags, seen: SeenFlags, target: int | Non
 def _warn_of_few(recipe: Recipe, images: int) -> None:
     steps = images // recipe.batch
     if 0 < recipe.epochs * steps < _FEW_STEPS:
-        enough = math.ceil(_FEW_STEPS / steps)
+        enough = math.ceil(_ENOUGH_STEPS / steps)
         say(
             f"Note: {plural(recipe.epochs, 'epoch')} of {plural(steps, 'step')} are few. For a stronger patch: "
             f"--epochs {enough} --optimizer adam",
@@ -119,7 +120,7 @@ def _path(models: list[Classifier], patch: PatchFlags) -> Path:
     return Path("runs/patches") / f"{name}.safetensors"
 
 
-def _shown(watch: Watch):  # type: ignore[no-untyped-def]
+def _shown(watch: Watch) -> Callable[[PatchProgress], None]:
     pace = Pace()
 
     def show(now: PatchProgress) -> None:
@@ -138,19 +139,15 @@ def _tell(done: TrainedPatch) -> None:
     say(f"Cost: {done.passes:,} images forward and backward, {duration(seconds)}.")
 
 
-def _measure(done: TrainedPatch, models: list[Classifier], images: ImageFlags, fit: FitFlags, seen: SeenFlags) -> None:
+def _measure(
+    done: TrainedPatch, models: list[Classifier], images: ImageFlags, patch: PatchFlags, fit: FitFlags, seen: SeenFlags
+) -> None:
     from assay.patches import measure
     from assay.patches.evaluate import Where
 
-    recipe_at = done.patch.facts.get("at", "None")
-    where = Where(_PLACEMENTS) if recipe_at == "None" else Where(at=_parsed(recipe_at))
+    where = Where(at=place(patch.at)) if patch.at else Where(_PLACEMENTS)
     rows = [
         measure(done.patch, model, images.load(model, "held-out", fit.seed), where, seen.transforms(), fit.seed)
         for model in models
     ]
     print_measured(rows, f"{images.held_out} images held out")
-
-
-def _parsed(written: str) -> tuple[int, int]:
-    row, column = written.strip("()").split(",")
-    return int(row), int(column)

@@ -70,10 +70,5 @@ def _passes(grid: Grid) -> tuple[int, int]:
 def _of_patches(raw: dict[str, Any], images: int) -> Rough:
     """Return one look at every image and one at each placement, and a step of training for each image and epoch."""
     looks = sum(1 + len(grid["threats"][0]["eps"]) for grid in raw["grids"] for _ in grid["attacks"])
-    trained = len(list(patch_files(raw))) * patch_steps(raw) * BATCH
+    trained = len(list(patch_files(raw))) * EPOCHS * ((CLASSES * raw["data"]["per_class"] - HELD_OUT) // BATCH) * BATCH
     return Rough(images, images * looks + trained, trained)
-
-
-def patch_steps(raw: dict[str, Any]) -> int:
-    """Return how many steps the training of one of the paper's patches takes."""
-    return EPOCHS * ((CLASSES * int(raw["data"]["per_class"]) - HELD_OUT) // BATCH)

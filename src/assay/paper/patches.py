@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.core.errors import BadInput
 from assay.paper.runs import TableRun
 from assay.paper.studies import filled_in, raw_study
 from assay.paper.view import AS_PUBLISHED
@@ -15,11 +15,11 @@ from assay.paper.view import AS_PUBLISHED
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from assay.data import Data
     from assay.models import Classifier
     from assay.patches import PatchProgress, Recipe
 
 OnProgress = Callable[[int, int, "PatchProgress"], None]
-_ORDER = "trained for the paper"
 
 
 def silent(number: int, many: int, now: PatchProgress) -> None:
@@ -52,12 +52,6 @@ class PatchOrder:
     published: bool
     stand_in: bool = False
 
-    @property
-    def words(self) -> str:
-        """What the patch is trained against and on, in words; where the pictures lie does not matter."""
-        chosen = [f"{name} {value}" for name, value in self.data.items() if name != "source"]
-        return ", ".join([self.model, self.data["source"].partition(":")[0], *chosen])
-
 
 def patch_orders(run: TableRun) -> list[PatchOrder]:
     """Return the patches that a run needs, each with what it is trained on: the pictures that are not held out."""
@@ -77,43 +71,47 @@ def patch_orders(run: TableRun) -> list[PatchOrder]:
 
 
 def train_patches(orders: Sequence[PatchOrder], device: str = "cpu", on_progress: OnProgress = silent) -> None:
-    """Train the patches that are not there yet, one after the other; an interrupted one goes on where it stopped.
+    """Train the patches of a run that are not there yet, one after the other; an interrupted one goes on.
 
     `on_progress` hears the number of the patch among those to be trained, how many those are, and how far it is.
-    Raises `BadInput` for one that is there and was trained on other images, or against another model.
+    Raises `BadInput` for a patch that is there and was trained on other weights or pictures.
     """
     from assay.data import load_data
     from assay.models import load_model
     from assay.patches import train_patch
     from assay.patches.pictures import write_png
 
-    missing = [order for order in orders if not _is_there(order)]
+    if not orders:
+        return
+    model = load_model(orders[0].model, device=device)
+    chosen = dict(orders[0].data)
+    data = load_data(chosen.pop("source"), model=model, **chosen)
+    missing = [order for order in orders if not order.path.is_file()]
+    for order in orders:
+        if order not in missing:
+            _check(order, model, data)
     for number, order in enumerate(missing):
-        model = load_model(order.model, device=device)
-        data = load_data(order.data["source"], model=model, **{k: v for k, v in order.data.items() if k != "source"})
-        folder = order.path.with_suffix(".training")
 
         def tell(now: PatchProgress, number: int = number) -> None:
             on_progress(number, len(missing), now)
 
+        folder = order.path.with_suffix(".training")
         done = train_patch([model], data, recipe_of(order, model, len(data)), folder, on_progress=tell)
         write_png(done.patch, order.path.with_suffix(".png"))
-        dataclasses.replace(done.patch, facts={**done.patch.facts, _ORDER: order.words}).save(order.path)
+        done.patch.save(order.path)
 
 
-def _is_there(order: PatchOrder) -> bool:
-    """Whether the patch is there. Raises `BadInput` for one that was trained otherwise: nothing else would notice."""
+def _check(order: PatchOrder, model: Classifier, data: Data) -> None:
+    from assay.core.errors import BadInput
     from assay.patches import Patch
 
-    if not order.path.is_file():
-        return False
-    found = Patch.load(order.path).facts.get(_ORDER)
-    if found != order.words:
+    facts = Patch.load(order.path).facts
+    weights = [one["digest"] for one in json.loads(facts["models"])]
+    if weights != [model.digest] or facts["fingerprint"] != data.fingerprint:
+        what = "weights" if weights != [model.digest] else "pictures"
         raise BadInput(
-            f"{order.path} is of another training ({found or 'nobody says which'}; expected {order.words}). "
-            "Use another --out, or delete it."
+            f"{order.path} was trained on other {what} than those asked for now. Use another --out, or delete it."
         )
-    return True
 
 
 def recipe_of(order: PatchOrder, model: Classifier, images: int) -> Recipe:

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from assay.paper.choices import weights_of
-from assay.paper.forecast import patch_steps
-from assay.paper.patches import BATCH, STAND_IN_EPOCHS
+from assay.paper.patches import STAND_IN_EPOCHS
 from assay.paper.printed import PrintedTable
 from assay.paper.probes import read_probe
-from assay.paper.studies import raw_study
 from assay.paper.tables import STAND_INS, Kind, Protocol
 from assay.paper.view import MODES, PRINTED, Row
 
@@ -56,7 +54,10 @@ class Told:
                 "are not; the numbers cannot be compared with the printed ones."
             )
             if self.protocol.kind is Kind.PATCHES:
-                yield trained_otherwise(self.protocol)
+                yield (
+                    f"The stand-in's patches take {STAND_IN_EPOCHS} steps of Adam, on all its pictures for training at "
+                    "once, where the paper takes five epochs of SGD: its five epochs would be five steps."
+                )
         for mode, run in self._each_run():
             # four images are what the tables of single images are of
             if not run.reportable and not self.stand_in and self.protocol.kind is not Kind.PANELS:
@@ -143,15 +144,6 @@ class Told:
                 if (found := peak(self.table.columns, row.measured.get(mode, ())))
             ]
             yield f"{row.name} is highest: {', '.join(told)}."
-
-
-def trained_otherwise(protocol: Protocol) -> str:
-    """Return how the stand-in's patches are trained, and how the paper's are."""
-    steps = patch_steps(raw_study(next(iter(protocol.studies.values()))))
-    return (
-        f"The stand-in's patches are trained with Adam for {STAND_IN_EPOCHS} steps, each over all pictures that are "
-        f"not held out; the paper's with SGD for {steps} steps of {BATCH} pictures."
-    )
 
 
 def peak(columns: Sequence[str], values: Sequence[float | None]) -> str:
