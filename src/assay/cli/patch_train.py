@@ -44,8 +44,7 @@ def train(
 ) -> None:  # shape: one parameter for each group of flags
     """Train a patch; the same command goes on after Ctrl-C.
 
-    Writes the patch as safetensors, which the other commands read, and as PNG. With --held-out N it is measured on the
-    N images it was not trained on.
+    Writes .safetensors and PNG; with --held-out N it is measured on the N images that it was not trained on.
     """
     from assay.models import load_model
     from assay.patches import train_patch
