@@ -86,5 +86,5 @@ def test_table_vii_as_published_on_all_pictures(place: Workplace) -> None:
     # one to four patches on all twenty pictures
     assert run.records(["cell"]).num_rows == 15 * 4 * 20
     assert len(run.cells) == 15
-    eps = sorted({spec["eps"][-1] / spec["eps"][0] for spec in run.cells.values()})
+    eps = sorted({float(spec["eps"][-1]) / float(spec["eps"][0]) for spec in run.cells.values()})
     assert eps == [4.0]
