@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # torch and what imports it or takes long itself: `assay --help` waits for none of these.
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "pyarrow", "altair", "PIL", "pydantic", "jinja2"]
 COMMANDS = ["run", "plan", "validate", "ls", "show", "report", "doctor"]
-COMMANDS += ["models", "attacks", "data", "train", "schema", "demo"]
+COMMANDS += ["models", "attacks", "data", "train", "patch", "paper", "schema", "demo"]
 FOREIGN = re.compile(r"/(?:work|farm|root)/|/tmp/(?:plan|bash_jobs)|\.\./shared|shared/design|\bissue \d|CONTRACT\.md")
 
 

@@ -59,4 +59,5 @@ def _one(name: str, facts: dict[str, Any]) -> None:
     for option, default in facts["options"].items():
         console.print(f"  {option} = {default}", markup=False)
     option, default = next(pair for pair in facts["options"].items())
-    console.print(f"Example: --attack {name}:{option}={default}", markup=False, soft_wrap=True)
+    value = "PATCH.safetensors" if option == "file" else default
+    console.print(f"Example: --attack {name}:{option}={value}", markup=False, soft_wrap=True)

@@ -12,7 +12,8 @@ import typer
 
 from assay.cli.exits import Exit
 from assay.cli.flags import AllowPickle
-from assay.cli.patch_flags import ImageFlags, SeenFlags, place
+from assay.cli.patch_flags import ImageFlags, SeenFlags, flag, place
+from assay.cli.patch_target import check_target
 from assay.cli.progress import Pace, progress
 from assay.cli.terminal import DisplayOption, chosen, out, say, write
 from assay.core.errors import BadInput
@@ -20,16 +21,21 @@ from assay.core.errors import BadInput
 if TYPE_CHECKING:
     from assay.patches import Measured, Patch
 
+_WHERE = "Where it lies"
+
 
 def evaluate(
     patches: Annotated[list[Path], typer.Argument(help="Patches: files of `assay patch train`.")],
     model: Annotated[list[str], typer.Option(help="A model (repeatable: how patches transfer).")],
     images: ImageFlags,
+    placements: Annotated[int, flag(_WHERE, "Random placements per image (50).")] = 50,
+    grid: Annotated[int | None, flag(_WHERE, "Instead: every place of a grid, so many pixels apart.")] = None,
+    at: Annotated[str | None, flag(_WHERE, "Instead: one place X,Y of the top left corner.")] = None,
+    *,
     seen: SeenFlags,
-    placements: Annotated[int, typer.Option(help="Random placements per image.")] = 50,
-    grid: Annotated[int | None, typer.Option(help="Instead: every place of a grid, so many pixels apart.")] = None,
-    at: Annotated[str | None, typer.Option(help="Instead: one place X,Y of the top left corner.")] = None,
-    baselines: Annotated[bool, typer.Option("--baselines", help="Also a random and a grey patch of its form.")] = False,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also random pixels and mid-grey, in the form of each patch.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="The seed of places, and of the held-out part.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     device: Annotated[str, typer.Option(help="Where models run.")] = "cpu",
@@ -41,15 +47,13 @@ def evaluate(
     Success is the share of (image, placement) pairs that end in the patch's class; images of that class are left out.
     """
     from assay.models import load_model
-    from assay.patches import Patch, measure
+    from assay.patches import measure
     from assay.patches.evaluate import Where
 
     if grid is not None and at is not None:
         raise BadInput("--grid and --at are two ways to place; give one.")
     where = Where(placements, grid, place(at))
-    named = {path.stem: Patch.load(path) for path in patches}
-    if len(named) < len(patches):
-        raise BadInput("Two patches have one file name; they could not be told apart. Rename one.")
+    named = _named(patches)
     loaded = _with_baselines(named, seed) if baselines else named
     rows: list[Measured] = []
     try:
@@ -59,6 +63,7 @@ def evaluate(
                 victim = load_model(name, allow_pickle=allow_pickle, device=device)
                 data = images.load(victim, "held-out", seed)
                 for called, patch in loaded.items():
+                    check_target(patch, victim, data)
                     found = measure(patch, victim, data, where, seen.transforms(), seed)
                     rows.append(dataclasses.replace(found, patch=called))
                     watch.update(len(rows) / total, f"{called} on {name}", pace.left(len(rows) / total))
@@ -69,6 +74,15 @@ def evaluate(
         write(json.dumps([as_plain(row) for row in rows], indent=2))
     else:
         print_measured(rows, f"{images.data}, {len(rows[0].ids)} images")
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Patch]:
+    """Return the patches by the names of their files, or by whole paths where two names are the same."""
+    from assay.patches import Patch
+
+    each = list(dict.fromkeys(paths))
+    alike = len({path.stem for path in each}) < len(each)
+    return {str(path) if alike else path.stem: Patch.load(path) for path in each}
 
 
 def _with_baselines(named: dict[str, Patch], seed: int) -> dict[str, Patch]:
@@ -101,22 +115,24 @@ def print_measured(rows: Sequence[Measured], title: str) -> None:
     """Print what was measured as a table, and a matrix of success where patches meet several models."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("patch")
     table.add_column("model")
     for name in ("placements", "success", "among five", "worst place"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
-            row.patch, row.model, str(row.hits.shape[1]), _share(row.success, row.interval),
+            Text(row.patch), Text(row.model), str(row.hits.shape[1]), _share(row.success, row.interval),
             _share(row.success_top5, row.interval_top5), f"{100 * row.worst_place:.0f} %",
         )  # fmt: skip
     console = out()
     console.print(table)
     console.print(
-        "success: share of (image, placement) pairs; intervals at 95 % count pictures, not placements, as independent. "
-        "worst place: images that some placement turns.",
+        "success: share of (image, placement) pairs; the interval (95 %) counts pictures, not placements, as "
+        "independent. among five: pairs with the class among the five likeliest. worst place: images that some "
+        "placement turns.",
         style="dim",
         soft_wrap=True,
     )
@@ -127,12 +143,17 @@ def print_measured(rows: Sequence[Measured], title: str) -> None:
 def _matrix(rows: Sequence[Measured]) -> Any:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     models = list(dict.fromkeys(row.model for row in rows))
-    table = Table("transfer", *models, title="success by model", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table("transfer", title="success by model", title_justify="left", box=box.SIMPLE_HEAD)
+    for model in models:
+        table.add_column(Text(model), justify="right")
     for name in dict.fromkeys(row.patch for row in rows):
         found = {row.model: row for row in rows if row.patch == name}
-        table.add_row(name, *(f"{100 * found[model].success:.0f} %" if model in found else "" for model in models))
+        table.add_row(
+            Text(name), *(f"{100 * found[model].success:.0f} %" if model in found else "" for model in models)
+        )
     return table
 
 

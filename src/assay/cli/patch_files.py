@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from assay.cli.patch_flags import place
 from assay.cli.terminal import write
+from assay.core.errors import BadInput
 
 
 def apply(
@@ -29,15 +32,26 @@ def apply(
 
     loaded, where = Patch.load(patch), place(at)
     height, width = loaded.mask.shape
-    for path in pictures:
+    for path, target in zip(pictures, _targets(pictures, out), strict=True):
         image = read_picture(path.expanduser(), len(loaded.pixels))[None]
-        room = Room(height, width, image.shape[2], image.shape[3], at=where)
+        try:
+            room = Room(height, width, image.shape[2], image.shape[3], at=where)
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
         places = room.random(Draws.of([path.name], seed), "place")
         pasted = paste(image, loaded.pixels, loaded.mask, places)
         row, column = (int(value) for value in places[0])
-        target = out / f"{path.stem}-patched.png"
         write_atomically(target, png_bytes(from_pixels(torch.clamp(pasted[0], 0, 1))))
         write(f"{target}  (at {column},{row})")
+
+
+def _targets(pictures: Sequence[Path], out: Path) -> Iterator[Path]:
+    """Yield where each picture goes; pictures of one name from several folders are numbered."""
+    seen: Counter[str] = Counter()
+    for path in pictures:
+        seen[path.stem] += 1
+        number = f"-{seen[path.stem]}" if seen[path.stem] > 1 else ""
+        yield out / f"{path.stem}-patched{number}.png"
 
 
 def sheet(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,69 +13,50 @@ import typer
 
 from assay.cli.exits import Exit
 from assay.cli.flags import AllowPickle
-from assay.cli.numbers import duration
+from assay.cli.numbers import duration, plural
 from assay.cli.patch_evaluate import print_measured
-from assay.cli.patch_flags import ImageFlags, SeenFlags, flag, place
+from assay.cli.patch_flags import FitFlags, ImageFlags, PatchFlags, SeenFlags, place
+from assay.cli.patch_target import find_target
 from assay.cli.progress import Pace, Watch, progress
 from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
+from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
+    from assay.data import Data
     from assay.models import Classifier
     from assay.patches import PatchProgress, Recipe, TrainedPatch
 
-_PATCH, _HOW = "The patch", "How it is trained (the defaults are those of Sen et al. 2023)"
 _PLACEMENTS = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class PatchFlags:
-    """What the patch is."""
-
-    target: Annotated[str | None, flag(_PATCH, "The class to reach: name, number or synset (any wrong class).")] = None
-    size: Annotated[int, flag(_PATCH, "The longer side in pixels (64).")] = 64
-    shape: Annotated[str, flag(_PATCH, "square, circle, or a PNG whose alpha is the mask (square).")] = "square"
-    start: Annotated[Path | None, flag(_PATCH, "A photograph to start from; with --epochs 0 it is the patch.")] = None
-    at: Annotated[str | None, flag(_PATCH, "One fixed place X,Y of the top left corner (random places).")] = None
-
-
-@dataclasses.dataclass(frozen=True)
-class FitFlags:
-    """How it is optimised."""
-
-    epochs: Annotated[int, flag(_HOW, "Passes over the images (5).")] = 5
-    batch: Annotated[int, flag(_HOW, "Images per step; a smaller last batch is left out (32).")] = 32
-    optimizer: Annotated[str, flag(_HOW, "sgd or adam (sgd).")] = "sgd"
-    rate: Annotated[float, flag(_HOW, "The step's length (0.1).")] = 0.1
-    momentum: Annotated[float, flag(_HOW, "The momentum of sgd (0.8).")] = 0.8
-    published: Annotated[
-        bool, flag(_HOW, "Places of the public notebook: the last two rows and columns are never used.", "--published")
-    ] = False
-    seed: Annotated[int, flag(_HOW, "The seed of order and places (0).")] = 0
+_FEW_STEPS, _ENOUGH_STEPS = 100, 400
 
 
 def train(
     ctx: typer.Context,
     model: Annotated[list[str], typer.Option(help="A model; several are attacked at once (repeatable).")],
     patch: PatchFlags,
+    images: ImageFlags,
     fit: FitFlags,
     seen: SeenFlags,
-    images: ImageFlags,
-    out: Annotated[Path | None, typer.Option(help="The file (runs/patches/MODEL-TARGET-SIZE.safetensors).")] = None,
+    out: Annotated[Path | None, typer.Option(help="The .safetensors file (a name of its own in runs/patches).")] = None,
     device: Annotated[str, typer.Option(help="Where models run.")] = "cpu",
     display: DisplayOption = None,
     allow_pickle: AllowPickle = False,
 ) -> None:  # shape: one parameter for each group of flags
     """Train a patch; the same command goes on after Ctrl-C.
 
-    With --held-out N the finished patch is measured on the N images it was not trained on.
+    Writes .safetensors and PNG; with --held-out N it is measured on the N images that it was not trained on.
     """
     from assay.models import load_model
     from assay.patches import train_patch
     from assay.patches.pictures import write_png
 
+    if out is not None and out.suffix != ".safetensors":
+        raise BadInput(f"--out {out}: a patch is a .safetensors file; its PNG lies beside it. Name it so.")
     models = [load_model(one, allow_pickle=allow_pickle, device=device) for one in model]
     data = images.load(models[0], "rest", fit.seed)
-    recipe = _recipe(models[0], patch, fit, seen)
+    target, name = find_target(patch.target, models[0], data)
+    recipe = _recipe(patch, fit, seen, target, data)
+    _warn_of_few(recipe, len(data))
     path = out or _path(models, patch)
     command = spoken_command(ctx.obj or ())
     try:
@@ -83,38 +65,33 @@ def train(
     except KeyboardInterrupt:
         say(f"Stopped. The finished epochs are kept; the same command continues:\n  {command}")
         raise typer.Exit(Exit.STOPPED) from None
+    except BadInput as error:
+        raise BadInput(str(error).replace("Name another folder", "Name another patch with --out")) from error
+    done = dataclasses.replace(done, patch=dataclasses.replace(done.patch, target_name=name))
     done.patch.save(path)
     write_png(done.patch, path.with_suffix(".png"))
     _tell(done)
     if images.held_out:
         _measure(done, models, images, patch, fit, seen)
     write(str(path))
-    held = f" --held-out {images.held_out} --seed {fit.seed}" if images.held_out else ""
     say(f"Picture   {path.with_suffix('.png')}")
-    say(f"Next      assay patch evaluate {path} --model {model[0]} --data {images.data}{held}")
+    again = ["patch", "evaluate", str(path), "--model", model[0], *images.spoken(fit.seed)]
+    say(f"Next      {spoken_command(again)}")
 
 
-def _recipe(model: Classifier, patch: PatchFlags, fit: FitFlags, seen: SeenFlags) -> Recipe:
-    from assay.data.labels import find_class
+def _recipe(patch: PatchFlags, fit: FitFlags, seen: SeenFlags, target: int | None, data: Data) -> Recipe:
     from assay.patches import Recipe
     from assay.patches.pictures import mask_of, photograph
 
-    target = None
-    if patch.target is not None:
-        # without names any number is taken here, and the model says later whether it has that class
-        count = len(model.classes) if model.classes else 1 << 31
-        target, notes = find_class(patch.target, count, model.classes, model.synsets)
-        for note in notes:
-            say(f"Note: {note}", style="yellow")
     mask = mask_of(patch.shape, patch.size)
-    channels = model.input_shape[0] if model.input_shape else 3
+    channels = data.input_shape[0] if data.input_shape else 3
     return Recipe(
         mask=mask,
         target=target,
         channels=channels,
         start=photograph(patch.start, mask, channels) if patch.start else None,
         epochs=fit.epochs,
-        batch=fit.batch,
+        batch=fit.batch_of(len(data)),
         optimizer=fit.optimizer,
         rate=fit.rate,
         momentum=fit.momentum,
@@ -125,8 +102,19 @@ def _recipe(model: Classifier, patch: PatchFlags, fit: FitFlags, seen: SeenFlags
     )
 
 
+def _warn_of_few(recipe: Recipe, images: int) -> None:
+    steps = images // recipe.batch
+    if 0 < recipe.epochs * steps < _FEW_STEPS:
+        enough = math.ceil(_ENOUGH_STEPS / steps)
+        say(
+            f"Note: {plural(recipe.epochs, 'epoch')} of {plural(steps, 'step')} are few. For a stronger patch: "
+            f"--epochs {enough} --optimizer adam",
+            style="yellow",
+        )
+
+
 def _path(models: list[Classifier], patch: PatchFlags) -> Path:
-    names = "+".join(model.spec.rpartition(":")[2] for model in models)
+    names = "+".join(Path(re.split("[?@]", model.spec)[0].rpartition(":")[2]).stem for model in models)
     name = re.sub(r"[^\w.+-]+", "-", f"{names}-{patch.target or 'untargeted'}-{patch.size}")
     return Path("runs/patches") / f"{name}.safetensors"
 

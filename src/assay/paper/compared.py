@@ -143,16 +143,22 @@ def _entries(view: TableView, row: Row, modes: tuple[str, ...], scale: float) ->
 
 def _cell(view: TableView, row: Row, mode: str, at: int, scale: float) -> Cell:
     value = _at(row.measured.get(mode, ()), at)
-    counts = row.counts.get(mode, ())
-    count = counts[at] if at < len(counts) else None
-    span = ""
-    if count is not None and count[1]:
-        low, high = (limit * (100 if view.unit == _PERCENT else 1) for limit in wilson(*count))
+    limits, span = _limits(row, mode, at), ""
+    if limits is not None:
+        low, high = (limit * (100 if view.unit == _PERCENT else 1) for limit in limits)
         span = f"[{written(low, view.unit)}–{written(high, view.unit)}]"
     points = _difference(view, row, mode, at)
     far = 0.0 if points is None else 50 * min(1.0, abs(points) / scale)
     start = 50.0 - far if points is not None and points < 0 else 50.0
     return Cell(written(value, view.unit), span, _label(row, mode, at), points, start, far)
+
+
+def _limits(row: Row, mode: str, at: int) -> tuple[float, float] | None:
+    counts, spans = row.counts.get(mode, ()), row.intervals.get(mode, ())
+    if at < len(spans):
+        return spans[at]
+    count = counts[at] if at < len(counts) else None
+    return wilson(*count) if count is not None and count[1] else None
 
 
 def _points(view: TableView, row: Row, mode: str) -> list[float]:

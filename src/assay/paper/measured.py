@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from assay.paper.patches import success
+from assay.paper.patches import interval, success
 from assay.paper.printed import PrintedTable
 from assay.paper.studies import imagenet_number
 from assay.paper.tables import Kind, Protocol
@@ -32,11 +32,15 @@ _NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """What one line of a table measured, column by column; None where a column has nothing."""
+    """What one line of a table measured, column by column; None where a column has nothing.
+
+    `intervals` are fractions, and given where those of the counts would be too narrow.
+    """
 
     values: tuple[float | None, ...]
     counts: tuple[Count | None, ...] = ()
     labels: tuple[str, ...] = ()
+    intervals: tuple[tuple[float, float] | None, ...] = ()
 
 
 Lines = dict[str, Line]
@@ -118,17 +122,19 @@ def _patches(run: Run, table: PrintedTable, protocol: Protocol) -> Lines:
 
     if "target_rank" not in SCHEMA.names:
         return {}
-    records = run.records(["cell", "goal", "label", "target_rank", "status"])
+    records = run.records(["cell", "sample_id", "label", "target_rank", "status"])
     cells = run.cells
     lines: Lines = {}
     for row in table.rows:
         counts: list[Count | None] = []
+        spans: list[tuple[float, float] | None] = []
         for side in table.columns:
             mine = [name for name, cell in cells.items() if _is_of(cell, row.name, int(side))]
             rows = records.filter(pc.is_in(records["cell"], value_set=_array(mine)))
             hits = success(rows, imagenet_number(row.name), protocol.top)
             counts.append(hits if hits[1] else None)
-        lines[row.name] = _percent(counts)
+            spans.append(interval(rows, imagenet_number(row.name), protocol.top))
+        lines[row.name] = dataclasses.replace(_percent(counts), intervals=tuple(spans))
     return lines
 
 

@@ -83,8 +83,9 @@ def _panel(picture: Picture, run: Run, model: str, data: str, goal: str) -> Pane
     from assay.data.labels import find_class
     from assay.models.imagenet import imagenet_classes
 
-    names = class_names(run, model, data)
-    target, _ = find_class(goal.removeprefix("targeted "), len(imagenet_classes()), names or imagenet_classes())
+    # a file of weights knows no names
+    names = class_names(run, model, data) or list(imagenet_classes())
+    target, _ = find_class(goal.removeprefix("targeted "), len(imagenet_classes()), names)
     patched = picture.original.float() + picture.perturbation.float()
     shown = bars(picture.logits, picture.label, names, target)
     title = f"{name_of(names, picture.label)}, patch: {name_of(names, target)}"

@@ -139,8 +139,31 @@ def success(records: pa.Table, target: int, top: int) -> tuple[int, int]:
     the columns label, target_rank and status.
     """
     from assay.evaluate.arrow import compute as pc
+
+    reached = pc.less_equal(_others(records, target)["target_rank"], top)
+    return int(pc.sum(reached).as_py() or 0), len(reached)
+
+
+def interval(records: pa.Table, target: int, top: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of that share: placements on one image are no independent observations.
+
+    `records` needs the column sample_id too. None where there are no rows.
+    """
+    from assay.evaluate.arrow import compute as pc
+    from assay.intervals import clustered
+
+    others = _others(records, target)
+    if not len(others):
+        return None
+    reached = others.append_column("reached", pc.less_equal(others["target_rank"], top))
+    images = reached.group_by("sample_id").aggregate([("reached", "sum"), ("reached", "count")]).to_pylist()
+    each = max(image["reached_count"] for image in images)
+    # an image with an error at some placement cannot be weighed like the others
+    return clustered([image["reached_sum"] for image in images if image["reached_count"] == each], each)
+
+
+def _others(records: pa.Table, target: int) -> pa.Table:
+    from assay.evaluate.arrow import compute as pc
     from assay.evaluate.record import ERROR
 
-    others = pc.and_(pc.not_equal(records["label"], target), pc.not_equal(records["status"], ERROR))
-    ranks = records.filter(others)["target_rank"]
-    return int(pc.sum(pc.less_equal(ranks, top)).as_py() or 0), len(ranks)
+    return records.filter(pc.and_(pc.not_equal(records["label"], target), pc.not_equal(records["status"], ERROR)))

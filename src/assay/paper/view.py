@@ -17,7 +17,8 @@ class Row:
     """One line of a table: what was printed, and what was measured in each mode, column by column.
 
     A value is None where nothing was printed or nothing has been measured. `counts` holds (hits, n) of the measured
-    values where they are shares. `labels` holds the classes that the values belong to, by mode and under `PRINTED`,
+    values where they are shares; `intervals` (fractions) stand in for those of the counts where observations are not
+    independent. `labels` holds the classes that the values belong to, by mode and under `PRINTED`,
     where the table names any.
     """
 
@@ -26,6 +27,7 @@ class Row:
     measured: Mapping[str, tuple[float | None, ...]]
     counts: Mapping[str, tuple[tuple[int, int] | None, ...]] = dataclasses.field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    intervals: Mapping[str, tuple[tuple[float, float] | None, ...]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,6 +93,7 @@ def _row(name: str, printed: Values, named: tuple[str, ...], lines: Mapping[str,
         measured={mode: line.values for mode, line in mine.items()},
         counts={mode: line.counts for mode, line in mine.items() if line.counts},
         labels={**({PRINTED: named} if named else {}), **labels},
+        intervals={mode: line.intervals for mode, line in mine.items() if line.intervals},
     )
 
 

@@ -35,7 +35,9 @@ def write_sheet(patch: Patch, path: Path, width: float, copies: int = 1) -> None
         page.paste(shown, (_dots(x), _dots(y)), shown)
     _foot(page, patch, width)
     stream = io.BytesIO()
-    page.save(stream, format="PDF", resolution=DPI, title=f"Adversarial patch {patch.name}", producer="Assay")
+    title = f"Adversarial patch {patch.name}"
+    # Pillow stores colours as JPEG, which by default blurs the edges of pixels and the colours beside them
+    page.save(stream, format="PDF", resolution=DPI, title=title, producer="Assay", quality=100, subsampling=0)
     write_atomically(path, stream.getvalue())
 
 
@@ -65,7 +67,8 @@ def _foot(page: Image, patch: Patch, width: float) -> None:
 
     pen, font = ImageDraw.Draw(page), _font()
     top = PAGE[1] - _MARGIN - _FOOT + 0.4
-    about = f"Adversarial patch, {patch.name} pixels, {width:g} cm wide. Digest {patch.digest}."
+    wanted = f"for {patch.target_name}" if patch.target_name else "without a target"
+    about = f"Adversarial patch {wanted}, {patch.size} pixels, {width:g} cm wide. Digest {patch.digest}."
     pen.text((_dots(_MARGIN), _dots(top)), about, fill="black", font=font)
     pen.text((_dots(_MARGIN), _dots(top + 0.55)), "Print at 100 %: the ruler is 10 cm long.", fill="black", font=font)
     _ruler(pen, top + 1.5)

@@ -22,6 +22,12 @@ def test_options_of_one_can_be_typed_back(place: Workplace) -> None:
     assert checked.code == 0, checked.err
 
 
+def test_the_patch_of_a_file_needs_the_file(place: Workplace) -> None:
+    said = place.assay("attacks patch")
+    assert "norms: l0" in said.out
+    assert said.out.rsplit("Example: ", 1)[1] == "--attack patch:file=PATCH.safetensors\n"
+
+
 def test_json(place: Workplace) -> None:
     told = json.loads(place.assay("attacks --json").out)
     assert list(told) == [*ATTACKS, "patch"]

@@ -89,6 +89,7 @@ def test_a_narrow_terminal_gets_every_digit(place: Workplace, monkeypatch: pytes
         ("--table XIII --limit 0", "--limit is 0"),
         ("--table XIII --executor serail", "Did you mean 'serial'"),
         ("--table XIII --stand-in --image a.png", "names images for Tables II and III"),
+        ("--table XIII --table VII --limit 3", "Table VII needs ImageNet's validation pictures"),
         ("--table XIII --mode publisht", "'publisht' is not one of"),
     ],
 )

@@ -144,7 +144,7 @@ def test_a_sheet_has_the_size_that_was_asked_for(lab: Workplace, tmp_path: Path)
         ("--target 1 --at 9,0", "row 0, column 9 leaves the image"),
         ("--target 1 --at nine", "expected X,Y"),
         ("--target 1 --scale wide", "expected FROM,TO"),
-        ("--target 1 --held-out 12", "leaves none"),
+        ("--target 1 --held-out 12", "--held-out is 12 of 12 images; expected 1 to 11"),
         ("--target 1 --batch 13", "A batch of 13 cannot be drawn from 12 images"),
         ("--target 1 --optimizer sdg", "Did you mean 'sgd'"),
         ("--target 1 --model patchy.py:small", "images of different sizes"),

@@ -8,10 +8,11 @@ import pytest
 from torch import nn
 
 from assay.core.errors import BadInput
+from assay.intervals import clustered, wilson
 from assay.models import load_model
 from assay.models.imagenet import imagenet_classes
 from assay.paper.choices import Choices
-from assay.paper.patches import PatchOrder, patch_orders, recipe_of, success, train_patches
+from assay.paper.patches import PatchOrder, interval, patch_orders, recipe_of, success, train_patches
 from assay.paper.runs import TableRun
 from assay.patches import Patch
 from tests.unit.evaluate.tiny import write_model, write_pictures
@@ -88,3 +89,22 @@ def test_success_counts_images_of_other_classes_with_the_target_in_front() -> No
     assert success(records, 859, 1) == (1, 4)
     assert success(records, 859, 5) == (3, 4)
     assert success(records.slice(0, 0), 859, 5) == (0, 0)
+
+
+def test_placements_on_one_image_are_not_independent() -> None:
+    # two images at four places each: all hits on one of them, or as many on both
+    records = pa.table({
+        "sample_id": ["a"] * 4 + ["b"] * 4,
+        "label": [1] * 8,
+        "target_rank": [1, 1, 1, 1, 9, 9, 9, 9],
+        "status": ["broken"] * 8,
+    })  # fmt: skip
+    low, high = interval(records, 859, 1) or (0, 0)
+    assert (low, high) == pytest.approx(clustered([4, 0], 4))
+    # no narrower than two images, however many places there are on each
+    assert high - low > wilson(4, 8)[1] - wilson(4, 8)[0]
+    assert interval(records, 859, 9) == pytest.approx(clustered([4, 4], 4))
+    assert interval(records, 1, 1) is None
+    # an image that failed at one place is left out
+    failed = records.set_column(3, "status", pa.array(["error"] + ["broken"] * 7))
+    assert interval(failed, 859, 1) == pytest.approx(clustered([0], 4))

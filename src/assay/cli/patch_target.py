@@ -1,0 +1,70 @@
+"""The class that a patch is for: found among what model and data call their classes, and checked against the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assay.cli.terminal import say
+from assay.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from assay.data import Data
+    from assay.models import Classifier
+    from assay.patches import Patch
+
+
+def find_target(written: str | None, model: Classifier, data: Data) -> tuple[int | None, str]:
+    """Return the class that `written` names, and what it is called; None and "" for no class.
+
+    A name that is also a part of others is told on the terminal. Raises `BadInput` for no class of the model.
+    """
+    from assay.data.labels import find_class
+
+    if written is None:
+        return None, ""
+    names, count = model.classes or data.classes, count_classes(model, data)
+    if names is None and not written.isdecimal():
+        raise BadInput(
+            f"--target {written}: neither {model.spec} nor {data.source} says what classes are called. "
+            f"Give the number, 0 to {count - 1}."
+        )
+    target, notes = find_class(written, count, names, model.synsets)
+    for note in notes:
+        say(f"Note: {note}", style="yellow")
+    return target, names[target] if names and target < len(names) else f"class {target}"
+
+
+def check_target(patch: Patch, model: Classifier, data: Data) -> None:
+    """Raise `BadInput` for a patch whose target is no class of the model; tell where the model calls it otherwise."""
+    if patch.target is None:
+        return
+    count = count_classes(model, data)
+    if patch.target >= count:
+        raise BadInput(
+            f"The patch {patch.name} is for class {patch.target}, and {model.spec} has {count} classes, 0 to "
+            f"{count - 1}. Use a model of the same classes."
+        )
+    called = model.classes[patch.target] if model.classes else patch.target_name
+    if called != patch.target_name and not patch.target_name.startswith("class "):
+        say(
+            f"Note: class {patch.target} is {patch.target_name!r} for the patch and {called!r} for {model.spec}.",
+            style="yellow",
+        )
+
+
+def count_classes(model: Classifier, data: Data) -> int:
+    """Return how many classes the model has: as many as it names, or as it answers with about a first image."""
+    import torch
+
+    from assay.core.oracle import checked_logits
+    from assay.data import Sample
+    from assay.patches.victims import Victims
+
+    if model.classes:
+        return len(model.classes)
+    sample = next((one for at in range(len(data)) for one in data.load([at]) if isinstance(one, Sample)), None)
+    if sample is None:
+        raise BadInput(f"{data.source} has no image that can be read. Use other data.")
+    victims = Victims((model,), data.input_shape)
+    with victims.held(), torch.no_grad():
+        return checked_logits(model.module(sample.image[None].to(victims.device)), 1).shape[1]
