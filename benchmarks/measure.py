@@ -61,7 +61,7 @@ class Timed:
         """The mean over the repeats, for contenders that return accuracies."""
         return [statistics.fmean(values) for values in zip(*self.results, strict=True)]
 
-    def row(self, name: str, items: int = 1, found: str = "") -> Row:
+    def row(self, name: str, items: float = 1, found: str = "") -> Row:
         """Return the contender's row of the table, per item."""
         return Row(name, self.median / items, min(self.seconds) / items, max(self.seconds) / items, found)
 

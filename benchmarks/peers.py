@@ -29,6 +29,20 @@ class Recipe:
     random_start: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class PatchTask:
+    """A square patch of `size` pixels for the class `target`: `steps` passes over the images, `batch` of them at once.
+
+    `rate` is Adam's, in pixels.
+    """
+
+    size: int
+    target: int
+    steps: int
+    batch: int
+    rate: float
+
+
 def foolbox_attack(model: nn.Module, recipe: Recipe) -> Attack:
     """Return Foolbox's version of the recipe as `(x, y) -> x_adv`."""
     with _old_imports():
@@ -66,12 +80,8 @@ def art_attack(model: nn.Module, recipe: Recipe) -> Attack:
     """
     with _old_imports():
         from art.attacks import evasion
-        from art.estimators.classification import PyTorchClassifier
 
-    shape: Any = model.input_shape
-    classifier = PyTorchClassifier(
-        model, loss=nn.CrossEntropyLoss(), input_shape=shape, nb_classes=model.classes, clip_values=(0.0, 1.0)
-    )
+    classifier = _art_classifier(model)
     iterated = {"eps": recipe.eps, "eps_step": recipe.size, "max_iter": recipe.steps, "batch_size": BATCH}
     attack = {
         "fgsm": lambda: evasion.FastGradientMethod(classifier, eps=recipe.eps, batch_size=BATCH),
@@ -81,6 +91,48 @@ def art_attack(model: nn.Module, recipe: Recipe) -> Attack:
         ),
     }[recipe.kind]()
     return lambda x, y: torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+
+def art_patch(model: nn.Module, task: PatchTask) -> Callable[[Tensor], Tensor]:
+    """Return the Adversarial Robustness Toolbox's training of a patch as `images -> pixels [C, size, size]`.
+
+    The patch is neither turned nor scaled, which the toolbox does by default. `model` is as in `art_attack`.
+    """
+    with _old_imports():
+        from art.attacks.evasion import AdversarialPatchPyTorch
+
+    shape: Any = model.input_shape
+    # the toolbox draws a patch as large as the image and shrinks it by the scale
+    scale = task.size / shape[-1]
+    attack = AdversarialPatchPyTorch(
+        _art_classifier(model),
+        rotation_max=0.0,
+        scale_min=scale,
+        scale_max=scale,
+        learning_rate=task.rate,
+        max_iter=task.steps,
+        batch_size=task.batch,
+        patch_shape=(shape[0], task.size, task.size),
+        patch_type="square",
+        targeted=True,
+        verbose=False,
+    )
+
+    def run(images: Tensor) -> Tensor:
+        pixels, _ = attack.generate(images.numpy(), torch.full((len(images),), task.target).numpy())
+        return torch.from_numpy(pixels).float()
+
+    return run
+
+
+def _art_classifier(model: nn.Module) -> Any:
+    with _old_imports():
+        from art.estimators.classification import PyTorchClassifier
+
+    shape: Any = model.input_shape
+    return PyTorchClassifier(
+        model, loss=nn.CrossEntropyLoss(), input_shape=shape, nb_classes=model.classes, clip_values=(0.0, 1.0)
+    )
 
 
 @contextlib.contextmanager

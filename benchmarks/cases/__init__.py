@@ -14,7 +14,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "curve-mnist": curve_mnist.measure,
     "engine": engine.measure,
     "train-mnist": train_mnist.measure,
-    "patch": patch.measure_patch,
+    "patch": patch.measure,
     "memory": memory.measure,
     "workers": workers.measure,
 }
