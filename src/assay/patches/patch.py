@@ -35,7 +35,7 @@ class Patch:
     def __post_init__(self) -> None:
         """Refuse what is no picture with a mask of its size, and a mask that covers nothing."""
         pixels, mask = self.pixels, self.mask
-        if pixels.ndim != 3 or mask.shape != pixels.shape[1:] or not mask.numel():
+        if pixels.ndim != 3 or mask.shape != pixels.shape[1:] or not pixels.numel():
             raise BadInput(
                 f"The pixels are {list(pixels.shape)} and the mask {list(mask.shape)}; expected [C, h, w] and [h, w]."
             )
