@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.cases import curve_mnist, engine, fgsm, memory, pgd_mnist, train_mnist, workers
+from benchmarks.cases import curve_mnist, engine, fgsm, memory, patch, pgd_mnist, train_mnist, workers
 from benchmarks.measure import Outcome
 
 CASES: dict[str, Callable[[int], Outcome]] = {
@@ -14,6 +14,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "curve-mnist": curve_mnist.measure,
     "engine": engine.measure,
     "train-mnist": train_mnist.measure,
+    "patch": patch.measure_patch,
     "memory": memory.measure,
     "workers": workers.measure,
 }

@@ -12,7 +12,23 @@ from typing import Annotated
 
 import typer
 
-from assay.cli import attacks, data, demo, doctor, ls, models, paper, plan, report, run, schema, show, train, validate
+from assay.cli import (
+    attacks,
+    data,
+    demo,
+    doctor,
+    ls,
+    models,
+    paper,
+    patch,
+    plan,
+    report,
+    run,
+    schema,
+    show,
+    train,
+    validate,
+)
 from assay.cli.exits import EPILOG, Exit
 from assay.cli.options import expanded
 from assay.cli.terminal import say
@@ -31,7 +47,7 @@ app = typer.Typer(
 )
 
 for panel, commands in {
-    _MEASURE: (run.run, plan.plan, validate.validate, doctor.doctor, train.app, paper.app, demo.demo),
+    _MEASURE: (run.run, plan.plan, validate.validate, doctor.doctor, train.app, patch.app, paper.app, demo.demo),
     _LOOK: (ls.ls, show.show, report.report),
     _FIND: (models.models, attacks.attacks, data.app, schema.schema),
 }.items():

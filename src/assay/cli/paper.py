@@ -18,7 +18,9 @@ from assay.cli.launch import Finished, Launch, errors_of
 from assay.cli.numbers import plural
 from assay.cli.options import expanded
 from assay.cli.paper_list import facts, print_facts
+from assay.cli.paper_report import report
 from assay.cli.paper_tables import print_view
+from assay.cli.progress import Pace, progress
 from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from assay.evaluate.options import Options
     from assay.paper.choices import Choices
     from assay.paper.runs import TableRun
+    from assay.patches import PatchProgress
 
 app = typer.Typer(name="paper", help="Reproduce Sen et al. 2023, table by table.", no_args_is_help=True)
 
@@ -92,9 +95,8 @@ class PaperFlags:
 
     def numbers(self) -> list[str]:
         """Return the tables asked for. Raises `BadInput` for none, and for one that the paper does not have."""
-        from assay.paper.patches import can_patch
         from assay.paper.printed import in_order, printed_tables
-        from assay.paper.tables import PROTOCOLS, Kind
+        from assay.paper.tables import PROTOCOLS
 
         if self.table and self.every:
             raise BadInput("--table and --all: give one of them.")
@@ -102,11 +104,7 @@ class PaperFlags:
             return in_order(self.table)
         if not self.every and not self.stand_in:
             raise BadInput("Which table? Give --table IV, or --all. (`assay paper list` shows them)")
-        wanted = [n for n in printed_tables() if self.every or PROTOCOLS[n].needs_imagenet]
-        left_out = [n for n in wanted if PROTOCOLS[n].kind is Kind.PATCHES and not can_patch()]
-        if left_out:
-            say(f"Left out: Tables {', '.join(left_out)}. This version of Assay cannot train patches.", style="yellow")
-        return [number for number in wanted if number not in left_out]
+        return [n for n in printed_tables() if self.every or PROTOCOLS[n].needs_imagenet]
 
     def modes(self) -> tuple[str, ...]:
         """Return the modes asked for."""
@@ -196,19 +194,33 @@ def run(ctx: typer.Context, flags: PaperFlags, how: HowFlags) -> None:
 
 def _run_one(one: TableRun, how: HowFlags, command: str) -> Finished:
     """Run the study of a table (or of two), its patches first."""
-    from assay.paper.patches import patch_orders, train_patches
     from assay.paper.sentences import WORDS
 
     tables = f"Table{'s' if len(one.tables) > 1 else ''} {' and '.join(one.tables)}"
     say(f"{tables}, {' and '.join(WORDS[mode] for mode in one.modes)}", style="bold")
     if one.patches:
-        train_patches(patch_orders(one))
+        _train(one, how)
     launch = Launch(Asked(one.study(), one.directory, True), how.options(command), chosen(how.display), how.doctor)
     try:
         return launch.start()
     except BadInput as error:
         # a fork would stand where no table looks for it
         raise BadInput(str(error).replace(", or --fork to start from its finished cells", "")) from error
+
+
+def _train(one: TableRun, how: HowFlags) -> None:
+    from assay.paper.patches import patch_orders, train_patches
+
+    with progress("Training patches", chosen(how.display)) as watch:
+        pace = Pace()
+
+        def show(number: int, many: int, now: PatchProgress) -> None:
+            share = ((now.epoch - 1) * now.batches + now.batch) / (now.epochs * now.batches)
+            whole = (number + share) / many
+            note = f"patch {number + 1} of {many}, epoch {now.epoch} of {now.epochs}, success {100 * now.success:.0f} %"
+            watch.update(whole, note, pace.left(whole))
+
+        train_patches(patch_orders(one), how.device, show)
 
 
 def _probe(choices: Choices, how: HowFlags) -> None:
@@ -225,6 +237,6 @@ def _records(finished: Sequence[Finished]) -> Iterator[str]:
         yield f"{'Records' if i == 0 else '':10}{one.run.path}/results  ({rows}; assay show {one.run.path})"
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {"list": list_, "run": run}
+_COMMANDS: dict[str, Callable[..., None]] = {"list": list_, "run": run, "report": report}
 for _name, _command in _COMMANDS.items():
     app.command(_name, context_settings={"auto_envvar_prefix": "ASSAY_PAPER"})(expanded(_command))

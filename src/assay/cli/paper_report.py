@@ -29,9 +29,15 @@ def report(
     from assay.paper import figures as drawn
     from assay.paper.contents import contents
     from assay.paper.page import page as paper_page
+    from assay.paper.patched import kept_patches, patch_panels
+    from assay.paper.temperatures import temperatures
+    from assay.paper.views import views
 
     say("Reading the runs …")
-    found = contents(out)
+    found = contents(
+        out, views=views(out), temperatures=temperatures(), patches=kept_patches(out),
+        panels=patch_panels(out),
+    )  # fmt: skip
     if figures is not None:
         for path in drawn.figures(found, figures, form.value):
             write(str(path))

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import AssayError, BadInput
-from assay.paper.inputs import Example, Panel, PaperContents, Probe, TemperatureRow
+from assay.paper.inputs import Example, Panel, PaperContents, Probe
 from assay.paper.logs import training_logs
+from assay.paper.temperatures import TemperatureRow
 from assay.paper.view import TableView
 from assay.report import words
 from assay.report.breakdown import class_names, name_of

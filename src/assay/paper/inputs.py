@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.intervals import wilson
+from assay.paper.temperatures import TemperatureRow
 from assay.paper.view import PRINTED, TableView
 from assay.report.facts import Source
 from assay.report.gallery import Bar
@@ -101,22 +102,6 @@ class Probe:
     gaps: Mapping[float, float]
     edges: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class TemperatureRow:
-    """A student distilled at `temperature`: accuracies (fractions) by eps, under FGSM and under FGSM at T.
-
-    `zero` is the share of gradients exactly zero in float32; `gaps` are quantiles of the gap of logits.
-    """
-
-    temperature: float
-    seed: int
-    clean: float
-    fgsm: Mapping[float, float]
-    at_temperature: Mapping[float, float]
-    zero: float
-    gaps: Mapping[float, float]
 
 
 def _none() -> Mapping[Any, Any]:

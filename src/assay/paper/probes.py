@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ def probe_networks(out: Path, limit: int | None = None, device: str = "cpu") -> 
         path = probe_file(out, name)
         if (read_probe(out, name) or {}).get("n") != len(data):
             probe = probe_gradients(model, data)
-            write_atomically(path, (json.dumps(dataclasses.asdict(probe), indent=1) + "\n").encode())
+            write_atomically(path, (json.dumps(probe.to_dict(), indent=1) + "\n").encode())
             yield path
 
 

@@ -48,13 +48,9 @@ class TableRun:
         return tuple(Path(name) for name in patch_files(whole))
 
     def check(self) -> None:
-        """Raise `BadInput` for what is not there, and `AssayError` for patches that cannot be trained."""
-        from assay.paper.patches import can_patch, patch_orders, train_patches
-
+        """Raise `BadInput` for what is not there."""
         if not self.patches:
             self.study()
-        elif not can_patch():
-            train_patches(patch_orders(self))
 
     def study(self) -> Study:
         """Return the study. Raises `BadInput` for pictures that are not there."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from assay.paper.choices import weights_of
+from assay.paper.patches import STAND_IN_EPOCHS
 from assay.paper.printed import PrintedTable
 from assay.paper.probes import read_probe
 from assay.paper.tables import STAND_INS, Kind, Protocol
@@ -52,6 +53,11 @@ class Told:
                 f"Stand-in: {names}, on the sample pictures. The protocol is the paper's, the networks and pictures "
                 "are not; the numbers cannot be compared with the printed ones."
             )
+            if self.protocol.kind is Kind.PATCHES:
+                yield (
+                    f"The stand-in's patches take {STAND_IN_EPOCHS} steps of Adam, on all its pictures for training at "
+                    "once, where the paper takes five epochs of SGD: its five epochs would be five steps."
+                )
         for mode, run in self._each_run():
             # four images are what the tables of single images are of
             if not run.reportable and not self.stand_in and self.protocol.kind is not Kind.PANELS:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.paper.measured import Line, Lines, measured
-from assay.paper.patches import can_patch
 from assay.paper.printed import PrintedTable, printed_table, printed_tables
 from assay.paper.runs import OUT, directory_of
 from assay.paper.sentences import WORDS, Told
-from assay.paper.tables import Kind, Protocol, protocol
+from assay.paper.tables import Protocol, protocol
 from assay.paper.view import MODES, PRINTED, Row, TableView
 
 if TYPE_CHECKING:
@@ -102,8 +101,6 @@ def _missing(out: Path, how: Protocol, runs: Mapping[str, Run], stand_in: bool) 
     absent = [mode for mode in MODES if mode not in runs]
     if not absent:
         return ""
-    if how.kind is Kind.PATCHES and not can_patch():
-        return "Not measured: this version of Assay cannot train patches."
     command = f"assay paper run --table {how.number}"
     command += f" --mode {absent[0]}" if len(absent) == 1 else ""
     command += " --stand-in" if stand_in else " --imagenet DIR" if how.needs_imagenet else ""

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 
-from assay.evaluate.attack_options import STUDY_ATTACKS
+from assay.attacks import ATTACKS
 from tests.unit.cli.workplace import Workplace
 
 
 def test_every_attack_is_listed(place: Workplace) -> None:
     said = place.assay("attacks")
     assert said.code == 0
-    assert all(name in said.out for name in STUDY_ATTACKS)
+    assert all(name in said.out for name in ATTACKS)
 
 
 def test_options_of_one_can_be_typed_back(place: Workplace) -> None:
@@ -24,7 +24,8 @@ def test_options_of_one_can_be_typed_back(place: Workplace) -> None:
 
 def test_json(place: Workplace) -> None:
     told = json.loads(place.assay("attacks --json").out)
-    assert list(told) == list(STUDY_ATTACKS)
+    assert list(told) == [*ATTACKS, "patch"]
+    assert told["patch"]["norms"] == ["l0"] and told["patch"]["options"]["offsets"] == "all"
     assert told["fgsm"]["norms"] == ["linf"]
     assert told["fgsm"]["needs"] == "gradient"
     assert list(json.loads(place.assay("attacks bim --json").out)) == ["bim"]

@@ -82,7 +82,7 @@ def test_a_mistyped_command_is_corrected(place: Workplace) -> None:
 
 
 COMMANDS = ["run", "plan", "validate", "ls", "show", "report", "doctor", "models", "attacks", "schema", "demo"]
-GROUPS = ["data", "paper", "train"]
+GROUPS = ["data", "paper", "patch", "train"]
 
 
 def test_the_commands_are_those_that_exist() -> None:

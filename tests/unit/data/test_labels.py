@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from assay.core.errors import BadInput
-from assay.data.labels import Vocabulary, check_labels, label_folders
+from assay.data.labels import Vocabulary, check_labels, find_class, label_folders
 from assay.models.imagenet import imagenet_classes, imagenet_synsets
 
 IMAGENET = Vocabulary(imagenet_classes(), imagenet_synsets())
@@ -84,3 +84,23 @@ def test_labels_are_checked_against_the_class_count() -> None:
     for label in (-1, 3):
         with pytest.raises(BadInput, match=f"x has label {label}; expected 0 to 2"):
             check_labels([0, label], 3, "x")
+
+
+def test_a_class_by_number_synset_or_name() -> None:
+    classes, synsets = imagenet_classes(), imagenet_synsets()
+    toaster = classes.index("toaster")
+    for name in ("toaster", "Toaster", str(toaster), synsets[toaster]):
+        assert find_class(name, 1000, classes, synsets) == (toaster, ())
+    assert find_class("soap_dispenser", 1000, classes)[0] == classes.index("soap dispenser")
+    label, notes = find_class("crane", 1000, classes, synsets)
+    assert classes[label] == "crane"
+    assert notes == (f"The target 'crane' was taken for class {label} ('crane'), not 'crane bird'.",)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("toster", "Did you mean 'toaster'"), ("1000", "the model has 1000 classes, 0 to 999"), ("-1", "Unknown target")],
+)
+def test_classes_that_are_not_there(name: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        find_class(name, 1000, imagenet_classes(), imagenet_synsets())

@@ -89,3 +89,27 @@ def test_too_few_samples_are_noted() -> None:
 def test_impossible_selections(selection: dict[str, object], says: str) -> None:
     with pytest.raises(BadInput, match=says):
         taken(**selection)
+
+
+def test_a_held_out_part_and_the_rest_share_nothing_and_are_all() -> None:
+    ids, labels = [f"s/{i}" for i in range(60)], [i % 6 for i in range(60)]
+    drawn = {"per_class": 5, "seed": 3}
+    held, rest = (
+        select(ids, labels, Selection(part=f"{part} 12", **drawn))[0]  # type: ignore[arg-type]
+        for part in ("held-out", "rest")
+    )
+    whole = select(ids, labels, Selection(**drawn))[0]  # type: ignore[arg-type]
+    assert len(held) == 12 and sorted((*held, *rest)) == list(whole)
+    assert [sum(labels[at] == c for at in held) for c in range(6)] == [2] * 6
+    fewer = select(ids, labels, Selection(part="held-out 6", **drawn))[0]  # type: ignore[arg-type]
+    assert set(fewer) <= set(held)
+    assert select(ids, labels, Selection(part="held-out 12", limit=4, **drawn))[0] == held[:4]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [("held-out 60", "leaves none"), ("heldout 5", "Did you mean 'held-out'"), ("rest", "expected 'held-out N'")],
+)
+def test_parts_that_cannot_be(part: str, says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        select([f"s/{i}" for i in range(60)], [0] * 60, Selection(part=part))

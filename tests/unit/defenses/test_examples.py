@@ -9,7 +9,7 @@ from PIL import Image
 from assay.core.errors import BadInput
 from assay.data import load_data
 from assay.data.mnist import mnist
-from assay.defenses.examples import FromData, InMemory
+from assay.defenses.examples import FromData, InMemory, Kept
 
 
 def test_tensors_and_data_give_the_same_batches() -> None:
@@ -46,3 +46,24 @@ def test_a_picture_that_cannot_be_read_cannot_be_trained_on(tmp_path: Path) -> N
     assert examples.batch(torch.tensor([0]))[0].shape == (1, 3, 4, 4)
     with pytest.raises(BadInput, match=r"a/1.png' cannot be trained on"):
         examples.batch(torch.tensor([0, 1]))
+
+
+def test_kept_examples_are_read_once_while_there_is_room() -> None:
+    read: list[int] = []
+
+    class Counted:
+        fingerprint = "counted"
+
+        def __len__(self) -> int:
+            return 6
+
+        def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            read.extend(positions.tolist())
+            return positions.float().view(-1, 1, 1, 1), positions
+
+    kept = Kept(Counted(), most=3 * 4)
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [5, 0, 4, 1]):
+        images, labels = kept.batch(torch.tensor(order))
+        assert labels.tolist() == order and images.flatten().tolist() == order
+    assert read == [0, 1, 2, 3, 3, 5, 4]
+    assert (kept.fingerprint, len(kept)) == ("counted", 6)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.models import load_model
 from assay.models.dropout import DropoutOn, _fingerprint
@@ -162,3 +163,17 @@ def test_it_is_another_model_by_name_and_digest() -> None:
     assert noisy.published_accuracy is None
     with pytest.raises(BadInput, match="dropout is 'off'; expected 'on'"):
         load_model("zoo:mnist-cnn?dropout=off")
+
+
+def test_a_network_with_dropout_on_is_its_formula_bit_for_bit() -> None:
+    model = load_model("zoo:mnist-cnn?dropout=on")
+    plain = load_model("zoo:mnist-cnn").module
+    x = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        # written anew from the formulas: h * kept / (1 - p), masks from the seed and the image, one per call
+        draws = Draws(_fingerprint(x)).fold(0).fold("without")
+        h = plain[4](plain[3](plain[2](plain[1](plain[0](x)))))
+        h = h * (draws.uniform("dropout 0", 64) >= 0.25)[:, :, None, None] / 0.75
+        h = plain[8](plain[7](plain[6](h)))
+        h = h * (draws.uniform("dropout 1", 128) >= 0.5) / 0.5
+        assert torch.equal(model.module(x), plain[10](h))

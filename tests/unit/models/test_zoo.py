@@ -13,7 +13,7 @@ from assay.models.weights_file import read_safetensors
 from assay.models.zoo import ZOO
 
 FILE = Path(str(files("assay.models"))) / "weights" / "mnist-cnn.safetensors"
-LOGS = Path(__file__).parents[3] / "docs" / "training"
+LOGS = Path(__file__).parents[3] / "src" / "assay" / "paper" / "training"
 every_network = pytest.mark.parametrize("name", ZOO)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from assay.paper.inputs import Example, Panel, PaperContents, Probe, TemperatureRow, TrainingLog
+from assay.paper.inputs import Example, Panel, PaperContents, Probe, TrainingLog
+from assay.paper.temperatures import TemperatureRow
 from assay.paper.view import AS_PUBLISHED, CORRECTED, PRINTED, Row, TableView
 from assay.report.facts import Source
 from assay.report.gallery import Bar

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from torch import nn
 
-from assay.core.errors import AssayError
+from assay.core.errors import BadInput
+from assay.models import load_model
+from assay.models.imagenet import imagenet_classes
 from assay.paper.choices import Choices
-from assay.paper.patches import patch_orders, success, train_patches
+from assay.paper.patches import PatchOrder, patch_orders, recipe_of, success, train_patches
 from assay.paper.runs import TableRun
+from assay.patches import Patch
+from tests.unit.evaluate.tiny import write_model, write_pictures
 
 
 def run(mode: str, **chosen: object) -> TableRun:
@@ -36,10 +42,41 @@ def test_the_stand_ins_patches_have_their_own_pictures() -> None:
     assert (one.model, one.data) == ("efficientnet-lite1", {"source": "samples", "part": "rest 5"})
 
 
-def test_what_cannot_be_trained_yet_is_said(tmp_path: Path) -> None:
-    orders = patch_orders(run("corrected"))
-    with pytest.raises(AssayError, match=r"15 patches are not there.*cannot train patches"):
-        train_patches(orders)
+def test_the_paper_s_recipe_and_that_of_the_stand_in() -> None:
+    model = load_model(nn.Sequential(nn.Flatten(), nn.Linear(3, 1000)))
+    order = patch_orders(run("as_published"))[1]
+    recipe = recipe_of(order, model, 4500)
+    assert (recipe.epochs, recipe.batch, recipe.optimizer, recipe.rate, recipe.momentum) == (5, 32, "sgd", 0.1, 0.8)
+    assert (
+        recipe.published and recipe.target == imagenet_classes().index("saltshaker") and recipe.mask.shape == (48, 48)
+    )
+    assert recipe.start is None and not recipe.transforms.bends
+    few = recipe_of(dataclasses.replace(order, stand_in=True, published=False), model, 15)
+    assert (few.batch, few.optimizer, few.published) == (15, "adam", False)
+
+
+def test_patches_are_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path)
+    source = write_pictures(tmp_path / "pictures", 8)
+    order = PatchOrder(
+        tmp_path / "p" / "one.safetensors", f"{tmp_path}/tiny_model.py:factory", {"source": source, "part": "rest 2"},
+        "1", 3, True,
+    )  # fmt: skip
+    heard: list[tuple[int, int, int]] = []
+    train_patches([order], "cpu", lambda number, many, now: heard.append((number, many, now.epoch)))
+    assert heard == [(0, 1, epoch) for epoch in range(1, 6)]
+    patch = Patch.load(order.path)
+    assert (patch.target, patch.size, patch.facts["published"]) == (1, "3 x 3", "True")
+    assert "6 images" in patch.facts["data"] and order.path.with_suffix(".png").is_file()
+    monkeypatch.setattr("assay.patches.train_patch", None)
+    train_patches([order])
+    (tmp_path / "tiny_model.py").write_text((tmp_path / "tiny_model.py").read_text() + "# edited\n")
+    with pytest.raises(BadInput, match=r"was trained on other weights than those asked for now\. Use another --out"):
+        train_patches([order])
+    write_model(tmp_path)
+    with pytest.raises(BadInput, match="other pictures"):
+        train_patches([dataclasses.replace(order, data={"source": source, "part": "rest 3"})])
+    train_patches([])
 
 
 def test_success_counts_images_of_other_classes_with_the_target_in_front() -> None:

@@ -1,0 +1,141 @@
+"""`assay patch evaluate`: what patches do to models: success, its interval, the worst place, transfer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from assay.cli.exits import Exit
+from assay.cli.flags import AllowPickle
+from assay.cli.patch_flags import ImageFlags, SeenFlags, place
+from assay.cli.progress import Pace, progress
+from assay.cli.terminal import DisplayOption, chosen, out, say, write
+from assay.core.errors import BadInput
+
+if TYPE_CHECKING:
+    from assay.patches import Measured, Patch
+
+
+def evaluate(
+    patches: Annotated[list[Path], typer.Argument(help="Patches: files of `assay patch train`.")],
+    model: Annotated[list[str], typer.Option(help="A model (repeatable: how patches transfer).")],
+    images: ImageFlags,
+    seen: SeenFlags,
+    placements: Annotated[int, typer.Option(help="Random placements per image.")] = 50,
+    grid: Annotated[int | None, typer.Option(help="Instead: every place of a grid, so many pixels apart.")] = None,
+    at: Annotated[str | None, typer.Option(help="Instead: one place X,Y of the top left corner.")] = None,
+    baselines: Annotated[bool, typer.Option("--baselines", help="Also a random and a grey patch of its form.")] = False,
+    seed: Annotated[int, typer.Option(help="The seed of places, and of the held-out part.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Annotated[str, typer.Option(help="Where models run.")] = "cpu",
+    display: DisplayOption = None,
+    allow_pickle: AllowPickle = False,
+) -> None:  # shape: one parameter for each flag
+    """Measure patches on images: one forward pass per image and placement.
+
+    Success is the share of (image, placement) pairs that end in the patch's class; images of that class are left out.
+    """
+    from assay.models import load_model
+    from assay.patches import Patch, measure
+    from assay.patches.evaluate import Where
+
+    if grid is not None and at is not None:
+        raise BadInput("--grid and --at are two ways to place; give one.")
+    where = Where(placements, grid, place(at))
+    named = {path.stem: Patch.load(path) for path in patches}
+    if len(named) < len(patches):
+        raise BadInput("Two patches have one file name; they could not be told apart. Rename one.")
+    loaded = _with_baselines(named, seed) if baselines else named
+    rows: list[Measured] = []
+    try:
+        with progress("Measuring", chosen(display)) as watch:
+            pace, total = Pace(), len(loaded) * len(model)
+            for name in model:
+                victim = load_model(name, allow_pickle=allow_pickle, device=device)
+                data = images.load(victim, "held-out", seed)
+                for called, patch in loaded.items():
+                    found = measure(patch, victim, data, where, seen.transforms(), seed)
+                    rows.append(dataclasses.replace(found, patch=called))
+                    watch.update(len(rows) / total, f"{called} on {name}", pace.left(len(rows) / total))
+    except KeyboardInterrupt:
+        say("Stopped; nothing was kept.")
+        raise typer.Exit(Exit.STOPPED) from None
+    if as_json:
+        write(json.dumps([as_plain(row) for row in rows], indent=2))
+    else:
+        print_measured(rows, f"{images.data}, {len(rows[0].ids)} images")
+
+
+def _with_baselines(named: dict[str, Patch], seed: int) -> dict[str, Patch]:
+    """Return the patches, and what they must beat: random pixels, and mid-grey, in the same form."""
+    import torch
+
+    from assay.core.draws import Draws
+
+    found = dict(named)
+    for name, patch in named.items():
+        noise = Draws.of(["baseline"], seed).uniform("pixels", *patch.pixels.shape)[0]
+        found[f"{name}: random pixels"] = patch.with_pixels(noise)
+        found[f"{name}: mid-grey"] = patch.with_pixels(torch.full_like(patch.pixels, 0.5))
+    return found
+
+
+def as_plain(row: Measured) -> dict[str, Any]:
+    """Return what was measured as plain values; shares are fractions."""
+    low, high = row.interval
+    low5, high5 = row.interval_top5
+    return {
+        "patch": row.patch, "model": row.model, "data": row.data, "images": len(row.ids),
+        "placements": row.hits.shape[1], "success": row.success, "low": low, "high": high,
+        "success_top5": row.success_top5, "low_top5": low5, "high_top5": high5, "worst_place": row.worst_place,
+        "forwards": row.passes,
+    }  # fmt: skip
+
+
+def print_measured(rows: Sequence[Measured], title: str) -> None:
+    """Print what was measured as a table, and a matrix of success where patches meet several models."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("patch")
+    table.add_column("model")
+    for name in ("placements", "success", "among five", "worst place"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row.patch, row.model, str(row.hits.shape[1]), _share(row.success, row.interval),
+            _share(row.success_top5, row.interval_top5), f"{100 * row.worst_place:.0f} %",
+        )  # fmt: skip
+    console = out()
+    console.print(table)
+    console.print(
+        "success: share of (image, placement) pairs; intervals at 95 % count pictures, not placements, as independent. "
+        "worst place: images that some placement turns.",
+        style="dim",
+        soft_wrap=True,
+    )
+    if len({row.patch for row in rows}) > 1 and len({row.model for row in rows}) > 1:
+        console.print(_matrix(rows))
+
+
+def _matrix(rows: Sequence[Measured]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    models = list(dict.fromkeys(row.model for row in rows))
+    table = Table("transfer", *models, title="success by model", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in dict.fromkeys(row.patch for row in rows):
+        found = {row.model: row for row in rows if row.patch == name}
+        table.add_row(name, *(f"{100 * found[model].success:.0f} %" if model in found else "" for model in models))
+    return table
+
+
+def _share(value: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{100 * value:.1f} % [{100 * low:.0f}-{100 * high:.0f}]"

@@ -1,0 +1,55 @@
+"""`assay patch apply` and `assay patch sheet`: a patch onto picture files, and onto paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.cli.patch_flags import place
+from assay.cli.terminal import write
+
+
+def apply(
+    patch: Annotated[Path, typer.Argument(help="A patch: a file of `assay patch train`.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files; they are left as they are.")],
+    at: Annotated[str | None, typer.Option(help="The place X,Y of the top left corner (random).")] = None,
+    out: Annotated[Path, typer.Option(help="The directory to write to.")] = Path("runs/patched"),
+    seed: Annotated[int, typer.Option(help="The seed of random places.")] = 0,
+) -> None:
+    """Paste a patch into pictures, pixel for pixel at their own size, and write them as PNG."""
+    import torch
+
+    from assay.attacks.patch import Room, paste
+    from assay.core.draws import Draws
+    from assay.models.atomic import write_atomically
+    from assay.patches import Patch
+    from assay.patches.pictures import from_pixels, png_bytes, read_picture
+
+    loaded, where = Patch.load(patch), place(at)
+    height, width = loaded.mask.shape
+    for path in pictures:
+        image = read_picture(path.expanduser(), len(loaded.pixels))[None]
+        room = Room(height, width, image.shape[2], image.shape[3], at=where)
+        places = room.random(Draws.of([path.name], seed), "place")
+        pasted = paste(image, loaded.pixels, loaded.mask, places)
+        row, column = (int(value) for value in places[0])
+        target = out / f"{path.stem}-patched.png"
+        write_atomically(target, png_bytes(from_pixels(torch.clamp(pasted[0], 0, 1))))
+        write(f"{target}  (at {column},{row})")
+
+
+def sheet(
+    patch: Annotated[Path, typer.Argument(help="A patch: a file of `assay patch train`.")],
+    width: Annotated[float, typer.Option(help="Its width on paper, in centimetres.")] = 10.0,
+    copies: Annotated[int, typer.Option(help="How many on the page.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="The PDF (beside the patch).", show_default=False)] = None,
+) -> None:
+    """Write a page of A4 (PDF) with the patch at a physical size, to be printed."""
+    from assay.patches import Patch
+    from assay.patches.sheet import write_sheet
+
+    target = out or patch.with_suffix(".pdf")
+    write_sheet(Patch.load(patch), target, width, copies)
+    write(str(target))
