@@ -10,8 +10,8 @@ import dataclasses
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional as F
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
