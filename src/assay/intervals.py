@@ -25,14 +25,16 @@ def clustered(hits: Sequence[int], each: int, confidence: float = CONFIDENCE) ->
     """Return the interval of the share of hits among groups of `each` observations, `hits[i]` of them in group i.
 
     Wilson's, with the number of independent observations that the spread between the groups shows (Korn and Graubard
-    1998): at least that of the groups, as if those of one group were all alike, at most all of them.
+    1998): at least that of the groups, as if those of one group were all alike, at most all of them. Groups that differ
+    less than chance would have it show all of them; one group, or hits everywhere or nowhere, show only the groups.
     """
     groups, total = len(hits), len(hits) * each
     if groups == 0:
         return 0.0, 1.0
     share = sum(hits) / total
     variance = sum((one / each - share) ** 2 for one in hits) / max(1, groups - 1) / groups
-    effective = share * (1 - share) / variance if variance > 0 else groups
+    unequal = groups > 1 and 0 < share < 1
+    effective = (share * (1 - share) / variance if variance > 0 else total) if unequal else groups
     n = min(max(effective, groups), total)
     return wilson(share * n, n, confidence)
 

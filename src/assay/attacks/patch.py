@@ -6,6 +6,7 @@ Here are the parts that need torch alone; training, files and transformations st
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -169,8 +170,10 @@ class Pasted:
                 f"The patch is for images of {_by(len(self.pixels), *self.image)}, these are {_by(*x.shape[1:])}."
             )
         pixels, mask = self.pixels.to(x.device, x.dtype), self.mask.to(x.device, x.dtype)
+        if math.isinf(float(torch.as_tensor(problem.threat.eps).max())):
+            raise BadInput(f"The budget is infinite; a patch covers {self.values} values, two patches twice as many.")
         room, budget = self.room, torch.as_tensor(problem.threat.eps, device=x.device).expand(len(x))
-        copies = (budget / self.values + 1e-6).floor().clamp_max(1e6).long()
+        copies = (budget / self.values + 1e-6).floor().long()
         pasted = x
         for number in range(int(copies.max()) if len(x) else 0):
             if self.stride is None:

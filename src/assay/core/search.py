@@ -181,6 +181,8 @@ def search(
 
 
 def _begun(attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, course: Course) -> Any:
+    if not 0 <= course.look <= attack.steps:
+        raise BadInput(f"A search of {attack.steps} steps cannot go on from look {course.look}.")
     if course.state is None:
         return attack.init(problem, draws.fold("init"))
     if keeps is not Keeps.LAST:

@@ -134,6 +134,6 @@ def find_class(
     for _, spelled, lower in _tables(known):
         label = spelled.get(text, lower.get(text.lower()))
         if label is not None:
-            return label, _ambiguous({name: label}, known, "The target")
+            return label, _ambiguous({name: label}, known, "The target") if known.classes else ()
     near = did_you_mean(name, [*known.classes, *(synsets or ())])
     raise BadInput(f"Unknown target class {name!r}.{near} Give its number, 0 to {count - 1}, or its name.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from assay.attacks import ATTACKS, AttackEntry, build, options_of
 from assay.core.compose import Method, Restarts
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.core.search import Attack
 from assay.evaluate import patch_attack
@@ -20,11 +20,9 @@ STUDY_ATTACKS: Mapping[str, AttackEntry | PatchEntry] = {**ATTACKS, patch_attack
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Raise `Misplaced` for an unknown attack, or for the first option that it cannot take."""
-    try:
-        if name != patch_attack.NAME:
-            build(name)
-    except BadInput as error:
-        raise Misplaced(("attack",), str(error)) from error
+    if name not in STUDY_ATTACKS:
+        told = did_you_mean(str(name), STUDY_ATTACKS)
+        raise Misplaced(("attack",), f"Unknown attack {name!r}.{told} There are: {', '.join(STUDY_ATTACKS)}.")
     defaults = STUDY_ATTACKS[name].options
     for option, value in options.items():
         if option in defaults and value == defaults[option]:

@@ -48,6 +48,8 @@ class Cell:
     order: str
     seed: int
     chunk: int
+    # where neither model nor data say how large images are, the size of most; only estimates ask
+    image: tuple[int, int] = (224, 224)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -58,8 +60,8 @@ class Cell:
         return "abcdef"[int(digest[0], 16) % 6] + digest[1:]
 
     def _telling(self) -> dict[str, Any]:
-        # where a patch lies changes no number: its digest names what it does
-        plain = self.plain()
+        # where a patch lies changes no number: its digest names what it does; nor does what estimates go by
+        plain = {key: value for key, value in self.plain().items() if key != "image"}
         attack = {key: value for key, value in plain["specs"]["attack"].items() if key != "file"}
         return {**plain, "specs": {**plain["specs"], "attack": attack}}
 
@@ -79,6 +81,7 @@ class Cell:
             "grid": self.threat.grid,
             "eps": [budget.written for budget in self.threat.eps],
             "unit": self.unit,
+            "image": list(self.image),
             "specs": {
                 "model": self.model.model_dump(mode="json", exclude_none=True),
                 "data": self.data.model_dump(mode="json", exclude_none=True),
@@ -91,20 +94,15 @@ class Cell:
         """Return the cell that plain values describe."""
         specs = plain["specs"]
         threat = {key: plain[key] for key in ("norm", "eps", "box", "grid")}
-        kept = {field.name: plain[field.name] for field in dataclasses.fields(cls) if field.name not in _SPECS}
+        kept = {field.name: plain[field.name] for field in dataclasses.fields(cls) if field.name not in _APART}
         return cls(
             model=ModelSpec.model_validate(specs["model"]),
             data=DataSpec.model_validate(specs["data"]),
             attack=AttackSpec.model_validate(specs["attack"]),
             threat=ThreatSpec.model_validate(threat),
+            image=tuple(plain["image"]),
             **kept,
         )
-
-    @property
-    def image(self) -> tuple[int, int]:
-        """The height and width of the images, where the model's weights say so; else those of most."""
-        crop = (json.loads(self.preprocess or "null") or {}).get("crop")
-        return (224, 224) if crop is None else (crop[0], crop[1])
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
@@ -130,7 +128,7 @@ class Cell:
         return len(self.positions(chunk)) * len(self.budgets)
 
 
-_SPECS = ("model", "data", "attack", "threat")
+_APART = ("model", "data", "attack", "threat", "image")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +219,7 @@ def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, 
             order=grid.order,
             seed=grid.seed,
             chunk=grid.chunk or usual_chunk(shape, data["n"]),
+            **({} if shape is None else {"image": (shape[1], shape[2])}),
         )
         for threat in grid.threats
         for attack in grid.attacks

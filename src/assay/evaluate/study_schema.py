@@ -9,7 +9,6 @@ from assay.core.norms import NORMS
 from assay.core.objective import OBJECTIVES
 from assay.evaluate import patch_attack
 
-_WRITTEN = r"^((normalized|pixel) +)?\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?( */ *\d+(\.\d*)?)?$"
 _COUNT = {"type": "integer", "minimum": 1}
 _BUDGET = {
     "description": "A budget: '8/255', 0.031 (pixels in [0, 1]) or 'normalized 0.02' (the model's own units).",

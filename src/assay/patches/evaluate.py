@@ -61,7 +61,6 @@ class Measured:
     `hits` bool `[n, P]`: the goal is reached (the target is the answer; or, without a target, the answer is wrong).
     `in_top5` bool `[n, P]`: the target is among the five likeliest classes; without a target, the label is not. Images
     whose label is the target are left out. `ids` names the images, `places` int64 `[n, P, 2]` where the patch lay.
-    `clean_right` bool `[n]`, or empty, tells which images the model gets right without the patch.
     """
 
     patch: str

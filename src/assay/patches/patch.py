@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.models.atomic import write_atomically
-from assay.models.weights_file import read_safetensors
+from assay.models.weights_file import read_safetensors, save_tensors
 
 FORMAT = "assay patch 1"
 
@@ -35,7 +34,7 @@ class Patch:
     def __post_init__(self) -> None:
         """Refuse what is no picture with a mask of its size, and a mask that covers nothing."""
         pixels, mask = self.pixels, self.mask
-        if pixels.ndim != 3 or mask.shape != pixels.shape[1:] or not mask.numel():
+        if pixels.ndim != 3 or mask.shape != pixels.shape[1:] or not pixels.numel():
             raise BadInput(
                 f"The pixels are {list(pixels.shape)} and the mask {list(mask.shape)}; expected [C, h, w] and [h, w]."
             )
@@ -69,9 +68,7 @@ class Patch:
         return len(self.pixels) * int((self.mask > 0).sum())
 
     def save(self, path: Path) -> None:
-        """Write the patch as safetensors; the file is all that applying it needs. It appears whole or not at all."""
-        from safetensors.torch import save
-
+        """Write the patch as safetensors, equal ones as equal bytes; the file is all that applying it needs."""
         told = {
             "format": FORMAT,
             "target": "" if self.target is None else str(self.target),
@@ -79,8 +76,7 @@ class Patch:
             "digest": self.digest,
             "facts": json.dumps(dict(self.facts), sort_keys=True),
         }
-        tensors = {"pixels": self.pixels, "mask": self.mask}
-        write_atomically(path, save({k: v.detach().float().cpu().contiguous() for k, v in tensors.items()}, told))
+        save_tensors({"pixels": self.pixels.float(), "mask": self.mask.float()}, path, told)
 
     @classmethod
     def load(cls, path: str | Path) -> Patch:

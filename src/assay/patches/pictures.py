@@ -39,6 +39,8 @@ def mask_of(shape: str, size: int) -> Tensor:
             f"Unknown shape {shape!r}.{did_you_mean(shape, SHAPES)} There are: square, circle, and a PNG file."
         )
     picture = _opened(Path(shape).expanduser())
+    if "transparency" in picture.info:
+        picture = picture.convert("RGBA")
     if "A" not in picture.getbands():
         raise BadInput(f"{shape} has no alpha channel; a mask is where a picture is not transparent. Save it as RGBA.")
     mask = _pixels(_resized(picture.getchannel("A"), size))[0]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from assay.attacks.patch import Room, paste
 from assay.core.draws import Draws
+from assay.core.errors import BadInput
 from assay.patches.recipe import pixels_of
 from assay.patches.transforms import Transforms
 
@@ -25,8 +27,14 @@ class Placing:
     places: Tensor | None = None
 
     def __call__(self, pixels: Tensor, images: Tensor, draws: Draws) -> Tensor:
-        """Return new images `[V, B, C, H, W]`, differentiable with respect to the pixels."""
+        """Return new images `[V, B, C, H, W]`, differentiable with respect to the pixels.
+
+        Raises `BadInput` for images of another size, or with other channels.
+        """
         several, many = len(pixels), len(images)
+        expected = (pixels.shape[1], self.room.tall, self.room.wide)
+        if tuple(images.shape[1:]) != expected:
+            raise BadInput(f"The images are {_by(images.shape[1:])}; the patch is for images of {_by(expected)}.")
         places = self.places.expand(several, many, 2) if self.places is not None else None
         places = self.room.random(draws, "place", many) if places is None else places
         mask = self.mask.to(images.device, images.dtype)
@@ -52,3 +60,7 @@ class FromVariable:
     def __call__(self, variables: Tensor, images: Tensor, draws: Draws) -> Tensor:
         """Return new images `[V, B, C, H, W]`, differentiable with respect to the variables."""
         return self.placing(pixels_of(variables), images, draws)
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))

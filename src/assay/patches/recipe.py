@@ -50,6 +50,11 @@ class Recipe:
             raise BadInput(f"Unknown optimizer {self.optimizer!r}.{near} There are: {', '.join(OPTIMIZERS)}.")
         if self.epochs < 0 or self.batch < 1:
             raise BadInput(f"epochs is {self.epochs} and batch {self.batch}; expected 0 or more, and 1 or more.")
+        shape = (self.channels, *self.mask.shape)
+        if self.start is not None and tuple(self.start.shape) != shape:
+            raise BadInput(
+                f"The start is {list(self.start.shape)}; expected {list(shape)}, the channels and the size of the mask."
+            )
         if not 0 < self.rate < math.inf or not 0 <= self.momentum < 1:
             raise BadInput(
                 f"rate is {self.rate} and momentum {self.momentum}; expected above 0, and from 0 to below 1."

@@ -10,13 +10,14 @@ import dataclasses
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 
-# a patch seen from behind or from its edge shows nothing
-_MOST_PERSPECTIVE = 0.45
+# from a quarter of the side on, four corners can fold the patch over itself
+_MOST_PERSPECTIVE = 0.24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +76,11 @@ class Transforms:
         """
         warp = _kornia().geometry.transform
         several, many, _, height, width = cover.shape
-        corners = torch.tensor(
-            [[0.0, 0.0], [width - 1, 0.0], [width - 1, height - 1], [0.0, height - 1]], device=cover.device
-        )
-        middle = corners.mean(0)
         sides = torch.tensor([float(width), float(height)], device=cover.device)
+        # pixels are squares around whole numbers: so a patch of one row has corners too, and its frame of nothing keeps
+        # kornia from dividing by a side of one pixel
+        corners = sides * torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], device=cover.device) - 0.5
+        middle = corners.mean(0)
         tilt = self.perspective * sides * (2 * draws.uniform("perspective", many, 4, 2) - 1)
         angle = torch.deg2rad(self.rotation * _both_sides(draws, "rotation", many))
         low, high = self.scale
@@ -88,9 +89,10 @@ class Transforms:
         turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
         around = (corners - middle + tilt) @ turn.transpose(-1, -2)
         target = around + (places.flip(-1) + middle)[:, :, None]
-        source = corners.expand(several * many, 4, 2)
+        source = (corners + 1).expand(several * many, 4, 2)
+        framed = F.pad(cover.flatten(0, 1), (1, 1, 1, 1))
         matrix = warp.get_perspective_transform(source, target.flatten(0, 1).to(source.dtype))
-        drawn: Tensor = warp.warp_perspective(cover.flatten(0, 1), matrix, image, align_corners=True)
+        drawn: Tensor = warp.warp_perspective(framed, matrix, image, align_corners=True)
         return drawn.view(several, many, *drawn.shape[1:])
 
     def compressed(self, images: Tensor, draws: Draws) -> Tensor:

@@ -147,3 +147,74 @@ def test_images_of_another_size_are_refused() -> None:
     problem, draws, _ = setting()
     with pytest.raises(BadInput, match="The patch is for images of 3 x 9 x 9, these are 3 x 8 x 8"):
         search(Pasted(patch(), torch.ones(2, 2), image=(9, 9)), problem, draws)
+
+
+def test_pasting_is_slicing_at_every_place() -> None:
+    generator = torch.Generator().manual_seed(6)
+    image, patch_ = torch.rand(1, 2, 5, 6, generator=generator), torch.rand(2, 2, 3, generator=generator)
+    masks = torch.rand(20, 2, 3, generator=generator)
+    places = torch.tensor(Room(2, 3, 5, 6).grid(1))
+    assert len(places) == 4 * 4
+    images = image.expand(16, -1, -1, -1)  # a view of one image: writing to it would show in all of them
+    pasted = paste(images, patch_, masks[:16], places)
+    for n, (row, column) in enumerate(places.tolist()):
+        expected = image[0].clone()
+        window = expected[:, row : row + 2, column : column + 3]
+        expected[:, row : row + 2, column : column + 3] = window * (1 - masks[n]) + patch_ * masks[n]
+        assert torch.equal(pasted[n], expected)
+
+
+def test_gradients_reach_patches_of_one_per_image() -> None:
+    images, places = torch.rand(2, 1, 4, 4, dtype=torch.float64), torch.tensor([[0, 1], [2, 2]])
+    mask = torch.tensor([[[1.0, 0.5], [1.0, 0.0]], [[0.2, 1.0], [0.0, 1.0]]], dtype=torch.float64)
+    patches = torch.rand(2, 1, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p: paste(images, p, mask, places), (patches,))
+
+
+def test_the_published_range_is_that_of_a_randint_below_h_less_k_less_1() -> None:
+    # numpy's randint(0, H - k - 1) excludes its end: 0 .. H - k - 2
+    assert Room(32, 32, 224, 224, published=True).choices == (224 - 32 - 1, 224 - 32 - 1)
+    assert Room(32, 32, 224, 224).choices == (224 - 32 + 1, 224 - 32 + 1)
+    assert Room(2, 2, 4, 4, published=True).grid(1) == [(0, 0)]
+    assert Room(2, 2, 8, 8, published=True).grid(3)[-1] == (4, 4)
+
+
+def test_a_mask_that_covers_part_counts_what_it_covers() -> None:
+    problem, draws, x = setting()
+    mask = torch.tensor([[1.0, 0.0], [0.5, 1.0]])
+    attack = Pasted(patch(), mask, image=(8, 8))
+    assert attack.values == 9
+    found = [
+        search(attack, Problem(problem.oracle, x, problem.goal, L0(eps)), draws, keeps=Keeps.LAST) for eps in (8, 9, 18)
+    ]
+    assert torch.equal(found[0].x, x)
+    assert [bool((one.size <= eps).all()) for one, eps in zip(found, (8, 9, 18), strict=True)] == [True] * 3
+    assert found[1].size.tolist() == [9.0] * 6
+    only = search(Pasted(patch(), mask, image=(8, 8), at=(3, 4)), problem, draws, keeps=Keeps.LAST)
+    assert torch.equal(only.x[:, :, 3, 5], x[:, :, 3, 5])
+
+
+def test_budgets_of_their_own_give_every_image_its_number_of_patches() -> None:
+    problem, draws, x = setting(3)
+    attack = Pasted(patch(), torch.ones(2, 2), image=(8, 8))
+    own = Problem(problem.oracle, x, problem.goal, L0(torch.tensor([0.0, 12.0, 24.0])))
+    found = search(attack, own, draws, keeps=Keeps.LAST).x
+    for row, eps in enumerate((0, 12, 24)):
+        alike = Problem(problem.oracle, x, problem.goal, L0(eps))
+        assert torch.equal(found[row], search(attack, alike, draws, keeps=Keeps.LAST).x[row])
+
+
+def test_the_worst_of_some_placements_is_found() -> None:
+    problem, draws, _ = setting(12)
+    each = [
+        search(Pasted(patch(), torch.ones(2, 2), placement=i, image=(8, 8)), problem, draws).success for i in (2, 3, 4)
+    ]
+    found = search(Pasted(patch(), torch.ones(2, 2), placement=2, places=3, image=(8, 8)), problem, draws)
+    assert torch.equal(found.success, torch.stack(each).any(0))
+
+
+def test_no_end_of_patches_is_refused() -> None:
+    problem, draws, x = setting()
+    endless = Problem(problem.oracle, x, problem.goal, L0(float("inf")))
+    with pytest.raises(BadInput, match="The budget is infinite; a patch covers 12 values"):
+        search(Pasted(patch(), torch.ones(2, 2), image=(8, 8)), endless, draws)

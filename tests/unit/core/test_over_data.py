@@ -167,3 +167,58 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(BadInput, match="the goal is OutOfTop"):
         goal = OutOfTop(torch.zeros(1, dtype=torch.int64), 2)
         over().look(torch.zeros(1, 2, 5, 5), goal, cross_entropy, Access.SCORES, draws(1))
+
+
+def at_own_places(variables: Tensor, images: Tensor, draws: Draws) -> Tensor:
+    # as pasting does: what happens to each (variable, image) pair is drawn by the variable's own draws
+    strength = draws.uniform("strength", len(images))[..., None, None, None].to(images.dtype)
+    return images + strength * variables[:, None]
+
+
+def test_what_is_drawn_for_a_row_is_its_own_too() -> None:
+    oracle = over(apply=at_own_places)
+    points = torch.rand(3, 2, 5, 5)
+    rows = Draws(torch.tensor([7, 8, 9])).at(3)
+    whole = oracle.look(points, targeted(0, 1, 2), cross_entropy, Access.GRADIENT, rows)
+    one = oracle.look(points[1:2], targeted(1), cross_entropy, Access.GRADIENT, rows.take(torch.tensor([1])))
+    assert whole.grad is not None and one.grad is not None
+    torch.testing.assert_close(whole.grad[1], one.grad[0])
+    torch.testing.assert_close(whole.loss[1], one.loss[0])
+    variable = points[1].clone().requires_grad_(True)
+    strength = rows.uniform("strength", 4)[1].view(4, 1, 1, 1)
+    logits = network()(images().x[oracle.positions(3)] + strength * variable)
+    (-F.cross_entropy(logits, torch.full((4,), 1))).backward()
+    torch.testing.assert_close(one.grad[0], variable.grad)
+    assert torch.equal(rows.take(torch.tensor([1])).ids, torch.tensor([8])) and rows.take(torch.tensor([1])).look == 3
+
+
+@pytest.mark.parametrize(("batch", "looks"), [(1, 10), (3, 3), (4, 2), (10, 1)])
+def test_an_epoch_leaves_out_only_what_fills_no_batch(batch: int, looks: int) -> None:
+    oracle = over(batch=batch)
+    assert oracle.looks == looks
+    walked = torch.cat([oracle.positions(look) for look in range(looks)]).tolist()
+    assert len(walked) == len(set(walked)) == looks * batch
+    # who is left out differs from epoch to epoch
+    seen = {int(at) for look in range(20 * looks) for at in oracle.positions(look)}
+    assert seen == set(range(10))
+
+
+def test_together_stands_in_for_a_model_over_data() -> None:
+    both = Together((Direct(network(0)), Direct(network(1))))
+    seen = over(oracle=both).look(torch.zeros(1, 2, 5, 5), targeted(2), cross_entropy, Access.GRADIENT, draws(1))
+    assert seen.cost.forwards.tolist() == seen.cost.backwards.tolist() == [8]
+    each = [over(oracle=Direct(network(i))) for i in (0, 1)]
+    alone = [one.look(torch.zeros(1, 2, 5, 5), targeted(2), cross_entropy, Access.GRADIENT, draws(1)) for one in each]
+    torch.testing.assert_close(seen.loss, (alone[0].loss + alone[1].loss) / 2)
+    assert seen.grad is not None and alone[0].grad is not None and alone[1].grad is not None
+    torch.testing.assert_close(seen.grad, (alone[0].grad + alone[1].grad) / 2)
+    without = over(oracle=both).look(torch.zeros(1, 2, 5, 5), targeted(2), cross_entropy, Access.SCORES, draws(1))
+    assert without.grad is None
+
+
+def test_the_images_are_left_as_they_are() -> None:
+    given = images()
+    before = given.x.clone()
+    problem = Problem(over(images=given), torch.zeros(1, 2, 5, 5), targeted(2), Threat(LINF, box=UNBOXED))
+    search(Momentum(6, 1.0), problem, Draws(torch.arange(1)))
+    assert torch.equal(given.x, before)

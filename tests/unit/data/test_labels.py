@@ -104,3 +104,17 @@ def test_a_class_by_number_synset_or_name() -> None:
 def test_classes_that_are_not_there(name: str, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         find_class(name, 1000, imagenet_classes(), imagenet_synsets())
+
+
+def test_a_class_by_synset_where_names_are_unknown() -> None:
+    assert find_class("n02", 3, None, ("n01", "n02", "n03")) == (1, ())
+    assert find_class("2", 3, None) == (2, ())
+    with pytest.raises(BadInput, match=r"Unknown target class 'n04'.* Give its number, 0 to 2"):
+        find_class("n04", 3, None, ("n01", "n02", "n03"))
+
+
+def test_two_classes_of_one_name_in_lower_case_are_told_apart() -> None:
+    classes = imagenet_classes()
+    assert find_class("cardigan", 1000, classes)[0] == 474 and find_class("Cardigan", 1000, classes)[0] == 264
+    with pytest.raises(BadInput, match="Unknown target class 'CARDIGAN'"):
+        find_class("CARDIGAN", 1000, classes)

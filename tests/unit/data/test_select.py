@@ -113,3 +113,19 @@ def test_a_held_out_part_and_the_rest_share_nothing_and_are_all() -> None:
 def test_parts_that_cannot_be(part: str, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         select([f"s/{i}" for i in range(60)], [0] * 60, Selection(part=part))
+
+
+@given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.data())
+def test_parts_are_even_disjoint_and_nested(labels: list[int], choice: st.DataObject) -> None:
+    ids = [f"s/{i}" for i in range(len(labels))]
+    n, seed = choice.draw(st.integers(1, len(labels) - 1)), choice.draw(st.integers(0, 3))
+    held, rest = (set(select(ids, labels, Selection(part=f"{p} {n}", seed=seed))[0]) for p in ("held-out", "rest"))
+    assert len(held) == n and held | rest == set(range(len(labels))) and not held & rest
+    for label, size in Counter(labels).items():
+        assert abs(sum(labels[at] == label for at in held) - n * size / len(labels)) < 2
+    more = set(select(ids, labels, Selection(part=f"held-out {min(n + 3, len(labels) - 1)}", seed=seed))[0])
+    assert held <= more
+    # the order of the data changes nobody's part
+    back = ids[::-1]
+    again = select(back, labels[::-1], Selection(part=f"held-out {n}", seed=seed))[0]
+    assert {back[at] for at in again} == {ids[at] for at in held}

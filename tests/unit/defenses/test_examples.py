@@ -67,3 +67,12 @@ def test_kept_examples_are_read_once_while_there_is_room() -> None:
         assert labels.tolist() == order and images.flatten().tolist() == order
     assert read == [0, 1, 2, 3, 3, 5, 4]
     assert (kept.fingerprint, len(kept)) == ("counted", 6)
+
+
+def test_nothing_is_kept_where_there_is_no_room() -> None:
+    examples = InMemory(torch.rand(4, 1, 2, 2), torch.arange(4))
+    kept = Kept(examples, most=0)
+    for _ in range(2):
+        images, labels = kept.batch(torch.tensor([2, 0, 2]))
+        assert torch.equal(images, examples.images[[2, 0, 2]]) and labels.tolist() == [2, 0, 2]
+    assert not kept._kept and kept.fingerprint == examples.fingerprint

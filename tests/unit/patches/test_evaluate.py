@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from assay.attacks.patch import Room
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import rank_of
+from assay.data import PictureError
 from assay.intervals import clustered, wilson
-from assay.patches import Patch, measure
+from assay.patches import Patch, Transforms, measure
 from assay.patches.evaluate import Where
 from tests.unit.patches.toys import SIZE, data, images, model
 
@@ -97,3 +102,57 @@ def test_draws_of_ids_are_the_places() -> None:
     found = measure(a_patch(), model(), data(3), Where(4), seed=6)
     room = Room(4, 4, SIZE, SIZE)
     assert torch.equal(found.places[0], room.random(Draws.of([found.ids[0]], 6), "placement", 4)[0])
+
+
+def test_groups_that_differ_less_than_by_chance_show_all_of_their_observations() -> None:
+    assert clustered([5] * 8, 10) == wilson(40, 80)
+    # of one group nobody knows how alike its observations are
+    assert clustered([5], 10) == wilson(0.5, 1)
+
+
+@given(st.integers(1, 6).flatmap(lambda each: st.tuples(st.just(each), st.lists(st.integers(0, each), min_size=1))))
+def test_an_interval_lies_between_that_of_groups_and_that_of_all(case: tuple[int, list[int]]) -> None:
+    each, hits = case
+    share, groups, total = sum(hits) / (each * len(hits)), len(hits), each * len(hits)
+    low, high = clustered(hits, each)
+    widest, narrowest = wilson(share * groups, groups), wilson(sum(hits), total)
+    assert 0 <= low <= share + 1e-12 and share - 1e-12 <= high <= 1 and widest[0] <= low + 1e-9
+    assert low <= narrowest[0] + 1e-9 and high >= narrowest[1] - 1e-9 and high <= widest[1] + 1e-9
+
+
+def test_each_group_of_its_own_mind_counts_once() -> None:
+    # all alike inside, spread over two outcomes: exactly one observation per group
+    assert clustered([10] * 30 + [0] * 10, 10) == pytest.approx(wilson(30, 40), abs=1e-9)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    small = dataclasses.replace(data(4), input_shape=None, read=images(4)[:, :, :10].contiguous().__getitem__)
+    with pytest.raises(BadInput, match="The images are 3 x 10 x 12; the patch is for images of 3 x 12 x 12"):
+        measure(a_patch(), model(), small, Where(3))
+
+
+def test_a_picture_that_cannot_be_read_is_left_out() -> None:
+    def read(at: int) -> torch.Tensor:
+        if at == 2:
+            raise PictureError("torn")
+        return images(6)[at]
+
+    found = measure(a_patch(), model(), dataclasses.replace(data(6), read=read), Where(3))
+    assert found.ids == ("toy/1/0", "toy/1/3", "toy/1/5")
+
+
+def test_transforms_are_measured_and_drawn_per_image_from_the_seed() -> None:
+    light = Transforms(brightness=0.5)
+    one, two = (measure(a_patch(), model(), data(n), Where(20), light, seed=2) for n in (4, 9))
+    assert torch.equal(one.hits, two.hits[: len(one.ids)])
+    pasted = torch.cat([seen_by(light, 2, 4), seen_by(light, 3, 4)])
+    assert not torch.equal(pasted[0], pasted[1])
+
+
+def seen_by(transforms: Transforms, seed: int, n: int) -> torch.Tensor:
+    """Return what the model is shown, image by image."""
+    shown: list[torch.Tensor] = []
+    classifier = model()
+    with classifier.module.register_forward_pre_hook(lambda _, given: shown.append(given[0].clone())):
+        measure(a_patch(), classifier, data(n), Where(at=(2, 5)), transforms, seed)
+    return torch.cat(shown)[None]

@@ -50,6 +50,9 @@ def test_files_that_are_no_patches(tmp_path: Path) -> None:
         (torch.zeros(3, 2, 2), torch.ones(2, 3), "expected"),
         (torch.full((3, 2, 2), 1.5), torch.ones(2, 2), "outside"),
         (torch.full((3, 2, 2), torch.nan), torch.ones(2, 2), "NaN"),
+        (torch.zeros(3, 2, 2), torch.full((2, 2), torch.nan), "NaN"),
+        (torch.zeros(0, 2, 2), torch.ones(2, 2), "expected"),
+        (torch.zeros(3, 0, 0), torch.ones(0, 0), "expected"),
     ],
 )
 def test_patches_that_cannot_be(pixels: torch.Tensor, mask: torch.Tensor, says: str) -> None:
@@ -95,3 +98,81 @@ def test_pictures_hold_eight_bits_and_the_mask(tmp_path: Path) -> None:
     assert png_bytes(from_pixels(patch.pixels)).startswith(b"\x89PNG")
     grey = photograph(tmp_path / "p.png", torch.ones(4, 5), 1)
     assert grey.shape == (1, 4, 5)
+
+
+def test_saving_twice_gives_the_same_bytes_and_no_other_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        a_patch().save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    Patch.load(tmp_path / "a").save(tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == (tmp_path / "a").read_bytes()
+
+
+def test_a_changed_mask_is_noticed_too(tmp_path: Path) -> None:
+    from safetensors.torch import save
+
+    from assay.models.weights_file import read_safetensors
+
+    a_patch().save(tmp_path / "p.safetensors")
+    tensors, told = read_safetensors(tmp_path / "p.safetensors")
+    tensors["mask"][0, 0] = 0.5
+    (tmp_path / "p.safetensors").write_bytes(save(tensors, told))
+    with pytest.raises(BadInput, match="was changed after it was written"):
+        Patch.load(tmp_path / "p.safetensors")
+
+
+def test_a_file_is_applied_without_anything_else(tmp_path: Path) -> None:
+    """A fresh interpreter, the file alone, and three lines: no model, no data, no recipe."""
+    import subprocess
+    import sys
+
+    patch = Patch(a_patch().pixels, torch.linspace(0, 1, 20).view(4, 5), 2)
+    patch.save(tmp_path / "p.safetensors")
+    script = (
+        "import torch; from assay.attacks.patch import paste; from assay.patches.patch import Patch\n"
+        "p = Patch.load('p.safetensors')\n"
+        "torch.save(paste(torch.zeros(1, 3, 9, 9), p.pixels, p.mask, torch.tensor([[5, 4]])), 'out.pt')"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    expected = torch.zeros(1, 3, 9, 9)
+    expected[0, :, 5:9, 4:9] = patch.pixels * patch.mask
+    assert torch.equal(torch.load(tmp_path / "out.pt"), expected)
+
+
+def test_transparency_of_a_picture_with_a_palette_is_a_mask_too(tmp_path: Path) -> None:
+    picture = Image.new("P", (4, 2), 1)
+    picture.putpalette([0, 0, 0, 250, 250, 250])
+    picture.putpixel((0, 1), 0)
+    picture.save(tmp_path / "palette.png", transparency=0)
+    assert mask_of(str(tmp_path / "palette.png"), 4).tolist() == [[1, 1, 1, 1], [0, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 32])
+def test_a_circle_is_round_and_touches_its_sides(size: int) -> None:
+    circle = mask_of("circle", size)
+    assert torch.equal(circle, circle.T) and torch.equal(circle, circle.flip(0))
+    assert bool(circle[0].any()) and bool(circle[:, -1].any())
+    assert float(circle.mean()) == pytest.approx(torch.pi / 4, abs=1 / size)
+
+
+def test_grey_patches_and_masks_keep_their_pixels_in_pictures(tmp_path: Path) -> None:
+    grey = Patch(torch.rand(1, 6, 6), mask_of("circle", 6))
+    write_png(grey, tmp_path / "grey.png")
+    with Image.open(tmp_path / "grey.png") as picture:
+        assert picture.mode == "LA"
+    assert torch.equal(mask_of(str(tmp_path / "grey.png"), 6), grey.mask)
+    assert torch.equal(read_picture(tmp_path / "grey.png", 1), grey.in_eight_bits().pixels)
+    levels = grey.in_eight_bits().pixels * 255
+    assert float((levels - levels.round()).abs().max()) < 1e-4
+    assert float((grey.in_eight_bits().pixels - grey.pixels).abs().max()) <= 0.5 / 255 + 1e-6
+
+
+def test_a_photograph_is_cut_to_the_masks_form(tmp_path: Path) -> None:
+    wide = Image.new("RGB", (30, 10), (255, 0, 0))
+    wide.paste((0, 0, 255), (10, 0, 20, 10))
+    wide.save(tmp_path / "wide.png")
+    middle = photograph(tmp_path / "wide.png", torch.ones(5, 5), 3)
+    assert middle.shape == (3, 5, 5) and float(middle[2].min()) > 0.9 and float(middle[0].max()) < 0.1
+    with pytest.raises(BadInput, match=r"no picture .*wide.pgn. Did you mean 'wide.png'"):
+        photograph(tmp_path / "wide.pgn", torch.ones(5, 5), 3)

@@ -10,7 +10,7 @@ from torch import nn
 
 from assay.core.errors import BadInput
 from assay.data import Data
-from assay.patches import Patch, Recipe, TrainedPatch, measure, train_patch
+from assay.patches import Recipe, TrainedPatch, measure, train_patch
 from assay.patches.evaluate import Where
 from assay.patches.pictures import mask_of
 from assay.patches.train import PatchFailed
@@ -77,7 +77,8 @@ def test_interrupted_anywhere_it_ends_with_the_same_bytes(tmp_path: Path, optimi
     assert torch.equal(again.patch.pixels, whole.pixels)
     for name, patch in (("a", whole), ("b", again.patch)):
         patch.save(tmp_path / f"{name}.safetensors")
-    assert Patch.load(tmp_path / "a.safetensors").digest == Patch.load(tmp_path / "b.safetensors").digest
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert [row["epoch"] for row in again.log] == [1, 2, 3, 4]
     finished = train_patch([model()], data(24), few, tmp_path / "cut", on_progress=lambda now: told.append(9))
     assert 9 not in told and torch.equal(finished.patch.pixels, whole.pixels)
 
@@ -132,6 +133,9 @@ class Nan(nn.Module):
         ({"momentum": 1.0}, "momentum 1.0"),
         ({"epochs": -1}, "epochs is -1"),
         ({"at": (9, 0)}, "row 9, column 0 leaves the image"),
+        ({"start": torch.rand(3, 4, 5)}, r"start is \[3, 4, 5\]; expected \[3, 5, 5\]"),
+        ({"channels": 1, "start": torch.rand(3, 5, 5)}, r"expected \[1, 5, 5\]"),
+        ({"channels": 1}, "The images are 3 x 12 x 12; the patch is for images of 1 x 12 x 12"),
     ],
 )
 def test_recipes_that_cannot_be(tmp_path: Path, more: dict[str, Any], says: str) -> None:
@@ -144,3 +148,59 @@ def test_models_that_cannot_share_a_patch(tmp_path: Path) -> None:
         train_patch([model(), dataclasses.replace(model(1), input_shape=(3, 9, 9))], data(24), recipe(), tmp_path)
     with pytest.raises(BadInput, match="have different classes"):
         train_patch([model(), dataclasses.replace(model(1), classes=("a",))], data(24), recipe(), tmp_path)
+
+
+def test_images_of_another_size_than_the_models_are_refused(tmp_path: Path) -> None:
+    small = dataclasses.replace(data(24), input_shape=None, read=images(24)[:, :, :10].contiguous().__getitem__)
+    with pytest.raises(BadInput, match="The images are 3 x 10 x 12; the patch is for images of 3 x 12 x 12"):
+        train_patch([model()], small, recipe(), tmp_path)
+
+
+def test_pixels_that_the_mask_hides_stay_as_they_were(tmp_path: Path) -> None:
+    circle = mask_of("circle", 5)
+    moved = trained(tmp_path, mask=circle, epochs=2).patch.pixels != 0.5
+    assert not bool(moved[:, circle == 0].any()) and bool(moved[:, circle == 1].any())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_it_is_the_loop_that_people_write(tmp_path: Path, optimizer: str) -> None:
+    """Torch's optimiser over tanh, pasting by slices: the same pixels, given the same places and orders."""
+    from assay.attacks.patch import Room
+    from assay.core.draws import Draws
+    from assay.core.over_data import OverData
+    from assay.defenses.examples import FromData
+
+    few = recipe(optimizer=optimizer, epochs=3, rate=0.1, published=True)
+    done = train_patch([model()], data(24), few, tmp_path).patch.pixels
+    over = OverData(None, FromData(data(24), 0, 24), None, 8, 0)  # type: ignore[arg-type]  # orders alone
+    network, pixels = model().module.requires_grad_(False), images(24)
+    variable = torch.zeros(3, 5, 5, requires_grad=True)
+    torchs = torch.optim.SGD([variable], 0.1, 0.8) if optimizer == "sgd" else torch.optim.Adam([variable], 0.1)
+    for look in range(9):
+        batch = pixels[over.positions(look)]
+        places = Room(5, 5, 12, 12, published=True).random(Draws.of(["patch"], 0).at(look), "place", 8)[0]
+        assert int(places.max()) <= 12 - 5 - 2
+        for n, (row, column) in enumerate(places.tolist()):
+            batch[n, :, row : row + 5, column : column + 5] = (variable.tanh() + 1) / 2
+        torchs.zero_grad()
+        nn.functional.cross_entropy(network(batch), torch.ones(8, dtype=torch.int64)).backward()
+        torchs.step()
+    torch.testing.assert_close(done, (variable.detach().tanh() + 1) / 2, atol=1e-6, rtol=0)
+
+
+def test_the_models_are_left_as_they_were(tmp_path: Path) -> None:
+    classifier = model()
+    classifier.module.train()
+    train_patch([classifier], data(24), recipe(epochs=1), tmp_path)
+    assert classifier.module.training and all(p.requires_grad for p in classifier.module.parameters())
+    assert all(p.grad is None for p in classifier.module.parameters())
+
+
+def test_transforms_are_trained_through(tmp_path: Path) -> None:
+    from assay.patches import Transforms
+
+    bent = Transforms(rotation=20, scale=(0.8, 1.2), brightness=0.1)
+    done = trained(tmp_path, transforms=bent)
+    assert measure(done.patch, model(), data(20, seed=9), Where(10), bent).success > 0.9
+    with pytest.raises(BadInput, match="holds another training"):
+        trained(tmp_path, transforms=Transforms(rotation=21))
