@@ -100,7 +100,7 @@ class Cell:
             data=DataSpec.model_validate(specs["data"]),
             attack=AttackSpec.model_validate(specs["attack"]),
             threat=ThreatSpec.model_validate(threat),
-            image=tuple(plain["image"]),
+            image=tuple(plain.get("image", cls.image)),
             **kept,
         )
 

@@ -56,7 +56,8 @@ class Told:
             if self.protocol.kind is Kind.PATCHES:
                 yield (
                     f"The stand-in's patches take {STAND_IN_EPOCHS} steps of Adam, on all its pictures for training at "
-                    "once, where the paper takes five epochs of SGD: its five epochs would be five steps."
+                    "once, where the paper takes five epochs of SGD, which would be five steps here. That is few: a "
+                    "patch of ten times as many steps reaches its class (assay patch train --epochs 400)."
                 )
         for mode, run in self._each_run():
             # four images are what the tables of single images are of

@@ -119,3 +119,20 @@ def test_files_may_not_change_during_a_run(tiny_model: str, tmp_path: Path) -> N
     (tmp_path / "pictures" / "0" / "0000.png").unlink()
     with pytest.raises(ValueError, match="is not the data of the plan"):
         Loader().samples(cell)
+
+
+def test_cells_know_the_size_of_their_images(tiny_model: str, tiny_source: str) -> None:
+    cell = make_plan(study(tiny_model, tiny_source, attacks="fgsm"), Loader()).cells[0]
+    assert cell.image == (8, 8) and Cell.of(cell.plain()) == cell
+    plain = {key: value for key, value in cell.plain().items() if key != "image"}
+    assert Cell.of(plain).image == (224, 224) and Cell.of(plain).digest == cell.digest
+
+
+def test_two_parts_share_no_sample(tiny_model: str, tiny_source: str) -> None:
+    loader, ids = Loader(), []
+    for part in ("held-out 9", "rest 9"):
+        given = study(tiny_model, {"source": tiny_source, "part": part}, attacks="fgsm")
+        (cell,) = make_plan(given, loader).cells
+        assert Cell.of(cell.plain()) == cell and Study.of(given.plain()) == given
+        ids.append(set(loader.samples(cell).ids))
+    assert len(ids[0]) == 9 and len(ids[1]) == 21 and not ids[0] & ids[1]
