@@ -76,8 +76,9 @@ class Attack(Protocol):
 class Found(NamedTuple):
     """The result per sample. `success` means goal reached inside budget and box; counts are int64 `[N]`.
 
-    `gap` is the goal's, -inf where nothing was found out; `logits` are those at `x`. `queries` are the rows the
-    attack asked about, `looks` how often it was asked.
+    `gap` is the goal's, -inf where nothing was found out; `logits` are those at `x`. `part` (int64) says which leaf of
+    a composition found `x`, counted as `compose.stages` lists them. `queries` are the rows the attack asked about,
+    `looks` how often it was asked.
     """
 
     x: Tensor
@@ -85,10 +86,24 @@ class Found(NamedTuple):
     gap: Tensor
     size: Tensor
     logits: Tensor
+    part: Tensor
     forwards: Tensor
     backwards: Tensor
     queries: Tensor
     looks: Tensor
+
+    @property
+    def results(self) -> tuple[Tensor, ...]:
+        """What was found, without what it cost."""
+        return self[:_RESULTS]
+
+    @property
+    def costs(self) -> tuple[Tensor, ...]:
+        """Forwards, backwards, queries and looks."""
+        return self[_RESULTS:]
+
+
+_RESULTS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +209,7 @@ def nothing(x: Tensor) -> Found:
     """Return the result of not having searched yet: the images themselves, nothing spent."""
     no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     gap, size = x.new_full((len(x),), -torch.inf), x.new_full((len(x),), torch.inf)
-    return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), counts(x), counts(x), counts(x), counts(x))
+    return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), *(counts(x) for _ in range(5)))
 
 
 def better(new: Found, old: Found, keeps: Keeps) -> Tensor:
@@ -220,10 +235,10 @@ def put(found: Found, at: Tensor, new: Found, keeps: Keeps) -> Found:
         found = found._replace(logits=new.logits.new_full((len(found.x), new.logits.shape[1]), torch.nan))
     win = better(new, take(found, at), keeps)
     where = at[win]
-    for old, value in zip(found[:5], new[:5], strict=True):
+    for old, value in zip(found.results, new.results, strict=True):
         if value.shape[1:] == old.shape[1:]:
             old[where] = value[win].to(old.dtype)
-    for old, value in zip(found[5:], new[5:], strict=True):
+    for old, value in zip(found.costs, new.costs, strict=True):
         old.index_add_(0, at, value)
     return found
 
@@ -254,7 +269,7 @@ def _judge(seen: Seen, point: Tensor, problem: Problem) -> Found:
     size = problem.threat.size(point, problem.x)
     success = seen.reached & problem.threat.allows(size) & problem.threat.in_box(point)
     asked = (seen.cost.forwards > 0).to(torch.int64)
-    return Found(point, success, seen.gap, size, seen.logits, *seen.cost, seen.cost.forwards, asked)
+    return Found(point, success, seen.gap, size, seen.logits, counts(point), *seen.cost, seen.cost.forwards, asked)
 
 
 def _alive(found: Found, here: _Rows, keeps: Keeps) -> Tensor:
