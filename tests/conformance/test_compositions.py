@@ -212,7 +212,7 @@ def test_a_cascade_says_which_part_broke_a_sample() -> None:
     whole = Cascade((UniformNoise(), Cascade((FGSM(), BIM(3))), Restarts(PGD(10), 3)), ("one", "two", "three"))
     assert stages(whole) == ("one", "fgsm", "bim", "three")
     found = here.run(whole)
-    noise = here.run(UniformNoise()).success
+    noise = run(UniformNoise(), here.problem(), here.draws.fold("part 0")).success
     fgsm = here.run(FGSM(), Keeps.FIRST).success
     assert torch.equal(found.success & (found.part == 0), noise)
     assert torch.equal(found.success & (found.part == 1), fgsm & ~noise)
