@@ -70,6 +70,11 @@ class Record:
     error: str | None
 
 
+def stage_label(number: int, name: str) -> str:
+    """Return how a record names stage `number` (from 1) of a composed attack."""
+    return f"{number} {name}"
+
+
 _NARROW = {
     "schema": pa.int16(),
     "chunk": pa.int32(),

@@ -19,7 +19,7 @@ from assay.core.problem import Problem
 from assay.core.sweep import Curve
 from assay.core.tensors import flat
 from assay.evaluate.plan import Unit
-from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, SCHEMA, SCHEMA_VERSION, STATUSES, SURVIVED
+from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, SCHEMA, SCHEMA_VERSION, STATUSES, SURVIVED, stage_label
 
 Array = NDArray[Any]
 
@@ -106,7 +106,7 @@ class Columns:
         }  # fmt: skip
         written: Any = pa.array([budget.written for budget in cell.budgets])
         statuses: Any = pa.array(STATUSES)
-        stages: Any = pa.array([f"{number} {name}" for number, name in enumerate(self.stages, 1)], pa.string())
+        stages: Any = pa.array([stage_label(*one) for one in enumerate(self.stages, 1)], pa.string())
         columns: dict[str, Any] = {
             **{name: pa.repeat(pa.scalar(value, SCHEMA.field(name).type), n * b) for name, value in constant.items()},
             **{name: _arrow(name, np.tile(values, b)) for name, values in self.samples.items()},
