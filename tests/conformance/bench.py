@@ -24,10 +24,14 @@ PAIRS = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms
 GOALS = ("untargeted", "targeted", "out-of-top")
 
 # options that keep the runs short; an attack that is not named here takes 5 steps where it has steps
-SHORT: dict[str, dict[str, Any]] = {}
+SHORT: dict[str, dict[str, Any]] = {
+    "apgd-t": {"steps": 4, "targets": 2},
+    "fab-t": {"steps": 4, "targets": 2},
+    "square": {"queries": 12},
+}
 
 # attacks that draw random numbers: another seed is another attempt
-RANDOM = {"r-fgsm", "ffgsm", "pgd", "uniform-noise", "gaussian-noise"}
+RANDOM = {"r-fgsm", "ffgsm", "pgd", "apgd", "apgd-t", "square", "autoattack", "uniform-noise", "gaussian-noise"}
 
 # attacks that need not break anything here: they do not look for a direction
 AIMLESS = {"uniform-noise", "gaussian-noise"}

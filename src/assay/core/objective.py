@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.core.goal import Goal, OutOfTop, Targeted, Toward, pick, without
+from assay.core.goal import Goal, OutOfTop, Targeted, Toward, Untargeted, pick, without
 
 Objective = Callable[[Tensor, Goal], Tensor]
 
@@ -75,13 +75,23 @@ def scaled_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
 
 
 def differences(k: int) -> Objective:
-    """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB)."""
+    """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB).
 
-    def of(logits: Tensor, goal: Goal) -> Tensor:
-        others = without(logits, goal.y).topk(min(k, logits.shape[1] - 1), 1).values
+    A goal other than `Untargeted` says itself which difference counts: its lead, `[N, 1]`.
+    """
+    return _Differences(k)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Differences:
+    # a value, so that equal attacks are equal
+    k: int
+
+    def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
+        if not isinstance(goal, Untargeted):
+            return goal.lead(logits)[:, None]
+        others = without(logits, goal.y).topk(min(self.k, logits.shape[1] - 1), 1).values
         return others - pick(logits, goal.y)[:, None]
-
-    return of
 
 
 @dataclasses.dataclass(frozen=True)
