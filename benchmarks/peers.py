@@ -85,7 +85,7 @@ def art_attack(model: nn.Module, recipe: Recipe) -> Attack:
     with _old_imports():
         from art.attacks import evasion
 
-    classifier = _art_classifier(model)
+    classifier = art_classifier(model)
     iterated = {"eps": recipe.eps, "eps_step": recipe.size, "max_iter": recipe.steps, "batch_size": BATCH}
     attack = {
         "fgsm": lambda: evasion.FastGradientMethod(classifier, eps=recipe.eps, batch_size=BATCH),
@@ -109,7 +109,7 @@ def art_patch(model: nn.Module, task: PatchTask) -> Callable[[Tensor], Tensor]:
     # the toolbox draws a patch as large as the image and shrinks it by the scale
     scale = task.size / shape[-1]
     attack = AdversarialPatchPyTorch(
-        _art_classifier(model),
+        art_classifier(model),
         rotation_max=0.0,
         scale_min=scale,
         scale_max=scale,
@@ -129,7 +129,7 @@ def art_patch(model: nn.Module, task: PatchTask) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _art_classifier(model: nn.Module) -> Any:
+def art_classifier(model: nn.Module) -> Any:
     with _old_imports():
         from art.estimators.classification import PyTorchClassifier
 

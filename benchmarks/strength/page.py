@@ -1,0 +1,67 @@
+"""The board as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.strength.board import OURS, Row
+from benchmarks.strength.judge import Figures, weaker
+
+HEAD = """# Strength board
+
+Written by `make bench-strength`: our attacks and the references on the same models and images, with the options that
+make a reference strongest at that number of steps. Forwards and backwards are rows that went through the model per
+attacked image, counted by hooks on it for everyone; seconds are CPU time of one thread, so that they compare on a busy
+machine too. Ours is **weaker** where more images survive, fewer are broken, the median distance is above 1.005 times
+the best reference's, or the mean number of queries (failures count as all they could spend) above 1.05 times.
+"""
+
+
+def standing(row: Row, results: Mapping[str, Any]) -> str:
+    """Return "" where ours holds, or else how it is weaker, or what is missing."""
+    own = results.get(row.ours.name)
+    if own is None or "absent" in own or "failed" in own:
+        return "ours has not run" if own is None else str(own.get("absent") or own["failed"])
+    peers = [one.name for one in row.peers if "sizes" in results.get(one.name, {})]
+    figures = {name: Figures.of(row, results[name]) for name in peers}
+    same = {name: figures[name] for name in peers if results[name]["images"] == own["images"]}
+    return weaker(row, Figures.of(row, own), same or figures)
+
+
+def lines_of(row: Row, results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a row, ours first."""
+    for contender in row.contenders:
+        result = results.get(contender.name)
+        if result is None:
+            continue
+        ours = contender.library == OURS
+        mark = standing(row, results) if ours and "sizes" in result else ""
+        first = row.name if ours else ""
+        if "sizes" not in result:
+            said = result.get("absent") or f"failed: {result['failed']}"
+            yield f"| {first} | {contender.name} | {said} | | | | |"
+            continue
+        passes = f"{result['forwards']:,.0f} | {result['backwards']:,.0f} | {result['cpu']:,.0f}"
+        notes = [f"**weaker**: {mark}"] if mark else []
+        notes += [] if row.reportable or not ours else ["not reportable: 20 pictures"]
+        notes += ["counts differ from the hooks'"] if result.get("counts agree") is False else []
+        shown = Figures.of(row, result).written(row)
+        yield f"| {first} | {contender.name} | {shown} | {passes} | {'; '.join(notes)} |"
+
+
+def page(rows: Mapping[str, Row], kept: Mapping[str, Any]) -> str:
+    """Return the whole board: first what is weaker, then every row by model."""
+    here = {name: row for name, row in rows.items() if name in kept and kept[name]["results"]}
+    bad = {name: said for name, row in here.items() if (said := standing(row, kept[name]["results"]))}
+    ran = {name for name, row in here.items() if "sizes" in kept[name]["results"].get(row.ours.name, {})}
+    parts = [HEAD, f"{len(ran)} of {len(rows)} rows have run; ours holds in {len(ran - set(bad))} of them.\n"]
+    parts += ["".join(f"- {name}: {said}\n" for name, said in bad.items() if name in ran)]
+    table = "| row | contender | result | forwards | backwards | CPU s | |\n|---|---|---|---:|---:|---:|---|\n"
+    for model in dict.fromkeys(row.subject for row in here.values()):
+        lines = [
+            line for name, row in here.items() if row.subject == model
+            for line in lines_of(row, kept[name]["results"])
+        ]  # fmt: skip
+        parts.append(f"## {model}\n\n{table}" + "\n".join(lines) + "\n")
+    return "\n".join(part for part in parts if part)
