@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.compose import Cascade, EachTarget, Method, Restarts
+from assay.core.compose import COMPOSITIONS, Method
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.goal import Goal, Untargeted
@@ -89,7 +89,7 @@ def check_method(method: object) -> None:
     """Raise `BadInput` for a name or a class where an attack is expected."""
     if isinstance(method, type):
         raise BadInput(f"method is the class {method.__name__}, expected an attack: {method.__name__}().")
-    if isinstance(method, (Cascade, EachTarget, Restarts)) or all(callable(getattr(method, m, None)) for m in _MOVES):
+    if isinstance(method, COMPOSITIONS) or all(callable(getattr(method, m, None)) for m in _MOVES):
         return
     raise BadInput(
         f"method is {method!r}; expected an attack such as assay.PGD(steps=40). By name: assay.attacks.build('pgd')."

@@ -33,6 +33,23 @@ def shards(directory: str) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in Path(directory, "results").rglob("part-*.parquet")}
 
 
+def test_accuracy_against_queries_instead_of_eps(place: Workplace) -> None:
+    attack = "--attack pgd:steps=5 --attack fgsm"
+    assert place.assay(f"{RUN.replace('--attack fgsm', attack)} --out runs/toy").code == 0
+    told = json.loads(place.assay("show runs/toy --over queries --json").out)
+    final = {one["eps"]: one for one in json.loads(place.assay("show runs/toy --json").out)["results"][:2]}
+    assert [one["attack"] for one in told["curves"]] == ["pgd(steps=5)"] * 2
+    for one in told["curves"]:
+        left = one["points"][-1][1] if one["points"] else one["clean_accuracy"]
+        assert left == pytest.approx(final[one["eps"]]["robust_accuracy"])
+    assert any(one["points"] for one in told["curves"])
+    said = place.assay("show runs/toy --over steps")
+    assert "once so many looks at the model per image were spent" in said.out
+    assert place.assay("show runs/toy --over query").code == 2
+    assert "Did you mean 'queries'?" in place.assay("show runs/toy --over query").err
+    assert "use --over with --json" in place.assay("show runs/toy --over steps --format md").err
+
+
 def test_from_flags_to_a_page_and_back(place: Workplace) -> None:
     command = f"{RUN} --out runs/toy"
     said = place.assay(command)

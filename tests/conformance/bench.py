@@ -20,9 +20,24 @@ from assay.core.threat import NORMS, Threat
 
 # budgets at which the small model below breaks on some images and stands on others
 EPS = {"linf": 0.06, "l2": 0.3, "l1": 1.2, "l0": 6}
-RANDOM = ("r-fgsm", "ffgsm", "pgd", "uniform-noise", "gaussian-noise")
 PAIRS = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms]
 GOALS = ("untargeted", "targeted", "out-of-top")
+
+# options that keep the runs short; an attack that is not named here takes 5 steps where it has steps
+SHORT: dict[str, dict[str, Any]] = {
+    "apgd-t": {"steps": 4, "targets": 2},
+    "fab-t": {"steps": 4, "targets": 2},
+    "square": {"queries": 12},
+}
+
+# attacks that draw random numbers: another seed is another attempt
+RANDOM = {"r-fgsm", "ffgsm", "pgd", "apgd", "apgd-t", "square", "autoattack", "uniform-noise", "gaussian-noise"}
+
+# attacks that need not break anything here: they do not look for a direction
+AIMLESS = {"uniform-noise", "gaussian-noise"}
+
+# attacks whose every step is a sign, or a choice: in Linf their results are equal bit by bit for any chunking
+EXACT = {"fgsm", "r-fgsm", "ffgsm", "bim", "pgd", "mi-fgsm", "ni-fgsm", "uniform-noise", "gaussian-noise"}
 
 
 class Curved(nn.Module):
@@ -82,6 +97,7 @@ class Case:
     threat: Threat
     seed: int = 0
     batch: int | None = None
+    exact: bool = True
 
     @property
     def draws(self) -> Draws:
@@ -100,9 +116,13 @@ class Case:
 
 def make(name: str, **options: Any) -> Method:
     """Return an attack of the table, with few steps where it has steps."""
-    if "steps" in ATTACKS[name].options:
-        options = {"steps": 5, **options}
-    return build(name, **options)
+    short = SHORT.get(name, {"steps": 5} if "steps" in ATTACKS[name].options else {})
+    return build(name, **{**short, **options})
+
+
+def case_of(name: str, norm: str, goal: str = "untargeted", **others: Any) -> Case:
+    """Return the situation for an attack of the table."""
+    return dataclasses.replace(case(norm, goal, **others), exact=name in EXACT)
 
 
 def case(

@@ -24,7 +24,7 @@ def same(one: Tensor, other: Tensor, why: str, *, exact: bool = True) -> None:
     assert close, f"{why}: they differ by {float((one.double() - other.double()).abs().max()):.3g}"
 
 
-def is_sign_attack(case: Case) -> bool:
+def in_linf(case: Case) -> bool:
     return case.threat.norm.name == "linf"
 
 
@@ -110,7 +110,7 @@ def again(attack: Method, problem: Problem, draws: Draws, keeps: Keeps | None = 
 
 
 def _same_found(one: Found, other: Found, case: Case) -> None:
-    exact = is_sign_attack(case)
+    exact = case.exact and in_linf(case)
     same(one.x, other.x, "images depend on the chunk", exact=exact)
     for name in ("success", "forwards", "backwards", "queries", "looks"):
         same(getattr(one, name), getattr(other, name), f"{name} depends on the chunk")
@@ -190,7 +190,7 @@ def check_budget_per_channel(attack: Method, case: Case) -> None:
     here = case.but(threat=dataclasses.replace(case.threat, scale=scale))
     check_budget(attack, here)
     check_box(attack, here)
-    if is_sign_attack(case):
+    if in_linf(case):
         worst = (here.run(attack).x - case.x).abs().amax((0, 2, 3))
         assert bool((worst <= float(case.threat.eps) * scale.flatten() + 1e-6).all()), f"a channel moved by {worst}"
 
@@ -215,7 +215,7 @@ def check_units(attack: Method, case: Case) -> None:
 def check_grid(attack: Method, case: Case) -> None:
     """With grid=255 every point that is judged is an 8-bit image inside the budget."""
     eps = float(case.threat.eps)
-    budgets = (round(eps * 255) / 255, eps, 2.5 / 255) if is_sign_attack(case) else (eps,)
+    budgets = (round(eps * 255) / 255, eps, 2.5 / 255) if in_linf(case) else (eps,)
     for budget in budgets:
         here = case.but(threat=dataclasses.replace(case.threat, grid=255).at(budget))
         oracle = Remembering(Direct(case.model))

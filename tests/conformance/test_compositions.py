@@ -9,13 +9,23 @@ import torch
 
 from assay.attacks.gradient import BIM, FGSM, PGD
 from assay.attacks.noise import UniformNoise
-from assay.core.compose import Cascade, EachTarget, Restarts, run
+from assay.core.compose import (
+    ByNorm,
+    Cascade,
+    EachTarget,
+    Restarts,
+    Through,
+    access_of,
+    kept_by,
+    run,
+    stages,
+)
 from assay.core.errors import BadInput
 from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
 from assay.core.objective import margin
-from assay.core.oracle import Direct
+from assay.core.oracle import Access, Direct, Oracle
 from assay.core.search import Keeps
-from assay.core.sweep import first_look
+from assay.core.sweep import Question, first_look, sweep
 from tests.conformance import checks
 from tests.conformance.bench import Case, Linear, Remembering, case
 
@@ -177,8 +187,12 @@ def test_each_target_refuses_a_goal_it_would_forget() -> None:
     for goal in (Targeted(y, (y + 1) % 5), OutOfTop(y, 2), Toward(y, (y + 1) % 5)):
         with pytest.raises(BadInput, match="untargeted"):
             case("linf").but(goal=goal).run(EachTarget(PGD(2), 2))
-    with pytest.raises(BadInput, match="5 targets asked for, but this model has 4"):
-        case("linf").run(EachTarget(PGD(2), 5))
+
+
+def test_each_target_takes_at_most_the_classes_there_are() -> None:
+    here = case("linf")
+    for one, other in zip(here.run(EachTarget(PGD(2), 4)), here.run(EachTarget(PGD(2), 9)), strict=True):
+        assert torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def test_each_target_keeps_refusals_out() -> None:
@@ -188,12 +202,79 @@ def test_each_target_keeps_refusals_out() -> None:
     found = here.but(goal=goal).run(EachTarget(PGD(5), 3))
     assert torch.equal(found.success, goal.reached(found.logits))
     assert not bool((found.success & (found.logits.argmax(1) == 4)).any())
-    with pytest.raises(BadInput, match="4 targets asked for, but this model has 3"):
-        here.but(goal=goal).run(EachTarget(PGD(5), 4))
+    more = here.but(goal=goal).run(EachTarget(PGD(5), 9))
+    assert not bool((more.success & (more.logits.argmax(1) == 4)).any())
+
+
+def test_a_cascade_says_which_part_broke_a_sample() -> None:
+    here = case("linf", n=60)
+    here = here.but(threat=here.threat.at(0.1))
+    whole = Cascade((UniformNoise(), Cascade((FGSM(), BIM(3))), Restarts(PGD(10), 3)), ("one", "two", "three"))
+    assert stages(whole) == ("one", "fgsm", "bim", "three")
+    found = here.run(whole)
+    noise = run(UniformNoise(), here.problem(), here.draws.fold("part 0")).success
+    fgsm = here.run(FGSM(), Keeps.FIRST).success
+    assert torch.equal(found.success & (found.part == 0), noise)
+    assert torch.equal(found.success & (found.part == 1), fgsm & ~noise)
+    assert {0, 1} <= set(found.part[found.success].tolist()) <= {0, 1, 2, 3}
+    with pytest.raises(BadInput, match="2 parts and 1 names"):
+        Cascade((FGSM(), BIM()), ("one",))
+
+
+@dataclasses.dataclass(frozen=True)
+class Backwards:
+    """A lens that shows every gradient the wrong way round, and asks twice."""
+
+    access = Access.GRADIENT
+    passes = (2, 2)
+
+    def __call__(self, oracle):
+        return _Mirror(oracle)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mirror:
+    oracle: Oracle
+
+    def look(self, points, goal, objective, access, draws):
+        seen = self.oracle.look(points, goal, objective, access, draws)
+        if seen.grad is None:
+            return seen
+        twice = type(seen.cost)(*(2 * one for one in seen.cost))
+        return seen._replace(grad=-seen.grad, cost=twice)
+
+
+def test_an_attack_sees_the_model_through_its_lens_and_is_billed_for_it() -> None:
+    here = case("linf", n=30)
+    method = Through(Backwards(), BIM(3))
+    found, plain = here.run(method), here.run(BIM(3))
+    assert int(found.success.sum()) < int(plain.success.sum())
+    assert torch.equal(found.forwards, torch.full_like(found.forwards, 2 * 3 + 1))
+    assert torch.equal(found.backwards, torch.full_like(found.backwards, 6))
+    # what is known was seen without the lens
+    known = first_look(BIM(3), here.problem(), here.draws)
+    assert torch.equal(run(method, dataclasses.replace(here.problem(), known=known), here.draws).x, found.x)
+    curve = sweep(method, here.problem(), here.draws, [0.0, 0.05, 0.1])
+    assert torch.equal(curve.found[1].x, here.but(threat=here.threat.at(0.05)).run(method).x)
+    assert access_of(method) is Access.GRADIENT
+    assert stages(method) == ("bim",)
+    assert kept_by(method) is Keeps.LAST
+
+
+def test_by_norm_is_the_method_of_the_norm() -> None:
+    method = ByNorm((("linf", BIM(3)), ("l2", Restarts(PGD(3), 2))))
+    for norm, meant in method.choices:
+        one, other = case(norm).run(method), case(norm).run(meant)
+        assert torch.equal(one.x, other.x)
+        curve = sweep(method, case(norm).problem(), case(norm).draws, [0.1, 0.2], Question.WORST_CASE)
+        other = sweep(meant, case(norm).problem(), case(norm).draws, [0.1, 0.2], Question.WORST_CASE)
+        assert torch.equal(curve.found[1].x, other.found[1].x)
+    with pytest.raises(BadInput, match="works in linf, l2, not in l1"):
+        case("l1").run(method)
 
 
 @pytest.mark.parametrize(
-    "empty", [lambda: Cascade(()), lambda: Restarts(PGD(), 0), lambda: EachTarget(PGD(), 0)], ids=["cascade", "0", "0"]
+    "empty", [lambda: Cascade(()), lambda: Restarts(PGD(), 0), lambda: EachTarget(PGD(), 0), lambda: ByNorm(())]
 )
 def test_an_empty_composition_is_an_error_not_a_robust_model(empty) -> None:
     with pytest.raises(BadInput, match="attacks nothing"):

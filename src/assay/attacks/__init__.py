@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Mapping
+from enum import Enum
 from functools import partial
 from typing import Any
 
+from assay.attacks.apgd import apgd, apgd_targeted
+from assay.attacks.autoattack import auto_attack
+from assay.attacks.ddn import DDN
+from assay.attacks.deepfool import DeepFool
+from assay.attacks.fab import FAB, fab_targeted
+from assay.attacks.fmn import FMN
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
 from assay.attacks.noise import GaussianNoise, UniformNoise
-from assay.core.compose import Method, Restarts
+from assay.attacks.square import Square
+from assay.core.compose import Method, Restarts, access_of
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.core.oracle import Access
@@ -18,48 +27,124 @@ from assay.core.search import Attack
 
 _BALLS = ("linf", "l2", "l1")
 
+GOALS = ("untargeted", "targeted", "out-of-top")
+FAMILIES = ("gradient", "minimum norm", "score", "label", "transfer", "composition", "baseline")
+
 
 @dataclasses.dataclass(frozen=True)
 class AttackEntry:
-    """A line of the table. `version` is raised whenever the attack's results change: it is part of a cell's digest."""
+    """A line of the table. `version` is raised whenever the attack's results change: it is part of a cell's digest.
 
-    make: Callable[..., Attack]
+    `make` is a class of attacks, or a function that returns a composition; its arguments, all with defaults, are the
+    options. `goals` are those that the attack can serve.
+    """
+
+    make: Callable[..., Method]
     version: int
     norms: tuple[str, ...]
     summary: str
     paper: str
+    family: str
+    goals: tuple[str, ...] = GOALS
 
     @property
     def access(self) -> Access:
         """What the attack needs to see of the model."""
-        return self.make().access
+        return access_of(self.make())
 
     @property
     def options(self) -> dict[str, Any]:
         """The settings a user may change, with their defaults."""
-        return options_of(self.make())
+        return {name: written_option(argument.default) for name, argument in self._arguments.items()}
+
+    @property
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """The values of those options that are one of a few words."""
+        defaults = {name: argument.default for name, argument in self._arguments.items() if name != "keeps"}
+        return {
+            name: tuple(one.value for one in type(value)) for name, value in defaults.items() if isinstance(value, Enum)
+        }
+
+    def argument(self, option: str) -> Any:
+        """Return the default of an option, as `make` takes it."""
+        return self._arguments[option].default
+
+    @property
+    def _arguments(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.make).parameters
 
 
 ATTACKS: Mapping[str, AttackEntry] = {
-    "fgsm": AttackEntry(FGSM, 1, ("linf",), "one step along the sign of the gradient", "Goodfellow et al. 2015"),
-    "fgm": AttackEntry(
-        FGSM, 1, ("l2", "l1"), "one step along the gradient, of a given length", "Goodfellow et al. 2015"
+    "fgsm": AttackEntry(
+        FGSM, 1, ("linf",), "one step along the sign of the gradient", "Goodfellow et al. 2015", "gradient"
     ),
-    "r-fgsm": AttackEntry(RFGSM, 1, ("linf",), "FGSM after a random step", "Tramer et al. 2018"),
-    "ffgsm": AttackEntry(FFGSM, 1, ("linf",), "FGSM from a uniform start, overlong step", "Wong et al. 2020"),
-    "bim": AttackEntry(BIM, 1, _BALLS, "FGSM in small steps", "Kurakin et al. 2017"),
-    "pgd": AttackEntry(PGD, 1, _BALLS, "projected gradient descent from random starts", "Madry et al. 2018"),
-    "mi-fgsm": AttackEntry(MIFGSM, 1, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018"),
-    "ni-fgsm": AttackEntry(partial(MIFGSM, lookahead=True), 1, _BALLS, "momentum with a look ahead", "Lin et al. 2020"),
-    "uniform-noise": AttackEntry(UniformNoise, 1, (*_BALLS, "l0"), "a random point of the ball", "baseline"),
-    "gaussian-noise": AttackEntry(GaussianNoise, 1, (*_BALLS, "l0"), "a normal random point, projected", "baseline"),
+    "fgm": AttackEntry(
+        FGSM, 1, ("l2", "l1"), "one step along the gradient, of a given length", "Goodfellow et al. 2015", "gradient"
+    ),
+    "r-fgsm": AttackEntry(RFGSM, 1, ("linf",), "FGSM after a random step", "Tramer et al. 2018", "gradient"),
+    "ffgsm": AttackEntry(
+        FFGSM, 1, ("linf",), "FGSM from a uniform start, overlong step", "Wong et al. 2020", "gradient"
+    ),
+    "bim": AttackEntry(BIM, 1, _BALLS, "FGSM in small steps", "Kurakin et al. 2017", "gradient"),
+    "pgd": AttackEntry(
+        PGD, 1, _BALLS, "projected gradient descent from random starts", "Madry et al. 2018", "gradient"
+    ),
+    "mi-fgsm": AttackEntry(MIFGSM, 1, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer"),
+    "ni-fgsm": AttackEntry(
+        partial(MIFGSM, lookahead=True), 1, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer"
+    ),
+    "apgd": AttackEntry(apgd, 1, _BALLS, "PGD that finds its own step size", "Croce and Hein 2020", "gradient"),
+    "apgd-t": AttackEntry(
+        apgd_targeted,
+        1,
+        _BALLS,
+        "APGD towards each of the likeliest classes",
+        "Croce and Hein 2020",
+        "gradient",
+        ("untargeted",),
+    ),
+    "deepfool": AttackEntry(
+        DeepFool, 1, _BALLS, "onto the nearest linearised boundary", "Moosavi-Dezfooli et al. 2016", "minimum norm"
+    ),
+    "fab": AttackEntry(FAB, 1, _BALLS, "along the boundary towards the image", "Croce and Hein 2020b", "minimum norm"),
+    "fab-t": AttackEntry(
+        fab_targeted,
+        1,
+        _BALLS,
+        "FAB towards each of the likeliest classes",
+        "Croce and Hein 2020b",
+        "minimum norm",
+        ("untargeted",),
+    ),
+    "ddn": AttackEntry(DDN, 1, ("l2",), "direction and norm decoupled", "Rony et al. 2019", "minimum norm"),
+    "fmn": AttackEntry(
+        FMN, 1, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
+    ),
+    "square": AttackEntry(
+        Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score"
+    ),
+    "autoattack": AttackEntry(
+        auto_attack,
+        1,
+        _BALLS,
+        "APGD, targeted APGD, targeted FAB and Square",
+        "Croce and Hein 2020",
+        "composition",
+        ("untargeted",),
+    ),
+    "uniform-noise": AttackEntry(
+        UniformNoise, 1, (*_BALLS, "l0"), "a random point of the ball", "baseline", "baseline"
+    ),
+    "gaussian-noise": AttackEntry(
+        GaussianNoise, 1, (*_BALLS, "l0"), "a normal random point, projected", "baseline", "baseline"
+    ),
 }
 
 
 def options_of(attack: Attack) -> dict[str, Any]:
     """Return an attack's settings by name, as plain values where they have a written form."""
     fields = dataclasses.fields(attack)  # type: ignore[arg-type]  # every attack is a dataclass
-    return {field.name: _written(getattr(attack, field.name)) for field in fields}
+    return {field.name: written_option(getattr(attack, field.name)) for field in fields}
 
 
 def build(name: str, **options: Any) -> Method:
@@ -80,19 +165,20 @@ def build(name: str, **options: Any) -> Method:
             raise BadInput(
                 f"Attack {name!r} has no option {option!r}.{did_you_mean(option, known)} Its options: {listed}."
             )
-        options[option] = _read(name, option, value, known[option])
+        options[option] = _read(name, option, value, entry)
     attack = entry.make(**options)
     return attack if restarts == 1 else Restarts(attack, restarts)
 
 
-def _written(value: Any) -> Any:
+def written_option(value: Any) -> Any:
+    """Return an option's value as a study writes it."""
     if callable(value):
         return written_objective(value)
     return getattr(value, "value", value)
 
 
-def _read(name: str, option: str, value: Any, default: Any) -> Any:
-    where = f"Attack {name!r}: {option} is {value!r}"
+def _read(name: str, option: str, value: Any, entry: AttackEntry) -> Any:
+    where, default = f"Attack {name!r}: {option} is {value!r}", entry.options[option]
     if option == "objective":
         if callable(value):
             return value
@@ -102,6 +188,8 @@ def _read(name: str, option: str, value: Any, default: Any) -> Any:
             raise BadInput(f"Attack {name!r}: objective: {error}") from None
     if option == "keeps":
         raise BadInput(f"{where}; what is kept follows from the study's question (as_attacked or worst_case).")
+    if option in entry.choices:
+        return _chosen(where, value, entry, option)
     if isinstance(default, bool):
         if not isinstance(value, bool):
             raise BadInput(f"{where}, expected true or false.")
@@ -113,3 +201,11 @@ def _read(name: str, option: str, value: Any, default: Any) -> Any:
     elif isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise BadInput(f"{where}, expected a number of 0 or more.")
     return value
+
+
+def _chosen(where: str, value: Any, entry: AttackEntry, option: str) -> Enum:
+    kind: type[Enum] = type(entry.argument(option))
+    written, known = written_option(value), entry.choices[option]
+    if written not in known:
+        raise BadInput(f"{where}, expected one of {', '.join(known)}.{did_you_mean(str(written), known)}")
+    return kind(written)

@@ -35,16 +35,27 @@ class Format(enum.StrEnum):
 def show(
     directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry per cell and budget.")] = False,
+    over: Annotated[
+        str | None,
+        typer.Option(help="Accuracy against queries, steps, forwards or backwards instead.", show_default=False),
+    ] = None,
     form: Annotated[Format | None, typer.Option("--format", help="Markdown, LaTeX or CSV.", show_default=False)] = None,
 ) -> None:
     """Print the numbers of a run; accuracies in JSON and CSV are fractions."""
     from assay import report
     from assay.evaluate.run_directory import Run
+    from assay.report import effort
 
     if as_json and form:
         raise BadInput(f"--json and --format {form.value} are two ways to print; give one.")
+    if over and form:
+        raise BadInput(f"--over and --format {form.value} do not go together; use --over with --json, or alone.")
     run = Run.open(directory)
-    if as_json:
+    if over and as_json:
+        write(json.dumps({"study": run.study, "curves": effort.plain(run, over)}, indent=2, allow_nan=False))
+    elif over:
+        effort.terminal(run, over, out())
+    elif as_json:
         write(json.dumps(as_plain(run), indent=2, allow_nan=False))
     elif form is Format.MD:
         write(report.markdown(run))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Toward, Untargeted, without
 from assay.core.objective import margin
-from assay.core.oracle import Access
+from assay.core.oracle import Access, Oracle
 from assay.core.problem import Problem
 from assay.core.search import Attack, Found, Keeps, bill, nothing, put, search
 from assay.core.tensors import take
@@ -31,7 +31,10 @@ class Restarts:
 
 @dataclasses.dataclass(frozen=True)
 class EachTarget:
-    """`attack` once towards each of the `k` likeliest wrong classes, most likely first. The goal is `Untargeted`."""
+    """`attack` once towards each of the `k` likeliest wrong classes, most likely first. The goal is `Untargeted`.
+
+    A model with fewer wrong classes than k has them all attacked.
+    """
 
     attack: Method
     k: int
@@ -42,12 +45,48 @@ class EachTarget:
 
 @dataclasses.dataclass(frozen=True)
 class Cascade:
-    """One method after the other, each on the samples still standing."""
+    """One method after the other, each on the samples still standing; `names` are the parts' in reports."""
 
     parts: tuple[Method, ...]
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _at_least_one(len(self.parts), "Cascade", "part")
+        if self.names and len(self.names) != len(self.parts):
+            raise BadInput(f"Cascade has {len(self.parts)} parts and {len(self.names)} names; expected one each.")
+
+
+class Lens(Protocol):
+    """A way of seeing the model: an oracle around an oracle, as a frozen dataclass."""
+
+    @property
+    def access(self) -> Access:
+        """What it needs to see of the model to answer a gradient look."""
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Forwards and backwards per row of one gradient look."""
+
+    def __call__(self, oracle: Oracle, /) -> Oracle:
+        """Return the oracle seen through the lens."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Through:
+    """`attack`, seeing the model through `lens`: gradients averaged, estimated or taken elsewhere."""
+
+    lens: Lens
+    attack: Method
+
+
+@dataclasses.dataclass(frozen=True)
+class ByNorm:
+    """Another method for each norm, as `(name, method)` pairs: a threat is attacked with that of its norm."""
+
+    choices: tuple[tuple[str, Method], ...]
+
+    def __post_init__(self) -> None:
+        _at_least_one(len(self.choices), "ByNorm", "choice")
 
 
 def _at_least_one(n: int, kind: str, what: str) -> None:
@@ -56,22 +95,39 @@ def _at_least_one(n: int, kind: str, what: str) -> None:
         raise BadInput(f"{kind} with {n} {what}s attacks nothing; expected 1 {what} or more.")
 
 
-Method: TypeAlias = "Attack | Restarts | EachTarget | Cascade"
+Method: TypeAlias = "Attack | Restarts | EachTarget | Cascade | Through | ByNorm"
+COMPOSITIONS = (Restarts, EachTarget, Cascade, Through, ByNorm)
 
 
 def run(method: Method, problem: Problem, draws: Draws, *, keeps: Keeps | None = None) -> Found:
     """Run an attack or a composition; the same promises as `search`."""
+    method = for_norm(method, problem.threat.norm.name)
     match method:
         case Cascade(parts):
-            stages = [(part, problem, draws.fold(f"part {i}")) for i, part in enumerate(parts)]
-            return _merged(stages, nothing(problem.x), keeps or Keeps.FIRST)
+            runs = [(part, problem, draws.fold(f"part {i}")) for i, part in enumerate(parts)]
+            return _merged(runs, nothing(problem.x), keeps or Keeps.FIRST, counted=True)
         case Restarts(attack, n):
             # the first start is the plain attack's own, so that one restart more can only add
-            stages = [(attack, problem, draws.fold(f"restart {i}") if i else draws) for i in range(n)]
-            return _merged(stages, nothing(problem.x), keeps or kept_by(method))
+            runs = [(attack, problem, draws.fold(f"restart {i}") if i else draws) for i in range(n)]
+            return _merged(runs, nothing(problem.x), keeps or kept_by(method))
         case EachTarget(attack, k):
             return _each_target(attack, k, problem, draws, keeps or kept_by(method))
+        case Through(lens, attack):
+            # what is known was seen without the lens
+            seen_so = dataclasses.replace(problem, oracle=lens(problem.oracle), known=None)
+            return run(attack, seen_so, draws, keeps=keeps)
+    assert not isinstance(method, COMPOSITIONS)
     return search(method, problem, draws, keeps=keeps)
+
+
+def for_norm(method: Method, norm: str) -> Method:
+    """Return what a method is in a norm. Raises `BadInput` where it has nothing for it."""
+    if not isinstance(method, ByNorm):
+        return method
+    choices = dict(method.choices)
+    if norm not in choices:
+        raise BadInput(f"This attack works in {', '.join(choices)}, not in {norm}.")
+    return for_norm(choices[norm], norm)
 
 
 def kept_by(method: Method) -> Keeps:
@@ -79,20 +135,57 @@ def kept_by(method: Method) -> Keeps:
     match method:
         case Cascade():
             return Keeps.FIRST
-        case Restarts(attack, _) | EachTarget(attack, _):
+        case Restarts(attack, _) | EachTarget(attack, _) | Through(_, attack):
             return kept_by(attack)
+        case ByNorm(choices):
+            return kept_by(choices[0][1])
+    assert not isinstance(method, COMPOSITIONS)
     return method.keeps
 
 
-def _merged(stages: list[tuple[Method, Problem, Draws]], found: Found, keeps: Keeps) -> Found:
+def access_of(method: Method) -> Access:
+    """Return what a method needs to see of the model, all its parts together."""
+    match method:
+        case Cascade(parts):
+            return max(access_of(part) for part in parts)
+        case Restarts(attack, _):
+            return access_of(attack)
+        case EachTarget(attack, _):
+            return max(Access.SCORES, access_of(attack))
+        case Through(lens, attack):
+            return lens.access if access_of(attack) is Access.GRADIENT else access_of(attack)
+        case ByNorm(choices):
+            return max(access_of(choice) for _, choice in choices)
+    assert not isinstance(method, COMPOSITIONS)
+    return method.access
+
+
+def stages(method: Method) -> tuple[str, ...]:
+    """Return the names of a method's leaves, in the order in which `Found.part` counts them."""
+    match method:
+        case Cascade(parts, names):
+            leaves = [stages(part) for part in parts]
+            # a part of one leaf goes by the part's name
+            named = [(name,) if len(own) == 1 else own for name, own in zip(names, leaves, strict=False)]
+            return tuple(name for own in named or leaves for name in own)
+        case Restarts(attack, _) | EachTarget(attack, _) | Through(_, attack):
+            return stages(attack)
+        case ByNorm(choices):
+            return stages(choices[0][1])
+    return (type(method).__name__.lower(),)
+
+
+def _merged(runs: list[tuple[Method, Problem, Draws]], found: Found, keeps: Keeps, *, counted: bool = False) -> Found:
     # of several runs that each keep their last point, the most damaging one counts
     merge = Keeps.WORST if keeps is Keeps.LAST else keeps
-    for method, problem, draws in stages:
+    before = 0
+    for method, problem, draws in runs:
         left = _standing(found, keeps)
         if not len(left):
             break
         new = run(method, take(problem, left), draws.take(left), keeps=keeps)
-        found = put(found, left, new, merge)
+        found = put(found, left, new._replace(part=new.part + before), merge)
+        before += len(stages(for_norm(method, problem.threat.norm.name))) if counted else 0
     return found
 
 
@@ -113,8 +206,7 @@ def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: 
         bill(found, torch.arange(len(problem.x), device=problem.x.device), seen)
     logits = seen.logits
     wrong = logits.shape[1] - (1 if goal.reject is None else 2)
-    if k > wrong:
-        raise BadInput(f"{k} targets asked for, but this model has {wrong} wrong classes. Use fewer.")
+    k = min(k, wrong)
     others = without(logits, goal.y)
     if goal.reject is not None:
         others = without(others, torch.full_like(goal.y, goal.reject % logits.shape[1]))
@@ -122,5 +214,5 @@ def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: 
     goals = [Toward(goal.y, order[:, j], goal.reject) for j in range(k)]
     # what is known was said about another goal
     toward = [dataclasses.replace(problem, goal=one, known=None) for one in goals]
-    stages = [(attack, problem, draws.fold(f"target {j}")) for j, problem in enumerate(toward)]
-    return _merged(stages, found, keeps)
+    runs = [(attack, problem, draws.fold(f"target {j}")) for j, problem in enumerate(toward)]
+    return _merged(runs, found, keeps)

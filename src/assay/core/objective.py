@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.core.goal import Goal, OutOfTop, Targeted, Toward, pick, without
+from assay.core.goal import Goal, OutOfTop, Targeted, Toward, Untargeted, pick, without
 
 Objective = Callable[[Tensor, Goal], Tensor]
 
@@ -31,12 +31,11 @@ def dlr(logits: Tensor, goal: Goal) -> Tensor:
     """Difference of logits ratio (Croce and Hein 2020): invariant to shift and scale of the logits.
 
     The divisor is the distance from the highest logit to the one below those the goal is about: the third, and for
-    `OutOfTop` the k + 2nd. Raises `BadInput` for fewer classes than that, where the ratio would be constant.
+    `OutOfTop` the k + 2nd. A model with fewer classes has none, and the objective is the margin.
     """
     below = goal.k + 2 if isinstance(goal, OutOfTop) else 3
     if logits.shape[1] < below:
-        had = logits.shape[1]
-        raise BadInput(f"The DLR objective needs {below} classes or more, this model has {had}. Use margin.")
+        return goal.lead(logits)
     top = logits.topk(below, 1).values
     return goal.lead(logits) / (top[:, 0] - top[:, -1] + 1e-12)
 
@@ -44,12 +43,13 @@ def dlr(logits: Tensor, goal: Goal) -> Tensor:
 def dlr_targeted(logits: Tensor, goal: Goal) -> Tensor:
     """Targeted difference of logits ratio (Croce and Hein 2020).
 
-    Raises `BadInput` for fewer than four classes, and for `OutOfTop`, which the ratio can lead away from.
+    With fewer than four classes label and target can be all the divisor is made of, which would make the ratio
+    constant: the objective is the margin then. Raises `BadInput` for `OutOfTop`, which the ratio can lead away from.
     """
     if isinstance(goal, OutOfTop):
         raise BadInput("The targeted DLR objective needs a target, the goal is to leave the top. Use dlr or margin.")
     if logits.shape[1] < 4:
-        raise BadInput(f"The targeted DLR objective needs 4 classes or more, this model has {logits.shape[1]}.")
+        return goal.lead(logits)
     top = logits.topk(4, 1).values
     return goal.lead(logits) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
 
@@ -75,13 +75,23 @@ def scaled_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
 
 
 def differences(k: int) -> Objective:
-    """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB)."""
+    """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB).
 
-    def of(logits: Tensor, goal: Goal) -> Tensor:
-        others = without(logits, goal.y).topk(min(k, logits.shape[1] - 1), 1).values
+    A goal other than `Untargeted` says itself which difference counts: its lead, `[N, 1]`.
+    """
+    return _Differences(k)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Differences:
+    # a value, so that equal attacks are equal
+    k: int
+
+    def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
+        if not isinstance(goal, Untargeted):
+            return goal.lead(logits)[:, None]
+        others = without(logits, goal.y).topk(min(self.k, logits.shape[1] - 1), 1).values
         return others - pick(logits, goal.y)[:, None]
-
-    return of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,7 @@ counts; `steps=1` without a start is FGSM.
 from __future__ import annotations
 
 import dataclasses
-import enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,23 +15,11 @@ from torch import Tensor
 from assay.core.course import FROM_THE_START, Course
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
+from assay.core.found import Found, Keeps, better, bill, nothing, put
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Cost, Seen
 from assay.core.problem import Problem
 from assay.core.tensors import counts, take
-
-
-class Keeps(enum.Enum):
-    """Which point of a sample's path is its result, and when the sample is finished."""
-
-    LAST = "last"
-    """The final point, without early stop: what published one-run numbers and other libraries report."""
-    FIRST = "first"
-    """The first success; the sample stops there."""
-    WORST = "worst"
-    """The success with the largest gap."""
-    SMALLEST = "smallest"
-    """The success nearest to the image."""
 
 
 class State(Protocol):
@@ -71,24 +58,6 @@ class Attack(Protocol):
 
     def step(self, state: Any, seen: Seen, problem: Problem, draws: Draws) -> Any:
         """Return the next state, given what the look at `state.query` saw."""
-
-
-class Found(NamedTuple):
-    """The result per sample. `success` means goal reached inside budget and box; counts are int64 `[N]`.
-
-    `gap` is the goal's, -inf where nothing was found out; `logits` are those at `x`. `queries` are the rows the
-    attack asked about, `looks` how often it was asked.
-    """
-
-    x: Tensor
-    success: Tensor
-    gap: Tensor
-    size: Tensor
-    logits: Tensor
-    forwards: Tensor
-    backwards: Tensor
-    queries: Tensor
-    looks: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,15 +109,36 @@ def search(
     terms: Terms = UNLIMITED,
     course: Course = FROM_THE_START,
 ) -> Found:
-    """Run an attack and return the best point per sample.
+    """Run an attack and return the best point per sample, which lies inside budget and box unless it is the LAST one.
 
+    Of a sample for which no such point was seen, the result is the image itself, with what the model says about it.
     The result, the success and the cost of a row are the same for any chunking, order, and neighbours. Input tensors
     are never modified. Problem.x `[N, *S]`; `draws` must be the samples' own.
     """
     keeps = keeps or attack.keeps
-    found = nothing(problem.x)
     if not len(problem.x):
+        return nothing(problem.x)
+    found = _searched(attack, problem, draws, keeps, terms, course)
+    return _settled(found, problem, attack, draws) if terms.judge_last else found
+
+
+def _settled(found: Found, problem: Problem, attack: Attack, draws: Draws) -> Found:
+    at = found.size.isinf().nonzero().squeeze(1)
+    if not len(at):
         return found
+    own = take(problem, at)
+    seen = own.seen_at_x
+    if seen is None:
+        seen = own.oracle.look(own.x, own.goal, attack.objective, Access.LABELS, draws.take(at).at(attack.steps + 1))
+    else:
+        seen = seen._replace(cost=Cost(counts(own.x), counts(own.x)))
+    return put(found, at, _judge(seen, own.x, own), Keeps.LAST)
+
+
+def _searched(
+    attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, terms: Terms, course: Course
+) -> Found:  # shape: what `search` was asked for
+    found = nothing(problem.x)
     here = _Rows(problem, _begun(attack, problem, draws, keeps, course), draws, _everyone(problem.x))
     for look in range(course.look, attack.steps + 1):
         last = look == attack.steps
@@ -158,7 +148,8 @@ def search(
             return found
         seen = _look(attack, here, point, look, Access.LABELS if last else attack.access)
         if last or keeps is not Keeps.LAST or terms.limited:
-            found = put(found, here.index, _judge(seen, point, here.problem), keeps)
+            judged = _judge(seen, point, here.problem)
+            found = put(found, here.index, judged, keeps, _fits(judged, here.problem))
         else:
             bill(found, here.index, seen)
         if last:
@@ -190,56 +181,6 @@ def _begun(attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, course:
     return course.state
 
 
-def nothing(x: Tensor) -> Found:
-    """Return the result of not having searched yet: the images themselves, nothing spent."""
-    no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    gap, size = x.new_full((len(x),), -torch.inf), x.new_full((len(x),), torch.inf)
-    return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), counts(x), counts(x), counts(x), counts(x))
-
-
-def better(new: Found, old: Found, keeps: Keeps) -> Tensor:
-    """Return bool `[N]`: rows where `new` replaces `old`. Compares the goal's gap, never an attack's own objective."""
-    if keeps is Keeps.LAST:
-        return torch.ones_like(new.success)
-    gained = new.success & ~old.success
-    closer = (new.success == old.success) & (new.gap > old.gap)
-    if keeps is Keeps.SMALLEST:
-        smaller = new.success & old.success & (new.size < old.size)
-        return gained | smaller | (closer & ~new.success)
-    if keeps is Keeps.FIRST:
-        return gained | (closer & ~old.success)
-    return gained | closer
-
-
-def put(found: Found, at: Tensor, new: Found, keeps: Keeps) -> Found:
-    """Merge the results `new` of the rows `at` into `found`, better ones only; costs always add up.
-
-    Works in place on `found`, which the caller owns.
-    """
-    if found.logits.shape[1] < new.logits.shape[1]:
-        found = found._replace(logits=new.logits.new_full((len(found.x), new.logits.shape[1]), torch.nan))
-    win = better(new, take(found, at), keeps)
-    where = at[win]
-    for old, value in zip(found[:5], new[:5], strict=True):
-        if value.shape[1:] == old.shape[1:]:
-            old[where] = value[win].to(old.dtype)
-    for old, value in zip(found[5:], new[5:], strict=True):
-        old.index_add_(0, at, value)
-    return found
-
-
-def bill(found: Found, at: Tensor, seen: Seen) -> None:
-    """Add the cost of a look to the rows `at` of `found`."""
-    asked = (seen.cost.forwards > 0).to(torch.int64)
-    for total, spent in (
-        (found.forwards, seen.cost.forwards),
-        (found.backwards, seen.cost.backwards),
-        (found.queries, seen.cost.forwards),
-        (found.looks, asked),
-    ):
-        total.index_add_(0, at, spent)
-
-
 def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access) -> Seen:
     first = here.problem.known
     if first is not None and first.objective == attack.objective and torch.equal(point, first.points):
@@ -252,9 +193,14 @@ def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access)
 
 def _judge(seen: Seen, point: Tensor, problem: Problem) -> Found:
     size = problem.threat.size(point, problem.x)
-    success = seen.reached & problem.threat.allows(size) & problem.threat.in_box(point)
     asked = (seen.cost.forwards > 0).to(torch.int64)
-    return Found(point, success, seen.gap, size, seen.logits, *seen.cost, seen.cost.forwards, asked)
+    cost = (*seen.cost, seen.cost.forwards, asked)
+    judged = Found(point, seen.reached, seen.gap, size, seen.logits, counts(point), *cost)
+    return judged._replace(success=seen.reached & _fits(judged, problem))
+
+
+def _fits(judged: Found, problem: Problem) -> Tensor:
+    return problem.threat.allows(judged.size) & problem.threat.in_box(judged.x)
 
 
 def _alive(found: Found, here: _Rows, keeps: Keeps) -> Tensor:
@@ -283,6 +229,7 @@ __all__ = [
     "Keeps",
     "State",
     "Terms",
+    "better",
     "bill",
     "nothing",
     "put",

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assay.core.compose import Cascade, EachTarget, Method, Restarts, kept_by, run
+from assay.core.compose import COMPOSITIONS, Cascade, Method, Restarts, for_norm, kept_by, run
 from assay.core.draws import Draws
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
@@ -68,20 +68,23 @@ def sweep(
     An attack whose first query is the same at every budget (FGSM, BIM) is asked for it once: eight budgets of FGSM
     cost nine forwards and one backward. An attack that keeps the smallest perturbation gives the curve in one run.
     """
+    method = for_norm(method, problem.threat.norm.name)
     everyone = torch.arange(len(problem.x), device=problem.x.device)
     if not len(everyone) or not budgets:
         return Curve([nothing(problem.x) for _ in budgets], [counts(problem.x) for _ in budgets])
     shared = _shared_look(method, problem, draws, budgets)
     smallest, down = kept_by(method) is Keeps.SMALLEST, order is Order.DESCENDING
-    if shared is None and problem.known is None and question is Question.WORST_CASE and (smallest or down):
+    down = down and question is Question.WORST_CASE
+    if shared is None and problem.known is None and (smallest or down):
         # their survivors show the image itself
         shared = first_look(method, problem, draws)
     if shared is not None:
         problem = dataclasses.replace(problem, known=shared)
-    if question is Question.AS_ATTACKED:
-        curve = _as_attacked(method, problem, draws, budgets)
-    elif smallest:
+    if smallest:
+        # what it does at a budget is what its one run found inside it
         curve = _by_size(method, problem, draws, budgets)
+    elif question is Question.AS_ATTACKED:
+        curve = _as_attacked(method, problem, draws, budgets)
     elif down:
         curve = _descending(method, problem, draws, budgets)
     else:
@@ -96,7 +99,7 @@ def first_look(method: Method, problem: Problem, draws: Draws) -> Known:
 
     Its logits are the clean prediction; as a problem's `known`, the same look is the attack's first.
     """
-    attack = first_attack(method)
+    attack = first_attack(for_norm(method, problem.threat.norm.name))
     access = attack.access if attack is not None and attack.steps > 0 else Access.SCORES
     objective = cross_entropy if attack is None else attack.objective
     if attack is not None and access is Access.GRADIENT:
@@ -110,12 +113,11 @@ def first_attack(method: Method) -> Attack | None:
     """Return the attack that a method asks with first, or None where it begins with a question of its own."""
     match method:
         case Cascade(parts):
-            return first_attack(parts[0]) if parts else None
+            return first_attack(parts[0])
         case Restarts(attack, _):
             return first_attack(attack)
-        case EachTarget():
-            return None
-    return method
+    # the other compositions begin by ranking targets, or see the model through a lens
+    return None if isinstance(method, COMPOSITIONS) else method
 
 
 def _shared_look(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Known | None:
@@ -144,7 +146,7 @@ def _by_size(method: Method, problem: Problem, draws: Draws, budgets: Sequence[f
         broken = whole.success & problem.threat.at(budget).allows(whole.size)
         # a survivor's smallest perturbation lies outside this budget
         here = put(_untouched(problem), broken.nonzero().squeeze(1), take(whole, broken), Keeps.LAST)
-        found.append(Found(*here[:5], *(whole if i == 0 else _copy(whole))[5:]))
+        found.append(Found(*here.results, *(whole if i == 0 else _copy(whole)).costs))
         origin.append(torch.where(broken, i, -1))
     return Curve(found, origin)
 
@@ -230,5 +232,5 @@ def _at(problem: Problem, budget: float) -> Problem:
 
 def _copy(found: Found) -> Found:
     # the same results with nothing billed: `put` works in place, and a budget's costs are its own
-    results = (part.clone() for part in found[:5])
-    return Found(*results, *(torch.zeros_like(part) for part in found[5:]))
+    results = (value.clone() for value in found.results)
+    return Found(*results, *(torch.zeros_like(value) for value in found.costs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -11,6 +11,12 @@ from torch import Tensor
 T = TypeVar("T")
 
 
+@overload
+def rows(value: Tensor, like: Tensor) -> Tensor: ...
+@overload
+def rows(value: float, like: Tensor) -> float: ...
+@overload
+def rows(value: float | Tensor, like: Tensor) -> float | Tensor: ...
 def rows(value: float | Tensor, like: Tensor) -> float | Tensor:
     """Shape a per-sample `[N]` value so that it broadcasts over `like` (`[N, ...]`); a number passes through."""
     if not isinstance(value, Tensor) or value.ndim == 0:

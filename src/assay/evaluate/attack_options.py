@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from assay.attacks import ATTACKS, AttackEntry, build, options_of
-from assay.core.compose import Method, Restarts
+from assay.attacks import ATTACKS, GOALS, AttackEntry, build, options_of
+from assay.core.compose import COMPOSITIONS, Method, Restarts
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
-from assay.core.search import Attack
 from assay.evaluate import patch_attack
 from assay.evaluate.misplaced import Misplaced, UnknownKey
 from assay.evaluate.patch_attack import PatchEntry
@@ -55,21 +55,26 @@ def describe(method: Method) -> dict[str, Any]:
     Raises `BadInput` for a method that no line of the table makes.
     """
     restarts = 1
-    attack: Any = method
+    attack = method
     if isinstance(method, Restarts):
         restarts, attack = method.n, method.attack
     for name, entry in ATTACKS.items():
-        plain: Attack = entry.make()
-        if type(plain) is not type(attack):
-            continue
-        options = {option: value for option, value in options_of(attack).items() if option != "keeps"}
-        try:
-            same = build(name, **given_options(name, options)) == attack
-        except BadInput:
-            continue
-        if same:
-            return {"attack": name, **given_options(name, {**options, "restarts": restarts})}
+        for options in _candidates(entry, attack):
+            given = given_options(name, options) if set(options) <= set(entry.options) else {}
+            if build(name, **given) == attack:
+                return {"attack": name, **given, **({} if restarts == 1 else {"restarts": restarts})}
     raise BadInput(f"{method!r} is no attack of the table. Name one of: {', '.join(ATTACKS)}.")
+
+
+def _candidates(entry: AttackEntry, attack: Method) -> list[dict[str, Any]]:
+    # a class says its options itself; of a composition only the words it chooses by can be tried
+    if isinstance(attack, COMPOSITIONS):
+        names, values = entry.choices.keys(), entry.choices.values()
+        return [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values)]
+    plain = entry.make()
+    if isinstance(plain, COMPOSITIONS) or type(plain) is not type(attack):
+        return []
+    return [{option: value for option, value in options_of(attack).items() if option != "keeps"}]
 
 
 def norms_of(name: str) -> tuple[str, ...]:
@@ -89,3 +94,10 @@ def method_of(name: str, options: Mapping[str, Any], image: tuple[int, int]) -> 
     if name == patch_attack.NAME:
         return patch_attack.pasted(options, image)
     return build(name, **options)
+
+
+def check_goal_of(name: str, goal: str) -> None:
+    """Raise `BadInput` for a goal, as a study writes it, that an attack cannot serve."""
+    goals = ATTACKS[name].goals if name in ATTACKS else GOALS
+    if goal.split()[0] not in goals:
+        raise BadInput(f"{name} serves the goals {', '.join(goals)}, not {goal!r}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.patch import Pasted
-from assay.core.compose import Cascade, EachTarget, Method, Restarts
+from assay.core.compose import COMPOSITIONS, Cascade, EachTarget, Method, Restarts, Through, access_of, for_norm
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
@@ -45,7 +45,7 @@ class Passes:
 
 def passes_per_sample(cell: Cell) -> Passes:
     """Return the most that one sample of a cell can cost, the look at the image itself included."""
-    method = method_of(cell.attack.attack, cell.attack.options, cell.image)
+    method = for_norm(method_of(cell.attack.attack, cell.attack.options, cell.image), cell.threat.norm)
     budgets = sum(budget.value > 0 for budget in cell.budgets)
     once = _passes(method)
     first = first_attack(method)
@@ -69,6 +69,15 @@ def _passes(method: Method) -> Passes:
         case EachTarget(attack, k):
             inner = _passes(attack).times(k)
             return Passes(inner.forwards + 1, inner.backwards)
+        case Through(lens, attack):
+            inner = _passes(attack)
+            if access_of(attack) is not Access.GRADIENT:
+                return inner
+            # of every look with a gradient; what is left are the looks that judge
+            forwards, backwards = lens.passes
+            judged = inner.forwards - inner.backwards
+            return Passes(judged + inner.backwards * forwards, inner.backwards * backwards)
+    assert not isinstance(method, COMPOSITIONS)
     return Passes(method.steps + 1, method.steps if method.access is Access.GRADIENT else 0)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from assay.core.errors import BadInput, did_you_mean
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 CLEAN_WRONG = "clean_wrong"
 BROKEN = "broken"
@@ -27,6 +27,7 @@ class Record:
     """What happened to one sample at one budget.
 
     Ranks are those of the true label (1 is the top); `target_rank` is that of the goal's target, where it has one.
+    `stage` is the part of a composed attack that broke the sample, as its number and name.
     Sizes are in the row's `unit`. Passes shared by a sweep are booked on the first budget's row; `seconds` is the
     chunk's wall time divided evenly. `from_eps` is the smaller budget that a break was inherited from.
     """
@@ -55,6 +56,7 @@ class Record:
     rank: int | None
     target_rank: int | None
     status: str
+    stage: str | None
     size_linf: float | None
     size_l2: float | None
     size_l1: float | None
@@ -66,6 +68,11 @@ class Record:
     seconds: float
     from_eps: float | None
     error: str | None
+
+
+def stage_label(number: int, name: str) -> str:
+    """Return how a record names stage `number` (from 1) of a composed attack."""
+    return f"{number} {name}"
 
 
 _NARROW = {

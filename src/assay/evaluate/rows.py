@@ -19,7 +19,7 @@ from assay.core.problem import Problem
 from assay.core.sweep import Curve
 from assay.core.tensors import flat
 from assay.evaluate.plan import Unit
-from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, SCHEMA, SCHEMA_VERSION, STATUSES, SURVIVED
+from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, SCHEMA, SCHEMA_VERSION, STATUSES, SURVIVED, stage_label
 
 Array = NDArray[Any]
 
@@ -35,7 +35,7 @@ class Columns:
     """The columns of a unit with N samples and B budgets.
 
     `samples` are the columns that are one per sample (`[N]`), `rows` those that are one per sample and budget
-    (`[B, N]`), `errors` the texts by budget and sample.
+    (`[B, N]`), `errors` the texts by budget and sample. `stages` names the parts of a composed attack.
     """
 
     unit: Unit
@@ -43,6 +43,7 @@ class Columns:
     samples: dict[str, Array]
     rows: dict[str, Array]
     errors: dict[tuple[int, int], str]
+    stages: Sequence[str] = ()
 
     def fail(self, at: int, text: str, budgets: Sequence[int] | None = None) -> None:
         """Make sample `at` an error at the given budgets, or at all."""
@@ -69,6 +70,7 @@ class Columns:
 
     def tell(self, at: Tensor, problem: Problem, curve: Curve) -> None:
         """Fill in what a sweep found about the samples `at`, budget by budget."""
+        composed = len(self.stages) > 1
         where, values = _numpy(at), [budget.value for budget in self.unit.cell.budgets]
         # one call for all budgets: ten small operations on [N, K] cost more to start than to do
         logits = torch.cat([found.logits for found in curve.found])
@@ -80,7 +82,7 @@ class Columns:
         for budget, (found, origin) in enumerate(zip(curve.found, curve.origin, strict=True)):
             for name, size in zip(_SIZES, sizes(found.x, problem), strict=True):
                 self.rows[name][budget, where] = size
-            for name, spent in zip(_COUNTS, found[5:], strict=True):
+            for name, spent in zip(_COUNTS, found.costs, strict=True):
                 self.rows[name][budget, where] += _numpy(spent)
             by = _numpy(origin)
             inherited = (by >= 0) & (by != budget)
@@ -88,6 +90,9 @@ class Columns:
             status = self.rows["status"][budget]
             outcome = np.where(_numpy(found.success), _CODE[BROKEN], _CODE[SURVIVED])
             status[where] = np.where(status[where] == _CODE[CLEAN_WRONG], _CODE[CLEAN_WRONG], outcome)
+            if composed:
+                broke = status[where] == _CODE[BROKEN]
+                self.rows["stage"][budget, where[broke]] = _numpy(found.part)[broke]
             for row in where[self.rows["prediction"][budget, where] == _NONE]:
                 self.fail(int(row), "The model returned NaN for the attacked image.", [budget])
 
@@ -101,14 +106,20 @@ class Columns:
         }  # fmt: skip
         written: Any = pa.array([budget.written for budget in cell.budgets])
         statuses: Any = pa.array(STATUSES)
+        stages: Any = pa.array([stage_label(*one) for one in enumerate(self.stages, 1)], pa.string())
         columns: dict[str, Any] = {
             **{name: pa.repeat(pa.scalar(value, SCHEMA.field(name).type), n * b) for name, value in constant.items()},
             **{name: _arrow(name, np.tile(values, b)) for name, values in self.samples.items()},
-            **{name: _arrow(name, values.reshape(-1)) for name, values in self.rows.items() if name != "status"},
+            **{
+                name: _arrow(name, values.reshape(-1))
+                for name, values in self.rows.items()
+                if name not in ("status", "stage")
+            },
             "eps": pa.array(np.repeat([budget.value for budget in cell.budgets], n)),
             "eps_written": written.take(pa.array(np.repeat(np.arange(b), n))),
             "sample_id": pa.concat_arrays([pa.array(self.ids, pa.string())] * b),
             "status": statuses.take(pa.array(self.rows["status"].reshape(-1))),
+            "stage": stages.take(_index(self.rows["stage"])),
             "error": pa.array([self.errors.get((i, j)) for i in range(b) for j in range(n)], pa.string())
             if self.errors
             else pa.nulls(n * b, pa.string()),
@@ -116,14 +127,15 @@ class Columns:
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def blank(unit: Unit, ids: Sequence[str], labels: Sequence[int]) -> Columns:
-    """Return the columns of a unit of which nothing is known but its samples."""
+def blank(unit: Unit, ids: Sequence[str], labels: Sequence[int], stages: Sequence[str] = ()) -> Columns:
+    """Return the columns of a unit of which nothing is known but its samples and the parts of its attack."""
     shape = (len(unit.cell.budgets), len(ids))
     whole = {name: np.full(shape, _NONE, np.int64) for name in ("prediction", "rank", "target_rank")}
     real = {name: np.full(shape, np.nan, np.float32) for name in ("confidence", *_SIZES)}
     spent = {name: np.zeros(shape, np.int64) for name in _COUNTS}
     rest: dict[str, Array] = {
         "status": np.full(shape, _CODE[CLEAN_WRONG], np.int8),
+        "stage": np.full(shape, _NONE, np.int16),
         "seconds": np.zeros(shape),
         "from_eps": np.full(shape, np.nan),
     }
@@ -132,7 +144,7 @@ def blank(unit: Unit, ids: Sequence[str], labels: Sequence[int]) -> Columns:
         **{name: np.full(shape[1], _NONE, np.int64) for name in ("target", "clean_prediction", "clean_rank")},
         "clean_confidence": np.full(shape[1], np.nan, np.float32),
     }
-    return Columns(unit, ids, samples, {**whole, **real, **spent, **rest}, {})
+    return Columns(unit, ids, samples, {**whole, **real, **spent, **rest}, {}, stages)
 
 
 def all_failed(unit: Unit, ids: Sequence[str], labels: Sequence[int], text: str) -> pa.Table:
@@ -163,6 +175,11 @@ def _answer(logits: Tensor, y: Tensor) -> dict[str, Array]:
 
 def _known_rank(logits: Tensor, y: Tensor) -> Tensor:
     return torch.where(logits.isnan().any(1), torch.full_like(y, _NONE), rank_of(logits, y))
+
+
+def _index(values: Array) -> Any:
+    flat = values.reshape(-1)
+    return pa.array(flat, pa.int16(), mask=flat == _NONE)
 
 
 def _arrow(name: str, values: Array) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.evaluate import score
+from assay.evaluate import effort, score
 from assay.evaluate.manifest import NAME, read_manifest
 from assay.evaluate.pictures import PICTURED_CHUNKS, Picture, decode
 from assay.evaluate.score import Result
@@ -76,6 +76,14 @@ class Run:
     def worst_case(self) -> list[score.Result]:
         """Return the per-sample worst case over the attacks, one per model, data set, threat, question and budget."""
         return score.worst_case(self.records((*score.SCORED, "sample_id")), self._stds())
+
+    def efforts(self, over: str) -> list[effort.Effort]:
+        """Return accuracy against `queries`, `steps`, `forwards` or `backwards`, per cell that stops at success."""
+        return effort.efforts(self.records(effort.NEEDED), self.cells, over)
+
+    def stages(self) -> list[effort.Stage]:
+        """Return what each stage of the composed attacks left standing, per cell and budget."""
+        return effort.stages(self.records(effort.NEEDED), self.cells)
 
     def gallery(self, cell: str) -> list[Picture]:
         """Return the pictures kept for a cell (a digest)."""

@@ -24,7 +24,7 @@ from pydantic import (
 from assay.core.budget import Budget, check_budget, parse_budget
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.norms import NORMS
-from assay.evaluate.attack_options import check_options, given_options, norms_of
+from assay.evaluate.attack_options import check_goal_of, check_options, given_options, norms_of
 from assay.evaluate.goal_words import check_goal
 from assay.evaluate.misplaced import Misplaced, Places, explain
 from assay.evaluate.study_schema import study_schema
@@ -187,6 +187,10 @@ class Grid(BaseModel):
                 if threat.norm not in norms_of(attack.attack):
                     told = f"{attack.attack} works in {', '.join(norms_of(attack.attack))}, not in {threat.norm}"
                     raise Misplaced(("attacks", i), f"{told}. Give each norm its attacks, in grids of their own.")
+            try:
+                check_goal_of(attack.attack, self.goal)
+            except BadInput as error:
+                raise Misplaced(("attacks", i), f"{error}. Leave the attack out, or change the goal.") from error
             if attack in self.attacks[:i]:
                 raise Misplaced(("attacks", i), f"{attack.label} is there already. Leave one out.")
         return self

@@ -93,6 +93,7 @@ def _selection() -> dict[str, Any]:
 
 def _attack(name: str) -> dict[str, Any]:
     options = {option: _option(default) for option, default in ATTACKS[name].options.items() if option != "keeps"}
+    options.update({option: {"enum": list(words)} for option, words in ATTACKS[name].choices.items()})
     if "objective" in options:
         tempered = {"type": "string", "pattern": r"^cross_entropy/[0-9.]+(e[+-]?[0-9]+)?$"}
         options["objective"] = {"anyOf": [{"enum": list(OBJECTIVES)}, tempered]}

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from assay.core.compose import Method
+from assay.core.compose import Method, for_norm, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Goal, Untargeted, rank_of
@@ -62,21 +62,25 @@ def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.p
     """
     began = clock()
     loaded = data.load(unit.cell.positions(unit.chunk))
-    columns = blank(unit, [one.id for one in loaded], [one.label for one in loaded])
+    readable = {at: one for at, one in enumerate(loaded) if isinstance(one, Sample)}
+    method = _method(unit.cell, readable)
+    columns = blank(unit, [one.id for one in loaded], [one.label for one in loaded], stages(method))
     for at, one in enumerate(loaded):
         if isinstance(one, Unreadable):
             columns.fail(at, one.error)
-    readable = {at: one for at, one in enumerate(loaded) if isinstance(one, Sample)}
-    pictures = _attack(columns, bench, readable) if readable else []
+    pictures = _attack(columns, bench, method, readable) if readable else []
     columns.rows["seconds"][:] = (clock() - began) / unit.rows
     forwards, backwards = (int(columns.rows[name].sum()) for name in ("forwards", "backwards"))
     return Outcome(columns.table(), pictures, forwards, backwards, len({at for _, at in columns.errors}))
 
 
-def _attack(columns: Columns, bench: Bench, readable: dict[int, Sample]) -> list[Picture]:
+def _method(cell: Cell, readable: dict[int, Sample]) -> Method:
+    height, width = next(iter(readable.values())).image.shape[1:] if readable else cell.image
+    return for_norm(method_of(cell.attack.attack, cell.attack.options, (height, width)), cell.threat.norm)
+
+
+def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sample]) -> list[Picture]:
     cell = columns.unit.cell
-    height, width = next(iter(readable.values())).image.shape[1:]
-    method = method_of(cell.attack.attack, cell.attack.options, (height, width))
     asked = _ask(columns, bench, method, readable)
     logits, goal = asked.logits, asked.problem.goal
     right = rank_of(logits, goal.y) <= allowed_rank(cell.goal)

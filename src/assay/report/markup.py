@@ -36,14 +36,14 @@ _LATEX = {
 
 def markdown(run: Run) -> str:
     """Return the run's tables as Markdown."""
-    parts = [f"# {_markdown(run.study)}"]
+    parts, stages = [f"# {_markdown(run.study)}"], run.stages()
     for group in groups(run):
         parts.append(f"## {_markdown(group.model)} on {_markdown(group.data)}")
         parts.append(f"{words.plural(group.n, 'image')}, {_markdown(group.kind)}, clean {group.clean}")
         lines = [_row(_COLUMNS), _row(["---"] + ["---:"] * (len(_COLUMNS) - 1))]
         lines += [_row([_markdown(cell) for cell in cells]) for cells in _cells(group)]
         parts.append("\n".join(lines))
-        parts += [f"- {_markdown(note)}" for note in notes(group)]
+        parts += [f"- {_markdown(note)}" for note in notes(group, stages)]
     parts += [f"**Not reportable:** {_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
     return "\n\n".join(parts) + "\n"
 
@@ -51,7 +51,8 @@ def markdown(run: Run) -> str:
 def latex(run: Run) -> str:
     r"""Return the run's tables as LaTeX, for `\usepackage{booktabs}`."""
     unfit = [f"Not reportable: {reason}" for reason in run.manifest["not_reportable_because"]]
-    return "\n".join(_latex_table(group, unfit) for group in groups(run))
+    stages = run.stages()
+    return "\n".join(_latex_table(group, [*notes(group, stages), *unfit]) for group in groups(run))
 
 
 def csv(run: Run) -> str:
@@ -91,9 +92,9 @@ def _latex(text: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
-def _latex_table(group: Group, unfit: list[str]) -> str:
+def _latex_table(group: Group, told: list[str]) -> str:
     about = f"{group.model} on {group.data}: {words.plural(group.n, 'image')}, {group.kind}, clean {group.clean}."
-    caption = " ".join([about, *(f"{note}." for note in [*notes(group), *unfit])])
+    caption = " ".join([about, *(f"{note}." for note in told)])
     body = []
     for line in group.shown:
         body += [" & ".join(map(_latex, _line_cells(group, line, result))) + r" \\" for result in line.results]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from assay.report import charts, words
 from assay.report.breakdown import Breakdown, breakdown
+from assay.report.effort import chart as drawn
+from assay.report.effort import curves_of
 from assay.report.facts import IDENTIFIERS, checks, sources
 from assay.report.gallery import shelves, write_pictures
 from assay.report.headline import Headline, headline, size_of, spotlight, telling
@@ -18,6 +20,7 @@ from assay.report.tables import notes, passes
 from assay.report.view import Group, groups
 
 if TYPE_CHECKING:
+    from assay.evaluate.effort import Effort, Stage
     from assay.evaluate.run_directory import Run
 
 _MOST_PICTURE_BYTES = 8_000_000
@@ -35,6 +38,7 @@ class Part:
     curve: Chart
     legend: list[dict[str, str]]
     notes: list[str]
+    effort: Chart | None
     breakdown: Breakdown | None
     per_class: Chart | None
     confusion: Chart | None
@@ -50,7 +54,8 @@ def page(run: Run, path: str | Path) -> Path:
         found = groups(run)
         gallery = shelves(run, found, _MOST_PICTURE_BYTES)
         kept = _keep_pictures(gallery, Path(run.path) / _PICTURES)
-        parts = [_part(run, place, group) for place, group in enumerate(found)]
+        facts = _Facts(run.efforts("queries"), run.stages())
+        parts = [_part(run, place, group, facts) for place, group in enumerate(found)]
         html = environment(passes=passes).get_template("page.html").render(
             run=run, parts=parts, shelves=gallery, pictures_in=_PICTURES if kept else None, checks=checks(run, found),
             sources=sources(run, found), identifiers=IDENTIFIERS, csv=data_uri("text/csv", csv(run)), when=_day(run),
@@ -63,7 +68,7 @@ def page(run: Run, path: str | Path) -> Path:
 
 
 def _charts(parts: list[Part]) -> list[Chart]:
-    return [drawn for part in parts for drawn in (part.curve, part.per_class, part.confusion) if drawn]
+    return [one for part in parts for one in (part.curve, part.effort, part.per_class, part.confusion) if one]
 
 
 def _keep_pictures(gallery: list[Any], directory: Path) -> bool:
@@ -74,15 +79,27 @@ def _keep_pictures(gallery: list[Any], directory: Path) -> bool:
         return False
 
 
-def _part(run: Run, place: int, group: Group) -> Part:
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    # read once for all groups
+    queries: list[Effort]
+    stages: list[Stage]
+
+
+def _part(run: Run, place: int, group: Group, facts: _Facts) -> Part:
     found = breakdown(run, group)
     title = f"{group.model} on {group.data}"
+    budget = spotlight(group)
+    spent = curves_of(facts.queries, group, budget.eps)
     per_class = charts.per_class(found) if found and found.has_shares else None
     became = charts.confusion(found) if found and found.fits_a_grid else None
     return Part(
         f"group-{place}", group, headline(group), _steps(group),
         chart(f"curve-{place}", f"Accuracy against eps: {title}", charts.curve(group)), charts.legend(group),
-        notes(group), found,
+        notes(group, facts.stages),
+        chart(f"effort-{place}", f"Accuracy against queries, {size_of(group, budget)}: {title}", drawn(spent, group))
+        if spent else None,
+        found,
         chart(f"classes-{place}", f"Accuracy per class: {title}", per_class) if per_class else None,
         chart(f"became-{place}", f"What images became: {title}", became) if became else None,
     )  # fmt: skip

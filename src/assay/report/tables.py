@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assay.report import words
+from assay.report.effort import after_stages
+from assay.report.headline import telling
 from assay.report.view import NORMALIZED, WORST, Group, Line, groups
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from assay.evaluate.effort import Stage
     from assay.evaluate.run_directory import Run
     from assay.evaluate.score import Result
 
@@ -24,10 +27,11 @@ def terminal(run: Run, console: Console) -> None:
     from rich.padding import Padding
 
     found = groups(run)
+    stages = run.stages()
     for group in found:
         _heading(console, group)
         console.print(_table(group, console.width))
-        for note in notes(group):
+        for note in notes(group, stages):
             console.print(Padding(_plain(note), (0, 0, 0, 2), expand=False), style="dim")
         console.print()
     for reason in run.manifest.get("not_reportable_because", []):
@@ -36,14 +40,19 @@ def terminal(run: Run, console: Console) -> None:
         console.print("No results yet.", style="dim")
 
 
-def notes(group: Group) -> list[str]:
-    """Return what must be known before a group's numbers are quoted."""
+def notes(group: Group, stages: list[Stage]) -> list[str]:
+    """Return what must be known before a group's numbers are quoted, and what each stage of its attacks left."""
     single = [line.label for line in group.lines if line.note]
     written = []
     if single:
         written.append(f"{', '.join(single)}: {words.ONE_ATTACK}")
     if group.worst:
         written.append(f"{WORST}: image by image, over {', '.join(group.merged)}")
+    budget = telling(group)
+    for line in group.lines:
+        told = after_stages(stages, line, budget[-1].eps) if budget else ""
+        if told:
+            written.append(f"{line.label} at {words.bare(budget[-1].eps_written)}, after each stage: {told}")
     errors = max(line.results[0].errors for line in group.lines)
     if errors:
         written.append(f"{words.plural(errors, 'image')} could not be judged: in none of these numbers")

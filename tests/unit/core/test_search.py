@@ -350,7 +350,7 @@ def test_nothing_is_nothing() -> None:
     found.x[0] = 0
     assert bool((x[0] > 0).all()), "the caller's images are not written to"
     assert not bool(found.success.any())
-    assert [part.sum().item() for part in found[5:]] == [0, 0, 0, 0]
+    assert [part.sum().item() for part in found.costs] == [0, 0, 0, 0]
 
 
 def test_bill_counts_what_was_asked() -> None:

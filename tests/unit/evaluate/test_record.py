@@ -19,11 +19,12 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 RECORDS = st.builds(
     Record,
-    schema=st.just(2), cell=TEXT, model=TEXT, data=TEXT, attack=TEXT, threat=TEXT,
+    schema=st.just(3), cell=TEXT, model=TEXT, data=TEXT, attack=TEXT, threat=TEXT,
     eps=st.floats(0, allow_nan=False), eps_written=TEXT, unit=TEXT, question=TEXT, goal=TEXT, seed=INT64,
     chunk=st.integers(0, 2**31 - 1), sample_id=TEXT, label=INT64, target=st.none() | INT64,
     clean_prediction=st.none() | INT64, clean_confidence=SHARE, clean_rank=RANK,
-    prediction=st.none() | INT64, confidence=SHARE, rank=RANK, target_rank=RANK, status=st.sampled_from(STATUSES),
+    prediction=st.none() | INT64, confidence=SHARE, rank=RANK, target_rank=RANK,
+    status=st.sampled_from(STATUSES), stage=st.none() | TEXT,
     size_linf=SHARE, size_l2=SHARE, size_l1=SHARE, size_l0=SHARE,
     forwards=COUNT, backwards=COUNT, queries=COUNT, steps=COUNT, seconds=st.floats(0, 1e6),
     from_eps=st.none() | st.floats(0, allow_nan=False), error=st.none() | TEXT,
@@ -42,8 +43,8 @@ def test_records_read_back_from_a_table(records: list[Record]) -> None:
 
 
 ONE = Record(
-    2, "c", "m", "d", "fgsm", "linf", 0.1, "0.1", "pixel", "worst_case", "untargeted", 0, 0, "d/1", 3, None, 3, 0.9, 1,
-    3, 0.8, 1, None, "survived", 0.1, 1.0, 2.0, 3.0, 1, 1, 1, 1, 0.5, None, None,
+    3, "c", "m", "d", "fgsm", "linf", 0.1, "0.1", "pixel", "worst_case", "untargeted", 0, 0, "d/1", 3, None, 3, 0.9, 1,
+    3, 0.8, 1, None, "survived", None, 0.1, 1.0, 2.0, 3.0, 1, 1, 1, 1, 0.5, None, None,
 )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ ONE = Record(
         ({"label": None}, "label is None, expected int"),
         ({"rank": 1.5}, "rank is 1.5, expected int or nothing"),
         ({"forwards": True}, "forwards is True"),
-        ({"schema": 1}, "schema 1, this version reads 2"),
+        ({"schema": 1}, "schema 1, this version reads 3"),
         ({"epz": 1}, "no column 'epz'. Did you mean 'eps'?"),
     ],
 )

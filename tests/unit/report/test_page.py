@@ -91,10 +91,10 @@ def test_charts_are_json_and_have_a_still_picture(read: Reader) -> None:
         for text, (kind, _) in zip(read.inside["script"], kinds, strict=True)
         if kind == "application/json"
     ]
-    assert len(specs) == 5
+    assert len(specs) == 6
     charts = [attrs["id"] for tag, attrs in read.tags if attrs.get("class") == "chart"]
     assert sorted(f"{name}-spec" for name in charts) == sorted(str(name) for kind, name in kinds if kind)
-    assert sum(attrs.get("class") == "marks" for tag, attrs in read.tags if tag == "svg") == 5
+    assert sum(attrs.get("class") == "marks" for tag, attrs in read.tags if tag == "svg") == 6
 
 
 def test_the_numbers_can_be_downloaded(run: Run, read: Reader) -> None:

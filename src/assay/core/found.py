@@ -1,0 +1,111 @@
+"""What a search found, sample by sample, and how results are merged."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.core.oracle import Seen
+from assay.core.tensors import counts, take
+
+
+class Keeps(enum.Enum):
+    """Which point of a sample's path is its result, and when the sample is finished."""
+
+    LAST = "last"
+    """The final point, without early stop: what published one-run numbers and other libraries report."""
+    FIRST = "first"
+    """The first success; the sample stops there."""
+    WORST = "worst"
+    """The success with the largest gap."""
+    SMALLEST = "smallest"
+    """The success nearest to the image."""
+
+
+class Found(NamedTuple):
+    """The result per sample. `success` means goal reached inside budget and box; counts are int64 `[N]`.
+
+    `gap` is the goal's, -inf where nothing was found out; `logits` are those at `x`. `part` (int64) says which leaf of
+    a composition found `x`, counted as `compose.stages` lists them. `queries` are the rows the attack asked about,
+    `looks` how often it was asked.
+    """
+
+    x: Tensor
+    success: Tensor
+    gap: Tensor
+    size: Tensor
+    logits: Tensor
+    part: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    queries: Tensor
+    looks: Tensor
+
+    @property
+    def results(self) -> tuple[Tensor, ...]:
+        """What was found, without what it cost."""
+        return self[:_RESULTS]
+
+    @property
+    def costs(self) -> tuple[Tensor, ...]:
+        """Forwards, backwards, queries and looks."""
+        return self[_RESULTS:]
+
+
+_RESULTS = 6
+
+
+def nothing(x: Tensor) -> Found:
+    """Return the result of not having searched yet: the images themselves, nothing spent."""
+    no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    gap, size = x.new_full((len(x),), -torch.inf), x.new_full((len(x),), torch.inf)
+    return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), *(counts(x) for _ in range(5)))
+
+
+def better(new: Found, old: Found, keeps: Keeps) -> Tensor:
+    """Return bool `[N]`: rows where `new` replaces `old`. Compares the goal's gap, never an attack's own objective."""
+    if keeps is Keeps.LAST:
+        return torch.ones_like(new.success)
+    gained = new.success & ~old.success
+    closer = (new.success == old.success) & (new.gap > old.gap)
+    if keeps is Keeps.SMALLEST:
+        smaller = new.success & old.success & (new.size < old.size)
+        return gained | smaller | (closer & ~new.success)
+    if keeps is Keeps.FIRST:
+        return gained | (closer & ~old.success)
+    return gained | closer
+
+
+def put(found: Found, at: Tensor, new: Found, keeps: Keeps, fits: Tensor | None = None) -> Found:
+    """Merge the results `new` of the rows `at` into `found`, better ones only; costs always add up.
+
+    A point that does not fit (bool `[N]`) into budget and box is no result, unless it is the LAST one. Works in place on
+    `found`, which the caller owns.
+    """
+    if found.logits.shape[1] < new.logits.shape[1]:
+        found = found._replace(logits=new.logits.new_full((len(found.x), new.logits.shape[1]), torch.nan))
+    win = better(new, take(found, at), keeps)
+    if fits is not None and keeps is not Keeps.LAST:
+        win &= fits
+    where = at[win]
+    for old, value in zip(found.results, new.results, strict=True):
+        if value.shape[1:] == old.shape[1:]:
+            old[where] = value[win].to(old.dtype)
+    for old, value in zip(found.costs, new.costs, strict=True):
+        old.index_add_(0, at, value)
+    return found
+
+
+def bill(found: Found, at: Tensor, seen: Seen) -> None:
+    """Add the cost of a look to the rows `at` of `found`."""
+    asked = (seen.cost.forwards > 0).to(torch.int64)
+    for total, spent in (
+        (found.forwards, seen.cost.forwards),
+        (found.backwards, seen.cost.backwards),
+        (found.queries, seen.cost.forwards),
+        (found.looks, asked),
+    ):
+        total.index_add_(0, at, spent)
