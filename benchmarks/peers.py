@@ -130,6 +130,7 @@ def art_patch(model: nn.Module, task: PatchTask) -> Callable[[Tensor], Tensor]:
 
 
 def art_classifier(model: nn.Module) -> Any:
+    """Return ART's wrapper of a model that tells its input shape and its number of classes."""
     with _old_imports():
         from art.estimators.classification import PyTorchClassifier
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,12 @@ from assay.core.errors import BadInput
 from benchmarks.strength import cache
 from benchmarks.strength.board import OURS, Contender, Row, Task
 from benchmarks.strength.child import run_child
-from benchmarks.strength.page import page, standing
+from benchmarks.strength.judge import Figures
+from benchmarks.strength.page import measured, page, standing
 from benchmarks.strength.rows import rows
 
 HERE = Path(__file__).parent
+RAW = ("row", "contender", "sizes", "queries", "wall")
 
 
 def main() -> int:
@@ -39,7 +40,7 @@ def main() -> int:
         print(row.name, file=sys.stderr, flush=True)
         results = _run(row, asked)
         said = standing(row, results)
-        weaker += bool(said) and "sizes" in results.get(row.ours.name, {})
+        weaker += bool(said) and measured(results.get(row.ours.name))
         print(f"  {said or 'holds'}", file=sys.stderr, flush=True)
         # after every row: a run that is stopped keeps what it has
         before = cache.read(asked.folder / "results.json").get(row.name, {}).get("results", {})
@@ -80,8 +81,14 @@ def _run(row: Row, asked: argparse.Namespace) -> dict[str, Any]:
             continue
         result = _result(row, contender, asked)
         if result is not None:
-            results[contender.name] = result
+            results[contender.name] = _told(row, result)
     return results
+
+
+def _told(row: Row, result: dict[str, Any]) -> dict[str, Any]:
+    # what every single image came to stays in the cache
+    figures = Figures.of(row, result).plain() if "sizes" in result else {}
+    return {name: value for name, value in result.items() if name not in RAW} | figures
 
 
 def _result(row: Row, contender: Contender, asked: argparse.Namespace) -> dict[str, Any] | None:
@@ -94,11 +101,17 @@ def _result(row: Row, contender: Contender, asked: argparse.Namespace) -> dict[s
     if known is None and key and asked.no_peers:
         return None
     result = known or run_child(task, asked.limit)
-    said = {name: value for name, value in result.items() if name not in ("sizes", "queries")}
-    print(f"  {'cached ' if known else ''}{contender.name}: {json.dumps(said)}", file=sys.stderr, flush=True)
+    print(f"  {'cached ' if known else ''}{contender.name}: {_said(row, result)}", file=sys.stderr, flush=True)
     if key and not known:
         cache.keep(asked.folder / "cache.json", key, {"row": row.name, "contender": contender.name, **result})
     return result
+
+
+def _said(row: Row, result: dict[str, Any]) -> str:
+    if "sizes" not in result:
+        return str(result.get("absent") or f"failed: {result['failed']}")
+    passes = f"{result['forwards']:.0f} F {result['backwards']:.0f} B {result['cpu']:.0f} s"
+    return f"{Figures.of(row, result).written(row)}; {passes}"
 
 
 def _key(task: Task) -> str:

@@ -9,7 +9,8 @@ from benchmarks.strength.board import DISTANCE, OURS, QUERIES, TRANSFER, Contend
 
 def black_box(subject: str, short: str = "cnn") -> Iterator[Row]:
     """Return the rows of equal queries: initialisation and bisections count, image by image."""
-    yield _queries("square", subject, short, "linf", 0.2, 1000, Contender(OURS, "square", {"queries": 1000}), (
+    square = Contender(OURS, "square", {"queries": 1000, "rescale": True})
+    yield _queries("square", subject, short, "linf", 0.2, 1000, square, (
         Contender("pyautoattack", "square", {"norm": "Linf", "eps": 0.2, "n_queries": 1000, "p_init": 0.8}),
         Contender("art", "SquareAttack", {"norm": "inf", "eps": 0.2, "max_iter": 1000, "p_init": 0.8}),
     ))  # fmt: skip

@@ -31,9 +31,15 @@ def run_child(task: Task, seconds: float) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.strength.child"]
     try:
         done = subprocess.run(
-            command, input=json.dumps(task.plain()), env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True,
-            timeout=seconds, check=True, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            command,
+            input=json.dumps(task.plain()),
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=True,
+        )
     except subprocess.TimeoutExpired:
         return {"failed": f"not done after {seconds:.0f} s"}
     except subprocess.CalledProcessError as error:
@@ -134,7 +140,7 @@ def _image_by_image(task: Task, model: Any, judge: Any) -> dict[str, Any]:
     return {"queries": first, "sizes": smallest, **told}
 
 
-def _attack(task: Task, model: Any, x: Any, y: Any, at: int, counted: list[Any]) -> Any:  # shape: one call per batch
+def _attack(task: Task, model: Any, x: Any, y: Any, at: int, counted: list[Any]) -> Any:
     contender = task.contender
     if contender.library == OURS:
         from benchmarks.strength import ours
@@ -145,7 +151,7 @@ def _attack(task: Task, model: Any, x: Any, y: Any, at: int, counted: list[Any])
     from benchmarks.strength import libraries
 
     counted.append(None)
-    return libraries.attacked(model, x, y, contender.library, contender.call, contender.options)
+    return libraries.attacked(model, x, y, contender)
 
 
 if __name__ == "__main__":

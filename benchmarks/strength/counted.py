@@ -100,7 +100,6 @@ class Counted(nn.Module):
     def _count_backward(self, grad: Tensor) -> None:
         self.backwards += len(grad)
 
-
     @torch.no_grad()
     def likeliest_wrong(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the likeliest wrong class `[N]` of images."""

@@ -28,7 +28,25 @@ class Figures:
     median: float
     mean: float = math.nan
     middle: float = math.nan
-    passes: float = math.nan
+    forwards: float = math.nan
+    backwards: float = math.nan
+
+    @property
+    def passes(self) -> float:
+        """Forwards and backwards per attacked image."""
+        return self.forwards + self.backwards
+
+    def plain(self) -> dict[str, float | None]:
+        """Return the figures as JSON has them: no infinity, no NaN."""
+        values = dataclasses.asdict(self)
+        return {name: round(value, 6) if math.isfinite(value) else None for name, value in values.items()}
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Figures:
+        """Undo `plain`: a median that is not there is infinite."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        missing = {"median": math.inf}
+        return cls(**{n: missing.get(n, math.nan) if plain[n] is None else plain[n] for n in names})
 
     @classmethod
     def of(cls, row: Row, result: Mapping[str, Any]) -> Figures:
@@ -44,7 +62,7 @@ class Figures:
         robust = (images - mistakes - broken) / images
         success = broken / max(1, images - mistakes)
         median = statistics.median([0.0] * mistakes + sizes)
-        return cls(robust, success, median, mean, middle, result["forwards"] + result["backwards"])
+        return cls(robust, success, median, mean, middle, result["forwards"], result["backwards"])
 
     def written(self, row: Row) -> str:
         """Return what the table shows."""

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.peers import art_classifier, peer_module
+from benchmarks.strength.board import Contender
 from benchmarks.strength.counted import Counted
+from benchmarks.strength.lbfgs import scipy_lbfgs
 
 Options = Mapping[str, Any]
 Library = Callable[[Counted, Tensor, Tensor, str, Options], Tensor]
@@ -26,6 +28,7 @@ PACKAGES = {
     "foolbox": "foolbox",
     "torchattacks": "torchattacks",
     "art": "adversarial-robustness-toolbox",
+    "scipy": "scipy",
 }
 
 MODULES = {
@@ -34,6 +37,7 @@ MODULES = {
     "foolbox": "foolbox",
     "torchattacks": "torchattacks",
     "art": "art.attacks.evasion",
+    "scipy": "scipy.optimize",
 }
 
 
@@ -68,7 +72,7 @@ def pyautoattack(model: Counted, x: Tensor, y: Tensor, call: str, options: Optio
 
 def adv_lib(model: Counted, x: Tensor, y: Tensor, call: str, options: Options) -> Tensor:
     """Run a function of adv-lib."""
-    found: Tensor = getattr(peer_module("adv_lib.attacks"), call)(model, x.clone(), y, **options)
+    found: Tensor = getattr(peer_module("adv_lib.attacks"), call)(model, x, y, **options)
     return found
 
 
@@ -108,17 +112,23 @@ def art(model: Counted, x: Tensor, y: Tensor, call: str, options: Options) -> Te
     return found
 
 
+def scipy(model: Counted, x: Tensor, y: Tensor, call: str, options: Options) -> Tensor:
+    """Run an attack whose optimiser is scipy's; `call` names it."""
+    return {"lbfgs": scipy_lbfgs}[call](model, x, y, **options)
+
+
 LIBRARIES: dict[str, Library] = {
     "pyautoattack": pyautoattack,
     "adv-lib": adv_lib,
     "foolbox": foolbox,
     "torchattacks": torchattacks,
     "art": art,
+    "scipy": scipy,
 }
 
 
-def attacked(model: Counted, x: Tensor, y: Tensor, library: str, call: str, options: Options) -> Tensor:  # shape: flat
-    """Return the images a peer gives for `x`; warnings of old code are left unsaid."""
+def attacked(model: Counted, x: Tensor, y: Tensor, contender: Contender) -> Tensor:
+    """Return the images a reference gives for `x`; warnings of old code are left unsaid."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return LIBRARIES[library](model, x, y, call, options).detach()
+        return LIBRARIES[contender.library](model, x.clone(), y, contender.call, contender.options).detach()

@@ -23,10 +23,16 @@ def standing(row: Row, results: Mapping[str, Any]) -> str:
     own = results.get(row.ours.name)
     if own is None or "absent" in own or "failed" in own:
         return "ours has not run" if own is None else str(own.get("absent") or own["failed"])
-    peers = [one.name for one in row.peers if "sizes" in results.get(one.name, {})]
-    figures = {name: Figures.of(row, results[name]) for name in peers}
+    peers = [one.name for one in row.peers if measured(results.get(one.name))]
+    figures = {name: Figures.read(results[name]) for name in peers}
+    # one on fewer images shows its own line, but a median over other images proves nothing
     same = {name: figures[name] for name in peers if results[name]["images"] == own["images"]}
-    return weaker(row, Figures.of(row, own), same or figures)
+    return weaker(row, Figures.read(own), same or figures)
+
+
+def measured(result: Mapping[str, Any] | None) -> bool:
+    """Return whether there are figures: the contender ran, and did not fail."""
+    return result is not None and "robust" in result
 
 
 def lines_of(row: Row, results: Mapping[str, Any]) -> Iterator[str]:
@@ -36,9 +42,9 @@ def lines_of(row: Row, results: Mapping[str, Any]) -> Iterator[str]:
         if result is None:
             continue
         ours = contender.library == OURS
-        mark = standing(row, results) if ours and "sizes" in result else ""
+        mark = standing(row, results) if ours and measured(result) else ""
         first = row.name if ours else ""
-        if "sizes" not in result:
+        if not measured(result):
             said = result.get("absent") or f"failed: {result['failed']}"
             yield f"| {first} | {contender.name} | {said} | | | | |"
             continue
@@ -46,7 +52,7 @@ def lines_of(row: Row, results: Mapping[str, Any]) -> Iterator[str]:
         notes = [f"**weaker**: {mark}"] if mark else []
         notes += [] if row.reportable or not ours else ["not reportable: 20 pictures"]
         notes += ["counts differ from the hooks'"] if result.get("counts agree") is False else []
-        shown = Figures.of(row, result).written(row)
+        shown = Figures.read(result).written(row)
         yield f"| {first} | {contender.name} | {shown} | {passes} | {'; '.join(notes)} |"
 
 
@@ -54,7 +60,7 @@ def page(rows: Mapping[str, Row], kept: Mapping[str, Any]) -> str:
     """Return the whole board: first what is weaker, then every row by model."""
     here = {name: row for name, row in rows.items() if name in kept and kept[name]["results"]}
     bad = {name: said for name, row in here.items() if (said := standing(row, kept[name]["results"]))}
-    ran = {name for name, row in here.items() if "sizes" in kept[name]["results"].get(row.ours.name, {})}
+    ran = {name for name, row in here.items() if measured(kept[name]["results"].get(row.ours.name))}
     parts = [HEAD, f"{len(ran)} of {len(rows)} rows have run; ours holds in {len(ran - set(bad))} of them.\n"]
     parts += ["".join(f"- {name}: {said}\n" for name, said in bad.items() if name in ran)]
     table = "| row | contender | result | forwards | backwards | CPU s | |\n|---|---|---|---:|---:|---:|---|\n"

@@ -79,7 +79,7 @@ def apgd_t(subject: str, norm: str, eps: float, **more: object) -> Row:
             Contender("adv-lib", "apgd_targeted", library),
             Contender("torchattacks", "APGDT", {"eps": eps, "steps": 100}),
         ]
-    ours = Contender(OURS, "apgd-t", {})
+    ours = Contender(OURS, "apgd-t", {"targets": targets})
     return budget_row("apgd-t", subject, norm, eps, ours, peers, images=100, **more)
 
 
@@ -96,7 +96,7 @@ def square(subject: str, norm: str, eps: float, queries: int = 1000, **more: obj
     peers = [Contender(library, call, options) for library, call in (("pyautoattack", "square"),)]
     if norm == "linf" and subject == CNN:
         peers.append(Contender("torchattacks", "Square", options))
-    ours = Contender(OURS, "square", {"queries": queries})
+    ours = Contender(OURS, "square", {"queries": queries, "rescale": True})
     return budget_row("square", subject, norm, eps, ours, peers, images=100, **more)
 
 
@@ -176,9 +176,7 @@ def primal_dual(subject: str, norms: Iterable[str] = ("l2", "linf", "l1", "l0"))
 
 def carlini_wagner(subject: str, steps: int = 200, images: int = 100) -> Row:
     """Carlini-Wagner in L2: nine searches; the documented rate of 0.01, and 0.05, which suits 200 steps better."""
-    peers = [
-        Contender("foolbox", "L2CarliniWagnerAttack", {"steps": steps, "stepsize": rate}) for rate in (0.01, 0.05)
-    ]
+    peers = [Contender("foolbox", "L2CarliniWagnerAttack", {"steps": steps, "stepsize": rate}) for rate in (0.01, 0.05)]
     peers.append(Contender("adv-lib", "carlini_wagner_l2", {"max_iterations": steps, "learning_rate": 0.05}))
     ours = Contender(OURS, "carlini-wagner", {"steps": steps})
     return minimum_row("carlini-wagner", subject, "l2", ours, peers, images=images)
