@@ -71,7 +71,7 @@ def _chosen(patterns: list[str], everything: dict[str, Row]) -> list[Row]:
         if not found:
             raise SystemExit(f"No row is called {pattern!r}; --list names them.")
         chosen |= {name: everything[name] for name in found}
-    return [row for name, row in everything.items() if name in chosen]
+    return list(chosen.values())
 
 
 def _run(row: Row, asked: argparse.Namespace) -> dict[str, Any]:

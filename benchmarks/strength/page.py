@@ -13,7 +13,7 @@ HEAD = """# Strength board
 Written by `make bench-strength`: our attacks and the references on the same models and images, with the options that
 make a reference strongest at that number of steps. Forwards and backwards are rows that went through the model per
 attacked image, counted by hooks on it for everyone; seconds are CPU time of one thread, so that they compare on a busy
-machine too. Ours is **weaker** where more images survive, fewer are broken, the median distance is above 1.005 times
+machine too (they stray by a tenth or two). Ours is **weaker** where more images survive, fewer are broken, the median distance is above 1.005 times
 the best reference's, or the mean number of queries (failures count as all they could spend) above 1.05 times.
 """
 
@@ -50,10 +50,18 @@ def lines_of(row: Row, results: Mapping[str, Any]) -> Iterator[str]:
             continue
         passes = f"{result['forwards']:,.0f} | {result['backwards']:,.0f} | {result['cpu']:,.0f}"
         notes = [f"**weaker**: {mark}"] if mark else []
+        notes += [_time(row, results)] if ours else []
         notes += [] if row.reportable or not ours else ["not reportable: 20 pictures"]
         notes += ["counts differ from the hooks'"] if result.get("counts agree") is False else []
         shown = Figures.read(result).written(row)
-        yield f"| {first} | {contender.name} | {shown} | {passes} | {'; '.join(notes)} |"
+        yield f"| {first} | {contender.name} | {shown} | {passes} | {'; '.join(filter(None, notes))} |"
+
+
+def _time(row: Row, results: Mapping[str, Any]) -> str:
+    own = results[row.ours.name]
+    others = [results[one.name] for one in row.peers if measured(results.get(one.name))]
+    seconds = [one["cpu"] for one in others if one["images"] == own["images"]]
+    return f"{own['cpu'] / min(seconds):.2f} of the fastest reference's seconds" if seconds else ""
 
 
 def page(rows: Mapping[str, Row], kept: Mapping[str, Any]) -> str:

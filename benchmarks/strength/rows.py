@@ -77,7 +77,6 @@ def apgd_t(subject: str, norm: str, eps: float, **more: object) -> Row:
     if norm == "linf" and subject == CNN:
         peers += [
             Contender("adv-lib", "apgd_targeted", library),
-            Contender("torchattacks", "APGDT", {"eps": eps, "steps": 100}),
         ]
     ours = Contender(OURS, "apgd-t", {"targets": targets})
     return budget_row("apgd-t", subject, norm, eps, ours, peers, images=100, **more)
@@ -104,8 +103,6 @@ def whole(subject: str, norm: str, eps: float, images: int = 100) -> Iterator[Ro
     """AutoAttack standard, stage by stage the same; and our cascade against it."""
     authors = Contender("pyautoattack", "standard", {"norm": AUTHORS[norm], "eps": eps, "seed": 0})
     peers = [authors]
-    if norm == "linf" and subject == CNN:
-        peers.append(Contender("torchattacks", "AutoAttack", {"eps": eps, "seed": 0}))
     ours = Contender(OURS, "autoattack", {})
     yield budget_row("autoattack", subject, norm, eps, ours, peers, images=images)
     cascade = Contender(OURS, "cascade", {})
