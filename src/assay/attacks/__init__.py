@@ -12,12 +12,14 @@ from typing import Any
 
 from assay.attacks.apgd import apgd, apgd_targeted
 from assay.attacks.autoattack import auto_attack
+from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool
 from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
 from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.spatial import Spatial
 from assay.attacks.square import Square
 from assay.core.compose import Method, Restarts, access_of
 from assay.core.errors import BadInput, did_you_mean
@@ -131,6 +133,21 @@ ATTACKS: Mapping[str, AttackEntry] = {
         "Croce and Hein 2020",
         "composition",
         ("untargeted",),
+    ),
+    "spatial": AttackEntry(
+        Spatial,
+        1,
+        (*_BALLS, "l0"),
+        "rotations and translations; give a budget that allows them",
+        "Engstrom et al. 2019",
+        "label",
+    ),
+    "gaussian-blur": AttackEntry(GaussianBlur, 1, _BALLS, "blur until the model errs", "baseline", "baseline"),
+    "contrast-reduction": AttackEntry(
+        ContrastReduction, 1, _BALLS, "fade to grey until the model errs", "baseline", "baseline"
+    ),
+    "salt-and-pepper": AttackEntry(
+        SaltAndPepper, 1, (*_BALLS, "l0"), "black and white values until the model errs", "baseline", "baseline"
     ),
     "uniform-noise": AttackEntry(
         UniformNoise, 1, (*_BALLS, "l0"), "a random point of the ball", "baseline", "baseline"

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor
 
 from assay.attacks.fab import nearest_class
-from assay.attacks.gradient import Point
 from assay.core.draws import Draws
 from assay.core.objective import Objective, differences
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat
+
+
+class Step(NamedTuple):
+    """The next point; a row is done once the last one reached the goal."""
+
+    query: Tensor
+    done: Tensor | bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,20 +38,21 @@ class DeepFool:
     classes: int = 9
 
     access: ClassVar[Access] = Access.GRADIENT
-    keeps: ClassVar[Keeps] = Keeps.FIRST
+    keeps: ClassVar[Keeps] = Keeps.SMALLEST
 
     @property
     def objective(self) -> Objective:
         """The differences of logits."""
         return differences(self.classes)
 
-    def init(self, problem: Problem, draws: Draws) -> Point:
+    def init(self, problem: Problem, draws: Draws) -> Step:
         """Begin at the given start or at the image."""
-        return Point(problem.x if problem.start is None else problem.start)
+        return Step(problem.x if problem.start is None else problem.start)
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Step, seen: Seen, problem: Problem, draws: Draws) -> Step:
         """Cross the nearest plane."""
         lead, grad = nearest_class(seen, problem)
         offset = flat(grad * state.query).sum(1) - lead
         crossed = problem.threat.to_plane(state.query, grad, offset)
-        return Point(problem.threat.clip(state.query + (1 + self.overshoot) * (crossed - state.query)))
+        moved = problem.threat.clip(state.query + (1 + self.overshoot) * (crossed - state.query))
+        return Step(moved, seen.reached)

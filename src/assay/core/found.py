@@ -82,8 +82,8 @@ def better(new: Found, old: Found, keeps: Keeps) -> Tensor:
 def put(found: Found, at: Tensor, new: Found, keeps: Keeps, fits: Tensor | None = None) -> Found:
     """Merge the results `new` of the rows `at` into `found`, better ones only; costs always add up.
 
-    A point that does not fit (bool `[N]`) into budget and box is no result, unless it is the LAST one. Works in place on
-    `found`, which the caller owns.
+    A point that does not fit (bool `[N]`) into budget and box is no result, unless it is the LAST one.
+    Works in place on `found`, which the caller owns.
     """
     if found.logits.shape[1] < new.logits.shape[1]:
         found = found._replace(logits=new.logits.new_full((len(found.x), new.logits.shape[1]), torch.nan))
