@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from benchmarks.strength import cache
 from benchmarks.strength.board import OURS, Contender, Row, Task
 from benchmarks.strength.child import run_child
 from benchmarks.strength.judge import Figures
-from benchmarks.strength.page import measured, page, standing
+from benchmarks.strength.page import page, standing, tried
 from benchmarks.strength.rows import rows
 
 HERE = Path(__file__).parent
@@ -40,7 +41,7 @@ def main() -> int:
         print(row.name, file=sys.stderr, flush=True)
         results = _run(row, asked)
         said = standing(row, results)
-        weaker += bool(said) and measured(results.get(row.ours.name))
+        weaker += bool(said) and tried(results.get(row.ours.name))
         print(f"  {said or 'holds'}", file=sys.stderr, flush=True)
         # after every row: a run that is stopped keeps what it has
         before = cache.read(asked.folder / "results.json").get(row.name, {}).get("results", {})
@@ -97,6 +98,8 @@ def _result(row: Row, contender: Contender, asked: argparse.Namespace) -> dict[s
         key = None if contender.library == OURS else _key(task)
     except BadInput as error:
         return {"absent": str(error).splitlines()[0]}
+    except PackageNotFoundError as error:
+        return {"absent": f"{error}: bash scripts/install-peers.sh installs it"}
     known = cache.read(asked.folder / "cache.json").get(key) if key and not asked.force else None
     if known is None and key and asked.no_peers:
         return None

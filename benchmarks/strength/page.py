@@ -13,8 +13,9 @@ HEAD = """# Strength board
 Written by `make bench-strength`: our attacks and the references on the same models and images, with the options that
 make a reference strongest at that number of steps. Forwards and backwards are rows that went through the model per
 attacked image, counted by hooks on it for everyone; seconds are CPU time of one thread, so that they compare on a busy
-machine too (they stray by a tenth or two). Ours is **weaker** where more images survive, fewer are broken, the median distance is above 1.005 times
-the best reference's, or the mean number of queries (failures count as all they could spend) above 1.05 times.
+machine too (they stray by a tenth or two). Ours is **weaker** where more images survive, fewer are broken, the median
+distance is above 1.005 times the best reference's, or the mean number of queries (failures count as all they could
+spend) above 1.05 times.
 """
 
 
@@ -33,6 +34,11 @@ def standing(row: Row, results: Mapping[str, Any]) -> str:
 def measured(result: Mapping[str, Any] | None) -> bool:
     """Return whether there are figures: the contender ran, and did not fail."""
     return result is not None and "robust" in result
+
+
+def tried(result: Mapping[str, Any] | None) -> bool:
+    """Return whether a contender ran, even if it failed: an attack that is not there yet did not."""
+    return result is not None and "absent" not in result
 
 
 def lines_of(row: Row, results: Mapping[str, Any]) -> Iterator[str]:
@@ -68,7 +74,7 @@ def page(rows: Mapping[str, Row], kept: Mapping[str, Any]) -> str:
     """Return the whole board: first what is weaker, then every row by model."""
     here = {name: row for name, row in rows.items() if name in kept and kept[name]["results"]}
     bad = {name: said for name, row in here.items() if (said := standing(row, kept[name]["results"]))}
-    ran = {name for name, row in here.items() if measured(kept[name]["results"].get(row.ours.name))}
+    ran = {name for name, row in here.items() if tried(kept[name]["results"].get(row.ours.name))}
     parts = [HEAD, f"{len(ran)} of {len(rows)} rows have run; ours holds in {len(ran - set(bad))} of them.\n"]
     parts += ["".join(f"- {name}: {said}\n" for name, said in bad.items() if name in ran)]
     table = "| row | contender | result | forwards | backwards | CPU s | |\n|---|---|---|---:|---:|---:|---|\n"

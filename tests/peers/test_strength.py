@@ -49,25 +49,25 @@ def square(norm: str, theirs: str, eps: float) -> Meeting:
     return Meeting(norm, own("square", queries=200, rescale=True), peer, eps)
 
 
+fab_of_the_authors = Contender("pyautoattack", "fab", {"norm": "L2", "eps": 9.0, "n_iter": 25})
+
 MEETINGS = {
     "apgd linf": apgd("linf", "Linf", 0.04),
     "apgd l2": apgd("l2", "L2", 0.8),
     "apgd l1": apgd("l1", "L1", 5.0),
     "square linf": square("linf", "Linf", 0.08),
     "ddn": Meeting("l2", own("ddn", steps=60), Contender("adv-lib", "ddn", {"steps": 60, "levels": None})),
-    "fmn linf": Meeting(
-        "linf", own("fmn", steps=60), Contender("adv-lib", "fmn", {"norm": float("inf"), "steps": 60})
-    ),
+    "fmn linf": Meeting("linf", own("fmn", steps=60), Contender("adv-lib", "fmn", {"norm": float("inf"), "steps": 60})),
     "fmn l2": Meeting("l2", own("fmn", steps=60), Contender("foolbox", "L2FMNAttack", {"steps": 60})),
     "deepfool": Meeting("l2", own("deepfool"), Contender("foolbox", "L2DeepFoolAttack", {"steps": 50})),
-    "fab": Meeting("l2", own("fab", steps=25), Contender("pyautoattack", "fab", {"norm": "L2", "eps": 9.0, "n_iter": 25})),
+    "fab": Meeting("l2", own("fab", steps=25), fab_of_the_authors),
     "carlini-wagner": Meeting(
         "l2",
         own("carlini-wagner", steps=60),
         Contender("foolbox", "L2CarliniWagnerAttack", {"binary_search_steps": 5, "steps": 60}),
     ),
     "sigma-zero": Meeting("l0", own("sigma-zero", steps=60), Contender("adv-lib", "sigma_zero", {"num_steps": 60})),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
