@@ -44,18 +44,27 @@ def main() -> int:
         weaker += bool(said) and tried(results.get(row.ours.name))
         print(f"  {said or 'holds'}", file=sys.stderr, flush=True)
         # after every row: a run that is stopped keeps what it has
-        before = cache.read(asked.folder / "results.json").get(row.name, {}).get("results", {})
-        cache.keep(asked.folder / "results.json", row.name, {"results": {**before, **results}})
-        (asked.folder / "results.md").write_text(page(everything, cache.read(asked.folder / "results.json")))
-    print(f"{len(chosen)} rows, weaker in {weaker}; see {asked.folder / 'results.md'}.")
+        if asked.images is None:
+            _write(asked.folder, row, results, everything)
+    where = "" if asked.images else f"; see {asked.folder / 'results.md'}"
+    print(f"{len(chosen)} rows, weaker in {weaker}{where}.")
     return 1 if weaker else 0
+
+
+def _write(folder: Path, row: Row, results: dict[str, Any], everything: dict[str, Row]) -> None:
+    before = cache.read(folder / "results.json").get(row.name, {}).get("results", {})
+    # a contender that the row no longer has is forgotten
+    known = {one.name for one in row.contenders}
+    kept = {name: one for name, one in {**before, **results}.items() if name in known}
+    cache.keep(folder / "results.json", row.name, {"results": kept})
+    (folder / "results.md").write_text(page(everything, cache.read(folder / "results.json")))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Our attacks and the references at the same number of model passes.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help="names or patterns (apgd*, *@cnn); default: all")
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
-    parser.add_argument("--images", type=int, help="at most so many images per row")
+    parser.add_argument("--images", type=int, help="at most so many images per row: a try, kept off the board")
     parser.add_argument("--force", action="store_true", help="run the references again though they are cached")
     parser.add_argument("--limit", type=float, default=3600.0, help="seconds that one contender may take")
     parser.add_argument("--folder", type=Path, default=HERE, help="where cache.json, results.json and results.md lie")

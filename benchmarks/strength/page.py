@@ -25,10 +25,9 @@ def standing(row: Row, results: Mapping[str, Any]) -> str:
     if own is None or "absent" in own or "failed" in own:
         return "ours has not run" if own is None else str(own.get("absent") or own["failed"])
     peers = [one.name for one in row.peers if measured(results.get(one.name))]
-    figures = {name: Figures.read(results[name]) for name in peers}
-    # one on fewer images shows its own line, but a median over other images proves nothing
-    same = {name: figures[name] for name in peers if results[name]["images"] == own["images"]}
-    return weaker(row, Figures.read(own), same or figures)
+    # one on fewer images shows its own line, but figures over other images prove nothing
+    same = {name: Figures.read(results[name]) for name in peers if results[name]["images"] == own["images"]}
+    return weaker(row, Figures.read(own), same)
 
 
 def measured(result: Mapping[str, Any] | None) -> bool:

@@ -190,10 +190,10 @@ def elastic_net(subject: str, steps: int = 200) -> Row:
 def jsma(subject: str) -> Row:
     """JSMA: whole pixels, at most 14.5 % of them, towards the likeliest wrong class."""
     peers = [
-        Contender("torchattacks", "JSMA", {"theta": 1.0, "gamma": 0.145, "targeted": True}, images=30),
-        Contender("art", "SaliencyMapMethod", {"theta": 1.0, "gamma": 0.145}, images=30),
+        Contender("torchattacks", "JSMA", {"theta": 1.0, "gamma": 0.145, "targeted": True}),
+        Contender("art", "SaliencyMapMethod", {"theta": 1.0, "gamma": 0.145}),
     ]
-    return minimum_row("jsma", subject, "l0", Contender(OURS, "jsma", {}), peers, images=50)
+    return minimum_row("jsma", subject, "l0", Contender(OURS, "jsma", {}), peers, images=30)
 
 
 def lbfgs(subject: str) -> Row:
@@ -245,8 +245,8 @@ def on_hardened(subject: str, eps: float, l2: float) -> Iterator[Row]:
 
 def on_pictures() -> Iterator[Row]:
     """EfficientNet-Lite0 with the sample pictures: shorter runs, and too few images for a report."""
-    yield pgd(LITE, 1 / 255, "cross_entropy", 20)
-    yield apgd(LITE, "linf", 1 / 255, "ce", 30)
+    yield pgd(LITE, 0.001, "cross_entropy", 20)
+    yield apgd(LITE, "linf", 0.001, "ce", 30)
     yield ddn(LITE, 50)
     yield fmn(LITE, "linf", 50)
 

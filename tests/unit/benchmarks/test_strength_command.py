@@ -75,6 +75,14 @@ def test_one_side_alone(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert len(json.loads((tmp_path / "results.json").read_text())[ROW]["results"]) == 2
 
 
+def test_a_try_on_fewer_images_stays_off_the_board(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert call(monkeypatch, tmp_path, "--images", "2") == 0
+    assert stage.ran == [OURS, "adv-lib"]
+    assert not (tmp_path / "results.json").exists()
+
+
 def test_a_pattern_that_names_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sys.argv", ["strength", "no-such-row", "--folder", str(tmp_path)])
     with pytest.raises(SystemExit, match="no-such-row"):
