@@ -42,13 +42,12 @@ def tried(result: Mapping[str, Any] | None) -> bool:
 
 def lines_of(row: Row, results: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a row, ours first."""
-    for contender in row.contenders:
-        result = results.get(contender.name)
-        if result is None:
-            continue
+    present = [one for one in row.contenders if one.name in results]
+    for contender in present:
+        result = results[contender.name]
         ours = contender.library == OURS
         mark = standing(row, results) if ours and measured(result) else ""
-        first = row.name if ours else ""
+        first = row.name if contender is present[0] else ""
         if not measured(result):
             said = result.get("absent") or f"failed: {result['failed']}"
             yield f"| {first} | {contender.name} | {said} | | | | |"
