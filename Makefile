@@ -54,7 +54,7 @@ format: install-dev ## put format and import order right
 	@$(BIN)/python -m ruff check --quiet --fix-only .
 	@$(BIN)/python -m ruff format .
 
-test-peers: install-dev ## agreement with Foolbox, torchattacks and ART, in .venv-peers
+test-peers: install-dev ## agreement with the five peers' attacks, in .venv-peers
 	@bash scripts/install-peers.sh
 	@$(PEERS)/python -m pytest -q -n 0 -m peers tests/peers
 
