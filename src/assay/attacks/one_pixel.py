@@ -49,7 +49,9 @@ class OnePixel:
 
     def __post_init__(self) -> None:
         if self.population < 4:
-            raise BadInput(f"population is {self.population}, expected 4 or more: a child has a parent and three others.")
+            raise BadInput(
+                f"population is {self.population}, expected 4 or more: a child has a parent and three others."
+            )
 
     @property
     def steps(self) -> int:
