@@ -30,6 +30,22 @@ SHORT: dict[str, dict[str, Any]] = {
     "square": {"queries": 12},
     "spatial": {"tries": 3},
     "autoattack": {"steps": 2, "queries": 4, "targets": 2},
+    # far probes: the difference between float32 and float64 must not pass for a slope
+    "nes": {"queries": 70, "pairs": 8, "sigma": 0.1},
+    "spsa": {"queries": 70, "pairs": 8, "sigma": 0.1},
+    "simba": {"queries": 20},
+    "one-pixel": {"population": 5, "generations": 3},
+    "hop-skip-jump": {"queries": 40, "first": 8},
+    "boundary": {"queries": 40},
+}
+
+# options with which black-box attacks show their strength in seconds
+STRONG: dict[str, dict[str, Any]] = {
+    "nes": {"queries": 1000, "pairs": 30},
+    "spsa": {"queries": 1000, "pairs": 30},
+    "simba": {"queries": 500},
+    "hop-skip-jump": {"queries": 500, "first": 20, "smoothness": 0.0},
+    "boundary": {"queries": 1000, "smoothness": 0.0},
 }
 
 # attacks that draw random numbers: another seed is another attempt
@@ -41,6 +57,12 @@ RANDOM = {
     "apgd-t",
     "square",
     "autoattack",
+    "nes",
+    "spsa",
+    "simba",
+    "one-pixel",
+    "hop-skip-jump",
+    "boundary",
     "spatial",
     "salt-and-pepper",
     "uniform-noise",
@@ -49,6 +71,12 @@ RANDOM = {
 
 # attacks that need not break anything here: they do not look for a direction
 AIMLESS = {"uniform-noise", "gaussian-noise", "spatial", "gaussian-blur", "contrast-reduction", "salt-and-pepper"}
+
+# attacks that see the model through a lens: the points that the lens asks about, in pixels, are not the attack's own
+PROBING = {"nes", "spsa"}
+
+# attacks whose last point is a question, near nothing in particular
+ASKING = {"hop-skip-jump"}
 
 # attacks whose every step is a sign, or a choice: in Linf their results are equal bit by bit for any chunking
 EXACT = {"fgsm", "r-fgsm", "ffgsm", "bim", "pgd", "mi-fgsm", "ni-fgsm", "uniform-noise", "gaussian-noise"}

@@ -43,9 +43,9 @@ class Boundary:
     """Boundary attack (Brendel et al. 2018): walk among adversarial images, a little nearer each time.
 
     A proposal goes `side` distances at right angles to the way to the image, back onto the sphere around it, then
-    `nearer` distances inwards. `side` is adapted so that about half of the points on the sphere stay adversarial (one in
-    five proposals is asked about there), `nearer` so that about a quarter of the proposals do; both by a factor of 1.5,
-    after ten trials. Begins as HopSkipJump does. `smoothness` prefers directions of low frequency; 0 is the paper's
+    `nearer` distances inwards. `side` is adapted so that about half of the points on the sphere stay adversarial (one
+    more question in five), `nearer` so that about a quarter of the proposals do; both by a factor of 1.5, after ten
+    trials. Begins as HopSkipJump does. `smoothness` prefers directions of low frequency; 0 is the paper's
     choice. Labels alone; L2; keeps the smallest success. Cost: at most `queries` forwards, all included.
     """
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from assay.attacks.cosine import from_waves
 from assay.core.draws import Draws
 from assay.core.problem import Problem
-from assay.core.tensors import flat, rows
+from assay.core.tensors import rows
 
 
 class Between(NamedTuple):
@@ -82,9 +82,9 @@ def started(problem: Problem, draws: Draws, t: int) -> Tensor:
 
 
 def directions(problem: Problem, draws: Draws, smoothness: Tensor) -> Tensor:
-    """Return random directions of Euclidean length 1, in the threat's unit; smooth ones where `smoothness` is above 0.
+    """Return random directions of size 1 in the threat's norm; smooth ones where `smoothness` (`[N]`) is above 0.
 
-    `smoothness` is `[N]`. The amplitude of a cosine wave of `i` half turns along one side and `j` along the other falls as
+    The amplitude of a cosine wave of `i` half turns along one side and `j` along the other falls as
     1 / (1 + smoothness^2 (i^2 + j^2)), with i and j as shares of the side: no direction is out of reach.
     """
     x, threat = problem.x, problem.threat
@@ -92,5 +92,6 @@ def directions(problem: Problem, draws: Draws, smoothness: Tensor) -> Tensor:
     if bool((smoothness > 0).any()):
         down, across = (torch.arange(side, device=x.device, dtype=x.dtype) / side for side in x.shape[-2:])
         noise = from_waves(noise / (1 + rows(smoothness**2, x) * (down[:, None].square() + across.square())))
-    noise = noise / rows(torch.linalg.vector_norm(flat(noise), dim=1).clamp_min(1e-30), noise)
-    return noise * threat.scale
+    change = noise * threat.scale
+    turned: Tensor = change / rows(threat.size(change, torch.zeros_like(change)).clamp_min(1e-30), change)
+    return turned

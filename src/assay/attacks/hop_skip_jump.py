@@ -66,7 +66,7 @@ class HopSkipJump:
     tries: int = 50
     probe: float = 0.1
     tolerance: float = 0.01
-    smoothness: float = 2.0
+    smoothness: float = 4.0
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
