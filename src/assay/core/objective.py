@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.core.goal import Goal, OutOfTop, Targeted, Toward, pick, without
+from assay.core.goal import Goal, OutOfTop, Targeted, Toward, Untargeted, pick, without
 
 Objective = Callable[[Tensor, Goal], Tensor]
 
@@ -82,6 +83,31 @@ def differences(k: int) -> Objective:
         return others - pick(logits, goal.y)[:, None]
 
     return of
+
+
+@dataclasses.dataclass(frozen=True)
+class Boundaries:
+    """What separates the model's answer from the goal, one column per boundary that may be crossed (FAB, DeepFool).
+
+    Under `Untargeted` `[N, k]`: the k highest other classes, each minus the label's; a model with fewer has them all.
+    A goal with a direction of its own has one boundary, its lead `[N]`.
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise BadInput(f"The boundaries of {self.k} classes are none, expected 1 class or more.")
+
+    def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
+        """Return the objective; it is above 0 where a boundary has been crossed."""
+        if not isinstance(goal, Untargeted):
+            return goal.lead(logits)
+        others, bar, wrong = without(logits, goal.y), pick(logits, goal.y), logits.shape[1] - 1
+        if goal.reject is not None:
+            refusal = torch.full_like(goal.y, goal.reject % logits.shape[1])
+            others, bar, wrong = without(others, refusal), torch.maximum(bar, pick(logits, refusal)), wrong - 1
+        return others.topk(min(self.k, wrong), 1).values - bar[:, None]
 
 
 @dataclasses.dataclass(frozen=True)

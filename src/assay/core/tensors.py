@@ -53,3 +53,8 @@ def flat(value: Tensor) -> Tensor:
 def counts(like: Tensor, value: int = 0) -> Tensor:
     """Return int64 `[N]` counters, one per row of `like`, on its device."""
     return torch.full((len(like),), value, dtype=torch.int64, device=like.device)
+
+
+def choose(which: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Return `yes` for the samples of `which` (bool `[N]`) and `no` (both `[N, ...]`) for the others."""
+    return torch.where(which.view(-1, *[1] * (yes.ndim - 1)), yes, no)

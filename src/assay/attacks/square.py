@@ -1,0 +1,237 @@
+"""Square attack: random search with square changes, on scores alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.attacks.gradient import budget_of
+from assay.core.draws import Draws
+from assay.core.errors import BadInput
+from assay.core.objective import Objective, margin
+from assay.core.oracle import Access, Seen
+from assay.core.problem import Problem
+from assay.core.search import Keeps
+from assay.core.tensors import choose, flat, rows
+
+# after so many changes, of 10,000, the share of the image that a change covers is halved (Andriushchenko et al. 2020)
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+
+class Kept(NamedTuple):
+    """The next point, the best one so far with its objective, and how many changes have been tried."""
+
+    query: Tensor
+    point: Tensor
+    loss: Tensor
+    t: int = 0
+    done: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Square:
+    """Square attack (Andriushchenko et al. 2020): a random change is kept where the objective rises or the goal falls.
+
+    A change in Linf sets one square window to the image plus or minus the budget, one sign per channel; where that
+    would change nothing, the signs are turned round, so that no query is spent on the point already known. In L2 and
+    L1 it empties one window and gives what it held, with all budget still unspent, to a bump in another. `p` is the
+    share of the image that the first windows cover; it falls after fixed numbers of changes, or, with `rescale`, after
+    fixed shares of `queries`. Every sample has windows of its own.
+    Access: scores. Cost: `queries` forwards, the first and the last look included; the last one confirms the best
+    point. Raises `BadInput` for a share outside (0, 1], and for an endless budget.
+    """
+
+    queries: int = 5000
+    p: float = 0.8
+    rescale: bool = False
+    objective: Objective = margin
+    keeps: Keeps = Keeps.FIRST
+
+    access: ClassVar[Access] = Access.SCORES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.p <= 1:
+            raise BadInput(f"p is {self.p}, expected the share of the image that a window covers, above 0 and up to 1.")
+        if self.queries < 1:
+            raise BadInput(f"queries is {self.queries}, expected 1 or more.")
+
+    @property
+    def steps(self) -> int:
+        """Looks before the final one."""
+        return self.queries - 1
+
+    def init(self, problem: Problem, draws: Draws) -> Kept:
+        """Begin at the given start, or at random stripes (Linf) or bumps (L2, L1) of the whole budget."""
+        x = problem.x
+        first = _family(problem).begin(problem, draws) if problem.start is None else problem.start
+        return Kept(first, x, x.new_full((len(x),), -torch.inf))
+
+    def step(self, state: Kept, seen: Seen, problem: Problem, draws: Draws) -> Kept:
+        """Keep the last change where it served; try another, or confirm the best point at the end."""
+        served = (seen.loss > state.loss) | seen.reached
+        point = choose(served, state.query, state.point)
+        loss = torch.where(served, seen.loss, state.loss)
+        t = state.t + 1
+        query = point if t == self.steps else _family(problem).change(problem, point, self._share(state.t), draws)
+        return Kept(query, point, loss, t)
+
+    def _share(self, t: int) -> float:
+        changes = t * 10_000 / self.queries if self.rescale else t
+        return self.p * 0.5 ** sum(changes > limit for limit in HALVINGS)
+
+
+class _Family(NamedTuple):
+    # the paper has one way to begin and to change for Linf, and another for the norms that add up
+    begin: Callable[[Problem, Draws], Tensor]
+    change: Callable[[Problem, Tensor, float, Draws], Tensor]
+
+
+def _family(problem: Problem) -> _Family:
+    return _FAMILIES[problem.threat.norm.name]
+
+
+def _side(problem: Problem, share: float) -> int:
+    height, width = problem.x.shape[2:]
+    return min(max(round(math.sqrt(share * height * width)), 1), height, width)
+
+
+def _corner(u: Tensor, problem: Problem, side: int) -> tuple[Tensor, Tensor]:
+    # u [N, 2] in [0, 1): top and left edge of a window anywhere in the image
+    height, width = problem.x.shape[2:]
+    room = torch.tensor([height - side + 1, width - side + 1], device=u.device)
+    top, left = (u * room).long().minimum(room - 1).unbind(1)
+    return top, left
+
+
+def _signs(u: Tensor, like: Tensor) -> Tensor:
+    return torch.where(u < 0.5, -1.0, 1.0).to(like.dtype)
+
+
+def _stripes(problem: Problem, draws: Draws) -> Tensor:
+    channels, _, width = problem.x.shape[1:]
+    return _shifted(problem, _signs(draws.uniform("stripes", channels, 1, width), problem.x))
+
+
+def _shifted(problem: Problem, signs: Tensor) -> Tensor:
+    threat = problem.threat
+    return threat.clip(problem.x + rows(budget_of(problem), problem.x) * threat.scale * signs)
+
+
+def _square(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tensor:
+    _, channels, height, width = point.shape
+    side = _side(problem, share)
+    u = draws.uniform("square", 2 + channels)
+    top, left = _corner(u[:, :2], problem, side)
+    down = torch.arange(height, device=u.device) - top[:, None]
+    across = torch.arange(width, device=u.device) - left[:, None]
+    inside = _within(down, side)[:, None, :, None] & _within(across, side)[:, None, None]
+    signs = _signs(u[:, 2:], point)[:, :, None, None]
+    idle = flat((_shifted(problem, signs) == point) | ~inside).all(1)
+    return torch.where(inside, _shifted(problem, choose(idle, -signs, signs)), point)
+
+
+def _within(at: Tensor, side: int) -> Tensor:
+    return (at >= 0) & (at < side)
+
+
+class _Power(NamedTuple):
+    # of the norm, and of how fast a bump falls off from its middle
+    norm: int
+    fall: int
+
+
+_POWERS = {"l2": _Power(2, 2), "l1": _Power(1, 4)}
+
+
+def _power(problem: Problem) -> _Power:
+    return _POWERS[problem.threat.norm.name]
+
+
+def _mass(u: Tensor, power: _Power) -> Tensor:
+    return u.abs().pow(power.norm).sum(-1, keepdim=True)
+
+
+def _scaled(u: Tensor, mass: Tensor, power: _Power) -> Tensor:
+    # u with another mass; nothing stays nothing
+    return u * (mass / _mass(u, power).clamp_min(1e-30)).pow(1 / power.norm)
+
+
+def _pyramid(height: int, width: int, fall: int) -> Tensor:
+    # nested squares around the middle, the k-th of them 1 / k^fall higher than what is outside
+    layers = max(height, width) // 2 + 1
+    heights = torch.arange(1, layers + 1, dtype=torch.float64).pow(-fall).flip(0).cumsum(0).flip(0)
+    down = (torch.arange(height) - height // 2).abs()
+    across = (torch.arange(width) - width // 2).abs()
+    return heights[torch.maximum(down[:, None], across)]
+
+
+def _bumps(side: int, power: _Power, like: Tensor) -> Tensor:
+    # [2, side, side] of mass 1: a positive pyramid over a negative one, and the same side by side
+    upper = _pyramid(side // 2, side, power.fall) if side > 1 else torch.zeros(0, 1, dtype=torch.float64)
+    bump = torch.cat([upper, -_pyramid(side - side // 2, side, power.fall)])
+    bump = _scaled(bump.flatten(), torch.ones(1), power).view(side, side)
+    return torch.stack([bump, bump.T]).to(like)
+
+
+def _tiles(problem: Problem, draws: Draws) -> Tensor:
+    # about five by five bumps, each with its own sign per channel and its own orientation
+    x, power = problem.x, _power(problem)
+    _, channels, height, width = x.shape
+    side = max(1, min(height, width) // 5)
+    down, across = height // side, width // side
+    u = draws.uniform("tiles", down * across, channels + 1)
+    turned = (u[..., 0] < 0.5).long()
+    # [N, tiles, C, side, side], then the tiles to their places
+    bumps = _bumps(side, power, x)[turned][:, :, None] * _signs(u[..., 1:], x)[..., None, None]
+    bumps = bumps.view(len(x), down, across, channels, side, side).permute(0, 3, 1, 4, 2, 5)
+    whole = torch.zeros_like(x)
+    top, left = (height - side * down) // 2, (width - side * across) // 2
+    placed = bumps.reshape(len(x), channels, side * down, side * across)
+    whole[:, :, top : top + side * down, left : left + side * across] = placed
+    return _added(problem, _scaled(flat(whole), _budget(problem), power).view_as(x))
+
+
+def _budget(problem: Problem) -> Tensor:
+    # the whole budget as a mass, [N, 1] or [1]
+    eps = torch.as_tensor(budget_of(problem), dtype=problem.x.dtype, device=problem.x.device)
+    return eps.pow(_power(problem).norm).view(-1, 1)
+
+
+def _added(problem: Problem, u: Tensor) -> Tensor:
+    return problem.threat.project(problem.x + u * problem.threat.scale, problem.x)
+
+
+def _bump(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tensor:
+    x, power = problem.x, _power(problem)
+    channels, height, width = x.shape[1:]
+    # odd, so that a bump has a middle, and at least three wide
+    side = min(max(_side(problem, share), 3) // 2 * 2 + 1, height, width)
+    u = draws.uniform("bump", 5 + channels)
+    to, source = (_window(u[:, i : i + 2], problem, side) for i in (0, 2))
+    change = ((point - x) / problem.threat.scale).flatten(2)
+    unspent = (_budget(problem) - _mass(flat(change), power)).clamp_min(0)[..., None]
+    held = change.gather(2, to)
+    rest = change.scatter(2, to, 0)
+    mass = unspent / channels + _mass(held, power) + _mass(rest.gather(2, source), power)
+    bump = _bumps(side, power, x).flatten(1)[(u[:, 4] < 0.5).long()][:, None] * _signs(u[:, 5:], x)[..., None]
+    bump = bump + _scaled(held, torch.ones_like(mass), power)
+    # in L1 the projection takes back what the channels of one window spend too much (as the authors' code does)
+    spent = _scaled(bump, mass * (channels if power.norm == 1 else 1), power)
+    return _added(problem, rest.scatter(2, source, 0).scatter(2, to, spent).view_as(x))
+
+
+def _window(u: Tensor, problem: Problem, side: int) -> Tensor:
+    # the places of a window's values in a channel, [N, C, side * side]
+    width = problem.x.shape[3]
+    top, left = _corner(u, problem, side)
+    reach = torch.arange(side, device=u.device)
+    places = (top * width + left)[:, None] + (reach[:, None] * width + reach).flatten()
+    return places[:, None].expand(-1, problem.x.shape[1], -1)
+
+
+_FAMILIES = {"linf": _Family(_stripes, _square), "l2": _Family(_tiles, _bump), "l1": _Family(_tiles, _bump)}
