@@ -24,13 +24,31 @@ PAIRS = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms
 GOALS = ("untargeted", "targeted", "out-of-top")
 
 # options that keep the runs short; an attack that is not named here takes 5 steps where it has steps
-SHORT: dict[str, dict[str, Any]] = {}
+SHORT: dict[str, dict[str, Any]] = {
+    "apgd-t": {"steps": 4, "targets": 2},
+    "fab-t": {"steps": 4, "targets": 2},
+    "square": {"queries": 12},
+    "spatial": {"tries": 3},
+    "autoattack": {"steps": 2, "queries": 4, "targets": 2},
+}
 
 # attacks that draw random numbers: another seed is another attempt
-RANDOM = {"r-fgsm", "ffgsm", "pgd", "uniform-noise", "gaussian-noise"}
+RANDOM = {
+    "r-fgsm",
+    "ffgsm",
+    "pgd",
+    "apgd",
+    "apgd-t",
+    "square",
+    "autoattack",
+    "spatial",
+    "salt-and-pepper",
+    "uniform-noise",
+    "gaussian-noise",
+}
 
 # attacks that need not break anything here: they do not look for a direction
-AIMLESS = {"uniform-noise", "gaussian-noise"}
+AIMLESS = {"uniform-noise", "gaussian-noise", "spatial", "gaussian-blur", "contrast-reduction", "salt-and-pepper"}
 
 # attacks whose every step is a sign, or a choice: in Linf their results are equal bit by bit for any chunking
 EXACT = {"fgsm", "r-fgsm", "ffgsm", "bim", "pgd", "mi-fgsm", "ni-fgsm", "uniform-noise", "gaussian-noise"}

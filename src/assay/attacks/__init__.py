@@ -10,8 +10,17 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
+from assay.attacks.apgd import apgd, apgd_targeted
+from assay.attacks.autoattack import auto_attack
+from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
+from assay.attacks.ddn import DDN
+from assay.attacks.deepfool import DeepFool
+from assay.attacks.fab import FAB, fab_targeted
+from assay.attacks.fmn import FMN
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
 from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.spatial import Spatial
+from assay.attacks.square import Square
 from assay.core.compose import Method, Restarts, access_of
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
@@ -85,6 +94,60 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "mi-fgsm": AttackEntry(MIFGSM, 1, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer"),
     "ni-fgsm": AttackEntry(
         partial(MIFGSM, lookahead=True), 1, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer"
+    ),
+    "apgd": AttackEntry(apgd, 1, _BALLS, "PGD that finds its own step size", "Croce and Hein 2020", "gradient"),
+    "apgd-t": AttackEntry(
+        apgd_targeted,
+        1,
+        _BALLS,
+        "APGD towards each of the likeliest classes",
+        "Croce and Hein 2020",
+        "gradient",
+        ("untargeted",),
+    ),
+    "deepfool": AttackEntry(
+        DeepFool, 1, _BALLS, "onto the nearest linearised boundary", "Moosavi-Dezfooli et al. 2016", "minimum norm"
+    ),
+    "fab": AttackEntry(FAB, 1, _BALLS, "along the boundary towards the image", "Croce and Hein 2020b", "minimum norm"),
+    "fab-t": AttackEntry(
+        fab_targeted,
+        1,
+        _BALLS,
+        "FAB towards each of the likeliest classes",
+        "Croce and Hein 2020b",
+        "minimum norm",
+        ("untargeted",),
+    ),
+    "ddn": AttackEntry(DDN, 1, ("l2",), "direction and norm decoupled", "Rony et al. 2019", "minimum norm"),
+    "fmn": AttackEntry(
+        FMN, 1, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
+    ),
+    "square": AttackEntry(
+        Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score"
+    ),
+    "autoattack": AttackEntry(
+        auto_attack,
+        1,
+        _BALLS,
+        "APGD, targeted APGD, targeted FAB and Square",
+        "Croce and Hein 2020",
+        "composition",
+        ("untargeted",),
+    ),
+    "spatial": AttackEntry(
+        Spatial,
+        1,
+        (*_BALLS, "l0"),
+        "rotations and translations; give a budget that allows them",
+        "Engstrom et al. 2019",
+        "label",
+    ),
+    "gaussian-blur": AttackEntry(GaussianBlur, 1, _BALLS, "blur until the model errs", "baseline", "baseline"),
+    "contrast-reduction": AttackEntry(
+        ContrastReduction, 1, _BALLS, "fade to grey until the model errs", "baseline", "baseline"
+    ),
+    "salt-and-pepper": AttackEntry(
+        SaltAndPepper, 1, (*_BALLS, "l0"), "black and white values until the model errs", "baseline", "baseline"
     ),
     "uniform-noise": AttackEntry(
         UniformNoise, 1, (*_BALLS, "l0"), "a random point of the ball", "baseline", "baseline"

@@ -17,7 +17,7 @@ from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import choose, flat, rows
+from assay.core.tensors import flat, rows
 
 # after so many changes, of 10,000, the share of the image that a change covers is halved (Andriushchenko et al. 2020)
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -74,7 +74,7 @@ class Square:
     def step(self, state: Kept, seen: Seen, problem: Problem, draws: Draws) -> Kept:
         """Keep the last change where it served; try another, or confirm the best point at the end."""
         served = (seen.loss > state.loss) | seen.reached
-        point = choose(served, state.query, state.point)
+        point = torch.where(rows(served, state.query), state.query, state.point)
         loss = torch.where(served, seen.loss, state.loss)
         t = state.t + 1
         query = point if t == self.steps else _family(problem).change(problem, point, self._share(state.t), draws)
@@ -132,7 +132,7 @@ def _square(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tens
     inside = _within(down, side)[:, None, :, None] & _within(across, side)[:, None, None]
     signs = _signs(u[:, 2:], point)[:, :, None, None]
     idle = flat((_shifted(problem, signs) == point) | ~inside).all(1)
-    return torch.where(inside, _shifted(problem, choose(idle, -signs, signs)), point)
+    return torch.where(inside, _shifted(problem, torch.where(rows(idle, signs), -signs, signs)), point)
 
 
 def _within(at: Tensor, side: int) -> Tensor:

@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from assay.cli.exits import Exit
-from assay.cli.numbers import duration
 from assay.cli.options import expanded
-from assay.cli.progress import Pace, progress
-from assay.cli.terminal import Display, DisplayOption, chosen, say, spoken_command, write
-
-if TYPE_CHECKING:
-    from assay.defenses.fit import FitProgress
-    from assay.defenses.standard import Trained, Training
+from assay.cli.terminal import DisplayOption, say, spoken_command
+from assay.cli.train_adversarial import adversarial
+from assay.cli.train_flags import TrainFlags, finish, shown, training
 
 app = typer.Typer(name="train", help="Train a network.", no_args_is_help=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainFlags:
-    """What to train, on what, and how."""
-
-    arch: Annotated[str, typer.Option(help="The architecture.")] = "mnist-cnn"
-    data: Annotated[str, typer.Option(help="The training data.")] = "mnist/train"
-    validation: Annotated[int, typer.Option(help="How many of its last samples validate.")] = 10_000
-    test: Annotated[str, typer.Option(help="Data to measure the finished weights on; '' for none.")] = "mnist/test"
-    limit: Annotated[int | None, typer.Option(help="Only the first N samples.", show_default=False)] = None
-    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 10
-    batch: Annotated[int, typer.Option(help="Samples per step.")] = 64
-    learning_rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-4
-    seed: Annotated[int, typer.Option(help="The seed of weights, order and dropout.")] = 0
-    classes: Annotated[
-        int | None, typer.Option(help="Outputs, for torchvision: and timm: architectures.", show_default=False)
-    ] = None
-    out: Annotated[Path | None, typer.Option(help="Where to write (runs/METHOD-ARCH).", show_default=False)] = None
-
-    def folder(self, method: str) -> Path:
-        """Return where to write."""
-        from assay.defenses.standard import file_name
-
-        return self.out or Path("runs") / f"{method}-{file_name(self.arch)}"
 
 
 def standard(ctx: typer.Context, flags: TrainFlags, display: DisplayOption = None) -> None:
@@ -55,12 +21,10 @@ def standard(ctx: typer.Context, flags: TrainFlags, display: DisplayOption = Non
     """
     from assay.defenses.standard import train_standard
 
-    training = _training(flags)
-    with _shown(ctx, f"Training {flags.arch}", 1, display) as show:
-        done = train_standard(
-            training, flags.folder("train"), spoken_command(ctx.obj or ()), lambda now: show("", 0, now)
-        )
-    _finish(done, flags)
+    asked = training(flags)
+    with shown(ctx, f"Training {flags.arch}", 1, display) as show:
+        done = train_standard(asked, flags.folder("train"), spoken_command(ctx.obj or ()), lambda now: show("", 0, now))
+    finish(done, flags)
 
 
 def distill(
@@ -79,13 +43,13 @@ def distill(
     """
     from assay.defenses.distill import distill, distill_as_published
 
-    training = _training(flags)
+    asked = training(flags)
     stages = ("student",) if as_published else ("teacher", "student")
     method = distill_as_published if as_published else distill
     out = flags.folder("distill-as-published" if as_published else "distill")
-    with _shown(ctx, f"Distilling {flags.arch}", len(stages), display) as show:
+    with shown(ctx, f"Distilling {flags.arch}", len(stages), display) as show:
         done = method(
-            training,
+            asked,
             temperature,
             out,
             spoken_command(ctx.obj or ()),
@@ -94,65 +58,8 @@ def distill(
     for stage, one in (("teacher", done.teacher), ("student", done.student)):
         if one is not None:
             say(f"The {stage}:")
-            _finish(one, flags)
+            finish(one, flags)
 
 
-def _training(flags: TrainFlags) -> Training:
-    from assay.data import load_data
-    from assay.defenses.fit import FitSettings
-    from assay.defenses.standard import Training
-
-    settings = FitSettings(epochs=flags.epochs, batch=flags.batch, learning_rate=flags.learning_rate, seed=flags.seed)
-    return Training(flags.arch, load_data(flags.data, limit=flags.limit), flags.validation, settings, flags.classes)
-
-
-@contextlib.contextmanager
-def _shown(
-    ctx: typer.Context, what: str, stages: int, display: Display | None
-) -> Iterator[Callable[[str, int, FitProgress], None]]:
-    """Give a function that shows how far stage number `i` of `stages` is, and say how to go on after Ctrl-C."""
-    try:
-        with progress(what, chosen(display)) as watch:
-            pace = Pace()
-
-            def show(stage: str, i: int, now: FitProgress) -> None:
-                share = ((now.epoch - 1) * now.batches + now.batch) / (now.epochs * now.batches)
-                whole = (i + share) / stages
-                note = f"epoch {now.epoch} of {now.epochs}, loss {now.loss:.3f}"
-                watch.update(whole, f"{stage} {note}".strip(), pace.left(whole))
-
-            yield show
-    except KeyboardInterrupt:
-        say("Stopped. The finished epochs are kept; the same command continues:")
-        say(f"  {spoken_command(ctx.obj or ())}")
-        raise typer.Exit(Exit.STOPPED) from None
-
-
-def _finish(done: Trained, flags: TrainFlags) -> None:
-    from assay.models.untrained import is_code
-
-    epochs = done.log.epochs
-    say(f"Validation accuracy {100 * epochs[-1].validation_accuracy:.2f} % after {len(epochs)} epochs.")
-    say(f"Cost: {done.passes:,} samples forward and backward, {duration(done.log.seconds)}.")
-    write(str(done.path))
-    # code is named by whoever runs it, never by the file
-    spec = f"file:{done.path}" + (f"?arch={flags.arch}" if is_code(flags.arch) else "")
-    if flags.test:
-        _test(spec, flags.test)
-    say(f"Use it with: --model {spec}")
-
-
-def _test(spec: str, source: str) -> None:
-    from assay.data import load_data
-    from assay.defenses.examples import FromData
-    from assay.defenses.fit import FitSettings, validate
-    from assay.models import load_model
-
-    model = load_model(spec)
-    data = load_data(source, model=model)
-    accuracy = validate(model.module, FromData(data, 0, len(data)), FitSettings())[1]
-    say(f"{source}: {100 * accuracy:.2f} % of {len(data):,} right, with the weights as stored.")
-
-
-for _command in (standard, distill):
+for _command in (standard, distill, adversarial):
     app.command(context_settings={"auto_envvar_prefix": "ASSAY_TRAIN"})(expanded(_command))

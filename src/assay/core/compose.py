@@ -200,6 +200,8 @@ def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: 
         # the runs are judged as untargeted ones: any other goal would be forgotten
         raise BadInput(f"EachTarget is an untargeted attack, the goal is {type(goal).__name__}. Use the attack alone.")
     found = nothing(problem.x)
+    if not len(problem.x):
+        return found
     seen = problem.seen_at_x
     if seen is None:
         seen = problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws.fold("rank"))

@@ -79,14 +79,17 @@ def better(new: Found, old: Found, keeps: Keeps) -> Tensor:
     return gained | closer
 
 
-def put(found: Found, at: Tensor, new: Found, keeps: Keeps) -> Found:
+def put(found: Found, at: Tensor, new: Found, keeps: Keeps, fits: Tensor | None = None) -> Found:
     """Merge the results `new` of the rows `at` into `found`, better ones only; costs always add up.
 
+    A point that does not fit (bool `[N]`) into budget and box is no result, unless it is the LAST one.
     Works in place on `found`, which the caller owns.
     """
     if found.logits.shape[1] < new.logits.shape[1]:
         found = found._replace(logits=new.logits.new_full((len(found.x), new.logits.shape[1]), torch.nan))
     win = better(new, take(found, at), keeps)
+    if fits is not None and keeps is not Keeps.LAST:
+        win &= fits
     where = at[win]
     for old, value in zip(found.results, new.results, strict=True):
         if value.shape[1:] == old.shape[1:]:

@@ -40,6 +40,12 @@ class Norm(Protocol):
     def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         """Return the smallest `0 <= move <= room` with `sum(weight * move) = need` (all `>= 0`)."""
 
+    def reach(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+        """Return the size `[N]` of a change that gains `need` (`>= 0`) along `g`."""
+
+    def scaled(self, eps: Tensor, factor: float) -> Tensor:
+        """Return budgets `[N]` about `factor` times as large; another budget even where budgets are whole numbers."""
+
     def random(self, draws: Draws, features: int) -> Tensor:
         """Return `[N, D]` spread over the unit ball."""
 
@@ -49,6 +55,14 @@ def unit(g: Tensor) -> Tensor:
     # dividing by the largest entry first keeps the squares from underflowing on saturated models
     g = g / g.abs().amax(1, keepdim=True).clamp_min(_TINY)
     return g / _length(g).clamp_min(_TINY)
+
+
+def sparse_signs(g: Tensor, share: Tensor) -> Tensor:
+    """Return signs on a `share` (`[N]`) of the values, those with the largest gradients, of L1 size 1 together."""
+    k = (share * g.shape[1]).round().clamp(1, g.shape[1]).long()
+    least = g.abs().sort(1, descending=True).values.gather(1, k[:, None] - 1)
+    signs = torch.where(g.abs() >= least, g.sign(), torch.zeros_like(g))
+    return signs / signs.abs().sum(1, keepdim=True).clamp_min(1)
 
 
 def _length(d: Tensor) -> Tensor:
@@ -83,6 +97,11 @@ def _keep_largest(d: Tensor, score: Tensor, eps: float | Tensor) -> Tensor:
     return torch.where(rank + 1 <= eps, d, torch.zeros_like(d))
 
 
+def _linear(norm: Norm, need: Tensor, g: Tensor) -> Tensor:
+    # in an endless box; where the gradient is zero nothing is in reach
+    return need / norm.dual(g).clamp_min(_TINY)
+
+
 class _Linf:
     name = "linf"
 
@@ -103,6 +122,12 @@ class _Linf:
 
     def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         return _fill(need, weight, room, torch.ones_like(weight))
+
+    def reach(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+        return _linear(self, need, g)
+
+    def scaled(self, eps: Tensor, factor: float) -> Tensor:
+        return eps * factor
 
     def random(self, draws: Draws, features: int) -> Tensor:
         return 2 * draws.uniform("start", features) - 1
@@ -129,6 +154,12 @@ class _L2:
 
     def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         return _fill(need, weight, room, weight)
+
+    def reach(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+        return _linear(self, need, g)
+
+    def scaled(self, eps: Tensor, factor: float) -> Tensor:
+        return eps * factor
 
     def random(self, draws: Draws, features: int) -> Tensor:
         radius = draws.uniform("radius", 1) ** (1 / features)
@@ -176,6 +207,12 @@ class _L1:
     def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         return _greedy(need, weight, room, weight.argsort(1, descending=True))
 
+    def reach(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+        return _linear(self, need, g)
+
+    def scaled(self, eps: Tensor, factor: float) -> Tensor:
+        return eps * factor
+
     def random(self, draws: Draws, features: int) -> Tensor:
         # exponential magnitudes over their sum are uniform on the simplex
         a = -(1 - draws.uniform("start", features)).log()
@@ -209,6 +246,15 @@ class _L0:
 
     def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         return _greedy(need, weight, room, (weight * room).argsort(1, descending=True))
+
+    def reach(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+        # as many values as it takes, those that gain most within the box first
+        gains = (g.abs() * room).sort(1, descending=True).values.cumsum(1)
+        return (gains < need[:, None]).sum(1).to(g.dtype).clamp_max(g.shape[1] - 1) + 1
+
+    def scaled(self, eps: Tensor, factor: float) -> Tensor:
+        whole = (eps * factor).floor()
+        return torch.maximum(whole, eps + 1) if factor > 1 else torch.minimum(whole, eps - 1).clamp_min(0)
 
     def random(self, draws: Draws, features: int) -> Tensor:
         return 2 * draws.uniform("start", features) - 1

@@ -76,35 +76,24 @@ def scaled_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
 
 
 def differences(k: int) -> Objective:
-    """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB)."""
+    """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB).
 
-    def of(logits: Tensor, goal: Goal) -> Tensor:
-        others = without(logits, goal.y).topk(min(k, logits.shape[1] - 1), 1).values
-        return others - pick(logits, goal.y)[:, None]
-
-    return of
+    A goal other than `Untargeted` says itself which difference counts: its lead, `[N, 1]`.
+    """
+    return _Differences(k)
 
 
 @dataclasses.dataclass(frozen=True)
-class Boundaries:
-    """What separates the model's answer from the goal, one column per boundary that may be crossed (FAB, DeepFool).
-
-    Under `Untargeted` `[N, k]`: the k highest other classes, each minus the label's; a model with fewer has them all.
-    A goal with a direction of its own has one boundary, its lead `[N]`.
-    """
-
+class _Differences:
+    # a value, so that equal attacks are equal
     k: int
 
-    def __post_init__(self) -> None:
-        if self.k < 1:
-            raise BadInput(f"The boundaries of {self.k} classes are none, expected 1 class or more.")
-
     def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
-        """Return the objective; it is above 0 where a boundary has been crossed."""
         if not isinstance(goal, Untargeted):
-            return goal.lead(logits)
+            return goal.lead(logits)[:, None]
         others, bar, wrong = without(logits, goal.y), pick(logits, goal.y), logits.shape[1] - 1
         if goal.reject is not None:
+            # to be refused is no success, and a wrong class has to beat the refusal too
             refusal = torch.full_like(goal.y, goal.reject % logits.shape[1])
             others, bar, wrong = without(others, refusal), torch.maximum(bar, pick(logits, refusal)), wrong - 1
         return others.topk(min(self.k, wrong), 1).values - bar[:, None]

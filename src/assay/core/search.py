@@ -17,7 +17,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.found import Found, Keeps, better, bill, nothing, put
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Cost, Seen
 from assay.core.problem import Problem
 from assay.core.tensors import counts, take
 
@@ -109,15 +109,36 @@ def search(
     terms: Terms = UNLIMITED,
     course: Course = FROM_THE_START,
 ) -> Found:
-    """Run an attack and return the best point per sample.
+    """Run an attack and return the best point per sample, which lies inside budget and box unless it is the LAST one.
 
+    Of a sample for which no such point was seen, the result is the image itself, with what the model says about it.
     The result, the success and the cost of a row are the same for any chunking, order, and neighbours. Input tensors
     are never modified. Problem.x `[N, *S]`; `draws` must be the samples' own.
     """
     keeps = keeps or attack.keeps
-    found = nothing(problem.x)
     if not len(problem.x):
+        return nothing(problem.x)
+    found = _searched(attack, problem, draws, keeps, terms, course)
+    return _settled(found, problem, attack, draws) if terms.judge_last else found
+
+
+def _settled(found: Found, problem: Problem, attack: Attack, draws: Draws) -> Found:
+    at = found.size.isinf().nonzero().squeeze(1)
+    if not len(at):
         return found
+    own = take(problem, at)
+    seen = own.seen_at_x
+    if seen is None:
+        seen = own.oracle.look(own.x, own.goal, attack.objective, Access.LABELS, draws.take(at).at(attack.steps + 1))
+    else:
+        seen = seen._replace(cost=Cost(counts(own.x), counts(own.x)))
+    return put(found, at, _judge(seen, own.x, own), Keeps.LAST)
+
+
+def _searched(
+    attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, terms: Terms, course: Course
+) -> Found:  # shape: what `search` was asked for
+    found = nothing(problem.x)
     here = _Rows(problem, _begun(attack, problem, draws, keeps, course), draws, _everyone(problem.x))
     for look in range(course.look, attack.steps + 1):
         last = look == attack.steps
@@ -127,7 +148,8 @@ def search(
             return found
         seen = _look(attack, here, point, look, Access.LABELS if last else attack.access)
         if last or keeps is not Keeps.LAST or terms.limited:
-            found = put(found, here.index, _judge(seen, point, here.problem), keeps)
+            judged = _judge(seen, point, here.problem)
+            found = put(found, here.index, judged, keeps, _fits(judged, here.problem))
         else:
             bill(found, here.index, seen)
         if last:
@@ -171,9 +193,14 @@ def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access)
 
 def _judge(seen: Seen, point: Tensor, problem: Problem) -> Found:
     size = problem.threat.size(point, problem.x)
-    success = seen.reached & problem.threat.allows(size) & problem.threat.in_box(point)
     asked = (seen.cost.forwards > 0).to(torch.int64)
-    return Found(point, success, seen.gap, size, seen.logits, counts(point), *seen.cost, seen.cost.forwards, asked)
+    cost = (*seen.cost, seen.cost.forwards, asked)
+    judged = Found(point, seen.reached, seen.gap, size, seen.logits, counts(point), *cost)
+    return judged._replace(success=seen.reached & _fits(judged, problem))
+
+
+def _fits(judged: Found, problem: Problem) -> Tensor:
+    return problem.threat.allows(judged.size) & problem.threat.in_box(judged.x)
 
 
 def _alive(found: Found, here: _Rows, keeps: Keeps) -> Tensor:

@@ -74,15 +74,17 @@ def sweep(
         return Curve([nothing(problem.x) for _ in budgets], [counts(problem.x) for _ in budgets])
     shared = _shared_look(method, problem, draws, budgets)
     smallest, down = kept_by(method) is Keeps.SMALLEST, order is Order.DESCENDING
-    if shared is None and problem.known is None and question is Question.WORST_CASE and (smallest or down):
+    down = down and question is Question.WORST_CASE
+    if shared is None and problem.known is None and (smallest or down):
         # their survivors show the image itself
         shared = first_look(method, problem, draws)
     if shared is not None:
         problem = dataclasses.replace(problem, known=shared)
-    if question is Question.AS_ATTACKED:
-        curve = _as_attacked(method, problem, draws, budgets)
-    elif smallest:
+    if smallest:
+        # what it does at a budget is what its one run found inside it
         curve = _by_size(method, problem, draws, budgets)
+    elif question is Question.AS_ATTACKED:
+        curve = _as_attacked(method, problem, draws, budgets)
     elif down:
         curve = _descending(method, problem, draws, budgets)
     else:

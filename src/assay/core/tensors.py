@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -11,6 +11,12 @@ from torch import Tensor
 T = TypeVar("T")
 
 
+@overload
+def rows(value: Tensor, like: Tensor) -> Tensor: ...
+@overload
+def rows(value: float, like: Tensor) -> float: ...
+@overload
+def rows(value: float | Tensor, like: Tensor) -> float | Tensor: ...
 def rows(value: float | Tensor, like: Tensor) -> float | Tensor:
     """Shape a per-sample `[N]` value so that it broadcasts over `like` (`[N, ...]`); a number passes through."""
     if not isinstance(value, Tensor) or value.ndim == 0:
@@ -53,8 +59,3 @@ def flat(value: Tensor) -> Tensor:
 def counts(like: Tensor, value: int = 0) -> Tensor:
     """Return int64 `[N]` counters, one per row of `like`, on its device."""
     return torch.full((len(like),), value, dtype=torch.int64, device=like.device)
-
-
-def choose(which: Tensor, yes: Tensor, no: Tensor) -> Tensor:
-    """Return `yes` for the samples of `which` (bool `[N]`) and `no` (both `[N, ...]`) for the others."""
-    return torch.where(which.view(-1, *[1] * (yes.ndim - 1)), yes, no)

@@ -20,7 +20,7 @@ from assay.core.errors import BadInput
 from assay.core.norms import L0 as L0_NORM
 from assay.core.norms import L1 as L1_NORM
 from assay.core.norms import L2 as L2_NORM
-from assay.core.norms import LINF, NORMS, Norm
+from assay.core.norms import LINF, NORMS, Norm, sparse_signs, unit
 from assay.core.tensors import flat, rows
 
 UNBOXED = (-math.inf, math.inf)
@@ -105,6 +105,18 @@ class Threat:
         length = length[:, None] if isinstance(length, Tensor) else length
         return self._back(self.norm.stride(self._unit_gradient(grad), self._room(z, grad), length), grad)
 
+    def unit(self, grad: Tensor) -> Tensor:
+        """Return the direction of `grad` with Euclidean length 1, in the threat's unit, in every norm."""
+        return self._back(unit(self._unit_gradient(grad)), grad)
+
+    def reach(self, z: Tensor, grad: Tensor, need: Tensor) -> Tensor:
+        """Return the size `[N]` of the change of `z` that gains `need` (`[N]`, `>= 0`) along `grad`, linearly."""
+        return self.norm.reach(need, self._unit_gradient(grad), self._room(z, grad))
+
+    def sparse_steepest(self, grad: Tensor, share: Tensor) -> Tensor:
+        """Return signs of L1 size 1 on a `share` (`[N]`) of the values, those where `grad` is largest."""
+        return self._back(sparse_signs(self._unit_gradient(grad), share), grad)
+
     def dual(self, grad: Tensor) -> Tensor:
         """Return the dual norm `[N]`: what a change of unit size can gain along `grad`."""
         return self.norm.dual(self._unit_gradient(grad))
@@ -149,7 +161,7 @@ class Threat:
 
     def _first_allowed(self, levels: Tensor, otherwise: Tensor) -> Tensor:
         fits = self.allows(self.norm.size(self._unit(levels / (self.grid or 1))))
-        return torch.where(rows(fits, levels), levels, otherwise)  # type: ignore[arg-type]
+        return torch.where(rows(fits, levels), levels, otherwise)
 
     @property
     def _bound(self) -> float | Tensor:

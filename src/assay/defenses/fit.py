@@ -25,8 +25,12 @@ from assay.core.errors import AssayError, BadInput
 from assay.defenses.checkpoint import Checkpoint
 from assay.defenses.examples import Examples
 from assay.defenses.losses import CrossEntropy, Loss
+from assay.defenses.probe import Probe, Probed, collapse
 from assay.models.classifier import Classifier, update_with_state
 from assay.models.seeded import seeded
+
+SCHEDULES = ("plateau", "triangular")
+_PEAK = 0.3
 
 
 class TrainingFailed(AssayError):
@@ -39,8 +43,10 @@ class TrainingFailed(AssayError):
 class FitSettings:
     """What a training does; the defaults are those of Sen et al. 2023 for MNIST, at batch 64.
 
-    Adam with `learning_rate` and `betas`; the rate is multiplied by `factor` once the validation loss has not
-    fallen for more than `patience` epochs.
+    Adam with `learning_rate` and `betas`. On the schedule `plateau` the rate is multiplied by `factor` once the
+    validation loss has not fallen for more than `patience` epochs; on `triangular` it rises to `learning_rate` over
+    the first 30 % of the training and falls to zero over the rest (Smith 2017). `probe` measures robust accuracy after
+    every epoch, and ends a training that collapses.
     """
 
     epochs: int = 10
@@ -51,12 +57,16 @@ class FitSettings:
     patience: int = 3
     seed: int = 0
     loss: Loss = dataclasses.field(default_factory=CrossEntropy)
+    schedule: str = "plateau"
+    probe: Probe | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that no training can use."""
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} is {getattr(self, name)}; expected a whole number of at least 1.")
+        if self.schedule not in SCHEDULES:
+            raise BadInput(f"schedule is {self.schedule!r}; expected {' or '.join(SCHEDULES)}.")
         if not 0 < self.learning_rate < math.inf:
             raise BadInput(f"learning_rate is {self.learning_rate}; expected a positive number such as 1e-4.")
 
@@ -74,7 +84,10 @@ class FitProgress:
 
 @dataclasses.dataclass(frozen=True)
 class EpochLog:
-    """One finished epoch: mean losses, validation accuracy (a fraction), the rate used, and its wall time."""
+    """One finished epoch: mean losses, validation accuracy (a fraction), the rate at its end, and its wall time.
+
+    Where the settings have a probe, also the accuracy that its attack and one step leave.
+    """
 
     epoch: int
     train_loss: float
@@ -82,13 +95,16 @@ class EpochLog:
     validation_accuracy: float
     learning_rate: float
     seconds: float
+    robust_accuracy: float | None = None
+    one_step_accuracy: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class FitLog:
-    """The finished epochs of a training, in order."""
+    """The finished epochs of a training, in order; `stopped` says why it ended early, if it did."""
 
     epochs: tuple[EpochLog, ...]
+    stopped: str = ""
 
     @property
     def seconds(self) -> float:
@@ -116,16 +132,24 @@ def fit(
     optimizer = Adam(model.parameters(), lr=settings.learning_rate, betas=settings.betas)
     scheduler = ReduceLROnPlateau(optimizer, "min", factor=settings.factor, patience=settings.patience)
     checkpoint = Checkpoint(checkpoint_dir, {"model": model, "optimizer": optimizer, "scheduler": scheduler}, training)
-    log = [EpochLog(**row) for row in checkpoint.restore()]
+    log, why = [EpochLog(**row) for row in checkpoint.restore()], ""
     for epoch in range(len(log) + 1, settings.epochs + 1):
         began, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
         train_loss = _train_epoch(model, optimizer, train, settings, epoch, on_progress)
         validation_loss, accuracy = validate(model, validation, settings)
-        scheduler.step(validation_loss)
-        log.append(EpochLog(epoch, train_loss, validation_loss, accuracy, rate, time.perf_counter() - began))
+        if settings.schedule == "plateau":
+            scheduler.step(validation_loss)
+        probed = settings.probe(model, validation, settings.seed) if settings.probe else Probed(None, None)
+        row = EpochLog(epoch, train_loss, validation_loss, accuracy, rate, time.perf_counter() - began, *probed)
+        why = collapse(log, row)
+        if why:
+            # the weights of the last good epoch
+            checkpoint.restore()
+            break
+        log.append(row)
         checkpoint.save([dataclasses.asdict(row) for row in log])
     model.eval()
-    return FitLog(tuple(log))
+    return FitLog(tuple(log), why)
 
 
 def validate(model: nn.Module, examples: Examples, settings: FitSettings) -> tuple[float, float]:
@@ -173,7 +197,9 @@ def _train_epoch(
         batches = torch.split(torch.randperm(len(examples)), settings.batch)
         for number, at in enumerate(batches, 1):
             x, y = _on_device(model, *examples.batch(at))
-            loss = settings.loss(model, x, y, _draws(at, settings, epoch)).mean()
+            share = (epoch - 1 + (number - 1) / len(batches)) / settings.epochs
+            _set_rate(optimizer, settings, share)
+            loss = settings.loss.during(share)(model, x, y, _draws(at, settings, epoch)).mean()
             value = loss.item()
             if not math.isfinite(value):
                 raise TrainingFailed(
@@ -186,6 +212,13 @@ def _train_epoch(
             total += value * len(at)
             on_progress(FitProgress(epoch, settings.epochs, number, len(batches), value))
     return total / len(examples)
+
+
+def _set_rate(optimizer: Optimizer, settings: FitSettings, share: float) -> None:
+    if settings.schedule == "triangular":
+        rate = settings.learning_rate * min(share / _PEAK, (1 - share) / (1 - _PEAK))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
 
 
 def _on_device(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

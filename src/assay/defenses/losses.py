@@ -23,6 +23,9 @@ class Loss(Protocol):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
         """Return the loss `[N]` of the samples `x` (float32 `[N, C, H, W]` in [0, 1]) with targets `y`."""
 
+    def during(self, share: float, /) -> Loss:
+        """Return the loss once a `share` of the training is done: most are the same throughout."""
+
 
 @dataclasses.dataclass(frozen=True)
 class CrossEntropy:
@@ -42,3 +45,7 @@ class CrossEntropy:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
         """Return the loss of each sample, `[N]`; nothing is drawn."""
         return functional.cross_entropy(model(x) / self.temperature, y, reduction="none")
+
+    def during(self, share: float, /) -> CrossEntropy:
+        """Return the loss itself."""
+        return self

@@ -1,0 +1,65 @@
+"""DDN: direction and norm of the change, decoupled."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.attacks.gradient import gradient_of
+from assay.core.draws import Draws
+from assay.core.objective import Objective, cross_entropy
+from assay.core.oracle import Access, Seen
+from assay.core.problem import Problem
+from assay.core.search import Keeps
+from assay.core.tensors import rows
+
+
+class Shell(NamedTuple):
+    """A point, and the radius of the shell around the image that it was moved to."""
+
+    query: Tensor
+    radius: Tensor
+    t: int
+    done: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class DDN:
+    """Decoupled direction and norm (Rony et al. 2019): a gradient step, then back onto a shell around the image.
+
+    The shell's radius, `radius` at first, shrinks by `gamma` after a point that reached the goal and grows by it
+    otherwise; the step along the normalised gradient falls from 1 to 0.01 on a cosine. L2; keeps the smallest success,
+    and does not round to 8 bits on its way. Cost: `steps` gradient looks and 1 forward.
+    """
+
+    steps: int = 100
+    gamma: float = 0.05
+    radius: float = 1.0
+    objective: Objective = cross_entropy
+
+    access: ClassVar[Access] = Access.GRADIENT
+    keeps: ClassVar[Keeps] = Keeps.SMALLEST
+
+    def init(self, problem: Problem, draws: Draws) -> Shell:
+        """Begin at the given start or at the image."""
+        begin = problem.x if problem.start is None else problem.start
+        return Shell(begin, begin.new_full((len(begin),), self.radius), 0)
+
+    def step(self, state: Shell, seen: Seen, problem: Problem, draws: Draws) -> Shell:
+        """Step along the gradient and move onto the next shell."""
+        x, threat = problem.x, problem.threat
+        stride = annealed(1.0, 0.01, state.t / self.steps)
+        moved = state.query + stride * threat.steepest(gradient_of(seen))
+        radius = state.radius * torch.where(seen.reached, 1 - self.gamma, 1 + self.gamma)
+        size = threat.size(moved, x)
+        on_shell = x + (moved - x) * rows(radius / torch.where(size > 0, size, 1), x)
+        return Shell(threat.clip(on_shell), radius, state.t + 1)
+
+
+def annealed(first: float, last: float, share: float) -> float:
+    """Return a value that falls from `first` to `last` on half a cosine as `share` goes from 0 to 1."""
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
