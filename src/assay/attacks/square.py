@@ -131,8 +131,11 @@ def _square(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tens
     across = torch.arange(width, device=u.device) - left[:, None]
     inside = _within(down, side)[:, None, :, None] & _within(across, side)[:, None, None]
     signs = _signs(u[:, 2:], point)[:, :, None, None]
-    idle = flat((_shifted(problem, signs) == point) | ~inside).all(1)
-    return torch.where(inside, _shifted(problem, torch.where(rows(idle, signs), -signs, signs)), point)
+    new = torch.where(inside, _shifted(problem, signs), point)
+    idle = flat(new - point).abs().amax(1) == 0
+    if bool(idle.any()):
+        new = torch.where(inside, _shifted(problem, torch.where(rows(idle, signs), -signs, signs)), point)
+    return new
 
 
 def _within(at: Tensor, side: int) -> Tensor:
