@@ -32,6 +32,11 @@ SHORT: dict[str, dict[str, Any]] = {
     "autoattack": {"steps": 2, "queries": 4, "targets": 2},
 }
 
+# options of attacks too long for the check of strength as they are
+FEWER: dict[str, dict[str, Any]] = {
+    "square": {"queries": 300, "rescale": True},
+}
+
 # attacks that draw random numbers: another seed is another attempt
 RANDOM = {
     "r-fgsm",

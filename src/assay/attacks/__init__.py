@@ -14,7 +14,7 @@ from assay.attacks.apgd import apgd, apgd_targeted
 from assay.attacks.autoattack import auto_attack
 from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.attacks.ddn import DDN
-from assay.attacks.deepfool import DeepFool
+from assay.attacks.deepfool import DeepFool, SuperDeepFool
 from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
@@ -107,6 +107,14 @@ ATTACKS: Mapping[str, AttackEntry] = {
     ),
     "deepfool": AttackEntry(
         DeepFool, 1, _BALLS, "onto the nearest linearised boundary", "Moosavi-Dezfooli et al. 2016", "minimum norm"
+    ),
+    "superdeepfool": AttackEntry(
+        SuperDeepFool,
+        1,
+        _BALLS,
+        "DeepFool, then along the boundary's normal",
+        "Abdollahpoor et al. 2024",
+        "minimum norm",
     ),
     "fab": AttackEntry(FAB, 1, _BALLS, "along the boundary towards the image", "Croce and Hein 2020b", "minimum norm"),
     "fab-t": AttackEntry(

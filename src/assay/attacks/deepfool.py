@@ -102,6 +102,9 @@ def _onto(at: Tensor, plane: Plane, problem: Problem, overshoot: float) -> Tenso
     ahead = plane.offset - flat(plane.normal * at).sum(1)
     # where no change brings a boundary nearer there is nowhere to go
     length = torch.where(plane.distance.isfinite(), plane.distance, 0)
+    if threat.grid is not None:
+        # what is shorter than a level moves nothing
+        length = length.clamp_min(1 / threat.grid)
     move = threat.stride(plane.normal * rows(ahead.sign(), at), at, length)
     return threat.clip(toward(problem.x, at + move, 1 + overshoot))
 
@@ -113,8 +116,8 @@ def _drawn_back(at: Tensor, plane: Plane, problem: Problem, overshoot: float) ->
     return toward(x, at, (share * (1 + overshoot / 10)).nan_to_num(1.0).clamp(0, 1))
 
 
-def _going(state: Walk, new: Tensor, done: Tensor, steps: int) -> Walk:
+def _going(state: Walk, new: Tensor, ending: Tensor, steps: int) -> Walk:
     # the last point is the nearest success, where there is one
     if state.t == steps:
         new = torch.where(rows(state.size.isfinite(), new), state.best, new)
-    return state._replace(query=new, done=done)
+    return state._replace(query=new, ending=ending, done=state.ending)

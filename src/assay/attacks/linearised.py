@@ -15,12 +15,16 @@ from assay.core.threat import Threat
 
 
 class Walk(NamedTuple):
-    """The next point, the nearest success so far with its size (infinite before the first), and the steps taken."""
+    """The next point, the nearest success so far with its size (infinite before the first), and the steps taken.
+
+    Rows (bool `[N]`) that are `ending` are done after the next look.
+    """
 
     query: Tensor
     best: Tensor
     size: Tensor
     t: int = 0
+    ending: Tensor | bool = False
     done: Tensor | bool = False
 
 
