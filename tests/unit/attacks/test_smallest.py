@@ -23,6 +23,7 @@ from tests.conformance.bench import Curved, Linear, Remembering
 MAKER = torch.Generator().manual_seed(4)
 WEIGHT = torch.randn(48, 7, generator=MAKER)
 MODEL = Linear(WEIGHT, torch.randn(7, generator=MAKER))
+MODEL.requires_grad_(False)
 X = torch.rand(20, 3, 4, 4, generator=MAKER)
 Y = MODEL(X).argmax(1)
 DRAWS = Draws(torch.arange(20), 1)
