@@ -34,7 +34,7 @@ SHORT: dict[str, dict[str, Any]] = {
 
 # options of attacks too long for the check of strength as they are
 FEWER: dict[str, dict[str, Any]] = {
-    "square": {"queries": 300, "rescale": True},
+    "square": {"queries": 600, "rescale": True},
 }
 
 # attacks that draw random numbers: another seed is another attempt
