@@ -1,23 +1,24 @@
-"""DeepFool: step by step onto the nearest linearised boundary."""
+"""DeepFool: step by step onto the nearest boundary of the model taken as linear."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
-from assay.attacks.fab import nearest_class
+from assay.attacks.linearised import nearest_plane, toward
 from assay.core.draws import Draws
 from assay.core.objective import Objective, differences
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import flat
+from assay.core.tensors import rows
 
 
-class Step(NamedTuple):
-    """The next point; a row is done once the last one reached the goal."""
+class Fooling(NamedTuple):
+    """The next point, and the rows that are there."""
 
     query: Tensor
     done: Tensor | bool = False
@@ -25,12 +26,12 @@ class Step(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DeepFool:
-    """DeepFool (Moosavi-Dezfooli et al. 2016): project on the nearest linearised boundary, until it is crossed.
+    """DeepFool (Moosavi-Dezfooli et al. 2016): onto the nearest linearised boundary, and `overshoot` of the way beyond.
 
-    x' = x + (1 + overshoot) |f| / ||w||_* d, with f and w the difference of logits and its gradient for the class
-    nearest in the dual norm among the `classes` likeliest others, d the steepest direction of unit size. What the box
-    blocks of a step goes to other values. L2, Linf and L1; a sample stops at its first success.
-    Cost: `classes` backwards and 1 forward per step, few steps.
+    `x <- x + (1 + overshoot) r`, where r is the smallest change, inside the box, that brings one of the `classes`
+    highest other classes level with the label's on the model taken as linear at x. It ends at the first success.
+    Access: gradient. Cost: per step 1 forward and `classes` backwards (1 under a goal other than `Untargeted`), until
+    the goal is reached, and that look.
     """
 
     steps: int = 50
@@ -42,17 +43,18 @@ class DeepFool:
 
     @property
     def objective(self) -> Objective:
-        """The differences of logits."""
+        """The boundaries that may be crossed."""
         return differences(self.classes)
 
-    def init(self, problem: Problem, draws: Draws) -> Step:
+    def init(self, problem: Problem, draws: Draws) -> Fooling:
         """Begin at the given start or at the image."""
-        return Step(problem.x if problem.start is None else problem.start)
+        return Fooling(problem.x if problem.start is None else problem.start)
 
-    def step(self, state: Step, seen: Seen, problem: Problem, draws: Draws) -> Step:
-        """Cross the nearest plane."""
-        lead, grad = nearest_class(seen, problem)
-        offset = flat(grad * state.query).sum(1) - lead
-        crossed = problem.threat.to_plane(state.query, grad, offset)
-        moved = problem.threat.clip(state.query + (1 + self.overshoot) * (crossed - state.query))
-        return Step(moved, seen.reached)
+    def step(self, state: Fooling, seen: Seen, problem: Problem, draws: Draws) -> Fooling:
+        """Cross the nearest boundary; stay where the goal is reached."""
+        threat, x = problem.threat, problem.x
+        at = threat.snap(state.query, x)
+        plane = nearest_plane(seen, at, threat)
+        onto = threat.to_plane(at, plane.normal, plane.offset)
+        new = threat.clip(toward(at, onto, 1 + self.overshoot))
+        return Fooling(torch.where(rows(seen.reached, x), at, new), seen.reached)
