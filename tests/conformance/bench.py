@@ -32,6 +32,12 @@ SHORT: dict[str, dict[str, Any]] = {
     "autoattack": {"steps": 2, "queries": 4, "targets": 2},
 }
 
+# options of attacks too long for the check of strength as they are
+FEWER: dict[str, dict[str, Any]] = {
+    "apgd-t": {"steps": 50, "targets": 2},
+    "autoattack": {"steps": 50, "queries": 10, "targets": 2},
+}
+
 # attacks that draw random numbers: another seed is another attempt
 RANDOM = {
     "r-fgsm",
