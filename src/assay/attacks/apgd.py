@@ -21,6 +21,7 @@ from assay.core.tensors import flat, rows
 
 _MOMENTUM = 0.75
 _FEWER = 1.5
+_SHARE = 0.2
 
 
 class Best(NamedTuple):
@@ -157,7 +158,7 @@ class APGDL1:
     """Auto-PGD in L1 (Croce and Hein 2021): sign steps on the values with the largest gradients, as many as needed.
 
     x' = P(x + size sign(g) / k), g the gradient on its k largest values. Every 4 % of the steps k becomes 1 / 1.5
-    of the number of values changed at the best point. Where that number has fallen below 95 % of the one before, the
+    of the number of values changed at the best point (at first a fifth of all, without `large`). Where that number has fallen below 95 % of the one before, the
     climb goes on from its best point in steps of the budget; elsewhere steps shrink by 1.5, down to a tenth of
     it. With `large` the first 30 % of the steps climb in a ball of 3 budgets and the next 30 % in one of 2, each from
     the best point of the one before: the reason why a step of the last ball rarely starts from nothing.
@@ -174,8 +175,15 @@ class APGDL1:
     def init(self, problem: Problem, draws: Draws) -> Sparse:
         """Begin at the given start, or at normal noise projected on the first ball, which leaves few values changed."""
         x = problem.x
+        if problem.start is not None:
+            return self._entered(problem.start, problem, 0)
         noise = draws.normal("start", *x.shape[1:]).to(x.dtype) * problem.threat.scale
-        return self._entered(x + noise if problem.start is None else problem.start, problem, 0)
+        first = self._entered(x + noise, problem, 0)
+        if self.large:
+            return first
+        # what noise has changed says nothing yet about how many values are needed
+        whole = torch.full_like(first.changed, x[0].numel())
+        return first._replace(share=torch.full_like(whole, _SHARE), changed=whole)
 
     def step(self, state: Sparse, seen: Seen, problem: Problem, draws: Draws) -> Sparse:
         """Remember the best point, adapt sparsity and step where it is time, and climb; or enter the next ball."""

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from assay.attacks.apgd import APGD, APGDL1
 from assay.attacks.fab import FAB
+from assay.attacks.fmn import FMN
+from assay.attacks.gradient import PGD
 from assay.attacks.square import Square
 from assay.core.compose import ByNorm, Cascade, EachTarget, Method, Restarts
-from assay.core.objective import Objective, cross_entropy, dlr, dlr_targeted
+from assay.core.objective import Objective, cross_entropy, dlr, dlr_targeted, margin
 
 _STARTS = 5
 
@@ -74,3 +76,30 @@ def _plus(sparse: bool, sizes: _Sizes) -> dict[str, Method]:
 
 def _climb(sparse: bool, objective: Objective, sizes: _Sizes) -> APGD | APGDL1:
     return APGDL1(sizes.steps, objective=objective) if sparse else APGD(sizes.steps, objective=objective)
+
+
+def cascade(steps: int = 20, queries: int = 350, targets: int = 9) -> ByNorm:
+    """Return our own ensemble: what breaks most per pass first, survivors only, no saturated softmax in its way.
+
+    PGD on the margin (`steps`); APGD on DLR and on the cross-entropy (2.5 times `steps` each); APGD on the targeted DLR
+    towards each of the `targets` likeliest wrong classes (`steps`); FMN (2.5 times `steps`); Square with `queries`, on
+    a schedule of that length. Parts climb different objectives by different rules, each from a start of its own: what
+    one misses another finds, which a longer run of the same one hardly does.
+    Access: gradient. Cost for a survivor, with 10 classes: 714 forwards and 350 backwards, an eighth of `auto_attack`.
+    """
+    longer = round(2.5 * steps)
+    return ByNorm(tuple((norm, _short(norm == "l1", steps, longer, queries, targets)) for norm in ("linf", "l2", "l1")))
+
+
+def _short(sparse: bool, steps: int, longer: int, queries: int, targets: int) -> Cascade:
+    climbs = _Sizes(longer, queries, targets)
+    return _named(
+        {
+            "pgd-margin": PGD(steps, objective=margin),
+            "apgd-dlr": _climb(sparse, dlr, climbs),
+            "apgd-ce": _climb(sparse, cross_entropy, climbs),
+            "apgd-t": EachTarget(_climb(sparse, dlr_targeted, climbs._replace(steps=steps)), targets),
+            "fmn": FMN(longer),
+            "square": Square(queries, rescale=True),
+        }
+    )
