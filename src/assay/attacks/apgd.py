@@ -157,11 +157,11 @@ class Sparse(NamedTuple):
 class APGDL1:
     """Auto-PGD in L1 (Croce and Hein 2021): sign steps on the values with the largest gradients, as many as needed.
 
-    x' = P(x + size sign(g) / k), g the gradient on its k largest values. Every 4 % of the steps k becomes 1 / 1.5
-    of the number of values changed at the best point (at first a fifth of all, without `large`). Where that number has fallen below 95 % of the one before, the
-    climb goes on from its best point in steps of the budget; elsewhere steps shrink by 1.5, down to a tenth of
-    it. With `large` the first 30 % of the steps climb in a ball of 3 budgets and the next 30 % in one of 2, each from
-    the best point of the one before: the reason why a step of the last ball rarely starts from nothing.
+    x' = P(x + size sign(g) / k), g the gradient on its k largest values. Every 4 % of a ball's steps k becomes 1 / 1.5
+    of the number of values changed at the best point (at first a fifth of all, without `large`). Where that number has
+    fallen below 95 % of the one before, the climb goes on from its best point in steps of the budget; elsewhere steps
+    shrink by 1.5, down to a tenth of it. With `large` the first 30 % of the steps climb in a ball of 3 budgets and the
+    next 30 % in one of 2; each ball begins at the best point of the one before, projected.
     Access: gradient. Cost: `steps` gradient looks and 1 forward. Raises `BadInput` for an endless budget.
     """
 
@@ -221,9 +221,7 @@ class APGDL1:
 def _checked(state: Sparse, changed: Tensor, fewer: Tensor, budget: Tensor) -> Sparse:
     shorter = (state.size / _FEWER).maximum(budget / 10)
     features = state.query[0].numel()
-    return state._replace(
-        size=torch.where(fewer, budget, shorter), share=changed / features / _FEWER, changed=changed
-    )
+    return state._replace(size=torch.where(fewer, budget, shorter), share=changed / features / _FEWER, changed=changed)
 
 
 def _changed(z: Tensor, problem: Problem) -> Tensor:

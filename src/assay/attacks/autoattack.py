@@ -32,11 +32,11 @@ class _Sizes(NamedTuple):
 def auto_attack(version: Version = Version.STANDARD, steps: int = 100, queries: int = 5000, targets: int = 9) -> ByNorm:
     """Return AutoAttack: each part meets only the samples that the ones before left standing.
 
-    `standard`: APGD on the cross-entropy, APGD on the targeted DLR and FAB towards each of the `targets` likeliest wrong
-    classes, `steps` each, and Square with `queries`; in L1 (Croce and Hein 2021) APGD from 5 starts, and towards 5
-    classes. `plus`: APGD on the cross-entropy and on DLR from 5 starts, FAB from the image and 4 random starts,
-    Square, targeted APGD, and targeted FAB from as many starts as FAB. Models with fewer classes have fewer targets.
-    Access: gradient. Cost for a survivor, of `standard` with 10 classes: 6,919 forwards and 1,900 backwards.
+    `standard`: APGD on the cross-entropy, APGD on the targeted DLR and FAB towards each of the `targets` likeliest
+    wrong classes, `steps` each, and Square with `queries`; in L1 (Croce and Hein 2021) APGD from 5 starts, and
+    towards 5 classes. `plus`: APGD on the cross-entropy and on DLR from 5 starts, FAB from the image and 4 random
+    starts, Square, targeted APGD, and targeted FAB from as many starts as FAB. Models with fewer classes have fewer
+    targets. Access: gradient. Cost for a survivor, of `standard` with 10 classes: 6,921 forwards, 1,900 backwards.
     """
     sizes = _Sizes(steps, queries, targets)
     build = {Version.STANDARD: _standard, Version.PLUS: _plus}[version]

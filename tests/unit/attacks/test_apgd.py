@@ -193,7 +193,7 @@ def test_an_endless_budget_is_refused(attack) -> None:
 
 
 def test_a_share_of_the_steps_beyond_all_is_refused() -> None:
-    with pytest.raises(BadInput, match="rho is 1.5"):
+    with pytest.raises(BadInput, match=r"rho is 1\.5"):
         APGD(rho=1.5)
 
 
