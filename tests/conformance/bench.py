@@ -30,6 +30,14 @@ SHORT: dict[str, dict[str, Any]] = {
     "square": {"queries": 12},
     "spatial": {"tries": 3},
     "autoattack": {"steps": 2, "queries": 4, "targets": 2},
+    "cascade": {"steps": 2, "queries": 4, "targets": 2},
+}
+
+# options of attacks too long for the check of strength as they are
+FEWER: dict[str, dict[str, Any]] = {
+    "apgd-t": {"steps": 50, "targets": 2},
+    "autoattack": {"steps": 50, "queries": 10, "targets": 2},
+    "cascade": {"steps": 20, "queries": 10, "targets": 2},
 }
 
 # options of attacks too long for the check of strength as they are
@@ -46,6 +54,7 @@ RANDOM = {
     "apgd-t",
     "square",
     "autoattack",
+    "cascade",
     "spatial",
     "salt-and-pepper",
     "uniform-noise",

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from assay.attacks.apgd import apgd, apgd_targeted
-from assay.attacks.autoattack import auto_attack
+from assay.attacks.autoattack import auto_attack, cascade
 from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool, SuperDeepFool
@@ -139,6 +139,15 @@ ATTACKS: Mapping[str, AttackEntry] = {
         _BALLS,
         "APGD, targeted APGD, targeted FAB and Square",
         "Croce and Hein 2020",
+        "composition",
+        ("untargeted",),
+    ),
+    "cascade": AttackEntry(
+        cascade,
+        1,
+        _BALLS,
+        "the strongest short attacks one after the other, at an eighth of AutoAttack's passes",
+        "this project",
         "composition",
         ("untargeted",),
     ),

@@ -14,7 +14,7 @@ from assay.core.goal import Toward, Untargeted, without
 from assay.core.objective import margin
 from assay.core.oracle import Access, Oracle
 from assay.core.problem import Problem
-from assay.core.search import Attack, Found, Keeps, bill, nothing, put, search
+from assay.core.search import Attack, Found, Keeps, bill, judge, nothing, put, search
 from assay.core.tensors import take
 
 
@@ -205,7 +205,12 @@ def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: 
     seen = problem.seen_at_x
     if seen is None:
         seen = problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws.fold("rank"))
-        bill(found, torch.arange(len(problem.x), device=problem.x.device), seen)
+        everyone = torch.arange(len(problem.x), device=problem.x.device)
+        if keeps is Keeps.FIRST:
+            # who is wrong before the attack is finished
+            found = put(found, everyone, judge(seen, problem.x, problem), keeps)
+        else:
+            bill(found, everyone, seen)
     logits = seen.logits
     wrong = logits.shape[1] - (1 if goal.reject is None else 2)
     k = min(k, wrong)
