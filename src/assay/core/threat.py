@@ -121,6 +121,15 @@ class Threat:
         """Return the dual norm `[N]`: what a change of unit size can gain along `grad`."""
         return self.norm.dual(self._unit_gradient(grad))
 
+    def widest(self, x: Tensor) -> Tensor:
+        """Return the size `[N]` of the largest change that the box allows: infinite where the box is."""
+        low, high = self.box
+        return self.norm.size(self._unit(torch.maximum(high - x, x - low)))
+
+    def extent(self, x: Tensor) -> Tensor:
+        """Return `widest`, and in an endless box the size of a change of every value by 1."""
+        return self.widest(x) if self.box != UNBOXED else self.norm.size(self._unit(torch.ones_like(x)))
+
     def start(self, x: Tensor, draws: Draws) -> Tensor:
         """Return a random point inside budget and box."""
         noise = self._back(self.norm.random(draws, x[0].numel()).to(x.dtype), x)

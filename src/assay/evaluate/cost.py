@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from assay.attacks.patch import Pasted
-from assay.core.compose import COMPOSITIONS, Cascade, EachTarget, Method, Restarts, Through, access_of, for_norm
+from assay.core.compose import (
+    COMPOSITIONS,
+    Cascade,
+    EachTarget,
+    Method,
+    Restarts,
+    SmallestBudget,
+    Through,
+    access_of,
+    for_norm,
+)
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
@@ -69,6 +79,9 @@ def _passes(method: Method) -> Passes:
         case EachTarget(attack, k):
             inner = _passes(attack).times(k)
             return Passes(inner.forwards + 1, inner.backwards)
+        case SmallestBudget(attack, rounds):
+            # the look at the image itself is the cell's own
+            return _passes(attack).times(rounds)
         case Through(lens, attack):
             inner = _passes(attack)
             if access_of(attack) is not Access.GRADIENT:
