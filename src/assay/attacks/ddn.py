@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.attacks.gradient import gradient_of
 from assay.core.draws import Draws
-from assay.core.objective import Objective, cross_entropy
+from assay.core.objective import Objective, capped_cross_entropy
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -31,15 +31,18 @@ class Shell(NamedTuple):
 class DDN:
     """Decoupled direction and norm (Rony et al. 2019): a gradient step, then back onto a shell around the image.
 
-    The shell's radius, `radius` at first, shrinks by `gamma` after a point that reached the goal and grows by it
-    otherwise; the step along the normalised gradient falls from 1 to 0.01 on a cosine. L2; keeps the smallest success,
-    and does not round to 8 bits on its way. Cost: `steps` gradient looks and 1 forward.
+    The shell's radius, `radius` at first, shrinks by gamma after a point that reached the goal and grows by it
+    otherwise; gamma falls from `gamma` to 0.001 (fixed in the paper), the step along the normalised gradient from 1 to
+    0.01, both on a cosine. L2; keeps the smallest success, and does not round to 8 bits on its way. On a saturated
+    network the gradient of the paper's cross-entropy is zero and the attack stands still: the default objective cannot
+    saturate. Where the gradient is exactly zero all the same, a random direction stands in.
+    Cost: `steps` gradient looks and 1 forward.
     """
 
     steps: int = 100
     gamma: float = 0.05
     radius: float = 1.0
-    objective: Objective = cross_entropy
+    objective: Objective = capped_cross_entropy
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
@@ -53,11 +56,21 @@ class DDN:
         """Step along the gradient and move onto the next shell."""
         x, threat = problem.x, problem.threat
         stride = annealed(1.0, 0.01, state.t / self.steps)
-        moved = state.query + stride * threat.steepest(gradient_of(seen))
-        radius = state.radius * torch.where(seen.reached, 1 - self.gamma, 1 + self.gamma)
+        gamma = annealed(self.gamma, min(self.gamma, 0.001), state.t / self.steps)
+        moved = state.query + stride * threat.steepest(anywhere(gradient_of(seen), draws))
+        radius = state.radius * torch.where(seen.reached, 1 - gamma, 1 + gamma)
         size = threat.size(moved, x)
         on_shell = x + (moved - x) * rows(radius / torch.where(size > 0, size, 1), x)
         return Shell(threat.clip(on_shell), radius, state.t + 1)
+
+
+def anywhere(grad: Tensor, draws: Draws) -> Tensor:
+    """Return the gradients, with a random direction where there is none."""
+    flat_land = (grad == 0).flatten(1).all(1)
+    if not bool(flat_land.any()):
+        return grad
+    noise = draws.normal("flat", *grad.shape[1:]).to(grad.dtype)
+    return torch.where(rows(flat_land, grad), noise, grad)
 
 
 def annealed(first: float, last: float, share: float) -> float:

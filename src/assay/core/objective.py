@@ -74,6 +74,21 @@ def scaled_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     return goal.surprise(logits / (top[:, :1] - top[:, 1:]).clamp_min(1e-12))
 
 
+def capped_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
+    """Cross-entropy of logits whose top-two gap is scaled down to 4 where it is larger: cannot saturate.
+
+    Up to a gap of 4 it is the cross-entropy itself, and unlike `scaled_cross_entropy` it does not sharpen near the
+    boundary, where an attack that looks for the nearest point still has to weigh several classes.
+    """
+    top = logits.detach().topk(2, 1).values
+    return goal.surprise(logits / ((top[:, :1] - top[:, 1:]) / _CAP).clamp_min(1))
+
+
+# with 10 the median L2 distance that DDN finds on a network distilled at temperature 100 is 9 % larger, on an ordinary
+# one the same
+_CAP = 4.0
+
+
 def differences(k: int) -> Objective:
     """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB).
 
@@ -129,6 +144,7 @@ OBJECTIVES: dict[str, Objective] = {
     "dlr_targeted": dlr_targeted,
     "mean_square_error": mean_square_error,
     "scaled_cross_entropy": scaled_cross_entropy,
+    "capped_cross_entropy": capped_cross_entropy,
 }
 
 
