@@ -19,6 +19,8 @@ from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
 from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.pdpgd import PDPGD
+from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import Spatial
 from assay.attacks.square import Square
 from assay.core.compose import Method, Restarts, SmallestBudget, access_of, kept_by
@@ -131,6 +133,17 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "ddn": AttackEntry(DDN, 1, ("l2",), "direction and norm decoupled", "Rony et al. 2019", "minimum norm"),
     "fmn": AttackEntry(
         FMN, 1, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
+    ),
+    "pdpgd": AttackEntry(
+        PDPGD,
+        1,
+        _BALLS,
+        "primal-dual descent, the norm by its proximal operator",
+        "Matyasko et al. 2021",
+        "minimum norm",
+    ),
+    "sigma-zero": AttackEntry(
+        SigmaZero, 1, ("l0",), "a smooth count of values, lowered", "Cina et al. 2024", "minimum norm"
     ),
     "square": AttackEntry(
         Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score"
