@@ -233,6 +233,17 @@ def check_grid_costs_no_success(attack: Method, case: Case) -> None:
     assert change <= 1 or len(here.x) == 1 or int((here.success ^ free.success).sum()) <= 1, f"moved {change} levels"
 
 
+def _linear_distance(norm: str, difference: Tensor, lead: Tensor, x: Tensor) -> Tensor:
+    if norm != "l0":
+        dual = {"linf": difference.abs().sum(), "l2": difference.norm(), "l1": difference.abs().max()}[norm]
+        return lead.abs() / dual
+    # the values that gain most within the box first
+    down = (difference * lead[:, None]) > 0
+    room = torch.where(down, x.flatten(1), 1 - x.flatten(1))
+    gains = (difference.abs() * room).sort(1, descending=True).values.cumsum(1)
+    return (gains <= lead.abs()[:, None]).sum(1) + 1.0
+
+
 def check_strength(attack: Method, norm: str, share: float = 1.0) -> None:
     """On a linear model of two classes the attack breaks at least what the closed form breaks at `share` of eps."""
     maker = torch.Generator().manual_seed(3)
@@ -242,10 +253,11 @@ def check_strength(attack: Method, norm: str, share: float = 1.0) -> None:
     difference = weight[:, 0] - weight[:, 1]
     lead = x.flatten(1) @ difference
     y = (lead < 0).long()
-    dual = {"linf": difference.abs().sum(), "l2": difference.norm(), "l1": difference.abs().max()}[norm]
-    distance = lead.abs() / dual
-    eps = float(distance.quantile(0.7))
-    case = Case(model, x, Untargeted(y), unboxed(Threat(NORMS[norm], eps)))
+    distance = _linear_distance(norm, difference, lead, x)
+    eps = float(distance.quantile(0.7, interpolation="lower"))
+    threat = Threat(NORMS[norm], eps)
+    # without a box one value of endless height breaks anything
+    case = Case(model, x, Untargeted(y), threat if norm == "l0" else unboxed(threat))
     must = distance < 0.98 * share * eps
     cannot = distance > 1.02 * eps
     success = case.run(attack).success

@@ -13,7 +13,7 @@ from tests.conformance.bench import AIMLESS, GOALS, PAIRS, RANDOM, Case, Remembe
 
 # How much of the closed form's budget is enough for an attack that spends part of its own on chance. PGD in L2: from a
 # start at right angles to the gradient, steps of 2.5 / steps budgets on the sphere turn to within 10 degrees of it.
-SHARE = {("r-fgsm", "linf"): 0.3, ("ffgsm", "linf"): 0.6, ("pgd", "l2"): 0.98}
+SHARE = {("r-fgsm", "linf"): 0.3, ("ffgsm", "linf"): 0.6, ("pgd", "l2"): 0.98, ("pdpgd", "l1"): 0.9, ("fmn", "l1"): 0.9}
 
 every_attack = pytest.mark.parametrize(("name", "norm"), PAIRS, ids=lambda v: v)
 

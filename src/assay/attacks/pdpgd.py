@@ -66,14 +66,14 @@ class PDPGD:
 
     def step(self, state: PrimalDual, seen: Seen, problem: Problem, draws: Draws) -> PrimalDual:
         """Move the image, then the weights."""
-        t, share = state.t + 1, state.t / self.steps
-        # of softplus(-objective); past the boundary it fades
-        climb = gradient_of(seen) * rows(torch.sigmoid(-seen.loss), problem.x)
+        t, share, scale = state.t + 1, state.t / self.steps, problem.threat.scale
+        # of softplus(-objective), in the unit of the budget; past the boundary it fades
+        climb = gradient_of(seen) * scale * rows(torch.sigmoid(-seen.loss), problem.x)
         mean = _BETA1 * state.mean + (1 - _BETA1) * climb
         square = _BETA2 * state.square + (1 - _BETA2) * climb.square()
         metric = (square / (1 - _BETA2**t)).sqrt() + 1e-8
         length = self.step_size * 0.01**share
-        moved = problem.threat.clip(state.query + length / (1 - _BETA1**t) * mean / metric)
+        moved = problem.threat.clip(state.query + scale * length / (1 - _BETA1**t) * mean / metric)
         weight = state.distance / (1 - state.distance)
         query = self._proximal(moved, metric, weight * length, problem)
         dual_step = self.dual_step * (1 - 0.9 * share)
@@ -90,6 +90,6 @@ class PDPGD:
         for _ in range(self.proximal_steps):
             new = threat.proximal(point - share * (point - moved), x, weight)
             new = torch.where(rows(open_, x), new, point)
-            gone = flat(new - point).norm(dim=1)
-            point, open_ = new, open_ & (gone > _SETTLED * flat(new - x).norm(dim=1))
+            left = flat((new - point) / threat.scale).norm(dim=1)
+            point, open_ = new, open_ & (left > _SETTLED * flat((new - x) / threat.scale).norm(dim=1))
         return point

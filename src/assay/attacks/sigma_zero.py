@@ -58,18 +58,19 @@ class SigmaZero:
 
     def step(self, state: Sparse, seen: Seen, problem: Problem, draws: Draws) -> Sparse:
         """Take one step of Adam and drop what is low."""
-        x, t, change = problem.x, state.t + 1, state.query - problem.x
-        # the slope of the smooth count, per value
+        x, t, scale = problem.x, state.t + 1, problem.threat.scale
+        # all in the unit of the budget; the slope of the smooth count, per value
+        change = (state.query - x) / scale
         count = 2 * change * self.sigma / (change.square() + self.sigma).square() / x[0].numel()
-        climb = torch.where(rows(seen.reached, x), -count, gradient_of(seen) - count)
+        climb = torch.where(rows(seen.reached, x), -count, gradient_of(seen) * scale - count)
         largest = flat(climb).abs().amax(1)
         climb = climb / rows(torch.where(largest > 0, largest, 1), x)
         mean = _BETA1 * state.mean + (1 - _BETA1) * climb
         square = _BETA2 * state.square + (1 - _BETA2) * climb.square()
         metric = (square / (1 - _BETA2**t)).sqrt() + 1e-8
         length = annealed(self.step_size, self.step_size / 10, state.t / self.steps)
-        moved = problem.threat.clip(state.query + length / (1 - _BETA1**t) * mean / metric)
+        moved = problem.threat.clip(state.query + scale * length / (1 - _BETA1**t) * mean / metric)
         shift = self.adapt * annealed(self.step_size, self.step_size / 10, t / self.steps)
         threshold = (state.threshold + torch.where(seen.reached, shift, -shift)).clamp(0, 1)
-        low = (moved - x).abs() < rows(threshold, x)
+        low = ((moved - x) / scale).abs() < rows(threshold, x)
         return Sparse(torch.where(low, x, moved), mean, square, threshold, t)
