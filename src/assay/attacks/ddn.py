@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.attacks.gradient import gradient_of
 from assay.core.draws import Draws
-from assay.core.objective import Objective, capped_cross_entropy
+from assay.core.objective import Objective, sharp_cross_entropy
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -48,7 +48,7 @@ class DDN:
     steps: int = 100
     gamma: float = 0.05
     radius: float = 1.0
-    objective: Objective = capped_cross_entropy
+    objective: Objective = sharp_cross_entropy
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST

@@ -74,19 +74,15 @@ def scaled_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     return goal.surprise(logits / (top[:, :1] - top[:, 1:]).clamp_min(1e-12))
 
 
-def capped_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
-    """Cross-entropy of logits whose top-two gap is scaled down to 4 where it is larger: cannot saturate.
+def sharp_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
+    """Cross-entropy of logits scaled to a top-two gap of 4: cannot saturate, and all but ignores the third class.
 
-    Up to a gap of 4 it is the cross-entropy itself, and unlike `scaled_cross_entropy` it does not sharpen near the
-    boundary, where an attack that looks for the nearest point still has to weigh several classes.
+    Between `scaled_cross_entropy` (a gap of 1) and the `margin` (a gap without end): far from the boundary it still
+    weighs the classes against each other, and at the boundary it leads straight across it. The divisor is a constant
+    for the gradient.
     """
     top = logits.detach().topk(2, 1).values
-    return goal.surprise(logits / ((top[:, :1] - top[:, 1:]) / _CAP).clamp_min(1))
-
-
-# with 10 the median L2 distance that DDN finds on a network distilled at temperature 100 is 9 % larger, on an ordinary
-# one the same
-_CAP = 4.0
+    return goal.surprise(logits / ((top[:, :1] - top[:, 1:]) / 4).clamp_min(1e-12))
 
 
 def differences(k: int) -> Objective:
@@ -144,7 +140,7 @@ OBJECTIVES: dict[str, Objective] = {
     "dlr_targeted": dlr_targeted,
     "mean_square_error": mean_square_error,
     "scaled_cross_entropy": scaled_cross_entropy,
-    "capped_cross_entropy": capped_cross_entropy,
+    "sharp_cross_entropy": sharp_cross_entropy,
 }
 
 
