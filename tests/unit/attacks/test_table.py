@@ -85,7 +85,7 @@ def test_options_are_written_as_they_are_read() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("pdg", {}, r"Unknown attack 'pdg'\. Did you mean 'pgd'\?"),
+        ("pgb", {}, r"Unknown attack 'pgb'\. Did you mean 'pgd'\?"),
         ("PGD", {}, r"Unknown attack 'PGD'\. Did you mean 'pgd'\?"),
         ("zzz", {}, r"Unknown attack 'zzz'\.  \(assay attacks lists them\)"),
         ("", {}, "Unknown attack ''"),
