@@ -20,6 +20,8 @@ SHARE = {
     ("pgd", "l2"): 0.98,
     ("square", "l2"): 0.5,
     ("square", "l1"): 0.3,
+    ("pdpgd", "l1"): 0.9,
+    ("fmn", "l1"): 0.9,
 }
 
 every_attack = pytest.mark.parametrize(("name", "norm"), PAIRS, ids=lambda v: v)
