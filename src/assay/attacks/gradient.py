@@ -126,7 +126,7 @@ class FFGSM:
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take the one step."""
-        return Point(_stride(problem, state.query, gradient_of(seen), self.step_size))
+        return Point(stride(problem, state.query, gradient_of(seen), self.step_size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +156,7 @@ class PGD:
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
         size = 2.5 / self.steps if self.step_size is None else self.step_size
-        return Point(_stride(problem, state.query, gradient_of(seen), size))
+        return Point(stride(problem, state.query, gradient_of(seen), size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +181,7 @@ class BIM:
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
         size = 1 / self.steps if self.step_size is None else self.step_size
-        return Point(_stride(problem, state.query, gradient_of(seen), size))
+        return Point(stride(problem, state.query, gradient_of(seen), size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,11 +209,8 @@ class MIFGSM:
     def step(self, state: Moving, seen: Seen, problem: Problem, draws: Draws) -> Moving:
         """Add the gradient to the momentum and take one projected step along it."""
         size = 1 / self.steps if self.step_size is None else self.step_size
-        grad = gradient_of(seen)
-        # in the unit of the budget, so that a budget per channel weighs the steps as it would on scaled images
-        mean = flat((grad * problem.threat.scale).abs()).mean(1)
-        momentum = self.decay * state.momentum + grad / rows(torch.where(mean > 0, mean, 1), grad)
-        point = _stride(problem, state.point, momentum, size)
+        momentum = self.decay * state.momentum + of_mean_one(gradient_of(seen), problem)
+        point = stride(problem, state.point, momentum, size)
         t = state.t + 1
         # the final look judges the point itself, not where its momentum would have carried it
         ahead = self.lookahead and t < self.steps
@@ -229,6 +226,14 @@ def _ahead(problem: Problem, point: Tensor, momentum: Tensor, budgets: float) ->
     return threat.project(point + rows(mean, point) * momentum * threat.scale * threat.scale, problem.x)
 
 
-def _stride(problem: Problem, point: Tensor, direction: Tensor, budgets: float) -> Tensor:
+def of_mean_one(grad: Tensor, problem: Problem) -> Tensor:
+    """Return gradients divided by their mean absolute value, as momentum adds them up; 0 stays 0."""
+    # in the unit of the budget, so that a budget per channel weighs the steps as it would on scaled images
+    mean = flat((grad * problem.threat.scale).abs()).mean(1)
+    return grad / rows(torch.where(mean > 0, mean, 1), grad)
+
+
+def stride(problem: Problem, point: Tensor, direction: Tensor, budgets: float) -> Tensor:
+    """Return the point a step of so many `budgets` along `direction` leads to, inside budget and box."""
     threat = problem.threat
     return threat.project(point + threat.stride(direction, point, budgets * budget_of(problem)), problem.x)
