@@ -126,7 +126,7 @@ def check_deterministic(attack: Method, case: Case) -> None:
 
 
 def behind_lenses(attack: Method, oracle: Oracle) -> tuple[Method, Remembering]:
-    """Return the attack behind its lenses, and what it sees through them, remembered: there it asks about its points."""
+    """Return the attack without its lenses, and what it sees through them, remembered."""
     while isinstance(attack, Through):
         attack, oracle = attack.attack, attack.lens(oracle)
     return attack, Remembering(oracle)

@@ -97,9 +97,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "ni-fgsm": AttackEntry(
         partial(MIFGSM, lookahead=True), 1, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer"
     ),
-    "di-fgsm": AttackEntry(
-        di_fgsm, 1, _BALLS, "momentum at randomly resized images", "Xie et al. 2019", "transfer"
-    ),
+    "di-fgsm": AttackEntry(di_fgsm, 1, _BALLS, "momentum at randomly resized images", "Xie et al. 2019", "transfer"),
     "ti-fgsm": AttackEntry(
         ti_fgsm, 1, _BALLS, "momentum of gradients smoothed in space", "Dong et al. 2019", "transfer"
     ),

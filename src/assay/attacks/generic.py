@@ -11,13 +11,13 @@ from assay.core.errors import BadInput
 from assay.core.lenses import Averaged, Expectation, InputDiversity
 from assay.core.oracle import Access
 
-GENERIC: Mapping[str, Any] = {"restarts": 1, "eot": 1, "averaged": 1, "averaged_sigma": 0.03, "diversity": 0.0}
+GENERIC: Mapping[str, Any] = {"eot": 1, "averaged": 1, "averaged_sigma": 0.03, "diversity": 0.0, "restarts": 1}
 """The options with the values at which they change nothing.
 
-`restarts`: that many random starts. `eot`: gradients are means over that many looks, for models that draw random
+`eot`: gradients are means over that many looks, for models that draw random
 numbers. `averaged`: means over that many points near the point, `averaged_sigma` (in pixels) the standard deviation of
 the Gaussian they are drawn from, for gradients that are noise or zero. `diversity`: the probability with which a look
-sees the image resized and padded at random.
+sees the image resized and padded at random. `restarts`: that many random starts.
 """
 
 
@@ -48,7 +48,7 @@ def wrapped(name: str, attack: Method, given: Mapping[str, Any]) -> Method:
 
 
 def unwrapped(method: Method) -> list[tuple[Method, dict[str, Any]]]:
-    """Return the ways to read a method as one with generic options: itself without any, and what `wrapped` made it of."""
+    """Return the ways to read a method as one with generic options: itself, and what `wrapped` made it of."""
     readings: list[tuple[Method, dict[str, Any]]] = [(method, {})]
     options: dict[str, Any] = {}
     if isinstance(method, Restarts):

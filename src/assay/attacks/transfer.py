@@ -32,11 +32,13 @@ def di_fgsm(
     smallest: float = 0.9,
     objective: Objective = cross_entropy,
 ) -> Through:
-    """Return MI-FGSM at images that are, with a `probability`, randomly resized and padded (M-DI2-FGSM, Xie et al. 2019).
+    """Return MI-FGSM at images that are, with a `probability`, randomly resized and padded.
 
-    Only points seen as they are and the last one are judged. Cost: `steps` gradient looks and 1 forward.
+    Xie et al. 2019 (M-DI2-FGSM). Only points seen as they are and the last one are judged. Cost: `steps` gradient looks and 1 forward.
     """
-    return Through(InputDiversity(probability, smallest, judges=False), MIFGSM(steps, step_size, decay, False, objective))
+    return Through(
+        InputDiversity(probability, smallest, judges=False), MIFGSM(steps, step_size, decay, False, objective)
+    )
 
 
 def ti_fgsm(

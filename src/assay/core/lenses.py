@@ -140,13 +140,15 @@ class InputDiversity:
         """Return the images resized and padded, or as they are."""
         coin, size, top, left = draws.uniform("diversity", 4).double().unbind(1)
         whole = coin >= self.probability
-        tall, wide = (_resizing(n, self.smallest, size, at, whole) for n, at in zip(points.shape[-2:], (top, left)))
+        tall, wide = (
+            _resizing(n, self.smallest, size, at, whole) for n, at in zip(points.shape[-2:], (top, left), strict=True)
+        )
         resized = tall.to(points)[:, None] @ points @ wide.to(points)[:, None].mT
         return torch.where(rows(whole, points), points, resized)
 
 
 def _resizing(side: int, smallest: float, size: Tensor, offset: Tensor, whole: Tensor) -> Tensor:
-    """Return `[N, side, side]`: what resizes one axis bilinearly and pads it with 0, for uniform `size` and `offset`."""
+    """Return the matrices `[N, side, side]` that resize one axis bilinearly and pad it, for uniform draws."""
     least = max(1, math.floor(side * smallest))
     length = least + (size * (side - least + 1)).floor()
     length = torch.where(whole, side, length)[:, None]

@@ -51,8 +51,8 @@ class _Sums:
 
     def __add__(self, other: _Sums) -> _Sums:
         cost = Cost(*(one + more for one, more in zip(self.cost, other.cost, strict=True)))
-        tensors = (getattr(self, name) + getattr(other, name) for name in ("loss", "grad", "logits", "shown"))
-        return _Sums(*tensors, cost)
+        logits, shown = self.logits + other.logits, self.shown + other.shown
+        return _Sums(self.loss + other.loss, self.grad + other.grad, logits, shown, cost)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _pulled_back(grad: Tensor, view: Tensor, points: Tensor, of: int) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Smoothed:
-    """The oracle whose gradients are smoothed along the last two axes; `weights` gives the kernel for a shorter side."""
+    """The oracle whose gradients are smoothed in space; `weights` gives the kernel for a shorter side."""
 
     oracle: Oracle
     weights: Callable[[int], list[float]]

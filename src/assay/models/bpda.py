@@ -34,7 +34,7 @@ class Straight(nn.Module):
         if back.shape != there.shape:
             fix = "Give a backward that returns the same shape."
             raise BadInput(f"BPDA goes forwards to {list(there.shape)} and backwards to {list(back.shape)}. {fix}")
-        return _Borrowed.apply(back, there.to(back))  # type: ignore[no-any-return,no-untyped-call]
+        return _Borrowed.apply(back, there.to(back))  # type: ignore[no-any-return]
 
 
 class Bpda(nn.Module):
