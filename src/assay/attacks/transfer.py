@@ -34,7 +34,8 @@ def di_fgsm(
 ) -> Through:
     """Return MI-FGSM at images that are, with a `probability`, randomly resized and padded.
 
-    Xie et al. 2019 (M-DI2-FGSM). Only points seen as they are and the last one are judged. Cost: `steps` gradient looks and 1 forward.
+    Xie et al. 2019 (M-DI2-FGSM). Only points seen as they are and the last one are judged. Cost: `steps` gradient looks
+    and 1 forward.
     """
     return Through(
         InputDiversity(probability, smallest, judges=False), MIFGSM(steps, step_size, decay, False, objective)

@@ -217,14 +217,20 @@ def _standing(found: Found, keeps: Keeps) -> Tensor:
 def _transferred(attack: Method, surrogate: Oracle, problem: Problem, draws: Draws) -> Found:
     if not len(problem.x):
         return nothing(problem.x)
-    # what is known was said by the model itself
-    elsewhere = dataclasses.replace(problem, oracle=surrogate, known=None)
-    smallest = kept_by(for_norm(attack, problem.threat.norm.name)) is Keeps.SMALLEST
-    made = run(attack, elsewhere, draws, keeps=Keeps.SMALLEST if smallest else Keeps.LAST)
+    made = crafted(attack, dataclasses.replace(problem, oracle=surrogate, known=None), draws)
     seen = problem.oracle.look(made.x, problem.goal, margin, Access.LABELS, draws.fold("judge"))
     found = judge_point(seen, made.x, problem)
     spent = {name: getattr(found, name) + getattr(made, name) for name in ("forwards", "backwards", "looks")}
     return found._replace(part=made.part, **spent)
+
+
+def crafted(attack: Method, problem: Problem, draws: Draws) -> Found:
+    """Return what an attack makes for other models to judge: its last point, or its smallest success.
+
+    The first success would lie just beyond the boundary of the model at hand, and carry over to few others.
+    """
+    smallest = kept_by(for_norm(attack, problem.threat.norm.name)) is Keeps.SMALLEST
+    return run(attack, problem, draws, keeps=Keeps.SMALLEST if smallest else Keeps.LAST)
 
 
 def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: Keeps) -> Found:

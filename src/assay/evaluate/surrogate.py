@@ -64,9 +64,6 @@ def check_fit(models: Sequence[Classifier], target: Classifier) -> None:
 @contextlib.contextmanager
 def held(models: Sequence[Classifier], batch: int | None = None) -> Iterator[Direct]:
     """Hold models still, and give them as one oracle: of several, the mean of their logits is seen."""
-    module = models[0].module if len(models) == 1 else Ensemble([model.module for model in models]).eval()
-    parameters = next((one for model in models for one in model.module.parameters()), None)
-    if len(models) > 1 and parameters is not None:
-        module.to(parameters.device)
+    module = models[0].module if len(models) == 1 else Ensemble([model.module for model in models])
     with frozen(module):
         yield Direct(module, batch)
