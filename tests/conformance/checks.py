@@ -159,6 +159,7 @@ def check_finished_rows(attack: Method, case: Case) -> None:
         for j, who in enumerate(asked):
             inside = case.threat.allows(case.threat.size(points[j : j + 1], case.x[rows[who]][None]))
             inside = inside[rows[who] if inside.numel() > 1 else 0]
+            inside &= case.threat.in_box(points[j : j + 1])[0]
             if bool(seen.reached[j]) and bool(inside):
                 broken[who] = points[j]
     for who, i in rows.items():

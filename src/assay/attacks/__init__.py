@@ -93,9 +93,9 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "pgd": AttackEntry(
         PGD, 1, _BALLS, "projected gradient descent from random starts", "Madry et al. 2018", "gradient"
     ),
-    "mi-fgsm": AttackEntry(MIFGSM, 1, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer"),
+    "mi-fgsm": AttackEntry(MIFGSM, 2, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer"),
     "ni-fgsm": AttackEntry(
-        partial(MIFGSM, lookahead=True), 1, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer"
+        partial(MIFGSM, lookahead=True), 2, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer"
     ),
     "di-fgsm": AttackEntry(di_fgsm, 1, _BALLS, "momentum at randomly resized images", "Xie et al. 2019", "transfer"),
     "ti-fgsm": AttackEntry(

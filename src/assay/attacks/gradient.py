@@ -15,6 +15,7 @@ from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
+from assay.core.threat import UNBOXED
 
 
 class Point(NamedTuple):
@@ -219,11 +220,12 @@ class MIFGSM:
 
 
 def _ahead(problem: Problem, point: Tensor, momentum: Tensor, budgets: float) -> Tensor:
-    # momentum has mean absolute value near 1: give it the mean length of a step of this threat
-    threat = problem.threat
-    step = threat.stride(momentum, point, budgets * budget_of(problem))
-    mean = flat((step / threat.scale).abs()).mean(1)
-    return threat.project(point + rows(mean, point) * momentum * threat.scale * threat.scale, problem.x)
+    # momentum is a sum of gradients of mean absolute value 1: give those the mean length of a step of this threat. As
+    # published the gradient may be taken outside budget and box, where no point is judged a success
+    free = dataclasses.replace(problem.threat, box=UNBOXED)
+    step = free.stride(momentum, point, budgets * budget_of(problem))
+    mean = flat((step / free.scale).abs()).mean(1)
+    return point + rows(mean, point) * momentum * free.scale * free.scale
 
 
 def of_mean_one(grad: Tensor, problem: Problem) -> Tensor:

@@ -107,8 +107,8 @@ class Averaged:
 class InputDiversity:
     """Each look sees the images, with a `probability`, resized to a random share and padded with 0 at random.
 
-    Xie et al. 2019 (DI-FGSM): bilinear, to between `smallest` and the whole of the sides, each row on its own. Access:
-    gradient. Cost: 1 forward and 1 backward a look, and a forward for each resized row where `judges`. Raises
+    Xie et al. 2019 (DI-FGSM): bilinear, to a share of the sides from `smallest` to below 1, each row on its own.
+    Access: gradient. Cost: 1 forward and 1 backward a look, and a forward for each resized row where `judges`. Raises
     `BadInput` for a probability or share outside 0 to 1.
     """
 
@@ -150,7 +150,7 @@ class InputDiversity:
 def _resizing(side: int, smallest: float, size: Tensor, offset: Tensor, whole: Tensor) -> Tensor:
     """Return the matrices `[N, side, side]` that resize one axis bilinearly and pad it, for uniform draws."""
     least = max(1, math.floor(side * smallest))
-    length = least + (size * (side - least + 1)).floor()
+    length = least + (size * (side - least)).floor()
     length = torch.where(whole, side, length)[:, None]
     start = (offset[:, None] * (side - length + 1)).floor()
     place = torch.arange(side, device=size.device, dtype=size.dtype)[None] - start
