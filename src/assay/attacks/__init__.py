@@ -190,9 +190,8 @@ def build(name: str, **options: Any) -> Method:
     for option, value in options.items():
         if option not in known:
             listed = ", ".join(dict.fromkeys([*(one for one in known if one != "keeps"), *GENERIC]))
-            raise BadInput(
-                f"Attack {name!r} has no option {option!r}.{did_you_mean(option, known)} Its options: {listed}."
-            )
+            near = did_you_mean(option, [*known, *GENERIC])
+            raise BadInput(f"Attack {name!r} has no option {option!r}.{near} Its options: {listed}.")
         options[option] = _read(name, option, value, entry)
     return wrapped(name, entry.make(**options), generic)
 

@@ -37,7 +37,9 @@ def test_ensembles_that_cannot_be() -> None:
     for networks, weights in (([], None), ([Curved()], [1, 2]), ([Curved()], [0]), ([Curved(), Curved()], [2, -1])):
         with pytest.raises(BadInput, match="expected one network or more"):
             Ensemble(networks, weights)
-    with pytest.raises(BadInput, match=r"fuse is 'logit', expected one of logits, probabilities.*Did you mean 'logits'"):
+    with pytest.raises(
+        BadInput, match=r"fuse is 'logit', expected one of logits, probabilities.*Did you mean 'logits'"
+    ):
         Ensemble([Curved()], fuse="logit")
     with pytest.raises(BadInput, match="4 and 5 classes"):
         Ensemble([Curved(), Curved(classes=4)])(X)
