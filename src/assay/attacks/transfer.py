@@ -158,5 +158,9 @@ def vmi_fgsm(
     decay: float = 1.0,
     objective: Objective = cross_entropy,
 ) -> VMIFGSM:
-    """Return VMI-FGSM of `steps` steps, each with its looks at `neighbours`."""
+    """Return MI-FGSM whose gradient is corrected by how it differed around the point before (VMI-FGSM).
+
+    Wang and He 2021: the correction is the mean gradient at `neighbours` random points within `radius` budgets, minus
+    the gradient there. Cost: `steps` + (`steps` - 1) `neighbours` gradient looks and 1 forward.
+    """
     return VMIFGSM(steps, neighbours, radius, step_size, decay, objective)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.patch import Pasted
+from assay.attacks.universal import Added
 from assay.core.compose import (
     COMPOSITIONS,
     Cascade,
@@ -98,7 +99,8 @@ def _passes(method: Method) -> Passes:
 
 
 def _begins_at_image(attack: Attack) -> bool:
-    if isinstance(attack, Pasted):
+    if isinstance(attack, (Pasted, Added)):
+        # made for images of one size
         return False
     # asked of the attack itself, on an image of four values that no model ever sees
     x = torch.full((1, 1, 2, 2), 0.5)
