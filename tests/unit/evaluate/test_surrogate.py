@@ -20,8 +20,10 @@ from assay.core.threat import Linf
 from assay.data import load_data
 from assay.evaluate.cost import passes_per_sample
 from assay.evaluate.effort import stops_at_success
+from assay.evaluate.executors.base import Job
+from assay.evaluate.executors.processes import check_named
 from assay.evaluate.loading import Loader
-from assay.evaluate.plan import Cell, make_plan
+from assay.evaluate.plan import Cell, Unit, make_plan
 from assay.evaluate.study import AttackSpec, Study
 from assay.evaluate.study_schema import study_schema
 from assay.models import Ensemble, load_model
@@ -101,6 +103,8 @@ def test_a_model_in_python_serves_as_a_surrogate(tiny_model: str, tiny_source: s
     assert bench.surrogates["mine"].model is given.module and not given.module.training
     loader.close()
     assert given.module.training
+    with pytest.raises(BadInput, match="The model mine exists in this Python process alone"):
+        check_named([Unit(cell, 0)], Job(Path(), loader))
 
 
 @pytest.mark.parametrize(
