@@ -26,7 +26,8 @@ def log_of(*measured: tuple[float | None, float | None]) -> list[EpochLog]:
     [
         pytest.param([(0.8, 0.85), (0.59, 0.80)], id="21 points below the epoch before"),
         pytest.param([(0.8, 0.85), (0.7, 0.75), (0.59, 0.6)], id="21 points below the best, by two falls"),
-        pytest.param([(0.4, 0.5), (0.38, 0.6)], id="one step up, PGD down, 22 points apart"),
+        pytest.param([(0.4, 0.5), (0.28, 0.6)], id="PGD down by 12, one step up, 32 points apart"),
+        pytest.param([(0.4, 0.5), (0.33, 0.5), (0.28, 0.6)], id="PGD down by 12 in two epochs, one step up"),
         pytest.param([(0.4, 0.5), (0.0, 1.0)], id="the collapse of FGSM training"),
     ],
 )
@@ -45,9 +46,9 @@ def test_what_is_a_collapse(measured: list[tuple[float, float]]) -> None:
         pytest.param([(0.0, 1.0)], id="the first epoch has nothing before it"),
         pytest.param([(0.8, 0.85), (0.62, 0.65)], id="18 points"),
         pytest.param([(0.1, 0.5), (0.2, 0.8)], id="far apart and both rising"),
-        pytest.param([(0.40, 0.50), (0.38, 0.45)], id="both falling"),
-        pytest.param([(0.40, 0.50), (0.395, 0.60)], id="a fall that is chance"),
-        pytest.param([(0.80, 0.82), (0.78, 0.86)], id="8 points apart"),
+        pytest.param([(0.40, 0.50), (0.28, 0.45)], id="both falling, PGD by 12"),
+        pytest.param([(0.57, 0.86), (0.49, 0.87)], id="8 points, which a high rate moves, one step up"),
+        pytest.param([(0.94, 0.94), (0.83, 0.80), (0.82, 0.81)], id="a point apart"),
         pytest.param([(None, None), (None, None)], id="without a probe"),
     ],
 )
