@@ -25,6 +25,10 @@ GOALS = ("untargeted", "targeted", "out-of-top")
 
 # options that keep the runs short; an attack that is not named here takes 5 steps where it has steps
 SHORT: dict[str, dict[str, Any]] = {
+    "carlini-wagner": {"inner": 4, "rounds": 3},
+    "ead": {"inner": 4, "rounds": 3},
+    "lbfgs": {"inner": 4, "rounds": 3},
+    "jsma": {"steps": 4, "gamma": 0.15},
     "apgd-t": {"steps": 4, "targets": 2},
     "fab-t": {"steps": 4, "targets": 2},
     "square": {"queries": 12},

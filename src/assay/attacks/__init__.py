@@ -12,12 +12,16 @@ from typing import Any
 
 from assay.attacks.apgd import apgd, apgd_targeted
 from assay.attacks.autoattack import auto_attack
+from assay.attacks.carlini_wagner import carlini_wagner
 from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool
+from assay.attacks.ead import EAD
 from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
+from assay.attacks.jsma import JSMA
+from assay.attacks.lbfgs import LBFGS
 from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.attacks.spatial import Spatial
 from assay.attacks.square import Square
@@ -121,6 +125,21 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "ddn": AttackEntry(DDN, 1, ("l2",), "direction and norm decoupled", "Rony et al. 2019", "minimum norm"),
     "fmn": AttackEntry(
         FMN, 1, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
+    ),
+    "carlini-wagner": AttackEntry(
+        carlini_wagner,
+        1,
+        ("l2", "linf", "l0"),
+        "descent on size and hinged margin, searching for their weight",
+        "Carlini and Wagner 2017",
+        "minimum norm",
+    ),
+    "ead": AttackEntry(
+        EAD, 1, ("l1", "l2"), "elastic net: small and few changes at once", "Chen et al. 2018", "minimum norm"
+    ),
+    "lbfgs": AttackEntry(LBFGS, 1, ("l2",), "box-constrained quasi-Newton descent", "Szegedy et al. 2014", "minimum norm"),
+    "jsma": AttackEntry(
+        JSMA, 1, ("l0",), "pairs of values by the Jacobian's saliency map", "Papernot et al. 2016", "minimum norm"
     ),
     "square": AttackEntry(
         Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score"

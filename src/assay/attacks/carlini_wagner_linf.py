@@ -52,8 +52,8 @@ class CarliniWagnerLinf:
     """
 
     steps: int = 500
-    inner: int = 25
-    rate: float = 0.15
+    inner: int = 15
+    rate: float = 0.1
     kappa: float = 0.0
     tanh: bool = False
     objective: Objective = margin
