@@ -5,15 +5,17 @@ BIN := $(VENV)/bin
 PEERS := .venv-peers/bin
 # Tests run in one process per core, each with one thread.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
-# More arguments: make test TESTS=tests/unit/core; make bench BENCH="fgsm-mnist pgd-mnist"; make demo DEMO=--help
+# More arguments: make test TESTS=tests/unit/core; make bench BENCH="fgsm-mnist pgd-mnist";
+# make bench-strength STRENGTH="apgd* *@lite0"; make demo DEMO=--help
 TESTS ?=
 BENCH ?=
+STRENGTH ?=
 DEMO ?=
 
 export PYTHON TORCH_INDEX SYSTEM_TORCH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow coverage check format test-peers bench docs clean install install-dev
+.PHONY: help demo test test-slow coverage check format test-peers bench bench-strength docs clean install install-dev
 
 help: ## this list
 	@echo 'make COMMAND, with Python 3.11 or newer and pip:'
@@ -52,13 +54,17 @@ format: install-dev ## put format and import order right
 	@$(BIN)/python -m ruff check --quiet --fix-only .
 	@$(BIN)/python -m ruff format .
 
-test-peers: install-dev ## agreement with Foolbox, torchattacks and ART, in .venv-peers
+test-peers: install-dev ## agreement with the five peers' attacks, in .venv-peers
 	@bash scripts/install-peers.sh
 	@$(PEERS)/python -m pytest -q -n 0 -m peers tests/peers
 
 bench: install-dev ## time and memory against the peers and against the bare limit; BENCH="name …" picks some
 	@bash scripts/install-peers.sh
 	@$(PEERS)/python -m benchmarks.bench $(BENCH)
+
+bench-strength: install-dev ## our attacks against the references at equal passes; STRENGTH="row …" picks some
+	@bash scripts/install-peers.sh
+	@$(PEERS)/python -m benchmarks.strength $(STRENGTH)
 
 docs: install-dev ## the documentation, into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -1,1 +1,1 @@
-"""Time and memory, against other libraries and against the bare limit of the machine."""
+"""Time, memory and strength, against other libraries and against the bare limit of the machine."""

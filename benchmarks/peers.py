@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
+import types
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -81,7 +85,7 @@ def art_attack(model: nn.Module, recipe: Recipe) -> Attack:
     with _old_imports():
         from art.attacks import evasion
 
-    classifier = _art_classifier(model)
+    classifier = art_classifier(model)
     iterated = {"eps": recipe.eps, "eps_step": recipe.size, "max_iter": recipe.steps, "batch_size": BATCH}
     attack = {
         "fgsm": lambda: evasion.FastGradientMethod(classifier, eps=recipe.eps, batch_size=BATCH),
@@ -105,7 +109,7 @@ def art_patch(model: nn.Module, task: PatchTask) -> Callable[[Tensor], Tensor]:
     # the toolbox draws a patch as large as the image and shrinks it by the scale
     scale = task.size / shape[-1]
     attack = AdversarialPatchPyTorch(
-        _art_classifier(model),
+        art_classifier(model),
         rotation_max=0.0,
         scale_min=scale,
         scale_max=scale,
@@ -125,7 +129,8 @@ def art_patch(model: nn.Module, task: PatchTask) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _art_classifier(model: nn.Module) -> Any:
+def art_classifier(model: nn.Module) -> Any:
+    """Return ART's wrapper of a model that tells its input shape and its number of classes."""
     with _old_imports():
         from art.estimators.classification import PyTorchClassifier
 
@@ -141,6 +146,26 @@ def _old_imports() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def peer_module(name: str) -> Any:
+    """Return a module of a peer (`foolbox`, `adv_lib.attacks`, ...), with stand-ins for what it needs in vain.
+
+    adv-lib imports visdom, a web server, for a logger that its attacks leave off, and `distutils.version`, which
+    Python 3.12 dropped, to read torch's version.
+    """
+    with _old_imports():
+        if _lacks("visdom"):
+            sys.modules["visdom"] = types.ModuleType("visdom")
+        if _lacks("distutils"):
+            standing_in = types.ModuleType("distutils.version")
+            standing_in.__dict__["LooseVersion"] = import_module("packaging.version").parse
+            sys.modules |= {"distutils": types.ModuleType("distutils"), "distutils.version": standing_in}
+        return import_module(name)
+
+
+def _lacks(name: str) -> bool:
+    return name not in sys.modules and find_spec(name) is None
 
 
 # ART splits its input itself, into batches of 32 unless told otherwise

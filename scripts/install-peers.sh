@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv-peers: Foolbox, torchattacks and ART on top of the packages of .venv.
+# Make .venv-peers: Foolbox, torchattacks, ART, the authors' AutoAttack and adv-lib on top of the packages of .venv.
 #
 # The peers pin old versions (torchattacks: requests 2.25) and would drag .venv back. So they live in an environment
 # of their own, which reads everything else, torch's 5.5 GB above all, from .venv through a path file; its own
@@ -17,7 +17,7 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$key" ] \
     && "$venv/bin/python" -I scripts/venv_check.py > /dev/null 2>&1; then
     exit 0
 fi
-echo "Making $venv with the peers (about 120 MB; torch is read from .venv)."
+echo "Making $venv with the peers (about 170 MB; torch is read from .venv)."
 rm -rf "$venv"
 options=()
 if grep -q 'include-system-site-packages = true' .venv/pyvenv.cfg; then options+=(--system-site-packages); fi

@@ -27,6 +27,7 @@ from assay.cli import (
     schema,
     show,
     train,
+    universal,
     validate,
 )
 from assay.cli.exits import EPILOG, Exit
@@ -47,7 +48,17 @@ app = typer.Typer(
 )
 
 for panel, commands in {
-    _MEASURE: (run.run, plan.plan, validate.validate, doctor.doctor, train.app, patch.app, paper.app, demo.demo),
+    _MEASURE: (
+        run.run,
+        plan.plan,
+        validate.validate,
+        doctor.doctor,
+        train.app,
+        patch.app,
+        universal.app,
+        paper.app,
+        demo.demo,
+    ),
     _LOOK: (ls.ls, show.show, report.report),
     _FIND: (models.models, attacks.attacks, data.app, schema.schema),
 }.items():

@@ -13,6 +13,7 @@ from assay.cli.terminal import out, write
 def attacks(
     name: Annotated[str | None, typer.Argument(help="An attack, to see its options.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_page: Annotated[bool, typer.Option("--markdown", help="Print the reference page of them all.")] = False,
 ) -> None:
     """List the attacks, or the options of one."""
     from assay.attacks import build
@@ -21,7 +22,11 @@ def attacks(
     if name is not None and name not in STUDY_ATTACKS:
         build(name)
     listed = {key: _facts(entry) for key, entry in STUDY_ATTACKS.items() if name in (None, key)}
-    if as_json:
+    if as_page:
+        from assay.report.attack_page import attack_page
+
+        write(attack_page())
+    elif as_json:
         write(json.dumps(listed, indent=2))
     elif name is not None:
         _one(name, listed[name])
@@ -33,6 +38,7 @@ def _facts(entry: Any) -> dict[str, Any]:
     options = {option: default for option, default in entry.options.items() if option != "keeps"}
     return {
         "summary": entry.summary,
+        "family": entry.family,
         "norms": list(entry.norms),
         "needs": entry.access.name.lower(),
         "paper": entry.paper,

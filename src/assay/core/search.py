@@ -31,7 +31,7 @@ class State(Protocol):
 
     @property
     def done(self) -> Tensor | bool:
-        """Rows (bool `[N]`) that will not move again."""
+        """Rows (bool `[N]`) that need no further look: unless the LAST point is kept, they are not asked again."""
 
 
 class Attack(Protocol):
@@ -141,6 +141,11 @@ def _searched(
     found = nothing(problem.x)
     here = _Rows(problem, _begun(attack, problem, draws, keeps, course), draws, _everyone(problem.x))
     for look in range(course.look, attack.steps + 1):
+        if keeps is not Keeps.LAST:
+            going = ~torch.as_tensor(here.state.done, device=here.index.device).expand(len(here.index))
+            if not bool(going.any()):
+                return found
+            here = here if bool(going.all()) else take(here, going)
         last = look == attack.steps
         point = here.problem.threat.snap(here.state.query, here.problem.x)
         if last and not terms.judge_last:
@@ -204,12 +209,9 @@ def _fits(judged: Found, problem: Problem) -> Tensor:
 
 
 def _alive(found: Found, here: _Rows, keeps: Keeps) -> Tensor:
-    alive = torch.ones_like(here.index, dtype=torch.bool)
-    if keeps is Keeps.LAST:
-        return alive
     if keeps is Keeps.FIRST:
-        alive = ~found.success[here.index]
-    return alive & ~torch.as_tensor(here.state.done, device=alive.device)
+        return ~found.success[here.index]
+    return torch.ones_like(here.index, dtype=torch.bool)
 
 
 def _hidden(seen: Seen) -> Seen:

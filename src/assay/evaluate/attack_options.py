@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from assay.attacks import ATTACKS, GOALS, AttackEntry, build, options_of
 from assay.core.compose import COMPOSITIONS, Method, Restarts
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
-from assay.evaluate import patch_attack
+from assay.evaluate import patch_attack, universal_attack
 from assay.evaluate.misplaced import Misplaced, UnknownKey
 from assay.evaluate.patch_attack import PatchEntry
+from assay.evaluate.universal_attack import UniversalEntry
 
-STUDY_ATTACKS: Mapping[str, AttackEntry | PatchEntry] = {**ATTACKS, patch_attack.NAME: patch_attack.ENTRY}
-"""What a study may name: the table of attacks, and the attack that a file holds."""
+
+@dataclasses.dataclass(frozen=True)
+class Filed:
+    """An attack that a file holds: its line, and how its options are checked, read, and made an attack."""
+
+    entry: PatchEntry | UniversalEntry
+    check_option: Callable[[str, Any], None]
+    digest: Callable[[Mapping[str, Any]], str]
+    method: Callable[[Mapping[str, Any], tuple[int, int]], Method]
+
+
+FILED: Mapping[str, Filed] = {
+    one.NAME: Filed(one.ENTRY, one.check_option, one.digest, one.method) for one in (patch_attack, universal_attack)
+}
+
+STUDY_ATTACKS: Mapping[str, AttackEntry | PatchEntry | UniversalEntry] = {
+    **ATTACKS,
+    **{name: filed.entry for name, filed in FILED.items()},
+}
+"""What a study may name: the table of attacks, and the attacks that files hold."""
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -28,8 +48,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         if option in defaults and value == defaults[option]:
             continue
         try:
-            if name == patch_attack.NAME:
-                patch_attack.check_option(option, value)
+            if name in FILED:
+                FILED[name].check_option(option, value)
             else:
                 build(name, **{option: value})
         except BadInput as error:
@@ -84,15 +104,15 @@ def norms_of(name: str) -> tuple[str, ...]:
 
 def resolved(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with what they depend on by content: the digest of a patch beside its file."""
-    if name != patch_attack.NAME:
+    if name not in FILED:
         return dict(options)
-    return {**options, "digest": patch_attack.load(options).digest}
+    return {**options, "digest": FILED[name].digest(options)}
 
 
 def method_of(name: str, options: Mapping[str, Any], image: tuple[int, int]) -> Method:
     """Return the attack that a study names, for images of `image` (height, width) pixels."""
-    if name == patch_attack.NAME:
-        return patch_attack.pasted(options, image)
+    if name in FILED:
+        return FILED[name].method(options, image)
     return build(name, **options)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.patch import Pasted
+from assay.attacks.universal import Added
 from assay.core.compose import COMPOSITIONS, Cascade, EachTarget, Method, Restarts, Through, access_of, for_norm
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
@@ -82,7 +83,8 @@ def _passes(method: Method) -> Passes:
 
 
 def _begins_at_image(attack: Attack) -> bool:
-    if isinstance(attack, Pasted):
+    if isinstance(attack, (Pasted, Added)):
+        # made for images of one size
         return False
     # asked of the attack itself, on an image of four values that no model ever sees
     x = torch.full((1, 1, 2, 2), 0.5)

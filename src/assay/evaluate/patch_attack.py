@@ -29,6 +29,7 @@ class PatchEntry:
     summary: str = "paste a trained patch; the budget counts the values it covers"
     paper: str = "Brown et al. 2017"
     access: Access = Access.LABELS
+    family: str = "label"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -91,7 +92,12 @@ def load(options: Mapping[str, Any]) -> Patch:
     return patch
 
 
-def pasted(options: Mapping[str, Any], image: Place) -> Method:
+def digest(options: Mapping[str, Any]) -> str:
+    """Return the name of what the patch that options name does to an image."""
+    return load(options).digest
+
+
+def method(options: Mapping[str, Any], image: Place) -> Method:
     """Return the attack for images of `image` (height, width) pixels."""
     whole = {**ENTRY.options, **options}
     patch = load(whole)

@@ -7,7 +7,7 @@ from typing import Any
 from assay.attacks import ATTACKS
 from assay.core.norms import NORMS
 from assay.core.objective import OBJECTIVES
-from assay.evaluate import patch_attack
+from assay.evaluate import patch_attack, universal_attack
 
 _COUNT = {"type": "integer", "minimum": 1}
 _BUDGET = {
@@ -53,7 +53,9 @@ def _grid_keys() -> dict[str, Any]:
         "models": _one_or_more(_short_or("model", {"outputs": {"enum": ["logits", "probabilities"]}})),
         "data": _one_or_more(_short_or("source", _selection())),
         "threats": _one_or_more(_mapping(_threat(), "norm", "eps")),
-        "attacks": _one_or_more({"anyOf": [{"enum": list(ATTACKS)}, *(_attack(name) for name in ATTACKS), _patch()]}),
+        "attacks": _one_or_more(
+            {"anyOf": [{"enum": list(ATTACKS)}, *(_attack(name) for name in ATTACKS), _patch(), _universal()]}
+        ),
         "question": {
             "enum": ["worst_case", "as_attacked"],
             "description": "worst_case: robust accuracy; only survivors go on. as_attacked: one attack alone.",
@@ -118,6 +120,13 @@ def _patch() -> dict[str, Any]:
         "restarts": _COUNT,
     }
     return _mapping(properties, "attack", "file")
+
+
+def _universal() -> dict[str, Any]:
+    entry = universal_attack.ENTRY
+    described = {"const": universal_attack.NAME, "description": f"{entry.summary} ({entry.paper})"}
+    file = {"type": "string", "description": "The change, as `assay universal train` writes it."}
+    return _mapping({"attack": described, "file": file, "digest": {"type": "string"}}, "attack", "file")
 
 
 def _option(default: Any) -> dict[str, Any]:
