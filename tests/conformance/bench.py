@@ -28,7 +28,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "carlini-wagner": {"inner": 4, "rounds": 3},
     "ead": {"inner": 4, "rounds": 3},
     "lbfgs": {"inner": 4, "rounds": 3},
-    "jsma": {"steps": 4, "gamma": 0.15},
+    "jsma": {"steps": 2},
     "apgd-t": {"steps": 4, "targets": 2},
     "fab-t": {"steps": 4, "targets": 2},
     "square": {"queries": 12},

@@ -242,16 +242,28 @@ def check_strength(attack: Method, norm: str, share: float = 1.0) -> None:
     difference = weight[:, 0] - weight[:, 1]
     lead = x.flatten(1) @ difference
     y = (lead < 0).long()
-    dual = {"linf": difference.abs().sum(), "l2": difference.norm(), "l1": difference.abs().max()}[norm]
-    distance = lead.abs() / dual
+    distance = _values_to_change(x, difference, lead) if norm == "l0" else lead.abs() / _dual(difference, norm)
     eps = float(distance.quantile(0.7))
-    case = Case(model, x, Untargeted(y), unboxed(Threat(NORMS[norm], eps)))
+    threat = Threat(NORMS[norm], round(eps) if norm == "l0" else eps)
+    case = Case(model, x, Untargeted(y), threat if norm == "l0" else unboxed(threat))
     must = distance < 0.98 * share * eps
     cannot = distance > 1.02 * eps
     success = case.run(attack).success
     assert int(must.sum()) >= 5, "the check would be empty"
     assert bool(success[must].all()), f"{int((~success[must]).sum())} of {int(must.sum())} easy samples stand"
     assert not bool(success[cannot].any()), "broken although no point of the ball breaks it"
+
+
+def _dual(difference: Tensor, norm: str) -> Tensor:
+    return {"linf": difference.abs().sum(), "l2": difference.norm(), "l1": difference.abs().max()}[norm]
+
+
+def _values_to_change(x: Tensor, difference: Tensor, lead: Tensor) -> Tensor:
+    # inside the box (outside of it one value is enough): those that gain most, each to the end of its room
+    towards = -lead.sign()[:, None] * difference
+    gain = towards.abs() * torch.where(towards > 0, 1 - x.flatten(1), x.flatten(1))
+    reached = gain.sort(1, descending=True).values.cumsum(1)
+    return (reached < lead.abs()[:, None]).sum(1) + 1.0
 
 
 # every check that takes an attack and a case, for the table and for the broken attacks

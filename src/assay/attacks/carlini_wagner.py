@@ -11,7 +11,7 @@ from torch import Tensor
 from assay.attacks.carlini_wagner_l0 import CarliniWagnerL0
 from assay.attacks.carlini_wagner_linf import CarliniWagnerLinf
 from assay.attacks.gradient import gradient_of
-from assay.attacks.penalty import Constant, Momenta, Variables, balance, cosine, where
+from assay.attacks.penalty import Constant, Momenta, Variables, balance, cosine, settled_at, where
 from assay.core.compose import ByNorm
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
@@ -88,6 +88,7 @@ class CarliniWagner:
         downhill = 2 * (z - problem.x) / threat.scale / threat.scale - rows(pull, z) * gradient_of(seen)
         momenta, t = state.momenta.after(downhill * variables.slope(z)), state.t + 1
         moved = variables.moved(z, -rows(cosine(self.rate, state.t, self.inner), z) * momenta.direction(t))
+        moved = settled_at(problem.x, moved)
         ended = t >= self.inner
         rounds = state.rounds + ended
         settled = ended & state.hit & (state.smallest > _WORTHWHILE * state.before)

@@ -43,8 +43,8 @@ class CarliniWagnerL0:
 
     A value's worth is gradient_i * u_i at the success. Those of least worth are given up, up to `share` of the
     whole at once and one at least, and the descent goes on from there. After `inner` steps without a success c
-    doubles and the values of the last success come back, half as much is given up; a row ends where giving up one value
-    was too much. Unlike the paper's: several values go at once, a success ends its round, c begins where it balances
+    grows fourfold and the values of the last success come back, half as much is given up; a row ends where giving up one
+    value has failed again and again. Unlike the paper's: several values go at once, a success ends its round, c begins where it balances
     size and margin, and the change is clipped to the box (`tanh=True` for the paper's variables). Counts
     values, as the L0 threat does. Cost: at most `steps` gradient looks and 1 forward.
     """
@@ -88,10 +88,10 @@ class CarliniWagnerL0:
         return state._replace(
             query=torch.where(free, begin, x),
             momenta=momenta.where(ended),
-            c=torch.where(out, 2 * state.c, state.c).clamp_max(1e30),
+            c=torch.where(out, 4 * state.c, state.c).clamp_max(1e30),
             free=free,
             t=(state.t + 1).masked_fill(ended, 0),
-            done=(lost & single) | flat(~state.kept).all(1),
+            done=(lost & single & (state.share < self.share / 8)) | flat(~state.kept).all(1),
         )
 
     def _settled(self, state: Fewer, hit: Tensor, lost: Tensor, seen: Seen, problem: Problem) -> Fewer:

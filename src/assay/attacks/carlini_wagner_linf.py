@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.gradient import gradient_of
-from assay.attacks.penalty import Constant, Momenta, Variables, cosine, where
+from assay.attacks.penalty import Constant, Momenta, Variables, cosine, settled_at, where
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
@@ -78,7 +78,7 @@ class CarliniWagnerLinf:
         pull = torch.where(seen.loss < self.kappa, state.c, 0)
         momenta, t = state.momenta.after((charge - rows(pull, z) * gradient_of(seen)) * variables.slope(z)), state.t + 1
         rate = cosine(self.rate, state.t, self.inner) * state.tau * (1 - state.share) / (1 - _SHARE)
-        moved = variables.moved(z, -rows(rate, z) * momenta.direction(t))
+        moved = settled_at(problem.x, variables.moved(z, -rows(rate, z) * momenta.direction(t)))
         won = state.smallest <= state.tau
         out = ~won & (t >= self.inner)
         lost = out & (state.failed >= _DOUBLINGS) & state.smallest.isfinite()

@@ -125,3 +125,8 @@ def cosine(rate: float, t: Tensor, inner: int) -> Tensor:
 def where(rows_: Tensor, new: Tensor, old: Tensor) -> Tensor:
     """Return `new` in the rows where bool `[N]` says so, else `old`."""
     return torch.where(rows(rows_, old), new, old)
+
+
+def settled_at(x: Tensor, z: Tensor) -> Tensor:
+    """Return `z` with the values of `x` where they differ by rounding alone: a descent back to `x` then arrives."""
+    return torch.where((z - x).abs() <= 1e-6, x, z)
