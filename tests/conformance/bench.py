@@ -27,6 +27,10 @@ GOALS = ("untargeted", "targeted", "out-of-top")
 SHORT: dict[str, dict[str, Any]] = {
     "si-fgsm": {"steps": 4, "copies": 3},
     "vmi-fgsm": {"steps": 3, "neighbours": 2},
+    "carlini-wagner": {"inner": 4, "rounds": 3},
+    "ead": {"inner": 4, "rounds": 3},
+    "lbfgs": {"inner": 4, "rounds": 3},
+    "jsma": {"steps": 2},
     "apgd-t": {"steps": 4, "targets": 2},
     "fab-t": {"steps": 4, "targets": 2},
     "square": {"queries": 12},

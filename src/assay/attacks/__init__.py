@@ -12,13 +12,17 @@ from typing import Any
 
 from assay.attacks.apgd import apgd, apgd_targeted
 from assay.attacks.autoattack import auto_attack, cascade
+from assay.attacks.carlini_wagner import carlini_wagner
 from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool, SuperDeepFool
+from assay.attacks.ead import EAD
 from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
 from assay.attacks.generic import GENERIC, wrapped
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
+from assay.attacks.jsma import JSMA
+from assay.attacks.lbfgs import LBFGS
 from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.attacks.pdpgd import PDPGD
 from assay.attacks.sigma_zero import SigmaZero
@@ -161,6 +165,23 @@ ATTACKS: Mapping[str, AttackEntry] = {
     ),
     "sigma-zero": AttackEntry(
         SigmaZero, 1, ("l0",), "a smooth count of values, lowered", "Cina et al. 2024", "minimum norm"
+    ),
+    "carlini-wagner": AttackEntry(
+        carlini_wagner,
+        1,
+        ("l2", "linf", "l0"),
+        "descent on size and hinged margin, searching for their weight",
+        "Carlini and Wagner 2017",
+        "minimum norm",
+    ),
+    "ead": AttackEntry(
+        EAD, 1, ("l1", "l2"), "elastic net: small and few changes at once", "Chen et al. 2018", "minimum norm"
+    ),
+    "lbfgs": AttackEntry(
+        LBFGS, 1, ("l2",), "box-constrained quasi-Newton descent", "Szegedy et al. 2014", "minimum norm"
+    ),
+    "jsma": AttackEntry(
+        JSMA, 1, ("l0",), "pairs of values by the Jacobian's saliency map", "Papernot et al. 2016", "minimum norm"
     ),
     "square": AttackEntry(
         Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score"
