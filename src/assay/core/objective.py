@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -101,8 +102,12 @@ class _Differences:
     def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
         if not isinstance(goal, Untargeted):
             return goal.lead(logits)[:, None]
-        others = without(logits, goal.y).topk(min(self.k, logits.shape[1] - 1), 1).values
-        return others - pick(logits, goal.y)[:, None]
+        others, bar, wrong = without(logits, goal.y), pick(logits, goal.y), logits.shape[1] - 1
+        if goal.reject is not None:
+            # to be refused is no success, and a wrong class has to beat the refusal too
+            refusal = torch.full_like(goal.y, goal.reject % logits.shape[1])
+            others, bar, wrong = without(others, refusal), torch.maximum(bar, pick(logits, refusal)), wrong - 1
+        return others.topk(min(self.k, wrong), 1).values - bar[:, None]
 
 
 @dataclasses.dataclass(frozen=True)

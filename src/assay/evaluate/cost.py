@@ -19,6 +19,7 @@ from assay.core.compose import (
     Restarts,
     SmallestBudget,
     Through,
+    Transferred,
     access_of,
     for_norm,
     kept_by,
@@ -58,6 +59,9 @@ class Passes:
 def passes_per_sample(cell: Cell) -> Passes:
     """Return the most that one sample of a cell can cost, the look at the image itself included."""
     method = for_norm(method_of(cell.attack.attack, cell.attack.options, cell.image), cell.threat.norm)
+    if cell.attack.options.get("surrogate"):
+        # only its passes are asked for
+        method = Transferred(method, Direct(torch.nn.Identity()))
     budgets = sum(budget.value > 0 for budget in cell.budgets)
     if kept_by(method) is Keeps.SMALLEST:
         # one run serves every budget
@@ -87,6 +91,9 @@ def _passes(method: Method) -> Passes:
         case SmallestBudget(attack, rounds):
             # the look at the image itself is the cell's own
             return _passes(attack).times(rounds)
+        case Transferred(attack, _):
+            inner = _passes(attack)
+            return Passes(inner.forwards + 1, inner.backwards)
         case Through(lens, attack):
             inner = _passes(attack)
             if access_of(attack) is not Access.GRADIENT:

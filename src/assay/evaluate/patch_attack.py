@@ -37,7 +37,7 @@ class PatchEntry:
         return dict(_DEFAULTS)
 
     @property
-    def wrappers(self) -> dict[str, int]:
+    def general(self) -> dict[str, Any]:
         """The options that wrap the attack, with the value that leaves it as it is."""
         return {"restarts": 1}
 

@@ -33,7 +33,7 @@ class UniversalEntry:
         return {"file": None, "digest": None}
 
     @property
-    def wrappers(self) -> dict[str, int]:
+    def general(self) -> dict[str, Any]:
         """The options that wrap the attack: none, for there is one change to try."""
         return {}
 
