@@ -41,10 +41,11 @@ class PrimalDual(NamedTuple):
 class PDPGD:
     """Primal-dual proximal gradient descent (Matyasko and Chau 2021) on norm(z - x) + lambda * softplus(-objective).
 
-    The image takes an Adam step (length `step_size` falling to a hundredth) along the objective, then the norm's
-    proximal operator in Adam's metric takes off what the distance outweighs; lambda grows at points that miss the goal
-    and shrinks at others. The objective is scaled by its largest slope, so that the size of the logits does not
-    matter. Linf, L2, L1; keeps the smallest success. Cost: `steps` gradient looks and 1 forward.
+    The image takes an Adam step (length `step_size`, falling to a hundredth) along the objective, then the norm's
+    proximal operator in Adam's metric takes off what the distance outweighs; log lambda, -log `dual_ratio` at first,
+    grows by `dual_step` at points that miss the goal and shrinks by it at others. All in the unit of the budget. Needs
+    several hundred steps: with 100 FMN is far ahead. Linf, L2, L1; keeps the smallest success.
+    Cost: `steps` gradient looks and 1 forward.
     """
 
     steps: int = 500

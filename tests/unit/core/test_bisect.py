@@ -121,5 +121,5 @@ def test_by_name() -> None:
     assert build("pgd", smallest=0) == PGD()
     with pytest.raises(BadInput, match="smallest is -1, expected a whole number of 0 or more"):
         build("pgd", smallest=-1)
-    with pytest.raises(BadInput, match="'ddn' looks for the smallest change by itself: leave out smallest=5"):
+    with pytest.raises(BadInput, match="'ddn' looks for the smallest change by itself: leave out smallest"):
         build("ddn", smallest=5)
