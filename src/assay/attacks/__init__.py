@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from assay.attacks.apgd import apgd, apgd_targeted
-from assay.attacks.autoattack import auto_attack
+from assay.attacks.autoattack import auto_attack, cascade
 from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool, SuperDeepFool
@@ -19,15 +19,21 @@ from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
 from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.pdpgd import PDPGD
+from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import Spatial
 from assay.attacks.square import Square
-from assay.core.compose import Method, Restarts, access_of
+from assay.core.compose import Method, Restarts, SmallestBudget, access_of, kept_by
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.core.oracle import Access
-from assay.core.search import Attack
+from assay.core.search import Attack, Keeps
 
 _BALLS = ("linf", "l2", "l1")
+
+# what an attack can be wrapped in, by option, with the value that leaves it as it is; one that looks for the smallest
+# change by itself needs no bisection
+WRAPPERS: Mapping[str, int] = {"restarts": 1, "smallest": 0}
 
 GOALS = ("untargeted", "targeted", "out-of-top")
 FAMILIES = ("gradient", "minimum norm", "score", "label", "transfer", "composition", "baseline")
@@ -58,6 +64,12 @@ class AttackEntry:
     def options(self) -> dict[str, Any]:
         """The settings a user may change, with their defaults."""
         return {name: written_option(argument.default) for name, argument in self._arguments.items()}
+
+    @property
+    def wrappers(self) -> Mapping[str, int]:
+        """The options that wrap the attack, with the value that leaves it as it is."""
+        alone = kept_by(self.make()) is Keeps.SMALLEST
+        return {option: none for option, none in WRAPPERS.items() if not (alone and option == "smallest")}
 
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
@@ -130,6 +142,17 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "fmn": AttackEntry(
         FMN, 1, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
     ),
+    "pdpgd": AttackEntry(
+        PDPGD,
+        1,
+        _BALLS,
+        "primal-dual descent, the norm by its proximal operator",
+        "Matyasko et al. 2021",
+        "minimum norm",
+    ),
+    "sigma-zero": AttackEntry(
+        SigmaZero, 1, ("l0",), "a smooth count of values, lowered", "Cina et al. 2024", "minimum norm"
+    ),
     "square": AttackEntry(
         Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score"
     ),
@@ -139,6 +162,15 @@ ATTACKS: Mapping[str, AttackEntry] = {
         _BALLS,
         "APGD, targeted APGD, targeted FAB and Square",
         "Croce and Hein 2020",
+        "composition",
+        ("untargeted",),
+    ),
+    "cascade": AttackEntry(
+        cascade,
+        1,
+        _BALLS,
+        "the strongest short attacks one after the other, at an eighth of AutoAttack's passes",
+        "this project",
         "composition",
         ("untargeted",),
     ),
@@ -173,26 +205,35 @@ def options_of(attack: Attack) -> dict[str, Any]:
 
 
 def build(name: str, **options: Any) -> Method:
-    """Return the attack called `name` with the options given; `restarts` wraps it in that many random starts.
+    """Return the attack called `name` with the options given.
 
-    Raises `BadInput` for an unknown name or option, or a value of the wrong kind.
+    `restarts` wraps it in that many random starts; `smallest` gives the smallest budget at which it succeeds, by so
+    many rounds of bisection. Raises `BadInput` for an unknown name or option, or a value of the wrong kind.
     """
     entry = ATTACKS.get(name)
     if entry is None:
         raise BadInput(f"Unknown attack {name!r}.{did_you_mean(name, ATTACKS)}  (assay attacks lists them)")
-    restarts = options.pop("restarts", 1)
-    if not isinstance(restarts, int) or isinstance(restarts, bool) or restarts < 1:
-        raise BadInput(f"Attack {name!r}: restarts is {restarts!r}, expected a whole number of 1 or more.")
+    restarts, smallest = (_wrapped(name, option, options.pop(option, none)) for option, none in WRAPPERS.items())
     known = entry.options
     for option, value in options.items():
         if option not in known:
-            listed = ", ".join([*(one for one in known if one != "keeps"), "restarts"])
+            listed = ", ".join([*(one for one in known if one != "keeps"), *entry.wrappers])
             raise BadInput(
                 f"Attack {name!r} has no option {option!r}.{did_you_mean(option, known)} Its options: {listed}."
             )
         options[option] = _read(name, option, value, entry)
     attack = entry.make(**options)
-    return attack if restarts == 1 else Restarts(attack, restarts)
+    if smallest and kept_by(attack) is Keeps.SMALLEST:
+        raise BadInput(f"Attack {name!r} looks for the smallest change by itself: leave out smallest={smallest}.")
+    attack = attack if restarts == 1 else Restarts(attack, restarts)
+    return SmallestBudget(attack, smallest) if smallest else attack
+
+
+def _wrapped(name: str, option: str, value: Any) -> int:
+    least = WRAPPERS[option]
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise BadInput(f"Attack {name!r}: {option} is {value!r}, expected a whole number of {least} or more.")
+    return value
 
 
 def written_option(value: Any) -> Any:

@@ -43,7 +43,7 @@ def _facts(entry: Any) -> dict[str, Any]:
         "needs": entry.access.name.lower(),
         "paper": entry.paper,
         "version": entry.version,
-        "options": {**options, "restarts": 1},
+        "options": {**options, **entry.wrappers},
     }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from assay.attacks import ATTACKS, GOALS, AttackEntry, build, options_of
-from assay.core.compose import COMPOSITIONS, Method, Restarts
+from assay.core.compose import COMPOSITIONS, Method, Restarts, SmallestBudget
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.evaluate import patch_attack, universal_attack
@@ -53,13 +53,13 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             else:
                 build(name, **{option: value})
         except BadInput as error:
-            kind = Misplaced if option in defaults or option == "restarts" else UnknownKey
+            kind = Misplaced if option in defaults or option in STUDY_ATTACKS[name].wrappers else UnknownKey
             raise kind((option,), str(error)) from error
 
 
 def given_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that change something, in the order of the table: equal attacks are written equally."""
-    defaults = {**STUDY_ATTACKS[name].options, "restarts": 1}
+    defaults = {**STUDY_ATTACKS[name].options, **STUDY_ATTACKS[name].wrappers}
     given = {option: _plain(option, value) for option, value in options.items()}
     return {option: given[option] for option in defaults if option in given and given[option] != defaults[option]}
 
@@ -74,15 +74,17 @@ def describe(method: Method) -> dict[str, Any]:
 
     Raises `BadInput` for a method that no line of the table makes.
     """
-    restarts = 1
+    wrapped: dict[str, int] = {}
     attack = method
-    if isinstance(method, Restarts):
-        restarts, attack = method.n, method.attack
+    if isinstance(attack, SmallestBudget):
+        wrapped, attack = {"smallest": attack.rounds}, attack.attack
+    if isinstance(attack, Restarts):
+        wrapped, attack = {"restarts": attack.n, **wrapped}, attack.attack
     for name, entry in ATTACKS.items():
         for options in _candidates(entry, attack):
             given = given_options(name, options) if set(options) <= set(entry.options) else {}
             if build(name, **given) == attack:
-                return {"attack": name, **given, **({} if restarts == 1 else {"restarts": restarts})}
+                return {"attack": name, **given, **given_options(name, wrapped)}
     raise BadInput(f"{method!r} is no attack of the table. Name one of: {', '.join(ATTACKS)}.")
 
 

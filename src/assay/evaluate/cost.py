@@ -11,13 +11,24 @@ from torch import Tensor
 
 from assay.attacks.patch import Pasted
 from assay.attacks.universal import Added
-from assay.core.compose import COMPOSITIONS, Cascade, EachTarget, Method, Restarts, Through, access_of, for_norm
+from assay.core.compose import (
+    COMPOSITIONS,
+    Cascade,
+    EachTarget,
+    Method,
+    Restarts,
+    SmallestBudget,
+    Through,
+    access_of,
+    for_norm,
+    kept_by,
+)
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Direct
 from assay.core.problem import Problem
-from assay.core.search import Attack
+from assay.core.search import Attack, Keeps
 from assay.core.sweep import first_attack
 from assay.core.threat import LINF, Threat
 from assay.evaluate.attack_options import method_of
@@ -48,6 +59,9 @@ def passes_per_sample(cell: Cell) -> Passes:
     """Return the most that one sample of a cell can cost, the look at the image itself included."""
     method = for_norm(method_of(cell.attack.attack, cell.attack.options, cell.image), cell.threat.norm)
     budgets = sum(budget.value > 0 for budget in cell.budgets)
+    if kept_by(method) is Keeps.SMALLEST:
+        # one run serves every budget
+        budgets = min(budgets, 1)
     once = _passes(method)
     first = first_attack(method)
     begins = first is not None and _begins_at_image(first)
@@ -70,6 +84,9 @@ def _passes(method: Method) -> Passes:
         case EachTarget(attack, k):
             inner = _passes(attack).times(k)
             return Passes(inner.forwards + 1, inner.backwards)
+        case SmallestBudget(attack, rounds):
+            # the look at the image itself is the cell's own
+            return _passes(attack).times(rounds)
         case Through(lens, attack):
             inner = _passes(attack)
             if access_of(attack) is not Access.GRADIENT:

@@ -100,7 +100,8 @@ def _attack(name: str) -> dict[str, Any]:
         tempered = {"type": "string", "pattern": r"^cross_entropy/[0-9.]+(e[+-]?[0-9]+)?$"}
         options["objective"] = {"anyOf": [{"enum": list(OBJECTIVES)}, tempered]}
     described = {"const": name, "description": f"{ATTACKS[name].summary} ({ATTACKS[name].paper})"}
-    return _mapping({"attack": described, **options, "restarts": _COUNT}, "attack")
+    wrapped = {option: {"type": "integer", "minimum": least} for option, least in ATTACKS[name].wrappers.items()}
+    return _mapping({"attack": described, **options, **wrapped}, "attack")
 
 
 def _patch() -> dict[str, Any]:
