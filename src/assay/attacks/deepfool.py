@@ -24,7 +24,7 @@ _GAIN = 1e-3
 class DeepFool:
     """DeepFool (Moosavi-Dezfooli et al. 2016): steps onto the nearest linearised boundary until it is crossed.
 
-    `z <- x + (1 + overshoot) (z + r - x)`, clipped to the box, with `r = |f| / ||w||_* d`: f and w are value and
+    `z <- z + ((1 + overshoot) |f| / ||w||_* + overshoot / 2 ||z - x||) d`, clipped to the box: f and w are value and
     gradient of the difference of logits that is nearest to 0 in the dual norm, among the `classes` highest other
     classes, and d is the steepest direction of unit size (in L1 spread over the best 1 % of the values). One last look
     draws the first success back to where the plane seen there cuts the way to the image.
@@ -100,13 +100,14 @@ class SuperDeepFool:
 def _onto(at: Tensor, plane: Plane, problem: Problem, overshoot: float) -> Tensor:
     threat = problem.threat
     ahead = plane.offset - flat(plane.normal * at).sum(1)
-    # where no change brings a boundary nearer there is nowhere to go
-    length = torch.where(plane.distance.isfinite(), plane.distance, 0)
+    # what the box blocks of a step is missing at its end: with a share of the way so far it still crosses
+    length = (1 + overshoot) * plane.distance + overshoot / 2 * threat.size(at, problem.x)
     if threat.grid is not None:
         # what is shorter than a level moves nothing
         length = length.clamp_min(1 / threat.grid)
-    move = threat.stride(plane.normal * rows(ahead.sign(), at), at, length)
-    return threat.clip(toward(problem.x, at + move, 1 + overshoot))
+    # where no change brings a boundary nearer there is nowhere to go
+    length = torch.where(plane.distance.isfinite(), length, 0)
+    return threat.clip(at + threat.stride(plane.normal * rows(ahead.sign(), at), at, length))
 
 
 def _drawn_back(at: Tensor, plane: Plane, problem: Problem, overshoot: float) -> Tensor:
