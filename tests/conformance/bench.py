@@ -25,6 +25,8 @@ GOALS = ("untargeted", "targeted", "out-of-top")
 
 # options that keep the runs short; an attack that is not named here takes 5 steps where it has steps
 SHORT: dict[str, dict[str, Any]] = {
+    "si-fgsm": {"steps": 4, "copies": 3},
+    "vmi-fgsm": {"steps": 3, "neighbours": 2},
     "apgd-t": {"steps": 4, "targets": 2},
     "fab-t": {"steps": 4, "targets": 2},
     "square": {"queries": 12},
@@ -42,6 +44,8 @@ FEWER: dict[str, dict[str, Any]] = {
 
 # attacks that draw random numbers: another seed is another attempt
 RANDOM = {
+    "di-fgsm",
+    "vmi-fgsm",
     "r-fgsm",
     "ffgsm",
     "pgd",

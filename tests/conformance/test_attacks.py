@@ -11,9 +11,15 @@ from assay.core.search import Keeps
 from tests.conformance import checks
 from tests.conformance.bench import AIMLESS, FEWER, GOALS, PAIRS, RANDOM, Case, Remembering, case_of, make
 
+# Half of the gradients of DI are taken at images resized to three quarters of their sides.
+DIVERSE = {("di-fgsm", "linf"): 0.9, ("di-fgsm", "l2"): 0.9, ("di-fgsm", "l1"): 0.8}
+
 # How much of the closed form's budget is enough for an attack that spends part of its own on chance. PGD in L2: from a
 # start at right angles to the gradient, steps of 2.5 / steps budgets on the sphere turn to within 10 degrees of it.
-SHARE = {("r-fgsm", "linf"): 0.3, ("ffgsm", "linf"): 0.6, ("pgd", "l2"): 0.98}
+SHARE = {("r-fgsm", "linf"): 0.3, ("ffgsm", "linf"): 0.6, ("pgd", "l2"): 0.98, **DIVERSE}
+
+# In L1 a step changes one value of these small images, the same one for most seeds.
+RARELY = {("vmi-fgsm", "l1"): 12}
 
 every_attack = pytest.mark.parametrize(("name", "norm"), PAIRS, ids=lambda v: v)
 
@@ -85,7 +91,7 @@ def test_seeds(name: str, norm: str) -> None:
     one, other = (case_of(name, norm).but(seed=seed).run(make(name), Keeps.LAST).x for seed in (0, 1))
     moved = (one != other).flatten(1).any(1)
     if name in RANDOM:
-        assert int(moved.sum()) > len(one) / 2
+        assert int(moved.sum()) > len(one) / RARELY.get((name, norm), 2)
     else:
         assert not bool(moved.any())
 
@@ -97,10 +103,8 @@ def test_samples_of_a_random_attack_differ(name: str, norm: str) -> None:
     twice = here.but(x=here.x[2:3].repeat(2, 1, 1, 1), goal=type(here.goal)(here.goal.y[2:3].repeat(2)))
     oracle = Remembering(Direct(twice.model))
     twice.run(make(name), Keeps.LAST, oracle)
-    looked = [points for _, points, _ in oracle.looks]
-    # some attacks ask about the image itself first
-    points = looked[1 if name in RANDOM and torch.equal(looked[0], twice.x) else 0]
-    assert torch.equal(points[0], points[1]) == (name not in RANDOM)
+    alike = all(torch.allclose(points[0], points[1], atol=1e-4) for _, points, _ in oracle.looks)
+    assert alike == (name not in RANDOM)
 
 
 @pytest.mark.parametrize("name", [name for name, entry in ATTACKS.items() if "linf" in entry.norms])

@@ -17,11 +17,13 @@ from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool
 from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
+from assay.attacks.generic import GENERIC, wrapped
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
 from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.attacks.spatial import Spatial
 from assay.attacks.square import Square
-from assay.core.compose import Method, Restarts, access_of
+from assay.attacks.transfer import di_fgsm, si_fgsm, ti_fgsm, vmi_fgsm
+from assay.core.compose import Method, access_of
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.core.oracle import Access
@@ -91,9 +93,19 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "pgd": AttackEntry(
         PGD, 1, _BALLS, "projected gradient descent from random starts", "Madry et al. 2018", "gradient"
     ),
-    "mi-fgsm": AttackEntry(MIFGSM, 1, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer"),
+    "mi-fgsm": AttackEntry(MIFGSM, 2, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer"),
     "ni-fgsm": AttackEntry(
-        partial(MIFGSM, lookahead=True), 1, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer"
+        partial(MIFGSM, lookahead=True), 2, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer"
+    ),
+    "di-fgsm": AttackEntry(di_fgsm, 1, _BALLS, "momentum at randomly resized images", "Xie et al. 2019", "transfer"),
+    "ti-fgsm": AttackEntry(
+        ti_fgsm, 1, _BALLS, "momentum of gradients smoothed in space", "Dong et al. 2019", "transfer"
+    ),
+    "si-fgsm": AttackEntry(
+        si_fgsm, 1, _BALLS, "momentum with a look ahead at darker copies", "Lin et al. 2020", "transfer"
+    ),
+    "vmi-fgsm": AttackEntry(
+        vmi_fgsm, 1, _BALLS, "momentum corrected by the gradients around", "Wang and He 2021", "transfer"
     ),
     "apgd": AttackEntry(apgd, 1, _BALLS, "PGD that finds its own step size", "Croce and Hein 2020", "gradient"),
     "apgd-t": AttackEntry(
@@ -174,26 +186,23 @@ def options_of(attack: Attack) -> dict[str, Any]:
 
 
 def build(name: str, **options: Any) -> Method:
-    """Return the attack called `name` with the options given; `restarts` wraps it in that many random starts.
+    """Return the attack called `name` with the options given, its own and those of `GENERIC`.
 
     Raises `BadInput` for an unknown name or option, or a value of the wrong kind.
     """
     entry = ATTACKS.get(name)
     if entry is None:
         raise BadInput(f"Unknown attack {name!r}.{did_you_mean(name, ATTACKS)}  (assay attacks lists them)")
-    restarts = options.pop("restarts", 1)
-    if not isinstance(restarts, int) or isinstance(restarts, bool) or restarts < 1:
-        raise BadInput(f"Attack {name!r}: restarts is {restarts!r}, expected a whole number of 1 or more.")
     known = entry.options
+    # an attack's own option goes before one of all attacks
+    generic = {option: options.pop(option) for option in GENERIC if option in options and option not in known}
     for option, value in options.items():
         if option not in known:
-            listed = ", ".join([*(one for one in known if one != "keeps"), "restarts"])
-            raise BadInput(
-                f"Attack {name!r} has no option {option!r}.{did_you_mean(option, known)} Its options: {listed}."
-            )
+            listed = ", ".join(dict.fromkeys([*(one for one in known if one != "keeps"), *GENERIC]))
+            near = did_you_mean(option, [*known, *GENERIC])
+            raise BadInput(f"Attack {name!r} has no option {option!r}.{near} Its options: {listed}.")
         options[option] = _read(name, option, value, entry)
-    attack = entry.make(**options)
-    return attack if restarts == 1 else Restarts(attack, restarts)
+    return wrapped(name, entry.make(**options), generic)
 
 
 def written_option(value: Any) -> Any:

@@ -11,7 +11,17 @@ from torch import Tensor
 
 from assay.attacks.patch import Pasted
 from assay.attacks.universal import Added
-from assay.core.compose import COMPOSITIONS, Cascade, EachTarget, Method, Restarts, Through, access_of, for_norm
+from assay.core.compose import (
+    COMPOSITIONS,
+    Cascade,
+    EachTarget,
+    Method,
+    Restarts,
+    Through,
+    Transferred,
+    access_of,
+    for_norm,
+)
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
@@ -47,6 +57,9 @@ class Passes:
 def passes_per_sample(cell: Cell) -> Passes:
     """Return the most that one sample of a cell can cost, the look at the image itself included."""
     method = for_norm(method_of(cell.attack.attack, cell.attack.options, cell.image), cell.threat.norm)
+    if cell.attack.options.get("surrogate"):
+        # only its passes are asked for
+        method = Transferred(method, Direct(torch.nn.Identity()))
     budgets = sum(budget.value > 0 for budget in cell.budgets)
     once = _passes(method)
     first = first_attack(method)
@@ -69,6 +82,9 @@ def _passes(method: Method) -> Passes:
             return _passes(attack).times(n)
         case EachTarget(attack, k):
             inner = _passes(attack).times(k)
+            return Passes(inner.forwards + 1, inner.backwards)
+        case Transferred(attack, _):
+            inner = _passes(attack)
             return Passes(inner.forwards + 1, inner.backwards)
         case Through(lens, attack):
             inner = _passes(attack)
