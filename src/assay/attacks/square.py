@@ -24,11 +24,12 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 class Kept(NamedTuple):
-    """The next point, the best one so far with its objective, and how many changes have been tried."""
+    """The next point, the best one so far with its objective and verdict, and how many changes have been tried."""
 
     query: Tensor
     point: Tensor
     loss: Tensor
+    won: Tensor
     t: int = 0
     done: bool = False
 
@@ -69,16 +70,17 @@ class Square:
         """Begin at the given start, or at random stripes (Linf) or bumps (L2, L1) of the whole budget."""
         x = problem.x
         first = _family(problem).begin(problem, draws) if problem.start is None else problem.start
-        return Kept(first, x, x.new_full((len(x),), -torch.inf))
+        return Kept(first, x, x.new_full((len(x),), -torch.inf), torch.zeros(len(x), dtype=torch.bool, device=x.device))
 
     def step(self, state: Kept, seen: Seen, problem: Problem, draws: Draws) -> Kept:
         """Keep the last change where it served; try another, or confirm the best point at the end."""
-        served = (seen.loss > state.loss) | seen.reached
+        higher = seen.loss > state.loss
+        served = torch.where(state.won, higher & seen.reached, higher | seen.reached)
         point = torch.where(rows(served, state.query), state.query, state.point)
-        loss = torch.where(served, seen.loss, state.loss)
+        loss, won = torch.where(served, seen.loss, state.loss), state.won | seen.reached
         t = state.t + 1
         query = point if t == self.steps else _family(problem).change(problem, point, self._share(state.t), draws)
-        return Kept(query, point, loss, t)
+        return Kept(query, point, loss, won, t)
 
     def _share(self, t: int) -> float:
         changes = t * 10_000 / self.queries if self.rescale else t
@@ -131,8 +133,11 @@ def _square(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tens
     across = torch.arange(width, device=u.device) - left[:, None]
     inside = _within(down, side)[:, None, :, None] & _within(across, side)[:, None, None]
     signs = _signs(u[:, 2:], point)[:, :, None, None]
-    idle = flat((_shifted(problem, signs) == point) | ~inside).all(1)
-    return torch.where(inside, _shifted(problem, torch.where(rows(idle, signs), -signs, signs)), point)
+    new = torch.where(inside, _shifted(problem, signs), point)
+    idle = flat(new - point).abs().amax(1) == 0
+    if bool(idle.any()):
+        new = torch.where(inside, _shifted(problem, torch.where(rows(idle, signs), -signs, signs)), point)
+    return new
 
 
 def _within(at: Tensor, side: int) -> Tensor:

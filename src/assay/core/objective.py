@@ -75,6 +75,17 @@ def scaled_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     return goal.surprise(logits / (top[:, :1] - top[:, 1:]).clamp_min(1e-12))
 
 
+def sharp_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
+    """Cross-entropy of logits scaled to a top-two gap of 4: cannot saturate, and all but ignores the third class.
+
+    Between `scaled_cross_entropy` (a gap of 1) and the `margin` (a gap without end): far from the boundary it still
+    weighs the classes against each other, and at the boundary it leads straight across it. The divisor is a constant
+    for the gradient.
+    """
+    top = logits.detach().topk(2, 1).values
+    return goal.surprise(logits / ((top[:, :1] - top[:, 1:]) / 4).clamp_min(1e-12))
+
+
 def differences(k: int) -> Objective:
     """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB).
 
@@ -134,6 +145,7 @@ OBJECTIVES: dict[str, Objective] = {
     "dlr_targeted": dlr_targeted,
     "mean_square_error": mean_square_error,
     "scaled_cross_entropy": scaled_cross_entropy,
+    "sharp_cross_entropy": sharp_cross_entropy,
 }
 
 
