@@ -14,10 +14,10 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Toward, Untargeted, without
 from assay.core.objective import margin
-from assay.core.oracle import Access, Oracle
+from assay.core.oracle import Access, Cost, Oracle
 from assay.core.problem import Problem
 from assay.core.search import Attack, Found, Keeps, bill, judge_point, nothing, put, search
-from assay.core.tensors import take
+from assay.core.tensors import counts, take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,12 +277,14 @@ def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: 
     seen = problem.seen_at_x
     if seen is None:
         seen = problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws.fold("rank"))
-        everyone = torch.arange(len(problem.x), device=problem.x.device)
-        if keeps is Keeps.FIRST:
-            # who is wrong before the attack is finished
-            found = put(found, everyone, judge_point(seen, problem.x, problem), keeps)
-        else:
-            bill(found, everyone, seen)
+    else:
+        seen = seen._replace(cost=Cost(counts(problem.x), counts(problem.x)))
+    everyone = torch.arange(len(problem.x), device=problem.x.device)
+    if keeps is Keeps.FIRST:
+        # who is wrong before the attack is finished
+        found = put(found, everyone, judge_point(seen, problem.x, problem), keeps)
+    else:
+        bill(found, everyone, seen)
     logits = seen.logits
     wrong = logits.shape[1] - (1 if goal.reject is None else 2)
     k = min(k, wrong)

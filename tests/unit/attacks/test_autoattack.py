@@ -10,8 +10,9 @@ from assay.attacks.apgd import APGD, APGDL1
 from assay.attacks.autoattack import Version, auto_attack, cascade
 from assay.attacks.fab import FAB
 from assay.attacks.square import Square
-from assay.core.compose import Cascade, EachTarget, Restarts, for_norm, stages
-from assay.core.objective import cross_entropy, dlr_targeted
+from assay.core.compose import Cascade, EachTarget, Restarts, Through, for_norm, stages
+from assay.core.lenses import Expectation
+from assay.core.objective import cross_entropy, dlr, dlr_targeted
 from tests.conformance.bench import Case, case
 
 
@@ -45,6 +46,31 @@ def test_plus_has_five_starts_of_each() -> None:
     assert own["fab-t-restarts"] == EachTarget(Restarts(FAB(100, random_start=True), 4), 9)
     # one leaf each, so that records name them one by one
     assert stages(auto_attack(Version.PLUS)) == tuple(own)
+
+
+def test_rand_climbs_on_the_mean_of_twenty_looks() -> None:
+    lens = Expectation(20)
+    assert parts(Version.RAND, "l2") == {
+        "apgd-ce": Through(lens, APGD(100)),
+        "apgd-dlr": Through(lens, APGD(100, objective=dlr)),
+    }
+
+
+def test_rand_breaks_a_model_that_answers_at_random() -> None:
+    class Jittery(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x + 0.05 * torch.randn_like(x))
+
+    torch.manual_seed(0)
+    here = case("linf", n=12)
+    found = here.but(model=Jittery(here.model)).run(auto_attack(Version.RAND, steps=5))
+    plain = here.run(APGD(5))
+    assert int(found.success.sum()) >= int(plain.success.sum()) - 1
+    assert int(found.backwards.max()) == 2 * 5 * 20
 
 
 def standing(name: str, classes: int, **options: object) -> tuple[int, int]:
