@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from assay.core.compose import Method, Through, run
+from assay.core.compose import Method, Through, kept_by, run
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.oracle import Direct, Oracle
@@ -236,10 +236,23 @@ def check_grid(attack: Method, case: Case) -> None:
 
 def check_grid_costs_no_success(attack: Method, case: Case) -> None:
     """The grid moves a point by half a level at most: at 15 levels few verdicts change."""
-    free = case.but(threat=case.threat.at(15 / 255)).run(attack, Keeps.LAST)
-    here = case.but(threat=dataclasses.replace(case.threat, grid=255).at(15 / 255)).run(attack, Keeps.LAST)
+    # the last point of an attack that looks for the smallest change is at the boundary, where half a level decides
+    keeps = Keeps.SMALLEST if kept_by(attack) is Keeps.SMALLEST else Keeps.LAST
+    free = case.but(threat=case.threat.at(15 / 255)).run(attack, keeps)
+    here = case.but(threat=dataclasses.replace(case.threat, grid=255).at(15 / 255)).run(attack, keeps)
     change = (here.x - free.x).abs().max() * 255
     assert change <= 1 or len(here.x) == 1 or int((here.success ^ free.success).sum()) <= 1, f"moved {change} levels"
+
+
+def _linear_distance(norm: str, difference: Tensor, lead: Tensor, x: Tensor) -> Tensor:
+    if norm != "l0":
+        dual = {"linf": difference.abs().sum(), "l2": difference.norm(), "l1": difference.abs().max()}[norm]
+        return lead.abs() / dual
+    # the values that gain most within the box first
+    down = (difference * lead[:, None]) > 0
+    room = torch.where(down, x.flatten(1), 1 - x.flatten(1))
+    gains = (difference.abs() * room).sort(1, descending=True).values.cumsum(1)
+    return (gains <= lead.abs()[:, None]).sum(1) + 1.0
 
 
 def check_strength(attack: Method, norm: str, share: float = 1.0) -> None:
@@ -251,10 +264,11 @@ def check_strength(attack: Method, norm: str, share: float = 1.0) -> None:
     difference = weight[:, 0] - weight[:, 1]
     lead = x.flatten(1) @ difference
     y = (lead < 0).long()
-    dual = {"linf": difference.abs().sum(), "l2": difference.norm(), "l1": difference.abs().max()}[norm]
-    distance = lead.abs() / dual
-    eps = float(distance.quantile(0.7))
-    case = Case(model, x, Untargeted(y), unboxed(Threat(NORMS[norm], eps)))
+    distance = _linear_distance(norm, difference, lead, x)
+    eps = float(distance.quantile(0.7, interpolation="lower"))
+    threat = Threat(NORMS[norm], eps)
+    # without a box one value of endless height breaks anything
+    case = Case(model, x, Untargeted(y), threat if norm == "l0" else unboxed(threat))
     must = distance < 0.98 * share * eps
     cannot = distance > 1.02 * eps
     success = case.run(attack).success

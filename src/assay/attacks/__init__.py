@@ -11,23 +11,29 @@ from functools import partial
 from typing import Any
 
 from assay.attacks.apgd import apgd, apgd_targeted
-from assay.attacks.autoattack import auto_attack
+from assay.attacks.autoattack import auto_attack, cascade
+from assay.attacks.carlini_wagner import carlini_wagner
 from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.attacks.ddn import DDN
-from assay.attacks.deepfool import DeepFool
+from assay.attacks.deepfool import DeepFool, SuperDeepFool
+from assay.attacks.ead import EAD
 from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
 from assay.attacks.generic import GENERIC, wrapped
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
+from assay.attacks.jsma import JSMA
+from assay.attacks.lbfgs import LBFGS
 from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.pdpgd import PDPGD
+from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.spatial import Spatial
 from assay.attacks.square import Square
 from assay.attacks.transfer import di_fgsm, si_fgsm, ti_fgsm, vmi_fgsm
-from assay.core.compose import Method, access_of
+from assay.core.compose import Method, access_of, kept_by
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.core.oracle import Access
-from assay.core.search import Attack
+from assay.core.search import Attack, Keeps
 
 _BALLS = ("linf", "l2", "l1")
 
@@ -60,6 +66,13 @@ class AttackEntry:
     def options(self) -> dict[str, Any]:
         """The settings a user may change, with their defaults."""
         return {name: written_option(argument.default) for name, argument in self._arguments.items()}
+
+    @property
+    def general(self) -> Mapping[str, Any]:
+        """The options of `GENERIC` that the attack takes, with the values at which they change nothing."""
+        # one that looks for the smallest change by itself needs no bisection
+        alone = kept_by(self.make()) is Keeps.SMALLEST
+        return {option: value for option, value in GENERIC.items() if not (alone and option == "smallest")}
 
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
@@ -120,6 +133,14 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "deepfool": AttackEntry(
         DeepFool, 1, _BALLS, "onto the nearest linearised boundary", "Moosavi-Dezfooli et al. 2016", "minimum norm"
     ),
+    "superdeepfool": AttackEntry(
+        SuperDeepFool,
+        1,
+        _BALLS,
+        "DeepFool, then along the boundary's normal",
+        "Abdollahpoor et al. 2024",
+        "minimum norm",
+    ),
     "fab": AttackEntry(FAB, 1, _BALLS, "along the boundary towards the image", "Croce and Hein 2020b", "minimum norm"),
     "fab-t": AttackEntry(
         fab_targeted,
@@ -134,6 +155,34 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "fmn": AttackEntry(
         FMN, 1, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
     ),
+    "pdpgd": AttackEntry(
+        PDPGD,
+        1,
+        _BALLS,
+        "primal-dual descent, the norm by its proximal operator",
+        "Matyasko et al. 2021",
+        "minimum norm",
+    ),
+    "sigma-zero": AttackEntry(
+        SigmaZero, 1, ("l0",), "a smooth count of values, lowered", "Cina et al. 2024", "minimum norm"
+    ),
+    "carlini-wagner": AttackEntry(
+        carlini_wagner,
+        1,
+        ("l2", "linf", "l0"),
+        "descent on size and hinged margin, searching for their weight",
+        "Carlini and Wagner 2017",
+        "minimum norm",
+    ),
+    "ead": AttackEntry(
+        EAD, 1, ("l1", "l2"), "elastic net: small and few changes at once", "Chen et al. 2018", "minimum norm"
+    ),
+    "lbfgs": AttackEntry(
+        LBFGS, 1, ("l2",), "box-constrained quasi-Newton descent", "Szegedy et al. 2014", "minimum norm"
+    ),
+    "jsma": AttackEntry(
+        JSMA, 1, ("l0",), "pairs of values by the Jacobian's saliency map", "Papernot et al. 2016", "minimum norm"
+    ),
     "square": AttackEntry(
         Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score"
     ),
@@ -143,6 +192,15 @@ ATTACKS: Mapping[str, AttackEntry] = {
         _BALLS,
         "APGD, targeted APGD, targeted FAB and Square",
         "Croce and Hein 2020",
+        "composition",
+        ("untargeted",),
+    ),
+    "cascade": AttackEntry(
+        cascade,
+        1,
+        _BALLS,
+        "the strongest short attacks one after the other, at an eighth of AutoAttack's passes",
+        "this project",
         "composition",
         ("untargeted",),
     ),
@@ -179,7 +237,8 @@ def options_of(attack: Attack) -> dict[str, Any]:
 def build(name: str, **options: Any) -> Method:
     """Return the attack called `name` with the options given, its own and those of `GENERIC`.
 
-    Raises `BadInput` for an unknown name or option, or a value of the wrong kind.
+    `restarts` wraps it in that many random starts; `smallest` gives the smallest budget at which it succeeds, by so
+    many rounds of bisection. Raises `BadInput` for an unknown name or option, or a value of the wrong kind.
     """
     entry = ATTACKS.get(name)
     if entry is None:

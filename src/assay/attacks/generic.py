@@ -6,18 +6,27 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from assay.core.compose import Lens, Method, Restarts, Through, access_of
+from assay.core.compose import Lens, Method, Restarts, SmallestBudget, Through, access_of, kept_by
 from assay.core.errors import BadInput
 from assay.core.lenses import Averaged, Expectation, InputDiversity
 from assay.core.oracle import Access
+from assay.core.search import Keeps
 
-GENERIC: Mapping[str, Any] = {"eot": 1, "averaged": 1, "averaged_sigma": 0.03, "diversity": 0.0, "restarts": 1}
+GENERIC: Mapping[str, Any] = {
+    "eot": 1,
+    "averaged": 1,
+    "averaged_sigma": 0.03,
+    "diversity": 0.0,
+    "restarts": 1,
+    "smallest": 0,
+}
 """The options with the values at which they change nothing.
 
 `eot`: gradients are means over that many looks, for models that draw random
 numbers. `averaged`: means over that many points near the point, `averaged_sigma` (in pixels) the standard deviation of
 the Gaussian they are drawn from, for gradients that are noise or zero. `diversity`: the probability with which a look
-sees the image resized and padded at random. `restarts`: that many random starts.
+sees the image resized and padded at random. `restarts`: that many random starts. `smallest`: the smallest budget at
+which the attack succeeds, by that many rounds of bisection.
 """
 
 
@@ -25,8 +34,9 @@ def checked(name: str, option: str, value: Any) -> Any:
     """Return the value of an option. Raises `BadInput` for one that it cannot have."""
     where = f"Attack {name!r}: {option} is {value!r}"
     if isinstance(GENERIC[option], int):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise BadInput(f"{where}, expected a whole number of 1 or more.")
+        least = min(1, GENERIC[option])
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise BadInput(f"{where}, expected a whole number of {least} or more.")
         return value
     most = 1.0 if option == "diversity" else math.inf
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most or math.isinf(value):
@@ -44,15 +54,21 @@ def wrapped(name: str, attack: Method, given: Mapping[str, Any]) -> Method:
         if access_of(attack) is not Access.GRADIENT:
             raise BadInput(f"Attack {name!r} asks for no gradients, {option} is for attacks that do.")
         attack = Through(lens, attack)
-    return attack if options["restarts"] == 1 else Restarts(attack, options["restarts"])
+    if options["smallest"] and kept_by(attack) is Keeps.SMALLEST:
+        raise BadInput(f"Attack {name!r} looks for the smallest change by itself: leave out smallest.")
+    attack = attack if options["restarts"] == 1 else Restarts(attack, options["restarts"])
+    return SmallestBudget(attack, options["smallest"]) if options["smallest"] else attack
 
 
 def unwrapped(method: Method) -> list[tuple[Method, dict[str, Any]]]:
     """Return the ways to read a method as one with generic options: itself, and what `wrapped` made it of."""
     readings: list[tuple[Method, dict[str, Any]]] = [(method, {})]
     options: dict[str, Any] = {}
+    if isinstance(method, SmallestBudget):
+        options, method = {"smallest": method.rounds}, method.attack
+        readings.append((method, options))
     if isinstance(method, Restarts):
-        options, method = {"restarts": method.n}, method.attack
+        options, method = {**options, "restarts": method.n}, method.attack
         readings.append((method, options))
     while isinstance(method, Through):
         own = _written(method.lens)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from assay.attacks import ATTACKS, GOALS, AttackEntry, build, options_of
-from assay.attacks.generic import GENERIC, unwrapped
+from assay.attacks.generic import unwrapped
 from assay.core.compose import COMPOSITIONS, Method
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
@@ -62,9 +62,10 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 
 def general_options(name: str) -> dict[str, Any]:
     """Return the options that an attack takes besides its own, with the values at which they change nothing."""
+    general = dict(STUDY_ATTACKS[name].general)
     if name in FILED:
-        return {"restarts": 1}
-    return {option: value for option, value in {**GENERIC, **surrogate.OPTIONS}.items() if option != "surrogate_digest"}
+        return general
+    return {**general, **{option: value for option, value in surrogate.OPTIONS.items() if option != "surrogate_digest"}}
 
 
 def given_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
