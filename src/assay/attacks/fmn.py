@@ -17,7 +17,7 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 
 # of the L2-normalised step; a sign step needs more to cross a ball in L-infinity
-_STRIDE = {"linf": 10.0}
+_STRIDE = {"linf": 3.0}
 
 
 class Ball(NamedTuple):

@@ -187,3 +187,15 @@ def test_a_temperature_brings_back_what_saturation_hides() -> None:
     assert torch.equal(hidden, torch.zeros_like(hidden))
     expected = torch.tensor([[2.0, 0.0, -0.05]]).softmax(1) / 100 - torch.tensor([[0.01, 0.0, 0.0]])
     torch.testing.assert_close(seen, expected)
+
+
+def test_differences_leave_refusal_out_and_beat_it() -> None:
+    """To be refused is no success: the nearest difference is the goal's own gap."""
+    logits, y = sample(3)
+    logits[:2, K - 1] = 9.0
+    y = y.clamp_max(K - 2)
+    goal = Untargeted(y, reject=-1)
+    value = differences(K)(logits, goal)
+    assert value.shape == (5, K - 2)
+    assert torch.equal(value.amax(1), goal.gap(logits))
+    assert bool((value[:2] < 0).all())
