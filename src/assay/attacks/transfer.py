@@ -29,7 +29,7 @@ def di_fgsm(
     step_size: float | None = None,
     decay: float = 1.0,
     probability: float = 0.5,
-    smallest: float = 0.9,
+    smallest_share: float = 0.9,
     objective: Objective = cross_entropy,
 ) -> Through:
     """Return MI-FGSM at images that are, with a `probability`, randomly resized and padded.
@@ -38,7 +38,7 @@ def di_fgsm(
     and 1 forward.
     """
     return Through(
-        InputDiversity(probability, smallest, judges=False), MIFGSM(steps, step_size, decay, False, objective)
+        InputDiversity(probability, smallest_share, judges=False), MIFGSM(steps, step_size, decay, False, objective)
     )
 
 

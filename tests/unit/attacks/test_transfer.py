@@ -70,7 +70,7 @@ def test_options_arrive() -> None:
     assert build("ti-fgsm", steps=4, kernel=5, decay=0.5) == Through(TranslationInvariance(5), MIFGSM(4, None, 0.5))
     assert build("si-fgsm", copies=2) == Through(ScaleCopies(2), MIFGSM(lookahead=True))
     assert build("vmi-fgsm", steps=3, neighbours=2) == VMIFGSM(3, 2)
-    assert build("di-fgsm", probability=1, smallest=0.5).lens.probability == 1
+    assert build("di-fgsm", probability=1, smallest_share=0.5).lens.probability == 1
 
 
 @pytest.mark.parametrize("name", ["mi-fgsm", "di-fgsm", "ti-fgsm", "si-fgsm", "vmi-fgsm"])
