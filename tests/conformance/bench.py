@@ -48,10 +48,6 @@ FEWER: dict[str, dict[str, Any]] = {
     "apgd-t": {"steps": 50, "targets": 2},
     "autoattack": {"steps": 50, "queries": 10, "targets": 2},
     "cascade": {"steps": 20, "queries": 10, "targets": 2},
-}
-
-# options of attacks too long for the check of strength as they are
-FEWER: dict[str, dict[str, Any]] = {
     "square": {"queries": 600, "rescale": True},
 }
 
