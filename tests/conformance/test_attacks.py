@@ -13,7 +13,7 @@ from tests.conformance.bench import AIMLESS, GOALS, PAIRS, RANDOM, Case, Remembe
 
 # How much of the closed form's budget is enough for an attack that spends part of its own on chance. PGD in L2: from a
 # start at right angles to the gradient, steps of 2.5 / steps budgets on the sphere turn to within 10 degrees of it.
-# Carlini-Wagner in L0 gives values up by what they gain now. EAD weighs L1 and L2 together, and is the smallest in neither.
+# Carlini-Wagner in L0 gives values up by what they gain now. EAD weighs L1 and L2 together: it is smallest in neither.
 SHARE = {
     ("r-fgsm", "linf"): 0.3,
     ("ffgsm", "linf"): 0.6,
@@ -85,7 +85,9 @@ def test_both_precisions_see_the_same(name: str, norm: str) -> None:
     assert torch.equal(single.success, double.success)
 
 
-@pytest.mark.parametrize(("name", "norm"), [pair for pair in PAIRS if pair[0] not in AIMLESS | ONE_WAY], ids=lambda v: v)
+@pytest.mark.parametrize(
+    ("name", "norm"), [pair for pair in PAIRS if pair[0] not in AIMLESS | ONE_WAY], ids=lambda v: v
+)
 def test_strength(name: str, norm: str) -> None:
     checks.check_strength(build(name), norm, SHARE.get((name, norm), 1.0))
 

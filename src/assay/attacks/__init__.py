@@ -137,7 +137,9 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "ead": AttackEntry(
         EAD, 1, ("l1", "l2"), "elastic net: small and few changes at once", "Chen et al. 2018", "minimum norm"
     ),
-    "lbfgs": AttackEntry(LBFGS, 1, ("l2",), "box-constrained quasi-Newton descent", "Szegedy et al. 2014", "minimum norm"),
+    "lbfgs": AttackEntry(
+        LBFGS, 1, ("l2",), "box-constrained quasi-Newton descent", "Szegedy et al. 2014", "minimum norm"
+    ),
     "jsma": AttackEntry(
         JSMA, 1, ("l0",), "pairs of values by the Jacobian's saliency map", "Papernot et al. 2016", "minimum norm"
     ),

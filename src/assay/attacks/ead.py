@@ -37,8 +37,8 @@ class Shrinking(NamedTuple):
 class EAD:
     """Elastic-net attack (Chen et al. 2018): minimise |u|_2^2 + beta |u|_1 + c max(kappa - margin, 0).
 
-    A gradient step of size `rate` on the smooth part, then every value of the change comes `shrinkage` nearer to 0 (ISTA;
-    `fista` goes on from z + k / (k + 3) (z - z before), which is also the point that is judged: one look serves
+    A gradient step of size `rate` on the smooth part, then every value of the change comes `shrinkage` nearer to 0
+    (ISTA; `fista` goes on from z + k / (k + 3) (z - z before), which is also the point that is judged: one look serves
     both). The success smallest in the threat's norm is kept: the L1 decision rule in L1, the L2 part of the elastic one
     in L2. The search for c is that of `CarliniWagner`; at first c moves the likeliest value by twice the shrinkage.
     Cost: at most `inner * rounds` gradient looks and 1 forward.
