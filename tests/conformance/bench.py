@@ -25,6 +25,8 @@ GOALS = ("untargeted", "targeted", "out-of-top")
 
 # options that keep the runs short; an attack that is not named here takes 5 steps where it has steps
 SHORT: dict[str, dict[str, Any]] = {
+    "si-fgsm": {"steps": 4, "copies": 3},
+    "vmi-fgsm": {"steps": 3, "neighbours": 2},
     "carlini-wagner": {"inner": 4, "rounds": 3},
     "ead": {"inner": 4, "rounds": 3},
     "lbfgs": {"inner": 4, "rounds": 3},
@@ -33,11 +35,30 @@ SHORT: dict[str, dict[str, Any]] = {
     "fab-t": {"steps": 4, "targets": 2},
     "square": {"queries": 12},
     "spatial": {"tries": 3},
+    "ddn": {"steps": 12},
+    "fmn": {"steps": 3},
+    "pdpgd": {"steps": 12, "dual_step": 1.0, "dual_ratio": 1.0, "step_size": 0.02},
+    "sigma-zero": {"steps": 5, "threshold": 0.6},
     "autoattack": {"steps": 2, "queries": 4, "targets": 2},
+    "cascade": {"steps": 2, "queries": 4, "targets": 2},
+}
+
+# options of attacks too long for the check of strength as they are
+FEWER: dict[str, dict[str, Any]] = {
+    "apgd-t": {"steps": 50, "targets": 2},
+    "autoattack": {"steps": 50, "queries": 10, "targets": 2},
+    "cascade": {"steps": 20, "queries": 10, "targets": 2},
+}
+
+# options of attacks too long for the check of strength as they are
+FEWER: dict[str, dict[str, Any]] = {
+    "square": {"queries": 600, "rescale": True},
 }
 
 # attacks that draw random numbers: another seed is another attempt
 RANDOM = {
+    "di-fgsm",
+    "vmi-fgsm",
     "r-fgsm",
     "ffgsm",
     "pgd",
@@ -45,6 +66,7 @@ RANDOM = {
     "apgd-t",
     "square",
     "autoattack",
+    "cascade",
     "spatial",
     "salt-and-pepper",
     "uniform-noise",

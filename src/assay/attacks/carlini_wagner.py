@@ -49,9 +49,9 @@ class CarliniWagner:
     """Carlini and Wagner 2017 in L2: minimise |z - x|^2 + c max(kappa - margin(z), 0), and search for c.
 
     Adam descends for `inner` steps, then every sample takes its next c: larger until the goal is met, smaller
-    once it is, then in between; `rounds` rounds at most, and, unless `c` is given, none after one that made the
-    smallest change less than 0.1 % smaller. Unlike the paper's: c is first what balances both terms on the linearised
-    boundary (`c=1e-3` is the paper's), so that networks with inflated logits need no search through decades; a round
+    once it is, then in between; `rounds` rounds at most, and none once c is known to a factor of 2 and a
+    round has made the smallest change less than 0.1 % smaller. Unlike the paper's: c is
+    first what balances both terms on the linearised boundary (`c=1e-3` is the paper's), so that networks with inflated logits need no search through decades; a round
     begins at the best point; the rate is `rate` at most, less where the boundary is near, and falls on a
     cosine; and the change is clipped to the box, since from a black or white pixel the paper's
     tanh (`tanh=True`) takes hundreds of steps to get anywhere. `kappa` is the confidence asked for; the smallest
@@ -93,16 +93,17 @@ class CarliniWagner:
         moved = settled_at(problem.x, moved)
         ended = t >= self.inner
         rounds = state.rounds + ended
-        settled = (self.c is None) & ended & state.hit & (state.smallest > _WORTHWHILE * state.before)
+        constant = state.constant.after(ended, state.hit, 10)
+        settled = (constant.high <= 2 * constant.low) & (state.smallest > _WORTHWHILE * state.before)
         return state._replace(
             query=where(ended, state.best, moved),
             momenta=momenta.where(ended),
-            constant=state.constant.after(ended, state.hit, 10),
+            constant=constant,
             t=t.masked_fill(ended, 0),
             rounds=rounds,
             hit=state.hit & ~ended,
             before=torch.where(ended, state.smallest, state.before),
-            done=settled | (rounds >= self.rounds) | (state.smallest == 0),
+            done=(ended & settled) | (rounds >= self.rounds) | (state.smallest == 0),
         )
 
     def _noted(self, state: Descent, seen: Seen, problem: Problem) -> Descent:
@@ -115,7 +116,8 @@ class CarliniWagner:
         return state._replace(
             constant=state.constant.known(balance(seen.loss, gradient_of(seen), problem.threat)),
             rate=torch.where(state.rate.isinf(), stride, state.rate),
-            hit=state.hit | hit,
+            # a round begins at a success: only where it ends says whether its constant holds the goal
+            hit=state.hit | (hit & (2 * state.t >= self.inner)),
             best=where(smaller, state.query, state.best),
             smallest=torch.where(smaller, size, state.smallest),
         )

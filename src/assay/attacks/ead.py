@@ -102,7 +102,8 @@ class EAD:
         first = 2 * self.beta / self.rate / steep.clamp_min(1e-20)
         return state._replace(
             constant=state.constant.known(first),
-            hit=state.hit | hit,
+            # a round begins at a success: only where it ends says whether its constant holds the goal
+            hit=state.hit | (hit & (2 * state.t >= self.inner)),
             best=where(smaller, state.query, state.best),
             smallest=torch.where(smaller, size, state.smallest),
         )

@@ -1,0 +1,118 @@
+"""One-pixel attack: differential evolution of a few pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.attacks.gradient import budget_of
+from assay.core.draws import Draws
+from assay.core.errors import BadInput
+from assay.core.objective import Objective, margin
+from assay.core.oracle import Access, Seen
+from assay.core.problem import Problem
+from assay.core.search import Keeps
+from assay.core.tensors import flat
+
+
+class Population(NamedTuple):
+    """The members `[N, P, K, 2 + C]` (row, column, colour of K pixels) with their losses, and the child asked about."""
+
+    query: Tensor
+    child: Tensor
+    members: Tensor
+    losses: Tensor
+    t: int = 0
+    done: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class OnePixel:
+    """One-pixel attack (Su et al. 2019): differential evolution of the place and colour of as many pixels as allowed.
+
+    A child is a + F (b - c) of three other members, F = 0.5, without crossover; it replaces its parent if its loss is no
+    lower. Places start uniform and wrap around the image, colours start normal around grey and stay in the box.
+    A budget of `eps` values pays for eps / C pixels of C channels, the last one in part. L0; scores alone.
+    Cost: at most `population` * (`generations` + 1) forwards. Raises `BadInput` for less than 4 members.
+    """
+
+    population: int = 400
+    generations: int = 100
+    objective: Objective = margin
+
+    access: ClassVar[Access] = Access.SCORES
+    keeps: ClassVar[Keeps] = Keeps.FIRST
+
+    def __post_init__(self) -> None:
+        if self.population < 4:
+            raise BadInput(f"population is {self.population}, expected 4 or more: a child has a parent and three others.")
+
+    @property
+    def steps(self) -> int:
+        """Queries before the last one."""
+        return self.population * (self.generations + 1) - 1
+
+    def init(self, problem: Problem, draws: Draws) -> Population:
+        """Scatter the first members."""
+        x = problem.x
+        most = torch.as_tensor(budget_of(problem)).max() / x.shape[1]
+        k = int(min(max(math.ceil(float(most)), 1), x[0, 0].numel()))
+        # pixel before member: what a row draws does not depend on how many pixels its neighbours have
+        shape = (k, self.population)
+        place = draws.uniform("place", *shape, 2).to(x.dtype)
+        colour = 0.5 + 0.5 * draws.normal("colour", *shape, x.shape[1]).to(x.dtype)
+        members = self._legal(torch.cat([place, colour], 3).transpose(1, 2), problem)
+        losses = x.new_full((len(x), self.population), -torch.inf)
+        return Population(_painted(members[:, 0], problem), members[:, 0], members, losses)
+
+    def step(self, state: Population, seen: Seen, problem: Problem, draws: Draws) -> Population:
+        """Put the better of parent and child, and breed the next child."""
+        slot, t = state.t % self.population, state.t + 1
+        wins = seen.loss >= state.losses[:, slot]
+        members, losses = state.members.clone(), state.losses.clone()
+        members[:, slot] = torch.where(wins[:, None, None], state.child, members[:, slot])
+        losses[:, slot] = torch.where(wins, seen.loss, losses[:, slot])
+        parent = t % self.population
+        child = members[:, parent] if t < self.population else self._child(members, parent, draws, problem)
+        return Population(_painted(child, problem), child, members, losses, t)
+
+    def _child(self, members: Tensor, parent: int, draws: Draws, problem: Problem) -> Tensor:
+        # three that differ, and from the parent: the smallest of as many random numbers
+        luck = draws.uniform("parents", self.population)
+        luck[:, parent] = 2
+        a, b, c = luck.topk(3, 1, largest=False).indices.unbind(1)
+        row = torch.arange(len(members), device=members.device)
+        return self._legal(members[row, a] + _F * (members[row, b] - members[row, c]), problem)
+
+    def _legal(self, members: Tensor, problem: Problem) -> Tensor:
+        place, colour = members[..., :2], members[..., 2:]
+        if not math.isinf(problem.threat.box[1] - problem.threat.box[0]):
+            colour = colour.clamp(0, 1)
+        return torch.cat([place % 1, colour], -1)
+
+
+_F = 0.5
+
+
+def _painted(pixels: Tensor, problem: Problem) -> Tensor:
+    """Return the images with `pixels` `[N, K, 2 + C]` painted on, as many values as the budget pays for."""
+    x, (low, high) = problem.x, problem.threat.box
+    n, k, channels = len(x), pixels.shape[1], x.shape[1]
+    height, width = x.shape[-2:]
+    # without a box, colours are in the threat's unit
+    unit = torch.as_tensor(problem.threat.scale, dtype=x.dtype, device=x.device).flatten()
+    colour = pixels[..., 2:] * unit if math.isinf(high - low) else low + (high - low) * pixels[..., 2:]
+    down, across = ((pixels[..., i] * side).long().clamp_max(side - 1) for i, side in enumerate((height, width)))
+    paid = torch.arange(k * channels, device=x.device).view(k, channels)
+    eps = torch.as_tensor(problem.threat.eps, device=x.device)
+    affordable = paid < eps.floor().view(-1, 1, 1).expand(n, 1, 1)
+    place = torch.arange(channels, device=x.device) * height * width + (down * width + across)[..., None]
+    image = flat(x).clone()
+    # one pixel after the other: where two share a place the later one shows, on every device
+    for i in range(k):
+        image.scatter_(1, place[:, i], torch.where(affordable[:, i], colour[:, i], image.gather(1, place[:, i])))
+    return image.view_as(x)
