@@ -48,15 +48,15 @@ class Descent(NamedTuple):
 class CarliniWagner:
     """Carlini and Wagner 2017 in L2: minimise |z - x|^2 + c max(kappa - margin(z), 0), and search for c.
 
-    Adam descends for `inner` steps, then every sample takes its next c: larger until the goal is met, smaller
-    once it is, then in between; `rounds` rounds at most, and none once c is known to a factor of 2 and a
-    round has made the smallest change less than 0.1 % smaller. Unlike the paper's: c is
-    first what balances both terms on the linearised boundary (`c=1e-3` is the paper's), so that networks with inflated logits need no search through decades; a round
-    begins at the best point; the rate is `rate` at most, less where the boundary is near, and falls on a
-    cosine; and the change is clipped to the box, since from a black or white pixel the paper's
-    tanh (`tanh=True`) takes hundreds of steps to get anywhere. `kappa` is the confidence asked for; the smallest
-    success is kept all the same, so examples for transfer want `keeps=Keeps.LAST`. `objective` must be above 0 where
-    the goal is met. Cost: at most `inner * rounds` gradient looks and 1 forward.
+    Adam descends for `inner` steps, then every sample takes its next c: larger until the goal is met, smaller once it
+    is, then in between; `rounds` rounds at most, and none once c is known to a factor of 2 and a round has made the
+    smallest change less than 0.1 % smaller. Unlike the paper's: c is first what balances both terms on the linearised
+    boundary (`c=1e-3` is the paper's), so that networks with inflated logits need no search through decades; a round
+    begins at the best point; the rate is `rate` at most, less where the boundary is near, and falls on a cosine; and
+    the change is clipped to the box, since from a black or white pixel the paper's tanh (`tanh=True`) takes hundreds
+    of steps to get anywhere. `kappa` is the confidence asked for; the smallest success is kept all the same, so
+    examples for transfer want `keeps=Keeps.LAST`. `objective` must be above 0 where the goal is met. Cost: at most
+    `inner * rounds` gradient looks and 1 forward.
     """
 
     inner: int = 100
