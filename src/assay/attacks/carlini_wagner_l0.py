@@ -43,10 +43,10 @@ class CarliniWagnerL0:
 
     A value's worth is gradient_i * u_i at the success. Those of least worth are given up, up to `share` of the
     whole at once and one at least, and the descent goes on from there. After `inner` steps without a success c
-    grows fourfold and the values of the last success come back, half as much is given up; a row ends where giving up one
-    value has failed again and again. Unlike the paper's: several values go at once, a success ends its round, c begins where it balances
-    size and margin, and the change is clipped to the box (`tanh=True` for the paper's variables). Counts
-    values, as the L0 threat does. Cost: at most `steps` gradient looks and 1 forward.
+    grows fourfold and the values of the last success come back, half as much is given up; a row ends where giving up
+    one value has failed again and again. Unlike the paper's: several values go at once, a success ends its round, c
+    begins where it balances size and margin, and the change is clipped to the box (`tanh=True` for the paper's
+    variables). Counts values, as the L0 threat does. Cost: at most `steps` gradient looks and 1 forward.
     """
 
     steps: int = 500

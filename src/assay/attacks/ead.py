@@ -37,8 +37,8 @@ class Shrinking(NamedTuple):
 class EAD:
     """Elastic-net attack (Chen et al. 2018): minimise |u|_2^2 + beta |u|_1 + c max(kappa - margin, 0).
 
-    A gradient step of size `rate` on the smooth part, then every value of the change comes `shrinkage` nearer to 0 (ISTA;
-    `fista` goes on from z + k / (k + 3) (z - z before), which is also the point that is judged: one look serves
+    A gradient step of size `rate` on the smooth part, then every value of the change comes `shrinkage` nearer to 0
+    (ISTA; `fista` goes on from z + k / (k + 3) (z - z before), which is also the point that is judged: one look serves
     both). The success smallest in the threat's norm is kept: the L1 decision rule in L1, the L2 part of the elastic one
     in L2. The search for c is that of `CarliniWagner`; at first c moves the likeliest value by twice the shrinkage.
     Cost: at most `inner * rounds` gradient looks and 1 forward.
@@ -102,7 +102,8 @@ class EAD:
         first = 2 * self.beta / self.rate / steep.clamp_min(1e-20)
         return state._replace(
             constant=state.constant.known(first),
-            hit=state.hit | hit,
+            # a round begins at a success: only where it ends says whether its constant holds the goal
+            hit=state.hit | (hit & (2 * state.t >= self.inner)),
             best=where(smaller, state.query, state.best),
             smallest=torch.where(smaller, size, state.smallest),
         )

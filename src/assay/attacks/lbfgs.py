@@ -81,9 +81,9 @@ class LBFGS:
     Every look is one trial point z = clip(at + length d), d = -H grad from the last `memory` steps, values that the box
     holds left out. It is accepted where the value falls enough (Armijo), else the length halves. A round is `inner`
     looks; it ends early where no step is left, or where it has met the goal and the value no longer falls. Then
-    c shrinks after a success and grows after a failure, for `rounds` rounds. The paper climbs the target's cross-entropy
-    (`objective=cross_entropy`); the margin finds far smaller changes. c is first what balances both terms on the linearised boundary.
-    L2. Cost: at most `inner * rounds` gradient looks and 1 forward.
+    c shrinks after a success and grows after a failure, for `rounds` rounds. The paper climbs the target's
+    cross-entropy (`objective=cross_entropy`); the margin finds far smaller changes. c is first what balances both
+    terms on the linearised boundary. L2. Cost: at most `inner * rounds` gradient looks and 1 forward.
     """
 
     inner: int = 50
