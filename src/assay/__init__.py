@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from assay.api import Attacked, Evaluation, attack, evaluate, sweep
     from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
     from assay.attacks.noise import GaussianNoise, UniformNoise
-    from assay.core.compose import Cascade, EachTarget, Restarts
+    from assay.core.compose import Cascade, EachTarget, Restarts, SmallestBudget
     from assay.core.errors import AssayError, BadInput, ModelError
     from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
     from assay.core.threat import L0, L1, L2, Linf, Threat
@@ -34,7 +34,7 @@ _WHERE = {
     "assay.api": ("Attacked", "Evaluation", "attack", "evaluate", "sweep"),
     "assay.attacks.gradient": ("BIM", "FFGSM", "FGSM", "MIFGSM", "PGD", "RFGSM"),
     "assay.attacks.noise": ("GaussianNoise", "UniformNoise"),
-    "assay.core.compose": ("Cascade", "EachTarget", "Restarts"),
+    "assay.core.compose": ("Cascade", "EachTarget", "Restarts", "SmallestBudget"),
     "assay.core.errors": ("AssayError", "BadInput", "ModelError"),
     "assay.core.goal": ("OutOfTop", "Targeted", "Toward", "Untargeted"),
     "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat"),
@@ -69,6 +69,7 @@ __all__ = [
     "OutOfTop",
     "Restarts",
     "Run",
+    "SmallestBudget",
     "Study",
     "Targeted",
     "Threat",

@@ -25,10 +25,20 @@ GOALS = ("untargeted", "targeted", "out-of-top")
 
 # options that keep the runs short; an attack that is not named here takes 5 steps where it has steps
 SHORT: dict[str, dict[str, Any]] = {
+    "si-fgsm": {"steps": 4, "copies": 3},
+    "vmi-fgsm": {"steps": 3, "neighbours": 2},
+    "carlini-wagner": {"inner": 4, "rounds": 3},
+    "ead": {"inner": 4, "rounds": 3},
+    "lbfgs": {"inner": 4, "rounds": 3},
+    "jsma": {"steps": 2},
     "apgd-t": {"steps": 4, "targets": 2},
     "fab-t": {"steps": 4, "targets": 2},
     "square": {"queries": 12},
     "spatial": {"tries": 3},
+    "ddn": {"steps": 12},
+    "fmn": {"steps": 3},
+    "pdpgd": {"steps": 12, "dual_step": 1.0, "dual_ratio": 1.0, "step_size": 0.02},
+    "sigma-zero": {"steps": 5, "threshold": 0.6},
     "autoattack": {"steps": 2, "queries": 4, "targets": 2},
     # far probes: the difference between float32 and float64 must not pass for a slope
     "nes": {"queries": 70, "pairs": 8, "sigma": 0.1},
@@ -37,19 +47,27 @@ SHORT: dict[str, dict[str, Any]] = {
     "one-pixel": {"population": 5, "generations": 3},
     "hop-skip-jump": {"queries": 40, "first": 8},
     "boundary": {"queries": 40},
+    "cascade": {"steps": 2, "queries": 4, "targets": 2},
 }
 
-# options with which black-box attacks show their strength in seconds
-STRONG: dict[str, dict[str, Any]] = {
+# options of attacks too long for the check of strength as they are
+FEWER: dict[str, dict[str, Any]] = {
+    "apgd-t": {"steps": 50, "targets": 2},
+    "autoattack": {"steps": 50, "queries": 10, "targets": 2},
+    "cascade": {"steps": 20, "queries": 10, "targets": 2},
+    "square": {"queries": 600, "rescale": True},
     "nes": {"queries": 1000, "pairs": 30},
     "spsa": {"queries": 1000, "pairs": 30},
     "simba": {"queries": 500},
-    "hop-skip-jump": {"queries": 500, "first": 20, "smoothness": 0.0},
-    "boundary": {"queries": 1000, "smoothness": 0.0},
+    "one-pixel": {"population": 20, "generations": 20},
+    "hop-skip-jump": {"queries": 400, "first": 20},
+    "boundary": {"queries": 800},
 }
 
 # attacks that draw random numbers: another seed is another attempt
 RANDOM = {
+    "di-fgsm",
+    "vmi-fgsm",
     "r-fgsm",
     "ffgsm",
     "pgd",
@@ -63,6 +81,7 @@ RANDOM = {
     "one-pixel",
     "hop-skip-jump",
     "boundary",
+    "cascade",
     "spatial",
     "salt-and-pepper",
     "uniform-noise",
@@ -74,9 +93,6 @@ AIMLESS = {"uniform-noise", "gaussian-noise", "spatial", "gaussian-blur", "contr
 
 # attacks that see the model through a lens: the points that the lens asks about, in pixels, are not the attack's own
 PROBING = {"nes", "spsa"}
-
-# attacks whose last point is a question, near nothing in particular
-ASKING = {"hop-skip-jump"}
 
 # attacks whose every step is a sign, or a choice: in Linf their results are equal bit by bit for any chunking
 EXACT = {"fgsm", "r-fgsm", "ffgsm", "bim", "pgd", "mi-fgsm", "ni-fgsm", "uniform-noise", "gaussian-noise"}

@@ -9,27 +9,48 @@ from assay.attacks import ATTACKS, build
 from assay.core.oracle import Direct
 from assay.core.search import Keeps
 from tests.conformance import checks
-from tests.conformance.bench import (
-    AIMLESS,
-    ASKING,
-    GOALS,
-    PAIRS,
-    PROBING,
-    RANDOM,
-    STRONG,
-    Case,
-    Remembering,
-    case_of,
-    make,
-)
+from tests.conformance.bench import AIMLESS, FEWER, GOALS, PAIRS, PROBING, RANDOM, Case, Remembering, case_of, make
+
+# Half of the gradients of DI are taken at images resized to three quarters of their sides.
+DIVERSE = {("di-fgsm", "linf"): 0.6, ("di-fgsm", "l2"): 0.5, ("di-fgsm", "l1"): 0.5}
+
+# What is estimated from few queries, or found by chance, is found a little late.
+BLACK_BOX = {
+    ("nes", "linf"): 0.8,
+    ("nes", "l2"): 0.8,
+    ("spsa", "linf"): 0.6,
+    ("spsa", "l2"): 0.7,
+    ("simba", "l2"): 0.9,
+    ("one-pixel", "l0"): 0.3,
+    ("hop-skip-jump", "l2"): 0.85,
+    ("hop-skip-jump", "linf"): 0.7,
+    ("boundary", "l2"): 0.9,
+}
 
 # How much of the closed form's budget is enough for an attack that spends part of its own on chance. PGD in L2: from a
 # start at right angles to the gradient, steps of 2.5 / steps budgets on the sphere turn to within 10 degrees of it.
-SHARE = {("r-fgsm", "linf"): 0.3, ("ffgsm", "linf"): 0.6, ("pgd", "l2"): 0.98}
+# Square in L2 and L1: bumps that it moves about at random.
+# Carlini-Wagner in L0 gives values up by what they gain now. EAD weighs L1 and L2 together: the smallest in neither.
+SHARE = {
+    ("r-fgsm", "linf"): 0.3,
+    ("ffgsm", "linf"): 0.6,
+    ("pgd", "l2"): 0.98,
+    ("square", "l2"): 0.5,
+    ("square", "l1"): 0.3,
+    ("pdpgd", "l1"): 0.9,
+    ("fmn", "l1"): 0.9,
+    ("carlini-wagner", "l0"): 0.7,
+    ("ead", "l1"): 0.8,
+    ("ead", "l2"): 0.7,
+    **DIVERSE,
+    **BLACK_BOX,
+}
 
-# A step of SPSA is an Adam step, whose every value is of like size, along an estimate; cosines, chance and labels have
-# their own price.
-SHARE |= {("spsa", "linf"): 0.8, ("spsa", "l2"): 0.7, ("nes", "linf"): 0.8, ("nes", "l2"): 0.8}
+# In L1 a step changes one value of these small images, the same one for most seeds.
+RARELY = {("vmi-fgsm", "l1"): 12}
+
+# JSMA moves values up only, in pairs, and few of them: the closed form moves half of them down
+ONE_WAY = {"jsma"}
 
 every_attack = pytest.mark.parametrize(("name", "norm"), PAIRS, ids=lambda v: v)
 
@@ -103,9 +124,11 @@ def test_both_precisions_see_the_same(name: str, norm: str) -> None:
     assert torch.equal(single.success, double.success)
 
 
-@pytest.mark.parametrize(("name", "norm"), [pair for pair in PAIRS if pair[0] not in AIMLESS], ids=lambda v: v)
+@pytest.mark.parametrize(
+    ("name", "norm"), [pair for pair in PAIRS if pair[0] not in AIMLESS | ONE_WAY], ids=lambda v: v
+)
 def test_strength(name: str, norm: str) -> None:
-    checks.check_strength(build(name, **STRONG.get(name, {})), norm, SHARE.get((name, norm), 1.0))
+    checks.check_strength(build(name, **FEWER.get(name, {})), norm, SHARE.get((name, norm), 1.0))
 
 
 @every_attack
@@ -114,7 +137,7 @@ def test_seeds(name: str, norm: str) -> None:
     one, other = (case_of(name, norm).but(seed=seed).run(make(name), Keeps.LAST).x for seed in (0, 1))
     moved = (one != other).flatten(1).any(1)
     if name in RANDOM:
-        assert int(moved.sum()) > len(one) / 2
+        assert int(moved.sum()) > len(one) / RARELY.get((name, norm), 2)
     else:
         assert not bool(moved.any())
 
@@ -126,12 +149,13 @@ def test_samples_of_a_random_attack_differ(name: str, norm: str) -> None:
     twice = here.but(x=here.x[2:3].repeat(2, 1, 1, 1), goal=type(here.goal)(here.goal.y[2:3].repeat(2)))
     oracle = Remembering(Direct(twice.model))
     twice.run(make(name), Keeps.LAST, oracle)
-    alike = [torch.equal(points[0], points[1]) for _, points, _ in oracle.looks if len(points) == 2]
-    # a random attack may begin at the image itself
-    assert all(alike) == (name not in RANDOM)
+    # some attacks ask about the image itself first
+    looked = [points for _, points, _ in oracle.looks if not torch.equal(points, twice.x)]
+    alike = all(torch.allclose(points[0], points[1], atol=1e-4) for points in looked)
+    assert alike == (name not in RANDOM)
 
 
-@pytest.mark.parametrize("name", [n for n, entry in ATTACKS.items() if "linf" in entry.norms and n not in ASKING])
+@pytest.mark.parametrize("name", [name for name, entry in ATTACKS.items() if "linf" in entry.norms])
 def test_the_grid_costs_nothing(name: str) -> None:
     checks.check_grid_costs_no_success(make(name), case_of(name, "linf"))
 

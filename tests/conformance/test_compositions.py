@@ -14,6 +14,7 @@ from assay.core.compose import (
     Cascade,
     EachTarget,
     Restarts,
+    SmallestBudget,
     Through,
     access_of,
     kept_by,
@@ -34,6 +35,8 @@ METHODS = {
     "each-target": EachTarget(PGD(3), 3),
     "cascade": Cascade((FGSM(), UniformNoise(), PGD(3))),
     "nested": Cascade((FGSM(), Restarts(EachTarget(PGD(2), 2), 2))),
+    "smallest": SmallestBudget(PGD(3), 5),
+    "smallest-of-starts": SmallestBudget(Restarts(PGD(2), 2), 3),
 }
 
 

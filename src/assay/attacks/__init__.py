@@ -11,26 +11,34 @@ from functools import partial
 from typing import Any
 
 from assay.attacks.apgd import apgd, apgd_targeted
-from assay.attacks.autoattack import auto_attack
+from assay.attacks.autoattack import auto_attack, cascade
 from assay.attacks.boundary import Boundary
+from assay.attacks.carlini_wagner import carlini_wagner
 from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.attacks.ddn import DDN
-from assay.attacks.deepfool import DeepFool
+from assay.attacks.deepfool import DeepFool, SuperDeepFool
+from assay.attacks.ead import EAD
 from assay.attacks.estimated import nes, spsa
 from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
+from assay.attacks.generic import GENERIC, wrapped
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
 from assay.attacks.hop_skip_jump import HopSkipJump
+from assay.attacks.jsma import JSMA
+from assay.attacks.lbfgs import LBFGS
 from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.attacks.one_pixel import OnePixel
+from assay.attacks.pdpgd import PDPGD
+from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.simba import simba
 from assay.attacks.spatial import Spatial
 from assay.attacks.square import Square
-from assay.core.compose import Method, Restarts, access_of
+from assay.attacks.transfer import di_fgsm, si_fgsm, ti_fgsm, vmi_fgsm
+from assay.core.compose import Method, access_of, kept_by
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.core.oracle import Access
-from assay.core.search import Attack
+from assay.core.search import Attack, Keeps
 
 _BALLS = ("linf", "l2", "l1")
 
@@ -65,6 +73,13 @@ class AttackEntry:
         return {name: written_option(argument.default) for name, argument in self._arguments.items()}
 
     @property
+    def general(self) -> Mapping[str, Any]:
+        """The options of `GENERIC` that the attack takes, with the values at which they change nothing."""
+        # one that looks for the smallest change by itself needs no bisection
+        alone = kept_by(self.make()) is Keeps.SMALLEST
+        return {option: value for option, value in GENERIC.items() if not (alone and option == "smallest")}
+
+    @property
     def choices(self) -> dict[str, tuple[str, ...]]:
         """The values of those options that are one of a few words."""
         defaults = {name: argument.default for name, argument in self._arguments.items() if name != "keeps"}
@@ -96,9 +111,19 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "pgd": AttackEntry(
         PGD, 1, _BALLS, "projected gradient descent from random starts", "Madry et al. 2018", "gradient"
     ),
-    "mi-fgsm": AttackEntry(MIFGSM, 1, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer"),
+    "mi-fgsm": AttackEntry(MIFGSM, 2, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer"),
     "ni-fgsm": AttackEntry(
-        partial(MIFGSM, lookahead=True), 1, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer"
+        partial(MIFGSM, lookahead=True), 2, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer"
+    ),
+    "di-fgsm": AttackEntry(di_fgsm, 1, _BALLS, "momentum at randomly resized images", "Xie et al. 2019", "transfer"),
+    "ti-fgsm": AttackEntry(
+        ti_fgsm, 1, _BALLS, "momentum of gradients smoothed in space", "Dong et al. 2019", "transfer"
+    ),
+    "si-fgsm": AttackEntry(
+        si_fgsm, 1, _BALLS, "momentum with a look ahead at darker copies", "Lin et al. 2020", "transfer"
+    ),
+    "vmi-fgsm": AttackEntry(
+        vmi_fgsm, 1, _BALLS, "momentum corrected by the gradients around", "Wang and He 2021", "transfer"
     ),
     "apgd": AttackEntry(apgd, 1, _BALLS, "PGD that finds its own step size", "Croce and Hein 2020", "gradient"),
     "apgd-t": AttackEntry(
@@ -113,6 +138,14 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "deepfool": AttackEntry(
         DeepFool, 1, _BALLS, "onto the nearest linearised boundary", "Moosavi-Dezfooli et al. 2016", "minimum norm"
     ),
+    "superdeepfool": AttackEntry(
+        SuperDeepFool,
+        1,
+        _BALLS,
+        "DeepFool, then along the boundary's normal",
+        "Abdollahpoor et al. 2024",
+        "minimum norm",
+    ),
     "fab": AttackEntry(FAB, 1, _BALLS, "along the boundary towards the image", "Croce and Hein 2020b", "minimum norm"),
     "fab-t": AttackEntry(
         fab_targeted,
@@ -126,6 +159,34 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "ddn": AttackEntry(DDN, 1, ("l2",), "direction and norm decoupled", "Rony et al. 2019", "minimum norm"),
     "fmn": AttackEntry(
         FMN, 1, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
+    ),
+    "pdpgd": AttackEntry(
+        PDPGD,
+        1,
+        _BALLS,
+        "primal-dual descent, the norm by its proximal operator",
+        "Matyasko et al. 2021",
+        "minimum norm",
+    ),
+    "sigma-zero": AttackEntry(
+        SigmaZero, 1, ("l0",), "a smooth count of values, lowered", "Cina et al. 2024", "minimum norm"
+    ),
+    "carlini-wagner": AttackEntry(
+        carlini_wagner,
+        1,
+        ("l2", "linf", "l0"),
+        "descent on size and hinged margin, searching for their weight",
+        "Carlini and Wagner 2017",
+        "minimum norm",
+    ),
+    "ead": AttackEntry(
+        EAD, 1, ("l1", "l2"), "elastic net: small and few changes at once", "Chen et al. 2018", "minimum norm"
+    ),
+    "lbfgs": AttackEntry(
+        LBFGS, 1, ("l2",), "box-constrained quasi-Newton descent", "Szegedy et al. 2014", "minimum norm"
+    ),
+    "jsma": AttackEntry(
+        JSMA, 1, ("l0",), "pairs of values by the Jacobian's saliency map", "Papernot et al. 2016", "minimum norm"
     ),
     "square": AttackEntry(
         Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score"
@@ -152,6 +213,15 @@ ATTACKS: Mapping[str, AttackEntry] = {
         _BALLS,
         "APGD, targeted APGD, targeted FAB and Square",
         "Croce and Hein 2020",
+        "composition",
+        ("untargeted",),
+    ),
+    "cascade": AttackEntry(
+        cascade,
+        1,
+        _BALLS,
+        "the strongest short attacks one after the other, at an eighth of AutoAttack's passes",
+        "this project",
         "composition",
         ("untargeted",),
     ),
@@ -186,26 +256,24 @@ def options_of(attack: Attack) -> dict[str, Any]:
 
 
 def build(name: str, **options: Any) -> Method:
-    """Return the attack called `name` with the options given; `restarts` wraps it in that many random starts.
+    """Return the attack called `name` with the options given, its own and those of `GENERIC`.
 
-    Raises `BadInput` for an unknown name or option, or a value of the wrong kind.
+    `restarts` wraps it in that many random starts; `smallest` gives the smallest budget at which it succeeds, by so
+    many rounds of bisection. Raises `BadInput` for an unknown name or option, or a value of the wrong kind.
     """
     entry = ATTACKS.get(name)
     if entry is None:
         raise BadInput(f"Unknown attack {name!r}.{did_you_mean(name, ATTACKS)}  (assay attacks lists them)")
-    restarts = options.pop("restarts", 1)
-    if not isinstance(restarts, int) or isinstance(restarts, bool) or restarts < 1:
-        raise BadInput(f"Attack {name!r}: restarts is {restarts!r}, expected a whole number of 1 or more.")
     known = entry.options
+    # an attack's own option goes before one of all attacks
+    generic = {option: options.pop(option) for option in GENERIC if option in options and option not in known}
     for option, value in options.items():
         if option not in known:
-            listed = ", ".join([*(one for one in known if one != "keeps"), "restarts"])
-            raise BadInput(
-                f"Attack {name!r} has no option {option!r}.{did_you_mean(option, known)} Its options: {listed}."
-            )
+            listed = ", ".join(dict.fromkeys([*(one for one in known if one != "keeps"), *GENERIC]))
+            near = did_you_mean(option, [*known, *GENERIC])
+            raise BadInput(f"Attack {name!r} has no option {option!r}.{near} Its options: {listed}.")
         options[option] = _read(name, option, value, entry)
-    attack = entry.make(**options)
-    return attack if restarts == 1 else Restarts(attack, restarts)
+    return wrapped(name, entry.make(**options), generic)
 
 
 def written_option(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -17,33 +18,59 @@ from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
-from assay.core.threat import Threat
 
 _MOMENTUM = 0.75
+_FEWER = 1.5
+_SHARE = 0.2
+
+
+class Best(NamedTuple):
+    """The highest place a climber has been to, with the gradient and the objective there."""
+
+    point: Tensor
+    grad: Tensor
+    loss: Tensor
+
+
+def _nowhere(x: Tensor) -> Best:
+    return Best(x, torch.zeros_like(x), x.new_full((len(x),), -torch.inf))
+
+
+def _higher(best: Best, at: Tensor, seen: Seen) -> Best:
+    risen = seen.loss > best.loss
+    up = rows(risen, at)
+    point, grad = torch.where(up, at, best.point), torch.where(up, gradient_of(seen), best.grad)
+    return Best(point, grad, torch.where(risen, seen.loss, best.loss))
 
 
 class Climb(NamedTuple):
-    """A climber's place, its best place so far, and what it remembers since the last checkpoint.
+    """Where a climber stands, where it came from, and its step, in the threat's unit.
 
-    `size` is the step in the threat's unit; `last` the loss at the latest place, `ups` how often it rose since the
-    checkpoint, `checked` the best loss there and `reduced` whether the step was halved there. `t` counts looks,
-    `since` those after the checkpoint, `window` is how many there are to the next: the same for every row.
+    `last` is the objective at the latest place and `ups` how often it has risen since the last checkpoint; `checked` is
+    the best objective there, and `halved` whether the step was halved there. `t` looks have been made.
     """
 
     query: Tensor
     previous: Tensor
-    best: Tensor
-    best_grad: Tensor
-    best_loss: Tensor
+    best: Best
     size: Tensor
     last: Tensor
     ups: Tensor
     checked: Tensor
-    reduced: Tensor
-    t: int
-    since: int
-    window: int
+    halved: Tensor
+    t: int = 0
     done: bool = False
+
+
+@functools.cache
+def checkpoints(steps: int) -> tuple[int, ...]:
+    """Return after how many of the steps the step size is checked: 22, 41, 57, 70, 80, 87, 93 and 99 of 100."""
+    window, sooner, least = (max(1, int(share * steps)) for share in (0.22, 0.03, 0.06))
+    checks = [window]
+    while checks[-1] < steps:
+        window = max(window - sooner, least)
+        checks.append(checks[-1] + window)
+    return tuple(checks[:-1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +78,12 @@ class APGD:
     """Auto-PGD (Croce and Hein 2020): steps with momentum, halved at checkpoints where climbing has stalled.
 
     z = P(x + size steepest(grad)), x' = P(x + 0.75 (z - x) + 0.25 (x - x before)); the first step is z. The step is 2
-    eps at first. Checkpoints come after 22 % of the steps, then each 3 % sooner, at least 6 % apart; there the
-    step is halved, and the climb goes on from its best point, where the loss rose in at most `rho` of the steps, or
-    where neither step nor best loss has changed since the last checkpoint. Linf and L2.
-    Cost: `steps` gradient looks and 1 forward.
+    budgets at first. Checkpoints come after 22 % of the steps, then at intervals each 3 % shorter, of 6 % at least.
+    There the step is halved, and the climb goes on from its best point, where the objective rose in at most `rho` of
+    the steps since the last one, or where neither best objective nor step has changed since. Linf and L2; `APGDL1`
+    is the rule for L1.
+    Access: gradient. Cost: `steps` gradient looks and 1 forward. Raises `BadInput` for an endless budget, and for a
+    `rho` outside [0, 1].
     """
 
     steps: int = 100
@@ -65,69 +94,62 @@ class APGD:
     keeps: ClassVar[Keeps] = Keeps.FIRST
 
     def __post_init__(self) -> None:
-        _share("rho", self.rho)
+        if not 0 <= self.rho <= 1:
+            raise BadInput(f"rho is {self.rho}, expected a share of the steps from 0 to 1.")
 
     def init(self, problem: Problem, draws: Draws) -> Climb:
         """Begin at the given start or at a random point, with steps of two budgets."""
-        x = _begin(problem, draws)
-        nothing = x.new_full((len(x),), -torch.inf)
-        size = torch.as_tensor(2 * budget_of(problem), dtype=x.dtype, device=x.device).expand(len(x))
-        no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        none = torch.zeros_like(nothing)
-        return Climb(x, x, x, x, nothing, size, nothing, none, nothing, no, 0, 0, max(1, int(0.22 * self.steps)))
+        size = _budgets(problem, 2)
+        x = problem.threat.start(problem.x, draws) if problem.start is None else problem.start
+        best, yes = _nowhere(x), torch.ones(len(x), dtype=torch.bool, device=x.device)
+        return Climb(x, x, best, size, best.loss, torch.zeros_like(size), best.loss, yes)
 
     def step(self, state: Climb, seen: Seen, problem: Problem, draws: Draws) -> Climb:
         """Remember the best point, check the step size where it is time, and climb."""
-        state = _remember(state, seen)
-        point, grad = state.query, gradient_of(seen)
-        if state.t and state.since == state.window:
-            halve = (state.ups <= self.rho * state.window) | (~state.reduced & (state.checked >= state.best_loss))
-            back = rows(halve, point)
-            point, grad = torch.where(back, state.best, point), torch.where(back, state.best_grad, grad)
-            shorter = max(state.window - max(int(0.03 * self.steps), 1), max(int(0.06 * self.steps), 1))
-            state = state._replace(
-                size=torch.where(halve, state.size / 2, state.size), checked=state.best_loss, reduced=halve,
-                ups=torch.zeros_like(state.ups), since=0, window=shorter,
-            )  # fmt: skip
-        threat = problem.threat
-        new = threat.project(point + rows(state.size, point) * threat.steepest(grad), problem.x)
-        if state.t:
+        here, threat = _remember(state, seen), problem.threat
+        point, grad = here.query, gradient_of(seen)
+        if here.t in checkpoints(self.steps):
+            here = self._checked(here)
+            back = rows(here.halved, point)
+            point, grad = torch.where(back, here.best.point, point), torch.where(back, here.best.grad, grad)
+        new = threat.project(point + rows(here.size, point) * threat.steepest(grad), problem.x)
+        if here.t:
             mixed = point + _MOMENTUM * (new - point) + (1 - _MOMENTUM) * (point - state.previous)
             new = threat.project(mixed, problem.x)
-        return state._replace(query=new, previous=point, t=state.t + 1)
+        return here._replace(query=new, previous=point, t=here.t + 1)
+
+    def _checked(self, state: Climb) -> Climb:
+        before = max((at for at in checkpoints(self.steps) if at < state.t), default=0)
+        unmoved = ~state.halved & (state.checked >= state.best.loss)
+        halved = (state.ups <= self.rho * (state.t - before)) | unmoved
+        size = torch.where(halved, state.size / 2, state.size)
+        return state._replace(size=size, ups=torch.zeros_like(state.ups), checked=state.best.loss, halved=halved)
 
 
-def _begin(problem: Problem, draws: Draws) -> Tensor:
-    return problem.threat.start(problem.x, draws) if problem.start is None else problem.start
+def _budgets(problem: Problem, times: float) -> Tensor:
+    x = problem.x
+    return torch.as_tensor(times * budget_of(problem), dtype=x.dtype, device=x.device).expand(len(x))
 
 
 def _remember(state: Climb, seen: Seen) -> Climb:
-    risen = seen.loss > state.best_loss
-    up = rows(risen, state.query)
-    first = state.t == 0
-    best_loss = torch.where(risen, seen.loss, state.best_loss)
-    return state._replace(
-        best=torch.where(up, state.query, state.best),
-        best_grad=torch.where(up, gradient_of(seen), state.best_grad),
-        best_loss=best_loss,
-        last=seen.loss,
-        ups=state.ups if first else state.ups + (seen.loss > state.last),
-        checked=best_loss if first else state.checked,
-        since=0 if first else state.since + 1,
-    )
+    best = _higher(state.best, state.query, seen)
+    if not state.t:
+        return state._replace(best=best, last=seen.loss, checked=best.loss)
+    return state._replace(best=best, last=seen.loss, ups=state.ups + (seen.loss > state.last))
 
 
 class Sparse(NamedTuple):
-    """As `Climb`, in L1: `share` of the values take part in a step; `held` had changed at the last checkpoint."""
+    """Where a climber in L1 stands, and its step, in the threat's unit, which a `share` of the values divide.
+
+    `changed` is how many values of the best point differed from the image at the last check. `t` looks have been made.
+    """
 
     query: Tensor
-    best: Tensor
-    best_grad: Tensor
-    best_loss: Tensor
+    best: Best
     size: Tensor
     share: Tensor
-    held: Tensor
-    t: int
+    changed: Tensor
+    t: int = 0
     done: bool = False
 
 
@@ -135,11 +157,12 @@ class Sparse(NamedTuple):
 class APGDL1:
     """Auto-PGD in L1 (Croce and Hein 2021): sign steps on the values with the largest gradients, as many as needed.
 
-    A step of `size` is shared by the best k values, k = 20 % of them at first; every 4 % of the steps k becomes 1 / 1.5
-    of the values changed at the best point. Where that number has fallen below 95 % of the one before, the
-    climb goes on from its best point with steps of eps again; elsewhere steps shrink by 1.5, down to eps / 10. With
-    `large` the first 30 % of the steps search the ball of 3 eps, the next 30 % that of 2 eps.
-    Cost: `steps` gradient looks and 1 forward.
+    x' = P(x + size sign(g) / k), g the gradient on its k largest values. Every 4 % of a ball's steps k becomes 1 / 1.5
+    of the number of values changed at the best point (at first a fifth of all, without `large`). Where that number has
+    fallen below 95 % of the one before, the climb goes on from its best point in steps of the budget; elsewhere steps
+    shrink by 1.5, down to a tenth of it. With `large` the first 30 % of the steps climb in a ball of 3 budgets and the
+    next 30 % in one of 2; each ball begins at the best point of the one before, projected.
+    Access: gradient. Cost: `steps` gradient looks and 1 forward. Raises `BadInput` for an endless budget.
     """
 
     steps: int = 100
@@ -150,58 +173,59 @@ class APGDL1:
     keeps: ClassVar[Keeps] = Keeps.FIRST
 
     def init(self, problem: Problem, draws: Draws) -> Sparse:
-        """Begin at the given start, or at a random point of the first ball."""
-        ball = self._ball(problem.threat, 0)
-        x = _begin(dataclasses.replace(problem, threat=ball), draws)
-        return self._entered(x, problem, 0)
-
-    def _entered(self, x: Tensor, problem: Problem, t: int) -> Sparse:
-        # into a smaller ball with what is known about the last one forgotten: its losses are not this ball's
-        features = x[0].numel()
-        changed = flat(x != problem.x).sum(1).to(x.dtype)
-        share = torch.full_like(changed, 0.2) if t == 0 else changed / features / _FEWER
-        nothing = torch.full_like(changed, -torch.inf)
-        size = torch.as_tensor(self._ball(problem.threat, t).eps, dtype=x.dtype, device=x.device).expand(len(x))
-        held = torch.full_like(changed, features) if t == 0 else changed
-        return Sparse(x, x, x, nothing, size, share, held, t)
-
-    def _ball(self, threat: Threat, t: int) -> Threat:
-        if not self.large or t >= self._stages[1]:
-            return threat
-        return threat.at((3 if t < self._stages[0] else 2) * threat.eps)
-
-    @property
-    def _stages(self) -> tuple[int, int]:
-        # when the second ball begins, and the last
-        return int(0.3 * self.steps), int(0.6 * self.steps)
+        """Begin at the given start, or at normal noise projected on the first ball, which leaves few values changed."""
+        x = problem.x
+        if problem.start is not None:
+            return self._entered(problem.start, problem, 0)
+        noise = draws.normal("start", *x.shape[1:]).to(x.dtype) * problem.threat.scale
+        first = self._entered(x + noise, problem, 0)
+        if self.large:
+            return first
+        # what noise has changed says nothing yet about how many values are needed
+        whole = torch.full_like(first.changed, x[0].numel())
+        return first._replace(share=torch.full_like(whole, _SHARE), changed=whole)
 
     def step(self, state: Sparse, seen: Seen, problem: Problem, draws: Draws) -> Sparse:
-        """Remember the best point, adapt sparsity and step where it is time, and climb."""
-        budget_of(problem)
-        ball, t = self._ball(problem.threat, state.t), state.t + 1
-        risen = seen.loss > state.best_loss
-        up = rows(risen, state.query)
-        best, best_grad = (
-            torch.where(up, new, old) for new, old in ((state.query, state.best), (gradient_of(seen), state.best_grad))
-        )
-        best_loss = torch.where(risen, seen.loss, state.best_loss)
-        point, grad, size, share, held = state.query, gradient_of(seen), state.size, state.share, state.held
-        if self.large and t in self._stages:
-            inner = self._ball(problem.threat, t)
-            return self._entered(inner.project(best, problem.x), problem, t)
-        if state.t and state.t % max(int(0.04 * self.steps), 1) == 0:
-            changed = flat(best != problem.x).sum(1).to(size.dtype)
-            fewer = changed < 0.95 * held
-            eps = torch.as_tensor(ball.eps, dtype=size.dtype, device=size.device)
-            size = torch.where(fewer, eps, (size / _FEWER).maximum(eps / 10).minimum(eps))
+        """Remember the best point, adapt sparsity and step where it is time, and climb; or enter the next ball."""
+        best, t = _higher(state.best, state.query, seen), state.t
+        begin, every, times = self._ball(t)
+        if self._ball(t + 1)[0] > begin:
+            return self._entered(best.point, problem, t + 1)
+        here, point, grad = state._replace(best=best, t=t + 1), state.query, gradient_of(seen)
+        if t > begin and (t - begin) % every == 0:
+            changed = _changed(best.point, problem)
+            fewer = changed < 0.95 * state.changed
+            here = _checked(here, changed, fewer, _budgets(problem, times))
             back = rows(fewer, point)
-            point, grad = torch.where(back, best, point), torch.where(back, best_grad, grad)
-            share, held = changed / point[0].numel() / _FEWER, changed
-        moved = point + rows(size, point) * problem.threat.sparse_steepest(grad, share)
-        return Sparse(ball.project(moved, problem.x), best, best_grad, best_loss, size, share, held, t)
+            point, grad = torch.where(back, best.point, point), torch.where(back, best.grad, grad)
+        moved = point + rows(here.size, point) * problem.threat.sparse_steepest(grad, here.share)
+        ball = problem.threat.at(times * problem.threat.eps)
+        return here._replace(query=ball.project(moved, problem.x))
+
+    def _entered(self, point: Tensor, problem: Problem, t: int) -> Sparse:
+        # what is known about the ball before is forgotten: its objectives are not this one's
+        size = _budgets(problem, self._ball(t)[2])
+        x = problem.threat.at(self._ball(t)[2] * problem.threat.eps).project(point, problem.x)
+        changed = _changed(x, problem)
+        return Sparse(x, _nowhere(x), size, changed / x[0].numel() / _FEWER, changed, t)
+
+    def _ball(self, t: int) -> tuple[int, int, int]:
+        """Return what holds at look `t`: where its ball began, how often to check, and the ball's size in budgets."""
+        third = int(0.3 * self.steps)
+        stages = ((0, 3), (third, 2), (2 * third, 1)) if self.large else ((0, 1),)
+        begin, times = max((stage for stage in stages if stage[0] <= t), key=lambda stage: (stage[0], -stage[1]))
+        length = third if times > 1 else self.steps - begin
+        return begin, max(1, int(0.04 * length)), times
 
 
-_FEWER = 1.5
+def _checked(state: Sparse, changed: Tensor, fewer: Tensor, budget: Tensor) -> Sparse:
+    shorter = (state.size / _FEWER).maximum(budget / 10)
+    features = state.query[0].numel()
+    return state._replace(size=torch.where(fewer, budget, shorter), share=changed / features / _FEWER, changed=changed)
+
+
+def _changed(z: Tensor, problem: Problem) -> Tensor:
+    return flat(z != problem.x).sum(1).to(z.dtype)
 
 
 def apgd(steps: int = 100, rho: float = 0.75, objective: Objective = cross_entropy) -> ByNorm:
@@ -213,8 +237,3 @@ def apgd(steps: int = 100, rho: float = 0.75, objective: Objective = cross_entro
 def apgd_targeted(steps: int = 100, rho: float = 0.75, targets: int = 9) -> ByNorm:
     """Return Auto-PGD on the targeted DLR, once towards each of the `targets` likeliest wrong classes."""
     return ByNorm(tuple((norm, EachTarget(attack, targets)) for norm, attack in apgd(steps, rho, dlr_targeted).choices))
-
-
-def _share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise BadInput(f"{name} is {value}, expected a share from 0 to 1.")

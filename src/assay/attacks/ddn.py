@@ -11,18 +11,22 @@ from torch import Tensor
 
 from assay.attacks.gradient import gradient_of
 from assay.core.draws import Draws
-from assay.core.objective import Objective, cross_entropy
+from assay.core.objective import Objective, sharp_cross_entropy
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import rows
 
+_HASTE = 5
+
 
 class Shell(NamedTuple):
-    """A point, and the radius of the shell around the image that it was moved to."""
+    """A point, the radius of the shell around the image that it was moved to, and which verdicts the row has seen."""
 
     query: Tensor
     radius: Tensor
+    inside: Tensor
+    outside: Tensor
     t: int
     done: bool = False
 
@@ -31,15 +35,20 @@ class Shell(NamedTuple):
 class DDN:
     """Decoupled direction and norm (Rony et al. 2019): a gradient step, then back onto a shell around the image.
 
-    The shell's radius, `radius` at first, shrinks by `gamma` after a point that reached the goal and grows by it
-    otherwise; the step along the normalised gradient falls from 1 to 0.01 on a cosine. L2; keeps the smallest success,
-    and does not round to 8 bits on its way. Cost: `steps` gradient looks and 1 forward.
+    The shell's radius, `radius` at first, shrinks by gamma after a point that reached the goal and grows by it
+    otherwise. The step along the normalised gradient falls from 1 to 0.01 on a cosine, and gamma from `gamma` to 0.001
+    (the paper's is fixed); until a row has seen both verdicts its gamma is five times as large, so that a first radius
+    far from the boundary costs few looks. L2; keeps the smallest success, and does not round to 8 bits on its way.
+
+    On a saturated network the gradient of the paper's cross-entropy is zero and the attack stands still: the default
+    objective cannot saturate. Where the gradient is exactly zero all the same, a random direction stands in.
+    Cost: `steps` gradient looks and 1 forward.
     """
 
     steps: int = 100
     gamma: float = 0.05
     radius: float = 1.0
-    objective: Objective = cross_entropy
+    objective: Objective = sharp_cross_entropy
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
@@ -47,17 +56,33 @@ class DDN:
     def init(self, problem: Problem, draws: Draws) -> Shell:
         """Begin at the given start or at the image."""
         begin = problem.x if problem.start is None else problem.start
-        return Shell(begin, begin.new_full((len(begin),), self.radius), 0)
+        neither = torch.zeros(len(begin), dtype=torch.bool, device=begin.device)
+        return Shell(begin, begin.new_full((len(begin),), self.radius), neither, neither, 0)
 
     def step(self, state: Shell, seen: Seen, problem: Problem, draws: Draws) -> Shell:
         """Step along the gradient and move onto the next shell."""
-        x, threat = problem.x, problem.threat
-        stride = annealed(1.0, 0.01, state.t / self.steps)
-        moved = state.query + stride * threat.steepest(gradient_of(seen))
-        radius = state.radius * torch.where(seen.reached, 1 - self.gamma, 1 + self.gamma)
+        x, threat, share = problem.x, problem.threat, state.t / self.steps
+        moved = state.query + annealed(1.0, 0.01, share) * threat.steepest(anywhere(gradient_of(seen), draws))
+        # the first look is at the image, not at a shell
+        inside, outside = state.inside, state.outside
+        if state.t:
+            inside, outside = inside | ~seen.reached, outside | seen.reached
+        gamma = annealed(self.gamma, min(self.gamma, 0.001), share)
+        by = torch.where(inside & outside, gamma, min(_HASTE * gamma, 0.5))
+        radius = state.radius * torch.where(seen.reached, 1 - by, 1 + by)
+        radius = radius if state.t else state.radius
         size = threat.size(moved, x)
         on_shell = x + (moved - x) * rows(radius / torch.where(size > 0, size, 1), x)
-        return Shell(threat.clip(on_shell), radius, state.t + 1)
+        return Shell(threat.clip(on_shell), radius, inside, outside, state.t + 1)
+
+
+def anywhere(grad: Tensor, draws: Draws) -> Tensor:
+    """Return the gradients, with a random direction where there is none."""
+    flat_land = (grad == 0).flatten(1).all(1)
+    if not bool(flat_land.any()):
+        return grad
+    noise = draws.normal("flat", *grad.shape[1:]).to(grad.dtype)
+    return torch.where(rows(flat_land, grad), noise, grad)
 
 
 def annealed(first: float, last: float, share: float) -> float:

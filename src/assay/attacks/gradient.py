@@ -15,6 +15,7 @@ from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
+from assay.core.threat import UNBOXED
 
 
 class Point(NamedTuple):
@@ -126,7 +127,7 @@ class FFGSM:
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take the one step."""
-        return Point(_stride(problem, state.query, gradient_of(seen), self.step_size))
+        return Point(stride(problem, state.query, gradient_of(seen), self.step_size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +157,7 @@ class PGD:
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
         size = 2.5 / self.steps if self.step_size is None else self.step_size
-        return Point(_stride(problem, state.query, gradient_of(seen), size))
+        return Point(stride(problem, state.query, gradient_of(seen), size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +182,7 @@ class BIM:
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
         size = 1 / self.steps if self.step_size is None else self.step_size
-        return Point(_stride(problem, state.query, gradient_of(seen), size))
+        return Point(stride(problem, state.query, gradient_of(seen), size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,11 +210,8 @@ class MIFGSM:
     def step(self, state: Moving, seen: Seen, problem: Problem, draws: Draws) -> Moving:
         """Add the gradient to the momentum and take one projected step along it."""
         size = 1 / self.steps if self.step_size is None else self.step_size
-        grad = gradient_of(seen)
-        # in the unit of the budget, so that a budget per channel weighs the steps as it would on scaled images
-        mean = flat((grad * problem.threat.scale).abs()).mean(1)
-        momentum = self.decay * state.momentum + grad / rows(torch.where(mean > 0, mean, 1), grad)
-        point = _stride(problem, state.point, momentum, size)
+        momentum = self.decay * state.momentum + of_mean_one(gradient_of(seen), problem)
+        point = stride(problem, state.point, momentum, size)
         t = state.t + 1
         # the final look judges the point itself, not where its momentum would have carried it
         ahead = self.lookahead and t < self.steps
@@ -222,13 +220,22 @@ class MIFGSM:
 
 
 def _ahead(problem: Problem, point: Tensor, momentum: Tensor, budgets: float) -> Tensor:
-    # momentum has mean absolute value near 1: give it the mean length of a step of this threat
-    threat = problem.threat
-    step = threat.stride(momentum, point, budgets * budget_of(problem))
-    mean = flat((step / threat.scale).abs()).mean(1)
-    return threat.project(point + rows(mean, point) * momentum * threat.scale * threat.scale, problem.x)
+    # momentum is a sum of gradients of mean absolute value 1: give those the mean length of a step of this threat. As
+    # published the gradient may be taken outside budget and box, where no point is judged a success
+    free = dataclasses.replace(problem.threat, box=UNBOXED)
+    step = free.stride(momentum, point, budgets * budget_of(problem))
+    mean = flat((step / free.scale).abs()).mean(1)
+    return point + rows(mean, point) * momentum * free.scale * free.scale
 
 
-def _stride(problem: Problem, point: Tensor, direction: Tensor, budgets: float) -> Tensor:
+def of_mean_one(grad: Tensor, problem: Problem) -> Tensor:
+    """Return gradients divided by their mean absolute value, as momentum adds them up; 0 stays 0."""
+    # in the unit of the budget, so that a budget per channel weighs the steps as it would on scaled images
+    mean = flat((grad * problem.threat.scale).abs()).mean(1)
+    return grad / rows(torch.where(mean > 0, mean, 1), grad)
+
+
+def stride(problem: Problem, point: Tensor, direction: Tensor, budgets: float) -> Tensor:
+    """Return the point a step of so many `budgets` along `direction` leads to, inside budget and box."""
     threat = problem.threat
     return threat.project(point + threat.stride(direction, point, budgets * budget_of(problem)), problem.x)

@@ -1,8 +1,10 @@
-"""Square: random search with square-shaped changes."""
+"""Square attack: random search with square changes, on scores alone."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -17,174 +19,224 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
 
-# the share of the image that changes at once is halved after so many of 10,000 queries
-_HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-
-# L2 and L1 keep what they spend where it was: the spending adds up as powers of the change
-_POWER = {"l2": 2.0, "l1": 1.0}
+# after so many changes, of 10,000, the share of the image that a change covers is halved (Andriushchenko et al. 2020)
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
-class Proposal(NamedTuple):
-    """The proposed image; the best one so far with its loss, and what share of the image changes next."""
+class Kept(NamedTuple):
+    """The next point, the best one so far with its objective and verdict, and how many changes have been tried."""
 
     query: Tensor
     point: Tensor
     loss: Tensor
-    t: int
+    won: Tensor
+    t: int = 0
     done: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Square:
-    """Square attack (Andriushchenko et al. 2020): change a random square, keep what does not lower the loss.
+    """Square attack (Andriushchenko et al. 2020): a random change is kept where the objective rises or the goal falls.
 
-    Linf: vertical stripes of +-eps at first, then squares of one random sign per channel. L2 and L1: bumps in a grid at
-    first; then the change of one window, with a new bump on top, takes over what a second window spent. A
-    square covers a share of the image, `share` at first, halved nine times on a schedule of 10,000 queries, which
-    `rescale` stretches over `queries`. Scores alone. Cost: at most `queries` forwards, the first point included.
+    A change in Linf sets one square window to the image plus or minus the budget, one sign per channel; where that
+    would change nothing, the signs are turned round, so that no query is spent on the point already known. In L2 and
+    L1 it empties one window and gives what it held, with all budget still unspent, to a bump in another. `p` is the
+    share of the image that the first windows cover; it falls after fixed numbers of changes, or, with `rescale`, after
+    fixed shares of `queries`. Every sample has windows of its own.
+    Access: scores. Cost: `queries` forwards, the first and the last look included; the last one confirms the best
+    point. Raises `BadInput` for a share outside (0, 1], and for an endless budget.
     """
 
     queries: int = 5000
-    share: float = 0.8
+    p: float = 0.8
     rescale: bool = False
     objective: Objective = margin
+    keeps: Keeps = Keeps.FIRST
 
     access: ClassVar[Access] = Access.SCORES
-    keeps: ClassVar[Keeps] = Keeps.FIRST
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise BadInput(f"share is {self.share}, expected a share of the image above 0, at most 1.")
+        if not 0 < self.p <= 1:
+            raise BadInput(f"p is {self.p}, expected the share of the image that a window covers, above 0 and up to 1.")
+        if self.queries < 1:
+            raise BadInput(f"queries is {self.queries}, expected 1 or more.")
 
     @property
     def steps(self) -> int:
-        """Queries before the last one."""
+        """Looks before the final one."""
         return self.queries - 1
 
-    def init(self, problem: Problem, draws: Draws) -> Proposal:
-        """Begin with stripes, or with a grid of bumps."""
-        power = _POWER.get(problem.threat.norm.name)
-        first = _stripes(problem, draws) if power is None else _bumps(problem, draws, power)
-        return Proposal(first, first, first.new_full((len(first),), -torch.inf), 0)
+    def init(self, problem: Problem, draws: Draws) -> Kept:
+        """Begin at the given start, or at random stripes (Linf) or bumps (L2, L1) of the whole budget."""
+        x = problem.x
+        first = _family(problem).begin(problem, draws) if problem.start is None else problem.start
+        return Kept(first, x, x.new_full((len(x),), -torch.inf), torch.zeros(len(x), dtype=torch.bool, device=x.device))
 
-    def step(self, state: Proposal, seen: Seen, problem: Problem, draws: Draws) -> Proposal:
-        """Keep the better point and propose a change of it."""
-        better = (seen.loss > state.loss) | seen.reached
-        point = torch.where(rows(better, state.point), state.query, state.point)
+    def step(self, state: Kept, seen: Seen, problem: Problem, draws: Draws) -> Kept:
+        """Keep the last change where it served; try another, or confirm the best point at the end."""
+        higher = seen.loss > state.loss
+        served = torch.where(state.won, higher & seen.reached, higher | seen.reached)
+        point = torch.where(rows(served, state.query), state.query, state.point)
+        loss, won = torch.where(served, seen.loss, state.loss), state.won | seen.reached
         t = state.t + 1
-        at = t * 10_000 // self.queries if self.rescale else t
-        share = self.share * 0.5 ** sum(at > bound for bound in _HALVED)
-        power = _POWER.get(problem.threat.norm.name)
-        height, width = problem.x.shape[-2:]
-        side = round((share * height * width) ** 0.5)
-        if power is None:
-            query = _square(problem, draws, point, max(1, min(side, height, width)))
-        else:
-            side = max(side, 3)
-            query = _exchanged(problem, draws, point, min(side + (side + 1) % 2, height, width), power)
-        return Proposal(query, point, torch.where(better, seen.loss, state.loss), t)
+        query = point if t == self.steps else _family(problem).change(problem, point, self._share(state.t), draws)
+        return Kept(query, point, loss, won, t)
+
+    def _share(self, t: int) -> float:
+        changes = t * 10_000 / self.queries if self.rescale else t
+        return self.p * 0.5 ** sum(changes > limit for limit in HALVINGS)
 
 
-def _signs(draws: Draws, name: str, like: Tensor, *shape: int) -> Tensor:
-    return (draws.uniform(name, *shape) < 0.5).to(like.dtype) * 2 - 1
+class _Family(NamedTuple):
+    # the paper has one way to begin and to change for Linf, and another for the norms that add up
+    begin: Callable[[Problem, Draws], Tensor]
+    change: Callable[[Problem, Tensor, float, Draws], Tensor]
+
+
+def _family(problem: Problem) -> _Family:
+    return _FAMILIES[problem.threat.norm.name]
+
+
+def _side(problem: Problem, share: float) -> int:
+    height, width = problem.x.shape[2:]
+    return min(max(round(math.sqrt(share * height * width)), 1), height, width)
+
+
+def _corner(u: Tensor, problem: Problem, side: int) -> tuple[Tensor, Tensor]:
+    # u [N, 2] in [0, 1): top and left edge of a window anywhere in the image
+    height, width = problem.x.shape[2:]
+    room = torch.tensor([height - side + 1, width - side + 1], device=u.device)
+    top, left = (u * room).long().minimum(room - 1).unbind(1)
+    return top, left
+
+
+def _signs(u: Tensor, like: Tensor) -> Tensor:
+    return torch.where(u < 0.5, -1.0, 1.0).to(like.dtype)
 
 
 def _stripes(problem: Problem, draws: Draws) -> Tensor:
-    x = problem.x
-    signs = _signs(draws, "stripes", x, x.shape[1], 1, x.shape[3])
-    return problem.threat.project(x + rows(budget_of(problem), x) * signs * problem.threat.scale, x)
+    channels, _, width = problem.x.shape[1:]
+    return _shifted(problem, _signs(draws.uniform("stripes", channels, 1, width), problem.x))
 
 
-def _square(problem: Problem, draws: Draws, point: Tensor, side: int) -> Tensor:
-    x = problem.x
-    window = _window(x, draws, "square", side)
-    change = (
-        rows(budget_of(problem), x) * _signs(draws, "sign", x, x.shape[1], 1, 1) * problem.threat.scale
-    ).expand_as(x)
-    moved = point.clone()
-    moved[window] = x[window] + change[window]
-    return problem.threat.project(moved, x)
+def _shifted(problem: Problem, signs: Tensor) -> Tensor:
+    threat = problem.threat
+    return threat.clip(problem.x + rows(budget_of(problem), problem.x) * threat.scale * signs)
 
 
-Window = tuple[Tensor, Tensor, Tensor, Tensor]
+def _square(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tensor:
+    _, channels, height, width = point.shape
+    side = _side(problem, share)
+    u = draws.uniform("square", 2 + channels)
+    top, left = _corner(u[:, :2], problem, side)
+    down = torch.arange(height, device=u.device) - top[:, None]
+    across = torch.arange(width, device=u.device) - left[:, None]
+    inside = _within(down, side)[:, None, :, None] & _within(across, side)[:, None, None]
+    signs = _signs(u[:, 2:], point)[:, :, None, None]
+    new = torch.where(inside, _shifted(problem, signs), point)
+    idle = flat(new - point).abs().amax(1) == 0
+    if bool(idle.any()):
+        new = torch.where(inside, _shifted(problem, torch.where(rows(idle, signs), -signs, signs)), point)
+    return new
 
 
-def _window(x: Tensor, draws: Draws, name: str, side: int) -> Window:
-    """Return an index of `[N, C, side, side]` values, at a place of its own for each row."""
-    height, width = x.shape[-2:]
-    room = torch.tensor([height - side + 1, width - side + 1], device=x.device)
-    # float32 can round u * n up to n
-    corner = (draws.uniform(name, 2) * room).long().minimum(room - 1)
-    span = torch.arange(side, device=x.device)
-    sample = torch.arange(len(x), device=x.device)[:, None, None, None]
-    channel = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
-    down = (corner[:, 0, None] + span)[:, None, :, None]
-    across = (corner[:, 1, None] + span)[:, None, None, :]
-    return sample, channel, down, across
+def _within(at: Tensor, side: int) -> Tensor:
+    return (at >= 0) & (at < side)
 
 
-def _bump(side: int, like: Tensor) -> Tensor:
-    """Return two opposite pyramids side by side, `[side, side]`: heights grow towards the middle of each half."""
-    bump = like.new_zeros(side, side)
-    half = side // 2
-    for begin, end, sign in ((0, half, 1.0), (half, side, -1.0)):
-        tall = end - begin
-        for ring in range(max(tall, side) // 2 + 1):
-            # rings in towards the middle, each higher than the last
-            weight = 1 / (max(tall, side) // 2 + 1 - ring) ** 2
-            top, left = min(ring, (tall - 1) // 2) if tall else 0, min(ring, (side - 1) // 2)
-            bump[begin + top : end - top, left : side - left] += sign * weight
-    return bump
+class _Power(NamedTuple):
+    # of the norm, and of how fast a bump falls off from its middle
+    norm: int
+    fall: int
 
 
-def _turned(side: int, draws: Draws, name: str, like: Tensor) -> Tensor:
-    # upright or on its side, `[N, 1, side, side]`
-    bump = _bump(side, like)
-    upright = draws.uniform(name, 1, 1, 1) < 0.5
-    return torch.where(upright, bump, bump.T)
+_POWERS = {"l2": _Power(2, 2), "l1": _Power(1, 4)}
 
 
-def _bumps(problem: Problem, draws: Draws, power: float) -> Tensor:
-    x = problem.x
-    height, width = x.shape[-2:]
+def _power(problem: Problem) -> _Power:
+    return _POWERS[problem.threat.norm.name]
+
+
+def _mass(u: Tensor, power: _Power) -> Tensor:
+    return u.abs().pow(power.norm).sum(-1, keepdim=True)
+
+
+def _scaled(u: Tensor, mass: Tensor, power: _Power) -> Tensor:
+    # u with another mass; nothing stays nothing
+    return u * (mass / _mass(u, power).clamp_min(1e-30)).pow(1 / power.norm)
+
+
+def _pyramid(height: int, width: int, fall: int) -> Tensor:
+    # nested squares around the middle, the k-th of them 1 / k^fall higher than what is outside
+    layers = max(height, width) // 2 + 1
+    heights = torch.arange(1, layers + 1, dtype=torch.float64).pow(-fall).flip(0).cumsum(0).flip(0)
+    down = (torch.arange(height) - height // 2).abs()
+    across = (torch.arange(width) - width // 2).abs()
+    return heights[torch.maximum(down[:, None], across)]
+
+
+def _bumps(side: int, power: _Power, like: Tensor) -> Tensor:
+    # [2, side, side] of mass 1: a positive pyramid over a negative one, and the same side by side
+    upper = _pyramid(side // 2, side, power.fall) if side > 1 else torch.zeros(0, 1, dtype=torch.float64)
+    bump = torch.cat([upper, -_pyramid(side - side // 2, side, power.fall)])
+    bump = _scaled(bump.flatten(), torch.ones(1), power).view(side, side)
+    return torch.stack([bump, bump.T]).to(like)
+
+
+def _tiles(problem: Problem, draws: Draws) -> Tensor:
+    # about five by five bumps, each with its own sign per channel and its own orientation
+    x, power = problem.x, _power(problem)
+    _, channels, height, width = x.shape
     side = max(1, min(height, width) // 5)
-    down, across = -(-height // side), -(-width // side)
-    signs = _signs(draws, "bumps", x, x.shape[1], down, across)
-    bump = _turned(side, draws, "turn", x)
-    tiled = bump.repeat(1, 1, down, across) * signs.repeat_interleave(side, 2).repeat_interleave(side, 3)
-    return _of_full_size(problem, tiled[..., :height, :width], power)
+    down, across = height // side, width // side
+    u = draws.uniform("tiles", down * across, channels + 1)
+    turned = (u[..., 0] < 0.5).long()
+    # [N, tiles, C, side, side], then the tiles to their places
+    bumps = _bumps(side, power, x)[turned][:, :, None] * _signs(u[..., 1:], x)[..., None, None]
+    bumps = bumps.view(len(x), down, across, channels, side, side).permute(0, 3, 1, 4, 2, 5)
+    whole = torch.zeros_like(x)
+    top, left = (height - side * down) // 2, (width - side * across) // 2
+    placed = bumps.reshape(len(x), channels, side * down, side * across)
+    whole[:, :, top : top + side * down, left : left + side * across] = placed
+    return _added(problem, _scaled(flat(whole), _budget(problem), power).view_as(x))
 
 
-def _of_full_size(problem: Problem, change: Tensor, power: float) -> Tensor:
-    # `change` in the threat's unit, stretched or shrunk to the whole budget
-    size = _spent(flat(change), power, 1)[:, None, None, None] ** (1 / power)
-    stretched = rows(budget_of(problem), change) * change / size.clamp_min(1e-12)
-    return problem.threat.project(problem.x + stretched * problem.threat.scale, problem.x)
+def _budget(problem: Problem) -> Tensor:
+    # the whole budget as a mass, [N, 1] or [1]
+    eps = torch.as_tensor(budget_of(problem), dtype=problem.x.dtype, device=problem.x.device)
+    return eps.pow(_power(problem).norm).view(-1, 1)
 
 
-def _exchanged(problem: Problem, draws: Draws, point: Tensor, side: int, power: float) -> Tensor:
-    x, threat = problem.x, problem.threat
-    change = (point - x) / threat.scale
-    one, two = (_window(x, draws, name, side) for name in ("one", "two"))
-    covered = torch.zeros_like(x, dtype=torch.bool)
-    covered[one] = True
-    covered[two] = True
-    held = _spent(torch.where(covered, change, torch.zeros_like(change)).flatten(2), power, 2)
-    unspent = rows(budget_of(problem), x) ** power - _spent(change.flatten(1), power, 1)[:, None, None, None]
-    held = held[:, :, None, None] + torch.as_tensor(unspent).clamp_min(0) / x.shape[1]
-    bump = _turned(side, draws, "turn", x) * _signs(draws, "sign", x, x.shape[1], 1, 1)
-    new = _normed(bump, power) + _normed(change[one], power)
-    changed = change.clone()
-    changed[two] = 0
-    changed[one] = _normed(new, power) * held ** (1 / power)
-    return _of_full_size(problem, changed, power)
+def _added(problem: Problem, u: Tensor) -> Tensor:
+    return problem.threat.project(problem.x + u * problem.threat.scale, problem.x)
 
 
-def _spent(change: Tensor, power: float, dim: int) -> Tensor:
-    return change.abs().pow(power).sum(dim)
+def _bump(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tensor:
+    x, power = problem.x, _power(problem)
+    channels, height, width = x.shape[1:]
+    # odd, so that a bump has a middle, and at least three wide
+    side = min(max(_side(problem, share), 3) // 2 * 2 + 1, height, width)
+    u = draws.uniform("bump", 5 + channels)
+    to, source = (_window(u[:, i : i + 2], problem, side) for i in (0, 2))
+    change = ((point - x) / problem.threat.scale).flatten(2)
+    unspent = (_budget(problem) - _mass(flat(change), power)).clamp_min(0)[..., None]
+    held = change.gather(2, to)
+    rest = change.scatter(2, to, 0)
+    mass = unspent / channels + _mass(held, power) + _mass(rest.gather(2, source), power)
+    bump = _bumps(side, power, x).flatten(1)[(u[:, 4] < 0.5).long()][:, None] * _signs(u[:, 5:], x)[..., None]
+    bump = bump + _scaled(held, torch.ones_like(mass), power)
+    # in L1 the projection takes back what the channels of one window spend too much (as the authors' code does)
+    spent = _scaled(bump, mass * (channels if power.norm == 1 else 1), power)
+    return _added(problem, rest.scatter(2, source, 0).scatter(2, to, spent).view_as(x))
 
 
-def _normed(change: Tensor, power: float) -> Tensor:
-    # every channel of size 1
-    size = _spent(change.flatten(2), power, 2) ** (1 / power)
-    return change / size[:, :, None, None].clamp_min(1e-12)
+def _window(u: Tensor, problem: Problem, side: int) -> Tensor:
+    # the places of a window's values in a channel, [N, C, side * side]
+    width = problem.x.shape[3]
+    top, left = _corner(u, problem, side)
+    reach = torch.arange(side, device=u.device)
+    places = (top * width + left)[:, None] + (reach[:, None] * width + reach).flatten()
+    return places[:, None].expand(-1, problem.x.shape[1], -1)
+
+
+_FAMILIES = {"linf": _Family(_stripes, _square), "l2": _Family(_tiles, _bump), "l1": _Family(_tiles, _bump)}

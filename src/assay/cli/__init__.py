@@ -27,6 +27,7 @@ from assay.cli import (
     schema,
     show,
     train,
+    transfer,
     universal,
     validate,
 )
@@ -53,6 +54,7 @@ for panel, commands in {
         plan.plan,
         validate.validate,
         doctor.doctor,
+        transfer.transfer,
         train.app,
         patch.app,
         universal.app,

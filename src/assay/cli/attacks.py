@@ -21,7 +21,7 @@ def attacks(
 
     if name is not None and name not in STUDY_ATTACKS:
         build(name)
-    listed = {key: _facts(entry) for key, entry in STUDY_ATTACKS.items() if name in (None, key)}
+    listed = {key: _facts(key, entry) for key, entry in STUDY_ATTACKS.items() if name in (None, key)}
     if as_page:
         from assay.report.attack_page import attack_page
 
@@ -34,7 +34,9 @@ def attacks(
         _all(listed)
 
 
-def _facts(entry: Any) -> dict[str, Any]:
+def _facts(name: str, entry: Any) -> dict[str, Any]:
+    from assay.evaluate.attack_options import general_options
+
     options = {option: default for option, default in entry.options.items() if option != "keeps"}
     return {
         "summary": entry.summary,
@@ -43,7 +45,7 @@ def _facts(entry: Any) -> dict[str, Any]:
         "needs": entry.access.name.lower(),
         "paper": entry.paper,
         "version": entry.version,
-        "options": {**options, "restarts": 1},
+        "options": {**options, **{key: value for key, value in general_options(name).items() if key not in options}},
     }
 
 

@@ -12,7 +12,10 @@ from assay.cli.terminal import DisplayOption, say, spoken_command
 from assay.cli.train_flags import TrainFlags, finish, shown, training
 
 if TYPE_CHECKING:
+    from assay.defenses.adversarial import Surrogate
+    from assay.defenses.examples import Examples
     from assay.defenses.losses import Loss
+    from assay.defenses.probe import Probe
 
 
 class How(enum.StrEnum):
@@ -31,51 +34,77 @@ class Schedule(enum.StrEnum):
     PLATEAU = "plateau"
 
 
+class Norm(enum.StrEnum):
+    """In which norm the size counts."""
+
+    LINF = "linf"
+    L2 = "l2"
+
+
+def _flag(text: str) -> object:
+    return typer.Option(help=text, show_default=False)
+
+
 @dataclasses.dataclass(frozen=True)
 class AdversarialFlags:
     """Against what to train, and how the worst point is sought."""
 
-    method: Annotated[How, typer.Option(help="fgsm (fast), pgd, trades, or ensemble.")] = How.PGD
+    method: Annotated[How, typer.Option(help="How the worst point is sought.")] = How.PGD
     eps: Annotated[str, typer.Option(help="The size of the changes, such as 0.3 or 8/255.")] = "0.3"
-    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf"
-    steps: Annotated[int, typer.Option(help="Steps of PGD.")] = 10
-    step_size: Annotated[
-        float | None, typer.Option(help="The step, in budgets (0.25; one step of fgsm 1.25).", show_default=False)
-    ] = None
-    beta: Annotated[float, typer.Option(help="The weight of the divergence, for trades.")] = 1.0
-    surrogate: Annotated[
-        list[str] | None, typer.Option(help="Another network, for ensemble; repeatable.", show_default=False)
-    ] = None
+    norm: Annotated[Norm, typer.Option(help="The norm of the size.")] = Norm.LINF
+    steps: Annotated[int | None, _flag("pgd, trades: steps per search (10).")] = None
+    step_size: Annotated[float | None, _flag("fgsm, pgd, trades: the step, in budgets (0.25; of fgsm 1.25).")] = None
+    beta: Annotated[float | None, _flag("trades: the weight of the divergence (1).")] = None
+    surrogate: Annotated[list[str] | None, _flag("ensemble: another network to find points on (repeatable).")] = None
     warmup: Annotated[float, typer.Option(help="The share of the training over which the size grows to eps.")] = 0.2
     schedule: Annotated[Schedule, typer.Option(help="The learning rate: triangular, or by plateaus.")] = (
         Schedule.TRIANGULAR
     )
 
-    def loss(self) -> Loss:
-        """Return the loss. Raises `BadInput` for flags that do not go together."""
-        from assay.core.errors import BadInput
-        from assay.defenses.adversarial import Ensemble, Fast, Madry, Trades
+    def loss(self, examples: Examples) -> Loss:
+        """Return the loss for training on `examples`. Raises `BadInput` for flags that do not go together."""
+        from assay.defenses.adversarial import adversarial_loss
+
+        surrogates = self._surrogates(examples) if self.surrogate or self.method is How.ENSEMBLE else None
+        return adversarial_loss(
+            self.method.value,
+            eps=self.size,
+            norm=self.norm.value,
+            warmup=self.warmup,
+            steps=self.steps,
+            step_size=self.step_size,
+            beta=self.beta,
+            surrogates=surrogates,
+        )
+
+    def _surrogates(self, examples: Examples) -> tuple[Surrogate, ...]:
+        import torch
+
+        from assay.defenses.adversarial import Surrogate
         from assay.models import load_model
 
-        eps, size = self.size, self.step_size
-        if self.surrogate and self.method is not How.ENSEMBLE:
-            raise BadInput(f"--surrogate is for --method ensemble, not {self.method.value}.")
-        if self.method is How.FGSM:
-            return Fast(eps, 1.25 if size is None else size, self.norm, self.warmup)
-        if self.method is How.ENSEMBLE:
-            surrogates = tuple(load_model(spec) for spec in self.surrogate or ())
-            return Ensemble(eps, surrogates, self.norm, self.warmup)
-        step = 0.25 if size is None else size
-        if self.method is How.TRADES:
-            return Trades(eps, self.steps, step, self.beta, self.norm, self.warmup)
-        return Madry(eps, self.steps, step, self.norm, self.warmup)
+        models = [load_model(spec) for spec in self.surrogate or ()]
+        found = tuple(Surrogate(model.spec, model.digest, model.module) for model in models)
+        for one in found:
+            one.check(*examples.batch(torch.arange(min(100, len(examples)))))
+        return found
+
+    def probe(self) -> Probe:
+        """Return what measures robustness after every epoch."""
+        from assay.defenses.probe import Probe
+
+        return Probe(self.size, self.norm.value)
 
     @property
     def size(self) -> float:
-        """The size of the changes in pixel units."""
-        from assay.core.budget import check_budget, parse_budget
+        """The size of the changes in pixel units. Raises `BadInput` for one in a model's own units."""
+        from assay.core.budget import PIXEL, check_budget, parse_budget
+        from assay.core.errors import BadInput
 
-        return check_budget(parse_budget(self.eps), self.norm).value
+        budget = check_budget(parse_budget(self.eps), self.norm.value)
+        if budget.unit != PIXEL:
+            raise BadInput(f"eps is {self.eps!r}; adversarial training takes pixel units, such as 0.3 or 8/255.")
+        return budget.value
 
 
 def adversarial(ctx: typer.Context, flags: TrainFlags, attack: AdversarialFlags, display: DisplayOption = None) -> None:
@@ -84,21 +113,37 @@ def adversarial(ctx: typer.Context, flags: TrainFlags, attack: AdversarialFlags,
     After every epoch the robust accuracy under PGD is measured; a training that collapses ends with the weights of its
     last good epoch.
     """
-    from assay.defenses.probe import Probe
     from assay.defenses.standard import train_standard
 
     asked = training(flags)
     settings = dataclasses.replace(
-        asked.settings, loss=attack.loss(), schedule=attack.schedule.value, probe=Probe(attack.size, attack.norm)
+        asked.settings, loss=attack.loss(asked.parts()[0]), schedule=attack.schedule.value, probe=attack.probe()
     )
-    with shown(ctx, f"Training {flags.arch} against {attack.norm} {attack.eps}", 1, display) as show:
-        done = train_standard(
-            dataclasses.replace(asked, settings=settings), flags.folder(f"train-{attack.method.value}"),
-            spoken_command(ctx.obj or ()), lambda now: show("", 0, now),
-        )  # fmt: skip
+    asked, out = dataclasses.replace(asked, settings=settings), flags.folder(f"train-{attack.method.value}")
+    with shown(ctx, f"Training {flags.arch} against {attack.norm.value} {attack.eps}", 1, display) as show:
+        done = train_standard(asked, out, spoken_command(ctx.obj or ()), lambda now: show("", 0, now))
     if done.log.stopped:
         say(done.log.stopped)
-    last = done.log.epochs[-1]
-    if last.robust_accuracy is not None:
-        say(f"PGD with 10 steps leaves {100 * last.robust_accuracy:.1f} % of the first validation images right.")
-    finish(done, flags)
+    kept = done.log.kept.robust_accuracy
+    if kept is not None:
+        say(f"PGD with 10 steps leaves {100 * kept:.1f} % of the first validation images right.")
+    spec = finish(done, flags)
+    if flags.test:
+        _test_robustness(spec, flags.test, attack)
+
+
+def _test_robustness(spec: str, source: str, attack: AdversarialFlags) -> None:
+    """Say what a longer PGD leaves of the test accuracy of the weights as stored."""
+    from assay.data import load_data
+    from assay.defenses.examples import FromData
+    from assay.models import load_model
+
+    model = load_model(spec)
+    data = load_data(source, model=model)
+    probe = dataclasses.replace(attack.probe(), steps=50, count=1000)
+    count = min(probe.count, len(data))
+    kept = probe(model.module, FromData(data, 0, count), seed=0).robust or 0.0
+    say(
+        f"{source}: {100 * kept:.2f} % of the first {count:,} right under PGD with {probe.steps} steps at "
+        f"{attack.norm.value} {attack.eps}. More restarts and other attacks leave less: try --attack autoattack."
+    )

@@ -77,12 +77,12 @@ def shown(
         raise typer.Exit(Exit.STOPPED) from None
 
 
-def finish(done: Trained, flags: TrainFlags) -> None:
-    """Say what a training gave and cost, and test its weights."""
+def finish(done: Trained, flags: TrainFlags) -> str:
+    """Say what a training gave and cost, test its weights, and return how to name them as a model."""
     from assay.models.untrained import is_code
 
-    epochs = done.log.epochs
-    say(f"Validation accuracy {100 * epochs[-1].validation_accuracy:.2f} % after {len(epochs)} epochs.")
+    kept = done.log.kept
+    say(f"Validation accuracy {100 * kept.validation_accuracy:.2f} % after {kept.epoch} epochs.")
     say(f"Cost: {done.passes:,} samples forward and backward, {duration(done.log.seconds)}.")
     write(str(done.path))
     # code is named by whoever runs it, never by the file
@@ -90,6 +90,7 @@ def finish(done: Trained, flags: TrainFlags) -> None:
     if flags.test:
         _test(spec, flags.test)
     say(f"Use it with: --model {spec}")
+    return spec
 
 
 def _test(spec: str, source: str) -> None:

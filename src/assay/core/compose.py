@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
+from assay.core.bisect import smallest_budget
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Toward, Untargeted, without
 from assay.core.objective import margin
-from assay.core.oracle import Access, Oracle
+from assay.core.oracle import Access, Cost, Oracle
 from assay.core.problem import Problem
-from assay.core.search import Attack, Found, Keeps, bill, nothing, put, search
-from assay.core.tensors import take
+from assay.core.search import Attack, Found, Keeps, bill, judge_point, nothing, put, search
+from assay.core.tensors import counts, take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,36 @@ class Through:
 
 
 @dataclasses.dataclass(frozen=True)
+class SmallestBudget:
+    """The smallest budget at which `attack` succeeds, by bisection: at most `rounds` runs of it per sample.
+
+    The budget doubles until a first success, then the interval between the largest failure and the smallest success is
+    halved; a success smaller than its budget narrows it further. Only samples with something left to find are asked.
+    Within a finite budget the first run has all of it, and a sample that withstands it is finished. Keeps the smallest
+    success; asked for the first one, it stops there. `attack` keeps its FIRST success. Cost: 1 forward, `rounds` runs.
+    """
+
+    attack: Method
+    rounds: int = 10
+
+    def __post_init__(self) -> None:
+        _at_least_one(self.rounds, "SmallestBudget", "round")
+
+
+@dataclasses.dataclass(frozen=True)
+class Transferred:
+    """`attack` on a surrogate, of which one look at the model itself then judges the result.
+
+    Nothing on the way is known to break the model, so the attack keeps its last point, or the smallest success where
+    that is what it looks for. `surrogate` is the oracle of one network, or of several. Forwards and backwards are those
+    of both models together; queries are those of the model itself: one.
+    """
+
+    attack: Method
+    surrogate: Oracle
+
+
+@dataclasses.dataclass(frozen=True)
 class ByNorm:
     """Another method for each norm, as `(name, method)` pairs: a threat is attacked with that of its norm."""
 
@@ -95,8 +127,8 @@ def _at_least_one(n: int, kind: str, what: str) -> None:
         raise BadInput(f"{kind} with {n} {what}s attacks nothing; expected 1 {what} or more.")
 
 
-Method: TypeAlias = "Attack | Restarts | EachTarget | Cascade | Through | ByNorm"
-COMPOSITIONS = (Restarts, EachTarget, Cascade, Through, ByNorm)
+Method: TypeAlias = "Attack | Restarts | EachTarget | Cascade | Through | Transferred | SmallestBudget | ByNorm"
+COMPOSITIONS = (Restarts, EachTarget, Cascade, Through, Transferred, SmallestBudget, ByNorm)
 
 
 def run(method: Method, problem: Problem, draws: Draws, *, keeps: Keeps | None = None) -> Found:
@@ -116,6 +148,11 @@ def run(method: Method, problem: Problem, draws: Draws, *, keeps: Keeps | None =
             # what is known was seen without the lens
             seen_so = dataclasses.replace(problem, oracle=lens(problem.oracle), known=None)
             return run(attack, seen_so, draws, keeps=keeps)
+        case SmallestBudget(attack, rounds):
+            ask = partial(run, attack, keeps=Keeps.FIRST)
+            return smallest_budget(ask, rounds, problem, draws, once=keeps is Keeps.FIRST)
+        case Transferred(attack, surrogate):
+            return _transferred(attack, surrogate, problem, draws)
     assert not isinstance(method, COMPOSITIONS)
     return search(method, problem, draws, keeps=keeps)
 
@@ -135,8 +172,12 @@ def kept_by(method: Method) -> Keeps:
     match method:
         case Cascade():
             return Keeps.FIRST
+        case Transferred():
+            return Keeps.LAST
         case Restarts(attack, _) | EachTarget(attack, _) | Through(_, attack):
             return kept_by(attack)
+        case SmallestBudget():
+            return Keeps.SMALLEST
         case ByNorm(choices):
             return kept_by(choices[0][1])
     assert not isinstance(method, COMPOSITIONS)
@@ -152,8 +193,13 @@ def access_of(method: Method) -> Access:
             return access_of(attack)
         case EachTarget(attack, _):
             return max(Access.SCORES, access_of(attack))
+        case SmallestBudget(attack, _):
+            # the look at the image itself needs the labels alone
+            return access_of(attack)
         case Through(lens, attack):
             return lens.access if access_of(attack) is Access.GRADIENT else access_of(attack)
+        case Transferred():
+            return Access.LABELS
         case ByNorm(choices):
             return max(access_of(choice) for _, choice in choices)
     assert not isinstance(method, COMPOSITIONS)
@@ -168,7 +214,13 @@ def stages(method: Method) -> tuple[str, ...]:
             # a part of one leaf goes by the part's name
             named = [(name,) if len(own) == 1 else own for name, own in zip(names, leaves, strict=False)]
             return tuple(name for own in named or leaves for name in own)
-        case Restarts(attack, _) | EachTarget(attack, _) | Through(_, attack):
+        case (
+            Restarts(attack, _)
+            | EachTarget(attack, _)
+            | Through(_, attack)
+            | Transferred(attack, _)
+            | SmallestBudget(attack, _)
+        ):
             return stages(attack)
         case ByNorm(choices):
             return stages(choices[0][1])
@@ -194,6 +246,26 @@ def _standing(found: Found, keeps: Keeps) -> Tensor:
     return everyone[~found.success] if keeps is Keeps.FIRST else everyone
 
 
+@torch.no_grad()
+def _transferred(attack: Method, surrogate: Oracle, problem: Problem, draws: Draws) -> Found:
+    if not len(problem.x):
+        return nothing(problem.x)
+    made = crafted(attack, dataclasses.replace(problem, oracle=surrogate, known=None), draws)
+    seen = problem.oracle.look(made.x, problem.goal, margin, Access.LABELS, draws.fold("judge"))
+    found = judge_point(seen, made.x, problem)
+    spent = {name: getattr(found, name) + getattr(made, name) for name in ("forwards", "backwards", "looks")}
+    return found._replace(part=made.part, **spent)
+
+
+def crafted(attack: Method, problem: Problem, draws: Draws) -> Found:
+    """Return what an attack makes for other models to judge: its last point, or its smallest success.
+
+    The first success would lie just beyond the boundary of the model at hand, and carry over to few others.
+    """
+    smallest = kept_by(for_norm(attack, problem.threat.norm.name)) is Keeps.SMALLEST
+    return run(attack, problem, draws, keeps=Keeps.SMALLEST if smallest else Keeps.LAST)
+
+
 def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: Keeps) -> Found:
     goal = problem.goal
     if not isinstance(goal, Untargeted):
@@ -205,7 +277,14 @@ def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: 
     seen = problem.seen_at_x
     if seen is None:
         seen = problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws.fold("rank"))
-        bill(found, torch.arange(len(problem.x), device=problem.x.device), seen)
+    else:
+        seen = seen._replace(cost=Cost(counts(problem.x), counts(problem.x)))
+    everyone = torch.arange(len(problem.x), device=problem.x.device)
+    if keeps is Keeps.FIRST:
+        # who is wrong before the attack is finished
+        found = put(found, everyone, judge_point(seen, problem.x, problem), keeps)
+    else:
+        bill(found, everyone, seen)
     logits = seen.logits
     wrong = logits.shape[1] - (1 if goal.reject is None else 2)
     k = min(k, wrong)

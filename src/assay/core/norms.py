@@ -46,6 +46,9 @@ class Norm(Protocol):
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
         """Return budgets `[N]` about `factor` times as large; another budget even where budgets are whole numbers."""
 
+    def between(self, low: Tensor, high: Tensor) -> Tensor:
+        """Return the budgets `[N]` half way between two; `low` where there is none between them."""
+
     def random(self, draws: Draws, features: int) -> Tensor:
         """Return `[N, D]` spread over the unit ball."""
 
@@ -129,6 +132,9 @@ class _Linf:
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
         return eps * factor
 
+    def between(self, low: Tensor, high: Tensor) -> Tensor:
+        return (low + high) / 2
+
     def random(self, draws: Draws, features: int) -> Tensor:
         return 2 * draws.uniform("start", features) - 1
 
@@ -160,6 +166,9 @@ class _L2:
 
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
         return eps * factor
+
+    def between(self, low: Tensor, high: Tensor) -> Tensor:
+        return (low + high) / 2
 
     def random(self, draws: Draws, features: int) -> Tensor:
         radius = draws.uniform("radius", 1) ** (1 / features)
@@ -213,6 +222,9 @@ class _L1:
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
         return eps * factor
 
+    def between(self, low: Tensor, high: Tensor) -> Tensor:
+        return (low + high) / 2
+
     def random(self, draws: Draws, features: int) -> Tensor:
         # exponential magnitudes over their sum are uniform on the simplex
         a = -(1 - draws.uniform("start", features)).log()
@@ -255,6 +267,9 @@ class _L0:
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
         whole = (eps * factor).floor()
         return torch.maximum(whole, eps + 1) if factor > 1 else torch.minimum(whole, eps - 1).clamp_min(0)
+
+    def between(self, low: Tensor, high: Tensor) -> Tensor:
+        return ((low + high) / 2).floor()
 
     def random(self, draws: Draws, features: int) -> Tensor:
         return 2 * draws.uniform("start", features) - 1

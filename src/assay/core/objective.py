@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -74,6 +75,17 @@ def scaled_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     return goal.surprise(logits / (top[:, :1] - top[:, 1:]).clamp_min(1e-12))
 
 
+def sharp_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
+    """Cross-entropy of logits scaled to a top-two gap of 4: cannot saturate, and all but ignores the third class.
+
+    Between `scaled_cross_entropy` (a gap of 1) and the `margin` (a gap without end): far from the boundary it still
+    weighs the classes against each other, and at the boundary it leads straight across it. The divisor is a constant
+    for the gradient.
+    """
+    top = logits.detach().topk(2, 1).values
+    return goal.surprise(logits / ((top[:, :1] - top[:, 1:]) / 4).clamp_min(1e-12))
+
+
 def differences(k: int) -> Objective:
     """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB).
 
@@ -90,8 +102,12 @@ class _Differences:
     def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
         if not isinstance(goal, Untargeted):
             return goal.lead(logits)[:, None]
-        others = without(logits, goal.y).topk(min(self.k, logits.shape[1] - 1), 1).values
-        return others - pick(logits, goal.y)[:, None]
+        others, bar, wrong = without(logits, goal.y), pick(logits, goal.y), logits.shape[1] - 1
+        if goal.reject is not None:
+            # to be refused is no success, and a wrong class has to beat the refusal too
+            refusal = torch.full_like(goal.y, goal.reject % logits.shape[1])
+            others, bar, wrong = without(others, refusal), torch.maximum(bar, pick(logits, refusal)), wrong - 1
+        return others.topk(min(self.k, wrong), 1).values - bar[:, None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +145,7 @@ OBJECTIVES: dict[str, Objective] = {
     "dlr_targeted": dlr_targeted,
     "mean_square_error": mean_square_error,
     "scaled_cross_entropy": scaled_cross_entropy,
+    "sharp_cross_entropy": sharp_cross_entropy,
 }
 
 

@@ -132,7 +132,7 @@ def _settled(found: Found, problem: Problem, attack: Attack, draws: Draws) -> Fo
         seen = own.oracle.look(own.x, own.goal, attack.objective, Access.LABELS, draws.take(at).at(attack.steps + 1))
     else:
         seen = seen._replace(cost=Cost(counts(own.x), counts(own.x)))
-    return put(found, at, _judge(seen, own.x, own), Keeps.LAST)
+    return put(found, at, judge_point(seen, own.x, own), Keeps.LAST)
 
 
 def _searched(
@@ -153,7 +153,7 @@ def _searched(
             return found
         seen = _look(attack, here, point, look, Access.LABELS if last else attack.access)
         if last or keeps is not Keeps.LAST or terms.limited:
-            judged = _judge(seen, point, here.problem)
+            judged = judge_point(seen, point, here.problem)
             found = put(found, here.index, judged, keeps, _fits(judged, here.problem))
         else:
             bill(found, here.index, seen)
@@ -196,7 +196,8 @@ def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access)
     return here.problem.oracle.look(point, here.problem.goal, attack.objective, access, here.draws.at(look))
 
 
-def _judge(seen: Seen, point: Tensor, problem: Problem) -> Found:
+def judge_point(seen: Seen, point: Tensor, problem: Problem) -> Found:
+    """Return what a look at `point` found out: whether it is a success, its size, and what the look cost."""
     size = problem.threat.size(point, problem.x)
     asked = (seen.cost.forwards > 0).to(torch.int64)
     cost = (*seen.cost, seen.cost.forwards, asked)
@@ -233,6 +234,7 @@ __all__ = [
     "Terms",
     "better",
     "bill",
+    "judge_point",
     "nothing",
     "put",
     "search",

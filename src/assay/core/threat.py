@@ -21,6 +21,7 @@ from assay.core.norms import L0 as L0_NORM
 from assay.core.norms import L1 as L1_NORM
 from assay.core.norms import L2 as L2_NORM
 from assay.core.norms import LINF, NORMS, Norm, sparse_signs, unit
+from assay.core.proximal import PROXIMAL
 from assay.core.tensors import flat, rows
 
 UNBOXED = (-math.inf, math.inf)
@@ -113,6 +114,15 @@ class Threat:
         """Return the size `[N]` of the change of `z` that gains `need` (`[N]`, `>= 0`) along `grad`, linearly."""
         return self.norm.reach(need, self._unit_gradient(grad), self._room(z, grad))
 
+    def proximal(self, z: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the point of the box that takes off `z` what `weight` (`[N]`) times the size of its change outweighs.
+
+        The proximal operator of the norm, then the box. Raises `BadInput` for a norm that has none (L0).
+        """
+        if self.norm.name not in PROXIMAL:
+            raise BadInput(f"There is no proximal operator for {self.norm.name}; there is for {', '.join(PROXIMAL)}.")
+        return self.clip(x + self._back(PROXIMAL[self.norm.name](self._unit(z - x), weight[:, None]), x))
+
     def sparse_steepest(self, grad: Tensor, share: Tensor) -> Tensor:
         """Return signs of L1 size 1 on a `share` (`[N]`) of the values, those where `grad` is largest."""
         return self._back(sparse_signs(self._unit_gradient(grad), share), grad)
@@ -120,6 +130,15 @@ class Threat:
     def dual(self, grad: Tensor) -> Tensor:
         """Return the dual norm `[N]`: what a change of unit size can gain along `grad`."""
         return self.norm.dual(self._unit_gradient(grad))
+
+    def widest(self, x: Tensor) -> Tensor:
+        """Return the size `[N]` of the largest change that the box allows: infinite where the box is."""
+        low, high = self.box
+        return self.norm.size(self._unit(torch.maximum(high - x, x - low)))
+
+    def extent(self, x: Tensor) -> Tensor:
+        """Return `widest`, and in an endless box the size of a change of every value by 1."""
+        return self.widest(x) if self.box != UNBOXED else self.norm.size(self._unit(torch.ones_like(x)))
 
     def start(self, x: Tensor, draws: Draws) -> Tensor:
         """Return a random point inside budget and box."""

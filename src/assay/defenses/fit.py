@@ -86,7 +86,8 @@ class FitProgress:
 class EpochLog:
     """One finished epoch: mean losses, validation accuracy (a fraction), the rate at its end, and its wall time.
 
-    Where the settings have a probe, also the accuracy that its attack and one step leave.
+    Where the settings have a probe, also the accuracy that its attack and one step leave. `stopped` says why training
+    ended with this epoch, whose weights were dropped for those of the epoch before.
     """
 
     epoch: int
@@ -97,14 +98,24 @@ class EpochLog:
     seconds: float
     robust_accuracy: float | None = None
     one_step_accuracy: float | None = None
+    stopped: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class FitLog:
-    """The finished epochs of a training, in order; `stopped` says why it ended early, if it did."""
+    """The finished epochs of a training, in order."""
 
     epochs: tuple[EpochLog, ...]
-    stopped: str = ""
+
+    @property
+    def stopped(self) -> str:
+        """Why the training ended early; nothing where it did not."""
+        return self.epochs[-1].stopped
+
+    @property
+    def kept(self) -> EpochLog:
+        """The epoch whose weights the training ended with."""
+        return self.epochs[-2 if self.stopped else -1]
 
     @property
     def seconds(self) -> float:
@@ -124,7 +135,8 @@ def fit(
 
     When `checkpoint_dir` holds a checkpoint of this training, it goes on from there; one of another training
     raises `BadInput`, as does one of a classifier whose code has been edited since. Raises `TrainingFailed` when a
-    loss is not finite. The model is left in eval mode.
+    loss is not finite. A training that the settings' probe sees collapse ends with the weights of the epoch before. The
+    model is left in eval mode.
     """
     training = _identity(model, train, validation, settings)
     model = model.module if isinstance(model, Classifier) else model
@@ -132,24 +144,23 @@ def fit(
     optimizer = Adam(model.parameters(), lr=settings.learning_rate, betas=settings.betas)
     scheduler = ReduceLROnPlateau(optimizer, "min", factor=settings.factor, patience=settings.patience)
     checkpoint = Checkpoint(checkpoint_dir, {"model": model, "optimizer": optimizer, "scheduler": scheduler}, training)
-    log, why = [EpochLog(**row) for row in checkpoint.restore()], ""
-    for epoch in range(len(log) + 1, settings.epochs + 1):
-        began, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
+    log = [EpochLog(**row) for row in checkpoint.restore()]
+    while len(log) < settings.epochs and not (log and log[-1].stopped):
+        epoch, began = len(log) + 1, time.perf_counter()
         train_loss = _train_epoch(model, optimizer, train, settings, epoch, on_progress)
         validation_loss, accuracy = validate(model, validation, settings)
+        rate = optimizer.param_groups[0]["lr"]
         if settings.schedule == "plateau":
             scheduler.step(validation_loss)
         probed = settings.probe(model, validation, settings.seed) if settings.probe else Probed(None, None)
         row = EpochLog(epoch, train_loss, validation_loss, accuracy, rate, time.perf_counter() - began, *probed)
-        why = collapse(log, row)
-        if why:
-            # the weights of the last good epoch
-            checkpoint.restore()
-            break
+        if why := collapse(log, row):
+            checkpoint.restore()  # the weights of the last good epoch
+            row = dataclasses.replace(row, stopped=why)
         log.append(row)
         checkpoint.save([dataclasses.asdict(row) for row in log])
     model.eval()
-    return FitLog(tuple(log), why)
+    return FitLog(tuple(log))
 
 
 def validate(model: nn.Module, examples: Examples, settings: FitSettings) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,6 +23,10 @@ class Loss(Protocol):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
         """Return the loss `[N]` of the samples `x` (float32 `[N, C, H, W]` in [0, 1]) with targets `y`."""
 
+    @property
+    def passes(self) -> int:
+        """Forwards of one training step per sample, those on other networks included."""
+
     def during(self, share: float, /) -> Loss:
         """Return the loss once a `share` of the training is done: most are the same throughout."""
 
@@ -36,6 +40,8 @@ class CrossEntropy:
     """
 
     temperature: float = 1.0
+
+    passes: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         """Refuse a temperature that nothing can be divided by."""

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,8 +50,8 @@ class Training:
 class Trained:
     """A finished training: the network as trained, the path of its weights (float16), the log, and what it cost.
 
-    `passes` counts the samples that went forward and backward. Figures about a network should be measured on the
-    weights of the file, which are rounded.
+    `passes` counts the samples that went forward and backward, those of searches for points to train on too. Figures
+    about a network should be measured on the weights of the file, which are rounded.
     """
 
     module: nn.Module
@@ -85,7 +86,7 @@ def train(
     log = fit(network, *parts, training.settings, out, on_progress)
     path = out / f"{file_name(training.architecture)}.safetensors"
     save_weights(network.module, path, {**_facts(training, network), **facts}, torch.float16)
-    return Trained(network.module, path, log, len(log.epochs) * len(parts[0]))
+    return Trained(network.module, path, log, len(log.epochs) * len(parts[0]) * training.settings.loss.passes)
 
 
 def new_network(architecture: str, seed: int, classes: int | None = None) -> nn.Module:
@@ -116,10 +117,17 @@ def _facts(training: Training, network: Classifier) -> dict[str, str]:
         **_normalisation(network),
         "arch": training.architecture,
         "seed": str(training.settings.seed),
-        "settings": json.dumps(dataclasses.asdict(training.settings), default=repr),
+        "settings": json.dumps(_said(training.settings), default=repr),
         "data": f"{training.data.source}, {len(training.data)} samples, the last {training.validation} for validation",
         "versions": json.dumps({"torch": torch.__version__, "torchvision": torchvision.__version__}),
     }
+
+
+def _said(value: Any) -> Any:
+    """Return settings as JSON says them: what a `repr` leaves out (the weights of another network) is left out."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _said(getattr(value, field.name)) for field in dataclasses.fields(value) if field.repr}
+    return [_said(part) for part in value] if isinstance(value, tuple) else value
 
 
 def _normalisation(network: Classifier) -> dict[str, str]:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from assay.attacks import ATTACKS, GOALS, AttackEntry, build, options_of
-from assay.core.compose import COMPOSITIONS, Method, Restarts
+from assay.attacks.generic import unwrapped
+from assay.core.compose import COMPOSITIONS, Method
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
-from assay.evaluate import patch_attack, universal_attack
+from assay.evaluate import patch_attack, surrogate, universal_attack
 from assay.evaluate.misplaced import Misplaced, UnknownKey
 from assay.evaluate.patch_attack import PatchEntry
 from assay.evaluate.universal_attack import UniversalEntry
@@ -50,16 +51,28 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         try:
             if name in FILED:
                 FILED[name].check_option(option, value)
+            elif option in surrogate.OPTIONS:
+                surrogate.check_option(name, option, value)
             else:
                 build(name, **{option: value})
         except BadInput as error:
-            kind = Misplaced if option in defaults or option == "restarts" else UnknownKey
+            kind = Misplaced if option in {*defaults, *general_options(name)} else UnknownKey
             raise kind((option,), str(error)) from error
+
+
+def general_options(name: str) -> dict[str, Any]:
+    """Return the options that an attack takes besides its own, with the values at which they change nothing."""
+    general = dict(STUDY_ATTACKS[name].general)
+    if name in FILED:
+        return general
+    return {**general, **{option: value for option, value in surrogate.OPTIONS.items() if option != "surrogate_digest"}}
 
 
 def given_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that change something, in the order of the table: equal attacks are written equally."""
-    defaults = {**STUDY_ATTACKS[name].options, "restarts": 1}
+    own = STUDY_ATTACKS[name].options
+    general = {option: value for option, value in general_options(name).items() if option not in own}
+    defaults = {**own, **general, "surrogate_digest": None}
     given = {option: _plain(option, value) for option, value in options.items()}
     return {option: given[option] for option in defaults if option in given and given[option] != defaults[option]}
 
@@ -74,15 +87,13 @@ def describe(method: Method) -> dict[str, Any]:
 
     Raises `BadInput` for a method that no line of the table makes.
     """
-    restarts = 1
-    attack = method
-    if isinstance(method, Restarts):
-        restarts, attack = method.n, method.attack
-    for name, entry in ATTACKS.items():
-        for options in _candidates(entry, attack):
-            given = given_options(name, options) if set(options) <= set(entry.options) else {}
-            if build(name, **given) == attack:
-                return {"attack": name, **given, **({} if restarts == 1 else {"restarts": restarts})}
+    for attack, general in unwrapped(method):
+        for name, entry in ATTACKS.items():
+            for options in _candidates(entry, attack):
+                given = given_options(name, options) if set(options) <= set(entry.options) else {}
+                given = given_options(name, {**general, **given})
+                if build(name, **given) == method:
+                    return {"attack": name, **given}
     raise BadInput(f"{method!r} is no attack of the table. Name one of: {', '.join(ATTACKS)}.")
 
 
@@ -110,10 +121,10 @@ def resolved(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def method_of(name: str, options: Mapping[str, Any], image: tuple[int, int]) -> Method:
-    """Return the attack that a study names, for images of `image` (height, width) pixels."""
+    """Return the attack that a study names, for images of `image` (height, width) pixels; its surrogate apart."""
     if name in FILED:
         return FILED[name].method(options, image)
-    return build(name, **options)
+    return build(name, **{option: value for option, value in options.items() if option not in surrogate.OPTIONS})
 
 
 def check_goal_of(name: str, goal: str) -> None:

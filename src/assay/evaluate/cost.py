@@ -11,13 +11,25 @@ from torch import Tensor
 
 from assay.attacks.patch import Pasted
 from assay.attacks.universal import Added
-from assay.core.compose import COMPOSITIONS, Cascade, EachTarget, Method, Restarts, Through, access_of, for_norm
+from assay.core.compose import (
+    COMPOSITIONS,
+    Cascade,
+    EachTarget,
+    Method,
+    Restarts,
+    SmallestBudget,
+    Through,
+    Transferred,
+    access_of,
+    for_norm,
+    kept_by,
+)
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Direct
 from assay.core.problem import Problem
-from assay.core.search import Attack
+from assay.core.search import Attack, Keeps
 from assay.core.sweep import first_attack
 from assay.core.threat import LINF, Threat
 from assay.evaluate.attack_options import method_of
@@ -47,7 +59,13 @@ class Passes:
 def passes_per_sample(cell: Cell) -> Passes:
     """Return the most that one sample of a cell can cost, the look at the image itself included."""
     method = for_norm(method_of(cell.attack.attack, cell.attack.options, cell.image), cell.threat.norm)
+    if cell.attack.options.get("surrogate"):
+        # only its passes are asked for
+        method = Transferred(method, Direct(torch.nn.Identity()))
     budgets = sum(budget.value > 0 for budget in cell.budgets)
+    if kept_by(method) is Keeps.SMALLEST:
+        # one run serves every budget
+        budgets = min(budgets, 1)
     once = _passes(method)
     first = first_attack(method)
     begins = first is not None and _begins_at_image(first)
@@ -69,6 +87,12 @@ def _passes(method: Method) -> Passes:
             return _passes(attack).times(n)
         case EachTarget(attack, k):
             inner = _passes(attack).times(k)
+            return Passes(inner.forwards + 1, inner.backwards)
+        case SmallestBudget(attack, rounds):
+            # the look at the image itself is the cell's own
+            return _passes(attack).times(rounds)
+        case Transferred(attack, _):
+            inner = _passes(attack)
             return Passes(inner.forwards + 1, inner.backwards)
         case Through(lens, attack):
             inner = _passes(attack)

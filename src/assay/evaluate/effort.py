@@ -80,8 +80,11 @@ def stops_at_success(cell: Mapping[str, Any]) -> bool:
 def _method(cell: Mapping[str, Any]) -> Method | None:
     options = dict(cell["specs"]["attack"])
     name = options.pop("attack")
-    # what a file holds is not asked for: the records must be readable without it
-    return for_norm(build(name, **options), cell["norm"]) if name in ATTACKS else None
+    # what a file holds is not asked for: the records must be readable without it; and on a surrogate nothing stops at
+    # a success
+    if name not in ATTACKS or "surrogate" in options:
+        return None
+    return for_norm(build(name, **options), cell["norm"])
 
 
 def efforts(records: pa.Table, cells: Mapping[str, Mapping[str, Any]], over: str) -> list[Effort]:

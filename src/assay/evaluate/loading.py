@@ -13,6 +13,7 @@ from torch import Tensor
 from assay.core.errors import BadInput
 from assay.core.oracle import Direct, checked_logits, frozen
 from assay.data import Data, load_data
+from assay.evaluate import surrogate
 from assay.evaluate.plan import Cell
 from assay.evaluate.study import DataSpec, ModelSpec
 from assay.models import Classifier, load_model
@@ -20,10 +21,11 @@ from assay.models import Classifier, load_model
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """A model held still, ready to be measured."""
+    """A model held still, ready to be measured, and the surrogates that attacks on it are made on, by their names."""
 
     classifier: Classifier
     oracle: Direct
+    surrogates: dict[str, Direct] = dataclasses.field(default_factory=dict)
     _classes: list[int] = dataclasses.field(default_factory=list)
 
     @property
@@ -59,6 +61,7 @@ class Loader:
 
     def __post_init__(self) -> None:
         self._model: tuple[ModelSpec, Classifier] | None = None
+        self._surrogates: dict[str, tuple[Classifier, ...]] = {}
         self._data: dict[tuple[str, str], Data] = {}
         self._bench: tuple[str, Bench] | None = None
         self._held = contextlib.ExitStack()
@@ -73,6 +76,16 @@ class Loader:
             loaded = load_model(spec.model, outputs=spec.outputs, allow_pickle=self.allow_pickle, device=self.device)
             self._model = (spec, loaded)
         return self._model[1]
+
+    def surrogate(self, written: str) -> tuple[Classifier, ...]:
+        """Return the models of a surrogate; the last one stays loaded beside the model that is measured."""
+        if written not in self._surrogates:
+            loaded = tuple(
+                self.models.get(name) or load_model(name, allow_pickle=self.allow_pickle, device=self.device)
+                for name in surrogate.names(written)
+            )
+            self._surrogates = {written: loaded}
+        return self._surrogates[written]
 
     def data(self, spec: DataSpec, model: Classifier) -> Data:
         """Return the data a spec names, prepared as `model` wants its pictures."""
@@ -95,6 +108,11 @@ class Loader:
                 f"{cell.model.model} has weights {bench.classifier.digest} here, and {cell.weights} in the plan. "
                 "A model must be the same each time it is loaded: seed its factory, or load its weights from a file."
             )
+        written = cell.attack.options.get("surrogate")
+        if written and written not in bench.surrogates:
+            models = self.surrogate(written)
+            surrogate.resolved(cell.attack.options, models, bench.classifier)
+            bench.surrogates[written] = self._held.enter_context(surrogate.held(models, self.batch))
         return bench
 
     def samples(self, cell: Cell) -> Data:
@@ -111,6 +129,7 @@ class Loader:
         """Let go of the model loaded here, where it is used elsewhere."""
         self.close()
         self._model = None
+        self._surrogates = {}
 
     def close(self) -> None:
         """Take the model off the bench, and give it back as it was."""

@@ -36,6 +36,11 @@ class PatchEntry:
         """The settings a user may change, with their defaults."""
         return dict(_DEFAULTS)
 
+    @property
+    def general(self) -> dict[str, Any]:
+        """The options that wrap the attack, with the value that leaves it as it is."""
+        return {"restarts": 1}
+
 
 ENTRY = PatchEntry()
 

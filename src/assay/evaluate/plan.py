@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from assay.core.budget import NORMALIZED, Budget
 from assay.core.errors import BadInput
 from assay.data import Data
+from assay.evaluate import surrogate
 from assay.evaluate.attack_options import STUDY_ATTACKS, resolved
 from assay.evaluate.record import SCHEMA_VERSION
 from assay.evaluate.study import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
@@ -24,6 +25,9 @@ class Loads(Protocol):
 
     def model(self, spec: ModelSpec) -> Classifier:
         """Return the model."""
+
+    def surrogate(self, written: str) -> tuple[Classifier, ...]:
+        """Return the models that an attack is made on."""
 
     def data(self, spec: DataSpec, model: Classifier) -> Data:
         """Return the data, as the model wants its pictures."""
@@ -177,6 +181,7 @@ def make_plan(study: Study, loads: Loads) -> Plan:
     notes: dict[str, None] = {}
     for grid, spec in _model_by_model(study):
         model = loads.model(spec)
+        grid = grid.model_copy(update={"attacks": tuple(_resolved(one, model, loads) for one in grid.attacks)})
         models[spec.label] = _model_facts(model)
         _check_units(grid, model)
         for chosen in grid.data:
@@ -211,7 +216,7 @@ def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, 
             fingerprint=data["fingerprint"],
             ids_digest=data["ids_digest"],
             n=data["n"],
-            attack=attack.model_copy(update={"options": resolved(attack.attack, attack.options)}),
+            attack=attack,
             version=STUDY_ATTACKS[attack.attack].version,
             threat=threat,
             question=grid.question,
@@ -224,6 +229,13 @@ def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, 
         for threat in grid.threats
         for attack in grid.attacks
     ]
+
+
+def _resolved(attack: AttackSpec, model: Classifier, loads: Loads) -> AttackSpec:
+    options = resolved(attack.attack, attack.options)
+    if options.get("surrogate"):
+        options = surrogate.resolved(options, loads.surrogate(options["surrogate"]), model)
+    return attack.model_copy(update={"options": options})
 
 
 def usual_chunk(shape: Sequence[int] | None, n: int) -> int:

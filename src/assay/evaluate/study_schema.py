@@ -8,6 +8,7 @@ from assay.attacks import ATTACKS
 from assay.core.norms import NORMS
 from assay.core.objective import OBJECTIVES
 from assay.evaluate import patch_attack, universal_attack
+from assay.evaluate.attack_options import general_options
 
 _COUNT = {"type": "integer", "minimum": 1}
 _BUDGET = {
@@ -100,7 +101,15 @@ def _attack(name: str) -> dict[str, Any]:
         tempered = {"type": "string", "pattern": r"^cross_entropy/[0-9.]+(e[+-]?[0-9]+)?$"}
         options["objective"] = {"anyOf": [{"enum": list(OBJECTIVES)}, tempered]}
     described = {"const": name, "description": f"{ATTACKS[name].summary} ({ATTACKS[name].paper})"}
-    return _mapping({"attack": described, **options, "restarts": _COUNT}, "attack")
+    general = {option: _general(option, value) for option, value in general_options(name).items()}
+    digest = {"surrogate_digest": {"type": "string"}}
+    return _mapping({"attack": described, **general, **digest, **options}, "attack")
+
+
+def _general(option: str, default: Any) -> dict[str, Any]:
+    if option == "surrogate":
+        return {"type": "string", "description": "The model it is made on, or several joined by +."}
+    return {**_option(default), **({"maximum": 1} if option == "diversity" else {})}
 
 
 def _patch() -> dict[str, Any]:

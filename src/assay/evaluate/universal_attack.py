@@ -32,6 +32,11 @@ class UniversalEntry:
         """The settings a user may change, with their defaults."""
         return {"file": None, "digest": None}
 
+    @property
+    def general(self) -> dict[str, Any]:
+        """The options that wrap the attack: none, for there is one change to try."""
+        return {}
+
 
 ENTRY = UniversalEntry()
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from assay.core.compose import Method, for_norm, stages
+from assay.core.compose import Method, Transferred, for_norm, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Goal, Untargeted, rank_of
@@ -63,7 +63,7 @@ def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.p
     began = clock()
     loaded = data.load(unit.cell.positions(unit.chunk))
     readable = {at: one for at, one in enumerate(loaded) if isinstance(one, Sample)}
-    method = _method(unit.cell, readable)
+    method = _method(unit.cell, bench, readable)
     columns = blank(unit, [one.id for one in loaded], [one.label for one in loaded], stages(method))
     for at, one in enumerate(loaded):
         if isinstance(one, Unreadable):
@@ -74,9 +74,11 @@ def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.p
     return Outcome(columns.table(), pictures, forwards, backwards, len({at for _, at in columns.errors}))
 
 
-def _method(cell: Cell, readable: dict[int, Sample]) -> Method:
+def _method(cell: Cell, bench: Bench, readable: dict[int, Sample]) -> Method:
     height, width = next(iter(readable.values())).image.shape[1:] if readable else cell.image
-    return for_norm(method_of(cell.attack.attack, cell.attack.options, (height, width)), cell.threat.norm)
+    method = for_norm(method_of(cell.attack.attack, cell.attack.options, (height, width)), cell.threat.norm)
+    surrogate = cell.attack.options.get("surrogate")
+    return Transferred(method, bench.surrogates[surrogate]) if surrogate else method
 
 
 def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sample]) -> list[Picture]:

@@ -1,8 +1,21 @@
 """Models: from a name, a file or the user's code to a `Classifier` with all the facts that numbers depend on."""
 
+from assay.models.bpda import Bpda, Straight
 from assay.models.classifier import Classifier, Preprocess
+from assay.models.ensemble import Ensemble
 from assay.models.listing import Listed, list_models
 from assay.models.load import load_model
 from assay.models.normalized import LogProbabilities, Normalized
 
-__all__ = ["Classifier", "Listed", "LogProbabilities", "Normalized", "Preprocess", "list_models", "load_model"]
+__all__ = [
+    "Bpda",
+    "Classifier",
+    "Ensemble",
+    "Listed",
+    "LogProbabilities",
+    "Normalized",
+    "Preprocess",
+    "Straight",
+    "list_models",
+    "load_model",
+]

@@ -60,6 +60,14 @@ ZOO = {
         accuracy=0.9349,
         summary="what the paper's notebook calls distilled: half the width, hard labels at T = 100",
     ),
+    "mnist-pgd": Entry(
+        file="mnist-pgd.safetensors",
+        architecture="mnist-fast",
+        input_shape=(1, 28, 28),
+        classes=tuple("0123456789"),
+        accuracy=0.9868,
+        summary="the small MNIST network of Wong et al. 2020, 166,406 parameters, adversarially trained at Linf 0.3",
+    ),
 }
 
 

@@ -25,6 +25,8 @@ TOP = 5
 _NAMES = {
     "fgsm": "FGSM",
     "fgsm(objective=cross_entropy/100)": "FGSM on the loss at T = 100",
+    "carlini-wagner(inner=50, rounds=2)": "Carlini-Wagner",
+    "autoattack": "AutoAttack",
     "fgsm(objective=margin)": "FGSM on the margin",
     "fgsm(objective=dlr)": "FGSM on DLR",
 }

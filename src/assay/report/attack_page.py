@@ -14,7 +14,9 @@ _OPENING = """# Attacks
 What `assay attacks` lists, family by family. Every attack runs through the same loop: the same counting of passes, the
 same early stop, the same verdict in float32 inside budget and box. `needs` is what an attack must see of the model:
 its labels, its scores, or gradients. An option is written `--attack NAME:option=value`; `restarts=N` repeats any of
-them from other random numbers on the samples still standing.
+them from other random numbers on the samples still standing. Those that need gradients also take `eot=N`,
+`averaged=N` and `diversity=P`, and all of them `surrogate=MODEL`: see
+[transfer, averaged gradients, BPDA](transfer.md).
 """
 
 _ABOUT = {

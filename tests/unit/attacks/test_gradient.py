@@ -135,7 +135,8 @@ def test_ni_fgsm_looks_ahead_and_is_judged_where_it_stands() -> None:
     points = path(MIFGSM(4, lookahead=True), Linf(0.1))
     momentum, point = torch.zeros_like(X), X
     for t, asked in enumerate(points[:-1]):
-        assert close(asked, clipped(point + 0.025 * momentum, 0.1))
+        # as published, the look ahead may leave budget and box
+        assert close(asked, point + 0.025 * momentum)
         grad = gradient(asked)
         momentum = momentum + grad / grad.abs().mean((1, 2, 3), keepdim=True)
         point = clipped(point + 0.025 * momentum.sign(), 0.1)

@@ -85,11 +85,15 @@ def test_options_are_written_as_they_are_read() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("pdg", {}, r"Unknown attack 'pdg'\. Did you mean 'pgd'\?"),
+        ("pgb", {}, r"Unknown attack 'pgb'\. Did you mean 'pgd'\?"),
         ("PGD", {}, r"Unknown attack 'PGD'\. Did you mean 'pgd'\?"),
         ("zzz", {}, r"Unknown attack 'zzz'\.  \(assay attacks lists them\)"),
         ("", {}, "Unknown attack ''"),
-        ("pgd", {"step": 3}, r"has no option 'step'\. Did you mean 'steps'\? Its options: steps, .*, restarts\."),
+        (
+            "pgd",
+            {"step": 3},
+            r"has no option 'step'\. Did you mean 'steps'\? Its options: steps, .*, restarts, smallest\.",
+        ),
         ("fgsm", {"steps": 3}, "'fgsm' has no option 'steps'"),
         ("uniform-noise", {"objective": "margin"}, "has no option 'objective'"),
         ("pgd", {"steps": 0}, "steps is 0, expected a whole number of 1 or more"),

@@ -81,8 +81,21 @@ def test_a_mistyped_command_is_corrected(place: Workplace) -> None:
     assert "attacks" in said.err
 
 
-COMMANDS = ["run", "plan", "validate", "ls", "show", "report", "doctor", "models", "attacks", "schema", "demo"]
-GROUPS = ["data", "paper", "patch", "train"]
+COMMANDS = [
+    "run",
+    "plan",
+    "validate",
+    "ls",
+    "show",
+    "report",
+    "doctor",
+    "models",
+    "attacks",
+    "schema",
+    "demo",
+    "transfer",
+]
+GROUPS = ["data", "paper", "patch", "train", "universal"]
 
 
 def test_the_commands_are_those_that_exist() -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import importlib
+import json
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
 from assay.data import Data
+from assay.models.weights_file import read_safetensors
 from tests.unit.cli.workplace import Workplace
 
 TRAIN = "train standard --data digits --validation 20 --test digits --epochs 2 --batch 50 --learning-rate 0.01"
@@ -106,3 +109,102 @@ def test_distilling_as_published(place: Workplace) -> None:
     other = place.assay(f"{DISTILL} --as-published --arch torchvision:resnet18 --out elsewhere")
     assert other.code == 2
     assert "'torchvision:resnet18' has none; expected mnist-cnn" in other.err
+
+
+ADVERSARIAL = TRAIN.replace("train standard", "train adversarial") + " --arch mnist-fast --eps 0.1"
+
+
+@pytest.mark.parametrize(
+    ("flags", "passes"),
+    [
+        ("--method fgsm", 2),
+        ("--method pgd --steps 2 --step-size 0.6", 3),
+        ("--method trades --steps 2 --beta 2 --norm l2 --eps 1", 5),
+        ("--method ensemble --surrogate zoo:mnist-cnn --surrogate zoo:mnist-cnn?dropout=on", 3),
+    ],
+)
+def test_adversarial_training_by_every_method(place: Workplace, flags: str, passes: int) -> None:
+    said = place.assay(ADVERSARIAL, *flags.split(), "--warmup", "0.5", "--display", "plain")
+    assert said.code == 0, said.err
+    path, method = said.out.strip(), flags.split()[1]
+    assert Path(path) == Path(f"runs/train-{method}-mnist-fast/mnist-fast.safetensors")
+    eps = "l2 1" if "l2" in flags else "linf 0.1"
+    assert f"Training mnist-fast against {eps}  100 %  epoch 2 of 2, loss" in said.err
+    assert "% of the first validation images right" in said.err
+    assert f"Cost: {2 * 180 * passes:,} samples forward and backward" in said.err
+    assert "of 200 right, with the weights as stored" in said.err
+    assert f"% of the first 200 right under PGD with 50 steps at {eps}" in said.err
+    facts = read_safetensors(Path(path))[1]
+    assert shlex.split(facts["command"]) == f"assay {ADVERSARIAL} {flags} --warmup 0.5 --display plain".split()
+    loss = json.loads(facts["settings"])["loss"]
+    assert (loss["eps"], loss["warmup"]) == (1.0 if "l2" in flags else 0.1, 0.5)
+    if method == "ensemble":
+        assert [one["name"] for one in loss["surrogates"]] == ["zoo:mnist-cnn", "zoo:mnist-cnn?dropout=on"]
+        assert len({one["digest"] for one in loss["surrogates"]}) == 2
+        assert {tuple(one) for one in loss["surrogates"]} == {("name", "digest")}
+    rows = [json.loads(line) for line in Path(path).with_name("log.jsonl").read_text().splitlines()]
+    assert [0 <= row["robust_accuracy"] <= row["one_step_accuracy"] <= 1 for row in rows] == [True, True]
+
+
+def test_adversarial_training_goes_on_after_ctrl_c(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = f"{ADVERSARIAL} --method pgd --steps 2 --epochs 3 --test="
+    fit = importlib.import_module("assay.defenses.fit")
+    validate, calls = fit.validate, []
+
+    def stop_in_the_second_epoch(*given: object) -> object:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return validate(*given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "validate", stop_in_the_second_epoch)
+        assert place.assay(line).code == 130
+    undisturbed = place.assay(f"{line} --out other").out.strip()
+    resumed = place.assay(line, "--display", "plain")
+    assert "epoch 1 of 3" not in resumed.err
+    assert "epoch 2 of 3" in resumed.err
+    one, other = (read_safetensors(Path(path))[0] for path in (undisturbed, resumed.out.strip()))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_collapse_is_said_and_the_weights_are_those_before(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from assay.defenses.probe import Probe, Probed
+
+    readings = [Probed(0.8, 0.9), Probed(0.1, 0.95), Probed(0.5, 0.5)]
+    monkeypatch.setattr(Probe, "__call__", lambda *_, **__: readings.pop(0))
+    said = place.assay(ADVERSARIAL.replace("--epochs 2", "--epochs 5"), "--method", "fgsm")
+    assert said.code == 0
+    assert "Catastrophic overfitting in epoch 2" in said.err
+    assert "The weights are those of epoch 1" in said.err
+    assert "PGD with 10 steps leaves 80.0 % of the first validation images right." in said.err
+    assert "after 1 epochs." in said.err
+    assert "50.00 % of the first 200 right under PGD with 50 steps" in said.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--method fgsm --steps 7", "steps is 7, and fgsm training has"),
+        ("--method pgd --beta 6", "beta is 6.0, and pgd training has"),
+        ("--method pgd --surrogate zoo:mnist-cnn", "and pgd training has"),
+        ("--method ensemble", "name one or more"),
+        ("--method ensemble --surrogate efficientnet", "efficientnet"),
+        ("--method ensemble --surrogate rgb.py:factory", "cannot answer images of [1, 28, 28]"),
+        ("--eps 8", "Did you mean 8/255?"),
+        ("--eps 0", "eps is 0"),
+        ("--eps normal", "is not a budget"),
+        ("--eps=normalized~0.1", "adversarial training takes pixel units"),
+        ("--norm l1", "l1"),
+        ("--warmup 2", "warmup is 2"),
+        ("--schedule cosine", "cosine"),
+        ("--method fastest", "fastest"),
+    ],
+)
+def test_bad_adversarial_settings(place: Workplace, flags: str, words: str) -> None:
+    rgb = "nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(2704, 10))"
+    Path("rgb.py").write_text(f"from torch import nn\n\ndef factory():\n    return {rgb}\n")
+    said = place.assay(ADVERSARIAL, *(flag.replace("~", " ") for flag in flags.split()))
+    assert said.code == 2
+    assert words in said.err
+    assert not Path("runs").exists()

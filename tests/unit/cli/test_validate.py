@@ -18,7 +18,7 @@ def test_a_study_is_counted_and_nothing_is_loaded(place: Workplace) -> None:
 
 
 def test_slips_are_told_line_by_line(place: Workplace) -> None:
-    (place.folder / "study.yaml").write_text(STUDY.replace("pgd", "pdg").replace("norm: l2", "nrm: l2"))
+    (place.folder / "study.yaml").write_text(STUDY.replace("pgd", "pgb").replace("norm: l2", "nrm: l2"))
     said = place.assay("validate study.yaml")
     assert (said.code, said.out) == (2, "")
     assert "study.yaml:5:11  attacks[0]" in said.err

@@ -12,6 +12,7 @@ from assay.core.errors import BadInput
 from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted, pick
 from assay.core.objective import (
     OBJECTIVES,
+    Objective,
     Tempered,
     cross_entropy,
     differences,
@@ -20,12 +21,16 @@ from assay.core.objective import (
     margin,
     mean_square_error,
     scaled_cross_entropy,
+    sharp_cross_entropy,
 )
 from assay.core.tensors import take
 
 K = 6
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 numbers = st.integers(0, 2**32 - 1)
+
+# towards no class in particular
+OPEN = ("cross_entropy", "scaled_cross_entropy", "sharp_cross_entropy", "mean_square_error")
 
 
 def sample(seed: int, n: int = 5, k: int = K) -> tuple[Tensor, Tensor]:
@@ -65,7 +70,7 @@ def test_a_step_up_serves_the_goal(name: str, seed: int) -> None:
         start = logits.clone().requires_grad_()
         (grad,) = torch.autograd.grad(OBJECTIVES[name](start, goal).sum(), start)
         stepped = logits + 1e-4 * grad / grad.abs().amax(1, keepdim=True).clamp_min(1e-300)
-        if isinstance(goal, OutOfTop) and name in ("cross_entropy", "scaled_cross_entropy", "mean_square_error"):
+        if isinstance(goal, OutOfTop) and name in OPEN:
             # they lower the label; which classes rise they leave open
             before, after = (pick(z, y) - z.mean(1) for z in (logits, stepped))
             assert bool((after <= before + 1e-12).all())
@@ -125,18 +130,26 @@ def test_equal_logits_divide_by_nothing() -> None:
         assert bool(grad.isfinite().all()), name
 
 
+@pytest.mark.parametrize("objective", [scaled_cross_entropy, sharp_cross_entropy])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e2, 1e4])
-def test_the_scaled_cross_entropy_cannot_saturate(scale: float) -> None:
-    """Its gradient is that of logits with a top-two gap of 1, in float32, whatever the temperature."""
+def test_a_scaled_cross_entropy_cannot_saturate(scale: float, objective: Objective) -> None:
+    """Its gradient is that of logits with a fixed top-two gap, in float32, whatever the temperature."""
     logits, y = sample(3, n=20)
     y = logits.argmax(1)
     start = (logits * scale).float().requires_grad_()
-    (grad,) = torch.autograd.grad(scaled_cross_entropy(start, Untargeted(y)).sum(), start)
+    (grad,) = torch.autograd.grad(objective(start, Untargeted(y)).sum(), start)
     plain = logits.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(scaled_cross_entropy(plain, Untargeted(y)).sum(), plain)
+    (expected,) = torch.autograd.grad(objective(plain, Untargeted(y)).sum(), plain)
     direction, wanted = (g.double() / g.double().norm(dim=1, keepdim=True) for g in (grad, expected))
     assert float((direction - wanted).abs().max()) < 1e-3
-    assert bool((scaled_cross_entropy(start, Untargeted(y)) > 0.01).all())
+    assert bool((objective(start, Untargeted(y)) > 0.01).all())
+
+
+def test_the_sharp_cross_entropy_is_that_of_a_gap_of_4() -> None:
+    y = torch.tensor([0, 0])
+    logits = torch.tensor([[4.0, 0.0, -4.0], [50.0, 10.0, -30.0]])
+    expected = cross_entropy(logits[:1], Untargeted(y[:1])).expand(2)
+    assert torch.allclose(sharp_cross_entropy(logits, Untargeted(y)), expected)
 
 
 def test_the_plain_cross_entropy_does_saturate() -> None:
@@ -187,3 +200,15 @@ def test_a_temperature_brings_back_what_saturation_hides() -> None:
     assert torch.equal(hidden, torch.zeros_like(hidden))
     expected = torch.tensor([[2.0, 0.0, -0.05]]).softmax(1) / 100 - torch.tensor([[0.01, 0.0, 0.0]])
     torch.testing.assert_close(seen, expected)
+
+
+def test_differences_leave_refusal_out_and_beat_it() -> None:
+    """To be refused is no success: the nearest difference is the goal's own gap."""
+    logits, y = sample(3)
+    logits[:2, K - 1] = 9.0
+    y = y.clamp_max(K - 2)
+    goal = Untargeted(y, reject=-1)
+    value = differences(K)(logits, goal)
+    assert value.shape == (5, K - 2)
+    assert torch.equal(value.amax(1), goal.gap(logits))
+    assert bool((value[:2] < 0).all())

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.defenses.examples import InMemory
+from assay.defenses.examples import Examples, InMemory
 from assay.defenses.fit import EpochLog, FitLog, FitProgress, FitSettings, TrainingFailed, fit, validate
 from assay.defenses.losses import CrossEntropy
+from assay.defenses.probe import Probe, Probed
 from assay.models import Classifier
 
 SETTINGS = FitSettings(epochs=4, batch=16, learning_rate=1e-2)
@@ -148,14 +149,23 @@ def test_the_rate_falls_when_the_validation_loss_does_not(tmp_path: Path) -> Non
     assert [row.learning_rate for row in log] == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01])
 
 
+class Steady:
+    """What the losses of these tests share: one pass, the same throughout."""
+
+    passes = 1
+
+    def during(self, share: float, /) -> Any:
+        return self
+
+
 @dataclasses.dataclass(frozen=True)
-class Constant:
+class Constant(Steady):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
         return model(x)[:, 0] * 0 + 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Noisy:
+class Noisy(Steady):
     """A loss with randomness of its own: it must get the same draws for the same samples and epoch."""
 
     seen: list[tuple[float, ...]] = dataclasses.field(default_factory=list, repr=False)
@@ -244,7 +254,7 @@ class Counting(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class Elsewhere:
+class Elsewhere(Steady):
     """A loss that never asks about the images themselves, and changes what it is given."""
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
@@ -268,6 +278,86 @@ def test_validation_asks_again_only_where_the_loss_did_not(loss: Any, passes: in
 def test_settings_that_no_training_can_use(change: dict[str, Any], says: str) -> None:
     with pytest.raises(BadInput, match=says):
         FitSettings(**change)
+
+
+@pytest.mark.parametrize("schedule", ["triangle", ""])
+def test_an_unknown_schedule(schedule: str) -> None:
+    with pytest.raises(BadInput, match="expected plateau or triangular"):
+        FitSettings(schedule=schedule)
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched(Steady):
+    """Cross-entropy that notes how far training was whenever it was asked for."""
+
+    seen: list[float] = dataclasses.field(default_factory=list, repr=False)
+
+    def during(self, share: float, /) -> Watched:
+        self.seen.append(share)
+        return self
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
+        return CrossEntropy()(model, x, y, draws)
+
+
+def test_the_triangular_rate_rises_and_falls_with_the_share_done(tmp_path: Path) -> None:
+    loss = Watched()
+    settings = FitSettings(epochs=10, batch=80, learning_rate=0.1, schedule="triangular", loss=loss)
+    _, log = trained(tmp_path, settings)
+    assert loss.seen == pytest.approx([epoch / 10 for epoch in range(10)])
+    rising, falling = [0.0, 1 / 3, 2 / 3, 1.0], [6 / 7, 5 / 7, 4 / 7, 3 / 7, 2 / 7, 1 / 7]
+    assert [row.learning_rate for row in log] == pytest.approx([0.1 * share for share in rising + falling])
+
+
+@dataclasses.dataclass(frozen=True)
+class Collapsing(Probe):
+    """A probe that sees a collapse after the third epoch, whatever the network does."""
+
+    readings: list[Probed] = dataclasses.field(default_factory=list, repr=False)
+
+    def __call__(self, model: nn.Module, examples: Examples, seed: int) -> Probed:
+        return self.readings.pop(0)
+
+
+def readings() -> list[Probed]:
+    return [Probed(0.5, 0.6), Probed(0.6, 0.7), Probed(0.1, 0.9), Probed(0.1, 0.9)]
+
+
+def test_a_collapse_ends_training_with_the_weights_of_the_epoch_before(tmp_path: Path) -> None:
+    third: list[dict[str, Tensor]] = []
+    module = network()
+
+    def remember(progress: FitProgress) -> None:
+        if (progress.epoch, progress.batch) == (3, 1) and not third:
+            third.append({name: value.clone() for name, value in module.state_dict().items()})
+
+    settings = dataclasses.replace(SETTINGS, probe=Collapsing(0.1, readings=readings()))
+    log = fit(module, examples(), examples(40, 1), settings, tmp_path, remember)
+    assert [row.epoch for row in log.epochs] == [1, 2, 3]
+    assert log.kept == log.epochs[1]
+    assert "Catastrophic overfitting in epoch 3" in log.stopped
+    assert "The weights are those of epoch 2" in log.stopped
+    # two epochs without a probe end with the same weights
+    whole, _ = trained(tmp_path / "two", dataclasses.replace(SETTINGS, epochs=2))
+    assert same(module.state_dict(), whole)
+    assert not same(module.state_dict(), third[0])
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [bool(row["stopped"]) for row in rows] == [False, False, True]
+
+
+def test_a_training_that_collapsed_does_not_go_on(tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, probe=Collapsing(0.1, readings=readings()))
+    module, again, calls = network(), network(), []
+    log = fit(module, examples(), examples(40, 1), settings, tmp_path)
+    assert fit(again, examples(), examples(40, 1), settings, tmp_path, calls.append) == log
+    assert calls == []
+    assert same(module.state_dict(), again.state_dict())
+
+
+def test_without_a_probe_nothing_is_measured_and_nothing_stops(tmp_path: Path) -> None:
+    _, log = trained(tmp_path)
+    assert {(row.robust_accuracy, row.one_step_accuracy, row.stopped) for row in log} == {(None, None, "")}
+    assert FitLog(log).kept == log[-1]
 
 
 def test_the_defaults_are_the_papers() -> None:

@@ -35,6 +35,26 @@ def test_passes_are_counted_beforehand(
     assert spent == bound.times(30)
 
 
+@pytest.mark.parametrize(
+    ("attack", "expected"),
+    [
+        # one run serves the three budgets: the image, and three runs of six looks
+        ({"attack": "pgd", "steps": 5, "smallest": 3}, Passes(1 + 3 * 6, 3 * 5)),
+        ({"attack": "pgd", "steps": 5, "smallest": 3, "restarts": 2}, Passes(1 + 3 * 12, 3 * 10)),
+    ],
+)
+def test_a_bisection_stays_within_its_bound(
+    tiny_model: str, tiny_source: str, tmp_path: Path, attack: dict[str, Any], expected: Passes
+) -> None:
+    given = study(tiny_model, tiny_source, attacks=attack)
+    (cell,) = make_plan(given, Loader()).cells
+    assert passes_per_sample(cell) == expected
+    results = run_here(tmp_path / "run", given).results()
+    assert sum(one.forwards for one in results) <= 30 * expected.forwards
+    assert sum(one.backwards for one in results) <= 30 * expected.backwards
+    assert any(one.broken for one in results)
+
+
 def test_what_is_left_is_estimated(tiny_model: str, tiny_source: str, tmp_path: Path) -> None:
     plan = make_plan(study(tiny_model, tiny_source), Loader())
     whole = estimate(plan)

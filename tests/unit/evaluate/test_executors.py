@@ -24,7 +24,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_processes_and_serial_give_the_same_records(tiny_model: str, source: str, tmp_path: Path) -> None:
-    given = study(tiny_model, source, attacks=["fgsm", {"attack": "pgd", "steps": 3, "restarts": 2}])
+    transferred = {"attack": "bim", "steps": 2, "surrogate": f"{tiny_model}+{tiny_model}"}
+    given = study(tiny_model, source, attacks=["fgsm", {"attack": "pgd", "steps": 3, "restarts": 2}, transferred])
     here = run_here(tmp_path / "a", given)
     there = run_here(tmp_path / "b", given, executor="processes", workers=2)
     assert rows(here) == rows(there) and there.status == "success"

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from assay import PGD, Linf, attack
+from assay.core.objective import margin
 from assay.data.mnist import mnist
 from assay.models import load_model
 from assay.models.weights_file import read_safetensors
@@ -41,7 +43,7 @@ def test_the_weights_are_small_and_say_where_they_come_from(name: str) -> None:
     assert facts["arch"] == ZOO[name].architecture
     assert facts["command"].startswith("assay train ")
     epochs = [json.loads(line) for line in (LOGS / f"zoo-{name}.jsonl").read_text().splitlines()]
-    assert [epoch["epoch"] for epoch in epochs] == list(range(1, 11))
+    assert [epoch["epoch"] for epoch in epochs] == list(range(1, json.loads(facts["settings"])["epochs"] + 1))
     # rounding the weights to float16 and another set of images move an accuracy a little
     assert epochs[-1]["validation_accuracy"] == pytest.approx(ZOO[name].accuracy, abs=0.01)
 
@@ -59,3 +61,14 @@ def test_it_is_used_in_float32_and_takes_images_as_they_are() -> None:
     assert (classifier.mean, classifier.std) == ((0.0,), (1.0,))
     assert classifier.classes == tuple("0123456789")
     assert not classifier.module.training
+
+
+def test_the_adversarially_trained_one_withstands_what_breaks_the_plain_one() -> None:
+    images, labels = mnist("test")
+    x, y = images[:50].float() / 255, labels[:50]
+    left = {
+        name: attack(PGD(20, objective=margin), load_model(f"zoo:{name}"), x, y, Linf(0.3)).robust_accuracy
+        for name in ("mnist-cnn", "mnist-pgd")
+    }
+    assert left["mnist-cnn"] < 0.1
+    assert left["mnist-pgd"] > 0.85

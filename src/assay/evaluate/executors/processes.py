@@ -24,6 +24,7 @@ from typing import IO, Any
 from assay.core.errors import AssayError, BadInput
 from assay.evaluate.executors.base import Answer, Done, Failed, Job
 from assay.evaluate.plan import Unit
+from assay.evaluate.surrogate import names
 
 _ENTRY = "from assay.evaluate.executors.worker import main; main()"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -176,8 +177,9 @@ def revived(kind: list[str], text: str) -> AssayError:
 def check_named(units: Sequence[Unit], job: Job) -> None:
     """Raise `BadInput` for models and data that a worker could not load by name."""
     for unit in units:
-        model, source = unit.cell.model.model, unit.cell.data.source
-        if model in job.loader.models:
+        source, surrogate = unit.cell.data.source, unit.cell.attack.options.get("surrogate")
+        models = (unit.cell.model.model, *(names(surrogate) if surrogate else ()))
+        for model in (one for one in models if one in job.loader.models):
             raise BadInput(
                 f"The model {model} exists in this Python process alone and cannot be sent to workers. Name it as "
                 "'my.py:factory' or 'package.module:factory', or use executor='serial'."

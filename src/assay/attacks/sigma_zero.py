@@ -1,0 +1,76 @@
+"""Sigma-zero: the fewest values, by a smooth stand-in for their number."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.attacks.ddn import annealed
+from assay.attacks.gradient import gradient_of
+from assay.core.draws import Draws
+from assay.core.objective import Objective, margin
+from assay.core.oracle import Access, Seen
+from assay.core.problem import Problem
+from assay.core.search import Keeps
+from assay.core.tensors import flat, rows
+
+_BETA1, _BETA2 = 0.9, 0.999
+
+
+class Sparse(NamedTuple):
+    """A point with Adam's moments, and the height `[N]` below which a change is dropped."""
+
+    query: Tensor
+    mean: Tensor
+    square: Tensor
+    threshold: Tensor
+    t: int
+    done: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class SigmaZero:
+    """Sigma-zero (Cina et al. 2024): Adam on max(0, -objective) + mean(d^2 / (d^2 + sigma)), small changes dropped.
+
+    The gradient is divided by its largest value; the step falls from `step_size` to a tenth on a cosine. Changes lower
+    than a threshold become zero; the threshold grows by `adapt` steps at points that reached the goal and shrinks by it
+    at others. L0 (values); keeps the smallest success. Cost: `steps` gradient looks and 1 forward.
+    """
+
+    steps: int = 1000
+    step_size: float = 1.0
+    sigma: float = 0.001
+    threshold: float = 0.3
+    adapt: float = 0.01
+    objective: Objective = margin
+
+    access: ClassVar[Access] = Access.GRADIENT
+    keeps: ClassVar[Keeps] = Keeps.SMALLEST
+
+    def init(self, problem: Problem, draws: Draws) -> Sparse:
+        """Begin at the given start or at the image."""
+        begin = problem.x if problem.start is None else problem.start
+        none = torch.zeros_like(begin)
+        return Sparse(begin, none, none, begin.new_full((len(begin),), self.threshold), 0)
+
+    def step(self, state: Sparse, seen: Seen, problem: Problem, draws: Draws) -> Sparse:
+        """Take one step of Adam and drop what is low."""
+        x, t, scale = problem.x, state.t + 1, problem.threat.scale
+        # all in the unit of the budget; the slope of the smooth count, per value
+        change = (state.query - x) / scale
+        count = 2 * change * self.sigma / (change.square() + self.sigma).square() / x[0].numel()
+        climb = torch.where(rows(seen.reached, x), -count, gradient_of(seen) * scale - count)
+        largest = flat(climb).abs().amax(1)
+        climb = climb / rows(torch.where(largest > 0, largest, 1), x)
+        mean = _BETA1 * state.mean + (1 - _BETA1) * climb
+        square = _BETA2 * state.square + (1 - _BETA2) * climb.square()
+        metric = (square / (1 - _BETA2**t)).sqrt() + 1e-8
+        length = annealed(self.step_size, self.step_size / 10, state.t / self.steps)
+        moved = problem.threat.clip(state.query + scale * length / (1 - _BETA1**t) * mean / metric)
+        shift = self.adapt * annealed(self.step_size, self.step_size / 10, t / self.steps)
+        threshold = (state.threshold + torch.where(seen.reached, shift, -shift)).clamp(0, 1)
+        low = ((moved - x) / scale).abs() < rows(threshold, x)
+        return Sparse(torch.where(low, x, moved), mean, square, threshold, t)

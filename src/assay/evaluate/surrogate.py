@@ -1,0 +1,69 @@
+"""The option `surrogate` of every attack of the table: made on other models, judged by the model itself."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from assay.core.errors import BadInput
+from assay.core.oracle import Direct, frozen
+from assay.models import Classifier, Ensemble
+
+OPTIONS: Mapping[str, Any] = {"surrogate": None, "surrogate_digest": None}
+"""`surrogate`: a model, or several joined by `+` whose mean logits are attacked; `surrogate_digest`: their weights."""
+
+
+def check_option(name: str, option: str, value: Any) -> None:
+    """Raise `BadInput` for a value that the option cannot have."""
+    if value is None:
+        return
+    if not isinstance(value, str) or not all(names(value)):
+        example = "a model such as zoo:mnist-cnn, or several joined by +" if option == "surrogate" else "a digest"
+        raise BadInput(f"Attack {name!r}: {option} is {value!r}, expected {example}.")
+
+
+def names(written: str) -> tuple[str, ...]:
+    """Return the models that a surrogate is made of."""
+    return tuple(name.strip() for name in written.split("+"))
+
+
+def digest_of(models: Sequence[Classifier]) -> str:
+    """Return the digest of a surrogate: the weights' own, or one over those of several."""
+    if len(models) == 1:
+        return models[0].digest
+    return hashlib.blake2b("+".join(model.digest for model in models).encode(), digest_size=16).hexdigest()
+
+
+def resolved(options: Mapping[str, Any], models: Sequence[Classifier], target: Classifier) -> dict[str, Any]:
+    """Return the options with the digest of the surrogate's weights. Raises `BadInput` where it cannot stand in."""
+    check_fit(models, target)
+    found, wanted = digest_of(models), options.get("surrogate_digest")
+    if wanted and wanted != found:
+        raise BadInput(f"The surrogate {options['surrogate']} has weights {found}, expected {wanted}.")
+    return {**options, "surrogate_digest": found}
+
+
+def check_fit(models: Sequence[Classifier], target: Classifier) -> None:
+    """Raise `BadInput` where models do not take the target's images, or do not know its classes."""
+    for model in models:
+        if model.input_shape and target.input_shape and model.input_shape != target.input_shape:
+            one, other = (" x ".join(map(str, each.input_shape or ())) for each in (model, target))
+            raise BadInput(
+                f"{model.spec} takes images of {one}, {target.spec} of {other}: images made on one do not fit the "
+                "other. Use models of one input size."
+            )
+        if model.classes and target.classes and len(model.classes) != len(target.classes):
+            raise BadInput(
+                f"{model.spec} has {len(model.classes)} classes, {target.spec} has {len(target.classes)}. Use models "
+                "of the same classes."
+            )
+
+
+@contextlib.contextmanager
+def held(models: Sequence[Classifier], batch: int | None = None) -> Iterator[Direct]:
+    """Hold models still, and give them as one oracle: of several, the mean of their logits is seen."""
+    module = models[0].module if len(models) == 1 else Ensemble([model.module for model in models])
+    with frozen(module):
+        yield Direct(module, batch)
