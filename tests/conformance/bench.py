@@ -41,6 +41,13 @@ SHORT: dict[str, dict[str, Any]] = {
     "sigma-zero": {"steps": 5, "threshold": 0.6},
     "autoattack": {"steps": 2, "queries": 4, "targets": 2},
     "cascade": {"steps": 2, "queries": 4, "targets": 2},
+    # far probes: the difference between float32 and float64 must not pass for a slope
+    "nes": {"queries": 70, "pairs": 8, "sigma": 0.1},
+    "spsa": {"queries": 70, "pairs": 8, "sigma": 0.1},
+    "simba": {"queries": 20},
+    "one-pixel": {"population": 5, "generations": 3},
+    "hop-skip-jump": {"queries": 40, "first": 8},
+    "boundary": {"queries": 40},
 }
 
 # options of attacks too long for the check of strength as they are
@@ -49,6 +56,11 @@ FEWER: dict[str, dict[str, Any]] = {
     "autoattack": {"steps": 50, "queries": 10, "targets": 2},
     "cascade": {"steps": 20, "queries": 10, "targets": 2},
     "square": {"queries": 600, "rescale": True},
+    "nes": {"queries": 1000, "pairs": 30},
+    "spsa": {"queries": 1000, "pairs": 30},
+    "simba": {"queries": 500},
+    "hop-skip-jump": {"queries": 500, "first": 20, "smoothness": 0.0},
+    "boundary": {"queries": 1000, "smoothness": 0.0},
 }
 
 # attacks that draw random numbers: another seed is another attempt
@@ -63,6 +75,12 @@ RANDOM = {
     "square",
     "autoattack",
     "cascade",
+    "nes",
+    "spsa",
+    "simba",
+    "one-pixel",
+    "hop-skip-jump",
+    "boundary",
     "spatial",
     "salt-and-pepper",
     "uniform-noise",
@@ -71,6 +89,12 @@ RANDOM = {
 
 # attacks that need not break anything here: they do not look for a direction
 AIMLESS = {"uniform-noise", "gaussian-noise", "spatial", "gaussian-blur", "contrast-reduction", "salt-and-pepper"}
+
+# attacks that see the model through a lens: the points that the lens asks about, in pixels, are not the attack's own
+PROBING = {"nes", "spsa"}
+
+# attacks whose last point is a question, near nothing in particular
+ASKING = {"hop-skip-jump"}
 
 # attacks whose every step is a sign, or a choice: in Linf their results are equal bit by bit for any chunking
 EXACT = {"fgsm", "r-fgsm", "ffgsm", "bim", "pgd", "mi-fgsm", "ni-fgsm", "uniform-noise", "gaussian-noise"}

@@ -12,20 +12,25 @@ from typing import Any
 
 from assay.attacks.apgd import apgd, apgd_targeted
 from assay.attacks.autoattack import auto_attack, cascade
+from assay.attacks.boundary import Boundary
 from assay.attacks.carlini_wagner import carlini_wagner
 from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool, SuperDeepFool
 from assay.attacks.ead import EAD
+from assay.attacks.estimated import nes, spsa
 from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
 from assay.attacks.generic import GENERIC, wrapped
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
+from assay.attacks.hop_skip_jump import HopSkipJump
 from assay.attacks.jsma import JSMA
 from assay.attacks.lbfgs import LBFGS
 from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.one_pixel import OnePixel
 from assay.attacks.pdpgd import PDPGD
 from assay.attacks.sigma_zero import SigmaZero
+from assay.attacks.simba import simba
 from assay.attacks.spatial import Spatial
 from assay.attacks.square import Square
 from assay.attacks.transfer import di_fgsm, si_fgsm, ti_fgsm, vmi_fgsm
@@ -186,6 +191,22 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "square": AttackEntry(
         Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score"
     ),
+    "nes": AttackEntry(
+        nes, 1, ("linf", "l2"), "gradient steps, the gradient estimated by normal probes", "Ilyas et al. 2018", "score"
+    ),
+    "spsa": AttackEntry(
+        spsa, 1, ("linf", "l2"), "Adam, the gradient estimated by probes of signs", "Uesato et al. 2018", "score"
+    ),
+    "simba": AttackEntry(
+        simba, 1, ("linf", "l2"), "one basis direction after the other, forth or back", "Guo et al. 2019", "score"
+    ),
+    "one-pixel": AttackEntry(
+        OnePixel, 1, ("l0",), "differential evolution of one or a few pixels", "Su et al. 2019", "score"
+    ),
+    "hop-skip-jump": AttackEntry(
+        HopSkipJump, 1, ("l2", "linf"), "along the boundary, its slope from labels", "Chen et al. 2020", "label"
+    ),
+    "boundary": AttackEntry(Boundary, 1, ("l2",), "a random walk along the boundary", "Brendel et al. 2018", "label"),
     "autoattack": AttackEntry(
         auto_attack,
         1,

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.decision import Between, approached, begun, cut, directions, found_start, started
+from assay.attacks.decision import Between, approached, begun, closed, cut, directions, found_start, started
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
@@ -43,9 +43,9 @@ class Boundary:
     """Boundary attack (Brendel et al. 2018): walk among adversarial images, a little nearer each time.
 
     A proposal goes `side` distances at right angles to the way to the image, back onto the sphere around it, then
-    `nearer` distances inwards. `side` is adapted so that about half of the points on the sphere stay adversarial (one in
-    five proposals is asked about there), `nearer` so that about a quarter of the proposals do; both by a factor of 1.5,
-    after ten trials. Begins as HopSkipJump does. `smoothness` prefers directions of low frequency; 0 is the paper's
+    `nearer` distances inwards. `side` is adapted so that about half of the points on the sphere stay adversarial (one
+    more question in five), `nearer` so that about a quarter of the proposals do; both by a factor of 1.5, after ten
+    trials. Begins as HopSkipJump does. `smoothness` prefers directions of low frequency; 0 is the paper's
     choice. Labels alone; L2; keeps the smallest success. Cost: at most `queries` forwards, all included.
     """
 
@@ -74,7 +74,7 @@ class Boundary:
         none, zero = counts(x), x.new_zeros(len(x))
         two = x.new_zeros(len(x), 2)
         return Walk(
-            x, none, none + self.tries, begun(x), zero + self.side, zero + self.nearer, two, two, 0, none.bool()
+            x, none, none + 1 + self.tries, begun(x), zero + self.side, zero + self.nearer, two, two, 0, none.bool()
         )
 
     def step(self, state: Walk, seen: Seen, problem: Problem, draws: Draws) -> Walk:
@@ -86,17 +86,17 @@ class Boundary:
         look, start, bisect, around, nearer = (s.phase == k for k in (LOOK, START, BISECT, AROUND, NEARER))
         way = found_start(s.way, start & hit, s.query, problem)
         way = approached(way, bisect, hit, s.query, problem)
-        closed = bisect & (way.high - way.low <= _TOLERANCE * way.high)
+        reached = bisect & closed(way, _TOLERANCE)
         moved = nearer & hit
         if bool(moved.any()):
             size = problem.threat.size(s.query, problem.x)
             point = torch.where(rows(moved, s.query), s.query, way.point)
             way = way._replace(point=point, high=torch.where(moved, size, way.high))
-        left = torch.where(closed | (around | (nearer & (s.left <= 0))), _EACH, s.left)
+        left = torch.where(reached | (around | (nearer & (s.left <= 0))), _EACH, s.left)
         done = s.done | (look & hit) | (start & ~hit & (s.left <= 0))
         phase = s.phase
         to_side = nearer & (s.left <= 0)
-        for there, to in ((look, START), (start & hit, BISECT), (closed | to_side, AROUND), (around, NEARER)):
+        for there, to in ((look, START), (start & hit, BISECT), (reached | to_side, AROUND), (around, NEARER)):
             phase = torch.where(there, to, phase)
         kinds = torch.stack([around, nearer], 1)
         s = s._replace(
@@ -133,13 +133,13 @@ class Boundary:
         x, scale = problem.x, problem.threat.scale
         # in the threat's unit, where the sphere is round
         out = (s.way.point - x) / scale
-        aside = directions(problem, draws, self.smoothness) / scale
+        aside = directions(problem, draws, torch.full_like(s.side, self.smoothness)) / scale
         along = flat(aside * out).sum(1) / flat(out).square().sum(1).clamp_min(1e-30)
         aside = aside - rows(along, out) * out
         length = torch.linalg.vector_norm(flat(aside), dim=1).clamp_min(1e-30)
         turned = out + rows(s.side * s.way.high / length, aside) * aside
-        # back onto the sphere, and nearer in one phase of the two
-        inward = 1 - torch.where(s.phase == NEARER, s.nearer, 0)
+        # back onto the sphere, or nearer; a hair outside, so that rounding makes no point on the sphere the nearest one
+        inward = torch.where(s.phase == NEARER, 1 - s.nearer, 1 + 1e-4)
         radius = s.way.high * inward / torch.linalg.vector_norm(flat(turned), dim=1).clamp_min(1e-30)
         return problem.threat.clip(x + rows(radius, turned) * turned * scale)
 

@@ -13,10 +13,12 @@ def cosines(side: int, count: int, like: Tensor) -> Tensor:
     place = torch.arange(side, dtype=torch.float64, device=like.device)[:, None]
     wave = torch.arange(count, dtype=torch.float64, device=like.device)
     basis = torch.cos(math.pi / side * (place + 0.5) * wave)
-    return (basis / torch.linalg.vector_norm(basis, dim=0)).to(like.dtype)
+    unit: Tensor = basis / torch.linalg.vector_norm(basis, dim=0)
+    return unit.to(like.dtype)
 
 
 def from_waves(heights: Tensor) -> Tensor:
     """Return the images `[N, C, H, W]` whose waves have the `heights` (same shape): the inverse transform."""
     height, width = heights.shape[-2:]
-    return cosines(height, height, heights) @ heights @ cosines(width, width, heights).T
+    images: Tensor = cosines(height, height, heights) @ heights @ cosines(width, width, heights).T
+    return images

@@ -11,7 +11,7 @@ from torch import Tensor
 from assay.attacks.cosine import from_waves
 from assay.core.draws import Draws
 from assay.core.problem import Problem
-from assay.core.tensors import flat, rows
+from assay.core.tensors import rows
 
 
 class Between(NamedTuple):
@@ -50,6 +50,12 @@ def approached(way: Between, asked: Tensor, hit: Tensor, query: Tensor, problem:
     return way._replace(point=torch.where(rows(inside, query), query, way.point), low=low, high=high)
 
 
+def closed(way: Between, tolerance: float) -> Tensor:
+    """Return bool `[N]`: whether the boundary is known to a share `tolerance` of its distance."""
+    # a bracket is a whole fraction of its end, 1 / 100 among them: rounding must not decide whether that is 0.01
+    return way.high - way.low <= 1.001 * tolerance * way.high
+
+
 def cut(way: Between, problem: Problem) -> Tensor:
     """Return the change to `base` cut down to the middle of the sizes in question, as the norm cuts."""
     return problem.threat.at((way.low + way.high) / 2).project(way.base, problem.x)
@@ -58,9 +64,9 @@ def cut(way: Between, problem: Problem) -> Tensor:
 def started(problem: Problem, draws: Draws, t: int) -> Tensor:
     """Return the `t`-th image to start from: the problem's start, then noise.
 
-    Uniform in the box, in cells that grow from one pixel to a quarter of a side and again: one kind of noise may look
-    like one class to a model, and the images of that class would never find a start. Without a box, normal noise
-    around the image, larger each time.
+    In cells that grow from one pixel to a quarter of a side, uniform in the box, then at its ends, then again: one kind
+    of noise may look like one class to a model, and the images of that class would never find a start. Without a box,
+    normal noise around the image, larger each time.
     """
     x, threat = problem.x, problem.threat
     if t == 0 and problem.start is not None:
@@ -70,20 +76,22 @@ def started(problem: Problem, draws: Draws, t: int) -> Tensor:
     low, high = threat.box
     boxed = not math.isinf(high - low)
     noise = (draws.uniform("start", *shape) if boxed else draws.normal("start", *shape) * 2.0 ** min(t, 20)).to(x.dtype)
+    noise = noise.round() if boxed and t // 4 % 2 else noise
     noise = noise.repeat_interleave(cell, 2).repeat_interleave(cell, 3)[..., : x.shape[2], : x.shape[3]]
     return low + (high - low) * noise if boxed else x + noise * threat.scale
 
 
-def directions(problem: Problem, draws: Draws, smoothness: float) -> Tensor:
-    """Return random directions of Euclidean length 1, in the threat's unit; smooth ones where `smoothness` is above 0.
+def directions(problem: Problem, draws: Draws, smoothness: Tensor) -> Tensor:
+    """Return random directions of size 1 in the threat's norm; smooth ones where `smoothness` (`[N]`) is above 0.
 
     The amplitude of a cosine wave of `i` half turns along one side and `j` along the other falls as
     1 / (1 + smoothness^2 (i^2 + j^2)), with i and j as shares of the side: no direction is out of reach.
     """
     x, threat = problem.x, problem.threat
     noise = draws.normal("direction", *x.shape[1:]).to(x.dtype)
-    if smoothness > 0:
+    if bool((smoothness > 0).any()):
         down, across = (torch.arange(side, device=x.device, dtype=x.dtype) / side for side in x.shape[-2:])
-        noise = from_waves(noise / (1 + smoothness**2 * (down[:, None].square() + across.square())))
-    noise = noise / rows(torch.linalg.vector_norm(flat(noise), dim=1).clamp_min(1e-30), noise)
-    return noise * threat.scale
+        noise = from_waves(noise / (1 + rows(smoothness**2, x) * (down[:, None].square() + across.square())))
+    change = noise * threat.scale
+    turned: Tensor = change / rows(threat.size(change, torch.zeros_like(change)).clamp_min(1e-30), change)
+    return turned

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.decision import Between, approached, begun, cut, directions, found_start, started
+from assay.attacks.decision import Between, approached, begun, closed, cut, directions, found_start, started
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.objective import Objective, margin
@@ -33,7 +33,7 @@ class Tally(NamedTuple):
 class Hop(NamedTuple):
     """A sample's place in the programme: its phase, the looks left in it, which round it is, and what phases hand on.
 
-    `path` (`[N, *S]`) leads away from the boundary, `stride` (`[N]`) is how far the step along it goes.
+    `path` (`[N, *S]`) is the gradient estimated at the boundary, `stride` (`[N]`) is how far the step along it goes.
     """
 
     query: Tensor
@@ -55,7 +55,7 @@ class HopSkipJump:
     Round t: `first` sqrt(t) probes at `probe` times the distance d give the gradient sum (s - mean s) u, s = +-1 the
     verdict in direction u; a step of d / sqrt(t), halved until adversarial; bisection towards the image, until the
     distance is known to a share `tolerance`. The paper's probes (d / D for D values) see little but the rounding of the
-    bisection. `smoothness` prefers directions of low frequency (after Guo et al. 2019): 0 is the paper's choice.
+    bisection. `smoothness` / t prefers directions of low frequency (after Guo et al. 2018): 0 is the paper's choice.
     Begins at the problem's start, or at noise; a sample that finds none in `tries` gives up. Labels alone; keeps the
     smallest success. Cost: at most `queries` forwards, the image's own, noise and bisections included. Raises
     `BadInput` for a tolerance or probe that is not between 0 and 1.
@@ -66,7 +66,7 @@ class HopSkipJump:
     tries: int = 50
     probe: float = 0.1
     tolerance: float = 0.01
-    smoothness: float = 2.0
+    smoothness: float = 4.0
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
@@ -91,7 +91,7 @@ class HopSkipJump:
         x = problem.x
         none, zero, nil = counts(x), x.new_zeros(len(x)), torch.zeros_like(x)
         tally = Tally(nil, nil, zero, zero)
-        return Hop(x, none, none + self.tries, none, begun(x), tally, nil, zero, 0, none.bool())
+        return Hop(x, none, none + 1 + self.tries, none, begun(x), tally, nil, zero, 0, none.bool())
 
     def step(self, state: Hop, seen: Seen, problem: Problem, draws: Draws) -> Hop:
         """Take in the answer, each sample by its phase, and ask the next question of each."""
@@ -107,22 +107,22 @@ class HopSkipJump:
         short = advance & ~hit
         stride = torch.where(short, s.stride / 2, s.stride)
         stuck = short & (stride < 1e-4 * way.high)
-        closed = (bisect & (way.high - way.low <= self.tolerance * way.high)) | stuck
+        found = (bisect & closed(way, self.tolerance)) | stuck
         s = s._replace(
             way=way,
             stride=stride,
-            round=s.round + closed,
-            left=torch.where(closed, self._probes(s), s.left),
+            round=s.round + found,
+            left=torch.where(found, self._probes(s), s.left),
             done=s.done | (look & hit) | (start & ~hit & (s.left <= 0)),
         )
-        if bool(closed.any()):
-            gone = (~closed).to(way.high.dtype)
+        if bool(found.any()):
+            gone = (~found).to(way.high.dtype)
             s = s._replace(tally=Tally(*(one * rows(gone, one) for one in s.tally)))
         if bool(estimate.any()):
             s = self._counted(s, hit, estimate, problem)
         estimated = estimate & (s.left <= 0)
         phase = s.phase
-        for rows_there, to in ((look, START), (fresh, BISECT), (closed, ESTIMATE), (estimated, ADVANCE)):
+        for rows_there, to in ((look, START), (fresh, BISECT), (found, ESTIMATE), (estimated, ADVANCE)):
             phase = torch.where(rows_there, to, phase)
         return s._replace(phase=phase)
 
@@ -130,6 +130,10 @@ class HopSkipJump:
         # an estimate that the queries do not outlast would be for nothing: keep some for the step and the bisection
         most = max(1, self.queries - s.t - _RETURN)
         return (self.first * (s.round + 1).double().sqrt()).long().clamp(max=most)
+
+    def _smooth(self, s: Hop) -> Tensor:
+        # smooth directions find a way sooner, but lead past the nearest point: less of them in each round
+        return self.smoothness / s.round.clamp_min(1).to(s.stride.dtype)
 
     def _counted(self, s: Hop, hit: Tensor, estimate: Tensor, problem: Problem) -> Hop:
         x, tally = problem.x, s.tally
@@ -146,7 +150,7 @@ class HopSkipJump:
         mean = tally.balance / tally.n.clamp_min(1)
         # with equal verdicts all round there is no contrast: away from all of them, or along all
         away = signed - rows(torch.where(mean.abs() < 1, mean, 0), x) * plain
-        path = torch.where(rows(over, x), problem.threat.unit(away / problem.threat.scale**2), s.path)
+        path = torch.where(rows(over, x), away / problem.threat.scale**2, s.path)
         stride = torch.where(over, s.way.high / s.round.clamp_min(1).to(x.dtype).sqrt(), s.stride)
         return s._replace(tally=tally, path=path, stride=stride)
 
@@ -164,7 +168,7 @@ class HopSkipJump:
         if phase == BISECT:
             return cut(s.way, problem)
         if phase == ESTIMATE:
-            move = rows(self.probe * s.way.high, s.path) * directions(problem, draws, self.smoothness)
+            move = rows(self.probe * s.way.high, s.path) * directions(problem, draws, self._smooth(s))
         else:
             move = rows(s.stride, s.path) * problem.threat.steepest(s.path)
         return problem.threat.clip(s.way.point + move)

@@ -34,8 +34,8 @@ class Population(NamedTuple):
 class OnePixel:
     """One-pixel attack (Su et al. 2019): differential evolution of the place and colour of as many pixels as allowed.
 
-    A child is a + F (b - c) of three other members, F = 0.5, without crossover; it replaces its parent if its loss is no
-    lower. Places start uniform and wrap around the image, colours start normal around grey and stay in the box.
+    A child is a + F (b - c) of three other members, F = 0.5, without crossover; it replaces its parent if its loss is
+    no lower. Places start uniform and wrap around the image, colours start normal around grey and stay in the box.
     A budget of `eps` values pays for eps / C pixels of C channels, the last one in part. L0; scores alone.
     Cost: at most `population` * (`generations` + 1) forwards. Raises `BadInput` for less than 4 members.
     """
@@ -49,7 +49,9 @@ class OnePixel:
 
     def __post_init__(self) -> None:
         if self.population < 4:
-            raise BadInput(f"population is {self.population}, expected 4 or more: a child has a parent and three others.")
+            raise BadInput(
+                f"population is {self.population}, expected 4 or more: a child has a parent and three others."
+            )
 
     @property
     def steps(self) -> int:

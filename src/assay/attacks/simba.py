@@ -84,7 +84,9 @@ class SimBA:
 
     def step(self, state: Trial, seen: Seen, problem: Problem, draws: Draws) -> Trial:
         """Keep what is better; turn round, or go on to the next direction."""
-        better = seen.loss > state.loss
+        # where the box or the ball allows no move, a loss that differs is rounding
+        moved = flat(state.query != state.point).any(1) | state.loss.isinf()
+        better = (seen.loss > state.loss) & moved
         point = torch.where(rows(better, state.point), state.query, state.point)
         loss = torch.where(better, seen.loss, state.loss)
         # a direction is done with when it helped, or when both ways have been tried
