@@ -21,6 +21,7 @@ from assay.core.threat import NORMS, Threat
 # budgets at which the small model below breaks on some images and stands on others
 EPS = {"linf": 0.06, "l2": 0.3, "l1": 1.2, "l0": 6}
 PAIRS = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms]
+FIRST_NORM = [(name, entry.norms[0]) for name, entry in ATTACKS.items()]
 GOALS = ("untargeted", "targeted", "out-of-top")
 
 # options that keep the runs short; an attack that is not named here takes 5 steps where it has steps

@@ -220,7 +220,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
         cascade,
         1,
         _BALLS,
-        "the strongest short attacks one after the other, at an eighth of AutoAttack's passes",
+        "short attacks one after the other, in an eighth of AutoAttack's passes",
         "this project",
         "composition",
         ("untargeted",),
