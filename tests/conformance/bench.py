@@ -21,6 +21,7 @@ from assay.core.threat import NORMS, Threat
 # budgets at which the small model below breaks on some images and stands on others
 EPS = {"linf": 0.06, "l2": 0.3, "l1": 1.2, "l0": 6}
 PAIRS = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms]
+FIRST_NORM = [(name, entry.norms[0]) for name, entry in ATTACKS.items()]
 GOALS = ("untargeted", "targeted", "out-of-top")
 
 # options that keep the runs short; an attack that is not named here takes 5 steps where it has steps
@@ -40,6 +41,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "pdpgd": {"steps": 12, "dual_step": 1.0, "dual_ratio": 1.0, "step_size": 0.02},
     "sigma-zero": {"steps": 5, "threshold": 0.6},
     "autoattack": {"steps": 2, "queries": 4, "targets": 2},
+    "cascade": {"steps": 2, "queries": 4, "targets": 2},
     # far probes: the difference between float32 and float64 must not pass for a slope
     "nes": {"queries": 70, "pairs": 8, "sigma": 0.1},
     "spsa": {"queries": 70, "pairs": 8, "sigma": 0.1},
@@ -47,7 +49,6 @@ SHORT: dict[str, dict[str, Any]] = {
     "one-pixel": {"population": 5, "generations": 3},
     "hop-skip-jump": {"queries": 40, "first": 8},
     "boundary": {"queries": 40},
-    "cascade": {"steps": 2, "queries": 4, "targets": 2},
 }
 
 # options of attacks too long for the check of strength as they are
@@ -75,13 +76,13 @@ RANDOM = {
     "apgd-t",
     "square",
     "autoattack",
+    "cascade",
     "nes",
     "spsa",
     "simba",
     "one-pixel",
     "hop-skip-jump",
     "boundary",
-    "cascade",
     "spatial",
     "salt-and-pepper",
     "uniform-noise",

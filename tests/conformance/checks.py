@@ -48,6 +48,20 @@ def check_box(attack: Method, case: Case) -> None:
     assert x.dtype == case.x.dtype
 
 
+def check_result(found: Found, case: Case) -> None:
+    """A result lies inside budget and box, and is what the model says of it."""
+    low, high = case.threat.box
+    assert bool(((found.x >= low) & (found.x <= high)).all()), "outside the box"
+    size = size_of(case.threat, found.x, case.x)
+    over = size - torch.as_tensor(case.threat.eps) * (1 + 1e-5)
+    assert bool((over <= 1.1e-6).all()), f"outside the budget by {float(over.max()):.3g}"
+    with torch.no_grad():
+        logits = case.model(found.x)
+    same(found.logits, logits.to(found.logits.dtype), "logits", exact=False)
+    clear = case.goal.gap(logits).abs() > 1e-4
+    assert torch.equal(found.success[clear], case.goal.reached(logits)[clear]), "success is not what the model says"
+
+
 def check_honest(attack: Method, case: Case) -> None:
     """What is said about the image returned is what the model says, asked again."""
     for keeps in (Keeps.LAST, Keeps.FIRST, Keeps.WORST, Keeps.SMALLEST):

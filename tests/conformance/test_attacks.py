@@ -9,7 +9,19 @@ from assay.attacks import ATTACKS, build
 from assay.core.oracle import Direct
 from assay.core.search import Keeps
 from tests.conformance import checks
-from tests.conformance.bench import AIMLESS, FEWER, GOALS, PAIRS, PROBING, RANDOM, Case, Remembering, case_of, make
+from tests.conformance.bench import (
+    AIMLESS,
+    FEWER,
+    FIRST_NORM,
+    GOALS,
+    PAIRS,
+    PROBING,
+    RANDOM,
+    Case,
+    Remembering,
+    case_of,
+    make,
+)
 
 # Half of the gradients of DI are taken at images resized to three quarters of their sides.
 DIVERSE = {("di-fgsm", "linf"): 0.6, ("di-fgsm", "l2"): 0.5, ("di-fgsm", "l1"): 0.5}
@@ -77,7 +89,8 @@ def test_promise(name: str, norm: str, check) -> None:
 @pytest.mark.parametrize("check", checks.OF_GOALS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize(
     ("name", "norm", "goal"),
-    [(name, norm, goal) for name, norm in PAIRS for goal in GOALS[1:] if goal in ATTACKS[name].goals],
+    # a goal changes what is climbed and judged, whatever the norm
+    [(name, norm, goal) for name, norm in FIRST_NORM for goal in GOALS[1:] if goal in ATTACKS[name].goals],
 )
 def test_promise_under_other_goals(name: str, norm: str, goal: str, check) -> None:
     promise(check, name, case_of(name, norm, goal))
@@ -99,19 +112,20 @@ def test_promise_without_a_box(name: str, norm: str, check) -> None:
 
 
 @pytest.mark.parametrize(
-    "check", [checks.check_budget, checks.check_box, checks.check_honest, checks.check_zero_budget]
-)
-@pytest.mark.parametrize(
     ("shape", "classes"),
     [((1, 5, 3), 2), ((1, 1, 2), 3), ((3, 2, 7), 10), ((4, 3, 3), 4), ((3, 3, 4), 1000)],
     ids=str,
 )
 @every_attack
-def test_promise_for_other_shapes(name: str, norm: str, shape: tuple[int, int, int], classes: int, check) -> None:
-    check(make(name), case_of(name, norm, shape=shape, classes=classes, n=6))
+def test_promise_for_other_shapes(name: str, norm: str, shape: tuple[int, int, int], classes: int) -> None:
+    here = case_of(name, norm, shape=shape, classes=classes, n=4)
+    checks.check_result(here.run(make(name)), here)
+    checks.check_zero_budget(make(name), here)
 
 
-@pytest.mark.parametrize("check", [*checks.CHECKS[:6], checks.check_counts, checks.check_grid])
+@pytest.mark.parametrize(
+    "check", [checks.check_budget, checks.check_honest, checks.check_zero_budget, checks.check_counts]
+)
 @every_attack
 def test_promise_in_double_precision(name: str, norm: str, check) -> None:
     promise(check, name, case_of(name, norm, dtype=torch.float64))

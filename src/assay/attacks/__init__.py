@@ -1,5 +1,7 @@
 """The attacks, in one visible table: name -> how to make it, what it needs, where it comes from."""
 
+# shape: the table of all attacks stands in one place
+
 from __future__ import annotations
 
 import dataclasses
@@ -220,7 +222,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
         cascade,
         1,
         _BALLS,
-        "the strongest short attacks one after the other, at an eighth of AutoAttack's passes",
+        "short attacks one after the other, in an eighth of AutoAttack's passes",
         "this project",
         "composition",
         ("untargeted",),

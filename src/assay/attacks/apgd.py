@@ -235,5 +235,8 @@ def apgd(steps: int = 100, rho: float = 0.75, objective: Objective = cross_entro
 
 
 def apgd_targeted(steps: int = 100, rho: float = 0.75, targets: int = 9) -> ByNorm:
-    """Return Auto-PGD on the targeted DLR, once towards each of the `targets` likeliest wrong classes."""
+    """Return Auto-PGD on the targeted DLR, once towards each of the `targets` likeliest wrong classes.
+
+    Cost: 1 forward to rank the classes, then that of APGD for each target.
+    """
     return ByNorm(tuple((norm, EachTarget(attack, targets)) for norm, attack in apgd(steps, rho, dlr_targeted).choices))

@@ -29,14 +29,14 @@ class Rough:
 def rough(name: str) -> Rough:
     """Return what a study of the paper costs with ImageNet."""
     raw = raw_study(name)
-    images = _images(raw["data"])
     if list(patch_files(raw)):
-        return _of_patches(raw, images)
+        return _of_patches(raw, _images(raw["data"]))
     from assay.evaluate.study import Study
 
     study = Study.of(filled_in(raw, Choices(Path("OUT"), Path("DIR")), lambda: [raw["data"]]))
-    each = [_passes(grid) for grid in study.grids]
-    return Rough(images, images * sum(one[0] for one in each), images * sum(one[1] for one in each))
+    images = [_images(grid.get("data", raw.get("data"))) for grid in raw.get("grids", [raw])]
+    each = [(n, *_passes(grid)) for n, grid in zip(images, study.grids, strict=True)]
+    return Rough(max(images), sum(n * one for n, one, _ in each), sum(n * two for n, _, two in each))
 
 
 def _images(data: Any) -> int:
@@ -44,6 +44,8 @@ def _images(data: Any) -> int:
         return DIGITS
     if "ids" in data:
         return len(data["ids"])
+    if "limit" in data:
+        return int(data["limit"])
     held_out = data.get("part", "").removeprefix("held-out ")
     return int(held_out) if held_out else CLASSES * int(data["per_class"])
 

@@ -109,7 +109,10 @@ def _data(data: Any, choices: Choices) -> dict[str, Any]:
         else:
             assert choices.imagenet is not None, "asked for before"
             chosen["source"] = f"imagenet:{choices.imagenet}"
-    return chosen if choices.limit is None else {**chosen, "limit": choices.limit}
+    if choices.limit is None:
+        return chosen
+    # rows of costly attacks are of fewer images already
+    return {**chosen, "limit": min(choices.limit, chosen.get("limit", choices.limit))}
 
 
 def _rescaled(threat: Mapping[str, Any]) -> dict[str, Any]:
