@@ -36,7 +36,7 @@ BLACK_BOX = {
     ("one-pixel", "l0"): 0.3,
     ("hop-skip-jump", "l2"): 0.85,
     ("hop-skip-jump", "linf"): 0.7,
-    ("boundary", "l2"): 0.85,
+    ("boundary", "l2"): 0.75,
 }
 
 # How much of the closed form's budget is enough for an attack that spends part of its own on chance. PGD in L2: from a
