@@ -65,7 +65,7 @@ FEWER: dict[str, dict[str, Any]] = {
     "boundary": {"queries": 800},
 }
 
-# attacks that draw random numbers: another seed is another attempt
+# attacks that draw random numbers: another seed is another attempt (budgets here forbid what `spatial` tries)
 RANDOM = {
     "di-fgsm",
     "vmi-fgsm",
@@ -83,7 +83,6 @@ RANDOM = {
     "one-pixel",
     "hop-skip-jump",
     "boundary",
-    "spatial",
     "salt-and-pepper",
     "uniform-noise",
     "gaussian-noise",

@@ -14,7 +14,6 @@ from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import flat, rows
 
 
 class Level(NamedTuple):
@@ -30,7 +29,7 @@ class Level(NamedTuple):
 class GaussianBlur:
     """Blur by a Gaussian whose standard deviation grows evenly to `width` of the image's longer side.
 
-    Each level is projected into the budget; a sample stops at its first success. Cost: at most `steps` + 1 forwards.
+    A sample stops at its first success, which counts inside the budget alone. Cost: at most `steps` + 1 forwards.
     """
 
     steps: int = 20
@@ -52,14 +51,16 @@ class GaussianBlur:
         """Blur the image a little more."""
         t, longer = state.t + 1, max(problem.x.shape[-2:])
         blurred = _blurred(problem.x, self.width * longer * t / self.steps)
-        return Level(problem.threat.project(blurred, problem.x), None, t, seen.reached)
+        # rounding is no blur
+        same = (blurred - problem.x).abs() < 1e-6
+        return Level(problem.threat.clip(torch.where(same, problem.x, blurred)), None, t, seen.reached)
 
 
 @dataclasses.dataclass(frozen=True)
 class ContrastReduction:
     """Fade the image towards mid-grey, evenly in `steps` levels; the last one is grey alone.
 
-    Each level is projected into the budget; a sample stops at its first success. Cost: at most `steps` + 1 forwards.
+    A sample stops at its first success, which counts inside the budget alone. Cost: at most `steps` + 1 forwards.
     """
 
     steps: int = 20
@@ -81,14 +82,14 @@ class ContrastReduction:
         t, x = state.t + 1, problem.x
         dark, bright = _ends(problem)
         grey = (dark + bright) / 2
-        return Level(problem.threat.project(x + t / self.steps * (grey - x), x), None, t, seen.reached)
+        return Level(x + t / self.steps * (grey - x), None, t, seen.reached)
 
 
 @dataclasses.dataclass(frozen=True)
 class SaltAndPepper:
     """Set a growing share of the values, drawn once, to black or white; the last level sets all.
 
-    Each level is projected into the budget; a sample stops at its first success. Cost: at most `steps` + 1 forwards.
+    A sample stops at its first success, which counts inside the budget alone. Cost: at most `steps` + 1 forwards.
     """
 
     steps: int = 50
@@ -111,15 +112,15 @@ class SaltAndPepper:
         t, x = state.t + 1, problem.x
         half, (dark, bright) = t / self.steps / 2, _ends(problem)
         noisy = torch.where(state.luck < half, dark, torch.where(state.luck >= 1 - half, bright, x))
-        return Level(problem.threat.project(noisy, x), state.luck, t, seen.reached)
+        return Level(noisy, state.luck, t, seen.reached)
 
 
 def _ends(problem: Problem) -> tuple[Tensor, Tensor]:
-    # black and white; without a box, the image's own extremes
+    # black and white; without a box, the extremes of each of the image's channels
     low, high = problem.threat.box
     x = problem.x
     if math.isinf(low) or math.isinf(high):
-        return rows(flat(x).amin(1), x), rows(flat(x).amax(1), x)
+        return x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
     return x.new_full((1, 1, 1, 1), low), x.new_full((1, 1, 1, 1), high)
 
 

@@ -15,6 +15,7 @@ from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
+from assay.core.tensors import rows
 
 
 class Turned(NamedTuple):
@@ -73,7 +74,10 @@ class Spatial:
         angles = turn[:, 0] * math.radians(self.rotation)
         # affine_grid measures the image from -1 to 1
         moves = 2 * self.translation * turn[:, 1:]
-        return problem.threat.clip(_turned(x, angles, moves))
+        moved = problem.threat.clip(_turned(x, angles, moves))
+        # one that the budget forbids is not tried: the image itself stands in its place
+        allowed = torch.as_tensor(problem.threat.allows(problem.threat.size(moved, x)))
+        return torch.where(rows(allowed, x), moved, x)
 
 
 _ANGLES, _PLACES = 31, 5

@@ -138,8 +138,7 @@ def run(method: Method, problem: Problem, draws: Draws, *, keeps: Keeps | None =
         case Cascade(parts):
             runs = [(part, problem, draws.fold(f"part {i}")) for i, part in enumerate(parts)]
             return _merged(runs, nothing(problem.x), keeps or Keeps.FIRST, counted=True)
-        case Restarts(attack, n):
-            # the first start is the plain attack's own, so that one restart more can only add
+        case Restarts(attack, n):  # the first start is the plain attack's own: one more can only add
             runs = [(attack, problem, draws.fold(f"restart {i}") if i else draws) for i in range(n)]
             return _merged(runs, nothing(problem.x), keeps or kept_by(method))
         case EachTarget(attack, k):
@@ -235,7 +234,9 @@ def _merged(runs: list[tuple[Method, Problem, Draws]], found: Found, keeps: Keep
         left = _standing(found, keeps)
         if not len(left):
             break
-        new = run(method, take(problem, left), draws.take(left), keeps=keeps)
+        # the last point of an attack that looks for the smallest change is its smallest success
+        own = Keeps.SMALLEST if keeps is Keeps.LAST and kept_by(method) is Keeps.SMALLEST else keeps
+        new = run(method, take(problem, left), draws.take(left), keeps=own)
         found = put(found, left, new._replace(part=new.part + before), merge)
         before += len(stages(for_norm(method, problem.threat.norm.name))) if counted else 0
     return found

@@ -51,8 +51,8 @@ def test_the_budget_bounds_a_corruption() -> None:
     x = torch.tensor([0.0, 1.0]).repeat(4).view(1, 1, 2, 4)
     found = run(ContrastReduction(10), Reads(spread, 0.45), x, Linf(0.2))
     assert not bool(found.success)
-    assert float((found.x - x).abs().max()) <= 0.2 + 1e-6
-    assert int(found.queries) == 11
+    assert 0.1 < float((found.x - x).abs().max()) <= 0.2 + 1e-6, "the furthest level inside the budget"
+    assert int(found.queries) == 7
 
 
 def test_blur_keeps_the_mean_of_a_flat_image_and_smooths_an_edge() -> None:
