@@ -20,7 +20,7 @@ FLAGS = [
 ]  # fmt: skip
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-CHARTS = 5
+CHARTS = 6
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
@@ -203,7 +203,7 @@ def test_many_classes_are_a_list_that_follows_the_choice(browser: Any, tmp_path:
         return [{**row, "label": at % 40, "prediction": (at + 1) % 40} for at, row in enumerate(rows)]
 
     many = page(fake_run(tmp_path, scenes=False, digits=60, change=spread), tmp_path / "report.html")
-    tab = opened(browser, many, charts=1).tab
+    tab = opened(browser, many, charts=2).tab
     rows = tab.locator(".mistakes tbody tr:visible")
     before = rows.all_inner_texts()
     tab.locator("#classes select").select_option("0")

@@ -20,7 +20,7 @@ from assay.models.load import SCHEMES
         ("efficientnet-lit0", "Did you mean 'efficientnet-lite0'"),
         ("torchvision:resnet1O1", r"Unknown model 'torchvision:resnet1O1'. Did you mean 'torchvision:resnet101'\?"),
         ("torchvison:resnet50", "Unknown kind of model 'torchvison'.*Did you mean 'torchvision'"),
-        ("zoo:mnist", "Did you mean 'zoo:mnist-cnn'"),
+        ("zoo:mnist", r"Did you mean 'zoo:mnist-(cnn|pgd)'"),
         ("zoo:mnist-cnn?size=28", "it takes dropout"),
         ("", "Unknown model ''"),
     ],

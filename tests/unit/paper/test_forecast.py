@@ -15,10 +15,10 @@ from assay.paper.forecast import Rough, rough
         # ten budgets share one gradient
         ("table-iv-as-published", Rough(5000, 55_000, 5000)),
         ("table-xiii-corrected", Rough(10_000, 90_000, 10_000)),
-        # four FGSMs; Carlini-Wagner once for all budgets of 200 digits; AutoAttack at three budgets of 50
+        # four FGSMs; Carlini-Wagner once for all budgets of 100 digits; AutoAttack at two budgets of 30
         (
             "table-xiv-corrected",
-            Rough(10_000, 360_000 + 200 * 101 + 50 * (1 + 3 * 6921), 40_000 + 200 * 100 + 50 * 3 * 1900),
+            Rough(10_000, 360_000 + 100 * 101 + 30 * (1 + 2 * 6921), 40_000 + 100 * 100 + 30 * 2 * 1900),
         ),
         # 15 patches, 5 epochs of 140 batches of 32; then the image and four placements
         ("table-vii-as-published", Rough(5000, 15 * (5 * 140 * 32 + 5 * 5000), 15 * 5 * 140 * 32)),

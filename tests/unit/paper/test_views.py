@@ -32,10 +32,11 @@ def measure(out: Path, name: str, tiny: tuple[str, str], stand_in: bool = False,
     model, data = tiny
     choices = Choices(out, None if stand_in else Path("none"), stand_in=stand_in)
     raw = filled_in(raw_study(name), choices, lambda: [{"source": data}])
-    raw = {**raw, "models": [model], "data": data, **more}
-    for threat in raw["threats"]:
+    grids = [{**grid, "models": [model], "data": data, **more} for grid in raw.pop("grids", [raw])]
+    for threat in (threat for grid in grids for threat in grid["threats"]):
         threat["eps"] = [str(eps).removeprefix("normalized ") for eps in threat["eps"]]
-    return run_study(Study.of(raw), out / (name + ("-stand-in" if stand_in else ""))).path
+    whole = {"study": raw["study"], "grids": [{k: v for k, v in grid.items() if k != "study"} for grid in grids]}
+    return run_study(Study.of(whole), out / (name + ("-stand-in" if stand_in else ""))).path
 
 
 def test_nothing_measured_still_shows_what_was_printed(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def test_accuracy_of_digits_and_attacks_that_were_not_printed(tmp_path: Path, ti
     measure(tmp_path, "table-xiv-corrected", tiny)
     found = view(tmp_path, "XIV")
     assert [row.name for row in found.rows] == [
-        "FGSM", "FGSM on the loss at T = 100", "FGSM on the margin", "FGSM on DLR",
+        "FGSM", "FGSM on the loss at T = 100", "FGSM on the margin", "FGSM on DLR", "Carlini-Wagner", "AutoAttack",
     ]  # fmt: skip
     assert found.rows[0].printed[-1] == 0.9111
     assert set(found.rows[1].printed) == {None}
