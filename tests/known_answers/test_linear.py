@@ -14,7 +14,7 @@ from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted
 from assay.core.objective import cross_entropy, margin
 from assay.core.search import Keeps
 from assay.core.threat import NORMS, UNBOXED, Threat
-from tests.conformance.bench import Case, Linear
+from tests.conformance.bench import Case, Linear, make
 
 K, SHAPE, N = 5, (3, 4, 5), 12
 D = 60
@@ -204,14 +204,14 @@ def test_nothing_breaks_within_the_distance(name: str, norm: str, box) -> None:
     distance = distances(norm, box).amin(1)
     for eps in (0.99 * distance, 0.5 * distance):
         for keeps in (Keeps.LAST, Keeps.WORST):
-            assert not bool(run(build(name), norm, eps, box, keeps=keeps).success.any())
+            assert not bool(run(make(name), norm, eps, box, keeps=keeps).success.any())
 
 
 @balls
 @boxes
 def test_not_even_everything_together_breaks_within_the_distance(norm: str, box) -> None:
     distance = distances(norm, box).amin(1)
-    everything = Cascade((*(build(name) for name, of in EVERY if of == norm), STRONG[norm], Restarts(PGD(), 3)))
+    everything = Cascade((*(make(name) for name, of in EVERY if of == norm), STRONG[norm], Restarts(PGD(), 3)))
     assert not bool(run(everything, norm, 0.99 * distance, box).success.any())
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import ATTACKS, build
+from assay.attacks import ATTACKS
 from assay.attacks.gradient import PGD
 from assay.core.compose import Cascade, EachTarget, Method, Restarts
 from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted
@@ -14,7 +14,7 @@ from assay.core.objective import dlr, margin, scaled_cross_entropy
 from assay.core.oracle import frozen
 from assay.core.sweep import Order, Question, sweep
 from assay.core.threat import NORMS, Threat
-from tests.conformance.bench import Case
+from tests.conformance.bench import Case, make
 
 PITCH = 1 / 256
 N = 30
@@ -114,7 +114,7 @@ def test_no_attack_breaks_what_cannot_be_broken(name: str, norm: str) -> None:
     eps = 1.0 if norm == "l0" else 0.15
     # one pixel may take any value: the grid's lines do not pass through the sample, so compare with both neighbours
     possible = _lines() if norm == "l0" else brute_force(norm, eps + 2 * PITCH, GOALS["untargeted"])
-    assert bool((attacked(build(name), norm, eps, GOALS["untargeted"]) <= possible).all())
+    assert bool((attacked(make(name), norm, eps, GOALS["untargeted"]) <= possible).all())
 
 
 def _lines() -> Tensor:
