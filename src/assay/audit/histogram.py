@@ -42,7 +42,8 @@ def histogram(values: Tensor, width: float | None = None) -> Histogram:
 
 
 def _round_width(largest: float) -> float:
-    if largest <= 0:
+    # the smallest numbers divide to nothing
+    if largest / BINS <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(largest / BINS))
     return next(step * power for step in (1, 2, 5, 10) if step * power * BINS >= largest * (1 - 1e-6))
