@@ -63,7 +63,7 @@ MEETINGS = {
     "fab": Meeting("l2", own("fab", steps=25), fab_of_the_authors),
     "carlini-wagner": Meeting(
         "l2",
-        own("carlini-wagner", steps=60),
+        own("carlini-wagner", inner=60, rounds=5),
         Contender("foolbox", "L2CarliniWagnerAttack", {"binary_search_steps": 5, "steps": 60}),
     ),
     "sigma-zero": Meeting("l0", own("sigma-zero", steps=60), Contender("adv-lib", "sigma_zero", {"num_steps": 60})),
