@@ -31,7 +31,8 @@ def black_box(subject: str, short: str = "cnn") -> Iterator[Row]:
             Contender("torchattacks", "SPSA", spsa),
         ))  # fmt: skip
     pixels = {"pixels": 5, "steps": 100, "popsize": 400}
-    yield _queries("one-pixel", subject, short, "l0", 5.0, 4000, Contender(OURS, "one-pixel", {"queries": 4000}), (
+    ours = Contender(OURS, "one-pixel", {"population": 400, "generations": 9})
+    yield _queries("one-pixel", subject, short, "l0", 5.0, 4000, ours, (
         Contender("torchattacks", "OnePixel", pixels),
     ))  # fmt: skip
 

@@ -175,7 +175,7 @@ def carlini_wagner(subject: str, steps: int = 200, images: int = 100) -> Row:
     """Carlini-Wagner in L2: nine searches; the documented rate of 0.01, and 0.05, which suits 200 steps better."""
     peers = [Contender("foolbox", "L2CarliniWagnerAttack", {"steps": steps, "stepsize": rate}) for rate in (0.01, 0.05)]
     peers.append(Contender("adv-lib", "carlini_wagner_l2", {"max_iterations": steps, "learning_rate": 0.05}))
-    ours = Contender(OURS, "carlini-wagner", {"steps": steps})
+    ours = Contender(OURS, "carlini-wagner", {})
     return minimum_row("carlini-wagner", subject, "l2", ours, peers, images=images)
 
 
@@ -184,7 +184,7 @@ def elastic_net(subject: str, steps: int = 200) -> Row:
     settings = {"steps": steps, "decision_rule": "L1", "regularization": 0.01}
     peers = [Contender("foolbox", "EADAttack", {**settings, "initial_stepsize": rate}) for rate in (0.01, 0.05)]
     peers.append(Contender("torchattacks", "EADL1", {"max_iterations": steps}, images=30))
-    return minimum_row("ead", subject, "l1", Contender(OURS, "ead", {"steps": steps}), peers, images=100)
+    return minimum_row("ead", subject, "l1", Contender(OURS, "ead", {}), peers, images=100)
 
 
 def jsma(subject: str) -> Row:
