@@ -25,7 +25,7 @@ def budget_row(
     """Return a row of a fixed budget; an image of 20 pictures is 5 % of them."""
     lite = {"images": 20, "allowance": 1, "reportable": False} if subject == LITE else {}
     name = f"{attack}-{norm}-{eps:g}@{SHORT[subject]}"
-    return Row(name, BUDGET, subject, norm, ours, tuple(peers), eps=eps, **{**more, **lite})  # type: ignore[arg-type]
+    return Row(name, BUDGET, subject, norm, ours, tuple(peers), eps=eps, **{**more, **lite})
 
 
 def minimum_row(
@@ -34,7 +34,7 @@ def minimum_row(
     """Return a row of a minimum norm."""
     lite = {"images": 20, "reportable": False} if subject == LITE else {}
     name = f"{attack}-{norm}@{SHORT[subject]}"
-    return Row(name, MINIMUM, subject, norm, ours, tuple(peers), **{**more, **lite})  # type: ignore[arg-type]
+    return Row(name, MINIMUM, subject, norm, ours, tuple(peers), **{**more, **lite})
 
 
 def pgd(subject: str, eps: float, loss: str, steps: int = 40, **more: object) -> Row:

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from assay.attacks.adam import Momenta
 from assay.attacks.gradient import gradient_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, cross_entropy
@@ -82,14 +83,9 @@ class Adam:
     def step(self, state: Moments, seen: Seen, problem: Problem, draws: Draws) -> Moments:
         """Step along the mean gradient, each value in units of its own size."""
         grad, t = gradient_of(seen), state.t + 1
-        mean = _BETAS[0] * state.mean + (1 - _BETAS[0]) * grad
-        square = _BETAS[1] * state.square + (1 - _BETAS[1]) * grad.square()
-        speed = (square / (1 - _BETAS[1] ** t)).sqrt() + 1e-8
-        moved = state.query + self.rate * (mean / (1 - _BETAS[0] ** t)) / speed
-        return Moments(problem.threat.project(moved, problem.x), mean, square, t)
-
-
-_BETAS = (0.9, 0.999)
+        momenta = Momenta(state.mean, state.square).after(grad)
+        moved = state.query + self.rate * momenta.direction(t)
+        return Moments(problem.threat.project(moved, problem.x), *momenta, t)
 
 
 def begin(problem: Problem) -> Tensor:

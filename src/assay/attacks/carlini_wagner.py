@@ -8,10 +8,11 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from assay.attacks.adam import Momenta
 from assay.attacks.carlini_wagner_l0 import CarliniWagnerL0
 from assay.attacks.carlini_wagner_linf import CarliniWagnerLinf
 from assay.attacks.gradient import gradient_of
-from assay.attacks.penalty import Constant, Momenta, Variables, balance, cosine, settled_at, where
+from assay.attacks.penalty import Constant, Variables, balance, cosine, settled_at, where
 from assay.core.compose import ByNorm
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin

@@ -8,8 +8,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from assay.attacks.adam import Momenta
 from assay.attacks.gradient import gradient_of
-from assay.attacks.penalty import Momenta, Variables, cosine, settled_at, where
+from assay.attacks.penalty import Variables, cosine, settled_at, where
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen

@@ -8,6 +8,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from assay.attacks.adam import Momenta
+from assay.attacks.ascent import Moments, begin
 from assay.attacks.gradient import budget_of, gradient_of
 from assay.core.compose import Through
 from assay.core.draws import Draws
@@ -108,16 +110,6 @@ class Plateau:
 _PLATEAU, _SLOWEST = 5, 1e-3
 
 
-class Averages(NamedTuple):
-    """A point with the running means of its gradient and of the gradient's square, after `t` steps."""
-
-    query: Tensor
-    mean: Tensor
-    square: Tensor
-    t: int = 0
-    done: bool = False
-
-
 @dataclasses.dataclass(frozen=True)
 class AdamInBall:
     """Adam (Kingma and Ba 2015) with steps of about `rate` budgets in all, each projected into ball and box.
@@ -132,22 +124,17 @@ class AdamInBall:
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.FIRST
 
-    def init(self, problem: Problem, draws: Draws) -> Averages:
+    def init(self, problem: Problem, draws: Draws) -> Moments:
         """Begin at the given start or at the image."""
-        begin = problem.x if problem.start is None else problem.start
-        return Averages(begin, torch.zeros_like(begin), torch.zeros_like(begin))
+        at = begin(problem)
+        return Moments(at, *Momenta.none(at))
 
-    def step(self, state: Averages, seen: Seen, problem: Problem, draws: Draws) -> Averages:
+    def step(self, state: Moments, seen: Seen, problem: Problem, draws: Draws) -> Moments:
         """Step along the mean gradient, each value in units of its own size."""
         grad, t, threat = gradient_of(seen), state.t + 1, problem.threat
-        mean = _BETAS[0] * state.mean + (1 - _BETAS[0]) * grad
-        square = _BETAS[1] * state.square + (1 - _BETAS[1]) * grad.square()
-        speed = (square / (1 - _BETAS[1] ** t)).sqrt() + 1e-8
+        momenta = Momenta(state.mean, state.square).after(grad)
         # in budgets when every value moves as fast as it can
         whole = threat.size(torch.ones_like(grad) * threat.scale, torch.zeros_like(grad))
         pace = rows(self.rate * budget_of(problem) / whole, grad) * threat.scale
-        moved = state.query + pace * (mean / (1 - _BETAS[0] ** t)) / speed
-        return Averages(threat.project(moved, problem.x), mean, square, t)
-
-
-_BETAS = (0.9, 0.999)
+        moved = state.query + pace * momenta.direction(t)
+        return Moments(threat.project(moved, problem.x), *momenta, t)

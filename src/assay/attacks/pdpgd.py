@@ -9,6 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from assay.attacks.adam import Momenta
 from assay.attacks.gradient import gradient_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
@@ -17,7 +18,6 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
 
-_BETA1, _BETA2 = 0.9, 0.999
 # the weight of the classification against the distance stays within these bounds, in logarithms
 _LEAST = math.log(1e-6)
 _EMA = 0.9
@@ -70,17 +70,15 @@ class PDPGD:
         t, share, scale = state.t + 1, state.t / self.steps, problem.threat.scale
         # of softplus(-objective), in the unit of the budget; past the boundary it fades
         climb = gradient_of(seen) * scale * rows(torch.sigmoid(-seen.loss), problem.x)
-        mean = _BETA1 * state.mean + (1 - _BETA1) * climb
-        square = _BETA2 * state.square + (1 - _BETA2) * climb.square()
-        metric = (square / (1 - _BETA2**t)).sqrt() + 1e-8
+        momenta = Momenta(state.mean, state.square).after(climb)
         length = self.step_size * 0.01**share
-        moved = problem.threat.clip(state.query + scale * length / (1 - _BETA1**t) * mean / metric)
+        moved = problem.threat.clip(state.query + scale * length * momenta.direction(t))
         weight = state.distance / (1 - state.distance)
-        query = self._proximal(moved, metric, weight * length, problem)
+        query = self._proximal(moved, momenta.metric(t), weight * length, problem)
         dual_step = self.dual_step * (1 - 0.9 * share)
         dual = (state.dual - dual_step * torch.where(seen.reached, 1.0, -1.0)).clamp(_LEAST, -_LEAST)
         distance = _EMA * state.distance + (1 - _EMA) * torch.sigmoid(-dual)
-        return PrimalDual(query, mean, square, dual, distance, t)
+        return PrimalDual(query, *momenta, dual, distance, t)
 
     def _proximal(self, moved: Tensor, metric: Tensor, weight: Tensor, problem: Problem) -> Tensor:
         # the proximal operator in a diagonal metric has no closed form: a few gradient steps towards it

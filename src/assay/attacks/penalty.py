@@ -13,7 +13,6 @@ from assay.core.tensors import flat, rows
 from assay.core.threat import UNBOXED, Threat
 
 _TINY, _HUGE = 1e-20, 1e30
-_BETAS = (0.9, 0.999)
 
 
 class Constant(NamedTuple):
@@ -50,34 +49,6 @@ def balance(loss: Tensor, grad: Tensor, threat: Threat) -> Tensor:
     """Return the c `[N]` at which |u|^2 and -c objective balance on the linearised boundary: 2 |f| / ||grad||^2."""
     steep = flat(grad * threat.scale).square().sum(1)
     return (2 * loss.abs() / steep.clamp_min(_TINY)).clamp(1 / _HUGE, _HUGE)
-
-
-class Momenta(NamedTuple):
-    """Adam's running means of the gradient and of its square."""
-
-    mean: Tensor
-    square: Tensor
-
-    @staticmethod
-    def none(like: Tensor) -> Momenta:
-        """Return no memory."""
-        return Momenta(torch.zeros_like(like), torch.zeros_like(like))
-
-    def after(self, grad: Tensor) -> Momenta:
-        """Return the means with one more gradient."""
-        mean = _BETAS[0] * self.mean + (1 - _BETAS[0]) * grad
-        return Momenta(mean, _BETAS[1] * self.square + (1 - _BETAS[1]) * grad.square())
-
-    def direction(self, t: Tensor) -> Tensor:
-        """Return the step of unit rate after `t` (`[N]`) gradients (Kingma and Ba 2015)."""
-        mean = self.mean / rows(1 - _BETAS[0] ** t, self.mean)
-        square = self.square / rows(1 - _BETAS[1] ** t, self.square)
-        return mean / (square.sqrt() + 1e-8)
-
-    def where(self, forgets: Tensor) -> Momenta:
-        """Return the means, forgotten in the rows `forgets` (`[N]`)."""
-        gone = rows(forgets, self.mean)
-        return Momenta(self.mean.masked_fill(gone, 0), self.square.masked_fill(gone, 0))
 
 
 @dataclasses.dataclass(frozen=True)

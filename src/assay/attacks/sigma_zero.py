@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from assay.attacks.adam import Momenta
 from assay.attacks.ddn import annealed
 from assay.attacks.gradient import gradient_of
 from assay.core.draws import Draws
@@ -16,8 +17,6 @@ from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
-
-_BETA1, _BETA2 = 0.9, 0.999
 
 
 class Sparse(NamedTuple):
@@ -65,12 +64,10 @@ class SigmaZero:
         climb = torch.where(rows(seen.reached, x), -count, gradient_of(seen) * scale - count)
         largest = flat(climb).abs().amax(1)
         climb = climb / rows(torch.where(largest > 0, largest, 1), x)
-        mean = _BETA1 * state.mean + (1 - _BETA1) * climb
-        square = _BETA2 * state.square + (1 - _BETA2) * climb.square()
-        metric = (square / (1 - _BETA2**t)).sqrt() + 1e-8
+        momenta = Momenta(state.mean, state.square).after(climb)
         length = annealed(self.step_size, self.step_size / 10, state.t / self.steps)
-        moved = problem.threat.clip(state.query + scale * length / (1 - _BETA1**t) * mean / metric)
+        moved = problem.threat.clip(state.query + scale * length * momenta.direction(t))
         shift = self.adapt * annealed(self.step_size, self.step_size / 10, t / self.steps)
         threshold = (state.threshold + torch.where(seen.reached, shift, -shift)).clamp(0, 1)
         low = ((moved - x) / scale).abs() < rows(threshold, x)
-        return Sparse(torch.where(low, x, moved), mean, square, threshold, t)
+        return Sparse(torch.where(low, x, moved), *momenta, threshold, t)

@@ -34,7 +34,7 @@ class Straight(nn.Module):
         if back.shape != there.shape:
             fix = "Give a backward that returns the same shape."
             raise BadInput(f"BPDA goes forwards to {list(there.shape)} and backwards to {list(back.shape)}. {fix}")
-        return _Borrowed.apply(back, there.to(back))  # type: ignore[no-any-return]
+        return _Borrowed.apply(back, there.to(back))  # type: ignore[no-any-return]  # autograd functions are untyped
 
 
 class Bpda(nn.Module):
@@ -51,7 +51,7 @@ class Bpda(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, K]` of images `x`."""
-        return self.model(self.preprocess(x))  # type: ignore[no-any-return]
+        return self.model(self.preprocess(x))  # type: ignore[no-any-return]  # what a module returns is untyped
 
 
 class _Borrowed(torch.autograd.Function):

@@ -180,7 +180,7 @@ def test_towards_a_target_it_climbs_that_one() -> None:
 
 def test_the_factories_name_a_rule_for_every_norm() -> None:
     methods: list[Method] = [apgd(7, objective=dlr), apgd_targeted(7, targets=3)]
-    plain, targeted = (dict(method.choices) for method in methods)  # type: ignore[union-attr]
+    plain, targeted = (dict(method.choices) for method in methods)
     assert plain == {"linf": APGD(7, 0.75, dlr), "l2": APGD(7, 0.75, dlr), "l1": APGDL1(7, objective=dlr)}
     assert targeted["l2"] == EachTarget(APGD(7, 0.75, dlr_targeted), 3)
 
@@ -206,6 +206,6 @@ def test_a_flat_place_halves_the_step_and_stays_in_the_ball() -> None:
     state = attack.init(problem, draws)
     for t in range(100):
         grad, none = torch.zeros_like(x), torch.zeros(3)
-        state = attack.step(state, Seen(none[:, None], none, none, none.bool(), grad, None), problem, draws.fold(t))  # type: ignore[arg-type]
+        state = attack.step(state, Seen(none[:, None], none, none, none.bool(), grad, None), problem, draws.fold(t))
     torch.testing.assert_close(state.size, torch.full((3,), 0.2 / 2**8))
     assert bool(((state.query - x).abs() <= 0.1 + 1e-6).all())

@@ -106,7 +106,7 @@ def test_the_watch_without_a_budget_keeps_the_nearest_success_up_to_the_limit() 
 
 def test_points_outside_the_box_are_judged_inside_it() -> None:
     model = watched(None, 2)
-    model.watch.x = points(0.5)  # type: ignore[union-attr]
+    model.watch.x = points(0.5)
     with pytest.raises(Spent):
         model(points(7.0, 7.0))
     assert model.watch is not None

@@ -58,7 +58,7 @@ def test_ctrl_c_keeps_the_finished_epochs(place: Workplace, monkeypatch: pytest.
         calls.append(given)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return validate(*given)  # type: ignore[arg-type]
+        return validate(*given)
 
     with monkeypatch.context() as patch:
         patch.setattr(fit, "validate", stop_in_the_second_epoch)

@@ -275,5 +275,5 @@ def test_a_transformation_without_gradient_is_told() -> None:
 
 def test_lenses_are_values() -> None:
     for lens in LENSES.values():
-        assert dataclasses.replace(lens) == lens and hash(lens) == hash(dataclasses.replace(lens))  # type: ignore[type-var]
+        assert dataclasses.replace(lens) == lens and hash(lens) == hash(dataclasses.replace(lens))
         assert lens.access is Access.GRADIENT

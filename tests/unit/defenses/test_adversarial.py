@@ -105,7 +105,7 @@ def linear() -> nn.Module:
     """Return three classes, each the sum of its own twelve pixels: the worst point is known in closed form."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3, bias=False))
     with torch.no_grad():
-        network[1].weight.copy_(torch.eye(3).repeat_interleave(12, 1))  # type: ignore[operator]
+        network[1].weight.copy_(torch.eye(3).repeat_interleave(12, 1))
     return network
 
 
@@ -142,10 +142,10 @@ def test_trades_learns_where_probabilities_underflow() -> None:
     x, y = images()
     model = linear()
     with torch.no_grad():
-        model[1].weight.mul_(100)  # type: ignore[index]
+        model[1].weight.mul_(100)
     assert bool((model(x).softmax(1) == 0).any())
     Trades(0.01)(model, x, y, DRAWS).mean().backward()
-    assert bool(model[1].weight.grad.isfinite().all())  # type: ignore[index]
+    assert bool(model[1].weight.grad.isfinite().all())
 
 
 def test_an_ensemble_takes_turns_and_leaves_the_others_alone() -> None:

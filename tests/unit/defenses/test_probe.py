@@ -61,8 +61,8 @@ def linear(gap: float) -> nn.Module:
     """Return two classes told apart by the one pixel, at 0.5: an image at 0.5 + d breaks at a change of d."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
     with torch.no_grad():
-        network[1].weight.copy_(torch.tensor([[-gap], [gap]]))  # type: ignore[operator]
-        network[1].bias.copy_(torch.tensor([gap / 2, -gap / 2]))  # type: ignore[operator]
+        network[1].weight.copy_(torch.tensor([[-gap], [gap]]))
+        network[1].bias.copy_(torch.tensor([gap / 2, -gap / 2]))
     return network
 
 
@@ -87,7 +87,7 @@ def test_it_is_repeatable_and_the_seed_counts() -> None:
     examples = InMemory(torch.rand(300, 1, 6, 6), torch.arange(300) % 5)
     probe = Probe(0.05, steps=2)
     assert probe(network, examples, 0) == probe(network, examples, 0)
-    assert dataclasses.replace(probe, steps=50)(network, examples, 0).robust <= probe(network, examples, 0).robust  # type: ignore[operator]
+    assert dataclasses.replace(probe, steps=50)(network, examples, 0).robust <= probe(network, examples, 0).robust
 
 
 @pytest.mark.parametrize(

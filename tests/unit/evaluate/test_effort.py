@@ -93,7 +93,7 @@ def test_stages_subtract_what_each_broke(monkeypatch: pytest.MonkeyPatch) -> Non
     composed = AttackEntry(
         lambda: Cascade((FGSM(), PGD()), ("fast", "slow")), 1, ("linf",), "two", "none", "composition"
     )
-    monkeypatch.setitem(ATTACKS, "two", composed)  # type: ignore[arg-type]  # the table is a dict
+    monkeypatch.setitem(ATTACKS, "two", composed)
     given = table(ROWS, {"b": "1 fast", "c": "2 slow"})
     assert stages(given, {"c": cell("two")}) == [
         Stage("c", 0.1, "0.1", 1, "fast", 1, 2, 4), Stage("c", 0.1, "0.1", 2, "slow", 0, 2, 4),

@@ -88,7 +88,7 @@ def test_corrected_one_patch_at_four_places_on_images_held_out(folder: Path, cor
         assert {row["eps"] for row in mine} == {3 * SIDE * SIDE}
         assert len(mine) == 4 * HELD_OUT
         for row in of_other_classes(mine, target):
-            assert row["size_l0"] <= 3 * SIDE * SIDE  # type: ignore[operator]
+            assert row["size_l0"] <= 3 * SIDE * SIDE
             picture = every[str(row["sample_id"])][1]
             places = itertools.product(range(ROOM), range(ROOM))
             possible = {rank(corrected, target, picture, at) for at in places}
@@ -119,7 +119,7 @@ def test_the_tables_are_counted_from_the_records(folder: Path, published: PatchR
                 hits: dict[object, int] = {}
                 for record in others:
                     hits.setdefault(record["sample_id"], 0)
-                    hits[record["sample_id"]] += record["target_rank"] <= top  # type: ignore[operator]
+                    hits[record["sample_id"]] += record["target_rank"] <= top
                 count = (sum(hits.values()), len(others))
                 assert row.name == target
                 assert row.counts[mode] == (count, None, None)
@@ -129,7 +129,7 @@ def test_the_tables_are_counted_from_the_records(folder: Path, published: PatchR
                 reached += count[0]
     assert reached
     # images of the target are left out: one of eight is a toaster, and one a saltshaker
-    assert [row.counts["as_published"][0][1] for row in top1.rows] == [28, 32, 32, 32, 28]  # type: ignore[index]
+    assert [row.counts["as_published"][0][1] for row in top1.rows] == [28, 32, 32, 32, 28]
 
 
 def test_figures_3_and_4_show_the_patches_and_images_with_them(folder: Path, corrected: PatchRun) -> None:
