@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.adam import Momenta
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, cross_entropy
 from assay.core.oracle import Access, Seen
@@ -52,7 +52,7 @@ class Momentum:
 
     def init(self, problem: Problem, draws: Draws) -> Rolling:
         """Begin at rest."""
-        at = begin(problem)
+        at = start_of(problem)
         return Rolling(at, torch.zeros_like(at))
 
     def step(self, state: Rolling, seen: Seen, problem: Problem, draws: Draws) -> Rolling:
@@ -77,7 +77,7 @@ class Adam:
 
     def init(self, problem: Problem, draws: Draws) -> Moments:
         """Begin without a memory."""
-        at = begin(problem)
+        at = start_of(problem)
         return Moments(at, torch.zeros_like(at), torch.zeros_like(at))
 
     def step(self, state: Moments, seen: Seen, problem: Problem, draws: Draws) -> Moments:
@@ -86,8 +86,3 @@ class Adam:
         momenta = Momenta(state.mean, state.square).after(grad)
         moved = state.query + self.rate * momenta.direction(t)
         return Moments(problem.threat.project(moved, problem.x), *momenta, t)
-
-
-def begin(problem: Problem) -> Tensor:
-    """Return where to begin: the problem's start, or else its `x`."""
-    return problem.x if problem.start is None else problem.start

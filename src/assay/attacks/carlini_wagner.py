@@ -11,7 +11,7 @@ from torch import Tensor
 from assay.attacks.adam import Momenta
 from assay.attacks.carlini_wagner_l0 import CarliniWagnerL0
 from assay.attacks.carlini_wagner_linf import CarliniWagnerLinf
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.penalty import Constant, Variables, balance, cosine, settled_at, where
 from assay.core.compose import ByNorm
 from assay.core.draws import Draws
@@ -78,7 +78,7 @@ class CarliniWagner:
 
     def init(self, problem: Problem, draws: Draws) -> Descent:
         """Begin at the given start or at the image."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         none, far = counts(begin), begin.new_full((len(begin),), torch.inf)
         constant = Constant.of(self.c, begin)
         return Descent(begin, Momenta.none(begin), constant, far, none, none, none > 0, problem.x, far, far)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.adam import Momenta
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.penalty import Variables, balance, cosine, where
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
@@ -62,7 +62,7 @@ class CarliniWagnerL0:
 
     def init(self, problem: Problem, draws: Draws) -> Fewer:
         """Begin at the given start or at the image, free to change every value."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         all_of_them = torch.ones_like(begin, dtype=torch.bool)
         c = begin.new_full((len(begin),), torch.nan)
         share = torch.full_like(c, self.share)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.adam import Momenta
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.penalty import Variables, cosine, settled_at, where
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
@@ -64,7 +64,7 @@ class CarliniWagnerLinf:
 
     def init(self, problem: Problem, draws: Draws) -> Squeeze:
         """Begin at the given start or at the image."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         none, far = counts(begin), begin.new_full((len(begin),), torch.inf)
         unknown = torch.full_like(far, torch.nan)
         share = torch.full_like(far, _SHARE)

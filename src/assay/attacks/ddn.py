@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, sharp_cross_entropy
 from assay.core.oracle import Access, Seen
@@ -55,7 +55,7 @@ class DDN:
 
     def init(self, problem: Problem, draws: Draws) -> Shell:
         """Begin at the given start or at the image."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         neither = torch.zeros(len(begin), dtype=torch.bool, device=begin.device)
         return Shell(begin, begin.new_full((len(begin),), self.radius), neither, neither, 0)
 

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.penalty import Constant, cosine, where
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
@@ -63,7 +63,7 @@ class EAD:
 
     def init(self, problem: Problem, draws: Draws) -> Shrinking:
         """Begin at the given start or at the image."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         none, far = counts(begin), begin.new_full((len(begin),), torch.inf)
         return Shrinking(begin, begin, Constant.of(self.c, begin), none, none, none > 0, problem.x, far, far)
 

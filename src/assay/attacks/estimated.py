@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from assay.attacks.adam import Momenta
-from assay.attacks.ascent import Moments, begin
-from assay.attacks.gradient import budget_of, gradient_of
+from assay.attacks.ascent import Moments
+from assay.attacks.gradient import budget_of, gradient_of, start_of
 from assay.core.compose import Through
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
@@ -90,7 +90,7 @@ class Plateau:
 
     def init(self, problem: Problem, draws: Draws) -> Slowing:
         """Begin at the given start or at the image, at rest."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         rate = begin.new_full((len(begin),), self.rate)
         return Slowing(begin, torch.zeros_like(begin), rate, begin.new_full((len(begin), _PLATEAU), torch.nan))
 
@@ -126,7 +126,7 @@ class AdamInBall:
 
     def init(self, problem: Problem, draws: Draws) -> Moments:
         """Begin at the given start or at the image."""
-        at = begin(problem)
+        at = start_of(problem)
         return Moments(at, *Momenta.none(at))
 
     def step(self, state: Moments, seen: Seen, problem: Problem, draws: Draws) -> Moments:

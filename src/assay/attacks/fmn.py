@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.ddn import annealed
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
@@ -52,7 +52,7 @@ class FMN:
 
     def init(self, problem: Problem, draws: Draws) -> Ball:
         """Begin at the given start or at the image."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         far = begin.new_full((len(begin),), torch.inf)
         return Ball(begin, far, far, 0)
 

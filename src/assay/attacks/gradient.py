@@ -43,6 +43,11 @@ def budget_of(problem: Problem) -> float | Tensor:
     return eps
 
 
+def start_of(problem: Problem) -> Tensor:
+    """Return where to begin: the problem's start, or else its `x`."""
+    return problem.x if problem.start is None else problem.start
+
+
 def gradient_of(seen: Seen) -> Tensor:
     """Return the gradient of a look that asked for one."""
     assert seen.grad is not None, "the attack's access is GRADIENT"
@@ -177,7 +182,7 @@ class BIM:
 
     def init(self, problem: Problem, draws: Draws) -> Point:
         """Begin at the given start or at the image."""
-        return Point(problem.x if problem.start is None else problem.start)
+        return Point(start_of(problem))
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
@@ -204,7 +209,7 @@ class MIFGSM:
 
     def init(self, problem: Problem, draws: Draws) -> Moving:
         """Begin at the given start or at the image, at rest."""
-        start = problem.x if problem.start is None else problem.start
+        start = start_of(problem)
         return Moving(start, start, torch.zeros_like(problem.x))
 
     def step(self, state: Moving, seen: Seen, problem: Problem, draws: Draws) -> Moving:

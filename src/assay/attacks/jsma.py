@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Goal, OutOfTop, Targeted, Toward, pick, without
@@ -105,7 +105,7 @@ class JSMA:
 
     def init(self, problem: Problem, draws: Draws) -> Marks:
         """Begin at the given start or at the image."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         return Marks(begin, self._room(begin, problem))
 
     def step(self, state: Marks, seen: Seen, problem: Problem, draws: Draws) -> Marks:

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.penalty import Constant, balance, where
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
@@ -102,7 +102,7 @@ class LBFGS:
 
     def init(self, problem: Problem, draws: Draws) -> Line:
         """Begin at the given start or at the image."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         far, zero, none = begin.new_full((len(begin),), torch.inf), torch.zeros_like(begin), counts(begin)
         return Line(
             begin, begin, far, zero, zero, torch.ones_like(far), History.none(begin, self.memory),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.adam import Momenta
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
@@ -60,7 +60,7 @@ class PDPGD:
 
     def init(self, problem: Problem, draws: Draws) -> PrimalDual:
         """Begin at the given start or at the image."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         none, each = torch.zeros_like(begin), begin.new_zeros(len(begin))
         dual = each - math.log(self.dual_ratio)
         return PrimalDual(begin, none, none, dual, torch.sigmoid(-dual), 0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay.attacks.adam import Momenta
 from assay.attacks.ddn import annealed
-from assay.attacks.gradient import gradient_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
@@ -51,7 +51,7 @@ class SigmaZero:
 
     def init(self, problem: Problem, draws: Draws) -> Sparse:
         """Begin at the given start or at the image."""
-        begin = problem.x if problem.start is None else problem.start
+        begin = start_of(problem)
         none = torch.zeros_like(begin)
         return Sparse(begin, none, none, begin.new_full((len(begin),), self.threshold), 0)
 

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import MIFGSM, budget_of, gradient_of, of_mean_one, stride
+from assay.attacks.gradient import MIFGSM, budget_of, gradient_of, of_mean_one, start_of, stride
 from assay.core.compose import Through
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
@@ -121,7 +121,7 @@ class VMIFGSM:
 
     def init(self, problem: Problem, draws: Draws) -> Tuned:
         """Begin at the given start or at the image, at rest."""
-        start, nil = problem.x if problem.start is None else problem.start, torch.zeros_like(problem.x)
+        start, nil = start_of(problem), torch.zeros_like(problem.x)
         return Tuned(start, start, start, nil, nil, nil, nil)
 
     def step(self, state: Tuned, seen: Seen, problem: Problem, draws: Draws) -> Tuned:
