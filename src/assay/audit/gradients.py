@@ -81,7 +81,7 @@ def probe_gradients(model: Classifier, data: Data, chunk: int = 250, bin_width: 
     forward and 2 backward passes per image, one of each in float64. Raises `BadInput` for no images, and for a
     `bin_width` that makes no histogram.
     """
-    double = _in_double(model.module)
+    double = in_double(model.module)
     gaps, right, zero, not_finite, zero_in_double = [], [], [], [], []
     for start in range(0, len(data), chunk):
         samples = [one for one in data.load(range(start, min(start + chunk, len(data)))) if isinstance(one, Sample)]
@@ -133,7 +133,7 @@ def _is_finite(seen: Seen) -> Tensor:
     return flat(seen.grad).isfinite().all(1) & seen.logits.isfinite().all(1)
 
 
-def _in_double(module: nn.Module) -> nn.Module | None:
+def in_double(module: nn.Module) -> nn.Module | None:
     """Return the module in float64, or None where it cannot be copied."""
     try:
         return copy.deepcopy(module).double()

@@ -18,6 +18,7 @@ from assay.evaluate.score import Result
 from assay.evaluate.store import Store
 from assay.evaluate.study import Study
 from assay.evaluate.study_yaml import load_study
+from assay.evaluate.verdict import Verdict, joined, read_verdicts
 
 STUDY_FILE = "study.lock.yaml"
 
@@ -71,11 +72,17 @@ class Run:
 
     def results(self) -> list[score.Result]:
         """Return one result per cell and budget."""
-        return score.results(self.records(score.SCORED), self._stds())
+        return joined(score.results(self.records(score.SCORED), self._stds()), self.verdicts())
 
     def worst_case(self) -> list[score.Result]:
         """Return the per-sample worst case over the attacks, one per model, data set, threat, question and budget."""
-        return score.worst_case(self.records((*score.SCORED, "sample_id")), self._stds())
+        found = score.worst_case(self.records((*score.SCORED, "sample_id")), self._stds())
+        return joined(found, self.verdicts())
+
+    def verdicts(self) -> list[Verdict]:
+        """Return what an audit said about the numbers of the cells as they stand."""
+        cells = self.cells
+        return [one for one in read_verdicts(self.path) if set(one.cells) <= set(cells)]
 
     def efforts(self, over: str) -> list[effort.Effort]:
         """Return accuracy against `queries`, `steps`, `forwards` or `backwards`, per cell that stops at success."""

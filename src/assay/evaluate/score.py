@@ -68,7 +68,7 @@ class Result:
     queries: int
     seconds: float
     errors: int
-    verdict: None
+    verdict: str | None
     clean_low: float
     clean_high: float
     broken: int

@@ -76,7 +76,12 @@ def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.p
 
 def _method(cell: Cell, bench: Bench, readable: dict[int, Sample]) -> Method:
     height, width = next(iter(readable.values())).image.shape[1:] if readable else cell.image
-    method = for_norm(method_of(cell.attack.attack, cell.attack.options, (height, width)), cell.threat.norm)
+    return method_for(cell, bench, (height, width))
+
+
+def method_for(cell: Cell, bench: Bench, image: tuple[int, int]) -> Method:
+    """Return a cell's attack for images of `image` (height, width) pixels, made on its surrogate where it has one."""
+    method = for_norm(method_of(cell.attack.attack, cell.attack.options, image), cell.threat.norm)
     surrogate = cell.attack.options.get("surrogate")
     return Transferred(method, bench.surrogates[surrogate]) if surrogate else method
 

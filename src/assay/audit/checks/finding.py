@@ -1,0 +1,61 @@
+"""What a check is, and how it words what it found."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from assay.audit.evidence import Evidence
+from assay.evaluate.verdict import Finding
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """A check's answer before it has its name: value and threshold, whether it flags, what it means, what to do."""
+
+    value: float | None
+    threshold: float | None
+    flag: bool
+    n: int
+    meaning: str
+    remedy: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A line of the table of checks.
+
+    `source` says where the threshold is from. A mandatory check that flags makes a number suspect; the others explain.
+    `cause` is what the report says is wrong with the model where this check flags.
+    """
+
+    test: Callable[[Evidence], Seen]
+    summary: str
+    source: str
+    cause: str
+    mandatory: bool = True
+
+    def find(self, name: str, evidence: Evidence) -> Finding:
+        """Return the finding."""
+        seen = self.test(evidence)
+        return Finding(name, seen.value, seen.threshold, seen.flag, self.mandatory, seen.n, seen.meaning, seen.remedy)
+
+
+def unasked(why: str) -> Seen:
+    """Return the answer of a check that could not be asked."""
+    return Seen(None, None, False, 0, f"Not asked: {why}.", "")
+
+
+def percent(share: float) -> str:
+    """Write a share."""
+    return f"{100 * share:.1f} %"
+
+
+def enough(broken: int, asked: int, share: float = 0.02) -> bool:
+    """Whether so many broken survivors are more than chance and a hard image: two, and a share of those asked."""
+    return broken >= max(2, share * asked)
+
+
+def told(broken: Mapping[str, int], asked: int) -> str:
+    """Write how many survivors each try broke."""
+    return f"Of {asked} survivors, {', '.join(f'{name} broke {count}' for name, count in broken.items())}."

@@ -1,0 +1,44 @@
+"""Whether success grows with the budget, up to everything."""
+
+from __future__ import annotations
+
+from assay.audit.checks.finding import Seen, percent, unasked
+from assay.audit.evidence import Evidence
+
+FALL = 0.1
+LEFT = 0.1
+
+
+def growing_budgets(evidence: Evidence) -> Seen:
+    """Flag where a larger budget makes the evaluation's own objective succeed less often."""
+    seen = evidence.growth
+    if not seen.success:
+        return unasked("no attack of the evaluation uses gradients that exist")
+    highest, fall = 0.0, 0.0
+    for share in seen.success:
+        fall, highest = max(fall, highest - share), max(highest, share)
+    told = ", ".join(f"{percent(share)} at {times:g}" for times, share in zip(seen.budgets, seen.success, strict=True))
+    return Seen(
+        fall, FALL, fall > FALL and fall * seen.n >= 2, seen.n,
+        f"Ten steps of PGD succeed on {told} times the budget.",
+        "A larger ball holds every adversarial image of a smaller one: the attack loses its way.",
+    )  # fmt: skip
+
+
+def unbounded(evidence: Evidence) -> Seen:
+    """Flag where twenty steps in the whole box leave images standing (Carlini et al. 2019: it must reach 100 %)."""
+    seen = evidence.growth
+    if seen.unbounded is None:
+        return unasked("no attack of the evaluation uses gradients that exist, or the box has no end")
+    half = ""
+    if seen.half_range is not None:
+        half = (
+            f", and {percent(seen.half_range)} at half of the pixel range, where every image can be made the same grey "
+            f"(chance: {percent(seen.chance)})"
+        )
+    value = seen.unbounded if seen.half_range is None else max(seen.unbounded, seen.half_range - seen.chance)
+    return Seen(
+        value, LEFT, value > LEFT and value * seen.n >= 2, seen.n,
+        f"Twenty steps of PGD on the evaluation's objective leave {percent(seen.unbounded)} in the whole box{half}.",
+        "Nothing can be robust to that: the attack does not work on this model.",
+    )  # fmt: skip

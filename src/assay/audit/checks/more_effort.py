@@ -1,0 +1,46 @@
+"""Whether more steps and other starts still help."""
+
+from __future__ import annotations
+
+from assay.audit.checks.finding import Seen, enough, percent, unasked
+from assay.audit.evidence import Evidence
+
+SHARE, LATE = 0.02, 0.05
+
+
+def more_effort(evidence: Evidence) -> Seen:
+    """Flag where the evaluation, repeated from other starts with twice the steps, breaks survivors."""
+    seen = evidence.again
+    if not seen.broken or not seen.asked:
+        return unasked("nothing was left standing, or the attack looks at other models alone")
+    broken = seen.broken["again"]
+    return Seen(
+        broken / seen.asked, SHARE, enough(broken, seen.asked, SHARE), seen.asked,
+        f"Of {seen.asked} survivors, the evaluation's own attacks broke {broken} more from other starts with twice the "
+        "steps.",
+        "Raise steps and restarts until nothing more breaks.",
+    )  # fmt: skip
+
+
+def convergence(evidence: Evidence) -> Seen:
+    """Tell how much of the gain came in the last tenth of the steps (Pintor et al. 2022, 5 %)."""
+    seen = evidence.paths
+    if not seen.asked or not seen.losses:
+        return unasked("nothing was left standing")
+    return Seen(
+        seen.late, LATE, seen.late > LATE, seen.asked,
+        f"{percent(seen.late)} of what twenty steps on the margin gained came in the last two.",
+        "The climb was not over: use more steps.",
+    )  # fmt: skip
+
+
+def silent_success(evidence: Evidence) -> Seen:
+    """Tell how many images were broken on the way and whole at the end; Assay's numbers count them as broken."""
+    seen = evidence.paths
+    if not seen.asked or not seen.losses:
+        return unasked("nothing was left standing")
+    return Seen(
+        seen.silent / seen.asked, 0.0, seen.silent > 0, seen.asked,
+        f"{seen.silent} of {seen.asked} images were adversarial on the way and no longer at the end of twenty steps.",
+        "Judge every point of the path, as this number does; a tool that judges the last one alone reads too high.",
+    )  # fmt: skip

@@ -1,0 +1,22 @@
+"""How many adversarial images the evaluation finds that are known to be there."""
+
+from __future__ import annotations
+
+from assay.audit.checks.finding import Seen, unasked
+from assay.audit.evidence import Evidence
+
+THRESHOLD = 0.95
+
+
+def planted_solutions(evidence: Evidence) -> Seen:
+    """Flag where the evaluation finds fewer than 95 % of planted adversarial images (after Zimmermann et al. 2022)."""
+    seen = evidence.planted
+    if seen is None or not seen.n:
+        return unasked("the attack looks at other models alone, or nothing could be planted")
+    share = seen.found / seen.n
+    return Seen(
+        share, THRESHOLD, share < THRESHOLD, seen.n,
+        f"Of {seen.n} adversarial images planted inside the budget the evaluation found {seen.found}; random points "
+        f"found {seen.by_chance}.",
+        "The attack misses what is there: use more steps, restarts, another objective, or the cascade.",
+    )  # fmt: skip

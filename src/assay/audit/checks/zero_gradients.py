@@ -1,0 +1,26 @@
+"""Gradients that are exactly zero where the evaluation climbs."""
+
+from __future__ import annotations
+
+from assay.audit.checks.finding import Seen, percent, unasked
+from assay.audit.evidence import Evidence
+
+THRESHOLD = 0.05
+
+
+def zero_gradients(evidence: Evidence) -> Seen:
+    """Flag where even the best-sighted of the evaluation's objectives has no gradient on more than 5 % of images."""
+    seen = evidence.sight
+    if not seen.climbed:
+        return unasked("no attack of the evaluation uses gradients")
+    shares = {name: 1.0 if (share := seen.zero.get(name, 1.0)) is None else share for name in seen.climbed}
+    name, value = min(shares.items(), key=lambda pair: pair[1])
+    others = [other for other, share in seen.zero.items() if share is not None and share <= THRESHOLD]
+    in_double = "" if seen.zero_in_double is None else f" ({percent(seen.zero_in_double)} in float64)"
+    remedy = f"climb the {others[0]} instead" if others else "attack past what cuts the gradient, or without gradients"
+    return Seen(
+        value, THRESHOLD, value > THRESHOLD, seen.n,
+        f"The gradient of the {name} is exactly zero on {percent(value)} of images{in_double}; the median gap between "
+        f"the two highest logits is {seen.median_gap:.3g}.",
+        f"An attack on it stands still: {remedy}.",
+    )  # fmt: skip

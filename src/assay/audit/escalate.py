@@ -1,0 +1,158 @@
+"""The escalation: what a check suspects, stronger attacks try to prove; every image is judged by the model itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from assay.attacks import ATTACKS, build
+from assay.audit.evidence import Evidence
+from assay.audit.subject import Metered, Subject, lengthened
+from assay.audit.views import Cut, PastDefense, cut
+from assay.core.compose import Method, Restarts, Through, Transferred, run
+from assay.core.errors import AssayError, ModelError
+from assay.core.lenses import Averaged, Expectation
+from assay.core.objective import margin
+from assay.core.oracle import Access, Direct, Oracle
+from assay.core.search import Keeps
+from assay.evaluate.verdict import Attempt
+
+STEPS, LOOKS, QUERIES, LABELS = 50, 20, 2000, 1500
+JUDGES = 10
+"""A model that answers at random has lost an image where more than half of so many answers are wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Try:
+    """One stronger attack: its name, why it is tried, and whom it asks (None: the model)."""
+
+    name: str
+    why: str
+    method: Method
+    oracle: Oracle | None = None
+    steps: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken:
+    """What the escalation broke: positions in the subject, the images, what the model calls them, and each attempt."""
+
+    at: Tensor
+    images: Tensor
+    classes: Tensor
+    attempts: tuple[Attempt, ...]
+    passes: int
+
+
+def escalate(subject: Subject, evidence: Evidence, *, long: bool = False) -> Broken:
+    """Try every attack that may help on what is left of the survivors, cheapest first. `long` adds the slow ones."""
+    left = subject.survived.nonzero().squeeze(1)
+    at, images, classes, attempts = [], [], [], []
+    where = _cut(subject)
+    keeps = Keeps.WORST if evidence.answers.differ > 0 else Keeps.FIRST
+    for one in _tries(subject, evidence, where, long=long):
+        if not len(left):
+            break
+        meter = Metered(one.oracle or subject.problem.oracle)
+        few = subject.taken(left)
+        problem = dataclasses.replace(few.problem, oracle=meter)
+        try:
+            # a random model lets go of an image once in a while: the most damaging point is the one to judge
+            found = run(one.method, problem, few.fold(f"escalate {one.name}"), keeps=keeps)
+        except (ModelError, RuntimeError, AssayError):
+            # this way is closed for this model; the next one may not be
+            continue
+        mine = torch.arange(len(left))
+        judged, called, spent = _judge(few, found.x, random=evidence.answers.differ > 0)
+        attempts.append(Attempt(one.name, one.why, len(left), int(judged.sum()), one.steps * meter.spent[0] + spent))
+        at.append(left[judged])
+        images.append(found.x[judged])
+        classes.append(called[judged])
+        left = left[mine[~judged]]
+    empty = subject.problem.x[:0]
+    return Broken(
+        torch.cat(at) if at else left[:0],
+        torch.cat(images) if images else empty,
+        torch.cat(classes) if classes else left[:0],
+        tuple(attempts),
+        sum(one.passes for one in attempts),
+    )
+
+
+def _judge(subject: Subject, x: Tensor, *, random: bool) -> tuple[Tensor, Tensor, int]:
+    """Return which images the model itself gets wrong, inside box and budget, what it calls them, and the passes."""
+    problem = subject.problem
+    inside = problem.threat.allows(problem.threat.size(x, problem.x)) & problem.threat.in_box(x)
+    wrong = torch.zeros(len(x), dtype=torch.int64)
+    called = torch.zeros(len(x), dtype=torch.int64)
+    times = JUDGES if random else 1
+    for i in range(times):
+        seen = problem.oracle.look(x, problem.goal, margin, Access.SCORES, subject.fold(f"judge {i}"))
+        wrong += seen.reached
+        called = torch.where(seen.reached, seen.logits.argmax(1), called)
+    return inside & (wrong * 2 > times), called, times * len(x)
+
+
+def _cut(subject: Subject) -> Cut:
+    try:
+        return cut(subject.module, subject.problem.x[:4])
+    except (RuntimeError, AssayError):
+        return Cut(None, 0, False, None)
+
+
+def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> Iterator[Try]:
+    climbs = subject.norm in ATTACKS["pgd"].norms
+    random = evidence.answers.differ > 0
+    direct = Direct(subject.module)
+    if climbs:
+        yield from _gradients(subject, where, random=random)
+    if subject.norm in ATTACKS["fmn"].norms:
+        yield Try("smallest perturbations", "its steps do not depend on the scale of the logits", build("fmn"))
+    if subject.twin is not None and climbs:
+        moved = Transferred(build("mi-fgsm", steps=STEPS), subject.twin)
+        yield Try("transfer", "an undefended twin has gradients to follow", moved)
+    for name, options, why in _BLIND:
+        if subject.norm in ATTACKS[name].norms:
+            yield Try(f"{name} {'scores' if name == 'square' else 'labels'}", why, build(name, **options))
+    if climbs and long:
+        yield Try("cascade", "several attacks find what one misses", build("cascade"), direct)
+        if subject.evaluation is not None:
+            more = Restarts(lengthened(subject.evaluation), 5)
+            yield Try("more starts", "more starts and steps of the same attack", more)
+
+
+_BLIND: Sequence[tuple[str, dict[str, int], str]] = (
+    ("square", {"queries": QUERIES}, "scores alone need no gradient"),
+    ("hop-skip-jump", {"queries": LABELS}, "labels alone need neither gradients nor scores"),
+    ("one-pixel", {}, "scores alone need no gradient"),
+)
+
+
+def _gradients(subject: Subject, where: Cut, *, random: bool) -> Iterator[Try]:
+    plain = build("pgd", steps=STEPS, objective="margin")
+    lens: Callable[[Method], Method] = (lambda attack: Through(Expectation(LOOKS), attack)) if random else (lambda a: a)
+    if random:
+        yield Try("averaged over the randomness", "the model answers at random", lens(plain))
+    else:
+        yield Try("margin", "the margin does not saturate", plain)
+        yield Try("scaled cross-entropy", "a rescaled softmax does not saturate",
+                  build("pgd", steps=STEPS, objective="scaled_cross_entropy"))  # fmt: skip
+        yield Try("targeted", "each of the likeliest classes in turn", build("apgd-t", steps=STEPS))
+    if where.exit is not None or where.changed:
+        inside = PastDefense(subject.module, where)
+        past = [f"past {where.entry}"] if where.changed else []
+        past += [f"from the logits of {where.exit}"] if where.exit is not None else []
+        why = "the gradient of the network inside the defence (BPDA)"
+        # judged by the search on the exit's logits, and afterwards by the model itself
+        yield Try(" ".join(past), why, lens(plain), Direct(inside), 2)
+    threat, one = subject.problem.threat, subject.problem.x[:1]
+    # half of the budget, spread over all values
+    sigma = min(0.1, max(0.01, float(threat.eps / threat.size(one + 1, one)[0]) / 2))
+    smooth = Through(Averaged(LOOKS, sigma=sigma), plain)
+    yield Try("smoothed gradients", "averaged over points around, gradients that are noise or zero return", smooth)
+
+
+__all__ = ["Broken", "Try", "escalate"]

@@ -1,0 +1,95 @@
+"""The evidence: what every probe saw, gathered once, with its cost in passes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from assay.audit.planted import Planted, plant_and_search
+from assay.audit.probes.answers import Answers, answers
+from assay.audit.probes.attacks import Growth, Paths, Tries, again, black_box, growth, paths, simple
+from assay.audit.probes.sight import Sight, sight
+from assay.audit.probes.slopes import Slopes, slopes
+from assay.audit.probes.twins import Twins, twins
+from assay.audit.subject import Leaf, Metered, Subject, passes_of
+from assay.core.compose import Transferred
+from assay.core.errors import BadInput, ModelError
+
+_POINTS = 45
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What the probes saw of a number: see each probe. `leaves` are the attacks of the evaluation; `survived` how many
+    images it left of `n` audited, `passes` the cost per probe."""
+
+    n: int
+    survived: int
+    probabilities: bool
+    leaves: tuple[Leaf, ...]
+    answers: Answers
+    sight: Sight
+    slopes: Slopes
+    simple: Tries
+    paths: Paths
+    black_box: Tries
+    growth: Growth
+    again: Tries
+    planted: Planted | None
+    twins: Twins | None
+    passes: dict[str, int]
+
+
+def gather(subject: Subject, *, probabilities: bool = False) -> Evidence:
+    """Ask every probe once. `probabilities` says that the model's outputs are, and are attacked as logarithms."""
+    passes: dict[str, int] = {}
+
+    def metered(name: str, probe: Callable[[Subject], Any]) -> Any:
+        meter = Metered(subject.problem.oracle)
+        own = dataclasses.replace(subject, problem=dataclasses.replace(subject.problem, oracle=meter))
+        seen = probe(own)
+        passes[name] = meter.spent[0]
+        return seen
+
+    seen = {name: metered(name, probe) for name, probe in _PROBES.items()}
+    found: Planted | None = metered("planted", planted)
+    return Evidence(
+        n=len(subject.survived),
+        survived=int(subject.survived.sum()),
+        probabilities=probabilities,
+        leaves=subject.leaves,
+        planted=found,
+        passes=passes,
+        **seen,
+    )
+
+
+def planted(subject: Subject) -> Planted | None:
+    """Plant adversarial points, and count how many the evaluation finds; None where it cannot be asked."""
+    method = subject.evaluation
+    if method is None or isinstance(method, Transferred):
+        return None
+    few = subject.some(_POINTS + passes_of(method, subject.norm, 2), 0.3, 32)
+    meter = few.problem.oracle
+    assert isinstance(meter, Metered), "every probe has one"
+    problem = dataclasses.replace(few.problem, oracle=meter.oracle)
+    try:
+        found = plant_and_search(subject.module, problem, few.fold("planted"), method)
+    except (BadInput, ModelError):
+        return None
+    meter.spent[0] += max(found.forwards, found.backwards)
+    return found
+
+
+_PROBES: dict[str, Callable[[Subject], Any]] = {
+    "answers": answers,
+    "sight": sight,
+    "slopes": slopes,
+    "simple": simple,
+    "paths": paths,
+    "black_box": black_box,
+    "growth": growth,
+    "again": again,
+    "twins": twins,
+}

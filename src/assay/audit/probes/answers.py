@@ -1,0 +1,96 @@
+"""How the model answers: the same way twice, one image at a time, with what its forward pass does on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.audit.subject import Subject
+from assay.core.objective import margin
+from assay.core.oracle import Access
+
+_DIFFERS = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What `n` images showed: shares of them whose logits differ when asked again, and asked in other company.
+
+    `gradients_inside` counts gradients that the forward pass itself computes, `changes` whether it changes the model.
+    `probabilities` says that rows sum to 1, `flat` is the share of images whose runner-up classes all tie.
+    """
+
+    n: int
+    differ: float
+    company: float
+    gradients_inside: int
+    changes: bool
+    probabilities: bool
+    flat: float
+
+
+def answers(subject: Subject) -> Answers:
+    """Ask about 16 images twice and once in another order: 3 passes each."""
+    few = subject.some(3, 0.1, 16)
+    problem, n = few.problem, len(few.survived)
+    before = _fingerprint(few)
+    with _counted_gradients() as inside:
+        first = _logits(few, torch.arange(n))
+    again = _logits(few, torch.arange(n))
+    alone = torch.cat([_logits(few, torch.tensor([i])) for i in range(n)])
+    tops = first.topk(min(3, first.shape[1]), 1).values
+    return Answers(
+        n=n,
+        differ=_share(_apart(first, again)),
+        company=_share(_apart(again, alone)),
+        gradients_inside=len(inside),
+        changes=before != _fingerprint(few),
+        probabilities=bool(((first >= 0).all(1) & ((first.sum(1) - 1).abs() < 1e-3)).all()),
+        flat=_share((tops[:, 1] - tops[:, -1]).abs() < 1e-6) if problem.x.numel() and first.shape[1] > 2 else 0.0,
+    )
+
+
+def _logits(subject: Subject, at: Tensor) -> Tensor:
+    one = subject.taken(at)
+    return one.problem.oracle.look(one.problem.x, one.problem.goal, margin, Access.SCORES, one.draws).logits
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    # relative to the logits: the order of sums may differ with the batch, a random layer differs by far more
+    return (a - b).abs().amax(1) > _DIFFERS * (1 + a.abs().amax(1))
+
+
+def _share(flags: Tensor) -> float:
+    return float(flags.double().mean())
+
+
+def _fingerprint(subject: Subject) -> float:
+    values = [*subject.module.parameters(), *subject.module.buffers()]
+    return sum(float(value.double().sum()) for value in values if value.is_floating_point())
+
+
+@contextlib.contextmanager
+def _counted_gradients() -> Iterator[list[None]]:
+    # while it lasts, every gradient that anybody computes is noted
+    seen: list[None] = []
+    grad, backward = torch.autograd.grad, torch.Tensor.backward
+
+    def noted(call: Any) -> Any:
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            seen.append(None)
+            return call(*args, **kwargs)
+
+        return noting
+
+    torch.autograd.grad = noted(grad)
+    torch.Tensor.backward = noted(backward)  # type: ignore[method-assign]  # put back below
+    try:
+        yield seen
+    finally:
+        torch.autograd.grad = grad
+        torch.Tensor.backward = backward  # type: ignore[method-assign]

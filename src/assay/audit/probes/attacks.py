@@ -1,0 +1,195 @@
+"""Short attacks on what the evaluation left standing: single steps, noise, objectives, black boxes, more effort."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from assay.attacks import ATTACKS, build
+from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, passes_of
+from assay.core.compose import Method, run
+from assay.core.course import Course
+from assay.core.errors import ModelError
+from assay.core.objective import OBJECTIVES
+from assay.core.oracle import Access, Seen
+from assay.core.problem import Problem
+from assay.core.search import Keeps, search
+
+OBJECTIVE_STEPS, NOISES, QUERIES = 20, 8, 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Tries:
+    """Of `asked` survivors, how many each try broke; a try that the model or the norm does not allow is missing."""
+
+    asked: int
+    broken: dict[str, int]
+
+
+def simple(subject: Subject) -> Tries:
+    """Try a single gradient step, and random points of the ball: 10 passes for each of up to 200 survivors."""
+    few = subject.some(NOISES + 2, 0.1, 200, survivors=True)
+    step = "fgsm" if subject.norm == "linf" else "fgm"
+    return _tries(few, {step: build(step) if subject.norm in ATTACKS[step].norms else None,
+                        "noise": build("uniform-noise", restarts=NOISES)})  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Paths:
+    """Twenty steps of PGD on each objective, from `asked` survivors: how many broke anywhere on the way (`broken`).
+
+    `silent` is how many of those were whole again at the end. `losses` is the mean of the objective after each step,
+    scaled to end points 0 and 1; `late` is the share of the whole gain that came in the last tenth of the steps.
+    """
+
+    asked: int
+    broken: dict[str, int]
+    silent: int
+    losses: dict[str, tuple[float, ...]]
+    late: float
+
+
+def paths(subject: Subject) -> Paths:
+    """Climb each of three objectives for twenty steps: 60 passes for each of up to 32 survivors."""
+    few = subject.some(3 * OBJECTIVE_STEPS, 0.2, 32, survivors=True)
+    if subject.norm not in ATTACKS["pgd"].norms or not len(few.survived):
+        return Paths(0, {}, 0, {}, 0.0)
+    broken, losses, silent, late = {}, {}, 0, 0.0
+    for name in ("cross_entropy", "margin", "scaled_cross_entropy"):
+        try:
+            path = _climb(few, name)
+        except ModelError:
+            continue
+        broken[name] = int(path.reached.any(0).sum())
+        silent = max(silent, int((path.reached.any(0) & ~path.reached[-1]).sum()))
+        losses[name] = tuple(path.mean.tolist())
+        gain = path.best[-1] - path.best[0]
+        moved = gain > 1e-6
+        last = (path.best[-1] - path.best[-1 - OBJECTIVE_STEPS // 10]) / gain.clamp_min(1e-12)
+        if name == "margin" and bool(moved.any()):
+            late = float(last[moved].median())
+    return Paths(len(few.survived), broken, silent, losses, late)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Path:
+    reached: Tensor
+    best: Tensor
+    mean: Tensor
+
+
+def _climb(subject: Subject, objective: str) -> _Path:
+    losses: list[Tensor] = []
+    reached: list[Tensor] = []
+
+    def watch(look: int, state: object, seen: Seen) -> None:
+        losses.append(seen.loss)
+        reached.append(seen.reached)
+
+    attack = build("pgd", steps=OBJECTIVE_STEPS, objective=objective)
+    found = search(attack, subject.problem, subject.fold("paths"), keeps=Keeps.LAST, course=Course(watch=watch))  # type: ignore[arg-type]  # pgd is a single attack
+    last = OBJECTIVES[objective](found.logits, subject.problem.goal)
+    loss = torch.stack([*losses, last]).double()
+    whole = loss.mean(1)
+    span = (whole.max() - whole.min()).clamp_min(1e-12)
+    return _Path(torch.stack([*reached, found.success]), loss.cummax(0).values, (whole - whole.min()) / span)
+
+
+def black_box(subject: Subject) -> Tries:
+    """Ask for scores alone, for labels alone, and try what breaks an undefended twin: 60 to 1,060 queries each."""
+    score = None
+    if subject.norm in ATTACKS["square"].norms:
+        score = build("square", queries=10 * QUERIES if subject.thorough else QUERIES)
+    label = None
+    if subject.thorough and subject.norm in ATTACKS["hop-skip-jump"].norms:
+        label = build("hop-skip-jump", queries=1000)
+    cost = QUERIES if not subject.thorough else 11 * QUERIES
+    few = subject.some(cost, 0.2, 50, survivors=True)
+    tries = _tries(few, {"square": score, "hop-skip-jump": label})
+    if subject.twin is None or not len(few.survived) or subject.norm not in ATTACKS["mi-fgsm"].norms:
+        return tries
+    from assay.core.compose import Transferred
+
+    moved = Transferred(build("mi-fgsm", steps=20), subject.twin)
+    return Tries(tries.asked, {**tries.broken, "transfer": _broken(few, moved)})
+
+
+def again(subject: Subject) -> Tries:
+    """Repeat the evaluation itself from other starts, with twice the steps, on what it left standing."""
+    method = subject.evaluation
+    if method is None or not bool(subject.survived.any()):
+        return Tries(0, {})
+    cost = 2 * passes_of(method, subject.norm, subject.classes)
+    few = subject.some(cost, 0.2, 50, survivors=True)
+    return _tries(few, {"again": lengthened(method)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """Success of ten steps of PGD at growing budgets, of `n` images, and what is left where nothing should be.
+
+    `budgets` are multiples of the number's own. `unbounded` is the share left in the whole box; `half_range` that left
+    at half of the pixel range, where every image can be made the same grey (None but in Linf); `chance` is one of the
+    classes.
+    """
+
+    n: int
+    budgets: tuple[float, ...]
+    success: tuple[float, ...]
+    unbounded: float | None
+    half_range: float | None
+    chance: float
+
+
+def growth(subject: Subject) -> Growth:
+    """Ten steps at four budgets and twenty at two more: 80 passes for each of up to 32 images."""
+    few = subject.some(4 * GRADIENT_STEPS + 2 * OBJECTIVE_STEPS, 0.15, 32)
+    climbed = next((leaf.objective for leaf in subject.leaves if leaf.family == "gradient"), None)
+    chance = 1 / subject.classes
+    if subject.norm not in ATTACKS["pgd"].norms or climbed is None:
+        return Growth(0, (), (), None, None, chance)
+    threat, draws = few.problem.threat, few.fold("growth")
+    short, longer = (build("pgd", steps=steps, objective=climbed) for steps in (GRADIENT_STEPS, OBJECTIVE_STEPS))
+    eps, whole = float(threat.eps), float(threat.widest(few.problem.x).max())
+    budgets = tuple(times for times in (0.5, 1.0, 2.0, 4.0) if times * eps <= whole)
+    try:
+        success = tuple(_success(short, few.under(times * eps), draws) for times in budgets)
+        bounded = math.isfinite(whole)
+        unbounded = 1 - _success(longer, few.under(whole), draws) if bounded else None
+        half = None
+        if subject.norm == "linf" and isinstance(threat.scale, float) and threat.box == (0.0, 1.0):
+            half = 1 - _success(longer, few.under(0.5), draws) if eps < 0.5 else None
+    except ModelError:
+        return Growth(0, (), (), None, None, chance)
+    return Growth(len(few.survived), budgets, success, unbounded, half, chance)
+
+
+def _success(method: Method, problem: Problem, draws: object) -> float:
+    found = run(method, problem, draws, keeps=Keeps.FIRST)  # type: ignore[arg-type]
+    return float(found.success.double().mean())
+
+
+def _tries(subject: Subject, methods: dict[str, Method | None]) -> Tries:
+    if not len(subject.survived):
+        return Tries(0, {})
+    broken = {}
+    for name, method in methods.items():
+        if method is None:
+            continue
+        try:
+            broken[name] = _broken(subject, method, name)
+        except ModelError:
+            # there is no gradient to ask for: the sight says so
+            continue
+    return Tries(len(subject.survived), broken)
+
+
+def _broken(subject: Subject, method: Method, name: str = "") -> int:
+    found = run(method, subject.problem, subject.fold(f"try {name}"), keeps=Keeps.FIRST)
+    return int(found.success.sum())
+
+
+__all__ = ["Access", "Growth", "Paths", "Tries", "again", "black_box", "growth", "paths", "simple"]

@@ -1,0 +1,44 @@
+"""How far the nearest adversarial images are, compared with an undefended twin."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from assay.attacks import ATTACKS, build
+from assay.audit.subject import Subject
+from assay.core.compose import run
+from assay.core.errors import ModelError
+from assay.core.oracle import Oracle
+from assay.core.search import Keeps
+
+_STEPS = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class Twins:
+    """Median distances to the nearest adversarial image that FMN finds, of the model and of its undefended twin."""
+
+    n: int
+    model: float
+    twin: float
+
+
+def twins(subject: Subject) -> Twins | None:
+    """Measure both with 40 steps on up to 32 images; None without a twin."""
+    if subject.twin is None or subject.norm not in ATTACKS["fmn"].norms:
+        return None
+    few = subject.some(_STEPS + 1, 0.15, 32)
+    try:
+        own, other = _sizes(few, few.problem.oracle), _sizes(few, subject.twin)
+    except ModelError:
+        return None
+    return Twins(len(few.survived), float(own.median()), float(other.median()))
+
+
+def _sizes(subject: Subject, oracle: Oracle) -> Tensor:
+    problem = dataclasses.replace(subject.under(torch.inf), oracle=oracle)
+    found = run(build("fmn", steps=_STEPS), problem, subject.fold("twin"), keeps=Keeps.SMALLEST)
+    return torch.where(found.success, found.size, problem.threat.extent(problem.x))

@@ -1,0 +1,183 @@
+"""What an audit judges: the images of one robust number, the model, the budget, and the attacks it comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.compose import (
+    COMPOSITIONS,
+    ByNorm,
+    Cascade,
+    EachTarget,
+    Method,
+    Restarts,
+    SmallestBudget,
+    Through,
+    Transferred,
+    for_norm,
+)
+from assay.core.draws import Draws
+from assay.core.goal import Goal
+from assay.core.lenses import Expectation
+from assay.core.objective import Objective
+from assay.core.oracle import Access, Oracle, Seen
+from assay.core.problem import Problem
+from assay.core.search import Attack
+from assay.core.tensors import take
+
+GRADIENT_STEPS = 10
+"""So many gradient looks make an attack an iterative one (proposed; the weakest attack that papers rely on has 7)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Metered:
+    """An oracle that counts the rows that went through the model, a forward with its backward as one."""
+
+    oracle: Oracle
+    spent: list[int] = dataclasses.field(default_factory=lambda: [0], compare=False)
+
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+        """Ask, and count; see `Oracle`."""
+        seen = self.oracle.look(points, goal, objective, access, draws)
+        self.spent[0] += int(torch.maximum(seen.cost.forwards, seen.cost.backwards).sum())
+        return seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Images `problem.x` that the model gets right, and which of them the evaluation left standing.
+
+    `problem` asks the model through a `Metered` oracle, at the budget of the number. `methods` are the attacks that the
+    number comes from. `allowance` is how many passes the evidence may cost. `twin` is an undefended network to compare
+    with, where one is given; `random` whether the model was seen to answer differently to the same image.
+    """
+
+    module: nn.Module
+    problem: Problem
+    draws: Draws
+    survived: Tensor
+    methods: tuple[Method, ...]
+    allowance: float
+    classes: int
+    twin: Oracle | None = None
+    thorough: bool = False
+
+    @property
+    def norm(self) -> str:
+        """The name of the threat's norm."""
+        return self.problem.threat.norm.name
+
+    @property
+    def evaluation(self) -> Method | None:
+        """The attacks of the number on this model, one after the other; None where all look at other models."""
+        own = tuple(one for one in self.methods if not isinstance(one, Transferred))
+        return Cascade(own) if len(own) > 1 else next(iter(own), None)
+
+    def some(self, cost: float, share: float, most: int, *, survivors: bool = False) -> Subject:
+        """Return the subject with as many images as a `share` of the allowance pays for at `cost` passes each."""
+        at = self.survived.nonzero().squeeze(1) if survivors else torch.arange(len(self.survived))
+        count = max(2, min(most, int(share * self.allowance / max(cost, 1))))
+        return self.taken(at[:count])
+
+    def taken(self, at: Tensor) -> Subject:
+        """Return the subject with the images `at` alone."""
+        problem, draws = take(self.problem, at), self.draws.take(at)
+        return dataclasses.replace(self, problem=problem, draws=draws, survived=self.survived[at])
+
+    def under(self, threat_eps: float) -> Problem:
+        """Return the problem at another budget."""
+        return dataclasses.replace(self.problem, threat=self.problem.threat.at(threat_eps))
+
+    def fold(self, name: str) -> Draws:
+        """Return draws that nothing else uses."""
+        return self.draws.fold(f"audit {name}")
+
+    @functools.cached_property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """The single attacks that the evaluation is made of."""
+        return tuple(leaf for method in self.methods for leaf in leaves(for_norm(method, self.norm)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A single attack: how often it looks, at what, whether it averages over a random model, and where it looks."""
+
+    steps: int
+    access: Access
+    objective: Objective
+    averages: bool = False
+    elsewhere: bool = False
+
+    @property
+    def family(self) -> str:
+        """Its kind: `gradient`, `score`, `label` or `transfer`."""
+        if self.elsewhere:
+            return "transfer"
+        return {Access.GRADIENT: "gradient", Access.SCORES: "score", Access.LABELS: "label"}[self.access]
+
+
+def leaves(method: Method) -> list[Leaf]:
+    """Return the single attacks of a method."""
+    match method:
+        case Cascade(parts):
+            return [leaf for part in parts for leaf in leaves(part)]
+        case ByNorm(choices):
+            return [leaf for _, choice in choices for leaf in leaves(choice)]
+        case Restarts(attack, _) | EachTarget(attack, _) | SmallestBudget(attack, _):
+            return leaves(attack)
+        case Through(lens, attack):
+            averages = isinstance(lens, Expectation)
+            seen = [dataclasses.replace(leaf, averages=averages or leaf.averages) for leaf in leaves(attack)]
+            # gradients estimated from scores are no gradients
+            return [dataclasses.replace(leaf, access=min(leaf.access, lens.access)) for leaf in seen]
+        case Transferred(attack, _):
+            return [dataclasses.replace(leaf, elsewhere=True) for leaf in leaves(attack)]
+    assert not isinstance(method, COMPOSITIONS)
+    return [Leaf(method.steps, method.access, method.objective)]
+
+
+def lengthened(method: Method, times: int = 2) -> Method:
+    """Return a method whose attacks make `times` as many steps."""
+    return _mapped(method, lambda attack: dataclasses.replace(attack, steps=times * attack.steps))  # type: ignore[type-var]  # every attack is a dataclass
+
+
+def passes_of(method: Method, norm: str, classes: int) -> int:
+    """Return about how many passes a sample costs that a method does not break."""
+    match for_norm(method, norm):
+        case Cascade(parts):
+            return sum(passes_of(part, norm, classes) for part in parts)
+        case Restarts(attack, n) | SmallestBudget(attack, n):
+            return n * passes_of(attack, norm, classes)
+        case EachTarget(attack, k):
+            return 1 + min(k, classes - 1) * passes_of(attack, norm, classes)
+        case Through(lens, attack):
+            return max(lens.passes) * passes_of(attack, norm, classes)
+        case Transferred():
+            return 1
+        case ByNorm():
+            raise AssertionError("resolved above")
+        case attack:
+            return attack.steps + 1
+
+
+def _mapped(method: Method, change: Callable[[Attack], Attack]) -> Method:
+    match method:
+        case Cascade(parts):
+            return dataclasses.replace(method, parts=tuple(_mapped(part, change) for part in parts))
+        case ByNorm(choices):
+            return ByNorm(tuple((name, _mapped(choice, change)) for name, choice in choices))
+        case Restarts() | EachTarget() | SmallestBudget() | Through():
+            return dataclasses.replace(method, attack=_mapped(method.attack, change))
+        case Transferred():
+            return method
+    assert not isinstance(method, COMPOSITIONS)
+    try:
+        return change(method)
+    except TypeError:
+        # an attack whose number of steps follows from other options
+        return method

@@ -1,0 +1,134 @@
+"""Ways past what hides the gradient: the network inside a defence, found by watching one forward pass.
+
+A defence is usually a module around a network: it changes the image before, or the logits after. `cut` finds the last
+place where something of the image's shape enters a module, and the last module that returns logits; `PastDefense` is
+the whole model forwards, whose gradient is that of what lies between, as if what comes before were the identity
+(backward pass differentiable approximation, Athalye et al. 2018) and what comes after were not there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.oracle import checked_logits
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """Where the network inside begins and ends.
+
+    `entry` is the module that something of the image's shape entered last, in its call number `call`; `changed` says
+    that it was no longer the image. `exit` is the module that returned the logits first, None where that is the model.
+    """
+
+    entry: str | None
+    call: int
+    changed: bool
+    exit: str | None
+
+
+def cut(module: nn.Module, x: Tensor) -> Cut:
+    """Watch one forward pass on images `x` `[N, C, H, W]`."""
+    entries: list[tuple[str, int, bool]] = []
+    exits: list[tuple[str, Tensor]] = []
+    calls: dict[str, int] = {}
+    hooks = []
+
+    def entered(name: str) -> Any:
+        def hook(_: nn.Module, given: tuple[Any, ...]) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            if given and isinstance(given[0], Tensor) and given[0].shape == x.shape:
+                entries.append((name, calls[name], not torch.allclose(given[0], x, atol=1e-6)))
+
+        return hook
+
+    def left(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, answer: Any) -> None:
+            if isinstance(answer, Tensor) and answer.ndim == 2 and len(answer) == len(x):
+                exits.append((name, answer.detach()))
+
+        return hook
+
+    for name, child in module.named_modules():
+        if name:
+            hooks += [child.register_forward_pre_hook(entered(name)), child.register_forward_hook(left(name))]
+    try:
+        logits = checked_logits(module(x.clone()), len(x)).detach()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    entry, call, changed = entries[-1] if entries else (None, 0, False)
+    whole = [(name, answer) for name, answer in exits if answer.shape == logits.shape]
+    # the last module whose answer is not yet the model's own
+    inner = next((name for name, answer in reversed(whole) if not torch.equal(answer, logits)), None)
+    if not whole or (inner is not None and torch.equal(whole[-1][1], logits)):
+        inner = None
+    return Cut(entry, call, changed, inner)
+
+
+class PastDefense(nn.Module):
+    """`module` as it answers, with the gradient of the network inside; see `cut`.
+
+    Its logits are those of the exit, which an attack climbs in place of the model's own. Two forward passes for one.
+    """
+
+    def __init__(self, module: nn.Module, where: Cut) -> None:
+        super().__init__()
+        self.module = module
+        self.where = where
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `[N, K]` of images `x`."""
+        changed = self._entering(x) if self.where.entry is not None and self.where.changed else None
+        return self._leaving(x, changed)
+
+    def _entering(self, x: Tensor) -> Tensor:
+        # what enters the network when the defence has done its work
+        seen: list[Tensor] = []
+        module = self.module.get_submodule(self.where.entry or "")
+        hook = module.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+        try:
+            self.module(x.detach())
+        finally:
+            hook.remove()
+        return seen[min(self.where.call, len(seen)) - 1]
+
+    def _leaving(self, x: Tensor, changed: Tensor | None) -> Tensor:
+        answers: list[Tensor] = []
+        calls = [0]
+
+        def enter(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            calls[0] += 1
+            if calls[0] != self.where.call or changed is None:
+                return None
+            return (_Borrowed.apply(x, changed), *given[1:])
+
+        hooks = (
+            [self.module.get_submodule(self.where.entry).register_forward_pre_hook(enter)]
+            if (self.where.entry is not None)
+            else []
+        )
+        if self.where.exit is not None:
+            last = self.module.get_submodule(self.where.exit)
+            hooks.append(last.register_forward_hook(lambda _, __, answer: answers.append(answer)))
+        try:
+            whole: Tensor = self.module(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return answers[-1] if answers else whole
+
+
+class _Borrowed(torch.autograd.Function):
+    # the value of one tensor with the gradient of another
+    @staticmethod
+    def forward(_: Any, image: Tensor, there: Tensor) -> Tensor:
+        return there.clone()
+
+    @staticmethod
+    def backward(_: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
