@@ -227,6 +227,9 @@ def stages(method: Method) -> tuple[str, ...]:
 
 
 def _merged(runs: list[tuple[Method, Problem, Draws]], found: Found, keeps: Keeps, *, counted: bool = False) -> Found:
+    if keeps is Keeps.LAST and not counted and kept_by(runs[0][0]) is Keeps.SMALLEST:
+        # so it is with the targets and starts of an attack that looks for the smallest change, as with its steps
+        keeps = Keeps.SMALLEST
     # of several runs that each keep their last point, the most damaging one counts
     merge = Keeps.WORST if keeps is Keeps.LAST else keeps
     before = 0
