@@ -158,7 +158,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
         "minimum norm",
         ("untargeted",),
     ),
-    "ddn": AttackEntry(DDN, 1, ("l2",), "direction and norm decoupled", "Rony et al. 2019", "minimum norm"),
+    "ddn": AttackEntry(DDN, 2, ("l2",), "direction and norm decoupled", "Rony et al. 2019", "minimum norm"),
     "fmn": AttackEntry(
         FMN, 1, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
     ),
