@@ -142,23 +142,23 @@ ATTACKS: Mapping[str, AttackEntry] = {
     ),
     "superdeepfool": AttackEntry(
         SuperDeepFool,
-        1,
+        2,
         _BALLS,
         "DeepFool, then along the boundary's normal",
         "Abdollahpoor et al. 2024",
         "minimum norm",
     ),
-    "fab": AttackEntry(FAB, 1, _BALLS, "along the boundary towards the image", "Croce and Hein 2020b", "minimum norm"),
+    "fab": AttackEntry(FAB, 2, _BALLS, "along the boundary towards the image", "Croce and Hein 2020b", "minimum norm"),
     "fab-t": AttackEntry(
         fab_targeted,
-        1,
+        2,
         _BALLS,
         "FAB towards each of the likeliest classes",
         "Croce and Hein 2020b",
         "minimum norm",
         ("untargeted",),
     ),
-    "ddn": AttackEntry(DDN, 1, ("l2",), "direction and norm decoupled", "Rony et al. 2019", "minimum norm"),
+    "ddn": AttackEntry(DDN, 2, ("l2",), "direction and norm decoupled", "Rony et al. 2019", "minimum norm"),
     "fmn": AttackEntry(
         FMN, 1, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
     ),
@@ -211,7 +211,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "boundary": AttackEntry(Boundary, 1, ("l2",), "a random walk along the boundary", "Brendel et al. 2018", "label"),
     "autoattack": AttackEntry(
         auto_attack,
-        1,
+        2,
         _BALLS,
         "APGD, targeted APGD, targeted FAB and Square",
         "Croce and Hein 2020",

@@ -21,12 +21,15 @@ _HASTE = 5
 
 
 class Shell(NamedTuple):
-    """A point, the radius of the shell around the image that it was moved to, and which verdicts the row has seen."""
+    """A point, the radius of the shell around the image that it was moved to, and the verdicts before.
+
+    `reached` is the latest one, `streak` how many in a row were like it.
+    """
 
     query: Tensor
     radius: Tensor
-    inside: Tensor
-    outside: Tensor
+    reached: Tensor
+    streak: Tensor
     t: int
     done: bool = False
 
@@ -37,8 +40,9 @@ class DDN:
 
     The shell's radius, `radius` at first, shrinks by gamma after a point that reached the goal and grows by it
     otherwise. The step along the normalised gradient falls from 1 to 0.01 on a cosine, and gamma from `gamma` to 0.001
-    (the paper's is fixed); until a row has seen both verdicts its gamma is five times as large, so that a first radius
-    far from the boundary costs few looks. L2; keeps the smallest success, and does not round to 8 bits on its way.
+    (the paper's is fixed). Before the first change of verdict gamma is five times as large, and from the third equal
+    verdict in a row on twice, three, up to five times: a radius far from the boundary, on either side, costs few looks.
+    L2; keeps the smallest success, and does not round to 8 bits on its way.
 
     On a saturated network the gradient of the paper's cross-entropy is zero and the attack stands still: the default
     objective cannot saturate. Where the gradient is exactly zero all the same, a random direction stands in.
@@ -56,24 +60,24 @@ class DDN:
     def init(self, problem: Problem, draws: Draws) -> Shell:
         """Begin at the given start or at the image."""
         begin = start_of(problem)
-        neither = torch.zeros(len(begin), dtype=torch.bool, device=begin.device)
-        return Shell(begin, begin.new_full((len(begin),), self.radius), neither, neither, 0)
+        none = begin.new_zeros(len(begin))
+        # in haste from the start, as after a long streak
+        return Shell(begin, none + self.radius, none > 0, none + _HASTE, 0)
 
     def step(self, state: Shell, seen: Seen, problem: Problem, draws: Draws) -> Shell:
         """Step along the gradient and move onto the next shell."""
         x, threat, share = problem.x, problem.threat, state.t / self.steps
         moved = state.query + annealed(1.0, 0.01, share) * threat.steepest(anywhere(gradient_of(seen), draws))
-        # the first look is at the image, not at a shell
-        inside, outside = state.inside, state.outside
-        if state.t:
-            inside, outside = inside | ~seen.reached, outside | seen.reached
-        gamma = annealed(self.gamma, min(self.gamma, 0.001), share)
-        by = torch.where(inside & outside, gamma, min(_HASTE * gamma, 0.5))
+        # the first look is at the image, not at a shell: its verdict is none to go by
+        alike = (seen.reached == state.reached) | (state.t <= 1)
+        streak = torch.where(alike, state.streak + 1, 1)
+        haste = (streak - 1).clamp(1, _HASTE)
+        by = (annealed(self.gamma, min(self.gamma, 0.001), share) * haste).clamp_max(0.5)
         radius = state.radius * torch.where(seen.reached, 1 - by, 1 + by)
         radius = radius if state.t else state.radius
         size = threat.size(moved, x)
         on_shell = x + (moved - x) * rows(radius / torch.where(size > 0, size, 1), x)
-        return Shell(threat.clip(on_shell), radius, inside, outside, state.t + 1)
+        return Shell(threat.clip(on_shell), radius, seen.reached, streak, state.t + 1)
 
 
 def anywhere(grad: Tensor, draws: Draws) -> Tensor:

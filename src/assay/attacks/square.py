@@ -125,23 +125,19 @@ def _shifted(problem: Problem, signs: Tensor) -> Tensor:
 
 
 def _square(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tensor:
-    _, channels, height, width = point.shape
-    side = _side(problem, share)
+    # only the window is computed: most windows are a few values wide
+    channels, side = point.shape[1], _side(problem, share)
     u = draws.uniform("square", 2 + channels)
-    top, left = _corner(u[:, :2], problem, side)
-    down = torch.arange(height, device=u.device) - top[:, None]
-    across = torch.arange(width, device=u.device) - left[:, None]
-    inside = _within(down, side)[:, None, :, None] & _within(across, side)[:, None, None]
-    signs = _signs(u[:, 2:], point)[:, :, None, None]
-    new = torch.where(inside, _shifted(problem, signs), point)
-    idle = flat(new - point).abs().amax(1) == 0
-    if bool(idle.any()):
-        new = torch.where(inside, _shifted(problem, torch.where(rows(idle, signs), -signs, signs)), point)
-    return new
-
-
-def _within(at: Tensor, side: int) -> Tensor:
-    return (at >= 0) & (at < side)
+    places = _window(u[:, :2], problem, side)
+    image, held = (whole.flatten(2).gather(2, places) for whole in (problem.x, point))
+    signs = _signs(u[:, 2:], point)[..., None]
+    scale = problem.threat.scale
+    scale = scale.view(-1, 1) if isinstance(scale, Tensor) else scale
+    both = rows(budget_of(problem), image) * scale * torch.stack([signs, -signs])
+    new, turned = problem.threat.clip(image + both)
+    idle = flat(new - held).abs().amax(1) == 0
+    new = torch.where(rows(idle, new), turned, new)
+    return point.flatten(2).scatter(2, places, new).view_as(point)
 
 
 class _Power(NamedTuple):

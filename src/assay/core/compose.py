@@ -227,7 +227,9 @@ def stages(method: Method) -> tuple[str, ...]:
 
 
 def _merged(runs: list[tuple[Method, Problem, Draws]], found: Found, keeps: Keeps, *, counted: bool = False) -> Found:
-    # of several runs that each keep their last point, the most damaging one counts
+    if keeps is Keeps.LAST and not counted and kept_by(runs[0][0]) is Keeps.SMALLEST:
+        keeps = Keeps.SMALLEST
+    # of several runs that each keep their last point the most damaging one counts, or else the smallest success
     merge = Keeps.WORST if keeps is Keeps.LAST else keeps
     before = 0
     for method, problem, draws in runs:
@@ -286,12 +288,10 @@ def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: 
         found = put(found, everyone, judge_point(seen, problem.x, problem), keeps)
     else:
         bill(found, everyone, seen)
-    logits = seen.logits
-    wrong = logits.shape[1] - (1 if goal.reject is None else 2)
-    k = min(k, wrong)
-    others = without(logits, goal.y)
+    others = without(seen.logits, goal.y)
+    k = min(k, others.shape[1] - (1 if goal.reject is None else 2))
     if goal.reject is not None:
-        others = without(others, torch.full_like(goal.y, goal.reject % logits.shape[1]))
+        others = without(others, torch.full_like(goal.y, goal.reject % others.shape[1]))
     order = others.topk(k, 1).indices
     goals = [Toward(goal.y, order[:, j], goal.reject) for j in range(k)]
     # what is known was said about another goal

@@ -22,9 +22,9 @@ _MIX2 = -7723592293110705685
 
 def _mix(z: Tensor) -> Tensor:
     # torch shifts int64 arithmetically; the masks make the shifts logical
-    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * _MIX1
-    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * _MIX2
-    return z ^ ((z >> 31) & 0x1FFFFFFFF)
+    z = (z >> 30).bitwise_and_(0x3FFFFFFFF).bitwise_xor_(z).mul_(_MIX1)
+    z = (z >> 27).bitwise_and_(0x1FFFFFFFFF).bitwise_xor_(z).mul_(_MIX2)
+    return (z >> 31).bitwise_and_(0x1FFFFFFFF).bitwise_xor_(z)
 
 
 def _hash(*parts: object) -> int:
@@ -86,7 +86,7 @@ class Draws:
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Return float32 `[N, *shape]` in [0, 1), with 24 random bits each."""
-        return ((self._bits(name, shape) >> 40) & 0xFFFFFF).float() * 2.0**-24
+        return (self._bits(name, shape) >> 40).bitwise_and_(0xFFFFFF).float().mul_(2.0**-24)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Return float32 `[N, *shape]` of standard normal numbers (Box and Muller 1958)."""

@@ -65,7 +65,15 @@ def nothing(x: Tensor) -> Found:
     return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), *(counts(x) for _ in range(5)))
 
 
-def better(new: Found, old: Found, keeps: Keeps) -> Tensor:
+class Merit(NamedTuple):
+    """The part of a result that decides which of two is kept."""
+
+    success: Tensor
+    gap: Tensor
+    size: Tensor
+
+
+def better(new: Found, old: Found | Merit, keeps: Keeps) -> Tensor:
     """Return bool `[N]`: rows where `new` replaces `old`. Compares the goal's gap, never an attack's own objective."""
     if keeps is Keeps.LAST:
         return torch.ones_like(new.success)
@@ -87,13 +95,15 @@ def put(found: Found, at: Tensor, new: Found, keeps: Keeps, fits: Tensor | None 
     """
     if found.logits.shape[1] < new.logits.shape[1]:
         found = found._replace(logits=new.logits.new_full((len(found.x), new.logits.shape[1]), torch.nan))
-    win = better(new, take(found, at), keeps)
+    win = better(new, take(Merit(found.success, found.gap, found.size), at), keeps)
     if fits is not None and keeps is not Keeps.LAST:
         win &= fits
-    where = at[win]
-    for old, value in zip(found.results, new.results, strict=True):
-        if value.shape[1:] == old.shape[1:]:
-            old[where] = value[win].to(old.dtype)
+    won = win.nonzero().squeeze(1)
+    if len(won):
+        where = at[won]
+        for old, value in zip(found.results, new.results, strict=True):
+            if value.shape[1:] == old.shape[1:]:
+                old.index_copy_(0, where, value.index_select(0, won).to(old.dtype))
     for old, value in zip(found.costs, new.costs, strict=True):
         old.index_add_(0, at, value)
     return found

@@ -50,6 +50,12 @@ def rank_of(logits: Tensor, y: Tensor) -> Tensor:
     return torch.where(lost, torch.full_like(y, logits.shape[1]), 1 + ahead.sum(1))
 
 
+def beaten(logits: Tensor, y: Tensor) -> Tensor:
+    """Return bool `[N]`: whether class `y` is not the top one, with ties and NaN as in `rank_of`, for a third of it."""
+    top, which = logits.max(1)
+    return (which != y) | top.isnan()
+
+
 def pick(logits: Tensor, y: Tensor) -> Tensor:
     """Return the logit `[N]` of class `y`."""
     return logits.gather(1, y[:, None]).squeeze(1)
@@ -89,7 +95,7 @@ class Untargeted:
 
     def reached(self, logits: Tensor) -> Tensor:
         """Whether the top class is wrong and no refusal."""
-        wrong = rank_of(logits, self.y) > 1
+        wrong = beaten(logits, self.y)
         return wrong if self.reject is None else wrong & (_answer(logits) != _index(self.reject, logits))
 
     def gap(self, logits: Tensor) -> Tensor:
@@ -117,7 +123,7 @@ class Targeted:
 
     def reached(self, logits: Tensor) -> Tensor:
         """Whether the target is the top class."""
-        return rank_of(logits, self.t) == 1
+        return ~beaten(logits, self.t)
 
     def gap(self, logits: Tensor) -> Tensor:
         """The target minus the best other class."""

@@ -21,6 +21,8 @@ class Norm(Protocol):
     """A norm; `eps` and `length` are a number or `[N, 1]`, `room >= 0` (`[N, D]`) is how far the box lets one move."""
 
     name: str
+    boxed: bool
+    """Whether `shrink`, `stride` or `reach` look at the room."""
 
     def size(self, d: Tensor) -> Tensor:
         """Return the norm of each row, `[N]`."""
@@ -74,17 +76,17 @@ def _length(d: Tensor) -> Tensor:
 
 
 def _fill(need: Tensor, weight: Tensor, room: Tensor, rate: Tensor) -> Tensor:
-    # water-filling: smallest t with sum(weight * min(t * rate, room)) = need
-    breaks, order = torch.where(rate > 0, room / rate.clamp_min(_TINY), torch.zeros_like(room)).sort(1)
-    filled = (weight * room).gather(1, order).cumsum(1)
-    slopes = (weight * rate).gather(1, order)
-    left = slopes.sum(1, keepdim=True) - slopes.cumsum(1)
-    k = torch.searchsorted((filled + breaks * left).contiguous(), need[:, None]).clamp_max(room.shape[1] - 1)
-    first = k == 0
-    before = torch.where(first, torch.zeros_like(need)[:, None], filled.gather(1, (k - 1).clamp_min(0)))
-    slope = torch.where(first, slopes.sum(1, keepdim=True), left.gather(1, (k - 1).clamp_min(0)))
-    t = ((need[:, None] - before) / slope.clamp_min(_TINY)).clamp_min(0)
-    return torch.minimum(t * rate, room)
+    # water-filling: smallest t with sum(weight * min(t * rate, room)) = need. Newton's steps on that concave sum come
+    # from below and are exact once nothing more is full, mostly after a few; sorting costs as much as many of them
+    most, slope = weight * room, weight * rate
+    t = torch.zeros_like(need)[:, None]
+    while True:
+        free = (room - t * rate).sign().clamp_min(0)
+        left = need[:, None] - (most - free * most).sum(1, keepdim=True)
+        further = left / (free * slope).sum(1, keepdim=True).clamp_min(_TINY)
+        if not bool((further > t).any()):
+            return torch.minimum(t * rate, room)
+        t = torch.maximum(t, further)
 
 
 def _greedy(need: Tensor, weight: Tensor, room: Tensor, order: Tensor) -> Tensor:
@@ -107,6 +109,7 @@ def _linear(norm: Norm, need: Tensor, g: Tensor) -> Tensor:
 
 class _Linf:
     name = "linf"
+    boxed = False
 
     def size(self, d: Tensor) -> Tensor:
         return d.abs().amax(1)
@@ -141,6 +144,7 @@ class _Linf:
 
 class _L2:
     name = "l2"
+    boxed = False
 
     def size(self, d: Tensor) -> Tensor:
         return _length(d).squeeze(1)
@@ -177,6 +181,7 @@ class _L2:
 
 class _L1:
     name = "l1"
+    boxed = True
 
     # a step along the single best coordinate meets the box at once; the best 1 % share it (SLIDE, Tramer and Boneh
     # 2019), and what the box takes from one goes to the next: or every step would end at the same few values, which
@@ -237,6 +242,7 @@ class _L0:
     """Counts changed values (one pixel of three channels counts up to three)."""
 
     name = "l0"
+    boxed = True
 
     def size(self, d: Tensor) -> Tensor:
         return (d != 0).sum(1).to(d.dtype)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -72,46 +73,63 @@ class Direct:
 
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
         """Ask the model; see `Oracle`. Raises `ModelError` for an output that is no `[N, K]` tensor."""
-        size = min([self.batch or micro_batch(points), *self.fits])
-        parts: list[Seen] = []
+        size = min([self.batch or micro_batch(points, access is Access.GRADIENT), *self.fits])
+        climbed = objective if access is Access.GRADIENT else None
+        parts: list[_Part] = []
         at = 0
         while at < len(points):
-            here = torch.arange(at, min(at + size, len(points)), device=points.device)
-            whole = len(here) == len(points)
+            here = slice(at, min(at + size, len(points)))
             try:
-                parts.append(
-                    self._pass(points, goal, objective, access)
-                    if whole
-                    else self._pass(points[at : at + size], take(goal, here), objective, access)
-                )
+                parts.append(self._pass(points, here, goal, climbed))
             except RuntimeError as error:
                 if size == 1 or not out_of_memory(error):
                     raise
-                size = max(1, len(here) // 2)
+                size = max(1, (here.stop - at) // 2)
                 self.fits.append(size)
                 continue
-            at += len(here)
-        return parts[0] if len(parts) == 1 else _join(parts)
+            at = here.stop
+        # judged together: the goal's small sums would cost as much for each part
+        logits, loss, grad, backwards = parts[0] if len(parts) == 1 else _join(parts)
+        cost = Cost(counts(points, 1), counts(points, backwards))
+        loss = objective(logits, goal) if loss is None else loss
+        return Seen(logits, loss, goal.gap(logits), goal.reached(logits), grad, cost)
 
-    def _pass(self, points: Tensor, goal: Goal, objective: Objective, access: Access) -> Seen:
-        wants_grad = access is Access.GRADIENT
-        points = points.detach().requires_grad_(wants_grad)
-        layout = torch.channels_last if _convolutional(self.model) and points.ndim == 4 else torch.preserve_format
-        with torch.set_grad_enabled(wants_grad):
+    @functools.cached_property
+    def _layout(self) -> torch.memory_format:
+        convolves = any(isinstance(module, nn.Conv2d) for module in self.model.modules())
+        return torch.channels_last if convolves else torch.preserve_format
+
+    def _pass(self, points: Tensor, rows: slice, goal: Goal, climbed: Objective | None) -> _Part:
+        part = points[rows].detach().requires_grad_(climbed is not None)
+        layout = self._layout if points.ndim == 4 else torch.preserve_format
+        with torch.set_grad_enabled(climbed is not None):
             # a copy: a model that normalises in place must change neither the query nor the caller's images; and
             # clone, unlike contiguous, lays out the strides of images of one channel too, which convolutions go by
-            logits = checked_logits(self.model(points.clone(memory_format=layout)), len(points))
-            loss = objective(logits, goal)
-            grad, backwards = input_gradient(loss, points, self.cleaned) if wants_grad else (None, 0)
-        logits = logits.detach()
-        cost = Cost(counts(points, 1), counts(points, backwards))
-        return Seen(logits, loss.detach(), goal.gap(logits), goal.reached(logits), grad, cost)
+            logits = checked_logits(self.model(part.clone(memory_format=layout)), len(part))
+            if climbed is None:
+                return _Part(logits.detach(), None, None, 0)
+            whole = len(part) == len(points)
+            own = goal if whole else take(goal, torch.arange(rows.start, rows.stop, device=points.device))
+            loss = climbed(logits, own)
+            grad, backwards = input_gradient(loss, part, self.cleaned)
+        return _Part(logits.detach(), loss.detach(), grad, backwards)
 
 
-def micro_batch(points: Tensor) -> int:
-    """Return how many rows to pass at once: near the fastest measured on CPUs, larger on accelerators."""
+class _Part(NamedTuple):
+    # of a look; what is not asked for is None
+    logits: Tensor
+    loss: Tensor | None
+    grad: Tensor | None
+    backwards: int
+
+
+def micro_batch(points: Tensor, backward: bool = True) -> int:
+    """Return how many rows to pass at once: near the fastest measured on CPUs, larger on accelerators.
+
+    Passes without a `backward` keep no activations in the caches, and small networks gain by fewer of them.
+    """
     values = max(1, math.prod(points.shape[1:]))
-    most = 40 if points.device.type == "cpu" else 1024
+    most = (40 if backward else 100) if points.device.type == "cpu" else 1024
     budget = 2_400_000 if points.device.type == "cpu" else 40_000_000
     return max(1, min(most, budget // values))
 
@@ -135,7 +153,9 @@ def input_gradient(loss: Tensor, points: Tensor, cleaned: bool = True) -> tuple[
         more = i + 1 < len(columns)
         (grad,) = torch.autograd.grad(column.sum(), points, retain_graph=more, materialize_grads=True)
         grads.append(grad.nan_to_num(0.0, 1e15, -1e15) if cleaned else grad)
-    return (grads[0] if loss.ndim == 1 else torch.stack(grads, 1)), len(columns)
+    if loss.ndim == 1:
+        return grads[0], 1
+    return (grads[0][:, None] if len(grads) == 1 else torch.stack(grads, 1)), len(columns)
 
 
 def checked_logits(output: object, n: int) -> Tensor:
@@ -165,23 +185,10 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in signs)
 
 
-def _convolutional(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.Conv2d) for module in model.modules())
-
-
-def _join(parts: list[Seen]) -> Seen:
-    grads = [part.grad for part in parts if part.grad is not None]
-    return Seen(
-        torch.cat([part.logits for part in parts]),
-        torch.cat([part.loss for part in parts]),
-        torch.cat([part.gap for part in parts]),
-        torch.cat([part.reached for part in parts]),
-        torch.cat(grads) if grads else None,
-        Cost(
-            torch.cat([part.cost.forwards for part in parts]),
-            torch.cat([part.cost.backwards for part in parts]),
-        ),
-    )
+def _join(parts: list[_Part]) -> _Part:
+    logits, losses, grads, _ = zip(*parts, strict=True)
+    loss = None if losses[0] is None else torch.cat(losses)
+    return _Part(torch.cat(logits), loss, None if loss is None else torch.cat(grads), parts[0].backwards)
 
 
 @contextlib.contextmanager

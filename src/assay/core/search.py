@@ -141,7 +141,7 @@ def _searched(
     found = nothing(problem.x)
     here = _Rows(problem, _begun(attack, problem, draws, keeps, course), draws, _everyone(problem.x))
     for look in range(course.look, attack.steps + 1):
-        if keeps is not Keeps.LAST:
+        if keeps is not Keeps.LAST and here.state.done is not False:
             going = ~torch.as_tensor(here.state.done, device=here.index.device).expand(len(here.index))
             if not bool(going.any()):
                 return found
@@ -153,8 +153,8 @@ def _searched(
             return found
         seen = _look(attack, here, point, look, Access.LABELS if last else attack.access)
         if last or keeps is not Keeps.LAST or terms.limited:
-            judged = judge_point(seen, point, here.problem)
-            found = put(found, here.index, judged, keeps, _fits(judged, here.problem))
+            judged, fits = _judged(seen, point, here.problem)
+            found = put(found, here.index, judged, keeps, fits)
         else:
             bill(found, here.index, seen)
         if last:
@@ -163,16 +163,17 @@ def _searched(
         if terms.limited:
             spent = take(found, here.index)
             alive &= ~torch.as_tensor(terms.exceeded(spent, seen, final=look + 1 == attack.steps))
-        if not bool(alive.any()):
-            return found
         if not bool(alive.all()):
+            if not bool(alive.any()):
+                return found
             here, seen = take(here, alive), take(seen, alive)
         shown = _hidden(seen) if attack.access is Access.LABELS else seen
         state = attack.step(here.state, shown, here.problem, here.draws.fold(look))
         if course.watch is not None:
             course.watch(look + 1, state, seen)
         # what was known has served: it is not carried along
-        here = dataclasses.replace(here, state=state, problem=dataclasses.replace(here.problem, known=None))
+        problem = here.problem if here.problem.known is None else dataclasses.replace(here.problem, known=None)
+        here = _Rows(problem, state, here.draws, here.index)
     raise AssertionError("unreachable: the last look returns")
 
 
@@ -198,20 +199,21 @@ def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access)
 
 def judge_point(seen: Seen, point: Tensor, problem: Problem) -> Found:
     """Return what a look at `point` found out: whether it is a success, its size, and what the look cost."""
+    return _judged(seen, point, problem)[0]
+
+
+def _judged(seen: Seen, point: Tensor, problem: Problem) -> tuple[Found, Tensor]:
+    # and whether the point lies in budget and box
     size = problem.threat.size(point, problem.x)
     asked = (seen.cost.forwards > 0).to(torch.int64)
     cost = (*seen.cost, seen.cost.forwards, asked)
-    judged = Found(point, seen.reached, seen.gap, size, seen.logits, counts(point), *cost)
-    return judged._replace(success=seen.reached & _fits(judged, problem))
-
-
-def _fits(judged: Found, problem: Problem) -> Tensor:
-    return problem.threat.allows(judged.size) & problem.threat.in_box(judged.x)
+    fits = problem.threat.allows(size) & problem.threat.in_box(point)
+    return Found(point, seen.reached & fits, seen.gap, size, seen.logits, counts(point), *cost), fits
 
 
 def _alive(found: Found, here: _Rows, keeps: Keeps) -> Tensor:
     if keeps is Keeps.FIRST:
-        return ~found.success[here.index]
+        return ~found.success.index_select(0, here.index)
     return torch.ones_like(here.index, dtype=torch.bool)
 
 

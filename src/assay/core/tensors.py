@@ -31,23 +31,26 @@ def take(value: T, keep: Tensor) -> T:
     put together again. A dataclass names in `SHARED` the fields that belong to all samples. Everything else
     (numbers, modules, functions) is shared.
     """
-    return _take(value, keep)  # type: ignore[no-any-return]
+    # selecting by number costs a quarter of what a mask does, and the mask would be counted once per tensor
+    at = keep.nonzero().squeeze(1) if keep.dtype == torch.bool else keep
+    return _take(value, at)  # type: ignore[no-any-return]
 
 
-def _take(value: Any, keep: Tensor) -> Any:
+def _take(value: Any, at: Tensor) -> Any:
     if isinstance(value, Tensor):
-        return value[keep] if value.ndim else value
+        return value.index_select(0, at) if value.ndim else value
     if isinstance(value, tuple):
-        parts = [_take(part, keep) for part in value]
+        parts = [_take(part, at) for part in value]
         return tuple(parts) if type(value) is tuple else type(value)(*parts)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         shared = getattr(value, "SHARED", ())
         changed = {
-            field.name: _take(getattr(value, field.name), keep)
+            field.name: _take(getattr(value, field.name), at)
             for field in dataclasses.fields(value)
             if field.name not in shared
         }
-        return dataclasses.replace(value, **changed)
+        same = all(new is getattr(value, name) for name, new in changed.items())
+        return value if same else dataclasses.replace(value, **changed)
     return value
 
 

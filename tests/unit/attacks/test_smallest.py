@@ -141,6 +141,12 @@ def test_targeted_fab_is_fab_towards_each() -> None:
     assert FAB().objective != margin
 
 
+def test_the_last_point_of_targeted_fab_is_its_smallest_success() -> None:
+    problem, method = Problem(Direct(MODEL), X, Untargeted(Y), Linf(1.0)), fab_targeted(10, targets=3)
+    last, smallest = (run(method, problem, DRAWS, keeps=keeps) for keeps in (Keeps.LAST, Keeps.SMALLEST))
+    assert torch.equal(last.x, smallest.x)
+
+
 def test_bad_settings() -> None:
     with pytest.raises(BadInput, match=r"beta is 1\.5"):
         FAB(beta=1.5)

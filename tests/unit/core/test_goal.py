@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.core.goal import Away, Goal, OutOfTop, Targeted, Toward, Untargeted, pick, rank_of, without
+from assay.core.goal import Away, Goal, OutOfTop, Targeted, Toward, Untargeted, beaten, pick, rank_of, without
 from assay.core.tensors import take
 
 NAN, INF = torch.nan, torch.inf
@@ -44,6 +44,7 @@ def logits_of(rows: list[list[float]]) -> Tensor:
 )
 def test_rank(row: list[float], y: int, rank: int) -> None:
     assert rank_of(logits_of([row]), torch.tensor([y])).tolist() == [rank]
+    assert beaten(logits_of([row]), torch.tensor([y])).tolist() == [rank > 1]
 
 
 @QUICK
@@ -51,6 +52,7 @@ def test_rank(row: list[float], y: int, rank: int) -> None:
 def test_the_top_rank_is_argmax(row: list[float], y: int) -> None:
     logits, label = logits_of([row]), torch.tensor([y])
     assert (rank_of(logits, label) == 1).tolist() == (logits.argmax(1) == label).tolist()
+    assert (rank_of(logits, label) > 1).tolist() == beaten(logits, label).tolist()
     ranks = [int(rank_of(logits, torch.tensor([k]))) for k in range(len(row))]
     assert sorted(ranks) == list(range(1, len(row) + 1)), "every class has a rank of its own"
 
