@@ -6,6 +6,7 @@ import enum
 from typing import NamedTuple
 
 from assay.attacks.apgd import APGD, APGDL1
+from assay.attacks.ddn import DDN
 from assay.attacks.fab import FAB
 from assay.attacks.gradient import PGD
 from assay.attacks.square import Square
@@ -100,14 +101,16 @@ def cascade(steps: int = 50, queries: int = 370, targets: int = 4) -> ByNorm:
     Access: gradient. Cost for a survivor, with 4 wrong classes or more: 740 forwards and 360 backwards, an
     eighth of `auto_attack`.
     """
-    return ByNorm(tuple((norm, _short(norm == "l1", _Sizes(steps, queries, targets))) for norm in ("linf", "l2", "l1")))
+    return ByNorm(tuple((norm, _short(norm, _Sizes(steps, queries, targets))) for norm in ("linf", "l2", "l1")))
 
 
-def _short(sparse: bool, sizes: _Sizes) -> Cascade:
+def _short(norm: str, sizes: _Sizes) -> Cascade:
+    sparse = norm == "l1"
     first, few = (max(1, round(share * sizes.steps)) for share in (0.4, 0.7))
     return _named(
         {
             "pgd-margin": PGD(first, objective=margin),
+            **({"ddn": DDN(2 * sizes.steps)} if norm == "l2" else {}),
             "apgd-dlr": Restarts(_climb(sparse, dlr, sizes), 2),
             "apgd-ce": Restarts(_climb(sparse, cross_entropy, sizes), 2),
             "apgd-t": EachTarget(_climb(sparse, dlr_targeted, sizes._replace(steps=few)), sizes.targets),
