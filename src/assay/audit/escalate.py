@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -20,8 +20,8 @@ from assay.core.oracle import Access, Direct, Oracle
 from assay.core.search import Keeps
 from assay.evaluate.verdict import Attempt
 
-STEPS, LOOKS, QUERIES, LABELS = 50, 20, 2000, 1500
-JUDGES = 10
+STEPS, LOOKS, QUERIES, LABELS = 50, 10, 2000, 1500
+JUDGES, BLIND = 10, 0.9
 """A model that answers at random has lost an image where more than half of so many answers are wrong."""
 
 
@@ -105,10 +105,9 @@ def _cut(subject: Subject) -> Cut:
 
 def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> Iterator[Try]:
     climbs = subject.norm in ATTACKS["pgd"].norms
-    random = evidence.answers.differ > 0
     direct = Direct(subject.module)
     if climbs:
-        yield from _gradients(subject, where, random=random)
+        yield from _gradients(subject, evidence, where)
     if subject.norm in ATTACKS["fmn"].norms:
         yield Try("smallest perturbations", "its steps do not depend on the scale of the logits", build("fmn"))
     if subject.twin is not None and climbs:
@@ -116,7 +115,10 @@ def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> I
         yield Try("transfer", "an undefended twin has gradients to follow", moved)
     for name, options, why in _BLIND:
         if subject.norm in ATTACKS[name].norms:
-            yield Try(f"{name} {'scores' if name == 'square' else 'labels'}", why, build(name, **options))
+            yield Try(name, why, build(name, **options))
+    # dear, and seldom more than the ones before
+    if climbs and evidence.sight.zero.get("margin") is not None:
+        yield _smoothed(subject)
     if climbs and long:
         yield Try("cascade", "several attacks find what one misses", build("cascade"), direct)
         if subject.evaluation is not None:
@@ -131,28 +133,35 @@ _BLIND: Sequence[tuple[str, dict[str, int], str]] = (
 )
 
 
-def _gradients(subject: Subject, where: Cut, *, random: bool) -> Iterator[Try]:
+def _gradients(subject: Subject, evidence: Evidence, where: Cut) -> Iterator[Try]:
+    random = evidence.answers.differ > 0
     plain = build("pgd", steps=STEPS, objective="margin")
-    lens: Callable[[Method], Method] = (lambda attack: Through(Expectation(LOOKS), attack)) if random else (lambda a: a)
-    if random:
-        yield Try("averaged over the randomness", "the model answers at random", lens(plain))
-    else:
-        yield Try("margin", "the margin does not saturate", plain)
-        yield Try("scaled cross-entropy", "a rescaled softmax does not saturate",
-                  build("pgd", steps=STEPS, objective="scaled_cross_entropy"))  # fmt: skip
-        yield Try("targeted", "each of the likeliest classes in turn", build("apgd-t", steps=STEPS))
+    climb: Method = Through(Expectation(LOOKS), plain) if random else plain
+    # where the margin has no gradient anywhere, climbing it is not worth a pass
+    sighted = (evidence.sight.zero.get("margin") or 0.0) < BLIND and evidence.sight.zero.get("margin") is not None
+    if random and sighted:
+        yield Try("averaged over the randomness", "the model answers at random", climb)
+    elif sighted:
+        yield Try("margin", "the margin does not saturate", climb)
     if where.exit is not None or where.changed:
-        inside = PastDefense(subject.module, where)
         past = [f"past {where.entry}"] if where.changed else []
         past += [f"from the logits of {where.exit}"] if where.exit is not None else []
         why = "the gradient of the network inside the defence (BPDA)"
-        # judged by the search on the exit's logits, and afterwards by the model itself
-        yield Try(" ".join(past), why, lens(plain), Direct(inside), 2)
+        # the search goes by the logits of the exit; the model itself judges afterwards
+        yield Try(" ".join(past), why, climb, Direct(PastDefense(subject.module, where)), 2)
+    if sighted and not random:
+        scaled = build("pgd", steps=STEPS, objective="scaled_cross_entropy")
+        yield Try("scaled cross-entropy", "a rescaled softmax does not saturate", scaled)
+        yield Try("targeted", "each of the likeliest classes in turn", build("apgd-t", steps=STEPS, targets=4))
+
+
+def _smoothed(subject: Subject) -> Try:
     threat, one = subject.problem.threat, subject.problem.x[:1]
     # half of the budget, spread over all values
     sigma = min(0.1, max(0.01, float(threat.eps / threat.size(one + 1, one)[0]) / 2))
-    smooth = Through(Averaged(LOOKS, sigma=sigma), plain)
-    yield Try("smoothed gradients", "averaged over points around, gradients that are noise or zero return", smooth)
+    smooth = Through(Averaged(LOOKS, sigma=sigma), build("pgd", steps=STEPS // 2, objective="margin"))
+    why = "averaged over points around, gradients that are noise or zero return"
+    return Try("smoothed gradients", why, smooth)
 
 
 __all__ = ["Broken", "Try", "escalate"]

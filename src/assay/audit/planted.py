@@ -105,7 +105,9 @@ def _check(problem: Problem, method: Method) -> None:
         raise BadInput("The budget is infinite; solutions are planted inside a ball. Give the threat a finite eps.")
     if not isinstance(problem.oracle, Direct):
         kind = type(problem.oracle).__name__
-        raise BadInput(f"The oracle is {kind}, expected Direct(module); put a lens into the method: Through(lens, ...).")
+        raise BadInput(
+            f"The oracle is {kind}, expected Direct(module); put a lens into the method: Through(lens, ...)."
+        )
     if _transfers(method):
         raise BadInput("The method attacks another model, whose features have no planted solutions: leave it out.")
 
