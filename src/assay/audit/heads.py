@@ -1,0 +1,188 @@
+"""Other questions to the same network: a linear head of two classes for each image, on the network's own features.
+
+Features are what goes into the network's last linear layer. The heads are looked up by the samples' draws, so that
+they follow their rows through every attack and composition.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.draws import Draws
+from assay.core.errors import BadInput, ModelError
+from assay.core.goal import Goal, Untargeted
+from assay.core.objective import Objective, margin
+from assay.core.oracle import Access, Cost, Direct, Seen
+from assay.core.tensors import counts, take
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """One head per row: `score` is 0 at the `origin` (features `[N, D]`), and the second class begins at `border`.
+
+    `gap` is how far the first class leads at the origin, in logits; `weight` is `[N, D]`, the rest `[N]`.
+    """
+
+    origin: Tensor
+    weight: Tensor
+    border: Tensor
+    gap: Tensor
+
+    def score(self, features: Tensor) -> Tensor:
+        """Return `[N]`: how far the features lie along the weights."""
+        # the difference first: far from zero, float32 has no digits left for it
+        return ((features - self.origin) * self.weight).sum(1)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the two logits `[N, 2]`."""
+        half = (self.border - self.score(features)) * (self.gap / self.border) / 2
+        return torch.stack([half, -half], 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Headed:
+    """The oracle whose network `features` ends in the head of each row; `ids` are those of the rows' draws, sorted."""
+
+    features: Direct
+    heads: Heads
+    ids: Tensor
+
+    @staticmethod
+    def of(features: Direct, heads: Heads, draws: Draws) -> Headed:
+        """Return the oracle for heads in the order of the draws. Raises `BadInput` where two samples share an id."""
+        ids, order = draws.ids.sort()
+        if bool((ids[1:] == ids[:-1]).any()):
+            raise BadInput("Two of the samples have the same id, expected one of its own for each: name them apart.")
+        return Headed(features, take(heads, order), ids)
+
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+        """Ask the heads; see `Oracle`. Raises `BadInput` for rows that are none of the samples."""
+        at = torch.searchsorted(self.ids, draws.ids).clamp_max(len(self.ids) - 1)
+        if len(at) != len(points) or not torch.equal(self.ids[at], draws.ids):
+            raise BadInput(
+                "The attack asks about rows that belong to none of the images, which have no head. Only attacks that "
+                "work image by image can be asked to find planted solutions."
+            )
+        heads = take(self.heads, at)
+        seen = self.features.look(points, _Judged(goal, heads), _Climbed(objective), access, draws)
+        return seen._replace(logits=heads.logits(seen.logits))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    # a goal of the heads' answers, in terms of features
+    goal: Goal
+    heads: Heads
+
+    @property
+    def y(self) -> Tensor:
+        return self.goal.y
+
+    def reached(self, logits: Tensor) -> Tensor:
+        return self.goal.reached(self.heads.logits(logits))
+
+    def gap(self, logits: Tensor) -> Tensor:
+        return self.goal.gap(self.heads.logits(logits))
+
+    def lead(self, logits: Tensor) -> Tensor:
+        return self.goal.lead(self.heads.logits(logits))
+
+    def surprise(self, logits: Tensor) -> Tensor:
+        return self.goal.surprise(self.heads.logits(logits))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Climbed:
+    objective: Objective
+
+    def __call__(self, logits: Tensor, goal: Any) -> Tensor:
+        return self.objective(goal.heads.logits(logits), goal.goal)
+
+
+class _Tap(nn.Module):
+    """`module` up to the input of its linear `layer`."""
+
+    def __init__(self, module: nn.Module, layer: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        # in a tuple, so that it is no second child
+        self.layer = (layer,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept: list[Tensor] = []
+        hook = self.layer[0].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+        try:
+            self.module(x)
+        finally:
+            hook.remove()
+        return kept[-1]
+
+
+@dataclasses.dataclass
+class _Watched:
+    # linear layers that ran on one row and gave as many values as there are classes, and whether the output had a
+    # gradient: what one pass shows of a network
+    layers: list[nn.Module]
+    graded: bool = False
+
+
+class _Watch(nn.Module):
+    """`module`, noting which layers may be its last."""
+
+    def __init__(self, module: nn.Module, classes: int, seen: _Watched) -> None:
+        super().__init__()
+        self.module, self.classes, self.seen = module, classes, seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        ran: list[tuple[nn.Module, Tensor]] = []
+
+        def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if inputs and output.shape == (len(x), self.classes) and inputs[0].shape[1] > 1:
+                ran.append((layer, inputs[0]))
+
+        hooks = [one.register_forward_hook(note) for one in self.module.modules() if isinstance(one, nn.Linear)]
+        try:
+            logits: Tensor = self.module(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.seen.graded = logits.requires_grad
+        # where the gradient comes by another way than through the features, they do not show what attacks see
+        self.seen.layers = [layer for layer, inputs in ran if inputs.requires_grad or not logits.requires_grad]
+        return logits
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network cut open: the oracle of its features, and whether they have a gradient.
+
+    `cost` is what finding that out took: one forward, and at most one backward, of the first row.
+    """
+
+    features: Direct
+    graded: bool
+    cost: Cost
+
+    SHARED: ClassVar[tuple[str, ...]] = ("features",)
+
+    @staticmethod
+    def opened(oracle: Direct, x: Tensor, classes: int, draws: Draws) -> Network:
+        """Return the network behind an oracle, seen on the first of the images `x`.
+
+        Features are the logits where no linear layer makes them, or more than one does (ensembles, several passes).
+        """
+        first = torch.arange(1, device=x.device)
+        goal = Untargeted(torch.zeros_like(first))
+        seen = _Watched([])
+        cost = Cost(counts(first, 1), counts(first, 0))
+        watch = dataclasses.replace(oracle, model=_Watch(oracle.model, classes, seen))
+        # a model without a gradient can still be asked for its scores
+        with contextlib.suppress(ModelError):
+            cost = watch.look(x[:1], goal, margin, Access.GRADIENT, draws.take(first)).cost
+        cut = oracle.model if len(seen.layers) != 1 else _Tap(oracle.model, seen.layers[0])
+        return Network(dataclasses.replace(oracle, model=cut), seen.graded, cost)

@@ -1,0 +1,238 @@
+"""Planted solutions: does an attack find adversarial images that are known to exist?
+
+After Zimmermann et al. 2022, "Increasing confidence in adversarial robustness evaluations": the network's last layer
+is replaced, for each image, by a head of two classes for which an adversarial image inside the budget has been
+constructed. An attack that misses it would have called the network robust although it is not.
+
+The head separates one point of the ball from the image and all other points seen there. Where the gradient leads
+somewhere, that point is one a few steps of ascent reached, and the border is put just before it: one step does not get
+there, chance still less, and an attack that climbs well does. The gap between the two classes at the image is the
+network's own between label and runner-up, so that what saturates a loss there saturates it here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from assay.attacks.gradient import PGD, Point, gradient_of
+from assay.audit.heads import Headed, Heads, Network
+from assay.core.compose import Cascade, EachTarget, Method, Restarts, SmallestBudget, Through, Transferred, run
+from assay.core.draws import Draws
+from assay.core.errors import BadInput
+from assay.core.goal import Untargeted
+from assay.core.norms import L0
+from assay.core.objective import Objective, margin
+from assay.core.oracle import Access, Direct, Seen, frozen
+from assay.core.problem import Problem
+from assay.core.search import Keeps
+from assay.core.tensors import flat, rows, take
+
+INNER, EDGE, STEPS, TRIES = 6, 16, 10, 16
+HARDNESS = 0.9
+# a border nearer to the point than this share of its score could be float32's rounding
+_ROOM = 1e-3
+_RIDGE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """Of `images`, `n` could be given a planted solution; the attack `found` so many, random tries `by_chance`.
+
+    `forwards` and `backwards` count every pass through the network: planting, the tries, and the attack.
+    """
+
+    images: int
+    n: int
+    found: int
+    by_chance: int
+    forwards: int
+    backwards: int
+
+    def to_dict(self) -> dict[str, int]:
+        """Return plain values, which JSON can hold."""
+        return dataclasses.asdict(self)
+
+
+def plant_and_search(module: nn.Module, problem: Problem, draws: Draws, method: Method) -> Planted:
+    """Plant an adversarial point inside the budget of each image and count how many of them `method` finds.
+
+    Images that the model gets wrong, and those around which its features do not vary, have none planted. Costs about
+    50 forwards and 11 backwards per image, and those of the method; none of it changes the module. Raises `BadInput`
+    for an endless budget, a goal other than `Untargeted`, an oracle other than the model itself, an attack on another
+    model, and one that does not work image by image.
+    """
+    _check(problem, method)
+    if not len(problem.x):
+        return Planted(0, 0, 0, 0, 0, 0)
+    assert isinstance(problem.oracle, Direct), "checked"
+    oracle = dataclasses.replace(problem.oracle, model=module)
+    bill = _Bill()
+    with frozen(module), torch.no_grad():
+        planted = _planted(dataclasses.replace(problem, oracle=oracle), draws.fold("planted"), bill)
+        if planted is None:
+            return Planted(len(problem.x), 0, 0, 0, bill.forwards, bill.backwards)
+        case, own = planted
+        chance = torch.zeros_like(case.x[:, 0].flatten(1)[:, 0], dtype=torch.bool)
+        for i in range(TRIES):
+            chance |= bill.add(_ask(case, _edge(case, own.fold(f"try {i}")), own)).reached
+        found = run(method, case, own.fold("attack"), keeps=Keeps.FIRST)
+    bill.forwards += int(found.forwards.sum())
+    bill.backwards += int(found.backwards.sum())
+    counted = (len(problem.x), len(case.x), int(found.success.sum()), int(chance.sum()))
+    return Planted(*counted, bill.forwards, bill.backwards)
+
+
+@dataclasses.dataclass
+class _Bill:
+    forwards: int = 0
+    backwards: int = 0
+
+    def add(self, seen: Seen) -> Seen:
+        self.forwards += int(seen.cost.forwards.sum())
+        self.backwards += int(seen.cost.backwards.sum())
+        return seen
+
+
+def _check(problem: Problem, method: Method) -> None:
+    if not isinstance(problem.goal, Untargeted):
+        goal = type(problem.goal).__name__
+        raise BadInput(f"The goal is {goal}; planted solutions are two-class problems. Use Untargeted(y).")
+    if bool(torch.as_tensor(problem.threat.eps).isinf().any()):
+        raise BadInput("The budget is infinite; solutions are planted inside a ball. Give the threat a finite eps.")
+    if not isinstance(problem.oracle, Direct):
+        kind = type(problem.oracle).__name__
+        raise BadInput(f"The oracle is {kind}, expected Direct(module); put a lens into the method: Through(lens, ...).")
+    if _transfers(method):
+        raise BadInput("The method attacks another model, whose features have no planted solutions: leave it out.")
+
+
+def _transfers(method: Any) -> bool:
+    match method:
+        case Transferred():
+            return True
+        case Cascade(parts):
+            return any(_transfers(part) for part in parts)
+        case Restarts(attack, _) | EachTarget(attack, _) | SmallestBudget(attack, _) | Through(_, attack):
+            return _transfers(attack)
+    return any(_transfers(choice) for _, choice in getattr(method, "choices", ()))
+
+
+def _planted(problem: Problem, draws: Draws, bill: _Bill) -> tuple[Problem, Draws] | None:
+    """Return the problem of the images that a solution was planted for, and their draws."""
+    seen = problem.seen_at_x
+    if seen is None:
+        seen = bill.add(problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws))
+    assert isinstance(problem.oracle, Direct), "the caller's"
+    gap = -seen.gap
+    network = Network.opened(problem.oracle, problem.x, seen.logits.shape[1], draws)
+    bill.forwards += int(network.cost.forwards.sum())
+    bill.backwards += int(network.cost.backwards.sum())
+    goal = Untargeted(torch.zeros_like(seen.reached, dtype=torch.int64))
+    asked = dataclasses.replace(problem, oracle=network.features, goal=goal, known=None, start=None)
+
+    def features(points: Tensor) -> Tensor:
+        return bill.add(network.features.look(points, goal, _nothing, Access.SCORES, draws)).logits
+
+    inner = [_inner(asked, draws.fold(f"inner {i}")) for i in range(INNER)]
+    edge = [_edge(asked, draws.fold(f"edge {i}")) for i in range(EDGE)]
+    origin = features(problem.x)
+    around = torch.stack([features(point) for point in (*edge, *inner)], 1) - origin[:, None]
+    weight = torch.stack([_direction(one[0], one[1:]) for one in around]).to(origin)
+    scores = (around * weight[:, None]).sum(2)
+    point, top, rest = edge[0], scores[:, 0], scores[:, 1:].amax(1).clamp_min(0)
+    heads = Heads(origin, weight, torch.ones_like(top), gap)
+    if network.graded:
+        point, top = _climbed(asked, heads, (point, top), draws, bill)
+    border = rest + HARDNESS * (top - rest)
+    fit = seen.gap.isfinite() & ~seen.reached & (gap > 0) & border.isfinite() & (top - border > _ROOM * top)
+    heads = dataclasses.replace(heads, border=border)
+    here = fit.nonzero().squeeze(1)
+    if not len(here):
+        return None
+    draws, case = draws.take(here), take(asked, here)
+    case = dataclasses.replace(case, oracle=Headed.of(network.features, take(heads, here), draws))
+    # what is not judged a solution, say of a network that answers at random, is none
+    sure = bill.add(_ask(case, point[here], draws)).reached.nonzero().squeeze(1)
+    return (take(case, sure), draws.take(sure)) if len(sure) else None
+
+
+def _nothing(logits: Tensor, goal: Any) -> Tensor:
+    return logits[:, 0]
+
+
+def _direction(far: Tensor, near: Tensor) -> Tensor:
+    """Return weights `[D]` along which `far` scores 1 and the rows of `near` as little as possible, by least squares.
+
+    The ridge regression of the one point against the others, solved among the points: features are many, points few.
+    """
+    far, near = far.double(), near.double()
+    inner = near @ near.T
+    ridge = _RIDGE * inner.diagonal().mean().clamp_min(1e-30)
+    inner.diagonal().add_(ridge)
+    weight = far - near.T @ torch.linalg.solve(inner, near @ far)
+    return weight / (weight @ far).clamp_min(1e-30)
+
+
+def _climbed(
+    problem: Problem, heads: Heads, best: tuple[Tensor, Tensor], draws: Draws, bill: _Bill
+) -> tuple[Tensor, Tensor]:
+    """Return the points that climbed farthest along the heads' weights from `best`, and their scores."""
+    point, top = best
+    oracle = Headed.of(problem.oracle, heads, draws)  # type: ignore[arg-type]  # Direct, see the caller
+    attack = _Sparse(STEPS) if problem.threat.norm is L0 else PGD(STEPS, objective=margin, keeps=Keeps.WORST)
+    case = dataclasses.replace(problem, oracle=oracle, start=point)
+    found = run(attack, case, draws.fold("climb"))
+    bill.forwards += int(found.forwards.sum())
+    bill.backwards += int(found.backwards.sum())
+    score = heads.border * (1 + found.gap / heads.gap)
+    higher = found.success & (score > top)
+    return torch.where(rows(higher, point), found.x, point), torch.where(higher, score, top)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sparse:
+    # ascent for L0, where no direction is the steepest: a long step, of which the largest changes are kept
+    steps: int
+    objective: Objective = margin
+
+    access: ClassVar[Access] = Access.GRADIENT
+    keeps: ClassVar[Keeps] = Keeps.WORST
+
+    def init(self, problem: Problem, draws: Draws) -> Point:
+        assert problem.start is not None, "ascent goes on from a point"
+        return Point(problem.start)
+
+    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+        grad = gradient_of(seen) * problem.threat.scale
+        largest = flat(grad).abs().amax(1)
+        move = problem.threat.scale * grad / rows(torch.where(largest > 0, largest, 1), grad)
+        return Point(problem.threat.project(state.query + move, problem.x))
+
+
+def _ask(case: Problem, points: Tensor, draws: Draws) -> Seen:
+    seen = case.oracle.look(points, case.goal, margin, Access.SCORES, draws)
+    threat = case.threat
+    allowed = threat.allows(threat.size(points, case.x)) & threat.in_box(points)
+    return seen._replace(reached=seen.reached & allowed)
+
+
+def _edge(problem: Problem, draws: Draws) -> Tensor:
+    # from a ball four times as large and back: in every norm that leads to the edge
+    return _drawn(problem, draws, 4.0)
+
+
+def _inner(problem: Problem, draws: Draws) -> Tensor:
+    return _drawn(problem, draws, 0.5)
+
+
+def _drawn(problem: Problem, draws: Draws, share: float) -> Tensor:
+    x, threat = problem.x, problem.threat
+    eps = threat.eps * share
+    if threat.norm is L0:
+        eps = torch.as_tensor(eps).floor()
+    larger = threat.at(eps)
+    return threat.snap(threat.project(larger.start(x, draws), x), x)
