@@ -120,6 +120,11 @@ class _Tap(nn.Module):
             self.module(x)
         finally:
             hook.remove()
+        if not kept:
+            raise ModelError(
+                "The model's last linear layer ran for the first image and not for the others: its forward takes a "
+                "path of its own for each input. Its features cannot be compared, and no solutions can be planted."
+            )
         return kept[-1]
 
 

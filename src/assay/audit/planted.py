@@ -4,10 +4,11 @@ After Zimmermann et al. 2022, "Increasing confidence in adversarial robustness e
 is replaced, for each image, by a head of two classes for which an adversarial image inside the budget has been
 constructed. An attack that misses it would have called the network robust although it is not.
 
-The head separates one point of the ball from the image and all other points seen there. Where the gradient leads
-somewhere, that point is one a few steps of ascent reached, and the border is put just before it: one step does not get
-there, chance still less, and an attack that climbs well does. The gap between the two classes at the image is the
-network's own between label and runner-up, so that what saturates a loss there saturates it here.
+The head's weights separate one random point of the ball from the image and all other points seen there. A few short
+ascents along them show how far the network's own gradient leads; the border between the classes is put a little before
+what the worst of them reached: one step seldom gets there, chance hardly ever, and an attack that climbs well does.
+Where they lead nowhere the border is put just before the random point. The gap between the two classes at the image is
+the network's own between label and runner-up, so that what saturates a loss there saturates it here.
 """
 
 from __future__ import annotations
@@ -31,8 +32,15 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows, take
 
-INNER, EDGE, STEPS, TRIES = 6, 16, 10, 16
-HARDNESS = 0.9
+# points seen around an image, in the ball of half the budget and at the edge of the whole one; random tries; ascents
+INNER, EDGE, TRIES = 5, 12, 12
+CLIMBS, STEPS = 3, 5
+# Scores: the point drawn first has 1, the others about 0. The border lies at `HARDNESS` times what the worst ascent
+# reached; where that is under `LEAST` the gradient leads nowhere, and the border is at `BARELY`, just before the drawn
+# point. Chosen on 40 test digits of MNIST at Linf 0.3 and L2 1.5, with zoo:mnist-cnn and zoo:mnist-pgd, among a
+# hardness of 0.65, 0.75, 0.8 and 0.85: at 0.65 a single step found up to three quarters on the latter, at 0.85 PGD
+# found under 90 % at times. A border at half the drawn point let random tries find nearly half behind a rounding.
+HARDNESS, LEAST, BARELY = 0.75, 0.4, 0.9
 # a border nearer to the point than this share of its score could be float32's rounding
 _ROOM = 1e-3
 _RIDGE = 1e-3
@@ -60,8 +68,9 @@ class Planted:
 def plant_and_search(module: nn.Module, problem: Problem, draws: Draws, method: Method) -> Planted:
     """Plant an adversarial point inside the budget of each image and count how many of them `method` finds.
 
-    Images that the model gets wrong, and those around which its features do not vary, have none planted. Costs about
-    50 forwards and 11 backwards per image, and those of the method; none of it changes the module. Raises `BadInput`
+    Where `by_chance` is not far below `n`, as with few pixels behind a mask, `found` says little. Images that the
+    model gets wrong, and those around which its features do not vary, have none planted. Costs about
+    50 forwards and 16 backwards per image, and those of the method; none of it changes the module. Raises `BadInput`
     for an endless budget, a goal other than `Untargeted`, an oracle other than the model itself, an attack on another
     model, and one that does not work image by image.
     """
@@ -76,7 +85,7 @@ def plant_and_search(module: nn.Module, problem: Problem, draws: Draws, method: 
         if planted is None:
             return Planted(len(problem.x), 0, 0, 0, bill.forwards, bill.backwards)
         case, own = planted
-        chance = torch.zeros_like(case.x[:, 0].flatten(1)[:, 0], dtype=torch.bool)
+        chance = torch.zeros_like(own.ids, dtype=torch.bool)
         for i in range(TRIES):
             chance |= bill.add(_ask(case, _edge(case, own.fold(f"try {i}")), own)).reached
         found = run(method, case, own.fold("attack"), keeps=Keeps.FIRST)
@@ -147,9 +156,14 @@ def _planted(problem: Problem, draws: Draws, bill: _Bill) -> tuple[Problem, Draw
     scores = (around * weight[:, None]).sum(2)
     point, top, rest = edge[0], scores[:, 0], scores[:, 1:].amax(1).clamp_min(0)
     heads = Heads(origin, weight, torch.ones_like(top), gap)
+    border = rest + BARELY * (top - rest)
     if network.graded:
-        point, top = _climbed(asked, heads, (point, top), draws, bill)
-    border = rest + HARDNESS * (top - rest)
+        climbs = [_climbed(asked, heads, draws.fold(f"climb {i}"), bill) for i in range(CLIMBS)]
+        # what the worse of the climbs passes, a better attack passes from most starts
+        climbed = HARDNESS * torch.stack([score for _, score in climbs]).amin(0)
+        border = torch.where(climbed > rest + LEAST * (top - rest), climbed, border)
+        for other, score in climbs:
+            point, top = torch.where(rows(score > top, point), other, point), torch.maximum(score, top)
     fit = seen.gap.isfinite() & ~seen.reached & (gap > 0) & border.isfinite() & (top - border > _ROOM * top)
     heads = dataclasses.replace(heads, border=border)
     here = fit.nonzero().squeeze(1)
@@ -175,24 +189,19 @@ def _direction(far: Tensor, near: Tensor) -> Tensor:
     inner = near @ near.T
     ridge = _RIDGE * inner.diagonal().mean().clamp_min(1e-30)
     inner.diagonal().add_(ridge)
-    weight = far - near.T @ torch.linalg.solve(inner, near @ far)
+    weight: Tensor = far - near.T @ torch.linalg.solve(inner, near @ far)
     return weight / (weight @ far).clamp_min(1e-30)
 
 
-def _climbed(
-    problem: Problem, heads: Heads, best: tuple[Tensor, Tensor], draws: Draws, bill: _Bill
-) -> tuple[Tensor, Tensor]:
-    """Return the points that climbed farthest along the heads' weights from `best`, and their scores."""
-    point, top = best
-    oracle = Headed.of(problem.oracle, heads, draws)  # type: ignore[arg-type]  # Direct, see the caller
+def _climbed(problem: Problem, heads: Heads, draws: Draws, bill: _Bill) -> tuple[Tensor, Tensor]:
+    """Return the points that a short ascent along the heads' weights reaches from random starts, and their scores."""
+    assert isinstance(problem.oracle, Direct), "that of the features"
     attack = _Sparse(STEPS) if problem.threat.norm is L0 else PGD(STEPS, objective=margin, keeps=Keeps.WORST)
-    case = dataclasses.replace(problem, oracle=oracle, start=point)
-    found = run(attack, case, draws.fold("climb"))
+    found = run(attack, dataclasses.replace(problem, oracle=Headed.of(problem.oracle, heads, draws)), draws)
     bill.forwards += int(found.forwards.sum())
     bill.backwards += int(found.backwards.sum())
-    score = heads.border * (1 + found.gap / heads.gap)
-    higher = found.success & (score > top)
-    return torch.where(rows(higher, point), found.x, point), torch.where(higher, score, top)
+    score: Tensor = heads.border * (1 + found.gap / heads.gap)
+    return found.x, score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,8 +214,7 @@ class _Sparse:
     keeps: ClassVar[Keeps] = Keeps.WORST
 
     def init(self, problem: Problem, draws: Draws) -> Point:
-        assert problem.start is not None, "ascent goes on from a point"
-        return Point(problem.start)
+        return Point(problem.threat.start(problem.x, draws))
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         grad = gradient_of(seen) * problem.threat.scale
@@ -235,6 +243,5 @@ def _drawn(problem: Problem, draws: Draws, share: float) -> Tensor:
     x, threat = problem.x, problem.threat
     eps = threat.eps * share
     if threat.norm is L0:
-        eps = torch.as_tensor(eps).floor()
-    larger = threat.at(eps)
-    return threat.snap(threat.project(larger.start(x, draws), x), x)
+        eps = eps.floor() if isinstance(eps, Tensor) else float(int(eps))
+    return threat.snap(threat.project(threat.at(eps).start(x, draws), x), x)
