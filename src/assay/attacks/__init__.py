@@ -220,7 +220,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
     ),
     "cascade": AttackEntry(
         cascade,
-        1,
+        2,
         _BALLS,
         "short attacks one after the other, in an eighth of AutoAttack's passes",
         "this project",

@@ -1,37 +1,37 @@
-"""Auditing a run: every worst-case number in it gets a verdict, with the evidence and the images that refute it."""
+"""Auditing a run: every worst-case number in it gets a verdict, with the evidence and the images that refute it.
+
+Evidence is gathered once for all budgets of a model, data set and threat, at one of them; where a check throws doubt on
+the attacks, stronger ones try every budget, smallest first.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from assay.audit.checks import VERSION, examine
-from assay.audit.escalate import Broken, escalate
+from assay.audit.claims import Claim, Group, groups
+from assay.audit.escalate import Broken, escalate, nothing_broken
 from assay.audit.evidence import Evidence, gather
-from assay.audit.rule import flags, judge, reason, refuting
+from assay.audit.rule import flags
 from assay.audit.subject import Subject
+from assay.audit.writing import Judged, written
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.goal import Untargeted
 from assay.core.oracle import Direct, Oracle, frozen
 from assay.core.problem import Problem
 from assay.data import Sample
-from assay.evaluate.files import make_folder, write_atomically
-from assay.evaluate.loading import Bench, Loader
-from assay.evaluate.plan import Cell
+from assay.evaluate.loading import Loader
 from assay.evaluate.record import BROKEN, SURVIVED
 from assay.evaluate.run_directory import Run
-from assay.evaluate.verdict import FOLDER, REFUTED, SUSPECT, TRUSTED, Verdict, keep_verdicts
+from assay.evaluate.verdict import Verdict, keep_verdicts
 from assay.evaluate.work import method_for, stacked, threat_of
 from assay.models import Classifier
 
@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """How much an audit may do: images at most, passes as a share of the evaluation's, and slow attempts."""
+    """How much an audit may do: images at most, passes as a share of the evaluation's, and whether slow attempts."""
 
     most: int
     share: float
@@ -56,67 +56,11 @@ LEAST_PASSES = 20
 """Passes per image that an audit may always spend."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """One robust number: the cells it comes from, the budget, and what became of every sample (by id)."""
-
-    cells: tuple[Cell, ...]
-    at: int
-    statuses: dict[str, dict[str, str]]
-    passes: float
-
-    @property
-    def head(self) -> Cell:
-        """A cell that stands for all in whatever is not the attack."""
-        return self.cells[0]
-
-    @property
-    def eps(self) -> float:
-        """The budget."""
-        return self.head.budgets[self.at].value
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What the number is about; see `Verdict.key`."""
-        head = self.head
-        return (head.model.label, head.data.source, head.threat.label, head.unit, self.eps, head.goal)
-
-    def outcome(self, sample: str) -> str | None:
-        """Return what became of a sample under all attacks together; None where not all have met it."""
-        each = [statuses.get(sample) for statuses in self.statuses.values()]
-        if None in each:
-            return None
-        return BROKEN if BROKEN in each else each[0]
-
-
-def claims(run: Run) -> list[Claim]:
-    """Return the numbers of a run that an audit judges: worst-case, untargeted, with a budget."""
-    cells = [Cell.of(plain) for plain in run.cells.values()]
-    groups: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in cells:
-        if cell.question == "worst_case" and cell.goal == "untargeted":
-            key = (cell.model.label, cell.data.source, cell.threat.label, cell.unit)
-            groups.setdefault(key, []).append(cell)
-    return [claim for group in groups.values() for claim in _of_group(run, group)]
-
-
-def _of_group(run: Run, cells: Sequence[Cell]) -> Iterator[Claim]:
-    table = run.store.read([cell.digest for cell in cells], ["cell", "eps", "sample_id", "status", "forwards"])
-    rows = table.to_pydict()
-    budgets = {budget.value: i for cell in cells for i, budget in enumerate(cell.budgets)}
-    by: dict[float, dict[str, dict[str, str]]] = {eps: {} for eps in budgets}
-    for digest, eps, sample, status in zip(
-        *(rows[name] for name in ("cell", "eps", "sample_id", "status")), strict=True
-    ):
-        by[eps].setdefault(digest, {})[sample] = status
-    passes = float(np.sum(rows["forwards"])) / max(1, len(set(rows["sample_id"]))) / max(1, len(budgets))
-    for eps in sorted(budgets):
-        own = tuple(
-            cell for cell in cells if any(budget.value == eps for budget in cell.budgets) and cell.digest in by[eps]
-        )
-        if own and eps > 0:
-            at = next(i for i, budget in enumerate(own[0].budgets) if budget.value == eps)
-            yield Claim(own, at, {cell.digest: by[eps][cell.digest] for cell in own}, passes)
+def check_preset(preset: str) -> str:
+    """Return the name of a preset. Raises `BadInput` for an unknown one."""
+    if preset not in PRESETS:
+        raise BadInput(f"Unknown preset {preset!r}.{did_you_mean(preset, PRESETS)} There are: {', '.join(PRESETS)}.")
+    return preset
 
 
 def audit_run(
@@ -130,33 +74,36 @@ def audit_run(
 ) -> list[Verdict]:
     """Audit every worst-case number of a run, keep the verdicts in its directory, and return them.
 
-    A number that has a verdict by these checks, this preset and this seed is not audited again. `twin` is an undefended
-    network for the same images. Raises `BadInput` for an unknown preset.
+    Numbers that have verdicts by these checks, this preset or a deeper one, and this seed are not audited again. `twin`
+    is an undefended network for the same images. `loader` holds models and data given as Python objects. Raises
+    `BadInput` for an unknown preset.
     """
-    if preset not in PRESETS:
-        raise BadInput(f"Unknown preset {preset!r}.{did_you_mean(preset, PRESETS)} There are: {', '.join(PRESETS)}.")
+    check_preset(preset)
     own = loader or Loader()
     known = {one.key: one for one in run.verdicts()}
     verdicts = []
     try:
-        for claim in claims(run):
-            before = known.get(claim.key)
-            if before is not None and _holds(before, claim, preset, seed):
-                verdicts.append(before)
+        for group in groups(run):
+            before = [known.get(claim.key) for claim in group.claims]
+            kept = [one for one in before if one is not None]
+            if all(_holds(one, claim, preset, seed) for one, claim in zip(before, group.claims, strict=True)):
+                verdicts += kept
                 continue
-            say(f"Auditing {claim.head.model.label} at {claim.head.budgets[claim.at].written} …")
-            verdict = _Auditor(run, own, PRESETS[preset], preset, seed, twin).audit(claim)
-            keep_verdicts(run.path, [verdict])
-            verdicts.append(verdict)
+            say(f"Auditing {group.pivot.head.model.label} on {group.pivot.head.data.source} …")
+            found = list(_Auditor(run, own, PRESETS[preset], preset, seed, twin).audit(group))
+            keep_verdicts(run.path, found)
+            verdicts += found
     finally:
         if loader is None:
             own.close()
     return verdicts
 
 
-def _holds(before: Verdict, claim: Claim, preset: str, seed: int) -> bool:
+def _holds(before: Verdict | None, claim: Claim, preset: str, seed: int) -> bool:
+    if before is None:
+        return False
     presets = list(PRESETS)
-    same = set(before.cells) == {cell.digest for cell in claim.cells}
+    same = set(before.cells) == {cell.digest for cell in claim.cells} and before.n == len(claim.outcomes)
     deep = presets.index(before.preset) >= presets.index(preset)
     return same and deep and before.checks == VERSION and before.seed == seed
 
@@ -170,141 +117,91 @@ class _Auditor:
     seed: int
     twin: Classifier | None
 
-    def audit(self, claim: Claim) -> Verdict:
-        """Gather the evidence, examine it, and try to refute what it throws doubt on."""
+    def audit(self, group: Group) -> Iterator[Verdict]:
+        """Gather the evidence once, examine it, and try at every budget to refute what it throws doubt on."""
         began = time.perf_counter()
-        bench, data = self.loader.bench(claim.head), self.loader.samples(claim.head)
-        outcomes = {name: claim.outcome(name) for name in data.ids}
-        right = [i for i, name in enumerate(data.ids) if outcomes[name] in (BROKEN, SURVIVED)]
-        if not right:
-            return self._empty(claim, sum(one is not None for one in outcomes.values()))
-        # by the seed, so that the numbers do not hang on the order of the data
-        order = np.random.default_rng(self.seed).permutation(len(right))[: self.preset.most]
-        at = sorted(right[i] for i in order)
-        ids = [data.ids[i] for i in at]
-        samples = [one for one in data.load(at) if isinstance(one, Sample)]
-        survived = torch.tensor([outcomes[name] == SURVIVED for name in ids])
-        n = sum(one not in (None, "error") for one in outcomes.values())
-        allowance = max(LEAST_PASSES, self.preset.share * claim.passes) * min(n, self.preset.most)
-        subject = self._subject(claim, bench, samples, survived, allowance)
-        with frozen(subject.module), _held(self.twin) as twin:
-            subject = dataclasses.replace(subject, twin=twin)
-            evidence = gather(subject, probabilities=claim.head.model.outputs == "probabilities")
-            findings = examine(evidence)
-            doubted = bool(flags(findings)) or self.preset.thorough
-            broken = escalate(subject, evidence, long=self.preset.thorough) if doubted else None
-        return self._verdict(claim, (subject, evidence), (ids, n), broken, time.perf_counter() - began)
+        ids = self._ids(group)
+        if not ids:
+            for claim in group.claims:
+                yield written(self.run.path, Judged.of_nothing(claim, self.called, self.seed, group.passes))
+            return
+        bench = self.loader.bench(group.pivot.head)
+        with frozen(bench.classifier.module), _held(self.twin) as twin:
+            subject = self._subject(group, ids, twin)
+            evidence = gather(subject, probabilities=group.pivot.head.model.outputs == "probabilities")
+            doubted = bool(flags(examine(evidence))) or self.preset.thorough
+            before: Broken | None = None
+            for claim in group.claims:
+                own = self._at(subject, claim, ids)
+                broken = None
+                if doubted and bool(own.survived.any()):
+                    broken = self._escalate(own, evidence, before)
+                    before = broken
+                yield self._verdict(group, claim, (ids, own, evidence), broken, time.perf_counter() - began)
+                began = time.perf_counter()
 
-    def _subject(
-        self, claim: Claim, bench: Bench, samples: Sequence[Sample], survived: Tensor, allowance: float
-    ) -> Subject:
+    def _escalate(self, subject: Subject, evidence: Evidence, before: Broken | None) -> Broken:
+        # what was broken inside a smaller ball is broken inside this one
+        known = before or nothing_broken(subject)
+        keep = subject.survived[known.at]
+        inherited = known.taken(keep)
+        left = subject.survived.clone()
+        left[inherited.at] = False
+        own = dataclasses.replace(subject, survived=left)
+        return escalate(own, evidence, long=self.preset.thorough).after(inherited)
+
+    def _ids(self, group: Group) -> list[str]:
+        """Return the images that the audit looks at: chosen by the seed among those that the model gets right."""
+        outcomes = group.pivot.outcomes
+        right = [name for name in outcomes if outcomes[name] in (BROKEN, SURVIVED)]
+        order = np.random.default_rng(self.seed).permutation(len(right))
+        return [right[i] for i in order[: self.preset.most]]
+
+    def _subject(self, group: Group, ids: Sequence[str], twin: Oracle | None) -> Subject:
+        claim = group.pivot
         cell = claim.head
-        threat = threat_of(cell).in_units_of(bench.classifier.std).at(cell.budgets[claim.at].value)
+        bench, data = self.loader.bench(cell), self.loader.samples(cell)
+        places = {name: i for i, name in enumerate(data.ids)}
+        samples = [one for one in data.load([places[name] for name in ids]) if isinstance(one, Sample)]
+        threat = threat_of(cell).in_units_of(bench.classifier.std).at(claim.budget.value)
         x = threat.on_grid(stacked(samples, bench.classifier.input_shape).to(bench.device))
         y = torch.tensor([sample.label for sample in samples], device=bench.device)
-        draws = Draws.of([sample.id for sample in samples], self.seed)
-        draws = dataclasses.replace(draws, ids=draws.ids.to(bench.device))
+        draws = Draws.of(list(ids), self.seed)
         image = (int(x.shape[-2]), int(x.shape[-1]))
-        methods = tuple(method_for(one, self.loader.bench(one), image) for one in claim.cells)
-        oracle = Direct(bench.classifier.module, self.loader.batch)
-        problem = Problem(oracle, x, Untargeted(y), threat)
+        n = min(len(claim.outcomes), self.preset.most)
         return Subject(
             module=bench.classifier.module,
-            problem=problem,
-            draws=draws,
-            survived=survived.to(bench.device),
-            methods=methods,
-            allowance=allowance,
+            problem=Problem(Direct(bench.classifier.module, self.loader.batch), x, Untargeted(y), threat),
+            draws=dataclasses.replace(draws, ids=draws.ids.to(bench.device)),
+            survived=_survived(claim, ids).to(bench.device),
+            methods=tuple(method_for(one, self.loader.bench(one), image) for one in claim.cells),
+            allowance=max(LEAST_PASSES, self.preset.share * group.passes) * n,
             classes=bench.classes(x[:1]),
+            twin=twin,
             thorough=self.preset.thorough,
         )
 
+    def _at(self, subject: Subject, claim: Claim, ids: Sequence[str]) -> Subject:
+        survived = _survived(claim, ids).to(subject.survived.device)
+        return dataclasses.replace(subject, problem=subject.under(claim.budget.value), survived=survived)
+
     def _verdict(
         self,
+        group: Group,
         claim: Claim,
-        seen: tuple[Subject, Evidence],
-        who: tuple[list[str], int],
+        seen: tuple[list[str], Subject, Evidence],
         broken: Broken | None,
         seconds: float,
     ) -> Verdict:
-        subject, evidence = seen
-        ids, n = who
-        findings = examine(evidence)
-        asked = int(subject.survived.sum()) if broken is not None else 0
-        count = len(broken.at) if broken is not None else 0
-        attempts = broken.attempts if broken is not None else ()
-        survived = sum(claim.outcome(name) == SURVIVED for name in next(iter(claim.statuses.values())))
-        verdict = judge(findings, asked, count)
-        first = survived / n
-        gone = {ids[i] for i in broken.at.tolist()} if broken is not None else set()
-        left = first * (1 - count / asked) if asked else first
-        head = claim.head
-        return Verdict(
-            cells=_each(claim, verdict, findings, gone, set(ids)),
-            model=head.model.label,
-            data=head.data.source,
-            threat=head.threat.label,
-            unit=head.unit,
-            eps=claim.eps,
-            eps_written=head.budgets[claim.at].written,
-            goal=head.goal,
-            preset=self.called,
-            seed=self.seed,
-            checks=VERSION,
-            verdict=verdict,
-            why=reason(findings, attempts, verdict),
-            n=n,
-            survived=survived,
-            asked=asked,
-            broken=count,
-            as_first_measured=first,
-            after_escalation=left,
-            findings=findings,
-            attempts=attempts,
-            passes=sum(evidence.passes.values()),
-            escalation=broken.passes if broken is not None else 0,
-            evaluation_passes=round(claim.passes * n),
-            per_check=evidence.passes,
-            seconds=seconds,
-            curves=_curves(evidence),
-            images=self._keep(claim, subject, ids, broken),
-        )
-
-    def _keep(self, claim: Claim, subject: Subject, ids: list[str], broken: Broken | None) -> str | None:
-        if broken is None or not len(broken.at):
-            return None
-        digest = hashlib.blake2b(repr(claim.key).encode(), digest_size=8).hexdigest()
-        name = f"adversarial-{digest}.safetensors"
-        labels = subject.problem.goal.y[broken.at]
-        tensors = {
-            "images": broken.images.cpu().contiguous(),
-            "originals": subject.problem.x[broken.at].cpu().contiguous(),
-            "labels": labels.cpu(),
-            "predictions": broken.classes.cpu(),
-        }
-        told = {"ids": json.dumps([ids[i] for i in broken.at.tolist()])}
-        make_folder(self.run.path / FOLDER)
-        write_atomically(self.run.path / FOLDER / name, save(tensors, told))
-        return name
-
-    def _empty(self, claim: Claim, n: int) -> Verdict:
-        head = claim.head
-        return Verdict(
-            {cell.digest: TRUSTED for cell in claim.cells}, head.model.label, head.data.source, head.threat.label,
-            head.unit, claim.eps, head.budgets[claim.at].written, head.goal, self.called, self.seed, VERSION, TRUSTED,
-            "The model gets no image right: there is nothing to withstand.", n, 0, 0, 0, 0.0, 0.0, (), (), 0, 0,
-            round(claim.passes * n), {}, 0.0, {},
-        )  # fmt: skip
+        ids, subject, evidence = seen
+        # the evidence is billed once, to the number that it was gathered about
+        pivot = claim is group.pivot or claim.key == group.pivot.key
+        judged = Judged(claim, self.called, self.seed, group.passes, seconds, ids, subject, evidence, broken, pivot)
+        return written(self.run.path, judged)
 
 
-def _each(claim: Claim, verdict: str, findings: Any, gone: set[str], asked: set[str]) -> dict[str, str]:
-    """Return the verdict on each cell's own number: other attacks of the run refute it as the escalation does."""
-    told = {}
-    for digest, statuses in claim.statuses.items():
-        own = [name for name, status in statuses.items() if status == SURVIVED and name in asked]
-        broken = sum(name in gone or claim.outcome(name) == BROKEN for name in own)
-        told[digest] = REFUTED if own and broken >= refuting(len(own)) else (verdict if verdict != REFUTED else SUSPECT)
-    return told
+def _survived(claim: Claim, ids: Sequence[str]) -> Tensor:
+    return torch.tensor([claim.outcome(name) == SURVIVED for name in ids])
 
 
 @contextlib.contextmanager
@@ -316,19 +213,4 @@ def _held(twin: Classifier | None) -> Iterator[Oracle | None]:
         yield Direct(module)
 
 
-def _curves(evidence: Evidence) -> dict[str, Any]:
-    sight, slopes, growth = evidence.sight, evidence.slopes, evidence.growth
-    return {
-        "losses": {name: list(values) for name, values in evidence.paths.losses.items()},
-        "gaps": {"edges": list(sight.gaps.edges), "counts": list(sight.gaps.counts)},
-        "zero": sight.zero,
-        "growth": {"budgets": list(growth.budgets), "success": list(growth.success)},
-        "line": {
-            "places": list(slopes.places),
-            "along the gradient": list(slopes.along_gradient),
-            "along a random direction": list(slopes.along_random),
-        },
-    }
-
-
-__all__ = ["PRESETS", "Claim", "Preset", "audit_run", "claims"]
+__all__ = ["PRESETS", "Preset", "audit_run", "check_preset"]

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from assay.attacks import ATTACKS, build
+from assay.audit.checks import examine
 from assay.audit.evidence import Evidence
-from assay.audit.subject import Metered, Subject, lengthened
+from assay.audit.rule import flags
+from assay.audit.subject import GRADIENT_STEPS, Metered, Subject, lengthened
 from assay.audit.views import Cut, PastDefense, cut
 from assay.core.compose import Method, Restarts, Through, Transferred, run
-from assay.core.errors import AssayError, ModelError
+from assay.core.errors import AssayError
 from assay.core.lenses import Averaged, Expectation
 from assay.core.objective import margin
 from assay.core.oracle import Access, Direct, Oracle
@@ -21,19 +23,23 @@ from assay.core.search import Keeps
 from assay.evaluate.verdict import Attempt
 
 STEPS, LOOKS, QUERIES, LABELS = 50, 10, 2000, 1500
-JUDGES, BLIND = 10, 0.9
+JUDGES, BLIND, FEW = 10, 0.9, 32
 """A model that answers at random has lost an image where more than half of so many answers are wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Try:
-    """One stronger attack: its name, why it is tried, and whom it asks (None: the model)."""
+    """One stronger attack: its name, why it is tried, and whom it asks (None: the model).
+
+    `steps` are the passes of one look. A `dear` one is tried on a few survivors first, and on all if it breaks half.
+    """
 
     name: str
     why: str
     method: Method
     oracle: Oracle | None = None
     steps: int = 1
+    dear: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,51 +49,88 @@ class Broken:
     at: Tensor
     images: Tensor
     classes: Tensor
-    attempts: tuple[Attempt, ...]
-    passes: int
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def passes(self) -> int:
+        """What the attempts cost."""
+        return sum(one.passes for one in self.attempts)
+
+    def taken(self, keep: Tensor) -> Broken:
+        """Return some of what is broken, the attempts left out."""
+        return Broken(self.at[keep], self.images[keep], self.classes[keep])
+
+    def after(self, before: Broken) -> Broken:
+        """Return this with what was broken before."""
+        parts = zip((before.at, before.images, before.classes), (self.at, self.images, self.classes), strict=True)
+        attempts = self.attempts
+        if len(before.at):
+            found = len(before.at)
+            attempts = (Attempt("smaller budget", "broken inside a smaller ball", found, found, 0), *attempts)
+        at, images, classes = (torch.cat(pair) for pair in parts)
+        return Broken(at, images, classes, attempts)
+
+
+def nothing_broken(subject: Subject) -> Broken:
+    """Return what is broken before anything is tried."""
+    none = torch.zeros(0, dtype=torch.int64, device=subject.survived.device)
+    return Broken(none, subject.problem.x[:0], none)
 
 
 def escalate(subject: Subject, evidence: Evidence, *, long: bool = False) -> Broken:
     """Try every attack that may help on what is left of the survivors, cheapest first. `long` adds the slow ones."""
     left = subject.survived.nonzero().squeeze(1)
-    at, images, classes, attempts = [], [], [], []
+    broken = nothing_broken(subject)
     where = _cut(subject)
-    keeps = Keeps.WORST if evidence.answers.differ > 0 else Keeps.FIRST
     for one in _tries(subject, evidence, where, long=long):
         if not len(left):
             break
-        meter = Metered(one.oracle or subject.problem.oracle)
-        few = subject.taken(left)
-        problem = dataclasses.replace(few.problem, oracle=meter)
-        try:
-            # a random model lets go of an image once in a while: the most damaging point is the one to judge
-            found = run(one.method, problem, few.fold(f"escalate {one.name}"), keeps=keeps)
-        except (ModelError, RuntimeError, AssayError):
+        few = left[:FEW] if one.dear and not long else left
+        found = _tried(one, subject.taken(few), few, evidence)
+        if found is None:
             # this way is closed for this model; the next one may not be
             continue
-        mine = torch.arange(len(left))
-        judged, called, spent = _judge(few, found.x, random=evidence.answers.differ > 0)
-        attempts.append(Attempt(one.name, one.why, len(left), int(judged.sum()), one.steps * meter.spent[0] + spent))
-        at.append(left[judged])
-        images.append(found.x[judged])
-        classes.append(called[judged])
-        left = left[mine[~judged]]
-    empty = subject.problem.x[:0]
-    return Broken(
-        torch.cat(at) if at else left[:0],
-        torch.cat(images) if images else empty,
-        torch.cat(classes) if classes else left[:0],
-        tuple(attempts),
-        sum(one.passes for one in attempts),
-    )
+        if len(few) < len(left) and 2 * len(found.at) >= len(few):
+            rest = left[FEW:]
+            more = _tried(one, subject.taken(rest), rest, evidence)
+            found = _joined(found, more) if more is not None else found
+        broken = _joined(broken, found)
+        left = left[~torch.isin(left, found.at)]
+    return broken
+
+
+def _joined(a: Broken, b: Broken) -> Broken:
+    attempts = (*a.attempts, *b.attempts)
+    if a.attempts and b.attempts and a.attempts[-1].name == b.attempts[0].name:
+        last, first = a.attempts[-1], b.attempts[0]
+        both = (last.asked + first.asked, last.broken + first.broken, last.passes + first.passes)
+        attempts = (*a.attempts[:-1], Attempt(last.name, last.why, *both), *b.attempts[1:])
+    tensors = zip((a.at, a.images, a.classes), (b.at, b.images, b.classes), strict=True)
+    at, images, classes = (torch.cat(pair) for pair in tensors)
+    return Broken(at, images, classes, attempts)
+
+
+def _tried(one: Try, few: Subject, at: Tensor, evidence: Evidence) -> Broken | None:
+    meter = Metered(one.oracle or few.problem.oracle)
+    problem = dataclasses.replace(few.problem, oracle=meter)
+    random = evidence.answers.differ > 0
+    # a random model lets go of an image once in a while: the most damaging point is the one to judge
+    keeps = Keeps.WORST if random else Keeps.FIRST
+    try:
+        found = run(one.method, problem, few.fold(f"escalate {one.name}"), keeps=keeps)
+    except (RuntimeError, AssayError):
+        return None
+    judged, called, spent = _judge(few, found.x, random=random)
+    count = int(judged.sum())
+    attempt = Attempt(one.name, one.why, len(at), count, one.steps * meter.spent[0] + spent)
+    return Broken(at[judged], found.x[judged], called[judged], (attempt,))
 
 
 def _judge(subject: Subject, x: Tensor, *, random: bool) -> tuple[Tensor, Tensor, int]:
     """Return which images the model itself gets wrong, inside box and budget, what it calls them, and the passes."""
     problem = subject.problem
     inside = problem.threat.allows(problem.threat.size(x, problem.x)) & problem.threat.in_box(x)
-    wrong = torch.zeros(len(x), dtype=torch.int64)
-    called = torch.zeros(len(x), dtype=torch.int64)
+    wrong, called = torch.zeros_like(problem.goal.y), torch.zeros_like(problem.goal.y)
     times = JUDGES if random else 1
     for i in range(times):
         seen = problem.oracle.look(x, problem.goal, margin, Access.SCORES, subject.fold(f"judge {i}"))
@@ -113,9 +156,14 @@ def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> I
     if subject.twin is not None and climbs:
         moved = Transferred(build("mi-fgsm", steps=STEPS), subject.twin)
         yield Try("transfer", "an undefended twin has gradients to follow", moved)
+    if subject.evaluation is not None and _flagged(evidence, "more effort"):
+        yield Try("more effort", "the same attacks from other starts, twice as long", lengthened(subject.evaluation))
+    if not long and not _masked(evidence):
+        # true gradients lead an iterative attack: what is wrong is the evaluation's effort alone
+        return
     for name, options, why in _BLIND:
         if subject.norm in ATTACKS[name].norms:
-            yield Try(name, why, build(name, **options))
+            yield Try(name, why, build(name, **options), dear=True)
     # dear, and seldom more than the ones before
     if climbs and evidence.sight.zero.get("margin") is not None:
         yield _smoothed(subject)
@@ -126,6 +174,21 @@ def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> I
             yield Try("more starts", "more starts and steps of the same attack", more)
 
 
+def _flagged(evidence: Evidence, check: str) -> bool:
+    return any(one.check == check for one in flags(examine(evidence)))
+
+
+def _masked(evidence: Evidence) -> bool:
+    """Whether a finding says that gradients do not lead to what is there."""
+    named = {one.check for one in flags(examine(evidence))}
+    iterative = any(leaf.family == "gradient" and leaf.steps >= GRADIENT_STEPS for leaf in evidence.leaves)
+    return bool(named & _MASKING) or (iterative and "planted solutions" in named)
+
+
+_MASKING = {
+    "zero gradients", "true gradients", "randomness", "dynamic forward pass", "black boxes", "growing budgets",
+    "unbounded attack",
+}  # fmt: skip
 _BLIND: Sequence[tuple[str, dict[str, int], str]] = (
     ("square", {"queries": QUERIES}, "scores alone need no gradient"),
     ("hop-skip-jump", {"queries": LABELS}, "labels alone need neither gradients nor scores"),
@@ -161,7 +224,7 @@ def _smoothed(subject: Subject) -> Try:
     sigma = min(0.1, max(0.01, float(threat.eps / threat.size(one + 1, one)[0]) / 2))
     smooth = Through(Averaged(LOOKS, sigma=sigma), build("pgd", steps=STEPS // 2, objective="margin"))
     why = "averaged over points around, gradients that are noise or zero return"
-    return Try("smoothed gradients", why, smooth)
+    return Try("smoothed gradients", why, smooth, dear=True)
 
 
-__all__ = ["Broken", "Try", "escalate"]
+__all__ = ["Broken", "Try", "escalate", "nothing_broken"]

@@ -8,6 +8,7 @@ from assay.audit.checks import CHECKS
 from assay.evaluate.verdict import REFUTED, SUSPECT, TRUSTED, Attempt, Finding
 
 LEAST, SHARE = 2, 0.01
+WEAK = "two families"
 
 
 def refuting(asked: int) -> float:
@@ -15,11 +16,15 @@ def refuting(asked: int) -> float:
     return max(LEAST, SHARE * asked)
 
 
-def judge(findings: Sequence[Finding], asked: int, broken: int) -> str:
-    """Return the verdict on a number of whose survivors `asked` met stronger attacks, which broke `broken`."""
+def judge(findings: Sequence[Finding], survived: int, asked: int, broken: int) -> str:
+    """Return the verdict on a number of whose `survived` samples `asked` met stronger attacks, which broke `broken`.
+
+    Where nothing survived the number cannot be too high; only a weak attack's is not trusted even then.
+    """
     if asked and broken >= refuting(asked):
         return REFUTED
-    return SUSPECT if flags(findings) else TRUSTED
+    doubts = flags(findings) if survived else [one for one in flags(findings) if one.check == WEAK]
+    return SUSPECT if doubts else TRUSTED
 
 
 def flags(findings: Sequence[Finding]) -> list[Finding]:
@@ -31,7 +36,7 @@ def reason(findings: Sequence[Finding], attempts: Sequence[Attempt], verdict: st
     """Return the verdict in one sentence: the first cause, and what proves it."""
     causes = [CHECKS[one.check].cause for one in flags(findings)]
     if verdict == TRUSTED:
-        return "Every mandatory check passed."
+        return "Every mandatory check passed." if not causes else "Nothing was left standing: it cannot be too high."
     cause = f"{causes[0][0].upper()}{causes[0][1:]}" if causes else "A stronger attack finds more"
     if verdict == SUSPECT:
         return f"{cause}; nothing more was broken."

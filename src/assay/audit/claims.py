@@ -1,0 +1,103 @@
+"""The numbers of a run that an audit judges, and what became of every sample behind them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from assay.core.budget import Budget
+from assay.evaluate.plan import Cell
+from assay.evaluate.record import BROKEN, ERROR, SURVIVED
+from assay.evaluate.run_directory import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One robust number: the cells it comes from, its budget, and per cell what became of every sample (by id)."""
+
+    cells: tuple[Cell, ...]
+    budget: Budget
+    statuses: dict[str, dict[str, str]]
+
+    @property
+    def head(self) -> Cell:
+        """A cell that stands for all in whatever is not the attack."""
+        return self.cells[0]
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What the number is about; see `Verdict.key`."""
+        head = self.head
+        return (head.model.label, head.data.source, head.threat.label, head.unit, self.budget.value, head.goal)
+
+    def outcome(self, sample: str) -> str | None:
+        """Return what became of a sample under all attacks together; None where not all have met it, or one failed."""
+        each = [statuses.get(sample) for statuses in self.statuses.values()]
+        if BROKEN in each:
+            return BROKEN
+        return None if None in each or ERROR in each else each[0]
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """What became of the samples that every attack has met."""
+        samples = dict.fromkeys(name for statuses in self.statuses.values() for name in statuses)
+        found = {name: self.outcome(name) for name in samples}
+        return {name: one for name, one in found.items() if one is not None}
+
+    @property
+    def survived(self) -> int:
+        """How many samples withstood all attacks."""
+        return sum(one == SURVIVED for one in self.outcomes.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The numbers of one model on one data set under one threat, budget by budget, smallest first.
+
+    `passes` is what a sample cost the evaluation on average, all budgets and attacks together.
+    """
+
+    claims: tuple[Claim, ...]
+    passes: float
+
+    @property
+    def pivot(self) -> Claim:
+        """The number that evidence is gathered about.
+
+        That of the largest budget that a fifth of the images withstand, ten at least: what hides an attack from its
+        goal hides it best where much is left, and matters most where the budget is large. Else where most is left.
+        """
+        right = max(len([one for one in claim.outcomes.values() if one in (BROKEN, SURVIVED)]) for claim in self.claims)
+        enough = [claim for claim in self.claims if claim.survived >= max(10, right / 5)]
+        return enough[-1] if enough else max(self.claims, key=lambda claim: claim.survived)
+
+
+def groups(run: Run) -> list[Group]:
+    """Return the numbers of a run that an audit judges: worst-case, untargeted, with a budget above 0."""
+    together: dict[tuple[Any, ...], list[Cell]] = {}
+    for plain in run.cells.values():
+        cell = Cell.of(plain)
+        if cell.question == "worst_case" and cell.goal == "untargeted":
+            key = (cell.model.label, cell.data.source, cell.threat.label, cell.unit)
+            together.setdefault(key, []).append(cell)
+    found = [_group(run, cells) for cells in together.values()]
+    return [one for one in found if one.claims]
+
+
+def _group(run: Run, cells: Sequence[Cell]) -> Group:
+    names = ["cell", "eps", "sample_id", "status", "forwards"]
+    rows = run.store.read([cell.digest for cell in cells], names).to_pydict()
+    by: dict[float, dict[str, dict[str, str]]] = {}
+    for digest, eps, sample, status in zip(*(rows[name] for name in names[:-1]), strict=True):
+        by.setdefault(eps, {}).setdefault(digest, {})[sample] = status
+    passes = sum(rows["forwards"]) / max(1, len(set(rows["sample_id"])))
+    return Group(tuple(_claims(cells, by)), passes)
+
+
+def _claims(cells: Sequence[Cell], by: dict[float, dict[str, dict[str, str]]]) -> Iterator[Claim]:
+    budgets = {budget.value: budget for cell in cells for budget in cell.budgets}
+    for eps in sorted(budgets):
+        own = tuple(cell for cell in cells if cell.digest in by.get(eps, {}))
+        if own and eps > 0:
+            yield Claim(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own})
