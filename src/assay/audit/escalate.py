@@ -22,9 +22,12 @@ from assay.core.oracle import Access, Direct, Oracle
 from assay.core.search import Keeps
 from assay.evaluate.verdict import Attempt
 
-STEPS, LOOKS, QUERIES, LABELS = 50, 10, 2000, 1500
-JUDGES, BLIND, FEW = 10, 0.9, 32
+STEPS, LOOKS = 50, 10
+JUDGES, BLIND, FEW = 10, 0.9, 12
 """A model that answers at random has lost an image where more than half of so many answers are wrong."""
+
+
+SMALLER = "what broke it inside a smaller ball"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Broken:
         attempts = self.attempts
         if len(before.at):
             found = len(before.at)
-            attempts = (Attempt("smaller budget", "broken inside a smaller ball", found, found, 0), *attempts)
+            attempts = (Attempt(SMALLER, "a larger ball holds the smaller one", found, found, 0), *attempts)
         at, images, classes = (torch.cat(pair) for pair in parts)
         return Broken(at, images, classes, attempts)
 
@@ -161,9 +164,9 @@ def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> I
     if not long and not _masked(evidence):
         # true gradients lead an iterative attack: what is wrong is the evaluation's effort alone
         return
-    for name, options, why in _BLIND:
+    for name, why, quick, deep in _BLIND:
         if subject.norm in ATTACKS[name].norms:
-            yield Try(name, why, build(name, **options), dear=True)
+            yield Try(name, why, build(name, **(deep if long else quick)), dear=True)
     # dear, and seldom more than the ones before
     if climbs and evidence.sight.zero.get("margin") is not None:
         yield _smoothed(subject)
@@ -189,11 +192,12 @@ _MASKING = {
     "zero gradients", "true gradients", "randomness", "dynamic forward pass", "black boxes", "growing budgets",
     "unbounded attack",
 }  # fmt: skip
-_BLIND: Sequence[tuple[str, dict[str, int], str]] = (
-    ("square", {"queries": QUERIES}, "scores alone need no gradient"),
-    ("hop-skip-jump", {"queries": LABELS}, "labels alone need neither gradients nor scores"),
-    ("one-pixel", {}, "scores alone need no gradient"),
+_BLIND: Sequence[tuple[str, str, dict[str, int], dict[str, int]]] = (
+    ("square", "scores alone need no gradient", {"queries": 1000}, {"queries": 5000}),
+    ("hop-skip-jump", "labels alone need neither gradients nor scores", {"queries": 600}, {"queries": 3000}),
+    ("one-pixel", "scores alone need no gradient", {}, {}),
 )
+"""Attacks without gradients, each with its options in a quick audit and in a deeper one."""
 
 
 def _gradients(subject: Subject, evidence: Evidence, where: Cut) -> Iterator[Try]:

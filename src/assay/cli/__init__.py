@@ -14,6 +14,7 @@ import typer
 
 from assay.cli import (
     attacks,
+    audit,
     data,
     demo,
     doctor,
@@ -51,6 +52,7 @@ app = typer.Typer(
 for panel, commands in {
     _MEASURE: (
         run.run,
+        audit.audit,
         plan.plan,
         validate.validate,
         doctor.doctor,

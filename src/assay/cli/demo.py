@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli.auditing import audited
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import Asked
 from assay.cli.launch import Finished, Launch, exit_code
@@ -82,7 +83,8 @@ def demo(
     say("Assay demo: three models, real images, about 2 minutes on 2 cores")
     study = demo_study(_pictures_missing())
     try:
-        finished = Launch(Asked(study, directory, True), Options(command=command), chosen(display)).start()
+        launch = Launch(Asked(study, directory, True), Options(command=command), chosen(display))
+        finished = audited(launch, launch.start())
         page = directory / PAGE
         if not (finished.was_done and page.is_file()):
             say("Drawing the page …")

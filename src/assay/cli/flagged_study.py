@@ -120,6 +120,7 @@ def _whole(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
         "goal": ("--goal", flags.goal),
         "order": ("--order", flags.order and flags.order.value),
         "seed": ("--seed", flags.seed),
+        "audit": ("--audit", flags.audit and flags.audit.value),
     }
     return {key: (flag, value) for key, (flag, value) in given.items() if value not in (None, [])}
 

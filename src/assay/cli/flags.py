@@ -35,6 +35,15 @@ class Order(enum.StrEnum):
     DESCENDING = "descending"
 
 
+class Audit(enum.StrEnum):
+    """How closely robust numbers are audited."""
+
+    OFF = "off"
+    QUICK = "quick"
+    STANDARD = "standard"
+    THOROUGH = "thorough"
+
+
 class Outputs(enum.StrEnum):
     """What the model returns."""
 
@@ -73,6 +82,9 @@ class StudyFlags:
     sample: Annotated[int | None, _flag(_WHICH, "N samples, drawn evenly over the classes.")] = None
     per_class: Annotated[int | None, _flag(_WHICH, "N samples of each class.")] = None
     sample_id: Annotated[list[str] | None, _flag(_WHICH, "A sample by its id (repeatable).")] = None
+    audit: Annotated[
+        Audit | None, _flag(_WHAT, "How closely the robust numbers are audited: off, quick, standard, … (quick).")
+    ] = None
     seed: Annotated[int | None, _flag(_WHAT, "The seed of every random draw (0).")] = None
     set: Annotated[
         list[str] | None, _flag(_WHAT, "Change one value of the study: 'attacks[0].steps=20' (repeatable).")

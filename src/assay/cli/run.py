@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assay.cli.auditing import audited
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, StudyFlags
@@ -72,7 +73,7 @@ def run(ctx: typer.Context, flags: StudyFlags, how: RunFlags) -> None:
     command = spoken_command(ctx.obj or ())
     launch = Launch(read_study(flags, how.out), how.options(command), chosen(how.display), how.doctor)
     try:
-        finished = launch.start()
+        finished = audited(launch, launch.start())
     except KeyboardInterrupt:
         say(f"Stopped. What is finished is kept; the same command continues:\n  {command}")
         raise typer.Exit(Exit.STOPPED) from None

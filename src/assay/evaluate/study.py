@@ -38,6 +38,11 @@ def _as_list(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def _off(value: Any) -> Any:
+    # an unquoted off is a truth value in YAML
+    return "off" if value is False else value
+
+
 def _as_budget(value: Any) -> Budget:
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Budget)):
         raise BadInput(f"{value!r} is not a budget. Write one as '8/255', 0.031 or 'normalized 0.02'.")
@@ -202,6 +207,7 @@ class Study(BaseModel):
     model_config = _STRICT
 
     study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    audit: Annotated[Literal["off", "quick", "standard", "thorough"], BeforeValidator(_off)] = "quick"
     grids: tuple[Grid, ...] = Field(min_length=1)
 
     @classmethod
@@ -220,7 +226,9 @@ class Study(BaseModel):
 
     def plain(self) -> dict[str, Any]:
         """Return the resolved study as plain values; `Study.of` reads them back to an equal study."""
-        return {"study": self.study, "grids": [_plain_grid(grid) for grid in self.grids]}
+        # the usual audit goes without saying
+        audit = {} if self.audit == "quick" else {"audit": self.audit}
+        return {"study": self.study, **audit, "grids": [_plain_grid(grid) for grid in self.grids]}
 
 
 def _with_grids(raw: Mapping[str, Any]) -> dict[str, Any]:

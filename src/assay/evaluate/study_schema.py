@@ -36,6 +36,10 @@ def study_schema() -> dict[str, Any]:
                     "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$",
                     "description": "The study's name, and that of its run directory.",
                 },
+                "audit": {
+                    "description": "How closely the robust numbers are audited (quick).",
+                    "enum": ["off", "quick", "standard", "thorough", False],
+                },
                 **grid,
                 "grids": {
                     "description": "Several grids; each takes the keys it lacks from the top.",
