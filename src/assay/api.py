@@ -20,8 +20,10 @@ from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
 from assay.core.threat import Threat
 from assay.evaluate import run as running
+from assay.evaluate.loading import Loader
 from assay.evaluate.run_directory import Run
 from assay.evaluate.score import Result
+from assay.evaluate.verdict import Verdict
 from assay.models import Classifier
 
 Choice = TypeVar("Choice", bound=enum.Enum)
@@ -115,6 +117,7 @@ class Evaluation:
     """A finished evaluation: its run directory, and the ways to look at it."""
 
     run: Run
+    loader: Loader | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def path(self) -> Path:
@@ -128,6 +131,16 @@ class Evaluation:
     def worst_case(self) -> list[Result]:
         """Return the per-sample worst case over the attacks, one per model, data set, threat and budget."""
         return self.run.worst_case()
+
+    def audit(self, preset: str = "quick", *, twin: Classifier | None = None, seed: int = 0) -> list[Verdict]:
+        """Audit every worst-case number, keep the verdicts in the run directory, and return them.
+
+        `preset` is "quick", "standard" or "thorough"; `twin` an undefended model for the same images. Models and data
+        that were given as Python objects are audited as they are. Raises `BadInput` for an unknown preset.
+        """
+        from assay.audit.audit import audit_run
+
+        return audit_run(self.run, preset, loader=self.loader, twin=twin, seed=seed)
 
     def records(self, columns: Sequence[str] | None = None) -> Any:
         """Return the records as a pyarrow table, one row per sample and budget."""
@@ -166,7 +179,7 @@ def evaluate(
 
     Raises `BadInput` for whatever a study does not allow.
     """
-    return Evaluation(running.evaluate(model, data, attacks, threat, out, **settings))
+    return Evaluation(*running.evaluate_with(model, data, attacks, threat, out, **settings))
 
 
 def _budgets(threats: Sequence[Threat]) -> list[float]:

@@ -20,8 +20,9 @@ from assay.audit.claims import Claim, Group, groups
 from assay.audit.escalate import Broken, escalate, nothing_broken
 from assay.audit.evidence import Evidence, gather
 from assay.audit.rule import flags
-from assay.audit.subject import Subject
+from assay.audit.subject import Subject, is_iterative
 from assay.audit.writing import Judged, written
+from assay.core.compose import Method
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.goal import Untargeted
@@ -121,9 +122,12 @@ class _Auditor:
         """Gather the evidence once, examine it, and try at every budget to refute what it throws doubt on."""
         began = time.perf_counter()
         ids = self._ids(group)
-        if not ids:
+        if not any(claim.survived for claim in group.claims):
+            # nothing is said to withstand: there is no number that could be too high, and nothing to ask about
+            iterative = is_iterative(self._methods(group), group.pivot.head.threat.norm)
             for claim in group.claims:
-                yield written(self.run.path, Judged.of_nothing(claim, self.called, self.seed, group.passes))
+                judged = Judged.of_nothing(claim, self.called, self.seed, group.passes, weak=not iterative)
+                yield written(self.run.path, judged)
             return
         bench = self.loader.bench(group.pivot.head)
         with frozen(bench.classifier.module), _held(self.twin) as twin:
@@ -157,6 +161,10 @@ class _Auditor:
         order = np.random.default_rng(self.seed).permutation(len(right))
         return [right[i] for i in order[: self.preset.most]]
 
+    def _methods(self, group: Group, image: tuple[int, int] | None = None) -> tuple[Method, ...]:
+        cells = group.pivot.cells
+        return tuple(method_for(one, self.loader.bench(one), image or one.image) for one in cells)
+
     def _subject(self, group: Group, ids: Sequence[str], twin: Oracle | None) -> Subject:
         claim = group.pivot
         cell = claim.head
@@ -174,7 +182,7 @@ class _Auditor:
             problem=Problem(Direct(bench.classifier.module, self.loader.batch), x, Untargeted(y), threat),
             draws=dataclasses.replace(draws, ids=draws.ids.to(bench.device)),
             survived=_survived(claim, ids).to(bench.device),
-            methods=tuple(method_for(one, self.loader.bench(one), image) for one in claim.cells),
+            methods=self._methods(group, image),
             allowance=max(LEAST_PASSES, self.preset.share * group.passes) * n,
             classes=bench.classes(x[:1]),
             twin=twin,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -139,6 +139,12 @@ def leaves(method: Method) -> list[Leaf]:
             return [dataclasses.replace(leaf, elsewhere=True) for leaf in leaves(attack)]
     assert not isinstance(method, COMPOSITIONS)
     return [Leaf(method.steps, method.access, method.objective)]
+
+
+def is_iterative(methods: Sequence[Method], norm: str) -> bool:
+    """Whether an iterative gradient attack is among the methods."""
+    each = [leaf for method in methods for leaf in leaves(for_norm(method, norm))]
+    return any(leaf.family == "gradient" and leaf.steps >= GRADIENT_STEPS for leaf in each)
 
 
 def lengthened(method: Method, times: int = 2) -> Method:

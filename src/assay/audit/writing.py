@@ -20,7 +20,8 @@ from assay.evaluate.files import make_folder, write_atomically
 from assay.evaluate.record import BROKEN, SURVIVED
 from assay.evaluate.verdict import FOLDER, REFUTED, SUSPECT, Verdict
 
-NO_IMAGE_RIGHT = "The model gets no image right: there is nothing to withstand."
+NOTHING_LEFT = "Nothing was left standing: the number cannot be too high."
+ONE_STEP = "Nothing was left standing, but no iterative gradient attack ran."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +38,12 @@ class Judged:
     evidence: Evidence | None
     broken: Broken | None
     billed: bool
+    weak: bool = False
 
     @classmethod
-    def of_nothing(cls, claim: Claim, preset: str, seed: int, evaluation: float) -> Judged:
-        """Return what there is to say of a model that gets no image right."""
-        return cls(claim, preset, seed, evaluation, 0.0, [], None, None, None, True)
+    def of_nothing(cls, claim: Claim, preset: str, seed: int, evaluation: float, *, weak: bool) -> Judged:
+        """Return what there is to say where nothing was left standing; `weak` where no attack was iterative."""
+        return cls(claim, preset, seed, evaluation, 0.0, [], None, None, None, True, weak)
 
 
 def written(folder: Path, judged: Judged) -> Verdict:
@@ -52,7 +54,7 @@ def written(folder: Path, judged: Judged) -> Verdict:
     asked = int(judged.subject.survived.sum()) if broken is not None and judged.subject is not None else 0
     count = len(broken.at) if broken is not None else 0
     attempts = broken.attempts if broken is not None else ()
-    verdict = judge(findings, claim.survived, asked, count)
+    verdict = SUSPECT if judged.weak else judge(findings, claim.survived, asked, count)
     first = claim.survived / n if n else 0.0
     passes = evidence.passes if evidence is not None and judged.billed else {}
     return Verdict(
@@ -68,7 +70,7 @@ def written(folder: Path, judged: Judged) -> Verdict:
         seed=judged.seed,
         checks=VERSION,
         verdict=verdict,
-        why=reason(findings, attempts, verdict) if findings else NO_IMAGE_RIGHT,
+        why=reason(findings, attempts, verdict) if findings else ONE_STEP if judged.weak else NOTHING_LEFT,
         n=n,
         survived=claim.survived,
         asked=asked,

@@ -80,6 +80,18 @@ def evaluate(
 
     Raises `BadInput` for whatever a study does not allow.
     """
+    return evaluate_with(model, data, attacks, threat, out, **settings)[0]
+
+
+def evaluate_with(
+    model: str | nn.Module | Classifier,
+    data: Any,
+    attacks: Any,
+    threat: Threat | Mapping[str, Any] | list[Any],
+    out: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> tuple[Run, Loader]:
+    """Do what `evaluate` does, and return with the run the loader that knows the models and data given as objects."""
     on_progress = settings.pop("on_progress", None)
     study_settings = {key: settings.pop(key) for key in _STUDY_KEYS if key in settings}
     names = [field.name for field in dataclasses.fields(Options)]
@@ -98,7 +110,7 @@ def evaluate(
         **study_settings,
     }
     folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="assay-"))
-    return run_study(Study.of(raw), folder, options, on_progress=on_progress, loader=loader)
+    return run_study(Study.of(raw), folder, options, on_progress=on_progress, loader=loader), loader
 
 
 def _named_model(model: str | nn.Module | Classifier, loader: Loader) -> Any:
@@ -140,4 +152,4 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-__all__ = ["Options", "Run", "RunFailed", "evaluate", "run_study"]
+__all__ = ["Options", "Run", "RunFailed", "evaluate", "evaluate_with", "run_study"]
