@@ -65,13 +65,12 @@ def escalate(subject: Subject, evidence: Evidence, *, long: bool = False) -> Bro
         except (ModelError, RuntimeError, AssayError):
             # this way is closed for this model; the next one may not be
             continue
-        mine = torch.arange(len(left))
         judged, called, spent = _judge(few, found.x, random=evidence.answers.differ > 0)
         attempts.append(Attempt(one.name, one.why, len(left), int(judged.sum()), one.steps * meter.spent[0] + spent))
         at.append(left[judged])
         images.append(found.x[judged])
         classes.append(called[judged])
-        left = left[mine[~judged]]
+        left = left[~judged]
     empty = subject.problem.x[:0]
     return Broken(
         torch.cat(at) if at else left[:0],
@@ -86,8 +85,7 @@ def _judge(subject: Subject, x: Tensor, *, random: bool) -> tuple[Tensor, Tensor
     """Return which images the model itself gets wrong, inside box and budget, what it calls them, and the passes."""
     problem = subject.problem
     inside = problem.threat.allows(problem.threat.size(x, problem.x)) & problem.threat.in_box(x)
-    wrong = torch.zeros(len(x), dtype=torch.int64)
-    called = torch.zeros(len(x), dtype=torch.int64)
+    wrong, called = (torch.zeros(len(x), dtype=torch.int64, device=x.device) for _ in range(2))
     times = JUDGES if random else 1
     for i in range(times):
         seen = problem.oracle.look(x, problem.goal, margin, Access.SCORES, subject.fold(f"judge {i}"))
@@ -143,6 +141,9 @@ def _gradients(subject: Subject, evidence: Evidence, where: Cut) -> Iterator[Try
         yield Try("averaged over the randomness", "the model answers at random", climb)
     elif sighted:
         yield Try("margin", "the margin does not saturate", climb)
+    if not sighted and where.entry is not None:
+        # what cuts the gradient may leave these images as they are: rounding to 8 bits, a bare detach
+        where = dataclasses.replace(where, changed=True)
     if where.exit is not None or where.changed:
         past = [f"past {where.entry}"] if where.changed else []
         past += [f"from the logits of {where.exit}"] if where.exit is not None else []
