@@ -210,6 +210,9 @@ def _gradients(subject: Subject, evidence: Evidence, where: Cut) -> Iterator[Try
         yield Try("averaged over the randomness", "the model answers at random", climb)
     elif sighted:
         yield Try("margin", "the margin does not saturate", climb)
+    if not sighted and where.entry is not None:
+        # what cuts the gradient may leave these images as they are: rounding to 8 bits, a bare detach
+        where = dataclasses.replace(where, changed=True)
     if where.exit is not None or where.changed:
         past = [f"past {where.entry}"] if where.changed else []
         past += [f"from the logits of {where.exit}"] if where.exit is not None else []

@@ -39,6 +39,7 @@ def reason(findings: Sequence[Finding], attempts: Sequence[Attempt], verdict: st
         return "Every mandatory check passed." if not causes else "Nothing was left standing: it cannot be too high."
     cause = f"{causes[0][0].upper()}{causes[0][1:]}" if causes else "A stronger attack finds more"
     if verdict == SUSPECT:
-        return f"{cause}; nothing more was broken."
+        broken = sum(one.broken for one in attempts)
+        return f"{cause}; {f'{broken} more broke, too few to refute' if broken else 'nothing more was broken'}."
     best = max(attempts, key=lambda one: one.broken)
     return f"{cause}; {best.name} breaks {best.broken} of {best.asked} survivors."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -22,7 +23,7 @@ from assay.core.compose import (
     for_norm,
 )
 from assay.core.draws import Draws
-from assay.core.goal import Goal
+from assay.core.goal import Goal, Untargeted
 from assay.core.lenses import Expectation
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Oracle, Seen
@@ -160,7 +161,8 @@ def passes_of(method: Method, norm: str, classes: int) -> int:
         case Restarts(attack, n) | SmallestBudget(attack, n):
             return n * passes_of(attack, norm, classes)
         case EachTarget(attack, k):
-            return 1 + min(k, classes - 1) * passes_of(attack, norm, classes)
+            # towards a target there is one difference of logits
+            return 1 + min(k, classes - 1) * passes_of(attack, norm, 2)
         case Through(lens, attack):
             return max(lens.passes) * passes_of(attack, norm, classes)
         case Transferred():
@@ -168,7 +170,14 @@ def passes_of(method: Method, norm: str, classes: int) -> int:
         case ByNorm():
             raise AssertionError("resolved above")
         case attack:
-            return attack.steps + 1
+            rows = math.prod(numbers_of(attack.objective, classes)) if attack.access is Access.GRADIENT else 1
+            return attack.steps * rows + 1
+
+
+def numbers_of(objective: Objective, classes: int) -> tuple[int, ...]:
+    """Return `()` for an objective of one number per image, `(R,)` for one of several, each with its own gradient."""
+    loss = objective(torch.zeros(1, classes), Untargeted(torch.zeros(1, dtype=torch.int64)))
+    return tuple(loss.shape[1:])
 
 
 def _mapped(method: Method, change: Callable[[Attack], Attack]) -> Method:

@@ -63,11 +63,24 @@ def cut(module: nn.Module, x: Tensor) -> Cut:
             hook.remove()
     entry, call, changed = entries[-1] if entries else (None, 0, False)
     whole = [(name, answer) for name, answer in exits if answer.shape == logits.shape]
-    # the last module whose answer is not yet the model's own
-    inner = next((name for name, answer in reversed(whole) if not torch.equal(answer, logits)), None)
-    if not whole or (inner is not None and torch.equal(whole[-1][1], logits)):
-        inner = None
-    return Cut(entry, call, changed, inner)
+    return Cut(entry, call, changed, _exit(module, whole, logits))
+
+
+def _exit(module: nn.Module, answers: list[tuple[str, Tensor]], logits: Tensor) -> str | None:
+    """Return the last module whose answer is not yet the model's own, where nothing after it has weights."""
+    after: list[str] = []
+    for name, answer in reversed(answers):
+        if not torch.equal(answer, logits):
+            # after a hidden layer of as many units comes one with weights; what stands around it is not after it
+            weighs = any(
+                True
+                for later in after
+                if not name.startswith(f"{later}.")
+                for _ in module.get_submodule(later).parameters()
+            )
+            return None if weighs else name
+        after.append(name)
+    return None
 
 
 class PastDefense(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,8 @@ class Verdict:
         return (self.model, self.data, self.threat, self.unit, self.eps, self.goal)
 
     def plain(self) -> dict[str, Any]:
-        """Return plain values, which JSON can hold; `of` reads them back."""
-        return dataclasses.asdict(self)
+        """Return plain values, which JSON can hold; `of` reads them back. What is no finite number becomes None."""
+        return {name: _finite(value) for name, value in dataclasses.asdict(self).items()}
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> Verdict:
@@ -102,9 +103,22 @@ class Verdict:
         try:
             findings = tuple(Finding(**one) for one in plain["findings"])
             attempts = tuple(Attempt(**one) for one in plain["attempts"])
+            if plain["verdict"] not in VERDICTS:
+                raise TypeError(f"verdict {plain['verdict']!r}, expected one of {', '.join(VERDICTS)}")
             return Verdict(**{**plain, "findings": findings, "attempts": attempts})
         except (KeyError, TypeError) as error:
             raise BadInput(f"This is no stored verdict ({error}). Audit the run again.") from error
+
+
+def _finite(value: Any) -> Any:
+    # JSON has no NaN, and a network whose logits are infinite must not end an audit
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return value
 
 
 def read_verdicts(folder: Path) -> list[Verdict]:

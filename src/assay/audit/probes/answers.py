@@ -78,7 +78,8 @@ def _fingerprint(subject: Subject) -> float:
 def _counted_gradients() -> Iterator[list[None]]:
     # while it lasts, every gradient that anybody computes is noted
     seen: list[None] = []
-    grad, backward = torch.autograd.grad, torch.Tensor.backward
+    # the method of a tensor goes through the function
+    grad, backward = torch.autograd.grad, torch.autograd.backward
 
     def noted(call: Any) -> Any:
         def noting(*args: Any, **kwargs: Any) -> Any:
@@ -88,9 +89,9 @@ def _counted_gradients() -> Iterator[list[None]]:
         return noting
 
     torch.autograd.grad = noted(grad)
-    torch.Tensor.backward = noted(backward)  # type: ignore[method-assign]  # put back below
+    torch.autograd.backward = noted(backward)
     try:
         yield seen
     finally:
         torch.autograd.grad = grad
-        torch.Tensor.backward = backward  # type: ignore[method-assign]
+        torch.autograd.backward = backward

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks import ATTACKS, build
-from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, passes_of
+from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, numbers_of, passes_of
 from assay.core.compose import Method, run
 from assay.core.course import Course
 from assay.core.errors import ModelError
@@ -151,6 +151,9 @@ def growth(subject: Subject) -> Growth:
     chance = 1 / subject.classes
     if subject.norm not in ATTACKS["pgd"].norms or climbed is None:
         return Growth(0, (), (), None, None, chance)
+    if numbers_of(climbed, subject.classes):
+        # PGD climbs one number
+        climbed = OBJECTIVES["margin"]
     threat, draws = few.problem.threat, few.fold("growth")
     short, longer = (build("pgd", steps=steps, objective=climbed) for steps in (GRADIENT_STEPS, OBJECTIVE_STEPS))
     eps, whole = float(threat.eps), float(threat.widest(few.problem.x).max())

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from assay.attacks import ATTACKS
 from assay.audit.subject import Subject
 from assay.core.draws import Draws
 from assay.core.errors import ModelError
@@ -59,7 +60,7 @@ def slopes(subject: Subject) -> Slopes:
     changes = torch.stack([(_margin(few, problem.x + u) - own).abs() / own.abs().clamp_min(1e-12) for u in around], 1)
     few = few.taken(torch.arange(min(_SHOWN, len(few.survived))))
     random = _signs(few.problem.x, draws.take(torch.arange(len(few.survived))).fold("shown"))
-    steepest = random if grad is None else few.problem.threat.steepest(grad[: len(few.survived)])
+    steepest = random if grad is None else _steepest(few, grad[: len(few.survived)])
     return Slopes(
         n=len(own),
         alignment=alignment,
@@ -76,6 +77,11 @@ def _step(subject: Subject) -> float:
     size = float(threat.size(x + 1, x).max())
     eps = threat.eps if isinstance(threat.eps, float | int) else float(threat.eps.max())
     return min(0.05, max(1 / 510, eps / size / 4))
+
+
+def _steepest(subject: Subject, grad: Tensor) -> Tensor:
+    # in L0 nothing is steepest: one value may change by anything
+    return subject.problem.threat.steepest(grad) if subject.norm in ATTACKS["pgd"].norms else grad.sign()
 
 
 def _signs(x: Tensor, draws: Draws) -> Tensor:
