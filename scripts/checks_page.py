@@ -42,8 +42,8 @@ def _verdicts(measured: dict[str, Any]) -> str:
     lines = [
         "## What they say together",
         "",
-        "200 digits; `as first measured` and `after escalation` in per cent; passes per digit of evaluation, evidence and",
-        "escalation, of the first seed.",
+        "200 digits; `as first measured` and `after escalation` in per cent; passes per digit of evaluation, evidence",
+        "and escalation, of the first seed.",
         "",
         "| model | threat | attack | first | after | verdicts by seed | evaluation | evidence | escalation |",
         "| --- | --- | --- | ---: | ---: | --- | ---: | ---: | ---: |",
@@ -108,12 +108,11 @@ def plot(name: str, measured: dict[str, Any]) -> str:
         for i, (value, _) in enumerate(sorted(values[group])):
             # dots of equal value are spread over the strip
             shift = (i * 7) % 19 - 9
-            parts.append(
-                f'<circle cx="{place(value):.1f}" cy="{y + shift}" r="3.5" fill="{COLOURS[group]}" fill-opacity="0.55"/>'
-            )
+            at = f'cx="{place(value):.1f}" cy="{y + shift}"'
+            parts.append(f'<circle {at} r="3.5" fill="{COLOURS[group]}" fill-opacity="0.55"/>')
     if threshold is not None:
-        at = place(threshold)
-        parts.append(f'<line x1="{at:.1f}" y1="14" x2="{at:.1f}" y2="100" stroke="#333333" stroke-dasharray="4 3"/>')
+        x = f"{place(threshold):.1f}"
+        parts.append(f'<line x1="{x}" y1="14" x2="{x}" y2="100" stroke="#333333" stroke-dasharray="4 3"/>')
     parts += [
         f'<text x="{LEFT}" y="115" fill="#666666">{low:.3g}</text>',
         f'<text x="{WIDTH - RIGHT}" y="115" fill="#666666" text-anchor="end">{high:.3g}</text>',
