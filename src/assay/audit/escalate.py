@@ -10,8 +10,9 @@ from torch import Tensor
 
 from assay.attacks import ATTACKS, build
 from assay.audit.checks import examine
+from assay.audit.checks.zero_gradients import THRESHOLD as ZERO
 from assay.audit.evidence import Evidence
-from assay.audit.rule import flags
+from assay.audit.rule import flags, refuting
 from assay.audit.subject import GRADIENT_STEPS, Metered, Subject, lengthened
 from assay.audit.views import Cut, PastDefense, cut
 from assay.core.compose import Method, Restarts, Through, Transferred, run
@@ -27,6 +28,7 @@ JUDGES, BLIND, FEW = 10, 0.9, 12
 """A model that answers at random has lost an image where more than half of so many answers are wrong."""
 
 
+DYNAMIC = "dynamic forward pass"
 SMALLER = "what broke it inside a smaller ball"
 
 
@@ -83,11 +85,14 @@ def nothing_broken(subject: Subject) -> Broken:
 def escalate(subject: Subject, evidence: Evidence, *, long: bool = False) -> Broken:
     """Try every attack that may help on what is left of the survivors, cheapest first. `long` adds the slow ones."""
     left = subject.survived.nonzero().squeeze(1)
-    broken = nothing_broken(subject)
-    where = _cut(subject)
+    broken, asked = nothing_broken(subject), len(left)
+    where, sighted = _cut(subject), _sighted(evidence)
     for one in _tries(subject, evidence, where, long=long):
         if not len(left):
             break
+        if one.dear and not long and sighted and len(broken.at) >= refuting(asked):
+            # what follows true gradients has refuted the number: who sees less will hardly find more
+            continue
         few = left[:FEW] if one.dear and not long else left
         found = _tried(one, subject.taken(few), few, evidence)
         if found is None:
@@ -177,6 +182,13 @@ def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> I
             yield Try("more starts", "more starts and steps of the same attack", more)
 
 
+def _sighted(evidence: Evidence) -> bool:
+    """Whether the margin has gradients, and they are those of the model."""
+    zero = evidence.sight.zero.get("margin")
+    lost = zero is None or zero > ZERO
+    return not lost and not any(_flagged(evidence, one) for one in ("true gradients", "randomness", DYNAMIC))
+
+
 def _flagged(evidence: Evidence, check: str) -> bool:
     return any(one.check == check for one in flags(examine(evidence)))
 
@@ -189,7 +201,7 @@ def _masked(evidence: Evidence) -> bool:
 
 
 _MASKING = {
-    "zero gradients", "true gradients", "randomness", "dynamic forward pass", "black boxes", "growing budgets",
+    "zero gradients", "true gradients", "randomness", DYNAMIC, "black boxes", "growing budgets",
     "unbounded attack",
 }  # fmt: skip
 _BLIND: Sequence[tuple[str, str, dict[str, int], dict[str, int]]] = (
