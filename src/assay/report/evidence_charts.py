@@ -141,7 +141,7 @@ def _rule(axis: str, at: float, said: str, look: Look) -> Any:
     base = alt.Chart(alt.InlineData(values=[{"at": at, "said": said}]))
     where = alt.X("at:Q") if axis == "x" else alt.Y("at:Q")
     rule = base.mark_rule(color=look.palette.muted, strokeDash=[4, 3]).encode(where)
-    placed: dict[str, Any] = {"align": "left", "dx": 4, "y": 8} if axis == "x" else {"align": "left", "dy": -6, "x": 4}
+    placed: dict[str, Any] = {"align": "left", "dx": 4, "y": -7} if axis == "x" else {"align": "left", "dy": -6, "x": 4}
     return rule + base.mark_text(color=look.palette.muted, fontSize=11, **placed).encode(where, text="said:N")
 
 
