@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from assay.evaluate.verdict import REFUTED
 from assay.report import words
 from assay.report.breakdown import Breakdown
 from assay.report.look import IN_PAGE, Look, Spec, dressed, eps_axes
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _REACH = 500  # square pixels around a mark where a pointer already meets it
 _ROW = 26
+_CROSS = "M-.7-.7L.7 .7M-.7 .7L.7-.7"
 
 
 def curve(group: Group, look: Look = IN_PAGE) -> Spec:
@@ -47,9 +49,38 @@ def curve(group: Group, look: Look = IN_PAGE) -> Spec:
         opacity=alt.condition(lit, alt.value(0.25), alt.value(0.06)),
     )  # fmt: skip
     reach = base.mark_point(filled=True, opacity=0, size=_REACH).encode(x=bare, y=y, tooltip=_tips(group))
-    chart = alt.layer(band, line, whisker, reach, dots).resolve_axis(x="independent")
+    layers = [band, line, whisker, reach, dots, *_escalated(group, bare, y, look)]
+    chart = alt.layer(*layers).resolve_axis(x="independent")
     chart = chart.add_params(alt.param(name="focus", value=""))
     return dressed(chart.properties(height=340), look, f"{group.model} · {group.data} · {group.kind}")
+
+
+def refuted(group: Group) -> list[dict[str, Any]]:
+    """Return what the escalation left of the numbers that it refuted."""
+    return [
+        {
+            "eps": one.eps, "accuracy": one.as_first_measured, "left": one.after_escalation,
+            "budget": words.bare(one.eps_written), "kept": words.percent(one.after_escalation, one.n),
+            "first": words.percent(one.as_first_measured, one.n),
+        }
+        for one in group.verdicts
+        if one.verdict == REFUTED
+    ]  # fmt: skip
+
+
+def _escalated(group: Group, x: Any, y: Any, look: Look) -> list[Any]:
+    """Draw a cross where an audit refuted a number, hanging from what was measured first."""
+    import altair as alt
+
+    rows = refuted(group)
+    if not rows:
+        return []
+    base = alt.Chart(alt.InlineData(values=rows)).encode(x=x)
+    tips = [alt.Tooltip(f"{field}:N", title=title) for field, title in
+            {"budget": "eps", "kept": "after escalation", "first": "as first measured"}.items()]  # fmt: skip
+    hanging = base.mark_rule(color=look.palette.broken, strokeDash=[3, 3]).encode(y=y, y2="left:Q")
+    cross = base.mark_point(shape=_CROSS, size=90, strokeWidth=2.2, opacity=1, color=look.palette.broken)
+    return [hanging, cross.encode(y=alt.Y("left:Q"), tooltip=tips)]
 
 
 def legend(group: Group) -> list[dict[str, str]]:

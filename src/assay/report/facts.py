@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from assay.report import words
-from assay.report.view import Group
+from assay.report.view import WORST_CASE, Group
 
 if TYPE_CHECKING:
     from assay.evaluate.run_directory import Run
@@ -140,12 +140,29 @@ def _errors(run: Run) -> list[Check]:
 
 def _single(found: list[Group]) -> list[Check]:
     names = list(dict.fromkeys(line.label for group in found for line in group.lines if line.note))
-    rows = [Check(PLAIN, "No verdict", "The attacks themselves were not tested here: each accuracy is what they left, "
-                                       "and a stronger attack may leave less.")]  # fmt: skip
+    rows = _unjudged(found)
     if names:
         detail = f"{', '.join(names)}: what this attack did at each budget, not what is left against any attack."
         rows.append(Check(PLAIN, words.ONE_ATTACK[0].upper() + words.ONE_ATTACK[1:], detail))
     return rows
+
+
+def _unjudged(found: list[Group]) -> list[Check]:
+    """Say which numbers no audit has tested: all of them, or those of some models."""
+    lacking = [group for group in found if not _judged(group)]
+    if found and not lacking:
+        return []
+    detail = (
+        "The attacks themselves were not tested here: each accuracy is what they left, and a stronger attack may "
+        "leave less."
+    )
+    where = ", ".join(f"{one.model} on {one.data}" for one in lacking)
+    return [Check(PLAIN, "No verdict", detail if len(lacking) == len(found) else f"{where}: {detail}")]
+
+
+def _judged(group: Group) -> bool:
+    asked = [one for line in group.lines if line.question == WORST_CASE for one in line.results if one.eps > 0]
+    return bool(asked) and all(one.verdict is not None for one in asked)
 
 
 def _model(spec: str, model: dict[str, Any], found: list[Group]) -> list[Check]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from assay.report import words
+from assay.evaluate.verdict import REFUTED, SUSPECT
+from assay.report import verdicts, words
 from assay.report.view import AS_ATTACKED, UNTARGETED, WORST_CASE, Group, Line
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ _IMPERCEPTIBLE = 4.05  # grey levels of 255
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-    """A sentence in parts, so that a page can set its number in bold: `before` **`left`** `after`."""
+    """A sentence in parts, so that a page can set its number in bold: `before` **`left`** `after`.
+
+    `verdict` is the last part, `called` its word, and `judged` the budget that it is about; nothing without an audit.
+    """
 
     group: Group
     before: str
@@ -24,10 +28,20 @@ class Headline:
     after: str
     second: str
     caveat: str
+    verdict: str = ""
+    called: str = ""
+    judged: float | None = None
+
+    @property
+    def because(self) -> str:
+        """The verdict without its word, as a sentence of its own; nothing where the word is all."""
+        why = self.verdict.partition(": ")[2]
+        return f"{why[:1].upper()}{why[1:]}"
 
     def __str__(self) -> str:
         """Return the sentence as plain text."""
-        return " ".join(part for part in (f"{self.before} {self.left}{self.after}", self.second, self.caveat) if part)
+        parts = (f"{self.before} {self.left}{self.after}", self.second, self.caveat, self.verdict)
+        return " ".join(part for part in parts if part)
 
 
 def headline(group: Group) -> Headline:
@@ -38,10 +52,17 @@ def headline(group: Group) -> Headline:
     chosen = spotlight(group)
     line, result = _lowest(group, chosen)
     what = "accuracy" if group.goal == UNTARGETED else f"the share of images that withstand ({group.goal})"
-    before = f"Under {_changes(group, chosen)}, {what} {_moves(result)}"
-    after = f" {words.interval(result.robust_low, result.robust_high, result.n)}."
-    left = words.percent(result.robust_accuracy, result.n)
-    return Headline(group, before, left, after, _largest(group, changed[-1], chosen), _caveat(group, line))
+    told = verdicts.told(group, result)
+    before = f"Under {_changes(group, chosen)}, {what} {_moves(result, told)}"
+    after = f" {told.range}." if told.range else "."
+    second = _largest(group, changed[-1], chosen)
+    said = Headline(group, before, told.kept, after, second, _caveat(group, line, told))
+    found = group.verdict(result.eps)
+    if found is None or result.verdict is None:
+        return said
+    # a number of one attack may have a verdict of its own
+    sentence = verdicts.sentence(dataclasses.replace(found, verdict=result.verdict))
+    return dataclasses.replace(said, verdict=sentence, called=result.verdict, judged=result.eps)
 
 
 def telling(group: Group) -> list[Result]:
@@ -77,9 +98,9 @@ def _changes(group: Group, budget: Result) -> str:
     return f"{words.seen(budget.grey_levels)} changes (at most {words.grey(budget.grey_levels)} of 255 grey levels)"
 
 
-def _moves(result: Result) -> str:
+def _moves(result: Result, told: verdicts.Told) -> str:
     clean = words.percent(result.clean_accuracy, result.n)
-    if result.survived == result.clean_correct:
+    if result.survived == result.clean_correct and told.first is None:
         return "stays at"
     return f"falls from {clean} to"
 
@@ -93,11 +114,15 @@ def _largest(group: Group, largest: Result, chosen: Result) -> str:
     if largest.eps == chosen.eps:
         return ""
     _, result = _lowest(group, largest)
-    left = words.percent(result.robust_accuracy, result.n)
-    return f"At the largest budget tried ({size_of(group, largest)}), {left} is left."
+    told = verdicts.told(group, result)
+    doubt = f" ({told.verdict})" if told.verdict in (SUSPECT, REFUTED) else ""
+    return f"At the largest budget tried ({size_of(group, largest)}), {told.kept} is left{doubt}."
 
 
-def _caveat(group: Group, line: Line) -> str:
+def _caveat(group: Group, line: Line, told: verdicts.Told) -> str:
+    if told.before:
+        by = f"over {len(group.merged)} attacks, image by image" if line.worst else f"with {line.label}"
+        return f"{told.before[0].upper()}{told.before[1:]} {by}."
     if line.worst:
         return f"Worst case over {len(group.merged)} attacks, image by image; a stronger attack may leave less."
     if line.question == AS_ATTACKED:

@@ -6,9 +6,10 @@ import csv as csv_module
 import dataclasses
 import io
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from assay.report import words
+from assay.report import verdicts, words
 from assay.report.tables import notes, passes
 from assay.report.view import Group, Line, groups
 
@@ -30,7 +31,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "∞": r"$\infty$", "₂": r"$_2$", "₁": r"$_1$", "₀": r"$_0$", "—": "---", "–": "--", "·": r"$\cdot$",
-    "\u00a0": "~",
+    "\u00a0": "~", "✓": r"$\surd$", "✗": r"$\times$",
 }  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def markdown(run: Run) -> str:
         lines = [_row(_COLUMNS), _row(["---"] + ["---:"] * (len(_COLUMNS) - 1))]
         lines += [_row([_markdown(cell) for cell in cells]) for cells in _cells(group)]
         parts.append("\n".join(lines))
-        parts += [f"- {_markdown(note)}" for note in notes(group, stages)]
+        parts += [f"- {_markdown(note)}" for note in [*notes(group, stages), *verdicts.lines(group), *_legend(group)]]
     parts += [f"**Not reportable:** {_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
     return "\n\n".join(parts) + "\n"
 
@@ -52,17 +53,34 @@ def latex(run: Run) -> str:
     r"""Return the run's tables as LaTeX, for `\usepackage{booktabs}`."""
     unfit = [f"Not reportable: {reason}" for reason in run.manifest["not_reportable_because"]]
     stages = run.stages()
-    return "\n".join(_latex_table(group, [*notes(group, stages), *unfit]) for group in groups(run))
+    return "\n".join(_latex_table(group, [*notes(group, stages), *_legend(group), *unfit]) for group in groups(run))
 
 
 def csv(run: Run) -> str:
-    """Return one line per cell and budget, every field of the result, as CSV."""
+    """Return one line per cell and budget, every field of the result, as CSV.
+
+    `after_escalation` is what an audit left of the number: as measured, unless it was refuted.
+    """
     stream = io.StringIO()
-    rows = [dataclasses.asdict(result) for result in run.results()]
+    after = {(one.cell, one.eps): left for one, left in _audited(run)}
+    rows = [
+        {**dataclasses.asdict(result), "after_escalation": after.get((result.cell, result.eps))}
+        for result in run.results()
+    ]
     writer = csv_module.DictWriter(stream, list(rows[0]) if rows else ["cell"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
+
+
+def _audited(run: Run) -> Iterator[tuple[Result, float]]:
+    for group in groups(run):
+        for line in group.lines:
+            yield from ((result, group.left(result)) for result in line.results if result.verdict is not None)
+
+
+def _legend(group: Group) -> list[str]:
+    return [verdicts.LEGEND] if group.verdicts else []
 
 
 def _cells(group: Group) -> list[list[str]]:
@@ -71,9 +89,9 @@ def _cells(group: Group) -> list[list[str]]:
 
 def _line_cells(group: Group, line: Line, result: Result) -> list[str]:
     grey = words.grey(result.grey_levels) if group.norm == "linf" else words.EM_DASH
+    told = verdicts.told(group, result)
     return [
-        line.label, result.eps_written, grey, words.percent(result.robust_accuracy, result.n),
-        words.interval(result.robust_low, result.robust_high, result.n),
+        line.label, result.eps_written, grey, told.marked, told.range,
         words.percent(result.attack_success, result.n), words.size(result.median_size), passes(line, result),
     ]  # fmt: skip
 

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.report import charts, words
+from assay.report import charts, verdicts
 from assay.report.breakdown import Breakdown, breakdown
 from assay.report.effort import chart as drawn
 from assay.report.effort import curves_of
+from assay.report.evidence import Evidence, evidence
 from assay.report.facts import IDENTIFIERS, checks, sources
 from assay.report.gallery import shelves, write_pictures
 from assay.report.headline import Headline, headline, size_of, spotlight, telling
@@ -42,6 +43,26 @@ class Part:
     breakdown: Breakdown | None
     per_class: Chart | None
     confusion: Chart | None
+    evidence: tuple[Evidence, ...]
+
+    def judged(self, eps: float | None) -> Evidence | None:
+        """Return the evidence for the verdict at a budget."""
+        return next((one for one in self.evidence if one.verdict.eps == eps), None)
+
+    @property
+    def refuted(self) -> bool:
+        """Whether the curve shows numbers after escalation."""
+        return bool(charts.refuted(self.group))
+
+    @property
+    def marks(self) -> dict[str, tuple[str, str]]:
+        """The badges beside the headline's bars, by the bar's name: the verdict, and where its evidence is."""
+        found = {}
+        for kept in self.evidence:
+            lowest = self.group.lowest(kept.verdict.eps)
+            if lowest is not None and lowest[1].verdict is not None:
+                found[size_of(self.group, lowest[1])] = (lowest[1].verdict, kept.name)
+        return found
 
 
 def page(run: Run, path: str | Path) -> Path:
@@ -56,7 +77,7 @@ def page(run: Run, path: str | Path) -> Path:
         kept = _keep_pictures(gallery, Path(run.path) / _PICTURES)
         facts = _Facts(run.efforts("queries"), run.stages())
         parts = [_part(run, place, group, facts) for place, group in enumerate(found)]
-        html = environment(passes=passes).get_template("page.html").render(
+        html = environment(passes=passes, told=verdicts.told).get_template("page.html").render(
             run=run, parts=parts, shelves=gallery, pictures_in=_PICTURES if kept else None, checks=checks(run, found),
             sources=sources(run, found), identifiers=IDENTIFIERS, csv=data_uri("text/csv", csv(run)), when=_day(run),
             charts=_charts(parts), sealed=bundled.result(),
@@ -68,7 +89,8 @@ def page(run: Run, path: str | Path) -> Path:
 
 
 def _charts(parts: list[Part]) -> list[Chart]:
-    return [one for part in parts for one in (part.curve, part.effort, part.per_class, part.confusion) if one]
+    drawn = [one for part in parts for one in (part.curve, part.effort, part.per_class, part.confusion) if one]
+    return [*drawn, *(one for part in parts for kept in part.evidence for _, one in kept.charts)]
 
 
 def _keep_pictures(gallery: list[Any], directory: Path) -> bool:
@@ -102,6 +124,7 @@ def _part(run: Run, place: int, group: Group, facts: _Facts) -> Part:
         found,
         chart(f"classes-{place}", f"Accuracy per class: {title}", per_class) if per_class else None,
         chart(f"became-{place}", f"What images became: {title}", became) if became else None,
+        evidence(run, group, place),
     )  # fmt: skip
 
 
@@ -113,11 +136,9 @@ def _steps(group: Group) -> tuple[tuple[str, float, float, float, str], ...]:
     for eps, budget in wanted.items():
         found = group.lowest(eps)
         if found is not None:
-            left = found[1]
-            text = f"{words.percent(left.robust_accuracy, left.n)} " + words.interval(
-                left.robust_low, left.robust_high, left.n
-            )
-            steps.append((size_of(group, budget), left.robust_accuracy, left.robust_low, left.robust_high, text))
+            left = verdicts.told(group, found[1])
+            low, high = (left.accuracy if end is None else end for end in (left.low, left.high))
+            steps.append((size_of(group, budget), left.accuracy, low, high, f"{left.kept} {left.range}"))
     return tuple(steps)
 
 

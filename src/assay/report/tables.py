@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assay.report import words
+from assay.evaluate.verdict import REFUTED
+from assay.report import verdicts, words
 from assay.report.effort import after_stages
 from assay.report.headline import telling
 from assay.report.view import NORMALIZED, WORST, Group, Line, groups
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _LABEL = 18
 _GREY = "grey levels"
+_VERDICT = "verdict"
+_BESIDE = ("", _GREY, _VERDICT, verdicts.AS_FIRST)  # rows that say more about the number above them
 
 
 def terminal(run: Run, console: Console) -> None:
@@ -31,7 +34,7 @@ def terminal(run: Run, console: Console) -> None:
     for group in found:
         _heading(console, group)
         console.print(_table(group, console.width))
-        for note in notes(group, stages):
+        for note in [*notes(group, stages), *verdicts.lines(group)]:
             console.print(Padding(_plain(note), (0, 0, 0, 2), expand=False), style="dim")
         console.print()
     for reason in run.manifest.get("not_reportable_because", []):
@@ -70,33 +73,49 @@ def _heading(console: Console, group: Group) -> None:
 
 
 def _table(group: Group, width: int) -> Table:
-    across = _across(group)
-    widths = [max(len(row[column]) for row in across) for column in range(len(across[0]))]
-    if sum(widths) + len(widths) - 1 > width:
+    fitting = (rows for spoken in (True, False) if _wide(rows := _across(group, spoken=spoken)) <= width)
+    across = next(fitting, None)
+    if across is None:
         return _down(group)
+    widths = _widths(across)
     even = max(widths[1:])
     roomy = widths[0] + (even + 2) * (len(widths) - 1) <= width
     table = _new_table()
     for column, title in enumerate(across[0]):
         least = even + 1 if roomy and column else 1
         table.add_column(_plain(title), justify="right" if column else "left", no_wrap=True, min_width=least)
-    for place, row in enumerate(across[1:]):
-        number = row[0] != "" and row[0] != _GREY
-        bold = group.worst is not None and place >= len(across) - 3
-        table.add_row(*map(_plain, row), style="dim" if not number else "bold" if bold else "")
+    for row in across[1:]:
+        bold = group.worst is not None and row[0] == WORST
+        table.add_row(*map(_plain, row), style="dim" if row[0] in _BESIDE else "bold" if bold else "")
     return table
 
 
-def _across(group: Group) -> list[list[str]]:
-    """Return rows with a column per budget: the title, grey levels, then each line's accuracies and intervals."""
+def _widths(rows: list[list[str]]) -> list[int]:
+    return [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+
+
+def _wide(rows: list[list[str]]) -> int:
+    return sum(_widths(rows)) + len(rows[0]) - 1
+
+
+def _across(group: Group, *, spoken: bool) -> list[list[str]]:
+    """Return rows with a column per budget: the title, grey levels, then each line's accuracies and intervals.
+
+    Below them, where there are any, verdicts (`spoken` as words, else as marks) and what was measured first.
+    """
     budgets = [result for result in group.budgets if result.eps > 0] or list(group.budgets)
     rows = [[_eps_title(group), *(words.bare(budget.eps_written) for budget in budgets)]]
     if group.norm == "linf":
         rows.append([_GREY, *(words.grey(budget.grey_levels) for budget in budgets)])
     for line in group.shown:
         cells = [line.at(budget.eps) for budget in budgets]
-        rows.append([words.short(line.label, _LABEL), *map(_accuracy, cells)])
-        rows.append(["", *map(_range, cells)])
+        told = [None if cell is None else verdicts.told(group, cell) for cell in cells]
+        rows.append([words.short(line.label, _LABEL), *map(_accuracy, told)])
+        rows.append(["", *map(_range, told)])
+        if any(one and one.verdict for one in told):
+            rows.append([_VERDICT, *(((one.verdict or "") if spoken else one.mark) if one else "" for one in told)])
+        if any(one and one.before for one in told):
+            rows.append([verdicts.AS_FIRST, *(_first(one) for one in told)])
     return rows
 
 
@@ -115,17 +134,22 @@ def _plain(text: str) -> Text:
 
 def _down(group: Group) -> Table:
     """Return a table with a row per attack and budget."""
+    judged = bool(group.verdicts)
+    refuted = any(one.verdict == REFUTED for line in group.shown for one in line.results)
     table = _new_table()
     table.add_column("attack", overflow="fold", max_width=22)
-    for title in (_eps_title(group), "grey", "accuracy %", "success %", "passes"):
-        table.add_column(f" {title}", justify="right", no_wrap=True)
+    for title in (_eps_title(group), "grey", "accuracy %", "first %" if refuted else "success %", "passes"):
+        if not (judged and title == "passes"):
+            table.add_column(f" {title}", justify="right", no_wrap=True)
     for line in group.shown:
         for place, result in enumerate(line.results):
-            kept = f"{_accuracy(result)} {words.interval(result.robust_low, result.robust_high, result.n)}"
+            told = verdicts.told(group, result)
+            more = [_first(told) if refuted else words.number(result.attack_success, result.n)]
+            more += [] if judged else [passes(line, result)]
             table.add_row(
                 _plain(line.label if place == 0 else ""), words.bare(result.eps_written),
                 words.grey(result.grey_levels) if group.norm == "linf" else words.EM_DASH,
-                kept, words.number(result.attack_success, result.n), passes(line, result),
+                _plain(" ".join(part for part in (_accuracy(told), told.range, told.mark) if part)), *more,
                 style="bold" if line.worst else "", end_section=result is line.results[-1],
             )  # fmt: skip
     return table
@@ -135,12 +159,16 @@ def _eps_title(group: Group) -> str:
     return "eps, normalised" if group.unit == NORMALIZED else "eps"
 
 
-def _accuracy(result: Result | None) -> str:
-    return "" if result is None else words.number(result.robust_accuracy, result.n)
+def _accuracy(told: verdicts.Told | None) -> str:
+    return "" if told is None else words.number(told.accuracy, told.n)
 
 
-def _range(result: Result | None) -> str:
-    return "" if result is None else words.interval(result.robust_low, result.robust_high, 1).strip("[]")
+def _range(told: verdicts.Told | None) -> str:
+    return "" if told is None else words.interval(told.low, told.high, 1).strip("[]")
+
+
+def _first(told: verdicts.Told | None) -> str:
+    return "" if told is None or told.first is None else words.number(told.first, told.n)
 
 
 def passes(line: Line, result: Result) -> str:

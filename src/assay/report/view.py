@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from assay.evaluate.verdict import REFUTED
 from assay.report import words
 
 if TYPE_CHECKING:
     from assay.evaluate.run_directory import Run
     from assay.evaluate.score import Result
+    from assay.evaluate.verdict import Verdict
 
 WORST = "worst case"
 AS_ATTACKED = "as_attacked"
@@ -56,7 +58,10 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """What may be compared: everything tried on one model with the same images and the same kind of change."""
+    """What may be compared: everything tried on one model with the same images and the same kind of change.
+
+    `verdicts` are what an audit said about its worst-case numbers, in the order of their budgets.
+    """
 
     model: str
     data: str
@@ -65,6 +70,7 @@ class Group:
     goal: str
     lines: tuple[Line, ...]
     worst: Line | None
+    verdicts: tuple[Verdict, ...] = ()
 
     @property
     def norm(self) -> str:
@@ -116,10 +122,21 @@ class Group:
         worst = self.worst
         return tuple(line.label for line in self.lines if line.question == worst.question) if worst else ()
 
+    def verdict(self, eps: float) -> Verdict | None:
+        """Return what an audit said at a budget."""
+        return next((one for one in self.verdicts if one.eps == eps), None)
+
+    def left(self, result: Result) -> float:
+        """Return the accuracy that is left: after the escalation where that refuted a number, else as measured."""
+        verdict = self.verdict(result.eps)
+        if verdict is None or result.verdict != REFUTED:
+            return result.robust_accuracy
+        return min(verdict.after_escalation, result.robust_accuracy)
+
     def lowest(self, eps: float) -> tuple[Line, Result] | None:
         """Return the line that leaves the least accuracy at a budget."""
         found = [(line, result) for line in reversed(self.shown) if (result := line.at(eps)) is not None]
-        return min(found, key=lambda pair: pair[1].robust_accuracy) if found else None
+        return min(found, key=lambda pair: self.left(pair[1])) if found else None
 
 
 def groups(run: Run) -> list[Group]:
@@ -130,23 +147,25 @@ def groups(run: Run) -> list[Group]:
         if result.n:
             by_key.setdefault(_key(result), {}).setdefault(result.cell, []).append(result)
     merged = run.worst_case() if any(len(found) > 1 for found in by_key.values()) else []
-    made = [_group(key, found, merged) for key, found in by_key.items()]
+    verdicts = sorted(run.verdicts(), key=lambda verdict: verdict.eps)
+    made = [_group(key, found, merged, verdicts) for key, found in by_key.items()]
     return sorted(made, key=lambda group: -group.n)
 
 
 _Key = tuple[str, str, str, str, str]
 
 
-def _key(result: Result) -> _Key:
-    return result.model, result.data, result.threat, result.unit, result.goal
+def _key(about: Result | Verdict) -> _Key:
+    return about.model, about.data, about.threat, about.unit, about.goal
 
 
-def _group(key: _Key, found: dict[str, list[Result]], merged: list[Result]) -> Group:
+def _group(key: _Key, found: dict[str, list[Result]], merged: list[Result], verdicts: Sequence[Verdict]) -> Group:
     lines = tuple(
         Line(label, results[0].question, cell, tuple(results))
         for label, (cell, results) in zip(_labels(found), found.items(), strict=True)
     )
-    return Group(*key, lines, _worst(lines, [result for result in merged if _key(result) == key and result.n]))
+    worst = _worst(lines, [result for result in merged if _key(result) == key and result.n])
+    return Group(*key, lines, worst, tuple(one for one in verdicts if _key(one) == key))
 
 
 def _worst(lines: Sequence[Line], merged: Sequence[Result]) -> Line | None:

@@ -4,7 +4,7 @@
 
   // Charts. `ast` makes Vega interpret its expressions instead of compiling them, which the page's policy forbids.
   const options = { ast: true, renderer: "svg", actions: false, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
-  for (const box of document.querySelectorAll(".chart")) {
+  const draw = (box) => {
     const spec = JSON.parse(document.getElementById(`${box.id}-spec`).textContent);
     const still = [...box.childNodes];
     const live = document.createElement("div");
@@ -14,7 +14,19 @@
       (result) => { still.forEach((node) => node.remove()); views.set(box.id, result.view); box.dataset.drawn = "yes"; },
       () => { live.remove(); box.dataset.drawn = "no"; },
     );
+  };
+  // A chart takes the width of its container: one in closed details has none until they open.
+  for (const box of document.querySelectorAll(".chart")) {
+    const closed = box.closest("details:not([open])");
+    if (closed) closed.addEventListener("toggle", () => draw(box), { once: true });
+    else draw(box);
   }
+  const reveal = () => {
+    const target = document.getElementById(location.hash.slice(1));
+    if (target?.matches("details")) { target.open = true; target.scrollIntoView(); }
+  };
+  for (const badge of document.querySelectorAll("a.badge")) badge.addEventListener("click", () => setTimeout(reveal));
+  reveal();
   const set = (name, signal, value) => views.get(name)?.signal(signal, value).runAsync();
   for (const select of document.querySelectorAll("select[data-for]")) {
     const part = document.getElementById(select.dataset.for);

@@ -1,0 +1,107 @@
+"""Verdicts beside the numbers: marks and words, what is left after escalation, and what the audit cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from assay.evaluate.verdict import REFUTED, SUSPECT, TRUSTED
+from assay.intervals import wilson
+from assay.report import words
+from assay.report.view import Group
+
+if TYPE_CHECKING:
+    from assay.evaluate.score import Result
+    from assay.evaluate.verdict import Verdict
+
+MARKS = {TRUSTED: "✓", SUSPECT: "?", REFUTED: "✗"}
+AS_FIRST = "as first measured"
+LEGEND = (
+    f"{MARKS[TRUSTED]} trusted: every mandatory check of the audit passed; {MARKS[SUSPECT]} suspect: a check throws "
+    f"doubt on the number; {MARKS[REFUTED]} refuted: stronger attacks broke more, and the number is what they left"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """A robust accuracy as it is told: what is left, its interval where that is known, and the verdict on it.
+
+    `first` is the accuracy as first measured, of a refuted number only.
+    """
+
+    accuracy: float
+    low: float | None
+    high: float | None
+    n: int
+    verdict: str | None
+    first: float | None
+
+    @property
+    def kept(self) -> str:
+        """The accuracy as a percentage."""
+        return words.percent(self.accuracy, self.n)
+
+    @property
+    def range(self) -> str:
+        """Its 95 % interval, in brackets; nothing where it is an estimate."""
+        return words.interval(self.low, self.high, self.n)
+
+    @property
+    def mark(self) -> str:
+        """The sign of the verdict; nothing without one."""
+        return MARKS.get(self.verdict or "", "")
+
+    @property
+    def before(self) -> str:
+        """What was measured first, of a refuted number."""
+        return "" if self.first is None else f"{words.percent(self.first, self.n)} {AS_FIRST}"
+
+    @property
+    def marked(self) -> str:
+        """The accuracy with its mark, and what was measured first."""
+        return " ".join(part for part in (self.kept, self.mark, f"({self.before})" if self.before else "") if part)
+
+
+def told(group: Group, result: Result) -> Told:
+    """Return a result as it is told."""
+    verdict = group.verdict(result.eps)
+    if verdict is None or result.verdict != REFUTED:
+        measured = (result.robust_accuracy, result.robust_low, result.robust_high)
+        return Told(*measured, result.n, result.verdict, None)
+    left = group.left(result)
+    # where the escalation met only some of the survivors, what it leaves of all is an estimate
+    counted = verdict.asked in (0, verdict.survived)
+    low, high = wilson(round(left * result.n), result.n) if counted else (None, None)
+    return Told(left, low, high, result.n, REFUTED, result.robust_accuracy)
+
+
+def lines(group: Group) -> list[str]:
+    """Return a line per verdict: why, what is left, what it cost."""
+    return [f"{one.verdict} at {words.bare(one.eps_written)}: {reason(one)} {cost(one)}" for one in group.verdicts]
+
+
+def reason(verdict: Verdict) -> str:
+    """Say why, and of a refuted number what is left of it."""
+    if verdict.verdict != REFUTED:
+        return verdict.why
+    left, first = (words.percent(value, verdict.n) for value in (verdict.after_escalation, verdict.as_first_measured))
+    return f"{verdict.why} {left} after escalation, {first} {AS_FIRST}."
+
+
+def sentence(verdict: Verdict) -> str:
+    """Return the verdict as the end of a headline: `Trusted.`, or the cause and what is left."""
+    called = verdict.verdict.capitalize()
+    if verdict.verdict == TRUSTED:
+        return f"{called}."
+    why = f"{verdict.why[:1].lower()}{verdict.why[1:]}"
+    if verdict.verdict == SUSPECT:
+        return f"{called}: {why}"
+    left = words.percent(verdict.after_escalation, verdict.n)
+    return f"{called}: {why.removesuffix('.')}, and the escalation leaves {left}."
+
+
+def cost(verdict: Verdict) -> str:
+    """Say what an audit took: passes beside those of the evaluation, and time."""
+    more = f" and {words.count(verdict.escalation)} of escalation" if verdict.escalation else ""
+    spent = f"{words.count(verdict.passes)} passes{more} for {words.count(verdict.evaluation_passes)} of the evaluation"
+    return f"{verdict.preset.capitalize()} audit: {spent}, {words.duration(verdict.seconds)}."
