@@ -198,7 +198,9 @@ def _run_one(one: TableRun, how: HowFlags, command: str) -> Finished:
     from assay.paper.sentences import WORDS
 
     tables = f"Table{'s' if len(one.tables) > 1 else ''} {' and '.join(one.tables)}"
-    say(f"{tables}, {' and '.join(WORDS[mode] for mode in one.modes)}", style="bold")
+    # further studies of a table are told apart by their names
+    which = "" if one.name in one.protocol.studies.values() else f" ({one.name})"
+    say(f"{tables}, {' and '.join(WORDS[mode] for mode in one.modes)}{which}", style="bold")
     if one.patches:
         _train(one, how)
     launch = Launch(Asked(one.study(), one.directory, True), how.options(command), chosen(how.display), how.doctor)

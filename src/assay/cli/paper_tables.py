@@ -35,7 +35,7 @@ def print_view(view: TableView) -> None:
             console.print(Text(row.name, style="italic"))
             console.print(_down(view, row))
     below = Table.grid(padding=(0, 1, 0, 0))
-    for sentence in [*view.sentences, *([view.missing] if view.missing else [])]:
+    for sentence in [*view.sentences, *view.notes, *([view.missing] if view.missing else [])]:
         below.add_row(Text("·"), Text(sentence))
     console.print(below)
     write("")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from assay.core.errors import AssayError, BadInput
 from assay.paper.inputs import Example, Panel, PaperContents, Probe
 from assay.paper.logs import training_logs
+from assay.paper.smallest import smallest_changes
 from assay.paper.temperatures import TemperatureRow
 from assay.paper.view import TableView
 from assay.report import words
@@ -45,7 +46,7 @@ def contents(
     """Return what the page shows of the runs in `out`; what is not there yet is left out.
 
     Tables, errata, temperatures, patches and the panels of images with patches are given; panels of other figures,
-    probes, logs, examples and provenance are read from `out`. Attacks five MNIST digits, for Figure 9.
+    smallest changes, probes, logs, examples and provenance are read from `out`. Attacks five MNIST digits, for Figure 9.
     """
     runs = list(_runs(out))
     return PaperContents(
@@ -56,6 +57,7 @@ def contents(
         logs=training_logs(),
         examples=_examples(),
         probes=tuple(_probes(out)),
+        smallest=smallest_changes(out),
         temperatures=tuple(temperatures),
         unfit={run.path: tuple(run.manifest["not_reportable_because"]) for run in runs if not run.reportable},
         sources=_sources(runs),

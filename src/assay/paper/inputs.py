@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.intervals import wilson
+from assay.paper.smallest import Smallest
 from assay.paper.temperatures import TemperatureRow
 from assay.paper.view import PRINTED, TableView
 from assay.report.facts import Source
@@ -113,7 +114,7 @@ class PaperContents:
     """Everything that the page of the paper and its figures show; whatever is left out, the page says how to get.
 
     `panels` holds the panels of Figures 1, 2 and 4 to 6 by number, `patches` Figure 3 by (target class, side in
-    pixels), `examples` Figure 9 by eps. `errata` are facts about the printed text by table. `unfit` says why a run
+    pixels), `examples` Figure 9 by eps, `smallest` the digits beside Table XIV's attacks. `errata` are facts about the printed text by table. `unfit` says why a run
     directory's numbers are not reportable. `out` is where the runs are, as the reader would type it.
     """
 
@@ -123,6 +124,7 @@ class PaperContents:
     patches: Mapping[tuple[str, int], Tensor] = dataclasses.field(default_factory=_none)
     logs: tuple[TrainingLog, ...] = ()
     examples: Mapping[float, tuple[Example, ...]] = dataclasses.field(default_factory=_none)
+    smallest: tuple[Smallest, ...] = ()
     probes: tuple[Probe, ...] = ()
     temperatures: tuple[TemperatureRow, ...] = ()
     unfit: Mapping[Path, tuple[str, ...]] = dataclasses.field(default_factory=_none)

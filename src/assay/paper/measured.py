@@ -11,6 +11,7 @@ from assay.paper.patches import interval, success
 from assay.paper.printed import PrintedTable
 from assay.paper.studies import imagenet_number
 from assay.paper.tables import Kind, Protocol
+from assay.report.words import plural
 
 if TYPE_CHECKING:
     from assay.evaluate.pictures import Picture
@@ -27,6 +28,7 @@ _NAMES = {
     "fgsm(objective=cross_entropy/100)": "FGSM on the loss at T = 100",
     "carlini-wagner(inner=50, rounds=2)": "Carlini-Wagner",
     "autoattack": "AutoAttack",
+    "autoattack(version=rand)": "AutoAttack",
     "fgsm(objective=margin)": "FGSM on the margin",
     "fgsm(objective=dlr)": "FGSM on DLR",
 }
@@ -138,6 +140,16 @@ def _patches(run: Run, table: PrintedTable, protocol: Protocol) -> Lines:
             spans.append(interval(rows, imagenet_number(row.name), protocol.top))
         lines[row.name] = dataclasses.replace(_percent(counts), intervals=tuple(spans))
     return lines
+
+
+def beside(run: Run, table: PrintedTable, protocol: Protocol) -> Lines:
+    """Return the lines that a run of fewer images adds to `table`: each says of how many."""
+    lines = _digits(run, table, protocol)
+    return {f"{name}, {plural(_images(line), 'image')}": line for name, line in lines.items()}
+
+
+def _images(line: Line) -> int:
+    return max(count[1] for count in line.counts if count is not None)
 
 
 def _array(values: Sequence[str]) -> object:

@@ -13,8 +13,10 @@ from assay.audit.gradients import ROUNDED, ZERO
 from assay.paper import masking
 from assay.paper.compared import TITLES, Compared, compared
 from assay.paper.figures import Drawing, Figure, figure, of_table
-from assay.paper.headline import paper_headline, weakest
+from assay.paper.headline import is_one_step, paper_headline, weakest
 from assay.paper.inputs import PaperContents
+from assay.paper.pictures import Strip, strip
+from assay.paper.smallest import said
 from assay.paper.view import MODES, TableView
 from assay.report import words
 from assay.report.look import Spec
@@ -24,6 +26,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 # what torchvision's networks divide each channel by: the unit of the paper's eps
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _DISTILLED = "XIV"  # its attacks beside the printed one have a table of their own
+_STRONG = ("Carlini-Wagner", "AutoAttack")
 _SHOWN_EPS = (0.01, 0.02, 0.05, 0.1)
 
 
@@ -55,6 +58,9 @@ class Masking:
     eps: tuple[str, ...]
     attacks: tuple[tuple[str, str, tuple[str, ...]], ...]
     weakest: Any
+    notes: tuple[str, ...]
+    smallest: tuple[Strip, ...]
+    sizes: str
     vanished: str
     gaps: Chart | None
     zeros: Chart | None
@@ -76,7 +82,7 @@ def page(contents: PaperContents, path: str | Path) -> Path:
         mask = _masking(contents)
         html = environment(TEMPLATES).get_template("paper.html").render(
             contents=contents, head=paper_headline(contents), sections=sections, masking=mask, modes=MODES,
-            spoken=_spoken, rounded=ROUNDED, zero=ZERO,
+            spoken=_spoken, one_step=is_one_step, rounded=ROUNDED, zero=ZERO,
             grey=[_grey(eps) for eps in _SHOWN_EPS], when=_day(contents), version=__version__,
             mean_std=sum(IMAGENET_STD) / len(IMAGENET_STD), charts=_charts(sections, mask), sealed=bundled.result(),
         )  # fmt: skip
@@ -114,7 +120,7 @@ def _charts(sections: Sequence[Section], mask: Masking) -> list[Chart]:
 
 
 def _masking(contents: PaperContents) -> Masking:
-    probes, rows = contents.probes, contents.temperatures
+    view, probes, rows = contents.view(_DISTILLED), contents.probes, contents.temperatures
     largest = masking.largest_eps(rows)
     has_gaps = any(any(probe.counts) for probe in probes)
     eps = tuple(sorted({point.eps for line in contents.lines(_DISTILLED) for point in line.points}))
@@ -122,6 +128,9 @@ def _masking(contents: PaperContents) -> Masking:
         tuple(f"{one:g}" for one in eps),
         _attacks(contents, eps),
         weakest(contents),
+        view.notes if view else (),
+        tuple(map(strip, contents.smallest)),
+        said(contents.smallest),
         _vanished(contents),
         _drawn("masking-gaps", "Gaps between the two highest logits", masking.gaps(probes)) if has_gaps else None,
         _drawn("masking-zeros", "Gradients that are exactly zero", masking.zeros(probes)) if probes else None,
@@ -159,8 +168,9 @@ def _attacks(contents: PaperContents, eps: tuple[float, ...]) -> tuple[tuple[str
             points = [line.at(one) for one in eps]
             cells = [words.percent(p.accuracy, p.count[1] if p.count else 1000) if p else words.EM_DASH for p in points]
             rows.append((_spoken(mode), line.row, tuple(cells)))
-        if mine and not any("carlini" in line.row.lower() for line in mine):
-            rows.append((_spoken(mode), "Carlini-Wagner", ()))
+        for name in _STRONG if mine else ():
+            if not any(line.row.startswith(name) for line in mine):
+                rows.append((_spoken(mode), name, ()))
     return tuple(rows)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from assay.paper.inputs import Example, Panel
+from assay.paper.smallest import Smallest
 from assay.report.gallery import Bar, png
 from assay.report.look import IN_PAGE, Look, Spec, dressed
 
@@ -163,6 +165,24 @@ def patches(found: Mapping[tuple[str, int], Tensor], look: Look = IN_PAGE, title
     step = int(_PATCH_SCALE * max(sides)) + _GAP
     chart = alt.layer(*layers).properties(width=step * len(sides), height=step * len(targets))
     return dressed(chart, look, title, fixed=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Strip:
+    """A digit beside its smallest changes, ready for the page: pairs of a picture's URI and what is said of it."""
+
+    true: int
+    parts: tuple[tuple[str, str, str], ...]
+
+
+def strip(found: Smallest) -> Strip:
+    """Return a digit and its smallest changes: for each the picture, where it comes from, its class and its distance."""
+    parts = [(uri(found.image), "image", f"{found.true}")]
+    parts += [
+        (uri(one.image), network, f"{one.predicted}, L₂ {one.size:.2f}")
+        for network, one in found.changed.items()
+    ]
+    return Strip(found.true, tuple(parts))
 
 
 def digits(found: Mapping[float, Sequence[Example]], look: Look = IN_PAGE, title: str = "") -> Spec:

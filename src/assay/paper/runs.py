@@ -85,10 +85,10 @@ def table_runs(numbers: Sequence[str], modes: Sequence[str], choices: Choices) -
     found: dict[str, TableRun] = {}
     for number in ordered:
         for mode in modes:
-            name = PROTOCOLS[number].studies[mode]
             # the digits need nothing in their place
             chosen = choices if number in of_imagenet else dataclasses.replace(choices, stand_in=False)
-            before = found.get(name, TableRun(name, (), (), chosen))
-            tables, both = (*before.tables, number), (*before.modes, mode)
-            found[name] = TableRun(name, tuple(dict.fromkeys(tables)), tuple(dict.fromkeys(both)), chosen)
+            for name in PROTOCOLS[number].names(mode):
+                before = found.get(name, TableRun(name, (), (), chosen))
+                tables, both = (*before.tables, number), (*before.modes, mode)
+                found[name] = TableRun(name, tuple(dict.fromkeys(tables)), tuple(dict.fromkeys(both)), chosen)
     return list(found.values())

@@ -12,6 +12,7 @@ from assay.paper.printed import PrintedTable
 from assay.paper.probes import read_probe
 from assay.paper.tables import STAND_INS, Kind, Protocol
 from assay.paper.view import MODES, PRINTED, Row
+from assay.report.words import plural
 
 if TYPE_CHECKING:
     from assay.evaluate.run_directory import Run
@@ -118,7 +119,9 @@ class Told:
         naive, *others = self.rows
         for mode in MODES:
             left = naive.measured.get(mode, (None,))[-1]
-            ends = [(row.measured[mode][-1], row.name) for row in others if mode in row.measured]
+            # what was measured on fewer images is no better for it
+            n = naive.images(mode)
+            ends = [(row.measured[mode][-1], row.name) for row in others if mode in row.measured and row.images(mode) == n]
             known = [(value, name) for value, name in ends if value is not None]
             if left and known and min(known)[0] < left / 2:
                 value, name = min(known)
@@ -145,6 +148,17 @@ class Told:
                 if (found := peak(self.table.columns, row.measured.get(mode, ())))
             ]
             yield f"{row.name} is highest: {', '.join(told)}."
+
+
+def notes(mode: str, run: Run) -> Iterator[str]:
+    """Yield how an attack on fewer images was made: its version, its images, its budgets."""
+    for cell in run.cells.values():
+        eps = [f"{float(one):g}" for one in cell["eps"]]
+        how = "the standard version"
+        if cell["specs"]["attack"].get("version") == "rand":
+            how = "dropout stays on, so it is the version for networks that answer at random, on the mean of 20 looks"
+        where = f"The first {plural(int(cell['n']), 'image')}, at eps {', '.join(eps)}"
+        yield f"AutoAttack, {WORDS[mode]}: {how}. {where}: an image that survives costs thousands of passes."
 
 
 def peak(columns: Sequence[str], values: Sequence[float | None]) -> str:

@@ -28,13 +28,23 @@ class Kind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How a table is measured. `studies` holds a study's name by mode; `top` is K where the K likeliest count."""
+    """How a table is measured. `studies` holds a study's name by mode; `top` is K where the K likeliest count.
+
+    `beside` holds, by mode, the study of an attack that is too costly for all images: its rows join the table's.
+    `smallest` names the study of one image's smallest changes, as pictures.
+    """
 
     number: str
     kind: Kind
     networks: tuple[str, ...]
     studies: Mapping[str, str]
     top: int = 1
+    beside: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    smallest: str = ""
+
+    def names(self, mode: str) -> tuple[str, ...]:
+        """Return the studies that are run for the table in a mode, its own first."""
+        return tuple(name for name in (self.studies[mode], self.beside.get(mode), self.smallest) if name)
 
     @property
     def needs_imagenet(self) -> bool:
@@ -66,7 +76,10 @@ _PROTOCOLS = (
     Protocol("XI", Kind.PATCHES, (REGNET,), _two("XI"), 1),
     Protocol("XII", Kind.PATCHES, (REGNET,), _two("XI"), 5),
     Protocol("XIII", Kind.DIGITS, ("mnist-cnn",), _two("XIII")),
-    Protocol("XIV", Kind.DIGITS, ("mnist-distilled-t100", "mnist-distilled-t100-as-published"), _two("XIV")),
+    Protocol(
+        "XIV", Kind.DIGITS, ("mnist-distilled-t100", "mnist-distilled-t100-as-published"), _two("XIV"),
+        beside=_two("XIV-autoattack"), smallest="table-xiv-smallest",
+    ),  # fmt: skip
 )
 PROTOCOLS: Mapping[str, Protocol] = {one.number: one for one in _PROTOCOLS}
 

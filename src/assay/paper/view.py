@@ -29,6 +29,10 @@ class Row:
     labels: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     intervals: Mapping[str, tuple[tuple[float, float] | None, ...]] = dataclasses.field(default_factory=dict)
 
+    def images(self, mode: str) -> int | None:
+        """Return on how many images it was measured in a mode, None where that is not known."""
+        return next((count[1] for count in self.counts.get(mode, ()) if count is not None), None)
+
 
 @dataclasses.dataclass(frozen=True)
 class TableView:
@@ -37,7 +41,7 @@ class TableView:
     `runs` are the finished run directories by mode. `sentences` say in plain words where printed and measured differ,
     and why. `missing` says what to do about numbers that are not there ("" where nothing is missing). `stand_in` marks
     numbers of other networks and pictures, which cannot be compared with the printed ones. `axis` says what the
-    columns are.
+    columns are. `notes` say what stands behind rows that were not printed.
     """
 
     number: str
@@ -50,3 +54,4 @@ class TableView:
     missing: str = ""
     stand_in: bool = False
     axis: str = ""
+    notes: tuple[str, ...] = ()

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assay.paper.measured import Line, Lines, measured
+from assay.paper.measured import Line, Lines, beside, measured
 from assay.paper.printed import PrintedTable, printed_table, printed_tables
 from assay.paper.runs import OUT, directory_of
-from assay.paper.sentences import WORDS, Told
+from assay.paper.sentences import WORDS, Told, notes
 from assay.paper.tables import Protocol, protocol
 from assay.paper.view import MODES, PRINTED, Row, TableView
 
@@ -32,7 +32,11 @@ def view(out: Path, number: str, stand_in: bool | None = None) -> TableView:
     """
     table, how = printed_table(number), protocol(number)
     runs, standing_in = _runs(out, how, stand_in)
-    lines = {mode: measured(run, table, how) for mode, run in runs.items()}
+    costly = _finished(out, how.beside, False)
+    lines = {
+        mode: measured(run, table, how) | (beside(costly[mode], table, how) if mode in costly else {})
+        for mode, run in runs.items()
+    }
     rows = _rows(table, lines)
     return TableView(
         number=table.number,
@@ -45,6 +49,7 @@ def view(out: Path, number: str, stand_in: bool | None = None) -> TableView:
         missing=_missing(out, how, runs, standing_in),
         stand_in=standing_in,
         axis=table.axis,
+        notes=tuple(note for mode, run in costly.items() if mode in runs for note in notes(mode, run)),
     )
 
 
@@ -58,9 +63,13 @@ def _runs(out: Path, how: Protocol, stand_in: bool | None) -> tuple[dict[str, Ru
 
 def finished_runs(out: Path, how: Protocol, stand_in: bool) -> dict[str, Run]:
     """Return the finished runs of a table by mode."""
+    return _finished(out, how.studies, stand_in)
+
+
+def _finished(out: Path, studies: Mapping[str, str], stand_in: bool) -> dict[str, Run]:
     from assay.evaluate.manifest import SUCCESS
 
-    found = {mode: opened(directory_of(out, how.studies[mode], stand_in)) for mode in MODES}
+    found = {mode: opened(directory_of(out, studies[mode], stand_in)) for mode in MODES if mode in studies}
     return {mode: run for mode, run in found.items() if run is not None and run.status == SUCCESS}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from assay.paper.inputs import Example, Panel, PaperContents, Probe, TrainingLog
+from assay.paper.smallest import Changed, Smallest
 from assay.paper.temperatures import TemperatureRow
 from assay.paper.view import AS_PUBLISHED, CORRECTED, PRINTED, Row, TableView
 from assay.report.facts import Source
@@ -64,6 +65,11 @@ def digits(predicted: Iterable[int]) -> tuple[Example, ...]:
     return tuple(Example(picture(28, 1), true, found) for true, found in enumerate(predicted))
 
 
+def smallest(true: int) -> Smallest:
+    changed = {"mnist-cnn": Changed(picture(28, 1), 3, 1.5 + true), HOSTILE: Changed(picture(28, 1), 9, 0.5 + true)}
+    return Smallest(picture(28, 1), true, changed)
+
+
 def panel(many: int = 3, target: bool = False) -> Panel:
     bars = (Bar("goldfish", 0.7, True), Bar(HOSTILE, 0.2, False, target), Bar("tench", 0.004, False))
     return Panel(f"goldfish {HOSTILE}", {f"picture {i}": picture() for i in range(many)}, bars, "resnet101")
@@ -93,6 +99,7 @@ def full() -> PaperContents:
         patches={(name, side): picture(side) for name in (HOSTILE, "toaster") for side in (32, 64)},
         logs=tuple(log(name) for name in ("mnist-cnn", "mnist-teacher-t100", "mnist-distilled-t100")),
         examples={0.0: digits(range(5)), 0.3: digits([9] * 5)},
+        smallest=(smallest(0), smallest(1)),
         probes=(probe("mnist-cnn", 0.0), probe(HOSTILE)),
         temperatures=(temperature(1), temperature(100), temperature(100, 1)),
         unfit={digits_table("XIV").runs[CORRECTED]: (f"only the first {N} samples {HOSTILE}",)},

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from assay.paper.headline import paper_headline, weakest
 from assay.paper.inputs import PaperContents
 from assay.paper.page import page
-from assay.paper.view import AS_PUBLISHED
+from assay.paper.view import AS_PUBLISHED, CORRECTED
 from tests.unit.paper.fake_paper import HOSTILE, SCALED, digits_table, full, stand_in_table
 from tests.unit.report.fake_run import HOSTILE_FILE
 from tests.unit.report.test_page import ALLOWED, Reader
@@ -80,6 +81,39 @@ def test_the_headline_is_computed_from_what_was_measured(whole: Reader, tmp_path
     naive = dataclasses.replace(digits_table(), rows=digits_table().rows[:1])
     text = text_of(read(PaperContents(views=(naive,)), tmp_path))
     assert "met to within 13.1 points" in text and "Table XIV, FGSM, 0.3" in text
+
+
+def test_a_headline_about_one_step_is_of_one_step(tmp_path: Path) -> None:
+    naive, scaled = digits_table().rows
+    strong = dataclasses.replace(
+        scaled, name="Carlini-Wagner", measured={CORRECTED: (0.9, 0.2, 0.0)}, counts={CORRECTED: ((90, 100),) * 3}
+    )
+    view = dataclasses.replace(digits_table(), rows=(naive, scaled, strong))
+    contents = PaperContents(views=(view,))
+    assert paper_headline(contents).left == "0.1\u00a0%"
+    found = weakest(contents)
+    assert found is not None and found[0].row == "Carlini-Wagner"
+    text = text_of(read(contents, tmp_path))
+    assert "Carlini-Wagner leaves an accuracy of 0.0" in text and "One step is not a strong attack" not in text
+
+
+def test_of_two_attacks_that_leave_as_little_the_one_on_more_images_is_named() -> None:
+    naive, scaled = digits_table().rows
+    few = dataclasses.replace(
+        scaled, name="AutoAttack, 30 images", measured={CORRECTED: (None, 0.2, 0.001)},
+        counts={CORRECTED: (None, (6, 30), (0, 30))},
+    )  # fmt: skip
+    found = weakest(PaperContents(views=(dataclasses.replace(digits_table(), rows=(naive, few, scaled)),)))
+    assert found is not None and found[0].row == SCALED
+
+
+def test_the_smallest_changes_are_shown_with_class_and_distance(whole: Reader, bare: Reader) -> None:
+    text = text_of(whole)
+    assert "The median over 2 digits is 2.00 on mnist-cnn and 1.00 on" in text and "moved no boundary away" in text
+    assert "3, L₂ 1.50" in text and "9, L₂ 0.50" in text
+    shown = [attrs["href"] for tag, attrs in whole.tags if tag == "image" and attrs.get("width") == "28"]
+    assert len(shown) == 6 and all((one or "").startswith("data:image/png;base64,") for one in shown)
+    assert "No pictures of the smallest changes yet: assay paper run --table XIV" in text_of(bare)
 
 
 def is_apart(tag: str, attrs: dict[str, str | None]) -> bool:

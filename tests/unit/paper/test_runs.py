@@ -31,6 +31,15 @@ def test_digits_need_no_stand_in() -> None:
     ]  # fmt: skip
 
 
+def test_costly_attacks_and_pictures_are_runs_of_their_own() -> None:
+    assert names("XIV") == [
+        "out/table-xiv-as-published", "out/table-xiv-autoattack-as-published", "out/table-xiv-smallest",
+        "out/table-xiv-corrected", "out/table-xiv-autoattack-corrected",
+    ]  # fmt: skip
+    _, _, smallest, *_ = table_runs(("XIV",), MODES, Choices(Path("out")))
+    assert smallest.modes == MODES
+
+
 def test_without_imagenet_it_says_what_to_fetch_and_where_to_put_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,10 +24,11 @@ from assay.paper.studies import (
     written_budget,
 )
 from assay.paper.tables import IMAGENET_NETWORKS, PROTOCOLS, Kind
+from assay.paper.view import MODES
 
 ROOT = Path(__file__).parents[3]
 STUDIES = ROOT / "studies" / "sen2023"
-NAMES = sorted({name for how in PROTOCOLS.values() for name in how.studies.values()})
+NAMES = sorted({name for how in PROTOCOLS.values() for mode in MODES for name in how.names(mode)})
 SWEEPS = [how for how in PROTOCOLS.values() if how.kind is Kind.SWEEP]
 CHOICES = Choices(Path("out"), Path("/data/val"))
 
@@ -149,6 +150,21 @@ def test_patches_lie_beside_the_runs() -> None:
     stand_in = filled_in(raw_study("table-vii-corrected"), Choices(Path("out"), stand_in=True), nothing)
     assert next(patch_files(stand_in)).startswith("out/patches-stand-in/corrected/")
     assert stand_in["data"] == [{"source": "samples", "part": "held-out 5"}]
+
+
+def test_autoattack_meets_the_networks_of_table_xiv_as_they_answer_there() -> None:
+    how = PROTOCOLS["XIV"]
+    for mode in MODES:
+        (table,), (costly,) = (filled(name).grids for name in (how.studies[mode], how.beside[mode]))
+        assert costly.models == table.models
+        assert {one.value for one in costly.threats[0].eps} <= {one.value for one in table.threats[0].eps}
+        assert costly.question == "worst_case"
+        # dropout that stays on asks for the version that looks more than once
+        random = "dropout=on" in costly.models[0].model
+        assert costly.attacks[0].options == ({"version": "rand"} if random else {})
+        assert costly.data[0].limit == 30
+        fewer = filled(how.beside[mode], Choices(Path("out"), limit=7)).grids[0].data[0].limit
+        assert fewer == 7
 
 
 def test_goals_are_numbers_for_models_without_names(tmp_path: Path) -> None:

@@ -132,6 +132,22 @@ def test_accuracy_of_digits_and_attacks_that_were_not_printed(tmp_path: Path, ti
     assert accuracy[0] > accuracy[-1]  # type: ignore[operator]
 
 
+def test_attacks_on_fewer_images_join_the_table_and_say_so(tmp_path: Path, tiny: tuple[str, str]) -> None:
+    costly = "table-xiv-autoattack-as-published"
+    attacks = [{"attack": "autoattack", "version": "rand", "steps": 2}]
+    measure(tmp_path, costly, tiny, attacks=attacks)
+    assert view(tmp_path, "XIV").notes == ()  # a row beside nothing
+    measure(tmp_path, "table-xiv-as-published", tiny)
+    found = view(tmp_path, "XIV")
+    row = found.rows[-1]
+    assert row.name.startswith("autoattack") and row.name.endswith(f", {N} images")
+    assert row.images("as_published") == N and row.images("corrected") is None
+    counts = row.counts["as_published"]
+    assert counts[:6] == (None,) * 6 and all(one is not None for one in counts[6:])
+    (note,) = found.notes
+    assert "AutoAttack, as published: dropout stays on" in note and f"The first {N} images, at eps 0.1, 0.2, 0.3" in note
+
+
 def test_every_single_image_has_its_five_classes(tmp_path: Path) -> None:
     # five classes and more: the five likeliest of a thousand
     (tmp_path / "big.py").write_text(
