@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from assay.audit.checks import VERSION, examine
+from assay.audit.claims import Claim, claims
 from assay.audit.escalate import Broken, escalate
 from assay.audit.evidence import Evidence, gather
 from assay.audit.rule import flags, judge, reason, refuting
@@ -28,7 +29,6 @@ from assay.core.problem import Problem
 from assay.data import Sample
 from assay.evaluate.files import make_folder, write_atomically
 from assay.evaluate.loading import Bench, Loader
-from assay.evaluate.plan import Cell
 from assay.evaluate.record import BROKEN, SURVIVED
 from assay.evaluate.run_directory import Run
 from assay.evaluate.verdict import FOLDER, REFUTED, SUSPECT, TRUSTED, Verdict, keep_verdicts
@@ -54,69 +54,6 @@ PRESETS = {
 }
 LEAST_PASSES = 20
 """Passes per image that an audit may always spend."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """One robust number: the cells it comes from, the budget, and what became of every sample (by id)."""
-
-    cells: tuple[Cell, ...]
-    at: int
-    statuses: dict[str, dict[str, str]]
-    passes: float
-
-    @property
-    def head(self) -> Cell:
-        """A cell that stands for all in whatever is not the attack."""
-        return self.cells[0]
-
-    @property
-    def eps(self) -> float:
-        """The budget."""
-        return self.head.budgets[self.at].value
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What the number is about; see `Verdict.key`."""
-        head = self.head
-        return (head.model.label, head.data.source, head.threat.label, head.unit, self.eps, head.goal)
-
-    def outcome(self, sample: str) -> str | None:
-        """Return what became of a sample under all attacks together; None where not all have met it."""
-        each = [statuses.get(sample) for statuses in self.statuses.values()]
-        if None in each:
-            return None
-        return BROKEN if BROKEN in each else each[0]
-
-
-def claims(run: Run) -> list[Claim]:
-    """Return the numbers of a run that an audit judges: worst-case, untargeted, with a budget."""
-    cells = [Cell.of(plain) for plain in run.cells.values()]
-    groups: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in cells:
-        if cell.question == "worst_case" and cell.goal == "untargeted":
-            key = (cell.model.label, cell.data.source, cell.threat.label, cell.unit)
-            groups.setdefault(key, []).append(cell)
-    return [claim for group in groups.values() for claim in _of_group(run, group)]
-
-
-def _of_group(run: Run, cells: Sequence[Cell]) -> Iterator[Claim]:
-    table = run.store.read([cell.digest for cell in cells], ["cell", "eps", "sample_id", "status", "forwards"])
-    rows = table.to_pydict()
-    budgets = {budget.value: i for cell in cells for i, budget in enumerate(cell.budgets)}
-    by: dict[float, dict[str, dict[str, str]]] = {eps: {} for eps in budgets}
-    for digest, eps, sample, status in zip(
-        *(rows[name] for name in ("cell", "eps", "sample_id", "status")), strict=True
-    ):
-        by[eps].setdefault(digest, {})[sample] = status
-    passes = float(np.sum(rows["forwards"])) / max(1, len(set(rows["sample_id"]))) / max(1, len(budgets))
-    for eps in sorted(budgets):
-        own = tuple(
-            cell for cell in cells if any(budget.value == eps for budget in cell.budgets) and cell.digest in by[eps]
-        )
-        if own and eps > 0:
-            at = next(i for i, budget in enumerate(own[0].budgets) if budget.value == eps)
-            yield Claim(own, at, {cell.digest: by[eps][cell.digest] for cell in own}, passes)
 
 
 def audit_run(
@@ -156,8 +93,10 @@ def audit_run(
 
 def _holds(before: Verdict, claim: Claim, preset: str, seed: int) -> bool:
     presets = list(PRESETS)
-    same = set(before.cells) == {cell.digest for cell in claim.cells}
-    deep = presets.index(before.preset) >= presets.index(preset)
+    # a run that was cut short and went on has the same cells and other samples
+    now = ({cell.digest for cell in claim.cells}, len(claim.outcomes), claim.survived)
+    same = (set(before.cells), before.n, before.survived) == now
+    deep = before.preset in PRESETS and presets.index(before.preset) >= presets.index(preset)
     return same and deep and before.checks == VERSION and before.seed == seed
 
 
@@ -174,17 +113,16 @@ class _Auditor:
         """Gather the evidence, examine it, and try to refute what it throws doubt on."""
         began = time.perf_counter()
         bench, data = self.loader.bench(claim.head), self.loader.samples(claim.head)
-        outcomes = {name: claim.outcome(name) for name in data.ids}
-        right = [i for i, name in enumerate(data.ids) if outcomes[name] in (BROKEN, SURVIVED)]
+        outcomes, n = claim.outcomes, len(claim.outcomes)
+        right = [i for i, name in enumerate(data.ids) if outcomes.get(name) in (BROKEN, SURVIVED)]
         if not right:
-            return self._empty(claim, sum(one is not None for one in outcomes.values()))
+            return self._empty(claim, n)
         # by the seed, so that the numbers do not hang on the order of the data
         order = np.random.default_rng(self.seed).permutation(len(right))[: self.preset.most]
         at = sorted(right[i] for i in order)
         ids = [data.ids[i] for i in at]
         samples = [one for one in data.load(at) if isinstance(one, Sample)]
         survived = torch.tensor([outcomes[name] == SURVIVED for name in ids])
-        n = sum(one not in (None, "error") for one in outcomes.values())
         allowance = max(LEAST_PASSES, self.preset.share * claim.passes) * min(n, self.preset.most)
         subject = self._subject(claim, bench, samples, survived, allowance)
         with frozen(subject.module), _held(self.twin) as twin:
@@ -233,11 +171,9 @@ class _Auditor:
         asked = int(subject.survived.sum()) if broken is not None else 0
         count = len(broken.at) if broken is not None else 0
         attempts = broken.attempts if broken is not None else ()
-        survived = sum(claim.outcome(name) == SURVIVED for name in next(iter(claim.statuses.values())))
         verdict = judge(findings, asked, count)
-        first = survived / n
+        first = claim.survived / n
         gone = {ids[i] for i in broken.at.tolist()} if broken is not None else set()
-        left = first * (1 - count / asked) if asked else first
         head = claim.head
         return Verdict(
             cells=_each(claim, verdict, findings, gone, set(ids)),
@@ -254,11 +190,11 @@ class _Auditor:
             verdict=verdict,
             why=reason(findings, attempts, verdict),
             n=n,
-            survived=survived,
+            survived=claim.survived,
             asked=asked,
             broken=count,
             as_first_measured=first,
-            after_escalation=left,
+            after_escalation=first * (1 - count / asked) if asked else first,
             findings=findings,
             attempts=attempts,
             passes=sum(evidence.passes.values()),
