@@ -104,8 +104,10 @@ def _holds(before: Verdict | None, claim: Claim, preset: str, seed: int) -> bool
     if before is None:
         return False
     presets = list(PRESETS)
-    same = set(before.cells) == {cell.digest for cell in claim.cells} and before.n == len(claim.outcomes)
-    deep = presets.index(before.preset) >= presets.index(preset)
+    # a run that was cut short and went on has the same cells and other samples
+    now = ({cell.digest for cell in claim.cells}, len(claim.outcomes), claim.survived)
+    same = (set(before.cells), before.n, before.survived) == now
+    deep = before.preset in PRESETS and presets.index(before.preset) >= presets.index(preset)
     return same and deep and before.checks == VERSION and before.seed == seed
 
 

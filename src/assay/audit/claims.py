@@ -99,5 +99,7 @@ def _claims(cells: Sequence[Cell], by: dict[float, dict[str, dict[str, str]]]) -
     budgets = {budget.value: budget for cell in cells for budget in cell.budgets}
     for eps in sorted(budgets):
         own = tuple(cell for cell in cells if cell.digest in by.get(eps, {}))
-        if own and eps > 0:
-            yield Claim(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own})
+        claim = Claim(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own})
+        # where every image failed to load there is no number
+        if eps > 0 and claim.outcomes:
+            yield claim

@@ -1,0 +1,161 @@
+"""Each check on constructed evidence: what flags, what does not, the threshold itself, and what was not asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from assay.audit.checks import CHECKS, examine
+from assay.audit.evidence import Evidence
+from assay.audit.planted import Planted
+from assay.audit.probes.attacks import Growth, Paths, Tries
+from assay.audit.probes.twins import Twins
+from assay.core.oracle import Access
+from assay.evaluate.verdict import Finding
+from tests.unit.audit.subjects import CLEAN, leaf, seen
+
+
+def found(check: str, evidence: Evidence) -> Finding:
+    return CHECKS[check].find(check, evidence)
+
+
+def tries(part: str, name: str, broken: int, asked: int) -> Evidence:
+    return seen(part, value=Tries(asked, {name: broken}))
+
+
+def planted(found: int, n: int) -> Evidence:
+    return seen("planted", value=Planted(n, n, found, 0, 0, 0))
+
+
+def leaves(*given: Any) -> Evidence:
+    return dataclasses.replace(seen("black_box", value=Tries(0, {})), leaves=given)
+
+
+def paths(plain: int, other: int, asked: int) -> Evidence:
+    return seen("paths", value=Paths(asked, {"cross_entropy": plain, "margin": other}, 0, {}, 0.0))
+
+
+FLAGS: list[tuple[str, Evidence, bool]] = [
+    ("zero gradients", seen("sight", zero={"cross_entropy": 0.05}), False),
+    ("zero gradients", seen("sight", zero={"cross_entropy": 0.06}), True),
+    ("zero gradients", seen("sight", zero={"cross_entropy": None}), True),
+    # one of the objectives climbed sees
+    ("zero gradients", seen("sight", zero={"cross_entropy": 1.0, "dlr": 0.0}, climbed=("cross_entropy", "dlr")), False),
+    ("rounding", seen("sight", agreement=0.9), False),
+    ("rounding", seen("sight", agreement=0.89), True),
+    ("rounding", seen("sight", agreement=0.5, climbed=("margin",)), False),
+    ("true gradients", seen("slopes", alignment=0.5), False),
+    ("true gradients", seen("slopes", alignment=0.49), True),
+    ("true gradients", seen("slopes", alignment=None), True),
+    ("randomness", seen("answers", differ=1 / 16), True),
+    ("randomness", dataclasses.replace(seen("answers", differ=1.0), leaves=(leaf(averages=True),)), False),
+    ("dynamic forward pass", seen("answers", gradients_inside=1), True),
+    ("dynamic forward pass", seen("answers", changes=True), True),
+    ("objectives", paths(1, 2, 20), False),
+    ("objectives", paths(1, 3, 20), True),
+    # two images of a hundred are under 5 %
+    ("objectives", paths(0, 4, 100), False),
+    ("objectives", paths(0, 5, 100), True),
+    ("single steps and noise", tries("simple", "fgsm", 1, 10), False),
+    ("single steps and noise", tries("simple", "noise", 2, 200), True),
+    ("single steps and noise", tries("simple", "noise", 2, 201), False),
+    ("black boxes", tries("black_box", "square", 1, 10), False),
+    ("black boxes", tries("black_box", "square", 2, 100), True),
+    ("black boxes", tries("black_box", "square", 2, 101), False),
+    ("more effort", tries("again", "again", 1, 20), False),
+    ("more effort", tries("again", "again", 2, 20), True),
+    ("growing budgets", seen("growth", success=(0.5, 0.4, 0.9)), False),
+    ("growing budgets", seen("growth", success=(0.5, 0.3, 0.9)), True),
+    # one image of five is no rule
+    ("growing budgets", seen("growth", n=5, success=(0.4, 0.2, 0.9)), False),
+    ("unbounded attack", seen("growth", unbounded=0.1), False),
+    ("unbounded attack", seen("growth", unbounded=0.11), True),
+    ("unbounded attack", seen("growth", unbounded=0.5, n=3), False),
+    ("unbounded attack", seen("growth", half_range=0.19), False),
+    ("unbounded attack", seen("growth", half_range=0.25), True),
+    ("planted solutions", planted(19, 20), False),
+    ("planted solutions", planted(18, 20), True),
+    ("two families", leaves(leaf(10), leaf(1, Access.LABELS)), False),
+    ("two families", leaves(leaf(9), leaf(1, Access.SCORES)), True),
+    ("two families", leaves(leaf(10)), True),
+    ("two families", leaves(leaf(10), leaf(10, elsewhere=True)), False),
+    ("two families", leaves(leaf(100, Access.SCORES)), True),
+    ("two families", dataclasses.replace(CLEAN, leaves=(leaf(10),)), False),
+    ("two families", dataclasses.replace(leaves(leaf(10)), survived=0), False),
+    ("twin distances", seen("twins", value=Twins(32, 1.25, 1.0)), False),
+    ("twin distances", seen("twins", value=Twins(32, 1.2, 1.0)), True),
+    # where half do not withstand, nothing is hidden
+    ("twin distances", dataclasses.replace(seen("twins", value=Twins(32, 1.0, 1.0)), survived=50), False),
+    ("twin distances", seen("twins", value=Twins(32, 1.0, 0.0)), False),
+    ("steady answers", seen("slopes", instability=0.1), False),
+    ("steady answers", seen("slopes", instability=0.11), True),
+    ("batch", seen("answers", company=0.1), True),
+    ("batch", seen("answers", company=0.1, differ=0.1), False),
+    ("probabilities", dataclasses.replace(CLEAN, probabilities=True), True),
+    ("probabilities", seen("answers", probabilities=True), True),
+    ("convergence", seen("paths", late=0.05), False),
+    ("convergence", seen("paths", late=0.06), True),
+    ("silent success", seen("paths", silent=1), True),
+]
+
+
+@pytest.mark.parametrize(("check", "evidence", "flag"), FLAGS)
+def test_a_check_flags_beyond_its_threshold(check: str, evidence: Evidence, flag: bool) -> None:
+    finding = found(check, evidence)
+    assert finding.flag == flag
+    assert finding.value is not None
+    assert finding.meaning.endswith(".")
+    assert finding.remedy.endswith(".")
+
+
+def test_the_table_leaves_no_check_untried() -> None:
+    assert {check for check, _, flag in FLAGS if flag} == set(CHECKS)
+
+
+def test_clean_evidence_has_no_flags_and_every_check_answers() -> None:
+    findings = examine(CLEAN)
+    assert [one.check for one in findings] == list(CHECKS)
+    assert not any(one.flag for one in findings)
+
+
+NOTHING = Tries(0, {})
+UNASKED: list[tuple[str, Evidence]] = [
+    ("zero gradients", seen("sight", climbed=())),
+    ("rounding", seen("sight", agreement=None)),
+    ("objectives", seen("paths", value=Paths(0, {}, 0, {}, 0.0))),
+    ("single steps and noise", seen("simple", value=NOTHING)),
+    ("black boxes", seen("black_box", value=NOTHING)),
+    # survivors were there, and no attack for this norm
+    ("black boxes", seen("black_box", value=Tries(5, {}))),
+    ("more effort", seen("again", value=NOTHING)),
+    ("more effort", seen("again", value=Tries(5, {}))),
+    ("growing budgets", seen("growth", value=Growth(0, (), (), None, None, 0.1))),
+    ("unbounded attack", seen("growth", unbounded=None)),
+    ("planted solutions", CLEAN),
+    ("planted solutions", planted(0, 0)),
+    ("twin distances", CLEAN),
+    ("convergence", seen("paths", value=Paths(0, {}, 0, {}, 0.0))),
+    ("silent success", seen("paths", value=Paths(0, {}, 0, {}, 0.0))),
+]
+
+
+@pytest.mark.parametrize(("check", "evidence"), UNASKED)
+def test_what_could_not_be_asked_has_no_value_and_no_flag(check: str, evidence: Evidence) -> None:
+    finding = found(check, evidence)
+    assert (finding.value, finding.flag, finding.n) == (None, False, 0)
+    assert finding.meaning.startswith("Not asked: ")
+
+
+def test_findings_say_whether_a_flag_counts() -> None:
+    explaining = {"steady answers", "batch", "probabilities", "convergence", "silent success"}
+    assert {one.check for one in examine(CLEAN) if not one.mandatory} == explaining
+
+
+def test_zero_gradients_name_the_objective_that_sees() -> None:
+    finding = found("zero gradients", seen("sight", zero={"cross_entropy": 1.0, "margin": 0.0}, zero_in_double=0.0))
+    assert "100.0 % of images (0.0 % in float64)" in finding.meaning
+    assert "climb the margin" in finding.remedy
+    blind = found("zero gradients", seen("sight", zero={"cross_entropy": 1.0, "margin": 1.0}))
+    assert "past what cuts" in blind.remedy

@@ -1,0 +1,140 @@
+"""The escalation breaks what a defence hides, and every image it shows is judged by the model itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.attacks import build
+from assay.audit.escalate import escalate
+from assay.audit.evidence import gather
+from assay.audit.subject import Metered, Subject
+from assay.core.oracle import Direct
+from assay.core.threat import L0, L1, L2, Linf, Threat
+from tests.unit.audit.subjects import SIDE, Around, network, subject
+
+THREATS = (Linf(0.3), L2(1.5), L1(8.0), L0(8))
+
+
+def rounded(x: Tensor) -> Tensor:
+    return (x * 8).round() / 8
+
+
+def flat_image(x: Tensor) -> Tensor:
+    return x.detach() + 0 * x
+
+
+def asked(given: Subject, **more: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return escalate(given, gather(given), **more)
+
+
+@pytest.mark.parametrize("threat", THREATS, ids=lambda threat: threat.norm.name)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_broken_is_broken_inside_budget_and_box(threat: Threat, channels: int) -> None:
+    module = network(channels)
+    name = "sigma-zero" if threat.norm.name == "l0" else "pgd"
+    given = subject(module, threat, channels=channels, methods=(build(name, steps=10),))
+    broken = asked(given)
+    assert len(broken.at) >= 2
+    assert len(set(broken.at.tolist())) == len(broken.at)
+    x, y = given.problem.x[broken.at], given.problem.goal.y[broken.at]
+    assert threat.allows(threat.size(broken.images, x)).all()
+    assert threat.in_box(broken.images).all()
+    with torch.no_grad():
+        said = module(broken.images).argmax(1)
+    assert torch.equal(said, broken.classes)
+    assert (said != y).all()
+    assert sum(one.broken for one in broken.attempts) == len(broken.at)
+    assert broken.passes == sum(one.passes for one in broken.attempts) > 0
+
+
+def test_each_attempt_meets_what_the_ones_before_left() -> None:
+    given = subject(network(), Linf(0.05))
+    left = len(given.survived)
+    for attempt in asked(given).attempts:
+        assert attempt.asked == left
+        left -= attempt.broken
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [
+        (None, lambda logits: logits * 1e6, "margin"),
+        (flat_image, None, "past inner.0"),
+        (rounded, lambda logits: logits * 1e6, "past inner.0 from the logits of inner"),
+    ],
+)
+def test_a_defence_is_broken_by_what_it_is_blind_to(before: Any, after: Any, name: str) -> None:
+    given = subject(Around(network(), before, after), Linf(0.4))
+    attempts = {one.name: one for one in asked(given).attempts}
+    assert attempts[name].broken >= 6
+
+
+def test_survivors_alone_are_asked_and_nobody_where_none_are() -> None:
+    given = subject(network(), Linf(0.4))
+    some = dataclasses.replace(given, survived=torch.arange(len(given.survived)) < 3)
+    assert set(asked(some).at.tolist()) <= {0, 1, 2}
+    nobody = asked(dataclasses.replace(given, survived=torch.zeros_like(given.survived)))
+    assert (len(nobody.at), len(nobody.images), nobody.attempts, nobody.passes) == (0, 0, (), 0)
+
+
+class Coin(nn.Module):
+    """Answers another class once in four times, whatever the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        astray = (torch.rand(len(x), 1) < 0.25).float()
+        logits = torch.cat([1 - astray, astray, torch.zeros(len(x), 2)], 1) * self.scale
+        return logits + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+def test_a_random_model_is_judged_by_the_majority_of_its_answers() -> None:
+    right = torch.zeros(8, dtype=torch.int64)
+    torch.manual_seed(0)
+    given = subject(Coin(), Linf(0.3), y=right)
+    broken = asked(given)
+    assert broken.attempts
+    assert len(broken.at) <= 1
+
+
+def test_a_random_model_that_hides_its_gradient_is_broken_on_average() -> None:
+    def noise(logits: Tensor) -> Tensor:
+        return logits + 0.02 * torch.randn_like(logits)
+
+    broken = asked(subject(Around(network(), after=noise), Linf(0.4)))
+    assert broken.attempts[0].name == "averaged over the randomness"
+    assert len(broken.at) >= 6
+
+
+def test_the_long_way_adds_the_slow_attacks_and_a_twin_transfers() -> None:
+    constant = Around(network(), after=lambda logits: logits * 0 + torch.tensor([1.0, 0.0, 0.0, 0.0]))
+    given = subject(constant, Linf(0.05), twin=Direct(network()))
+    short, long = ({one.name for one in asked(given, long=long).attempts} for long in (False, True))
+    assert "transfer" in short
+    assert long - short == {"cascade", "more starts"}
+
+
+def test_a_module_that_can_be_asked_in_one_way_alone_is_still_judged() -> None:
+    class Fussy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        @torch.no_grad()
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x.reshape(-1, 1, SIDE, SIDE))  # type: ignore[no-any-return]
+
+    given = subject(Fussy(), Linf(0.4))
+    broken = asked(given)
+    assert len(broken.at) >= 4
+    assert isinstance(given.problem.oracle, Direct)
+    assert not isinstance(given.problem.oracle, Metered)

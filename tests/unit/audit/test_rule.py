@@ -1,0 +1,46 @@
+"""From findings and broken survivors to a verdict, and the sentence that says why."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from assay.audit.checks import CHECKS, examine
+from assay.audit.rule import flags, judge, reason, refuting
+from assay.evaluate.verdict import Attempt
+from tests.unit.audit.subjects import CLEAN, seen
+
+CLEAR = examine(CLEAN)
+DOUBT = examine(seen("answers", differ=0.5))
+
+
+@pytest.mark.parametrize(("asked", "least"), [(1, 2), (200, 2), (201, 3), (1000, 10)])
+def test_two_and_one_in_a_hundred_refute(asked: int, least: int) -> None:
+    assert refuting(asked) <= least
+    assert judge(CLEAR, asked, least) == "refuted"
+    assert judge(DOUBT, asked, least - 1) == "suspect"
+    assert judge(CLEAR, asked, least - 1) == "trusted"
+
+
+def test_nobody_asked_refutes_nothing() -> None:
+    assert judge(CLEAR, 0, 0) == "trusted"
+    assert judge(DOUBT, 0, 0) == "suspect"
+
+
+def test_a_check_that_only_explains_raises_no_doubt() -> None:
+    explained = examine(seen("answers", probabilities=True))
+    assert any(one.flag for one in explained)
+    assert flags(explained) == []
+    assert judge(explained, 0, 0) == "trusted"
+
+
+def test_the_reason_names_the_first_cause_and_the_best_attempt() -> None:
+    attempts = (Attempt("margin", "", 10, 1, 5), Attempt("square", "", 9, 3, 5))
+    assert reason(CLEAR, (), "trusted") == "Every mandatory check passed."
+    refuted = reason(DOUBT, attempts, "refuted")
+    cause = CHECKS["randomness"].cause
+    assert refuted == f"T{cause[1:]}; square breaks 3 of 9 survivors."
+    assert reason(DOUBT, (dataclasses.replace(attempts[0], broken=0),), "suspect").endswith("nothing more was broken.")
+    assert "too few" in reason(DOUBT, attempts[:1], "suspect")
+    assert reason(CLEAR, attempts, "refuted").startswith("A stronger attack finds more")
