@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from assay.audit.audit import audit_run, claims
+from assay.audit.audit import audit_run
+from assay.audit.claims import groups
 from assay.core.errors import BadInput
 from assay.evaluate.loading import Loader
 from assay.evaluate.plan import Cell
@@ -91,7 +92,7 @@ def test_another_attack_makes_another_number(model: str, source: str, tmp_path: 
 def test_one_attack_alone_has_no_verdict(model: str, source: str, tmp_path: Path) -> None:
     given = study(model, source, threats=LINF, attacks=["fgsm"], question="as_attacked")
     run, none = audited(tmp_path / "run", given)
-    assert none == [] == claims(run)
+    assert none == [] == groups(run)
     assert {one.verdict for one in run.results()} == {None}
 
 
@@ -101,7 +102,7 @@ def test_a_model_that_is_wrong_everywhere_has_nothing_to_withstand(tmp_path: Pat
     path.write_text(path.read_text().replace("self.patterns.T) * 2", "self.patterns.T) * -2"))
     given = study(wrong, write_pictures(tmp_path / "p", 12), threats=LINF, attacks=["fgsm"])
     _, (verdict,) = audited(tmp_path / "run", given)
-    assert (verdict.n, verdict.survived, verdict.verdict, verdict.passes) == (12, 0, "trusted", 0)
+    assert (verdict.n, verdict.survived, verdict.verdict, verdict.passes) == (12, 0, "suspect", 0)
 
 
 def test_where_nobody_survives_there_is_nobody_to_ask(model: str, source: str, tmp_path: Path) -> None:

@@ -18,21 +18,21 @@ DOUBT = examine(seen("answers", differ=0.5))
 @pytest.mark.parametrize(("asked", "least"), [(1, 2), (200, 2), (201, 3), (1000, 10)])
 def test_two_and_one_in_a_hundred_refute(asked: int, least: int) -> None:
     assert refuting(asked) <= least
-    assert judge(CLEAR, asked, least) == "refuted"
-    assert judge(DOUBT, asked, least - 1) == "suspect"
-    assert judge(CLEAR, asked, least - 1) == "trusted"
+    assert judge(CLEAR, asked, asked, least) == "refuted"
+    assert judge(DOUBT, asked, asked, least - 1) == "suspect"
+    assert judge(CLEAR, asked, asked, least - 1) == "trusted"
 
 
 def test_nobody_asked_refutes_nothing() -> None:
-    assert judge(CLEAR, 0, 0) == "trusted"
-    assert judge(DOUBT, 0, 0) == "suspect"
+    assert judge(CLEAR, 0, 0, 0) == "trusted"
+    assert judge(DOUBT, 3, 0, 0) == "suspect"
 
 
 def test_a_check_that_only_explains_raises_no_doubt() -> None:
     explained = examine(seen("answers", probabilities=True))
     assert any(one.flag for one in explained)
     assert flags(explained) == []
-    assert judge(explained, 0, 0) == "trusted"
+    assert judge(explained, 5, 0, 0) == "trusted"
 
 
 def test_the_reason_names_the_first_cause_and_the_best_attempt() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from assay.paper.smallest import said, smallest_changes
+from tests.unit.evaluate.tiny import write_model, write_pictures
 from tests.unit.paper.fake_paper import smallest
 from tests.unit.paper.test_views import measure
-from tests.unit.evaluate.tiny import write_model, write_pictures
 
 FEW = 4
 
