@@ -26,7 +26,7 @@ from assay.core.search import Keeps
 from assay.core.threat import Linf
 from assay.data import load_data
 from assay.evaluate.loading import Loader
-from assay.evaluate.run import Options, run_study
+from assay.evaluate.run import run_study
 from assay.evaluate.study import Study
 from assay.evaluate.verdict import Verdict
 from assay.models import load_model
@@ -52,7 +52,7 @@ def audited(folder: Path, model: Any, eps: str, attacks: tuple[Any, ...] = CASCA
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        done = run_study(given, folder, Options(loader=loader))
+        done = run_study(given, folder, loader=loader)
         (verdict,) = audit_run(done, loader=loader, seed=seed)
     return verdict
 
