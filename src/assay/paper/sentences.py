@@ -121,7 +121,9 @@ class Told:
             left = naive.measured.get(mode, (None,))[-1]
             # what was measured on fewer images is no better for it
             n = naive.images(mode)
-            ends = [(row.measured[mode][-1], row.name) for row in others if mode in row.measured and row.images(mode) == n]
+            ends = [
+                (row.measured[mode][-1], row.name) for row in others if mode in row.measured and row.images(mode) == n
+            ]
             known = [(value, name) for value, name in ends if value is not None]
             if left and known and min(known)[0] < left / 2:
                 value, name = min(known)

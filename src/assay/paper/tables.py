@@ -77,9 +77,13 @@ _PROTOCOLS = (
     Protocol("XII", Kind.PATCHES, (REGNET,), _two("XI"), 5),
     Protocol("XIII", Kind.DIGITS, ("mnist-cnn",), _two("XIII")),
     Protocol(
-        "XIV", Kind.DIGITS, ("mnist-distilled-t100", "mnist-distilled-t100-as-published"), _two("XIV"),
-        beside=_two("XIV-autoattack"), smallest="table-xiv-smallest",
-    ),  # fmt: skip
+        "XIV",
+        Kind.DIGITS,
+        ("mnist-distilled-t100", "mnist-distilled-t100-as-published"),
+        _two("XIV"),
+        beside=_two("XIV-autoattack"),
+        smallest="table-xiv-smallest",
+    ),
 )
 PROTOCOLS: Mapping[str, Protocol] = {one.number: one for one in _PROTOCOLS}
 

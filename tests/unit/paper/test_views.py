@@ -145,7 +145,9 @@ def test_attacks_on_fewer_images_join_the_table_and_say_so(tmp_path: Path, tiny:
     counts = row.counts["as_published"]
     assert counts[:6] == (None,) * 6 and all(one is not None for one in counts[6:])
     (note,) = found.notes
-    assert "AutoAttack, as published: dropout stays on" in note and f"The first {N} images, at eps 0.1, 0.2, 0.3" in note
+    assert (
+        "AutoAttack, as published: dropout stays on" in note and f"The first {N} images, at eps 0.1, 0.2, 0.3" in note
+    )
 
 
 def test_every_single_image_has_its_five_classes(tmp_path: Path) -> None:
