@@ -39,8 +39,9 @@ class EAD:
 
     A gradient step of size `rate` on the smooth part, then every value of the change comes `shrinkage` nearer to 0
     (ISTA; `fista` goes on from z + k / (k + 3) (z - z before), which is also the point that is judged: one look serves
-    both). The success smallest in the threat's norm is kept: the L1 decision rule in L1, the L2 part of the elastic one
-    in L2. The search for c is that of `CarliniWagner`; at first c moves the likeliest value by twice the shrinkage.
+    both). The success smallest in the threat's norm is kept: in L1 that is the paper's L1 rule. Its elastic-net rule,
+    the smallest of both terms together, is left out: budgets have one norm, in which it could only do worse. The search
+    for c is that of `CarliniWagner`; at first c moves the likeliest value by twice the shrinkage.
     Cost: at most `inner * rounds` gradient looks and 1 forward.
     """
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.models import efficientnet_lite, from_file, from_python, from_timm, from_torchvision, zoo
@@ -53,8 +54,9 @@ def load_model(
     eval mode; a module from Python stays where and as it is unless `device` says otherwise (searching and judging
     put it in eval mode and restore it).
 
-    Raises `BadInput` for an unknown name, option, architecture or device, for weights that do not fit and for files
-    that would run code (`allow_pickle` admits them), and `Unavailable` when weights cannot be downloaded.
+    Raises `BadInput` for an unknown name, option, architecture or device, for weights that do not fit, for lazy layers
+    that have none yet and for files that would run code (`allow_pickle` admits them), and `Unavailable` when weights
+    cannot be downloaded.
     """
     settings: dict[str, Any] = {"outputs": outputs, "allow_pickle": allow_pickle, "device": device}
     classifier = undigested_model(spec, **settings, **options)
@@ -80,12 +82,26 @@ def undigested_model(
         name = spec.spec if isinstance(spec, Classifier) else ""
         name = name or f"python:{own.__module__}.{own.__qualname__}"
         classifier = from_python.described(spec, name, take_apart(name, options, _IMAGES)[1])
+    _refuse_lazy(classifier)
     if outputs == "probabilities" and classifier.outputs == "logits":
         wrapped = LogProbabilities(classifier.module).train(classifier.module.training)
         classifier = dataclasses.replace(classifier, module=wrapped, outputs=outputs)
     if device is not None:
         _move(classifier.module, device)
     return classifier
+
+
+def _refuse_lazy(classifier: Classifier) -> None:
+    """Raise `BadInput` for layers that take their shapes from the first images: until then there are no weights."""
+    state = {**dict(classifier.module.named_parameters()), **dict(classifier.module.named_buffers())}
+    lazy = [name for name, value in state.items() if is_lazy(value)]
+    if lazy:
+        shape = classifier.input_shape or ("C", "H", "W")
+        raise BadInput(
+            f"{classifier.spec!r} has lazy layers that have seen no images yet and so have no weights: "
+            f"{', '.join(lazy[:3])}{', …' if len(lazy) > 3 else ''}. Call the network once, "
+            f"net(torch.zeros(1, {', '.join(map(str, shape))})), give it its weights, and hand it over then."
+        )
 
 
 def _move(module: nn.Module, device: str) -> None:

@@ -46,7 +46,8 @@ def contents(
     """Return what the page shows of the runs in `out`; what is not there yet is left out.
 
     Tables, errata, temperatures, patches and the panels of images with patches are given; panels of other figures,
-    smallest changes, probes, logs, examples and provenance are read from `out`. Attacks five MNIST digits, for Figure 9.
+    smallest changes, probes, logs, examples and provenance are read from `out`. Attacks five MNIST digits, for
+    Figure 9.
     """
     runs = list(_runs(out))
     return PaperContents(

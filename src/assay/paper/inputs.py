@@ -114,8 +114,9 @@ class PaperContents:
     """Everything that the page of the paper and its figures show; whatever is left out, the page says how to get.
 
     `panels` holds the panels of Figures 1, 2 and 4 to 6 by number, `patches` Figure 3 by (target class, side in
-    pixels), `examples` Figure 9 by eps, `smallest` the digits beside Table XIV's attacks. `errata` are facts about the printed text by table. `unfit` says why a run
-    directory's numbers are not reportable. `out` is where the runs are, as the reader would type it.
+    pixels), `examples` Figure 9 by eps, `smallest` the digits beside Table XIV's attacks. `errata` are facts about the
+    printed text by table. `unfit` says why a run directory's numbers are not reportable. `out` is where the runs are,
+    as the reader would type it.
     """
 
     views: tuple[TableView, ...] = ()

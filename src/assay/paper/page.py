@@ -168,9 +168,8 @@ def _attacks(contents: PaperContents, eps: tuple[float, ...]) -> tuple[tuple[str
             points = [line.at(one) for one in eps]
             cells = [words.percent(p.accuracy, p.count[1] if p.count else 1000) if p else words.EM_DASH for p in points]
             rows.append((_spoken(mode), line.row, tuple(cells)))
-        for name in _STRONG if mine else ():
-            if not any(line.row.startswith(name) for line in mine):
-                rows.append((_spoken(mode), name, ()))
+        absent = [name for name in _STRONG if not any(line.row.startswith(name) for line in mine)]
+        rows += [(_spoken(mode), name, ()) for name in absent if mine]
     return tuple(rows)
 
 

@@ -176,7 +176,7 @@ class Strip:
 
 
 def strip(found: Smallest) -> Strip:
-    """Return a digit and its smallest changes: for each the picture, where it comes from, its class and its distance."""
+    """Return a digit and its smallest changes: for each the picture, where it comes from, class and distance."""
     parts = [(uri(found.image), "image", f"{found.true}")]
     parts += [
         (uri(one.image), network, f"{one.predicted}, L₂ {one.size:.2f}") for network, one in found.changed.items()

@@ -83,7 +83,7 @@ _PROTOCOLS = (
         _two("XIV"),
         beside=_two("XIV-autoattack"),
         smallest="table-xiv-smallest",
-    ),  # fmt: skip
+    ),
 )
 PROTOCOLS: Mapping[str, Protocol] = {one.number: one for one in _PROTOCOLS}
 

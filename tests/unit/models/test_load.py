@@ -35,6 +35,24 @@ def test_unknown_outputs_are_refused() -> None:
         load_model(nn.Flatten(), outputs="probabilties")
 
 
+def test_lazy_layers_without_weights_are_refused_by_name() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.LazyLinear(4), nn.LazyBatchNorm1d())
+    with pytest.raises(
+        BadInput, match=r"lazy layers .* 1\.weight, 1\.bias, 2\.weight, …\. Call the network once.*C, H, W"
+    ):
+        load_model(module)
+    with pytest.raises(BadInput, match=r"net\(torch.zeros\(1, 1, 2, 2\)\)"):
+        load_model(Classifier(module, input_shape=(1, 2, 2)))
+    module(torch.zeros(2, 1, 2, 2))
+    assert load_model(module).digest
+
+
+def test_a_lazy_network_of_a_users_file_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / "my.py").write_text("from torch import nn\ndef net():\n    return nn.LazyLinear(3)\n")
+    with pytest.raises(BadInput, match="lazy layers"):
+        load_model(f"{tmp_path}/my.py:net")
+
+
 def test_a_module_from_python_stays_as_it_is() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).train()
     classifier = load_model(module)

@@ -23,7 +23,7 @@ def test_the_pictures_of_the_run_are_paired_by_image(tmp_path: Path) -> None:
     assert smallest_changes(tmp_path) == ()
     run = measure(tmp_path, "table-xiv-smallest", (model, data), models=[model, f"{other}:half"])
     found = smallest_changes(tmp_path)
-    assert len(found) == FEW
+    assert len(found) == FEW - 1  # the first picture is taken for another class without any change
     for one in found:
         assert list(one.changed) == [model, f"{other}:half"]
         for changed in one.changed.values():
