@@ -141,3 +141,16 @@ def test_every_public_name_has_its_place_on_the_python_page() -> None:
 
     page = (ROOT / "docs" / "api.md").read_text()
     assert [name for name in assay.__all__ if name != "__version__" and f"::: assay.{name}\n" not in page] == []
+
+
+def test_the_page_of_checks_is_made_of_the_table_and_the_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import checks_page
+
+    measured = json.loads((ROOT / "docs" / "audit" / "calibration.json").read_text())
+    assert (ROOT / "docs" / "checks.md").read_text() == checks_page.page(measured)
+    for file in (ROOT / "docs" / "audit").glob("*.svg"):
+        name = next(name for name in checks_page.CHECKS if checks_page.slug(name) == file.stem)
+        assert file.read_text() == checks_page.plot(name, measured)

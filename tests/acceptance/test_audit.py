@@ -94,7 +94,7 @@ def test_an_attack_of_the_wrong_sign_is_not_trusted() -> None:
         survived = ~run(method, problem, draws, keeps=Keeps.FIRST).success
         subject = Subject(module, problem, draws, survived, (method,), 20.0 * count, 10)
         findings = examine(gather(subject))
-    assert judge(findings, 0, 0) == "suspect"
+    assert judge(findings, int(survived.sum()), 0, 0) == "suspect"
     assert next(one for one in findings if one.check == "planted solutions").flag
 
 
