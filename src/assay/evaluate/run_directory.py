@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from assay.core.budget import parse_budget
 from assay.core.errors import BadInput, did_you_mean
 from assay.evaluate import effort, score
 from assay.evaluate.manifest import NAME, read_manifest
@@ -81,8 +82,19 @@ class Run:
 
     def verdicts(self) -> list[Verdict]:
         """Return what an audit said about the numbers of the cells as they stand."""
-        cells = self.cells
-        return [one for one in read_verdicts(self.path) if set(one.cells) <= set(cells)]
+        return [one for one in read_verdicts(self.path) if set(one.cells) == self._behind(one)]
+
+    def _behind(self, verdict: Verdict) -> set[str]:
+        # the cells that its number comes from now: an attack added since makes another number
+        about = (verdict.model, verdict.data, verdict.threat, verdict.unit, verdict.goal, "worst_case")
+        names = ("model", "data", "threat", "unit", "goal", "question")
+        cells = self.cells.items()
+        return {
+            digest
+            for digest, cell in cells
+            if tuple(cell[name] for name in names) == about
+            and verdict.eps in [parse_budget(written).value for written in cell["eps"]]
+        }
 
     def efforts(self, over: str) -> list[effort.Effort]:
         """Return accuracy against `queries`, `steps`, `forwards` or `backwards`, per cell that stops at success."""

@@ -83,6 +83,9 @@ def test_another_attack_makes_another_number(model: str, source: str, tmp_path: 
     run = run_here(tmp_path / "b", more)
     (run.path / FOLDER).mkdir()
     (run.path / FOLDER / "verdicts.json").write_text((tmp_path / "a" / FOLDER / "verdicts.json").read_text())
+    # the old verdict was about another number
+    assert run.verdicts() == []
+    assert {one.verdict for one in (*run.results(), *run.worst_case())} == {None}
     said: list[str] = []
     again = audit_run(run, say=said.append)
     assert len(said) == 1
