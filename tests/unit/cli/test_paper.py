@@ -31,6 +31,9 @@ def test_the_list_tells_what_there_is_and_what_is_done(place: Workplace) -> None
     told = json.loads(place.assay("paper list --json").out)
     assert [one["table"] for one in told["tables"]][:5] == ["I", "II", "III", "IV", "V"]
     assert len(told["tables"]) == 14 and len(told["figures"]) == 11
+    distilled = told["tables"][13]["modes"]["corrected"]
+    # AutoAttack and the smallest changes are run with the table
+    assert distilled["images"] == 10_000 and distilled["forwards"] > 360_000 + 10_000 * 101 + 600_000
     digits = told["tables"][12]["modes"]
     assert digits["corrected"]["measured"] == {"directory": "runs/sen2023/table-xiii-corrected", "status": "success"}
     assert "measured" not in digits["as_published"]
