@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from assay.evaluate.study_yaml import read_yaml
+from assay.paper.smallest import said as said_of
+from assay.paper.smallest import smallest_changes
 from assay.paper.temperatures import read_rows
 from tests.unit.cli.workplace import Workplace
 
@@ -62,6 +64,31 @@ def test_the_distilled_network_is_flat_until_its_gradient_is_seen(place: Workpla
     assert tempered[0.3] < 0.05
     # margin and DLR cannot saturate either
     assert all(curve[0.3] < 0.3 for curve in found.values())
+
+
+@pytest.mark.parametrize("mode", ["as-published", "corrected"])
+def test_autoattack_leaves_nothing_of_the_distilled_network(place: Workplace, mode: str) -> None:
+    name = f"table-xiv-autoattack-{mode}"
+    raw = dict(read_yaml((STUDIES / f"{name}.yaml").read_text(), name)[0])
+    # an image that survives costs seconds, and at 0.1 some do
+    raw["threats"] = [{**raw["threats"][0], "eps": [0.2, 0.3]}]
+    Path(f"{name}.yaml").write_text(json.dumps(raw))
+    said = place.assay(f"run {name}.yaml --limit 6 --out {name} --no-doctor")
+    assert said.code == 0, said.err
+    found = json.loads(place.assay(f"show {name} --json").out)["results"]
+    assert [one["eps"] for one in found] == [0.2, 0.3]
+    assert found[0]["clean_accuracy"] > 0.5
+    assert all(one["robust_accuracy"] == 0 for one in found)
+
+
+def test_distillation_has_moved_no_boundary(place: Workplace) -> None:
+    name = "table-xiv-smallest"
+    assert place.assay(f"run {STUDIES / name}.yaml --out {name} --no-doctor").code == 0
+    found = smallest_changes(Path())
+    assert [one.true for one in found] == [7, 2, 1, 0, 4, 1]
+    assert all(len(one.changed) == 2 for one in found)
+    assert all(changed.predicted != one.true for one in found for changed in one.changed.values())
+    assert "moved no boundary" in said_of(found)
 
 
 def test_the_temperature_sweep_prints_a_row_for_each_and_goes_on(tmp_path: Path) -> None:

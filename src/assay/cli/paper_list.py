@@ -28,7 +28,7 @@ def _table(out: Path, number: str, title: str) -> dict[str, Any]:
     how = PROTOCOLS[number]
     modes = {}
     for mode, name in how.studies.items():
-        cost = rough(name)
+        costs = [rough(one) for one in how.names(mode)]
         there = {}
         for stand_in in (False, True)[: 2 if how.needs_imagenet else 1]:
             directory = directory_of(out, name, stand_in)
@@ -36,7 +36,8 @@ def _table(out: Path, number: str, title: str) -> dict[str, Any]:
             if found is not None:
                 there["stand_in" if stand_in else "measured"] = {"directory": str(directory), "status": found.status}
         modes[mode] = {
-            "study": name, "images": cost.images, "forwards": cost.forwards, "backwards": cost.backwards, **there,
+            "study": name, "images": costs[0].images, "forwards": sum(cost.forwards for cost in costs),
+            "backwards": sum(cost.backwards for cost in costs), **there,
         }  # fmt: skip
     data = "imagenet" if how.needs_imagenet else "mnist/test"
     return {"table": number, "title": title, "networks": list(how.networks), "data": data, "modes": modes}

@@ -77,5 +77,5 @@ def said(found: Sequence[Smallest]) -> str:
     told = f"The median over {words.plural(len(found), 'digit')} is {sizes}."
     plain, *others = medians.values()
     if others and max(others) <= plain:
-        told += " Distillation has moved no boundary away: it has hidden where the boundary is."
+        told += " On them distillation has moved no boundary away: it has hidden where the boundary is."
     return told

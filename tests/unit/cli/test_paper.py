@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from assay.cli import paper
 from assay.cli.launch import Launch
 from assay.models.imagenet import imagenet_synsets
 from assay.paper.printed import printed_tables
+from assay.paper.studies import raw_study
 from assay.paper.view import MODES
 from tests.unit.cli.workplace import Workplace
 from tests.unit.paper.fake import fake_imagenet
@@ -29,6 +31,9 @@ def test_the_list_tells_what_there_is_and_what_is_done(place: Workplace) -> None
     told = json.loads(place.assay("paper list --json").out)
     assert [one["table"] for one in told["tables"]][:5] == ["I", "II", "III", "IV", "V"]
     assert len(told["tables"]) == 14 and len(told["figures"]) == 11
+    distilled = told["tables"][13]["modes"]["corrected"]
+    # AutoAttack and the smallest changes are run with the table
+    assert distilled["images"] == 10_000 and distilled["forwards"] > 360_000 + 10_000 * 101 + 600_000
     digits = told["tables"][12]["modes"]
     assert digits["corrected"]["measured"] == {"directory": "runs/sen2023/table-xiii-corrected", "status": "success"}
     assert "measured" not in digits["as_published"]
@@ -38,27 +43,35 @@ def test_the_list_tells_what_there_is_and_what_is_done(place: Workplace) -> None
         assert words in said.out
 
 
-def test_digits_from_the_printed_numbers_to_the_records(place: Workplace) -> None:
-    command = f"paper run --table xiv --limit 6 --out out {QUICK}"
+def test_digits_from_the_printed_numbers_to_the_records(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def quick(name: str) -> dict[str, Any]:
+        raw = raw_study(name)
+        # what survives AutoAttack at a smaller budget costs half a minute
+        return {**raw, "threats": [{**raw["threats"][0], "eps": [0.3]}]} if "autoattack" in name else raw
+
+    monkeypatch.setattr("assay.paper.runs.raw_study", quick)
+    command = f"paper run --table xiv --limit 2 --out out {QUICK}"
     said = place.assay(command)
     assert said.code == 0, said.err
     assert "Table XIV  Accuracy under FGSM, distilled MNIST network (T = 100), share of images" in said.out
     for words in ("printed", "as published", "corrected", "difference", "FGSM on the loss at T = 100", "9,291"):
         assert words in said.out
-    assert "Not to be reported, as published: only the first 6 samples of mnist/test" in said.out
-    assert "out/table-xiv-corrected/results  (270 rows; assay show out/table-xiv-corrected)" in said.err
+    assert "Not to be reported, as published: only the first 2 samples of mnist/test" in said.out
+    assert "out/table-xiv-corrected/results  (90 rows; assay show out/table-xiv-corrected)" in said.err
     assert sorted(path.name for path in Path("out").glob("probe-*.json")) == [
         "probe-mnist-cnn.json", "probe-mnist-distilled-t100-as-published.json", "probe-mnist-distilled-t100.json",
     ]  # fmt: skip
     assert "Refuted, corrected: at eps 0.3 FGSM leaves" in said.out
+    assert "AutoAttack, 2 images" in said.out and "AutoAttack, as published: dropout stays on" in said.out
+    assert "Table XIV, as published and corrected (table-xiv-smallest)" in said.err
     assert "zoo:mnist-distilled-t100: the gradient is exactly zero for" in said.out
     assert place.assay("show out/table-xiv-as-published").code == 0
     again = place.assay(command)
     assert (again.code, again.out) == (0, said.out)
     assert f"Again     assay {command}  (nothing was left to do)" in again.err
-    other = place.assay(command.replace("--limit 6", "--limit 5"))
+    other = place.assay(command.replace("--limit 2", "--limit 1"))
     assert other.code == 2
-    assert "out/table-xiv-as-published belongs to another study (samples 5 here, samples 6 there" in other.err
+    assert "out/table-xiv-as-published belongs to another study (samples 1 here, samples 2 there" in other.err
     assert "--fork" not in other.err
 
 
