@@ -14,11 +14,12 @@ from assay.cli.auditing import cost_of, lines
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, StudyFlags
-from assay.cli.launch import Launch
+from assay.cli.launch import Finished, Launch
 from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
+    from assay.evaluate.loading import Loader
     from assay.evaluate.options import Options
     from assay.evaluate.run_directory import Run
     from assay.evaluate.verdict import Verdict
@@ -67,11 +68,12 @@ def audit(ctx: typer.Context, flags: StudyFlags, how: AuditFlags) -> None:
     command = spoken_command(ctx.obj or ())
     try:
         if flags.study is not None and (Path(flags.study).expanduser() / "manifest.json").is_file():
-            run = Run.open(flags.study)
+            run, loader = Run.open(flags.study), how.options(command).loader()
             _same_run(flags)
         else:
-            run = _evaluated(flags, how, command)
-        verdicts = _audited(run, flags, how, command)
+            finished = _evaluated(flags, how, command)
+            run, loader = finished.run, finished.loader
+        verdicts = _audited(run, flags, how, loader)
     except KeyboardInterrupt:
         say(f"Stopped. What is finished is kept; the same command continues:\n  {command}")
         raise typer.Exit(Exit.STOPPED) from None
@@ -114,18 +116,16 @@ def _same_run(flags: StudyFlags) -> None:
         raise BadInput(f"{flags.study} is a finished run; {words} would change it. Leave that out, or run it anew.")
 
 
-def _evaluated(flags: StudyFlags, how: AuditFlags, command: str) -> Run:
+def _evaluated(flags: StudyFlags, how: AuditFlags, command: str) -> Finished:
     asked = dataclasses.replace(flags, attack=flags.attack or [USUAL]) if flags.study is None else flags
     launch = Launch(read_study(asked, how.out), how.options(command), chosen(how.display))
-    return launch.start().run
+    return launch.start()
 
 
-def _audited(run: Run, flags: StudyFlags, how: AuditFlags, command: str) -> list[Verdict]:
+def _audited(run: Run, flags: StudyFlags, how: AuditFlags, loader: Loader) -> list[Verdict]:
     from assay.audit.audit import audit_run
     from assay.models import load_model
 
-    options = how.options(command)
-    loader = options.loader()
     twin = None if how.twin is None else load_model(how.twin, allow_pickle=how.allow_pickle, device=how.device)
     try:
         return audit_run(run, how.preset.value, loader=loader, twin=twin, seed=flags.seed or 0, say=say)

@@ -23,16 +23,16 @@ def audited(launch: Launch, finished: Finished, preset: str | None = None) -> Fi
         return finished
     run = finished.run
     before = {id_of(one) for one in run.verdicts()}
-    loader = launch.options.loader()
+    said = say if launch.display is not Display.NONE else _silent
     try:
-        said = say if launch.display is not Display.NONE else _silent
-        verdicts = audit_run(run, chosen, loader=loader, say=said, seed=_seed(run))
+        # the models of the run itself: a factory may give others each time
+        verdicts = audit_run(run, chosen, loader=finished.loader, say=said, seed=_seed(run))
     finally:
-        loader.close()
+        finished.loader.close()
     new = [one for one in verdicts if id_of(one) not in before]
     if new:
         say(cost_of(new))
-    return Finished(run, finished.was_done and not new)
+    return Finished(run, finished.was_done and not new, finished.loader)
 
 
 def id_of(verdict: Verdict) -> tuple[object, ...]:

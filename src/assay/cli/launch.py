@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """A run that came to its end, and whether there was anything left to do."""
+    """A run that came to its end, whether there was anything left to do, and what loaded its models."""
 
     run: Run
     was_done: bool
+    loader: Loader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Launch:
         if looked.warnings:
             add_warnings(run.manifest, looked.warnings)
             write_manifest(run.path, run.manifest)
-        return Finished(run, teller.was_done)
+        return Finished(run, teller.was_done, loader)
 
     def _placed(self, plan: Plan) -> tuple[Launch, Path]:
         """Return where the run will be; a directory nobody named gives way to a free one beside it."""
