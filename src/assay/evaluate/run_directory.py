@@ -86,14 +86,13 @@ class Run:
 
     def _behind(self, verdict: Verdict) -> set[str]:
         # the cells that its number comes from now: an attack added since makes another number
-        about = (verdict.model, verdict.data, verdict.threat, verdict.unit, verdict.goal, "worst_case")
-        names = ("model", "data", "threat", "unit", "goal", "question")
-        cells = self.cells.items()
+        about = {name: getattr(verdict, name) for name in ("model", "data", "threat", "unit", "goal")}
+        about["question"] = "worst_case"
         return {
             digest
-            for digest, cell in cells
-            if tuple(cell[name] for name in names) == about
-            and verdict.eps in [parse_budget(written).value for written in cell["eps"]]
+            for digest, cell in self.cells.items()
+            if all(cell.get(name, value) == value for name, value in about.items())
+            and verdict.eps in [parse_budget(written).value for written in cell.get("eps", [verdict.eps_written])]
         }
 
     def efforts(self, over: str) -> list[effort.Effort]:
