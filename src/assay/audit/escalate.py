@@ -95,13 +95,10 @@ def escalate(subject: Subject, evidence: Evidence, *, long: bool = False) -> Bro
             continue
         few = left[:FEW] if one.dear and not long else left
         found = _tried(one, subject.taken(few), few, evidence)
-        if found is None:
-            # this way is closed for this model; the next one may not be
-            continue
         if len(few) < len(left) and 2 * len(found.at) >= len(few):
             rest = left[FEW:]
             more = _tried(one, subject.taken(rest), rest, evidence)
-            found = _joined(found, more) if more is not None else found
+            found = _joined(found, more)
         broken = _joined(broken, found)
         left = left[~torch.isin(left, found.at)]
     return broken
@@ -118,7 +115,7 @@ def _joined(a: Broken, b: Broken) -> Broken:
     return Broken(at, images, classes, attempts)
 
 
-def _tried(one: Try, few: Subject, at: Tensor, evidence: Evidence) -> Broken | None:
+def _tried(one: Try, few: Subject, at: Tensor, evidence: Evidence) -> Broken:
     meter = Metered(one.oracle or few.problem.oracle)
     problem = dataclasses.replace(few.problem, oracle=meter)
     random = evidence.answers.differ > 0
@@ -126,8 +123,12 @@ def _tried(one: Try, few: Subject, at: Tensor, evidence: Evidence) -> Broken | N
     keeps = Keeps.WORST if random else Keeps.FIRST
     try:
         found = run(one.method, problem, few.fold(f"escalate {one.name}"), keeps=keeps)
-    except (RuntimeError, AssayError):
-        return None
+    except (RuntimeError, AssayError) as error:
+        # this way is closed for this model, and the report says so; the next one may not be
+        closed = f"{one.why}; could not be tried: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        return dataclasses.replace(
+            nothing_broken(few), attempts=(Attempt(one.name, closed, len(at), 0, one.steps * meter.spent[0]),)
+        )
     judged, called, spent = _judge(few, found.x, random=random)
     count = int(judged.sum())
     attempt = Attempt(one.name, one.why, len(at), count, one.steps * meter.spent[0] + spent)

@@ -150,11 +150,22 @@ def is_iterative(methods: Sequence[Method], norm: str) -> bool:
 
 def lengthened(method: Method, times: int = 2) -> Method:
     """Return a method whose attacks make `times` as many steps."""
-    return _mapped(method, lambda attack: dataclasses.replace(attack, steps=times * attack.steps))  # type: ignore[type-var]  # every attack is a dataclass
+
+    def longer(attack: Attack) -> Attack:
+        fields = dataclasses.fields(attack)  # type: ignore[arg-type]  # every attack is a dataclass
+        # of some attacks the number of steps follows from other options
+        if "steps" not in [field.name for field in fields]:
+            return attack
+        return dataclasses.replace(attack, steps=times * attack.steps)  # type: ignore[type-var]  # the same
+
+    return _mapped(method, longer)
 
 
 def passes_of(method: Method, norm: str, classes: int) -> int:
-    """Return about how many passes a sample costs that a method does not break."""
+    """Return about how many passes a sample costs that a method does not break; a look with its gradient is one.
+
+    A plan's estimate (`evaluate.cost`) counts forwards and backwards apart, and does not know the classes.
+    """
     match for_norm(method, norm):
         case Cascade(parts):
             return sum(passes_of(part, norm, classes) for part in parts)
@@ -191,8 +202,4 @@ def _mapped(method: Method, change: Callable[[Attack], Attack]) -> Method:
         case Transferred():
             return method
     assert not isinstance(method, COMPOSITIONS)
-    try:
-        return change(method)
-    except TypeError:
-        # an attack whose number of steps follows from other options
-        return method
+    return change(method)

@@ -33,7 +33,7 @@ def take(value: T, keep: Tensor) -> T:
     """
     # selecting by number costs a quarter of what a mask does, and the mask would be counted once per tensor
     at = keep.nonzero().squeeze(1) if keep.dtype == torch.bool else keep
-    return _take(value, at)  # type: ignore[no-any-return]
+    return _take(value, at)  # type: ignore[no-any-return]  # a T, which `_take` rebuilds from its parts
 
 
 def _take(value: Any, at: Tensor) -> Any:

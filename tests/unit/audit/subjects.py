@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from assay.attacks import PGD
 from assay.audit.evidence import Evidence
 from assay.audit.histogram import Histogram
+from assay.audit.planted import Planted
 from assay.audit.probes.answers import Answers
 from assay.audit.probes.attacks import Growth, Paths, Tries
 from assay.audit.probes.sight import Sight
@@ -116,7 +117,7 @@ CLEAN = Evidence(
     black_box=Tries(50, {"square": 0}),
     growth=Growth(32, (0.5, 1.0, 2.0), (0.1, 0.4, 0.9), 0.0, 0.0, 0.1),
     again=Tries(50, {"again": 0}),
-    planted=None,
+    planted=Planted(20, 20, 20, 0, 0, 0),
     twins=None,
     passes={},
 )

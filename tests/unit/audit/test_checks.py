@@ -133,8 +133,6 @@ UNASKED: list[tuple[str, Evidence]] = [
     ("more effort", seen("again", value=Tries(5, {}))),
     ("growing budgets", seen("growth", value=Growth(0, (), (), None, None, 0.1))),
     ("unbounded attack", seen("growth", unbounded=None)),
-    ("planted solutions", CLEAN),
-    ("planted solutions", planted(0, 0)),
     ("twin distances", CLEAN),
     ("convergence", seen("paths", value=Paths(0, {}, 0, {}, 0.0))),
     ("silent success", seen("paths", value=Paths(0, {}, 0, {}, 0.0))),
@@ -146,6 +144,12 @@ def test_what_could_not_be_asked_has_no_value_and_no_flag(check: str, evidence: 
     finding = found(check, evidence)
     assert (finding.value, finding.flag, finding.n) == (None, False, 0)
     assert finding.meaning.startswith("Not asked: ")
+
+
+@pytest.mark.parametrize("evidence", [planted(0, 0), seen("planted", value=None)])
+def test_an_attack_that_was_not_seen_to_find_anything_is_doubted(evidence: Evidence) -> None:
+    finding = found("planted solutions", evidence)
+    assert (finding.value, finding.flag, finding.n) == (None, True, 0)
 
 
 def test_findings_say_whether_a_flag_counts() -> None:

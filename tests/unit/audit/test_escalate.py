@@ -15,7 +15,7 @@ from assay.audit.evidence import gather
 from assay.audit.subject import Metered, Subject
 from assay.core.oracle import Direct
 from assay.core.threat import L0, L1, L2, Linf, Threat
-from tests.unit.audit.subjects import SIDE, Around, network, subject
+from tests.unit.audit.subjects import CLEAN, SIDE, Around, network, subject
 
 THREATS = (Linf(0.3), L2(1.5), L1(8.0), L0(8))
 
@@ -138,3 +138,15 @@ def test_a_module_that_can_be_asked_in_one_way_alone_is_still_judged() -> None:
     assert len(broken.at) >= 4
     assert isinstance(given.problem.oracle, Direct)
     assert not isinstance(given.problem.oracle, Metered)
+
+
+def test_an_attempt_that_cannot_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory\nmore")
+
+    monkeypatch.setattr("assay.audit.escalate.run", fail)
+    one = subject(network())
+    broken = escalate(dataclasses.replace(one, survived=torch.ones_like(one.survived)), CLEAN)
+    assert not len(broken.at)
+    assert broken.attempts
+    assert all(tried.broken == 0 and "could not be tried: out of memory" in tried.why for tried in broken.attempts)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from assay.audit.evidence import Evidence
+from assay.audit.probes.attacks import Tries
 from assay.evaluate.verdict import Finding
 
 
@@ -56,6 +57,11 @@ def enough(broken: int, asked: int, share: float = 0.02) -> bool:
     return broken >= max(2, share * asked)
 
 
-def told(broken: Mapping[str, int], asked: int) -> str:
-    """Write how many survivors each try broke."""
-    return f"Of {asked} survivors, {', '.join(f'{name} broke {count}' for name, count in broken.items())}."
+def beaten(tries: Tries, share: float, remedy: str) -> Seen:
+    """Return the answer of a check that flags where a try breaks a `share` of the survivors, two at least."""
+    if not tries.broken or not tries.asked:
+        return unasked("nothing was left standing, or there is no such attack in this norm")
+    most = max(tries.broken.values())
+    told = ", ".join(f"{name} broke {count}" for name, count in tries.broken.items())
+    flag = enough(most, tries.asked, share)
+    return Seen(most / tries.asked, share, flag, tries.asked, f"Of {tries.asked} survivors, {told}.", remedy)

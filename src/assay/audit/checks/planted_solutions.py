@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assay.audit.checks.finding import Seen, unasked
+from assay.audit.checks.finding import Seen
 from assay.audit.evidence import Evidence
 
 THRESHOLD = 0.95
@@ -12,7 +12,12 @@ def planted_solutions(evidence: Evidence) -> Seen:
     """Flag where the evaluation finds fewer than 95 % of planted adversarial images (after Zimmermann et al. 2022)."""
     seen = evidence.planted
     if seen is None or not seen.n:
-        return unasked("the attack looks at other models alone, or nothing could be planted")
+        # an attack that was not seen to find what is there is not trusted to
+        return Seen(
+            None, THRESHOLD, True, 0,
+            "Nothing could be planted: the attack looks at other models alone, or the model's features do not vary.",
+            "Evaluate with an attack on the model itself, on more images.",
+        )  # fmt: skip
     share = seen.found / seen.n
     return Seen(
         share, THRESHOLD, share < THRESHOLD, seen.n,

@@ -12,6 +12,7 @@ from assay.attacks import ATTACKS, build
 from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, numbers_of, passes_of
 from assay.core.compose import Method, run
 from assay.core.course import Course
+from assay.core.draws import Draws
 from assay.core.errors import ModelError
 from assay.core.objective import OBJECTIVES
 from assay.core.oracle import Access, Seen
@@ -170,8 +171,8 @@ def growth(subject: Subject) -> Growth:
     return Growth(len(few.survived), budgets, success, unbounded, half, chance)
 
 
-def _success(method: Method, problem: Problem, draws: object) -> float:
-    found = run(method, problem, draws, keeps=Keeps.FIRST)  # type: ignore[arg-type]
+def _success(method: Method, problem: Problem, draws: Draws) -> float:
+    found = run(method, problem, draws, keeps=Keeps.FIRST)
     return float(found.success.double().mean())
 
 

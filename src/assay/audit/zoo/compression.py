@@ -29,7 +29,7 @@ class Jpeg(nn.Module):
         if x.shape[1] not in (1, 3):
             raise BadInput(f"JPEG is for 1 or 3 channels, and the images have {x.shape[1]}. Take another defence.")
         squeezed = torch.stack([self._squeezed(image) for image in x.detach().cpu()])
-        return self.module(without_slope(squeezed, x))  # type: ignore[no-any-return]
+        return self.module(without_slope(squeezed, x))  # type: ignore[no-any-return]  # what a module returns is untyped
 
     def _squeezed(self, image: Tensor) -> Tensor:
         pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

@@ -27,7 +27,7 @@ class DetachedFilter(nn.Module):
         channels = x.shape[1]
         padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
         blurred = F.conv2d(padded, kernel.expand(channels, 1, 3, 3), groups=channels)
-        return self.module(without_slope(blurred, x))  # type: ignore[no-any-return]
+        return self.module(without_slope(blurred, x))  # type: ignore[no-any-return]  # what a module returns is untyped
 
 
 class MedianFilter(nn.Module):
@@ -47,4 +47,4 @@ class MedianFilter(nn.Module):
         after = self.side - 1 - before
         padded = F.pad(x.detach(), (before, after, before, after), mode="replicate")
         windows = padded.unfold(2, self.side, 1).unfold(3, self.side, 1).flatten(4)
-        return self.module(without_slope(windows.median(4).values, x))  # type: ignore[no-any-return]
+        return self.module(without_slope(windows.median(4).values, x))  # type: ignore[no-any-return]  # what a module returns is untyped

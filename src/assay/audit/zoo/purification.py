@@ -36,4 +36,4 @@ class TestTimeOptimisation(nn.Module):
                 loss = F.cross_entropy(self.module(moved), believed, reduction="sum")
                 (slope,) = torch.autograd.grad(loss, moved)
             moved = (moved - self.size * slope.sign()).clamp(0, 1).detach()
-        return self.module(without_slope(moved, x))  # type: ignore[no-any-return]
+        return self.module(without_slope(moved, x))  # type: ignore[no-any-return]  # what a module returns is untyped

@@ -22,7 +22,7 @@ class Rounding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, K]` of images `x`; autograd gives rounding the slope 0 by itself."""
         steps = 2**self.bits - 1
-        return self.module((x * steps).round() / steps)  # type: ignore[no-any-return]
+        return self.module((x * steps).round() / steps)  # type: ignore[no-any-return]  # what a module returns is untyped
 
 
 class Thermometer(nn.Module):
@@ -44,4 +44,4 @@ class Thermometer(nn.Module):
         # the last threshold lies below 1, so that white sets all bits and black none
         thresholds = torch.arange(self.levels, dtype=x.dtype, device=x.device) / self.levels
         code = (x.unsqueeze(-1) > thresholds).to(x.dtype)
-        return self.module(without_slope(code.mean(-1), x))  # type: ignore[no-any-return]
+        return self.module(without_slope(code.mean(-1), x))  # type: ignore[no-any-return]  # what a module returns is untyped

@@ -27,7 +27,7 @@ class RandomResizePad(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, K]` of images `x`."""
         moved = torch.cat([self._moved(image) for image in torch.split(x.detach(), 1)])
-        return self.module(without_slope((moved * 255).round() / 255, x))  # type: ignore[no-any-return]
+        return self.module(without_slope((moved * 255).round() / 255, x))  # type: ignore[no-any-return]  # what a module returns is untyped
 
     def _moved(self, image: Tensor) -> Tensor:
         height, width = image.shape[2:]
