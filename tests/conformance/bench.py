@@ -38,6 +38,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "spatial": {"tries": 3},
     "ddn": {"steps": 12},
     "fmn": {"steps": 3},
+    "alma": {"steps": 12},
     "pdpgd": {"steps": 12, "dual_step": 1.0, "dual_ratio": 1.0, "step_size": 0.02},
     "sigma-zero": {"steps": 5, "threshold": 0.6},
     "autoattack": {"steps": 2, "queries": 4, "targets": 2},

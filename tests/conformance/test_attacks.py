@@ -50,6 +50,7 @@ SHARE = {
     ("square", "l2"): 0.5,
     ("square", "l1"): 0.3,
     ("pdpgd", "l1"): 0.9,
+    ("alma", "l1"): 0.9,
     ("fmn", "l1"): 0.9,
     ("carlini-wagner", "l0"): 0.7,
     ("ead", "l1"): 0.8,

@@ -12,6 +12,7 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
+from assay.attacks.alma import ALMA
 from assay.attacks.apgd import apgd, apgd_targeted
 from assay.attacks.autoattack import auto_attack, cascade
 from assay.attacks.boundary import Boundary
@@ -160,7 +161,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
     ),
     "ddn": AttackEntry(DDN, 2, ("l2",), "direction and norm decoupled", "Rony et al. 2019", "minimum norm"),
     "fmn": AttackEntry(
-        FMN, 1, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
+        FMN, 2, (*_BALLS, "l0"), "projected steps into a ball that adapts", "Pintor et al. 2021", "minimum norm"
     ),
     "pdpgd": AttackEntry(
         PDPGD,
@@ -169,6 +170,9 @@ ATTACKS: Mapping[str, AttackEntry] = {
         "primal-dual descent, the norm by its proximal operator",
         "Matyasko et al. 2021",
         "minimum norm",
+    ),
+    "alma": AttackEntry(
+        ALMA, 1, ("l2", "l1"), "distance under a constraint, augmented Lagrangian", "Rony et al. 2021", "minimum norm"
     ),
     "sigma-zero": AttackEntry(
         SigmaZero, 1, ("l0",), "a smooth count of values, lowered", "Cina et al. 2024", "minimum norm"
@@ -220,7 +224,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
     ),
     "cascade": AttackEntry(
         cascade,
-        2,
+        3,
         _BALLS,
         "short attacks one after the other, in an eighth of AutoAttack's passes",
         "this project",

@@ -75,8 +75,7 @@ class DDN:
         by = (annealed(self.gamma, min(self.gamma, 0.001), share) * haste).clamp_max(0.5)
         radius = state.radius * torch.where(seen.reached, 1 - by, 1 + by)
         radius = radius if state.t else state.radius
-        size = threat.size(moved, x)
-        on_shell = x + (moved - x) * rows(radius / torch.where(size > 0, size, 1), x)
+        on_shell = x + (moved - x) * rows(radius / divisor(threat.size(moved, x)), x)
         return Shell(threat.clip(on_shell), radius, seen.reached, streak, state.t + 1)
 
 
@@ -87,6 +86,11 @@ def anywhere(grad: Tensor, draws: Draws) -> Tensor:
         return grad
     noise = draws.normal("flat", *grad.shape[1:]).to(grad.dtype)
     return torch.where(rows(flat_land, grad), noise, grad)
+
+
+def divisor(size: Tensor) -> Tensor:
+    """Return sizes to divide by: 1 where there is no change."""
+    return torch.where(size > 0, size, 1)
 
 
 def annealed(first: float, last: float, share: float) -> float:

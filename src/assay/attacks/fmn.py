@@ -8,13 +8,14 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.ddn import annealed
+from assay.attacks.ddn import annealed, divisor
 from assay.attacks.gradient import gradient_of, start_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
+from assay.core.tensors import rows
 
 # of the L2-normalised step; a ball in L-infinity is longer across. AttackBench takes 10, with which the median on an
 # MNIST network is 2 % larger
@@ -35,8 +36,10 @@ class Ball(NamedTuple):
 class FMN:
     """Fast minimum-norm attack (Pintor et al. 2021): gradient steps projected into a ball whose radius adapts.
 
-    Before the first success the radius is where the linearised boundary lies, |d| + |f| / ||grad||_*, or grows; after
+    Before the first success the radius is where the linearised boundary lies, |d| + |f| / ||grad||_*, or grows. After
     one it shrinks by gamma at points that reached the goal, never above the smallest success, and grows at others.
+    Points that miss the goal are moved out to the radius, as DDN does: in the paper they are not, and a box that blocks
+    most of a step can hold them far inside.
     Steps along the L2-normalised gradient fall from `step_size` (1, in Linf 3) to a hundredth of it, gamma from `gamma`
     to 0.001, both on a cosine. Linf, L2, L1 and L0; keeps the smallest success.
     Cost: `steps` gradient looks and 1 forward.
@@ -72,4 +75,8 @@ class FMN:
         radius = torch.where(seen.reached, inside, outside)
         first = _STRIDE.get(threat.norm.name, 1.0) if self.step_size is None else self.step_size
         moved = state.query + annealed(first, first / 100, share) * threat.unit(grad)
+        # where the box blocks most of a step the point would stay far inside a ball that grows, and turn in a circle
+        stretch = (radius / divisor(threat.size(moved, x))).clamp_min(1)
+        stretched = torch.where(seen.reached | radius.isinf(), 1, stretch)
+        moved = x + (moved - x) * rows(stretched, x)
         return Ball(threat.at(radius).project(moved, x), radius, smallest, state.t + 1)

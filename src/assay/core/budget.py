@@ -66,11 +66,11 @@ def parse_budget(budget: Budget | float | int | str) -> Budget:
 
 
 def check_budget(budget: Budget, norm: str) -> Budget:
-    """Refuse what is almost certainly a slip: a pixel budget above the image range in the maximum norm.
+    """Refuse what is almost certainly a slip: a pixel budget above the image range in the maximum norm (endless is none).
 
     Raises `BadInput` naming the fraction of 255 that was probably meant.
     """
-    if norm == "linf" and budget.unit == PIXEL and budget.value > 1:
+    if norm == "linf" and budget.unit == PIXEL and 1 < budget.value < math.inf:
         raise BadInput(
             f"{budget.written} is larger than the image range [0, 1]. "
             f"Did you mean {budget.written}/255? Write grey levels as a fraction of 255."

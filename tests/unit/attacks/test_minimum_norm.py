@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from assay.attacks.alma import ALMA, penalty_slope
 from assay.attacks.ddn import DDN, anywhere
 from assay.attacks.fmn import FMN
 from assay.attacks.pdpgd import PDPGD
@@ -44,6 +45,8 @@ def distance(norm: str) -> Tensor:
         (FMN(100), "l2", 1.02),
         (FMN(100), "linf", 1.25),
         (FMN(100), "l1", 1.25),
+        (ALMA(300), "l2", 1.02),
+        (ALMA(300), "l1", 1.25),
         (PDPGD(500), "l2", 1.25),
         (PDPGD(500), "linf", 1.25),
         (PDPGD(500), "l1", 1.25),
@@ -71,6 +74,20 @@ def test_fewest_values() -> None:
         assert bool(result.success.all())
         assert bool((result.size >= exact).all())
         assert float((result.size / exact).mean()) <= within, type(attack).__name__
+
+
+def test_the_penalty_of_alma_is_the_slope_of_p2() -> None:
+    y = torch.linspace(-2, 2, 41, dtype=torch.float64, requires_grad=True)
+    m, p = torch.tensor(1.5, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)
+    held, violated = m * y / (1 - p * y.clamp(max=0)), m * y + m * p * y**2 + p**2 * y**3 / 6
+    (slope,) = torch.autograd.grad(torch.where(y >= 0, violated, held).sum(), y)
+    assert torch.allclose(penalty_slope(y.detach(), p, m), slope)
+
+
+def test_alma_is_not_blinded_by_large_logits() -> None:
+    plain, inflated = found(ALMA(100), "l2"), found(ALMA(100), "l2", times=1e4)
+    assert bool(inflated.success.all())
+    assert float((inflated.size / plain.size).max()) < 1.05
 
 
 def test_ddn_is_not_blinded_by_large_logits() -> None:

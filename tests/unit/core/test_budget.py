@@ -116,7 +116,7 @@ def test_grey_levels() -> None:
 def test_a_slip_in_the_maximum_norm_is_seen() -> None:
     with pytest.raises(BadInput, match=r"8 is larger than the image range \[0, 1\]\. Did you mean 8/255\?"):
         check_budget(parse_budget(8), "linf")
-    for fine in ("1", "normalized 8"):
+    for fine in ("1", "normalized 8", math.inf):
         check_budget(parse_budget(fine), "linf")
     for norm in ("l2", "l1", "l0"):
         check_budget(parse_budget(8), norm)

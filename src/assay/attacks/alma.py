@@ -1,0 +1,132 @@
+"""ALMA: the augmented Lagrangian method for adversarial attacks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from assay.attacks.ddn import anywhere, divisor
+from assay.attacks.gradient import gradient_of, start_of
+from assay.core.draws import Draws
+from assay.core.objective import Objective, dlr
+from assay.core.oracle import Access, Seen
+from assay.core.problem import Problem
+from assay.core.search import Keeps
+from assay.core.tensors import flat, rows
+
+# the size of the first step by norm; the paper takes 0.1 and 0.5, with which networks trained against attacks keep 7 %
+_FIRST = {"l2": 0.15, "l1": 1.0}
+# the step's length falls to this share of the first one, from the first success on
+_LAST = 0.01
+# of the running means: of the multiplier, of squared gradients, and of the momentum
+_EMA = 0.9
+# the penalty parameter grows by `_GROWTH` where a success is still out and the constraint, every `_CHECK` steps, is
+# not below `_ENOUGH` times what it was
+_CHECK, _ENOUGH, _GROWTH = 10, 0.95, 1.2
+_MULTIPLIER = (1e-6, 1e12)
+_ROUNDING = 1e-6
+
+
+class Lagrangian(NamedTuple):
+    """A point with its momentum and squared gradients, and per sample `[N]` what weighs goal against distance.
+
+    `rate` scales the step, `multiplier` and `penalty` are the Lagrangian's, `before` is the constraint at the last
+    check, `found` the step of the first success (infinite before one).
+    """
+
+    query: Tensor
+    momentum: Tensor
+    square: Tensor
+    rate: Tensor
+    multiplier: Tensor
+    penalty: Tensor
+    before: Tensor
+    found: Tensor
+    t: int = 0
+    done: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class ALMA:
+    """Augmented Lagrangian method for adversarial attacks (Rony et al. 2021): least distance under a constraint.
+
+    The constraint is `-objective <= 0` (DLR, which no scale of the logits changes). Distance and penalty (their P2)
+    are descended together by RMSProp with momentum; the multiplier follows the penalty's slope as a running mean, and
+    the penalty parameter grows while there is no success. The first step has the size `first` (0.15 in L2, 1 in L1),
+    and steps shrink a hundredfold from the first success to the end. L2 and L1; keeps the smallest success.
+    Cost: `steps` gradient looks and 1 forward.
+    """
+
+    steps: int = 300
+    first: float | None = None
+    objective: Objective = dlr
+
+    access: ClassVar[Access] = Access.GRADIENT
+    keeps: ClassVar[Keeps] = Keeps.SMALLEST
+
+    def init(self, problem: Problem, draws: Draws) -> Lagrangian:
+        """Begin at the given start or at the image, constraint and distance weighing alike."""
+        begin = start_of(problem)
+        one = begin.new_ones(len(begin))
+        none = torch.zeros_like(begin)
+        return Lagrangian(begin, none, torch.ones_like(begin), one, one, one, one, one * torch.inf)
+
+    def step(self, state: Lagrangian, seen: Seen, problem: Problem, draws: Draws) -> Lagrangian:
+        """Update the Lagrangian's weights, then descend it."""
+        threat, x, t = problem.threat, problem.x, state.t
+        broken = -seen.loss.detach()
+        found = torch.where(seen.reached & state.found.isinf(), float(t), state.found)
+        multiplier, penalty, before = self._weights(state, broken, found.isfinite())
+        slope = penalty_slope(broken, penalty, multiplier)
+        # in the unit of the budget
+        climb = gradient_of(seen)
+        if t == 0:
+            # DLR is flat, too, where the label is third or lower: there the goal is reached
+            climb = torch.where(rows(seen.reached, x), climb, anywhere(climb, draws))
+        grad = -rows(slope, x) * climb * threat.scale
+        if t:
+            grad = grad + _distance_slope((state.query - x) / threat.scale, threat.norm.name)
+        square = _EMA * state.square + (1 - _EMA) * grad.square()
+        momentum = _EMA * state.momentum + grad / (square.sqrt() + 1e-8)
+        rate = state.rate
+        if t == 0:
+            first = _FIRST[threat.norm.name] if self.first is None else self.first
+            rate = first / divisor(threat.norm.size(flat(momentum)))
+        query = threat.clip(state.query - threat.scale * rows(rate * self._decay(found, t), x) * momentum)
+        return Lagrangian(query, momentum, square, rate, multiplier, penalty, before, found, t + 1)
+
+    def _decay(self, found: Tensor, t: int) -> Tensor:
+        # by numbers of Python: a power of tensors rounds by where in the batch a row stands
+        shares = [_LAST ** ((t - first) / (self.steps - first)) for first in range(t + 1)]
+        known = found.isfinite()
+        return torch.where(known, found.new_tensor(shares)[found.where(known, 0).long()], 1)
+
+    def _weights(self, state: Lagrangian, broken: Tensor, found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if state.t == 0:
+            return state.multiplier, state.penalty, broken
+        penalty, before = state.penalty, state.before
+        if (state.t + 1) % _CHECK == 0:
+            stuck = ~found & (broken >= _ENOUGH * before)
+            penalty, before = torch.where(stuck, _GROWTH * penalty, penalty), broken
+        slope = penalty_slope(broken, penalty, state.multiplier)
+        return (_EMA * state.multiplier + (1 - _EMA) * slope).clamp(*_MULTIPLIER), penalty, before
+
+
+def penalty_slope(broken: Tensor, penalty: Tensor, multiplier: Tensor) -> Tensor:
+    """Return the derivative of the penalty P2 (Birgin et al. 2005) by the constraint's value `broken`, all `[N]`.
+
+    P2 is cubic where the constraint is violated, `m y + m p y^2 + p^2 y^3 / 6`, and `m y / (1 - p y)` where it holds.
+    """
+    over, under = broken.clamp_min(0), broken.clamp_max(0)
+    violated = multiplier + 2 * multiplier * penalty * over + 0.5 * (penalty * over).square()
+    return torch.where(broken >= 0, violated, multiplier / (1 - penalty * under).square())
+
+
+def _distance_slope(change: Tensor, norm: str) -> Tensor:
+    if norm == "l1":
+        # rounding is no change: the sign of it would be a step of its own
+        return change.sign() * (change.abs() > _ROUNDING)
+    return change / rows(divisor(flat(change).norm(dim=1)), change)
