@@ -66,7 +66,7 @@ def parse_budget(budget: Budget | float | int | str) -> Budget:
 
 
 def check_budget(budget: Budget, norm: str) -> Budget:
-    """Refuse what is almost certainly a slip: a pixel budget above the image range in the maximum norm (endless is none).
+    """Refuse what is almost certainly a slip: a pixel budget above the image range in the maximum norm.
 
     Raises `BadInput` naming the fraction of 255 that was probably meant.
     """
