@@ -70,15 +70,13 @@ def planted(subject: Subject) -> Planted | None:
     method = subject.evaluation
     if method is None or isinstance(method, Transferred):
         return None
-    few = subject.some(_POINTS + passes_of(method, subject.norm, 2), 0.3, 32)
-    meter = few.problem.oracle
-    assert isinstance(meter, Metered), "every probe has one"
-    problem = dataclasses.replace(few.problem, oracle=meter.oracle)
+    few = subject.some("planted", _POINTS + passes_of(method, subject.norm, 2), 32)
+    problem = dataclasses.replace(few.problem, oracle=few.meter.oracle)
     try:
         found = plant_and_search(subject.module, problem, few.fold("planted"), method)
     except (BadInput, ModelError):
         return None
-    meter.spent[0] += max(found.forwards, found.backwards)
+    few.meter.spent[0] += max(found.forwards, found.backwards)
     return found
 
 

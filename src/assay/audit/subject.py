@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,22 @@ from assay.core.tensors import take
 GRADIENT_STEPS = 10
 """So many gradient looks make an attack an iterative one (proposed; the weakest attack that papers rely on has 7)."""
 
+SHARES: Mapping[str, float] = {
+    "planted": 0.21,
+    "paths": 0.13,
+    "black_box": 0.13,
+    "again": 0.13,
+    "twins": 0.1,
+    "growth": 0.09,
+    "slopes": 0.07,
+    "simple": 0.07,
+    "sight": 0.05,
+    "answers": 0.02,
+}
+"""What part of the allowance each probe of the evidence may spend: together all of it.
+
+Without a twin the other probes divide its share."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Metered:
@@ -47,6 +63,10 @@ class Metered:
         seen = self.oracle.look(points, goal, objective, access, draws)
         self.spent[0] += int(torch.maximum(seen.cost.forwards, seen.cost.backwards).sum())
         return seen
+
+    def of(self, oracle: Oracle) -> Metered:
+        """Return another oracle that counts into the same sum."""
+        return Metered(oracle, self.spent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +89,12 @@ class Subject:
     thorough: bool = False
 
     @property
+    def meter(self) -> Metered:
+        """What counts the passes of a probe."""
+        assert isinstance(self.problem.oracle, Metered), "every probe has one"
+        return self.problem.oracle
+
+    @property
     def norm(self) -> str:
         """The name of the threat's norm."""
         return self.problem.threat.norm.name
@@ -79,10 +105,14 @@ class Subject:
         own = tuple(one for one in self.methods if not isinstance(one, Transferred))
         return Cascade(own) if len(own) > 1 else next(iter(own), None)
 
-    def some(self, cost: float, share: float, most: int, *, survivors: bool = False) -> Subject:
-        """Return the subject with as many images as a `share` of the allowance pays for at `cost` passes each."""
+    def some(self, probe: str, cost: float, most: int, *, survivors: bool = False) -> Subject:
+        """Return the subject with as many images as a probe's share of the allowance pays for at `cost` passes each.
+
+        Never fewer than 2.
+        """
         at = self.survived.nonzero().squeeze(1) if survivors else torch.arange(len(self.survived))
-        count = max(2, min(most, int(share * self.allowance / max(cost, 1))))
+        shared = self.allowance / (1 if self.twin is not None else 1 - SHARES["twins"])
+        count = max(2, min(most, int(SHARES[probe] * shared / max(cost, 1))))
         return self.taken(at[:count])
 
     def taken(self, at: Tensor) -> Subject:

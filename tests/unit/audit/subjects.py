@@ -16,7 +16,7 @@ from assay.audit.probes.answers import Answers
 from assay.audit.probes.attacks import Growth, Paths, Tries
 from assay.audit.probes.sight import Sight
 from assay.audit.probes.slopes import Slopes
-from assay.audit.subject import Leaf, Subject
+from assay.audit.subject import Leaf, Metered, Subject
 from assay.core.compose import Method
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
@@ -87,7 +87,7 @@ def subject(module: nn.Module, threat: Threat | None = None, **more: Any) -> Sub
         "allowance": 1e6,
         "classes": CLASSES,
     }
-    problem = Problem(Direct(module), x, Untargeted(y), threat or Linf(0.1))
+    problem = Problem(Metered(Direct(module)), x, Untargeted(y), threat or Linf(0.1))
     return Subject(module, problem, Draws.of([str(i) for i in range(N)], 0), **{**usual, **more})
 
 

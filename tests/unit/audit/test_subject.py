@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from assay.attacks import ATTACKS, FAB, FGSM, PGD, DeepFool, Square, build
-from assay.audit.subject import Metered, leaves, lengthened, passes_of
+from assay.audit.subject import SHARES, Metered, leaves, lengthened, passes_of
 from assay.core.compose import (
     ByNorm,
     Cascade,
@@ -88,14 +88,21 @@ def test_no_attack_costs_much_more_than_it_is_said_to(name: str, norm: str) -> N
 
 
 def test_images_are_as_many_as_the_allowance_pays_for() -> None:
-    given = subject(network(), allowance=100.0)
-    assert len(given.some(4, 0.2, 6).survived) == 5
-    assert len(given.some(1, 0.2, 6).survived) == 6
+    given = subject(network(), allowance=100.0, twin=Direct(network()))
+    assert len(given.some("twins", 2, 6).survived) == 5
+    assert len(given.some("twins", 1, 6).survived) == 6
     # two are always asked
-    assert len(given.some(1000, 0.2, 6).survived) == 2
+    assert len(given.some("twins", 1000, 6).survived) == 2
     some = dataclasses.replace(given, survived=torch.arange(N) >= N - 3)
-    assert len(some.some(1, 1.0, 6, survivors=True).survived) == 3
-    assert torch.equal(some.some(1, 1.0, 6, survivors=True).problem.x, given.problem.x[-3:])
+    assert len(some.some("twins", 1, 6, survivors=True).survived) == 3
+    assert torch.equal(some.some("twins", 1, 6, survivors=True).problem.x, given.problem.x[-3:])
+
+
+def test_the_shares_are_the_whole_allowance() -> None:
+    assert sum(SHARES.values()) == pytest.approx(1)
+    alone = subject(network(), allowance=90.0)
+    # the others divide what nobody spends on a twin
+    assert len(alone.some("planted", 3.5, N).survived) == 6
 
 
 def test_the_evaluation_is_what_asks_the_model_itself() -> None:

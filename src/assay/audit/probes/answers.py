@@ -36,7 +36,7 @@ class Answers:
 
 def answers(subject: Subject) -> Answers:
     """Ask about 16 images twice and once in another order: 3 passes each."""
-    few = subject.some(3, 0.1, 16)
+    few = subject.some("answers", 3, 16)
     problem, n = few.problem, len(few.survived)
     before = _fingerprint(few)
     with _counted_gradients() as inside:

@@ -32,7 +32,7 @@ class Tries:
 
 def simple(subject: Subject) -> Tries:
     """Try a single gradient step, and random points of the ball: 10 passes for each of up to 200 survivors."""
-    few = subject.some(NOISES + 2, 0.1, 200, survivors=True)
+    few = subject.some("simple", NOISES + 2, 200, survivors=True)
     step = "fgsm" if subject.norm == "linf" else "fgm"
     return _tries(few, {step: build(step) if subject.norm in ATTACKS[step].norms else None,
                         "noise": build("uniform-noise", restarts=NOISES)})  # fmt: skip
@@ -55,7 +55,7 @@ class Paths:
 
 def paths(subject: Subject) -> Paths:
     """Climb each of three objectives for twenty steps: 60 passes for each of up to 32 survivors."""
-    few = subject.some(3 * OBJECTIVE_STEPS, 0.2, 32, survivors=True)
+    few = subject.some("paths", 3 * OBJECTIVE_STEPS, 32, survivors=True)
     if subject.norm not in ATTACKS["pgd"].norms or not len(few.survived):
         return Paths(0, {}, 0, {}, 0.0)
     broken, losses, silent, late = {}, {}, 0, 0.0
@@ -108,13 +108,13 @@ def black_box(subject: Subject) -> Tries:
     if subject.thorough and subject.norm in ATTACKS["hop-skip-jump"].norms:
         label = build("hop-skip-jump", queries=1000)
     cost = QUERIES if not subject.thorough else 11 * QUERIES
-    few = subject.some(cost, 0.2, 50, survivors=True)
+    few = subject.some("black_box", cost, 50, survivors=True)
     tries = _tries(few, {"square": score, "hop-skip-jump": label})
     if subject.twin is None or not len(few.survived) or subject.norm not in ATTACKS["mi-fgsm"].norms:
         return tries
     from assay.core.compose import Transferred
 
-    moved = Transferred(build("mi-fgsm", steps=20), subject.twin)
+    moved = Transferred(build("mi-fgsm", steps=20), few.meter.of(subject.twin))
     return Tries(tries.asked, {**tries.broken, "transfer": _broken(few, moved)})
 
 
@@ -124,7 +124,7 @@ def again(subject: Subject) -> Tries:
     if method is None or not bool(subject.survived.any()):
         return Tries(0, {})
     cost = 2 * passes_of(method, subject.norm, subject.classes)
-    few = subject.some(cost, 0.2, 50, survivors=True)
+    few = subject.some("again", cost, 50, survivors=True)
     return _tries(few, {"again": lengthened(method)})
 
 
@@ -147,7 +147,7 @@ class Growth:
 
 def growth(subject: Subject) -> Growth:
     """Ten steps at four budgets and twenty at two more: 80 passes for each of up to 32 images."""
-    few = subject.some(4 * GRADIENT_STEPS + 2 * OBJECTIVE_STEPS, 0.15, 32)
+    few = subject.some("growth", 4 * GRADIENT_STEPS + 2 * OBJECTIVE_STEPS, 32)
     climbed = next((leaf.objective for leaf in subject.leaves if leaf.family == "gradient"), None)
     chance = 1 / subject.classes
     if subject.norm not in ATTACKS["pgd"].norms or climbed is None:

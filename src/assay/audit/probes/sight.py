@@ -45,7 +45,7 @@ def sight(subject: Subject) -> Sight:
         written_objective(leaf.objective): leaf.objective for leaf in subject.leaves if leaf.family == "gradient"
     }
     asked = {name: OBJECTIVES[name] for name in _ASKED} | climbed
-    few = subject.some(len(asked) + 1, 0.1, 64)
+    few = subject.some("sight", len(asked) + 1, 64)
     seen = {name: _seen(few, objective) for name, objective in asked.items()}
     one = next((look for look in seen.values() if look is not None), None)
     logits = one.logits if one is not None else _scores(few)

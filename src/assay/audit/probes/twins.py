@@ -30,9 +30,9 @@ def twins(subject: Subject) -> Twins | None:
     """Measure both with 40 steps on up to 32 images; None without a twin."""
     if subject.twin is None or subject.norm not in ATTACKS["fmn"].norms:
         return None
-    few = subject.some(_STEPS + 1, 0.15, 32)
+    few = subject.some("twins", 2 * (_STEPS + 1), 32)
     try:
-        own, other = _sizes(few, few.problem.oracle), _sizes(few, subject.twin)
+        own, other = _sizes(few, few.meter), _sizes(few, few.meter.of(subject.twin))
     except ModelError:
         return None
     return Twins(len(few.survived), float(own.median()), float(other.median()))
