@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from assay.attacks import build
 from assay.audit.escalate import escalate
 from assay.audit.evidence import gather
-from assay.audit.subject import Metered, Subject
+from assay.audit.subject import Subject
 from assay.core.oracle import Direct
 from assay.core.threat import L0, L1, L2, Linf, Threat
 from tests.unit.audit.subjects import CLEAN, SIDE, Around, network, subject
