@@ -34,7 +34,7 @@ def leaves(*given: Any) -> Evidence:
 
 
 def paths(plain: int, other: int, asked: int) -> Evidence:
-    return seen("paths", value=Paths(asked, {"cross_entropy": plain, "margin": other}, 0, {}, 0.0))
+    return seen("paths", value=Paths(asked, {"cross_entropy": plain, "margin": other}, 0, {}))
 
 
 FLAGS: list[tuple[str, Evidence, bool]] = [
@@ -95,8 +95,6 @@ FLAGS: list[tuple[str, Evidence, bool]] = [
     ("batch", seen("answers", company=0.1, differ=0.1), False),
     ("probabilities", dataclasses.replace(CLEAN, probabilities=True), True),
     ("probabilities", seen("answers", probabilities=True), True),
-    ("convergence", seen("paths", late=0.05), False),
-    ("convergence", seen("paths", late=0.06), True),
     ("silent success", seen("paths", silent=1), True),
 ]
 
@@ -124,7 +122,7 @@ NOTHING = Tries(0, {})
 UNASKED: list[tuple[str, Evidence]] = [
     ("zero gradients", seen("sight", climbed=())),
     ("rounding", seen("sight", agreement=None)),
-    ("objectives", seen("paths", value=Paths(0, {}, 0, {}, 0.0))),
+    ("objectives", seen("paths", value=Paths(0, {}, 0, {}))),
     ("single steps and noise", seen("simple", value=NOTHING)),
     ("black boxes", seen("black_box", value=NOTHING)),
     # survivors were there, and no attack for this norm
@@ -134,8 +132,7 @@ UNASKED: list[tuple[str, Evidence]] = [
     ("growing budgets", seen("growth", value=Growth(0, (), (), None, None, 0.1))),
     ("unbounded attack", seen("growth", unbounded=None)),
     ("twin distances", CLEAN),
-    ("convergence", seen("paths", value=Paths(0, {}, 0, {}, 0.0))),
-    ("silent success", seen("paths", value=Paths(0, {}, 0, {}, 0.0))),
+    ("silent success", seen("paths", value=Paths(0, {}, 0, {}))),
 ]
 
 
@@ -153,7 +150,7 @@ def test_an_attack_that_was_not_seen_to_find_anything_is_doubted(evidence: Evide
 
 
 def test_findings_say_whether_a_flag_counts() -> None:
-    explaining = {"steady answers", "batch", "probabilities", "convergence", "silent success"}
+    explaining = {"steady answers", "batch", "probabilities", "silent success"}
     assert {one.check for one in examine(CLEAN) if not one.mandatory} == explaining
 
 

@@ -9,7 +9,7 @@ from assay.audit.checks.families import families
 from assay.audit.checks.finding import Check
 from assay.audit.checks.forward_pass import company, dynamic, probabilities, randomness
 from assay.audit.checks.growing_budgets import growing_budgets, unbounded
-from assay.audit.checks.more_effort import convergence, more_effort, silent_success
+from assay.audit.checks.more_effort import more_effort, silent_success
 from assay.audit.checks.objectives import objectives
 from assay.audit.checks.planted_solutions import planted_solutions
 from assay.audit.checks.rounding import rounding
@@ -20,7 +20,7 @@ from assay.audit.checks.zero_gradients import zero_gradients
 from assay.audit.evidence import Evidence
 from assay.evaluate.verdict import Finding
 
-VERSION = 1
+VERSION = 2
 """Raised when a check or the rule of the verdict changes: older verdicts are then made anew."""
 
 _PROPOSED = "proposed, calibrated on the honest and the broken models"
@@ -123,10 +123,6 @@ CHECKS: Mapping[str, Check] = {
     ),
     "probabilities": Check(
         probabilities, "the model returns probabilities", "Croce and Hein 2020", "the softmax is saturated",
-        mandatory=False,
-    ),
-    "convergence": Check(
-        convergence, "the climb was not over", "Pintor et al. 2022, 5 %", "the attack was stopped too early",
         mandatory=False,
     ),
     "silent success": Check(

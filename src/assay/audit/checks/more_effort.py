@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from assay.audit.checks.finding import Seen, enough, percent, unasked
+from assay.audit.checks.finding import Seen, enough, unasked
 from assay.audit.evidence import Evidence
 
-SHARE, LATE = 0.02, 0.05
+SHARE = 0.02
 
 
 def more_effort(evidence: Evidence) -> Seen:
@@ -19,18 +19,6 @@ def more_effort(evidence: Evidence) -> Seen:
         f"Of {seen.asked} survivors, the evaluation's own attacks broke {broken} more from other starts with twice the "
         "steps.",
         "Raise steps and restarts until nothing more breaks.",
-    )  # fmt: skip
-
-
-def convergence(evidence: Evidence) -> Seen:
-    """Tell how much of the gain came in the last tenth of the steps (Pintor et al. 2022, 5 %)."""
-    seen = evidence.paths
-    if not seen.asked or not seen.losses:
-        return unasked("nothing was left standing")
-    return Seen(
-        seen.late, LATE, seen.late > LATE, seen.asked,
-        f"{percent(seen.late)} of what twenty steps on the margin gained came in the last two.",
-        "The climb was not over: use more steps.",
     )  # fmt: skip
 
 

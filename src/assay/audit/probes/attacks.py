@@ -43,22 +43,21 @@ class Paths:
     """Twenty steps of PGD on each objective, from `asked` survivors: how many broke anywhere on the way (`broken`).
 
     `silent` is how many of those were whole again at the end. `losses` is the mean of the objective after each step,
-    scaled to end points 0 and 1; `late` is the share of the whole gain that came in the last tenth of the steps.
+    scaled to end points 0 and 1.
     """
 
     asked: int
     broken: dict[str, int]
     silent: int
     losses: dict[str, tuple[float, ...]]
-    late: float
 
 
 def paths(subject: Subject) -> Paths:
     """Climb each of three objectives for twenty steps: 60 passes for each of up to 32 survivors."""
     few = subject.some("paths", 3 * OBJECTIVE_STEPS, 32, survivors=True)
     if subject.norm not in ATTACKS["pgd"].norms or not len(few.survived):
-        return Paths(0, {}, 0, {}, 0.0)
-    broken, losses, silent, late = {}, {}, 0, 0.0
+        return Paths(0, {}, 0, {})
+    broken, losses, silent = {}, {}, 0
     for name in ("cross_entropy", "margin", "scaled_cross_entropy"):
         try:
             path = _climb(few, name)
@@ -67,18 +66,12 @@ def paths(subject: Subject) -> Paths:
         broken[name] = int(path.reached.any(0).sum())
         silent = max(silent, int((path.reached.any(0) & ~path.reached[-1]).sum()))
         losses[name] = tuple(path.mean.tolist())
-        gain = path.best[-1] - path.best[0]
-        moved = gain > 1e-6
-        last = (path.best[-1] - path.best[-1 - OBJECTIVE_STEPS // 10]) / gain.clamp_min(1e-12)
-        if name == "margin" and bool(moved.any()):
-            late = float(last[moved].median())
-    return Paths(len(few.survived), broken, silent, losses, late)
+    return Paths(len(few.survived), broken, silent, losses)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Path:
     reached: Tensor
-    best: Tensor
     mean: Tensor
 
 
@@ -93,10 +86,9 @@ def _climb(subject: Subject, objective: str) -> _Path:
     attack = build("pgd", steps=OBJECTIVE_STEPS, objective=objective)
     found = search(attack, subject.problem, subject.fold("paths"), keeps=Keeps.LAST, course=Course(watch=watch))  # type: ignore[arg-type]  # pgd is a single attack
     last = OBJECTIVES[objective](found.logits, subject.problem.goal)
-    loss = torch.stack([*losses, last]).double()
-    whole = loss.mean(1)
+    whole = torch.stack([*losses, last]).double().mean(1)
     span = (whole.max() - whole.min()).clamp_min(1e-12)
-    return _Path(torch.stack([*reached, found.success]), loss.cummax(0).values, (whole - whole.min()) / span)
+    return _Path(torch.stack([*reached, found.success]), (whole - whole.min()) / span)
 
 
 def black_box(subject: Subject) -> Tries:
