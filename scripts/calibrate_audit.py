@@ -4,7 +4,7 @@ Usage: python scripts/calibrate_audit.py [--digits 200] [--seeds 3] [--only NAME
 
 Broken defences around `zoo:mnist-cnn` are evaluated as most papers do, with 40 steps of PGD on the cross-entropy at
 Linf 0.3; honest networks with the cascade, in Linf and L2. Each evaluation is audited (quick) under several seeds.
-Writes `docs/audit/calibration.json`, from which `scripts/checks_page.py` makes the page and its plots.
+Writes `docs/audit/calibration.json`, from which `scripts/checks_page.py` makes pages and plots.
 """
 
 from __future__ import annotations
