@@ -14,12 +14,16 @@ six in the folder `circle` and six in `square`.
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import json
+import math
 import re
 import shlex
 import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -143,14 +147,33 @@ def test_every_public_name_has_its_place_on_the_python_page() -> None:
     assert [name for name in assay.__all__ if name != "__version__" and f"::: assay.{name}\n" not in page] == []
 
 
-def test_the_page_of_checks_is_made_of_the_table_and_the_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    import json
-
+@pytest.fixture
+def checks_page(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import checks_page
+    return importlib.import_module("checks_page")
 
-    measured = json.loads((ROOT / "docs" / "audit" / "calibration.json").read_text())
-    assert (ROOT / "docs" / "checks.md").read_text() == checks_page.page(measured)
-    for file in (ROOT / "docs" / "audit").glob("*.svg"):
-        name = next(name for name in checks_page.CHECKS if checks_page.slug(name) == file.stem)
-        assert file.read_text() == checks_page.plot(name, measured)
+
+@pytest.fixture
+def measured() -> Any:
+    return json.loads((ROOT / "docs" / "audit" / "calibration.json").read_text())
+
+
+def test_the_pages_of_checks_are_made_of_the_table_and_the_measurements(checks_page: Any, measured: Any) -> None:
+    made, there = checks_page.files(measured), checks_page.written()
+    assert made.keys() == there.keys()
+    assert [name for name in made if made[name] != there[name]] == []
+    site = (ROOT / "mkdocs.yml").read_text()
+    assert [name for name in made if name.endswith(".md") and f"- {name}\n" not in site] == []
+
+
+def test_pages_of_checks_hold_measurements_of_any_group_with_any_seeds(checks_page: Any, measured: Any) -> None:
+    first = measured["jpeg"]["audits"][0]
+    audit = {**first, "seed": 7, "checks": {"rounding": [None, True, 0, None], "batch": [math.inf, False, 2, 0.0]}}
+    other = {**measured["jpeg"], "group": "other", "audits": [audit], "norm": "l2", "eps": "0.5", "digits": 20}
+    made = checks_page.files({**measured, "lite0 jpeg l2": other})
+    row = "| other | lite0 jpeg | l2 0.5 | pgd |  |  |  | "
+    assert f"\n{row}**no value**, flag |\n" in made["checks/rounding.md"]
+    assert f"\n{row}inf % |\n" in made["checks/batch.md"]
+    assert f"\n{row} |\n" in made["checks/silent-success.md"]
+    assert "### other" in made["checks.md"]
+    assert ">other</text>" in made["audit/rounding.svg"]

@@ -112,6 +112,15 @@ def test_the_table_leaves_no_check_untried() -> None:
     assert {check for check, _, flag in FLAGS if flag} == set(CHECKS)
 
 
+def test_every_check_reads_evidence_that_there_is() -> None:
+    assert {check.probe for check in CHECKS.values()} <= {field.name for field in dataclasses.fields(Evidence)}
+
+
+def test_a_finding_has_the_remedy_of_its_check_where_it_knows_none_better() -> None:
+    assert found("planted solutions", planted(18, 20)).remedy == CHECKS["planted solutions"].remedy
+    assert found("planted solutions", planted(0, 0)).remedy != CHECKS["planted solutions"].remedy
+
+
 def test_clean_evidence_has_no_flags_and_every_check_answers() -> None:
     findings = examine(CLEAN)
     assert [one.check for one in findings] == list(CHECKS)

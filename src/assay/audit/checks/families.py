@@ -8,7 +8,12 @@ from assay.audit.subject import GRADIENT_STEPS
 
 
 def families(evidence: Evidence) -> Seen:
-    """Flag where no iterative gradient attack ran, or no attack without gradients, in evaluation and audit together."""
+    """Flag where no iterative gradient attack ran, or no attack without gradients, in evaluation and audit together.
+
+    An attack of the evaluation is an iterative one where it looks at 10 gradients or more. Without gradients are
+    attacks that see scores or labels alone, and adversarial images of another model; those of the audit itself count,
+    see `black boxes`.
+    """
     iterative = [leaf for leaf in evidence.leaves if leaf.family == "gradient" and leaf.steps >= GRADIENT_STEPS]
     others = {leaf.family for leaf in evidence.leaves} - {"gradient"}
     # where nothing was left standing there was nothing to ask about
@@ -19,6 +24,4 @@ def families(evidence: Evidence) -> Seen:
         float(ran), 2.0, ran < 2, evidence.n,
         f"The longest gradient attack of the evaluation makes {longest} steps; without gradients ran: "
         f"{', '.join(sorted(others)) or 'none'}.",
-        f"Evaluate with a gradient attack of {GRADIENT_STEPS} steps or more, and with one that sees scores or labels "
-        "alone.",
     )  # fmt: skip

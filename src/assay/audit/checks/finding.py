@@ -12,34 +12,44 @@ from assay.evaluate.verdict import Finding
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """A check's answer before it has its name: value and threshold, whether it flags, what it means, what to do."""
+    """A check's answer before it has its name: value and threshold, whether it flags, what it means, what to do.
+
+    `remedy` is what to do here, where that differs from the remedy of the check.
+    """
 
     value: float | None
     threshold: float | None
     flag: bool
     n: int
     meaning: str
-    remedy: str
+    remedy: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A line of the table of checks.
+    """A line of the table of checks; the pages of the documentation are written from it.
 
-    `source` says where the threshold is from. A mandatory check that flags makes a number suspect; the others explain.
-    `cause` is what the report says is wrong with the model where this check flags.
+    `test` reads what `probe` saw; its docstring is the definition. `summary` says what is asked, after "whether".
+    `value` and `unit` say what is measured; in per cent a value is a share, from 0 to 1. `source` says where the
+    threshold is from. `cause` is what the report says is wrong with the model where this check flags, `remedy` what to
+    do about it. A mandatory check that flags makes a number suspect; the others explain.
     """
 
     test: Callable[[Evidence], Seen]
+    probe: str
     summary: str
+    value: str
+    unit: str
     source: str
     cause: str
+    remedy: str
     mandatory: bool = True
 
     def find(self, name: str, evidence: Evidence) -> Finding:
         """Return the finding."""
         seen = self.test(evidence)
-        return Finding(name, seen.value, seen.threshold, seen.flag, self.mandatory, seen.n, seen.meaning, seen.remedy)
+        remedy = self.remedy if seen.remedy is None else seen.remedy
+        return Finding(name, seen.value, seen.threshold, seen.flag, self.mandatory, seen.n, seen.meaning, remedy)
 
 
 def unasked(why: str) -> Seen:
@@ -57,11 +67,11 @@ def enough(broken: int, asked: int, share: float = 0.02) -> bool:
     return broken >= max(2, share * asked)
 
 
-def beaten(tries: Tries, share: float, remedy: str) -> Seen:
+def beaten(tries: Tries, share: float) -> Seen:
     """Return the answer of a check that flags where a try breaks a `share` of the survivors, two at least."""
     if not tries.broken or not tries.asked:
         return unasked("nothing was left standing, or there is no such attack in this norm")
     most = max(tries.broken.values())
     told = ", ".join(f"{name} broke {count}" for name, count in tries.broken.items())
     flag = enough(most, tries.asked, share)
-    return Seen(most / tries.asked, share, flag, tries.asked, f"Of {tries.asked} survivors, {told}.", remedy)
+    return Seen(most / tries.asked, share, flag, tries.asked, f"Of {tries.asked} survivors, {told}.")

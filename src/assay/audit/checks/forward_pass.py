@@ -7,29 +7,41 @@ from assay.audit.evidence import Evidence
 
 
 def randomness(evidence: Evidence) -> Seen:
-    """Flag a model that answers differently when asked again, where no attack of the evaluation averages over that."""
+    """Flag a model that answers differently when asked again, where no attack of the evaluation averages over that.
+
+    Up to 16 images are shown twice, together and in the same order. Answers differ where a logit changes by more than
+    a ten-thousandth of the logits' size; rounding changes them by less. An attack averages where it climbs the
+    expectation over the randomness (EOT).
+    """
     seen = evidence.answers
     averaged = any(leaf.averages for leaf in evidence.leaves)
     return Seen(
         seen.differ, 0.0, seen.differ > 0 and not averaged, seen.n,
         f"The model answers differently when asked again about {percent(seen.differ)} of images"
         + (", and the evaluation averages over that." if averaged and seen.differ else "."),
-        "Average the gradient over the randomness: eot=20.",
     )  # fmt: skip
 
 
 def company(evidence: Evidence) -> Seen:
-    """Tell whether an image's answer depends on the others of the batch."""
+    """Tell whether an image's answer depends on the others of the batch.
+
+    Up to 16 images are shown together and one at a time, and their logits compared as for `randomness`. A model that
+    already answers differently when asked again is not noted here.
+    """
     seen = evidence.answers
     return Seen(
         seen.company, 0.0, seen.company > 0 and seen.differ == 0, seen.n,
         f"The answer depends on the batch for {percent(seen.company)} of images.",
-        "Put the model in eval mode, or ask about one image at a time (batch=1).",
     )  # fmt: skip
 
 
 def dynamic(evidence: Evidence) -> Seen:
-    """Flag a forward pass that computes gradients of its own or changes the model."""
+    """Flag a forward pass that computes gradients of its own or changes the model.
+
+    Calls of autograd are counted while the model answers about up to 16 images. It changes where its parameters and
+    buffers have another sum after the answers than before; that counts as one more. An answer that comes out of an
+    optimisation has a gradient of its own, which autograd need not tell.
+    """
     seen = evidence.answers
     told = []
     if seen.gradients_inside:
@@ -39,16 +51,17 @@ def dynamic(evidence: Evidence) -> Seen:
     return Seen(
         float(seen.gradients_inside + seen.changes), 0.0, bool(told), seen.n,
         "The forward pass " + (" and ".join(told) or "computes no gradients and leaves the model as it is") + ".",
-        "Attack the optimisation as if it were the identity (BPDA), and without gradients.",
     )  # fmt: skip
 
 
 def probabilities(evidence: Evidence) -> Seen:
-    """Tell whether the model returns probabilities."""
+    """Tell whether the model returns probabilities.
+
+    It does where it is declared to, and where the outputs for up to 16 images are nowhere negative and sum to 1.
+    """
     seen = evidence.answers
     flag = evidence.probabilities or seen.probabilities
     return Seen(
         float(flag), 0.0, flag, seen.n,
         "The model returns " + ("probabilities; a saturated softmax hides the gradient." if flag else "logits."),
-        "Return logits.",
     )  # fmt: skip

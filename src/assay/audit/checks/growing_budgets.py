@@ -10,7 +10,12 @@ LEFT = 0.1
 
 
 def growing_budgets(evidence: Evidence) -> Seen:
-    """Flag where a larger budget makes the evaluation's own objective succeed less often."""
+    """Flag where a larger budget makes the evaluation's own objective succeed less often.
+
+    Ten steps of PGD on the first objective that the evaluation climbs, or on the margin where that has several
+    gradients, are tried on up to 32 images at 0.5, 1, 2 and 4 times the budget, as far as the box goes. The largest
+    fall of the success from a smaller to a larger budget counts: a flag needs more than 10 % of the images, and two.
+    """
     seen = evidence.growth
     if not seen.success:
         return unasked("no attack of the evaluation uses gradients that exist")
@@ -21,12 +26,17 @@ def growing_budgets(evidence: Evidence) -> Seen:
     return Seen(
         fall, FALL, fall > FALL and fall * seen.n >= 2, seen.n,
         f"Ten steps of PGD succeed on {told} times the budget.",
-        "A larger ball holds every adversarial image of a smaller one: the attack loses its way.",
     )  # fmt: skip
 
 
 def unbounded(evidence: Evidence) -> Seen:
-    """Flag where twenty steps in the whole box leave images standing (Carlini et al. 2019: it must reach 100 %)."""
+    """Flag where twenty steps in the whole box leave images standing (Carlini et al. 2019: it must reach 100 %).
+
+    PGD climbs the same objective as for `growing budgets`, on up to 32 images. In Linf it is also asked at half of the
+    pixel range, where every image can be made the same grey and no model can be right about more than chance; what is
+    left beyond chance counts. The larger of the two shares is the value: a flag needs more than 10 % of the images, and
+    two.
+    """
     seen = evidence.growth
     if seen.unbounded is None:
         return unasked("no attack of the evaluation uses gradients that exist, or the box has no end")
@@ -40,5 +50,4 @@ def unbounded(evidence: Evidence) -> Seen:
     return Seen(
         value, LEFT, value > LEFT and value * seen.n >= 2, seen.n,
         f"Twenty steps of PGD on the evaluation's objective leave {percent(seen.unbounded)} in the whole box{half}.",
-        "Nothing can be robust to that: the attack does not work on this model.",
     )  # fmt: skip

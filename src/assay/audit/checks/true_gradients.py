@@ -9,7 +9,12 @@ ALIGNED, STEADY = 0.5, 0.1
 
 
 def true_gradients(evidence: Evidence) -> Seen:
-    """Flag where slopes along random directions are not those that the gradient tells."""
+    """Flag where slopes along random directions are not those that the gradient tells.
+
+    Around each of up to 16 images the margin is measured a small step ahead and back along 8 random directions, and the
+    slopes are compared with those that autograd's gradient tells. The median of the cosines counts: it is about 1 for a
+    smooth model, and a flag needs less than 0.5. A model without any gradient has 0.
+    """
     seen = evidence.slopes
     if seen.alignment is None:
         return Seen(
@@ -19,15 +24,18 @@ def true_gradients(evidence: Evidence) -> Seen:
     return Seen(
         seen.alignment, ALIGNED, seen.alignment < ALIGNED, seen.n,
         f"Slopes told by autograd and measured by finite differences have a median cosine of {seen.alignment:.2f}.",
-        "The gradient is not that of the model: something on the way rounds, is detached, or is random.",
     )  # fmt: skip
 
 
 def steady_answers(evidence: Evidence) -> Seen:
-    """Tell how much the margin changes within four grey levels (Pintor et al. 2022)."""
+    """Tell how much the margin changes within four grey levels (Pintor et al. 2022).
+
+    The margin of each of up to 16 images is compared with that at 8 random points within 4/255 of it. The change is
+    relative to the margin, at most 100 % an image; a mean of more than 10 % is noted. Where it is high, the gradient at
+    a point says little about the next point.
+    """
     seen = evidence.slopes
     return Seen(
         seen.instability, STEADY, seen.instability > STEADY, seen.n,
         f"Within 4 grey levels of an image its margin changes by {percent(seen.instability)} on average.",
-        "Smooth the gradient: average it over points around (averaged), or over the model's randomness (eot).",
     )  # fmt: skip

@@ -10,7 +10,12 @@ LEFT = 0.5
 
 
 def twin_distances(evidence: Evidence) -> Seen:
-    """Flag a high accuracy with the nearest adversarial images no farther away than for the undefended twin."""
+    """Flag a high accuracy with the nearest adversarial images no farther away than for the undefended twin.
+
+    Asked where a twin is given (`--twin MODEL`). 40 steps of FMN look for the smallest perturbation of up to 32 images,
+    of the model and of its twin. The ratio of the medians counts: a flag needs less than 1.25, and more than half of
+    the images said to withstand.
+    """
     seen = evidence.twins
     if seen is None:
         return unasked("no undefended twin was given")
@@ -20,5 +25,4 @@ def twin_distances(evidence: Evidence) -> Seen:
         ratio, RATIO, ratio < RATIO and high, seen.n,
         f"The nearest adversarial images are at a median distance of {seen.model:.3g}, for the undefended twin of "
         f"{seen.twin:.3g}; {evidence.survived} of {evidence.n} images are said to withstand.",
-        "The defence moved no boundary: it hides it.",
     )  # fmt: skip

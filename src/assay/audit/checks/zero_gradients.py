@@ -9,7 +9,12 @@ THRESHOLD = 0.05
 
 
 def zero_gradients(evidence: Evidence) -> Seen:
-    """Flag where even the best-sighted of the evaluation's objectives has no gradient on more than 5 % of images."""
+    """Flag where even the best-sighted of the evaluation's objectives has no gradient on more than 5 % of images.
+
+    Every objective that a gradient attack of the evaluation climbs is asked once for its gradient at each of up to 64
+    images. An image counts where every value of the gradient is exactly zero, and every image where there is no
+    gradient to ask for. Of several objectives the one with the fewest such images counts.
+    """
     seen = evidence.sight
     if not seen.climbed:
         return unasked("no attack of the evaluation uses gradients")
