@@ -3,8 +3,8 @@
 Usage: python scripts/calibrate_audit.py [--digits 200] [--seeds 3] [--only NAME ...]
 
 Broken defences around `zoo:mnist-cnn` are evaluated as most papers do, with 40 steps of PGD on the cross-entropy at
-Linf 0.3; honest networks with the cascade, in Linf, L2 and L1; those around `efficientnet-lite0` on the 20 sample pictures
-with 10 steps at Linf 8/255. Each evaluation is audited (quick) under several seeds, the pictures' under one.
+Linf 0.3; honest networks with the cascade, in Linf, L2 and L1; those around `efficientnet-lite0` on the 20 sample
+pictures with 10 steps at Linf 8/255. Each evaluation is audited (quick) under several seeds, the pictures' under one.
 Writes `docs/audit/calibration.json`, from which `scripts/checks_page.py` makes pages and plots.
 """
 
