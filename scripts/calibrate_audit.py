@@ -4,7 +4,8 @@ Usage: python scripts/calibrate_audit.py [--digits 200] [--seeds 3] [--only NAME
 
 Broken defences around `zoo:mnist-cnn` are evaluated as most papers do, with 40 steps of PGD on the cross-entropy at
 Linf 0.3; honest networks with the cascade, in Linf, L2 and L1; those around `efficientnet-lite0` on the 20 sample
-pictures with 10 steps at Linf 8/255. Each evaluation is audited (quick) under several seeds, the pictures' under one.
+pictures at Linf 8/255. Each evaluation is audited (quick) under several seeds; under one seed alone the pictures, and
+once more the broken defences that are not random, with the undefended network as their twin.
 Writes `docs/audit/calibration.json`, from which `scripts/checks_page.py` makes pages and plots.
 """
 
@@ -42,7 +43,8 @@ BUDGETS = {
 }
 """Budgets in Linf, L2 and L1 that leave something standing."""
 
-PICTURES = "lite0"
+PICTURES, TWIN = "lite0", "broken, with a twin"
+ONCE = (PICTURES, TWIN)
 # distillation is a network of its own, and without its own training nothing is left of a network with k winners
 ON_PICTURES = tuple(name for name in BROKEN if name not in ("distillation", "k_winners"))
 
@@ -59,14 +61,15 @@ def main() -> None:
         model = classifier()
         pictures = group == PICTURES
         data = assay.load_data("samples" if pictures else "mnist/test", model=model, limit=asked.digits)
-        seeds = 1 if pictures else asked.seeds
+        seeds = 1 if group in ONCE else asked.seeds
+        twin = assay.load_model("zoo:mnist-cnn") if group == TWIN else None
         known[name] = {
             "group": group,
             "attack": how[0],
             "norm": how[1],
             "eps": how[2],
             "digits": len(data.ids),
-            "audits": [plain(one) for one in audits(model, data, how, seeds)],
+            "audits": [plain(one) for one in audits(model, data, how, seeds, twin)],
         }
         TARGET.parent.mkdir(exist_ok=True)
         TARGET.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
@@ -75,24 +78,40 @@ def main() -> None:
 
 
 def cases(only: list[str]) -> Iterator[tuple[str, str, Any, tuple[str, str, str]]]:
-    """Yield a name, the group, a function that gives the model, and the attack, the norm and the budget."""
+    """Yield a name, the group, a function that gives the model, and the attack, the norm and the budget.
+
+    `only` names models (all norms of one), single cases, or groups.
+    """
+    for name, group, model, how in every_case():
+        if not only or {name, name.split()[0], group} & set(only):
+            yield name, group, model, how
+
+
+def every_case() -> Iterator[tuple[str, str, Any, tuple[str, str, str]]]:
+    """Yield every case, see `cases`."""
     from tests.honest import HONEST, honest
 
     for name in BROKEN:
-        if not only or name in only:
-            inner = partial(assay.load_model, "zoo:mnist-cnn")
-            yield name, "broken", lambda name=name, inner=inner: wrap(name, inner()), ("pgd", "linf", "0.3")
+        yield name, "broken", partial(defended, name), ("pgd", "linf", "0.3")
     for name in HONEST:
         for norm, eps in zip(("linf", "l2", "l1"), BUDGETS[name], strict=True):
-            if not only or name in only or f"{name} {norm}" in only:
-                yield f"{name} {norm}", "honest", lambda name=name: honest(name), ("cascade", norm, eps)
+            yield f"{name} {norm}", "honest", partial(honest, name), ("cascade", norm, eps)
+    for name, broken in BROKEN.items():
+        if not broken.random:
+            yield f"{name} twinned", TWIN, partial(defended, name), ("pgd", "linf", "0.3")
     for name in ON_PICTURES:
-        if not only or f"lite0-{name}" in only or PICTURES in only:
-            model = partial(assay.load_model, f"assay.audit.zoo.lite0:{name}")
-            yield f"lite0-{name}", PICTURES, model, ("pgd:steps=10", "linf", "8/255")
+        model = partial(assay.load_model, f"assay.audit.zoo.lite0:{name}")
+        yield f"{name} lite0", PICTURES, model, ("pgd", "linf", "8/255")
 
 
-def audits(classifier: Classifier, data: Data, how: tuple[str, str, str], seeds: int) -> Iterator[Verdict]:
+def defended(name: str) -> Classifier:
+    """Return a broken defence around the MNIST network."""
+    return wrap(name, assay.load_model("zoo:mnist-cnn"))
+
+
+def audits(
+    classifier: Classifier, data: Data, how: tuple[str, str, str], seeds: int, twin: Classifier | None
+) -> Iterator[Verdict]:
     """Evaluate once, and audit under each seed."""
     attack, norm, eps = how
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +119,7 @@ def audits(classifier: Classifier, data: Data, how: tuple[str, str, str], seeds:
         run = assay.evaluate(classifier, data, [attack], threat, folder).run
         for seed in range(seeds):
             loader = Loader(models={classifier.spec: classifier}, datasets={data.source: data})
-            yield from audit_run(run, loader=loader, seed=seed)
+            yield from audit_run(run, loader=loader, seed=seed, twin=twin)
             loader.close()
 
 

@@ -33,9 +33,10 @@ python scripts/checks_page.py
 ```
 
 The models of the measurements are the [broken defences](broken-defenses.md) around `zoo:mnist-cnn` evaluated by PGD
-(`broken`), and honest networks evaluated by the cascade, in Linf and L2 (`honest`). Each evaluation is audited under
-several seeds. A check marked mandatory makes a number suspect where it flags; the others explain. Values that could not
-be asked are missing.
+(`broken`), once more with the undefended network as a twin, and around EfficientNet-Lite0 (`lite0`), and honest
+networks evaluated by the cascade, in Linf, L2 and L1 (`honest`). Each evaluation is audited under several seeds, those
+with a twin and on pictures under one. A check marked mandatory makes a number suspect where it flags; the others
+explain. Values that could not be asked are missing.
 """
 
 MANDATORY = "mandatory: a flag makes the number suspect, and stronger attacks try to refute it"
