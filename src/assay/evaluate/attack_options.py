@@ -42,7 +42,11 @@ STUDY_ATTACKS: Mapping[str, AttackEntry | PatchEntry | UniversalEntry] = {
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Raise `Misplaced` for an unknown attack, or for the first option that it cannot take."""
     if name not in STUDY_ATTACKS:
-        told = did_you_mean(str(name), STUDY_ATTACKS)
+        bare = str(name).split(":")[0]
+        if bare in STUDY_ATTACKS:
+            told = " Options stand beside the name here: {attack: " + bare + ", steps: 10}."
+        else:
+            told = did_you_mean(bare, STUDY_ATTACKS)
         raise Misplaced(("attack",), f"Unknown attack {name!r}.{told} There are: {', '.join(STUDY_ATTACKS)}.")
     defaults = STUDY_ATTACKS[name].options
     for option, value in options.items():

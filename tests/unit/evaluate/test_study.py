@@ -104,6 +104,7 @@ def test_a_threat_that_is_not_the_usual_one_says_so() -> None:
         ({"threats": {"norm": "linf", "eps": 0.1, "grid": 0}}, "threats.grid: 0: "),
         ({"threats": {"norm": "linf", "eps": 0.1, "boxx": True}}, "Unknown key 'boxx'. Did you mean 'box'?"),
         ({"attacks": "fgsmm"}, "attacks: Unknown attack 'fgsmm'. Did you mean 'fgsm'?"),
+        ({"attacks": "pgd:steps=2"}, "Unknown attack 'pgd:steps=2'. Options stand beside the name here: {attack: pgd,"),
         ({"attacks": ["fgsm", {"attack": "pgd", "stepz": 3}]}, "attacks[1].stepz: Attack 'pgd' has no option 'stepz'."),
         ({"attacks": {"attack": "pgd", "steps": 0}}, "attacks.steps: Attack 'pgd': steps is 0"),
         ({"attacks": {"attack": "pgd", "restarts": 0}}, "restarts is 0"),
