@@ -20,7 +20,7 @@ from assay.audit.claims import Claim, Group, groups
 from assay.audit.escalate import Broken, escalate, nothing_broken
 from assay.audit.evidence import Evidence, gather
 from assay.audit.rule import flags
-from assay.audit.subject import Subject, is_iterative
+from assay.audit.subject import Metered, Subject, is_iterative
 from assay.audit.writing import Judged, written
 from assay.core.compose import Method
 from assay.core.draws import Draws
@@ -181,7 +181,7 @@ class _Auditor:
         n = min(len(claim.outcomes), self.preset.most)
         return Subject(
             module=bench.classifier.module,
-            problem=Problem(Direct(bench.classifier.module, self.loader.batch), x, Untargeted(y), threat),
+            problem=Problem(Metered(Direct(bench.classifier.module, self.loader.batch)), x, Untargeted(y), threat),
             draws=dataclasses.replace(draws, ids=draws.ids.to(bench.device)),
             survived=_survived(claim, ids).to(bench.device),
             methods=self._methods(group, image),

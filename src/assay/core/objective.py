@@ -31,9 +31,12 @@ def margin(logits: Tensor, goal: Goal) -> Tensor:
 def dlr(logits: Tensor, goal: Goal) -> Tensor:
     """Difference of logits ratio (Croce and Hein 2020): invariant to shift and scale of the logits.
 
+    With a target it is the targeted ratio: this one is constant where the target ranks third.
     The divisor is the distance from the highest logit to the one below those the goal is about: the third, and for
     `OutOfTop` the k + 2nd. A model with fewer classes has none, and the objective is the margin.
     """
+    if isinstance(goal, Targeted | Toward):
+        return dlr_targeted(logits, goal)
     below = goal.k + 2 if isinstance(goal, OutOfTop) else 3
     if logits.shape[1] < below:
         return goal.lead(logits)

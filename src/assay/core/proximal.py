@@ -1,4 +1,7 @@
-"""Proximal operators of the norms: `argmin_z |z - d|^2 / 2 + weight * norm(z)` on rows `[N, D]`, `weight` `[N, 1]`."""
+"""Proximal operators of the norms, and their slopes, on rows `[N, D]`.
+
+A proximal operator is `argmin_z |z - d|^2 / 2 + weight * norm(z)`, `weight` `[N, 1]`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ import torch
 from torch import Tensor
 
 from assay.core.norms import unit
+
+# of a change in float32
+_ROUNDING = 1e-6
 
 Proximal = Callable[[Tensor, Tensor], Tensor]
 
@@ -35,3 +41,12 @@ def _linf(d: Tensor, weight: Tensor) -> Tensor:
 
 
 PROXIMAL: dict[str, Proximal] = {"l1": _l1, "l2": _l2, "linf": _linf}
+
+
+def _l1_slope(d: Tensor) -> Tensor:
+    # rounding is no change: the sign of it would be a step of its own
+    return d.sign() * (d.abs() > _ROUNDING)
+
+
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {"l1": _l1_slope, "l2": unit}
+"""The gradient of the norm; of the subgradients of L1 the shortest."""

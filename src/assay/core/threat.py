@@ -21,7 +21,7 @@ from assay.core.norms import L0 as L0_NORM
 from assay.core.norms import L1 as L1_NORM
 from assay.core.norms import L2 as L2_NORM
 from assay.core.norms import LINF, NORMS, Norm, sparse_signs, unit
-from assay.core.proximal import PROXIMAL
+from assay.core.proximal import PROXIMAL, SLOPES
 from assay.core.tensors import flat, rows
 
 UNBOXED = (-math.inf, math.inf)
@@ -128,6 +128,15 @@ class Threat:
             raise BadInput(f"There is no proximal operator for {self.norm.name}; there is for {', '.join(PROXIMAL)}.")
         return self.clip(x + self._back(PROXIMAL[self.norm.name](self._unit(z - x), weight[:, None]), x))
 
+    def slope(self, z: Tensor, x: Tensor) -> Tensor:
+        """Return the gradient of the size of the change from `x` to `z`, by the change in units of `scale`.
+
+        Raises `BadInput` for a norm that is no sum over values (Linf, L0).
+        """
+        if self.norm.name not in SLOPES:
+            raise BadInput(f"There is no gradient of {self.norm.name} to descend; there is of {', '.join(SLOPES)}.")
+        return SLOPES[self.norm.name](self._unit(z - x)).view_as(x)
+
     def sparse_steepest(self, grad: Tensor, share: Tensor) -> Tensor:
         """Return signs of L1 size 1 on a `share` (`[N]`) of the values, those where `grad` is largest."""
         return self._back(sparse_signs(self._unit_gradient(grad), share), grad)
@@ -224,15 +233,18 @@ def _threat(norm: Norm, eps: Any, box: bool, grid: int | None) -> Threat:
     if isinstance(eps, Tensor) and eps.ndim:
         if eps.ndim != 1 or not bool((eps >= 0).all()):
             raise BadInput("A tensor of budgets is one number of 0 or more per sample, shape [N].")
-        if len(eps):
-            check_budget(parse_budget(float(eps.max())), norm.name)
+        finite = eps[eps.isfinite()]
+        if len(finite):
+            check_budget(parse_budget(float(finite.max())), norm.name)
         return Threat(norm, eps.float(), limits, grid=grid)
     if isinstance(eps, (list, tuple)):
         if norm is L0_NORM:
             raise BadInput("L0 counts values of any height: it takes one budget for all channels.")
         budgets = [check_budget(parse_budget(one), norm.name) for one in eps]
-        if not budgets or any(one.unit == NORMALIZED or one.value == 0 for one in budgets):
-            raise BadInput(f"{eps!r}: one budget per channel takes pixel budgets above 0, such as ['8/255', '4/255'].")
+        if not budgets or any(one.unit == NORMALIZED or one.value in (0, math.inf) for one in budgets):
+            raise BadInput(
+                f"{eps!r}: one budget per channel takes finite pixel budgets above 0, such as ['8/255', '4/255']."
+            )
         scale = torch.tensor([one.value for one in budgets]).view(-1, 1, 1)
         written = "[" + ", ".join(one.written for one in budgets) + "]"
         return Threat(norm, 1.0, limits, scale, grid, Budget(written, 1.0))

@@ -12,7 +12,8 @@ from assay.attacks.fmn import FMN
 from assay.attacks.pdpgd import PDPGD
 from assay.attacks.sigma_zero import SigmaZero
 from assay.core.draws import Draws
-from assay.core.goal import Untargeted
+from assay.core.errors import BadInput
+from assay.core.goal import Targeted, Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.search import Attack
 from assay.core.threat import NORMS, UNBOXED, Threat
@@ -84,10 +85,43 @@ def test_the_penalty_of_alma_is_the_slope_of_p2() -> None:
     assert torch.allclose(penalty_slope(y.detach(), p, m), slope)
 
 
-def test_alma_is_not_blinded_by_large_logits() -> None:
-    plain, inflated = found(ALMA(100), "l2"), found(ALMA(100), "l2", times=1e4)
-    assert bool(inflated.success.all())
-    assert float((inflated.size / plain.size).max()) < 1.05
+@pytest.mark.parametrize("classes", [2, K])
+@pytest.mark.parametrize("times", [1e-4, 1e4, 1e8])
+def test_alma_does_not_feel_the_scale_of_the_logits(classes: int, times: float) -> None:
+    def sizes(factor: float) -> Tensor:
+        weight, bias = factor * WEIGHT[:, :classes], factor * BIAS[:classes]
+        y = (X.flatten(1) @ weight + bias).argmax(1)
+        found = Case(Linear(weight, bias), X, Untargeted(y), Threat(NORMS["l2"], torch.inf, UNBOXED)).run(ALMA(100))
+        assert bool(found.success.all())
+        return found.size
+
+    assert float((sizes(times) / sizes(1.0)).max()) < 1.05
+
+
+@pytest.mark.parametrize("rank", [2, K - 1])
+@pytest.mark.parametrize("attack", [ALMA(300), DDN(100), FMN(100)], ids=lambda one: type(one).__name__)
+def test_a_target_of_any_rank_is_reached(attack: Attack, rank: int) -> None:
+    target = (X.flatten(1) @ WEIGHT + BIAS).argsort(1, descending=True)[:, rank]
+    goal = Targeted(Y, target)
+    assert bool(Case(Linear(WEIGHT, BIAS), X, goal, Threat(NORMS["l2"], torch.inf)).run(attack).success.all())
+
+
+def test_a_look_without_numbers_does_not_end_alma() -> None:
+    class Stumbling(Linear):
+        looks = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.looks += 1
+            logits: Tensor = super().forward(x)
+            return logits * torch.nan if self.looks in (3, 5, 8) else logits
+
+    case = Case(Stumbling(WEIGHT, BIAS), X, Untargeted(Y), Threat(NORMS["l2"], torch.inf))
+    assert bool(case.run(ALMA(100)).success.all())
+
+
+def test_alma_refuses_a_norm_without_a_gradient() -> None:
+    with pytest.raises(BadInput, match="no gradient of linf to descend"):
+        found(ALMA(5), "linf")
 
 
 def test_ddn_is_not_blinded_by_large_logits() -> None:

@@ -17,7 +17,7 @@ from assay.audit.probes.attacks import again, black_box, growth, paths, simple
 from assay.audit.probes.sight import sight
 from assay.audit.probes.slopes import slopes
 from assay.audit.probes.twins import twins
-from assay.audit.subject import Metered, Subject
+from assay.audit.subject import SHARES, Metered, Subject
 from assay.core.compose import Transferred
 from assay.core.oracle import Direct
 from assay.core.threat import L0, L1, L2, Linf, Threat
@@ -248,11 +248,24 @@ def test_every_pass_is_counted(probe: Any) -> None:
     assert meter.spent[0] == counting.rows
 
 
+@pytest.mark.parametrize("twin", [None, Direct(network())], ids=["alone", "twin"])
+def test_a_probe_spends_its_share(twin: Direct | None) -> None:
+    allowance = 500.0 * N
+    given = subject(network(), Linf(1e-4), methods=(build("pgd", steps=10),), allowance=allowance, twin=twin)
+    shared = allowance / (1 if twin is not None else 1 - SHARES["twins"])
+    spent = gather(given).passes
+    assert {name: passes for name, passes in spent.items() if passes > SHARES[name] * shared} == {}
+    assert sum(spent.values()) <= allowance
+
+
 @pytest.mark.parametrize("threat", THREATS, ids=lambda threat: threat.norm.name)
 def test_evidence_is_gathered_in_every_norm_with_and_without_survivors(threat: Threat) -> None:
     name = "sigma-zero" if threat.norm.name == "l0" else "pgd"
     given = subject(network(), threat, methods=(build(name, steps=10),))
-    assert gather(given).passes.keys() >= {"answers", "sight", "planted"}
+    evidence = gather(given)
+    assert evidence.passes.keys() >= {"answers", "sight", "planted"}
+    assert evidence.planted is not None
+    assert evidence.planted.n > 0
     nobody = gather(dataclasses.replace(given, survived=torch.zeros(N, dtype=torch.bool)))
     assert nobody.survived == 0
     assert not nobody.simple.broken

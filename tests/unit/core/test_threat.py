@@ -337,6 +337,8 @@ def test_what_was_written_is_kept() -> None:
         (lambda: Linf("8"), r"Did you mean 8/255\?"),
         (lambda: Linf([8, 8, 8]), r"Did you mean 8/255\?"),
         (lambda: Linf(torch.tensor([0.1, 8.0])), "larger than the image range"),
+        (lambda: Linf(torch.tensor([0.1, 8.0, math.inf])), "larger than the image range"),
+        (lambda: L2([math.inf, 0.3, 0.3]), "takes finite pixel budgets"),
         (lambda: Linf(-0.1), "negative"),
         (lambda: L2(math.nan), "NaN"),
         (lambda: L2("much"), "is not a budget"),

@@ -35,7 +35,7 @@ class Answers:
 
 
 def answers(subject: Subject) -> Answers:
-    """Ask about 16 images twice and once in another order: 3 passes each."""
+    """Ask about 16 images twice, and once more each alone: 3 passes each."""
     few = subject.some("answers", 3, 16)
     problem, n = few.problem, len(few.survived)
     before = _fingerprint(few)

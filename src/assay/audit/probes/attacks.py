@@ -19,7 +19,7 @@ from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
 
-OBJECTIVE_STEPS, NOISES, QUERIES = 20, 8, 60
+OBJECTIVE_STEPS, NOISES, QUERIES, _TRANSFER = 20, 8, 60, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Paths:
 
 
 def paths(subject: Subject) -> Paths:
-    """Climb each of three objectives for twenty steps: 60 passes for each of up to 32 survivors."""
-    few = subject.some("paths", 3 * OBJECTIVE_STEPS, 32, survivors=True)
+    """Climb each of three objectives for twenty steps: 63 passes for each of up to 32 survivors."""
+    few = subject.some("paths", 3 * (OBJECTIVE_STEPS + 1), 32, survivors=True)
     if subject.norm not in ATTACKS["pgd"].norms or not len(few.survived):
         return Paths(0, {}, 0, {})
     broken, losses, silent = {}, {}, 0
@@ -92,21 +92,22 @@ def _climb(subject: Subject, objective: str) -> _Path:
 
 
 def black_box(subject: Subject) -> Tries:
-    """Ask for scores alone, for labels alone, and try what breaks an undefended twin: 60 to 1,060 queries each."""
+    """Ask for scores alone, for labels alone, and try what breaks an undefended twin: 60 to 1,600 queries each."""
     score = None
     if subject.norm in ATTACKS["square"].norms:
         score = build("square", queries=10 * QUERIES if subject.thorough else QUERIES)
     label = None
     if subject.thorough and subject.norm in ATTACKS["hop-skip-jump"].norms:
         label = build("hop-skip-jump", queries=1000)
-    cost = QUERIES if not subject.thorough else 11 * QUERIES
+    cost = sum(passes_of(one, subject.norm, subject.classes) for one in (score, label) if one is not None)
+    cost += _TRANSFER + 2 if subject.twin is not None else 0
     few = subject.some("black_box", cost, 50, survivors=True)
     tries = _tries(few, {"square": score, "hop-skip-jump": label})
     if subject.twin is None or not len(few.survived) or subject.norm not in ATTACKS["mi-fgsm"].norms:
         return tries
     from assay.core.compose import Transferred
 
-    moved = Transferred(build("mi-fgsm", steps=20), few.meter.of(subject.twin))
+    moved = Transferred(build("mi-fgsm", steps=_TRANSFER), few.meter.of(subject.twin))
     return Tries(tries.asked, {**tries.broken, "transfer": _broken(few, moved)})
 
 
@@ -138,8 +139,8 @@ class Growth:
 
 
 def growth(subject: Subject) -> Growth:
-    """Ten steps at four budgets and twenty at two more: 80 passes for each of up to 32 images."""
-    few = subject.some("growth", 4 * GRADIENT_STEPS + 2 * OBJECTIVE_STEPS, 32)
+    """Ten steps at four budgets and twenty at two more: 86 passes for each of up to 32 images."""
+    few = subject.some("growth", 4 * (GRADIENT_STEPS + 1) + 2 * (OBJECTIVE_STEPS + 1), 32)
     climbed = next((leaf.objective for leaf in subject.leaves if leaf.family == "gradient"), None)
     chance = 1 / subject.classes
     if subject.norm not in ATTACKS["pgd"].norms or climbed is None:

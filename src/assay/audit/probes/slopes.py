@@ -39,7 +39,7 @@ class Slopes:
 
 def slopes(subject: Subject) -> Slopes:
     """Ask around up to 16 images: 26 passes each, and 22 more for 4 of them."""
-    few = subject.some("slopes", 2 * _DIRECTIONS + _NEIGHBOURS + 8, 16)
+    few = subject.some("slopes", 2 * _DIRECTIONS + _NEIGHBOURS + 2 + 2 * len(_PLACES), 16)
     problem, draws = few.problem, few.fold("slopes")
     step = _step(few)
     own = _margin(few, problem.x)
