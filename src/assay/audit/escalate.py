@@ -36,7 +36,8 @@ SMALLER = "what broke it inside a smaller ball"
 class Try:
     """One stronger attack: its name, why it is tried, and whom it asks (None: the model).
 
-    `steps` are the passes of one look. A `dear` one is tried on a few survivors first, and on all if it breaks half.
+    `steps` are the passes of one look. A `dear` one is tried on a few survivors first, and on all if it breaks any; one
+    that is `blind` to gradients, too, if it breaks half.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Try:
     oracle: Oracle | None = None
     steps: int = 1
     dear: bool = False
+    blind: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +92,12 @@ def escalate(subject: Subject, evidence: Evidence, *, long: bool = False) -> Bro
     for one in _tries(subject, evidence, where, long=long):
         if not len(left):
             break
-        if one.dear and not long and sighted and len(broken.at) >= refuting(asked):
+        if one.blind and not long and sighted and len(broken.at) >= refuting(asked):
             # what follows true gradients has refuted the number: who sees less will hardly find more
             continue
-        few = left[:FEW] if one.dear and not long else left
+        few = left[:FEW] if (one.dear or one.blind) and not long else left
         found = _tried(one, subject.taken(few), few, evidence)
-        if len(few) < len(left) and 2 * len(found.at) >= len(few):
+        if len(few) < len(left) and len(found.at) >= (len(few) / 2 if one.blind else 1):
             rest = left[FEW:]
             more = _tried(one, subject.taken(rest), rest, evidence)
             found = _joined(found, more)
@@ -161,7 +163,8 @@ def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> I
     if climbs:
         yield from _gradients(subject, evidence, where)
     if subject.norm in ATTACKS["fmn"].norms:
-        yield Try("smallest perturbations", "its steps do not depend on the scale of the logits", build("fmn"))
+        why = "its steps do not depend on the scale of the logits"
+        yield Try("smallest perturbations", why, build("fmn"), dear=True)
     if subject.twin is not None and climbs:
         moved = Transferred(build("mi-fgsm", steps=STEPS), subject.twin)
         yield Try("transfer", "an undefended twin has gradients to follow", moved)
@@ -172,8 +175,8 @@ def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> I
         return
     for name, why, quick, deep in _BLIND:
         if subject.norm in ATTACKS[name].norms:
-            yield Try(name, why, build(name, **(deep if long else quick)), dear=True)
-    # dear, and seldom more than the ones before
+            yield Try(name, why, build(name, **(deep if long else quick)), blind=True)
+    # blind, and seldom more than the ones before
     if climbs and evidence.sight.zero.get("margin") is not None:
         yield _smoothed(subject)
     if climbs and long:
@@ -234,8 +237,9 @@ def _gradients(subject: Subject, evidence: Evidence, where: Cut) -> Iterator[Try
         yield Try(" ".join(past), why, climb, Direct(PastDefense(subject.module, where)), 2)
     if sighted and not random:
         scaled = build("pgd", steps=STEPS, objective="scaled_cross_entropy")
-        yield Try("scaled cross-entropy", "a rescaled softmax does not saturate", scaled)
-        yield Try("targeted", "each of the likeliest classes in turn", build("apgd-t", steps=STEPS, targets=4))
+        yield Try("scaled cross-entropy", "a rescaled softmax does not saturate", scaled, dear=True)
+        each = build("apgd-t", steps=STEPS, targets=4)
+        yield Try("targeted", "each of the likeliest classes in turn", each, dear=True)
 
 
 def _smoothed(subject: Subject) -> Try:
@@ -244,7 +248,7 @@ def _smoothed(subject: Subject) -> Try:
     sigma = min(0.1, max(0.01, float(threat.eps / threat.size(one + 1, one)[0]) / 2))
     smooth = Through(Averaged(LOOKS, sigma=sigma), build("pgd", steps=STEPS // 2, objective="margin"))
     why = "averaged over points around, gradients that are noise or zero return"
-    return Try("smoothed gradients", why, smooth, dear=True)
+    return Try("smoothed gradients", why, smooth, blind=True)
 
 
 __all__ = ["Broken", "Try", "escalate", "nothing_broken"]
