@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
 from torch import Tensor
 
 from assay import L1, L2, Linf, Threat, attack
@@ -20,7 +19,7 @@ def digits() -> tuple[Classifier, Tensor, Tensor]:
     return load_model("zoo:mnist-pgd"), images[:40].float() / 255, labels[:40]
 
 
-# FMN as published breaks 19, 34 and 19 of 60 such digits; the bounds are its medians here, rounded up
+# FMN as published breaks 19, 34 and 19 of 60 such digits; the bounds lie a tenth above what ours comes to
 @pytest.mark.parametrize(("threat", "median"), [(L2(math.inf), 1.9), (Linf(math.inf), 0.45), (L1(math.inf), 12.0)])
 def test_fmn_gets_out_of_the_corner(threat: Threat, median: float, digits: tuple[Classifier, Tensor, Tensor]) -> None:
     result = attack(build("fmn"), *digits, threat)
@@ -29,6 +28,5 @@ def test_fmn_gets_out_of_the_corner(threat: Threat, median: float, digits: tuple
 
 
 def test_the_cascade_finds_in_l2_what_projected_steps_miss(digits: tuple[Classifier, Tensor, Tensor]) -> None:
-    torch.manual_seed(0)
     climbs, cascade = (attack(build(name), *digits, L2(2.0)).robust_accuracy for name in ("apgd", "cascade"))
     assert cascade <= 0.2 < 0.8 <= climbs

@@ -8,14 +8,14 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.ddn import anywhere, divisor
+from assay.attacks.ddn import anywhere
 from assay.attacks.gradient import gradient_of, start_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, dlr
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import flat, rows
+from assay.core.tensors import divisor, flat, rows
 
 # the size of the first step by norm. With the paper's 0.1 and 0.5 the distances on an adversarially trained network are
 # a tenth larger

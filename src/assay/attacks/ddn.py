@@ -15,7 +15,7 @@ from assay.core.objective import Objective, sharp_cross_entropy
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import rows
+from assay.core.tensors import divisor, rows
 
 _HASTE = 5
 
@@ -86,11 +86,6 @@ def anywhere(grad: Tensor, draws: Draws) -> Tensor:
         return grad
     noise = draws.normal("flat", *grad.shape[1:]).to(grad.dtype)
     return torch.where(rows(flat_land, grad), noise, grad)
-
-
-def divisor(size: Tensor) -> Tensor:
-    """Return sizes to divide by: 1 where there is no change."""
-    return torch.where(size > 0, size, 1)
 
 
 def annealed(first: float, last: float, share: float) -> float:

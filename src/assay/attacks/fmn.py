@@ -8,14 +8,14 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.ddn import annealed, divisor
+from assay.attacks.ddn import annealed
 from assay.attacks.gradient import gradient_of, start_of
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import rows
+from assay.core.tensors import divisor, rows
 
 # of the L2-normalised step; a ball in L-infinity is longer across. AttackBench takes 10, with which the median on an
 # MNIST network is 2 % larger
@@ -38,8 +38,9 @@ class FMN:
 
     Before the first success the radius is where the linearised boundary lies, |d| + |f| / ||grad||_*, or grows. After
     one it shrinks by gamma at points that reached the goal, never above the smallest success, and grows at others.
-    Points that miss the goal are moved out to the radius, as DDN does: in the paper they are not, and a box that blocks
-    most of a step can hold them far inside.
+    Points that miss the goal are moved out towards the radius, as DDN does (in L0 their changes grow as much): in the
+    paper they are not, and a box that blocks most of a step can hold them far inside. With few steps the radius has no
+    time to come back from there.
     Steps along the L2-normalised gradient fall from `step_size` (1, in Linf 3) to a hundredth of it, gamma from `gamma`
     to 0.001, both on a cosine. Linf, L2, L1 and L0; keeps the smallest success.
     Cost: `steps` gradient looks and 1 forward.

@@ -15,7 +15,7 @@ from assay.core.objective import Objective, cross_entropy
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import flat, rows
+from assay.core.tensors import divisor, flat, rows
 from assay.core.threat import UNBOXED
 
 
@@ -238,7 +238,7 @@ def of_mean_one(grad: Tensor, problem: Problem) -> Tensor:
     """Return gradients divided by their mean absolute value, as momentum adds them up; 0 stays 0."""
     # in the unit of the budget, so that a budget per channel weighs the steps as it would on scaled images
     mean = flat((grad * problem.threat.scale).abs()).mean(1)
-    return grad / rows(torch.where(mean > 0, mean, 1), grad)
+    return grad / rows(divisor(mean), grad)
 
 
 def stride(problem: Problem, point: Tensor, direction: Tensor, budgets: float) -> Tensor:

@@ -16,7 +16,7 @@ from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import flat, rows
+from assay.core.tensors import divisor, flat, rows
 
 
 class Sparse(NamedTuple):
@@ -63,7 +63,7 @@ class SigmaZero:
         count = 2 * change * self.sigma / (change.square() + self.sigma).square() / x[0].numel()
         climb = torch.where(rows(seen.reached, x), -count, gradient_of(seen) * scale - count)
         largest = flat(climb).abs().amax(1)
-        climb = climb / rows(torch.where(largest > 0, largest, 1), x)
+        climb = climb / rows(divisor(largest), x)
         momenta = Momenta(state.mean, state.square).after(climb)
         length = annealed(self.step_size, self.step_size / 10, state.t / self.steps)
         moved = problem.threat.clip(state.query + scale * length * momenta.direction(t))

@@ -30,7 +30,7 @@ from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Direct, Seen, frozen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import flat, rows, take
+from assay.core.tensors import divisor, flat, rows, take
 
 # points seen around an image, in the ball of half the budget and at the edge of the whole one; random tries; ascents
 INNER, EDGE, TRIES = 5, 12, 12
@@ -219,7 +219,7 @@ class _Sparse:
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         grad = gradient_of(seen) * problem.threat.scale
         largest = flat(grad).abs().amax(1)
-        move = problem.threat.scale * grad / rows(torch.where(largest > 0, largest, 1), grad)
+        move = problem.threat.scale * grad / rows(divisor(largest), grad)
         return Point(problem.threat.project(state.query + move, problem.x))
 
 

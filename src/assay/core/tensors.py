@@ -24,6 +24,11 @@ def rows(value: float | Tensor, like: Tensor) -> float | Tensor:
     return value.reshape(len(value), *[1] * (like.ndim - 1))
 
 
+def divisor(size: Tensor) -> Tensor:
+    """Return sizes to divide by: 1 where there is nothing."""
+    return torch.where(size > 0, size, 1)
+
+
 def take(value: T, keep: Tensor) -> T:
     """Keep the rows `keep` (bool `[N]` or int64 indices) of anything batch-first.
 

@@ -32,10 +32,10 @@ def growing_budgets(evidence: Evidence) -> Seen:
 def unbounded(evidence: Evidence) -> Seen:
     """Flag where twenty steps in the whole box leave images standing (Carlini et al. 2019: it must reach 100 %).
 
-    PGD climbs the same objective as for `growing budgets`, on up to 32 images. In Linf it is also asked at half of the
-    pixel range, where every image can be made the same grey and no model can be right about more than chance; what is
-    left beyond chance counts. The larger of the two shares is the value: a flag needs more than 10 % of the images, and
-    two.
+    PGD climbs the same objective as for `growing budgets`, on up to 32 images. For smaller budgets in Linf it is also
+    asked at half of the pixel range, where every image can be made the same grey and no model can be right about more
+    than chance; what is left beyond chance counts. The larger of the two shares is the value: a flag needs more than
+    10 % of the images, and two.
     """
     seen = evidence.growth
     if seen.unbounded is None:
