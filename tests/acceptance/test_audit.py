@@ -14,7 +14,7 @@ from assay.audit.audit import audit_run
 from assay.audit.checks import examine
 from assay.audit.evidence import gather
 from assay.audit.rule import judge
-from assay.audit.subject import Subject
+from assay.audit.subject import Metered, Subject
 from assay.audit.zoo import BROKEN
 from assay.core.compose import run
 from assay.core.draws import Draws
@@ -90,12 +90,14 @@ def test_an_attack_of_the_wrong_sign_is_not_trusted() -> None:
     x, y = torch.stack([one.image for one in data.load(range(count))]), torch.tensor(data.labels)
     method, draws = PGD(20, objective=_away), Draws.of(data.ids, 0)
     with frozen(model.module) as module:
-        problem = Problem(Direct(module), x, Untargeted(y), Linf(0.3))
+        problem = Problem(Metered(Direct(module)), x, Untargeted(y), Linf(0.3))
         survived = ~run(method, problem, draws, keeps=Keeps.FIRST).success
         subject = Subject(module, problem, draws, survived, (method,), 20.0 * count, 10)
         findings = examine(gather(subject))
     assert judge(findings, int(survived.sum()), 0, 0) == "suspect"
-    assert next(one for one in findings if one.check == "planted solutions").flag
+    planted = next(one for one in findings if one.check == "planted solutions")
+    assert planted.flag
+    assert planted.value == 0
 
 
 @pytest.mark.slow
