@@ -99,8 +99,8 @@ def cascade(steps: int = 50, queries: int = 370, targets: int = 4) -> ByNorm:
     each), one climb on DLR, Square; they find what networks trained in Linf hide from projected steps. The split
     was chosen on the borderline images of one adversarially trained MNIST network: in Linf four short climbs broke
     more of them than one of the minimum-norm attacks FAB and FMN, and four targets as many as nine with shorter climbs;
-    in L2 fewer of its images were left than by `auto_attack`. In L1 it is weak on that network, of which it leaves 37 % at
-    10 and `auto_attack` 6 %: take that there.
+    in L2 fewer of its images were left than by `auto_attack`. In L1 it is weak on that network: at 10 it leaves 37 %
+    and `auto_attack` 6 %.
     Access: gradient. Cost for a survivor, with 4 wrong classes or more: 740 forwards and 360 backwards, an
     eighth of `auto_attack`; in L2 790 and 410, a seventh.
     """
