@@ -165,7 +165,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
     ),
     "pdpgd": AttackEntry(
         PDPGD,
-        1,
+        2,
         _BALLS,
         "primal-dual descent, the norm by its proximal operator",
         "Matyasko et al. 2021",
@@ -224,7 +224,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
     ),
     "cascade": AttackEntry(
         cascade,
-        3,
+        4,
         _BALLS,
         "short attacks one after the other, in an eighth of AutoAttack's passes",
         "this project",

@@ -12,6 +12,7 @@ from assay.attacks import ATTACKS, build
 from assay.audit.checks import examine
 from assay.audit.checks.zero_gradients import THRESHOLD as ZERO
 from assay.audit.evidence import Evidence
+from assay.audit.probes.nearest import smallest
 from assay.audit.rule import flags, refuting
 from assay.audit.subject import GRADIENT_STEPS, Metered, Subject, lengthened
 from assay.audit.views import Cut, PastDefense, cut
@@ -162,9 +163,9 @@ def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> I
     direct = Direct(subject.module)
     if climbs:
         yield from _gradients(subject, evidence, where)
-    if subject.norm in ATTACKS["fmn"].norms:
+    if (method := smallest(subject.norm, 2 * STEPS)) is not None:
         why = "its steps do not depend on the scale of the logits"
-        yield Try("smallest perturbations", why, build("fmn"), dear=True)
+        yield Try("smallest perturbations", why, method, dear=True)
     if subject.twin is not None and climbs:
         moved = Transferred(build("mi-fgsm", steps=STEPS), subject.twin)
         yield Try("transfer", "an undefended twin has gradients to follow", moved)

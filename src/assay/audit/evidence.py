@@ -9,6 +9,7 @@ from typing import Any
 from assay.audit.planted import Planted, plant_and_search
 from assay.audit.probes.answers import Answers, answers
 from assay.audit.probes.attacks import Growth, Paths, Tries, again, black_box, growth, paths, simple
+from assay.audit.probes.nearest import nearest
 from assay.audit.probes.sight import Sight, sight
 from assay.audit.probes.slopes import Slopes, slopes
 from assay.audit.probes.twins import Twins, twins
@@ -32,6 +33,7 @@ class Evidence:
     sight: Sight
     slopes: Slopes
     simple: Tries
+    nearest: Tries
     paths: Paths
     black_box: Tries
     growth: Growth
@@ -85,6 +87,7 @@ _PROBES: dict[str, Callable[[Subject], Any]] = {
     "sight": sight,
     "slopes": slopes,
     "simple": simple,
+    "nearest": nearest,
     "paths": paths,
     "black_box": black_box,
     "growth": growth,

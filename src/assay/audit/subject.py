@@ -35,15 +35,16 @@ GRADIENT_STEPS = 10
 """So many gradient looks make an attack an iterative one (proposed; the weakest attack that papers rely on has 7)."""
 
 SHARES: Mapping[str, float] = {
-    "twins": 0.2,
-    "planted": 0.18,
-    "paths": 0.12,
-    "black_box": 0.12,
-    "again": 0.12,
+    "twins": 0.17,
+    "planted": 0.16,
+    "nearest": 0.12,
+    "paths": 0.11,
+    "black_box": 0.1,
+    "again": 0.1,
     "growth": 0.08,
     "slopes": 0.06,
-    "simple": 0.06,
-    "sight": 0.05,
+    "simple": 0.05,
+    "sight": 0.04,
     "answers": 0.01,
 }
 """What part of the allowance each probe of the evidence may spend: together all of it.

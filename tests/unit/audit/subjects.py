@@ -113,6 +113,7 @@ CLEAN = Evidence(
     ),
     slopes=Slopes(16, 0.99, 0.01, (0.0,), (-1.0,), (-1.0,)),
     simple=Tries(80, {"fgsm": 0, "noise": 0}),
+    nearest=Tries(10, {"minimum norm": 0}),
     paths=Paths(32, {"cross_entropy": 0, "margin": 0}, 0, {"margin": (0.0, 1.0)}),
     black_box=Tries(50, {"square": 0}),
     growth=Growth(32, (0.5, 1.0, 2.0), (0.1, 0.4, 0.9), 0.0, 0.0, 0.1),

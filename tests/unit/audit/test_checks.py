@@ -61,6 +61,8 @@ FLAGS: list[tuple[str, Evidence, bool]] = [
     ("single steps and noise", tries("simple", "fgsm", 1, 10), False),
     ("single steps and noise", tries("simple", "noise", 2, 200), True),
     ("single steps and noise", tries("simple", "noise", 2, 201), False),
+    ("minimum norm", tries("nearest", "", 1, 10), False),
+    ("minimum norm", tries("nearest", "", 2, 10), True),
     ("black boxes", tries("black_box", "square", 1, 10), False),
     ("black boxes", tries("black_box", "square", 2, 100), True),
     ("black boxes", tries("black_box", "square", 2, 101), False),
@@ -133,6 +135,7 @@ UNASKED: list[tuple[str, Evidence]] = [
     ("rounding", seen("sight", agreement=None)),
     ("objectives", seen("paths", value=Paths(0, {}, 0, {}))),
     ("single steps and noise", seen("simple", value=NOTHING)),
+    ("minimum norm", seen("nearest", value=NOTHING)),
     ("black boxes", seen("black_box", value=NOTHING)),
     # survivors were there, and no attack for this norm
     ("black boxes", seen("black_box", value=Tries(5, {}))),

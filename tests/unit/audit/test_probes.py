@@ -14,6 +14,7 @@ from assay.attacks import ATTACKS, PGD, build
 from assay.audit.evidence import gather
 from assay.audit.probes.answers import answers
 from assay.audit.probes.attacks import again, black_box, growth, paths, simple
+from assay.audit.probes.nearest import nearest, smallest
 from assay.audit.probes.sight import sight
 from assay.audit.probes.slopes import slopes
 from assay.audit.probes.twins import twins
@@ -210,6 +211,19 @@ def test_single_steps_break_a_linear_network() -> None:
     assert simple(subject(linear, L0(2))).broken.keys() == {"noise"}
 
 
+@pytest.mark.parametrize(
+    ("threat", "broken"), [(Linf(0.4), N), (L2(3.0), N), (L1(20.0), N), (L0(36), N), (L1(1e-3), 0)]
+)
+def test_a_minimum_norm_attack_in_every_norm(threat: Threat, broken: int) -> None:
+    seen = nearest(subject(network(), threat))
+    assert seen.asked == N
+    assert list(seen.broken.values()) == [broken]
+
+
+def test_where_there_is_no_minimum_norm_attack_nothing_is_asked() -> None:
+    assert smallest("patch") is None
+
+
 def test_black_boxes_by_norm_and_by_twin() -> None:
     assert black_box(subject(network())).broken.keys() == {"square"}
     assert black_box(subject(network(), thorough=True, allowance=1.0)).broken.keys() == {"square", "hop-skip-jump"}
@@ -238,7 +252,7 @@ def test_twins_at_equal_distances() -> None:
     assert math.isfinite(scaled.model)
 
 
-@pytest.mark.parametrize("probe", [answers, sight, slopes, simple, paths, black_box, growth, again])
+@pytest.mark.parametrize("probe", [answers, sight, slopes, simple, nearest, paths, black_box, growth, again])
 def test_every_pass_is_counted(probe: Any) -> None:
     counting = Counting(network())
     given, meter = metered(subject(counting, Linf(0.02)))

@@ -89,7 +89,7 @@ def test_no_attack_costs_much_more_than_it_is_said_to(name: str, norm: str) -> N
 
 def test_images_are_as_many_as_the_allowance_pays_for() -> None:
     given = subject(network(), allowance=50.0, twin=Direct(network()))
-    assert len(given.some("twins", 2, 6).survived) == 5
+    assert len(given.some("twins", 2, 6).survived) == 4
     assert len(given.some("twins", 1, 6).survived) == 6
     # two are always asked
     assert len(given.some("twins", 1000, 6).survived) == 2
@@ -102,7 +102,7 @@ def test_the_shares_are_the_whole_allowance() -> None:
     assert sum(SHARES.values()) == pytest.approx(1)
     alone = subject(network(), allowance=80.0)
     # the others divide what nobody spends on a twin
-    assert len(alone.some("planted", 3, N).survived) == 6
+    assert len(alone.some("planted", 3, N).survived) == 5
 
 
 def test_the_evaluation_is_what_asks_the_model_itself() -> None:

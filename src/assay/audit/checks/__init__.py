@@ -13,7 +13,7 @@ from assay.audit.checks.more_effort import more_effort, silent_success
 from assay.audit.checks.objectives import objectives
 from assay.audit.checks.planted_solutions import planted_solutions
 from assay.audit.checks.rounding import rounding
-from assay.audit.checks.simple_attacks import simple_attacks
+from assay.audit.checks.simple_attacks import minimum_norm, simple_attacks
 from assay.audit.checks.true_gradients import steady_answers, true_gradients
 from assay.audit.checks.twin_distances import twin_distances
 from assay.audit.checks.zero_gradients import zero_gradients
@@ -21,7 +21,7 @@ from assay.audit.evidence import Evidence
 from assay.audit.subject import GRADIENT_STEPS
 from assay.evaluate.verdict import Finding
 
-VERSION = 2
+VERSION = 3
 """Raised when a check or the rule of the verdict changes: older verdicts are then made anew."""
 
 _PROPOSED = "proposed, calibrated on the honest and the broken models"
@@ -98,6 +98,16 @@ CHECKS: Mapping[str, Check] = {
         cause="a weaker attack beats the evaluation",
         remedy="A stronger attack must not lose to a weaker one: look for gradients that lie, a wrong step, too few "
         "steps.",
+    ),
+    "minimum norm": Check(
+        minimum_norm,
+        probe="nearest",
+        summary="a minimum-norm attack breaks survivors",
+        value="survivors that a short minimum-norm attack breaks",
+        unit="% of survivors",
+        source=_PROPOSED,
+        cause="a short minimum-norm attack beats the evaluation",
+        remedy="Add a minimum-norm attack to the evaluation, or use the cascade, which holds some in L2 and L1.",
     ),
     "black boxes": Check(
         black_boxes,

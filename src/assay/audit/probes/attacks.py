@@ -34,7 +34,7 @@ def simple(subject: Subject) -> Tries:
     """Try a single gradient step, and random points of the ball: 10 passes for each of up to 200 survivors."""
     few = subject.some("simple", NOISES + 2, 200, survivors=True)
     step = "fgsm" if subject.norm == "linf" else "fgm"
-    return _tries(few, {step: build(step) if subject.norm in ATTACKS[step].norms else None,
+    return tries(few, {step: build(step) if subject.norm in ATTACKS[step].norms else None,
                         "noise": build("uniform-noise", restarts=NOISES)})  # fmt: skip
 
 
@@ -102,13 +102,13 @@ def black_box(subject: Subject) -> Tries:
     cost = sum(passes_of(one, subject.norm, subject.classes) for one in (score, label) if one is not None)
     cost += _TRANSFER + 2 if subject.twin is not None else 0
     few = subject.some("black_box", cost, 50, survivors=True)
-    tries = _tries(few, {"square": score, "hop-skip-jump": label})
+    told = tries(few, {"square": score, "hop-skip-jump": label})
     if subject.twin is None or not len(few.survived) or subject.norm not in ATTACKS["mi-fgsm"].norms:
-        return tries
+        return told
     from assay.core.compose import Transferred
 
     moved = Transferred(build("mi-fgsm", steps=_TRANSFER), few.meter.of(subject.twin))
-    return Tries(tries.asked, {**tries.broken, "transfer": _broken(few, moved)})
+    return Tries(told.asked, {**told.broken, "transfer": _broken(few, moved)})
 
 
 def again(subject: Subject) -> Tries:
@@ -118,7 +118,7 @@ def again(subject: Subject) -> Tries:
         return Tries(0, {})
     cost = 2 * passes_of(method, subject.norm, subject.classes)
     few = subject.some("again", cost, 50, survivors=True)
-    return _tries(few, {"again": lengthened(method)})
+    return tries(few, {"again": lengthened(method)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +169,8 @@ def _success(method: Method, problem: Problem, draws: Draws) -> float:
     return float(found.success.double().mean())
 
 
-def _tries(subject: Subject, methods: dict[str, Method | None]) -> Tries:
+def tries(subject: Subject, methods: dict[str, Method | None]) -> Tries:
+    """Run each method on the survivors, and count what it breaks; None is a method that the norm does not allow."""
     if not len(subject.survived):
         return Tries(0, {})
     broken = {}
@@ -189,4 +190,4 @@ def _broken(subject: Subject, method: Method, name: str = "") -> int:
     return int(found.success.sum())
 
 
-__all__ = ["Access", "Growth", "Paths", "Tries", "again", "black_box", "growth", "paths", "simple"]
+__all__ = ["Access", "Growth", "Paths", "Tries", "again", "black_box", "growth", "paths", "simple", "tries"]
