@@ -1,12 +1,12 @@
 """Measure what every check says of honest and of broken models, and write it where the docs show it.
 
-Usage: python scripts/calibrate_audit.py [--digits 200] [--seeds 3] [--only NAME ...]
+Usage: python scripts/calibrate_audit.py [--digits 200] [--seeds 3] [--only NAME ...] [--into FILE]
 
 Broken defences around `zoo:mnist-cnn` are evaluated as most papers do, with 40 steps of PGD on the cross-entropy at
 Linf 0.3; honest networks with the cascade, in Linf, L2 and L1; those around `efficientnet-lite0` on the 20 sample
 pictures at Linf 8/255. Each evaluation is audited (quick) under several seeds; under one seed alone the pictures, and
 once more the broken defences that are not random, with the undefended network as their twin.
-Writes `docs/audit/calibration.json`, from which `scripts/checks_page.py` makes pages and plots.
+Adds to FILE, `docs/audit/calibration.json` if none is named, from which `scripts/checks_page.py` makes pages and plots.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import assay
+from assay.attacks import ATTACKS
 from assay.audit.audit import audit_run
+from assay.audit.checks import VERSION
 from assay.audit.zoo import BROKEN, wrap
 from assay.data import Data
 from assay.evaluate.loading import Loader
@@ -49,14 +51,16 @@ ONCE = (PICTURES, TWIN)
 ON_PICTURES = tuple(name for name in BROKEN if name not in ("distillation", "k_winners"))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run every case that is asked for, and keep each as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--digits", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[])
-    asked = parser.parse_args()
-    known: dict[str, Any] = json.loads(TARGET.read_text()) if TARGET.is_file() else {}
+    parser.add_argument("--into", type=Path, default=TARGET)
+    asked = parser.parse_args(arguments)
+    target: Path = asked.into
+    known: dict[str, Any] = json.loads(target.read_text()) if target.is_file() else {}
     for name, group, classifier, how in cases(asked.only):
         model = classifier()
         pictures = group == PICTURES
@@ -68,11 +72,12 @@ def main() -> None:
             "attack": how[0],
             "norm": how[1],
             "eps": how[2],
+            "versions": {"checks": VERSION, how[0]: ATTACKS[how[0]].version},
             "digits": len(data.ids),
             "audits": [plain(one) for one in audits(model, data, how, seeds, twin)],
         }
-        TARGET.parent.mkdir(exist_ok=True)
-        TARGET.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
         told = ", ".join(f"{one['verdict']} {one['first']:.3f} -> {one['after']:.3f}" for one in known[name]["audits"])
         print(f"{name}: {told}", flush=True)
 
