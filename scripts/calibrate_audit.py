@@ -36,8 +36,8 @@ TARGET = ROOT / "docs" / "audit" / "calibration.json"
 
 BUDGETS = {
     "plain": ("0.1", "1", "5"),
-    "pgd": ("0.3", "2", "10"),
-    "trades": ("0.3", "2", "10"),
+    "pgd": ("0.3", "2", "7"),
+    "trades": ("0.3", "2", "7"),
     "linear": ("0.03", "0.5", "2"),
     "rbf": ("0.1", "1", "5"),
     "smooth-cnn": ("0.1", "1", "5"),

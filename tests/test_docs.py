@@ -166,6 +166,14 @@ def test_the_pages_of_checks_are_made_of_the_table_and_the_measurements(checks_p
     assert [name for name in made if name.endswith(".md") and f"- {name}\n" not in site] == []
 
 
+def test_the_measurements_are_of_these_checks_and_attacks(measured: Any) -> None:
+    from assay.attacks import ATTACKS
+    from assay.audit.checks import VERSION
+
+    now = {"checks": VERSION, **{name: entry.version for name, entry in ATTACKS.items()}}
+    assert [name for name, one in measured.items() if not one["versions"].items() <= now.items()] == []
+
+
 def test_pages_of_checks_hold_measurements_of_any_group_with_any_seeds(checks_page: Any, measured: Any) -> None:
     first = measured["jpeg"]["audits"][0]
     audit = {**first, "seed": 7, "checks": {"rounding": [None, True, 0, None], "batch": [math.inf, False, 2, 0.0]}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,30 +32,29 @@ from assay.evaluate.run import run_study
 from assay.evaluate.study import Study
 from assay.evaluate.verdict import Verdict
 from assay.models import load_model
-from tests.honest import HONEST, honest
+from tests.honest import HONEST
 
 CASCADE = ("cascade",)
 USUAL = ({"attack": "pgd", "steps": 40},)
-BUDGETS = {"linf": "0.1", "l2": "1.0", "l1": "10"}
+ROOT = Path(__file__).parents[2]
 
 
-def audited(folder: Path, model: Any, eps: str, attacks: tuple[Any, ...] = CASCADE, **more: Any) -> Verdict:
-    norm, digits, seed = more.get("norm", "linf"), more.get("digits", 16), more.get("seed", 0)
-    loader = Loader() if isinstance(model, str) else Loader(models={model.spec: model})
+def audited(folder: Path, model: str, eps: str, attacks: tuple[Any, ...] = CASCADE, digits: int = 16) -> Verdict:
+    loader = Loader()
     given = Study.of(
         {
             "study": "audited",
-            "models": model if isinstance(model, str) else model.spec,
+            "models": model,
             "data": {"source": "mnist/test", "limit": digits},
-            "threats": {"norm": norm, "eps": [eps]},
+            "threats": {"norm": "linf", "eps": [eps]},
             "attacks": list(attacks),
             "chunk": 50,
         }
     )
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         done = run_study(given, folder, loader=loader)
-        (verdict,) = audit_run(done, loader=loader, seed=seed)
+        (verdict,) = audit_run(done, loader=loader)
     return verdict
 
 
@@ -100,37 +101,43 @@ def test_an_attack_of_the_wrong_sign_is_not_trusted() -> None:
     assert planted.value == 0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(0)
-def test_the_whole_zoo_is_not_trusted_and_most_of_it_refuted(tmp_path: Path) -> None:
-    told = {
-        name: [
-            audited(tmp_path / f"{name}-{seed}", f"assay.audit.zoo.mnist:{name}", "0.3", USUAL, digits=200, seed=seed)
-            for seed in range(3)
-        ]
-        for name in BROKEN
-    }
-    verdicts = {name: [one.verdict for one in each] for name, each in told.items()}
-    assert all(len(set(each)) == 1 for each in verdicts.values()), verdicts
+def _broken_are_refuted(measured: Any) -> None:
+    entries = {name: one["audits"] for name, one in measured.items() if one["group"] == "broken"}
+    assert entries.keys() == BROKEN.keys()
+    verdicts = {name: {audit["verdict"] for audit in audits} for name, audits in entries.items()}
+    assert all(len(each) == 1 for each in verdicts.values()), verdicts
     assert all("trusted" not in each for each in verdicts.values()), verdicts
-    assert sum(each[0] == "refuted" for each in verdicts.values()) >= 9, verdicts
-    left = {name: max(one.after_escalation for one in each) for name, each in told.items()}
-    bare = audited(tmp_path / "bare", "zoo:mnist-cnn", "0.3", digits=200).as_first_measured
-    # those that truly add more, or hold, are named in the note on the zoo
-    assert sum(one <= bare + 0.05 for one in left.values()) >= 9, left
+    assert sum("refuted" in each for each in verdicts.values()) >= 9, verdicts
+    # nothing is left of the network inside them
+    left = {name: max(audit["after"] for audit in audits) for name, audits in entries.items()}
+    assert max(left.values()) <= 0.05, left
+
+
+def _honest_are_not_refuted(measured: Any) -> None:
+    entries = {name: one for name, one in measured.items() if one["group"] == "honest"}
+    assert len(entries) == 3 * len(HONEST)
+    verdicts = {name: {audit["verdict"] for audit in one["audits"]} for name, one in entries.items()}
+    assert all(len(each) == 1 for each in verdicts.values()), verdicts
+    assert all("refuted" not in each for each in verdicts.values()), verdicts
+    for norm in ("linf", "l2", "l1"):
+        assert sum("suspect" in verdicts[name] for name, one in entries.items() if one["norm"] == norm) <= 1, verdicts
+
+
+HOLDS = {"broken": _broken_are_refuted, "honest": _honest_are_not_refuted}
+
+
+@pytest.mark.parametrize("group", HOLDS)
+def test_the_calibration_of_the_docs_holds(group: str) -> None:
+    HOLDS[group](json.loads((ROOT / "docs" / "audit" / "calibration.json").read_text()))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("name", HONEST)
-def test_no_honest_network_is_refuted(name: str, tmp_path: Path) -> None:
-    classifier = honest(name)
-    verdicts: dict[str, list[str]] = {}
-    for norm, eps in BUDGETS.items():
-        verdicts[norm] = [
-            audited(tmp_path / f"{norm}-{seed}", classifier, eps, norm=norm, digits=200, seed=seed).verdict
-            for seed in range(3)
-        ]
-    assert all(len(set(each)) == 1 for each in verdicts.values()), verdicts
-    assert all("refuted" not in each for each in verdicts.values()), verdicts
-    assert sum("suspect" in each for each in verdicts.values()) <= 1, verdicts
+@pytest.mark.parametrize("group", HOLDS)
+def test_the_calibration_holds_when_it_is_made_anew(
+    group: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    made = tmp_path / "calibration.json"
+    importlib.import_module("calibrate_audit").main(["--only", group, "--into", str(made)])
+    HOLDS[group](json.loads(made.read_text()))

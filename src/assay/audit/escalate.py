@@ -163,9 +163,10 @@ def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> I
     direct = Direct(subject.module)
     if climbs:
         yield from _gradients(subject, evidence, where)
-    if (method := smallest(subject.norm, 2 * STEPS)) is not None:
-        why = "its steps do not depend on the scale of the logits"
-        yield Try("smallest perturbations", why, method, dear=True)
+    if (short := smallest(subject.norm)) is not None:
+        # the shorter one is that of the evidence: what it broke there is broken here
+        yield Try("smallest perturbations", "its steps do not depend on the scale of the logits", short, dear=True)
+        yield Try("smallest perturbations, longer", "twice as long", lengthened(short), dear=True)
     if subject.twin is not None and climbs:
         moved = Transferred(build("mi-fgsm", steps=STEPS), subject.twin)
         yield Try("transfer", "an undefended twin has gradients to follow", moved)
