@@ -125,11 +125,11 @@ def _short(norm: str, sizes: _Sizes) -> Cascade:
         }
         return _named({**begin, **nearest, **end})
     if norm == "l1":
-        nearest = PDPGD(steps(1.2), step_size=0.5)
+        plain = PDPGD(steps(1.2), step_size=0.5)
         quick = PDPGD(steps(1.6), step_size=0.5, dual_step=0.2, dual_ratio=0.03)
         sparse: dict[str, Method] = {
             "apgd-ce": _climb(True, cross_entropy, sizes._replace(steps=steps(0.5))),
-            "pdpgd": nearest,
+            "pdpgd": plain,
             "pdpgd-t": EachTarget(quick, max(1, sizes.targets - 1)),
             "apgd-t": EachTarget(_climb(True, dlr_targeted, sizes._replace(steps=steps(0.4))), sizes.targets),
             "fmn": FMN(sizes.steps),
