@@ -5,7 +5,7 @@ from __future__ import annotations
 from assay.audit.checks.finding import Seen, beaten
 from assay.audit.evidence import Evidence
 
-SHARE = 0.01
+SHARE, NEAREST = 0.01, 0.02
 
 
 def simple_attacks(evidence: Evidence) -> Seen:
@@ -23,4 +23,4 @@ def minimum_norm(evidence: Evidence) -> Seen:
     It walks to the boundary from the image, where the evaluation may have climbed inside the ball alone: DDN in L2,
     PDPGD in L1, FMN in Linf and L0, 60 steps each on up to 50 survivors. A flag needs 2 % of them, and two images.
     """
-    return beaten(evidence.nearest, 0.02)
+    return beaten(evidence.nearest, NEAREST)

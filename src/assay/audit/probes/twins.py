@@ -9,7 +9,7 @@ from torch import Tensor
 
 from assay.audit.probes.nearest import STEPS, smallest
 from assay.audit.subject import Subject
-from assay.core.compose import run
+from assay.core.compose import Method, run
 from assay.core.errors import ModelError
 from assay.core.oracle import Oracle
 from assay.core.search import Keeps
@@ -26,19 +26,18 @@ class Twins:
 
 def twins(subject: Subject) -> Twins | None:
     """Measure both with 60 steps on up to 32 images, see `smallest`; None without a twin."""
-    if subject.twin is None or smallest(subject.norm) is None:
+    method = smallest(subject.norm)
+    if subject.twin is None or method is None:
         return None
     few = subject.some("twins", 2 * (STEPS + 1), 32)
     try:
-        own, other = _sizes(few, few.meter), _sizes(few, few.meter.of(subject.twin))
+        own, other = _sizes(few, method, few.meter), _sizes(few, method, few.meter.of(subject.twin))
     except ModelError:
         return None
     return Twins(len(few.survived), float(own.median()), float(other.median()))
 
 
-def _sizes(subject: Subject, oracle: Oracle) -> Tensor:
+def _sizes(subject: Subject, method: Method, oracle: Oracle) -> Tensor:
     problem = dataclasses.replace(subject.under(torch.inf), oracle=oracle)
-    method = smallest(subject.norm, STEPS)
-    assert method is not None, "asked for above"
     found = run(method, problem, subject.fold("twin"), keeps=Keeps.SMALLEST)
     return torch.where(found.success, found.size, problem.threat.extent(problem.x))
