@@ -93,7 +93,7 @@ def test_distillation_has_moved_no_boundary(place: Workplace) -> None:
 
 def test_the_temperature_sweep_prints_a_row_for_each_and_goes_on(tmp_path: Path) -> None:
     """The columns' values: tests/unit/paper/test_temperatures.py."""
-    flags = ["--temperatures", "1", "20", "--epochs", "1", "--limit", "300", "--validation", "100", "--runs", "sweep"]
+    flags = ["--temperatures", "1", "20", "--epochs", "1", "--limit", "100", "--validation", "50", "--runs", "sweep"]
     command = [sys.executable, str(STUDIES / "temperatures.py"), *flags, "--out", "rows.json"]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     rows = [line.strip("| ").split(" | ") for line in first.stdout.splitlines()]

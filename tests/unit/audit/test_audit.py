@@ -58,9 +58,9 @@ def check_images(run: Run, verdict: Verdict) -> None:
     assert threat.in_box(images).all()
 
 
-def test_a_verdict_is_kept_and_made_anew_when_it_must_be(model: str, source: str, tmp_path: Path) -> None:
+def test_a_verdict_is_kept_and_made_anew_when_it_must_be(model: str, tmp_path: Path) -> None:
     said: list[str] = []
-    given = study(model, source, threats=LINF, attacks=["fgsm"])
+    given = study(model, write_pictures(tmp_path / "few", 6), threats=LINF, attacks=["fgsm"])
     run, first = audited(tmp_path / "run", given, say=said.append)
     # at budget 0 there is nothing to withstand
     assert [one.eps for one in first] == [pytest.approx(2 / 255)]
