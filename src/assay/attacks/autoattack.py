@@ -105,7 +105,8 @@ def cascade(steps: int = 50, queries: int = 370, targets: int = 4) -> ByNorm:
     The split was chosen on the borderline images of MNIST networks. In Linf, on one adversarially trained, four short
     climbs broke more of them than one of the minimum-norm attacks FAB and FMN, and four targets as many as nine with
     shorter climbs; in L2 fewer of its images were left than by `auto_attack`. In L1, on it and on two others, out of
-    several thousand ways to spend as many passes on seven kinds of parts.
+    several thousand ways to spend as many passes on seven kinds of parts: at 10 it leaves 0.5 % of 200 digits to the
+    first and `auto_attack` 6.0 %, to an undefended one 16.0 and 13.5 %.
     Access: gradient. Cost for a survivor, with 4 wrong classes or more: 740 forwards and 360 backwards, an
     eighth of `auto_attack`; in L2 790 and 410, a seventh; in L1 599 and 475, an eighth.
     """
