@@ -164,8 +164,9 @@ def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> I
     if climbs:
         yield from _gradients(subject, evidence, where)
     if (short := smallest(subject.norm)) is not None:
-        # the shorter one is that of the evidence: what it broke there is broken here
-        yield Try("smallest perturbations", "its steps do not depend on the scale of the logits", short, dear=True)
+        # this is the attack of the evidence: where it broke some there, it is tried on all, and breaks them here
+        why, unproven = "its steps do not depend on the scale of the logits", not any(evidence.nearest.broken.values())
+        yield Try("smallest perturbations", why, short, dear=unproven)
         yield Try("smallest perturbations, longer", "twice as long", lengthened(short), dear=True)
     if subject.twin is not None and climbs:
         moved = Transferred(build("mi-fgsm", steps=STEPS), subject.twin)

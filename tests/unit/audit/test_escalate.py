@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from assay.attacks import build
 from assay.audit.escalate import escalate
 from assay.audit.evidence import gather
+from assay.audit.probes.attacks import Tries
 from assay.audit.subject import Subject
 from assay.core.oracle import Direct
 from assay.core.threat import L0, L1, L2, Linf, Threat
@@ -121,6 +122,16 @@ def test_the_long_way_adds_the_slow_attacks_and_a_twin_transfers() -> None:
     short, long = ({one.name for one in asked(given, long=long).attempts} for long in (False, True))
     assert "transfer" in short
     assert long - short == {"cascade", "more starts"}
+
+
+@pytest.mark.parametrize(("broken", "tried"), [(0, 3), (2, 8)])
+def test_what_the_evidence_broke_is_tried_on_every_survivor(
+    broken: int, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.audit.escalate.FEW", 3)
+    evidence = dataclasses.replace(CLEAN, nearest=Tries(8, {"": broken}))
+    attempts = escalate(subject(network(), L1(1e-4)), evidence).attempts
+    assert next(one.asked for one in attempts if one.name == "smallest perturbations") == tried
 
 
 def test_a_module_that_can_be_asked_in_one_way_alone_is_still_judged() -> None:

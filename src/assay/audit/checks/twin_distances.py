@@ -12,7 +12,7 @@ LEFT = 0.5
 def twin_distances(evidence: Evidence) -> Seen:
     """Flag a high accuracy with the nearest adversarial images no farther away than for the undefended twin.
 
-    Asked where a twin is given (`--twin MODEL`). 60 steps of DDN in L2, of FMN elsewhere, look for the smallest
+    Asked where a twin is given (`--twin MODEL`). 60 steps of the attack of `minimum norm` look for the smallest
     perturbation of up to 32 images, of the model and of its twin. The ratio of the medians counts: a flag needs less
     than 1.25, and more than half of the images said to withstand.
     """
