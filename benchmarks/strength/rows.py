@@ -151,7 +151,7 @@ def fab(subject: str, norm: str) -> Row:
     """Untargeted FAB, 100 steps from the image itself."""
     authors = {"norm": AUTHORS[norm], "eps": 1e6, "n_iter": 100}
     peers = [Contender("pyautoattack", "fab", authors), Contender("adv-lib", "fab", {"norm": ORDER[norm]})]
-    return minimum_row("fab", subject, norm, Contender(OURS, "fab", {"steps": 100}), peers, images=100)
+    return minimum_row("fab", subject, norm, Contender(OURS, "fab", {"steps": 400}), peers, images=100)
 
 
 def steps_row(attack: str, subject: str, norm: str, call: str, options: dict[str, object], steps: int) -> Row:

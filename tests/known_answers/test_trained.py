@@ -27,6 +27,16 @@ def test_fmn_gets_out_of_the_corner(threat: Threat, median: float, digits: tuple
     assert float(result.size[result.size > 0].median()) <= median
 
 
+# the margin without a bend leads L-BFGS to 5.0, ALMA's first steps of 0.05 to 2.0
+@pytest.mark.parametrize(("name", "median"), [("lbfgs", 2.5), ("alma", 1.9)])
+def test_descents_find_the_way_round_the_kinks(
+    name: str, median: float, digits: tuple[Classifier, Tensor, Tensor]
+) -> None:
+    result = attack(build(name), *digits, L2(math.inf))
+    assert bool(result.success.all())
+    assert float(result.size[result.size > 0].median()) <= median
+
+
 def test_the_cascade_finds_in_l2_what_projected_steps_miss(digits: tuple[Classifier, Tensor, Tensor]) -> None:
     climbs, cascade = (attack(build(name), *digits, L2(2.0)).robust_accuracy for name in ("apgd", "cascade"))
     assert cascade <= 0.2 < 0.8 <= climbs

@@ -172,7 +172,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
         "minimum norm",
     ),
     "alma": AttackEntry(
-        ALMA, 1, ("l2", "l1"), "distance under a constraint, augmented Lagrangian", "Rony et al. 2021", "minimum norm"
+        ALMA, 2, ("l2", "l1"), "distance under a constraint, augmented Lagrangian", "Rony et al. 2021", "minimum norm"
     ),
     "sigma-zero": AttackEntry(
         SigmaZero, 1, ("l0",), "a smooth count of values, lowered", "Cina et al. 2024", "minimum norm"
@@ -189,7 +189,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
         EAD, 1, ("l1", "l2"), "elastic net: small and few changes at once", "Chen et al. 2018", "minimum norm"
     ),
     "lbfgs": AttackEntry(
-        LBFGS, 1, ("l2",), "box-constrained quasi-Newton descent", "Szegedy et al. 2014", "minimum norm"
+        LBFGS, 2, ("l2",), "box-constrained quasi-Newton descent", "Szegedy et al. 2014", "minimum norm"
     ),
     "jsma": AttackEntry(
         JSMA, 1, ("l0",), "pairs of values by the Jacobian's saliency map", "Papernot et al. 2016", "minimum norm"

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.penalty import Constant, balance, where
 from assay.core.draws import Draws
+from assay.core.errors import BadInput
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import counts, flat, rows
+from assay.core.tensors import counts, divisor, flat, rows
 
 # sufficient decrease (Armijo), and the shortest trial step
-_ENOUGH, _SHORTEST = 1e-4, 1e-6
+_ENOUGH, _SHORTEST = 1e-4, 1e-3
+# a step this short says that the history leads nowhere: it is forgotten
+_TIRED = 0.1
 _FLAT = 1e-10
 
 
@@ -41,6 +46,10 @@ class History(NamedTuple):
             for old, new in ((self.steps, step), (self.changes, change))
         ))  # fmt: skip
 
+    def without(self, rows_: Tensor) -> History:
+        """Return the history with nothing in the rows where bool `[N]` says so."""
+        return History(*(one.masked_fill(rows(rows_, one), 0) for one in self))
+
     def times(self, grad: Tensor) -> Tensor:
         """Return the inverse Hessian times a gradient `[N, D]`: the two-loop recursion (Nocedal 1980)."""
         curved = (self.steps * self.changes).sum(2)
@@ -58,7 +67,10 @@ class History(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A row's place `at` with its value and gradient, the direction and length of the trial step in `query`."""
+    """A row's place `at` with its value and gradient, the direction and length of the trial step in `query`.
+
+    `whole` is the size of the objective at the first look, in units of which it bends.
+    """
 
     query: Tensor
     at: Tensor
@@ -68,6 +80,7 @@ class Line(NamedTuple):
     length: Tensor
     history: History
     constant: Constant
+    whole: Tensor
     t: Tensor
     rounds: Tensor
     hit: Tensor
@@ -76,24 +89,32 @@ class Line(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LBFGS:
-    """Box-constrained L-BFGS (Szegedy et al. 2014): minimise |z - x|^2 - c objective(z) in the box, and search for c.
+    """Box-constrained L-BFGS (Szegedy et al. 2014): minimise |z - x|^2 + c softplus(-f(z)) in the box, search for c.
 
-    Every look is one trial point z = clip(at + length d), d = -H grad from the last `memory` steps, values that the box
-    holds left out. It is accepted where the value falls enough (Armijo), else the length halves. A round is `inner`
-    looks; it ends early where no step is left, or where it has met the goal and the value no longer falls. Then
-    c shrinks after a success and grows after a failure, for `rounds` rounds. The paper climbs the target's
-    cross-entropy (`objective=cross_entropy`); the margin finds far smaller changes. c is first what balances both
-    terms on the linearised boundary. L2. Cost: at most `inner * rounds` gradient looks and 1 forward.
+    f is the objective, `sharpness` times what it is at the image: softplus is a line up to the goal and flat beyond,
+    without the kink of a hinge, which quasi-Newton steps cannot cross. Every look is one trial point
+    z = clip(at + length d), d = -H grad from the last `memory` steps, values that the box holds left out. It is
+    accepted where the value falls enough (Armijo), else the length halves; where that does not help, the steepest way
+    is tried without the history. A round is `inner` looks; it ends early where no step is left, or where the value no
+    longer falls. Then c shrinks after a success and grows after a failure, for `rounds` rounds. The paper's loss is the
+    target's cross-entropy, which is such a softplus of the margin where two classes count. c is first what balances
+    both terms on the linearised boundary. L2. Cost: at most `inner * rounds` gradient looks and 1 forward. Raises
+    `BadInput` for a sharpness of 0.
     """
 
     inner: int = 50
     rounds: int = 9
-    memory: int = 8
+    memory: int = 5
     c: float | None = None
+    sharpness: float = 40.0
     objective: Objective = margin
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sharpness < math.inf:
+            raise BadInput(f"sharpness is {self.sharpness}, expected a number above 0.")
 
     @property
     def steps(self) -> int:
@@ -106,13 +127,14 @@ class LBFGS:
         far, zero, none = begin.new_full((len(begin),), torch.inf), torch.zeros_like(begin), counts(begin)
         return Line(
             begin, begin, far, zero, zero, torch.ones_like(far), History.none(begin, self.memory),
-            Constant.of(self.c, begin), none, none, none > 0,
+            Constant.of(self.c, begin), far, none, none, none > 0,
         )  # fmt: skip
 
     def step(self, state: Line, seen: Seen, problem: Problem, draws: Draws) -> Line:
         """Accept or refuse the trial point, and choose the next."""
         first = balance(seen.gap, gradient_of(seen), problem.threat)
-        state = state._replace(constant=state.constant.known(first), hit=state.hit | seen.reached)
+        whole = torch.where(state.whole.isinf(), divisor(seen.loss.nan_to_num(0.0).abs()), state.whole)
+        state = state._replace(constant=state.constant.known(first), whole=whole, hit=state.hit | seen.reached)
         state, accepted, flat_now = self._tried(state, seen, problem)
         scale = problem.threat.scale
         query = problem.threat.clip(state.at + rows(state.length, state.at) * state.direction * scale)
@@ -125,7 +147,7 @@ class LBFGS:
             query=where(ended, problem.x, query),
             at=where(ended, problem.x, state.at),
             value=state.value.masked_fill(ended, torch.inf),
-            history=History(*(one.masked_fill(rows(ended, one), 0) for one in state.history)),
+            history=state.history.without(ended),
             length=state.length.masked_fill(ended, 1),
             constant=state.constant.after(ended, state.hit, 10),
             t=t.masked_fill(ended, 0),
@@ -137,8 +159,10 @@ class LBFGS:
     def _tried(self, state: Line, seen: Seen, problem: Problem) -> tuple[Line, Tensor, Tensor]:
         z, scale = state.query, problem.threat.scale
         u = (z - problem.x) / scale
-        value = flat(u).square().sum(1) - state.constant.value * seen.loss
-        grad = 2 * u - rows(state.constant.value, z) * gradient_of(seen) * scale
+        sharp = self.sharpness / state.whole
+        value = flat(u).square().sum(1) + state.constant.value * softplus(-sharp * seen.loss) / sharp
+        climb = state.constant.value * (-sharp * seen.loss).sigmoid()
+        grad = 2 * u - rows(climb, z) * gradient_of(seen) * scale
         step = flat((z - state.at) / scale)
         fresh = state.value.isinf()
         fall = (flat(state.grad) * step).sum(1)
@@ -147,11 +171,13 @@ class LBFGS:
         history = state.history.after(accepted & ~fresh & ((step * change).sum(1) > _FLAT), step, change)
         still = accepted & ~fresh & (state.value - value <= 1e-7 * state.value.abs())
         at, grad = where(accepted, z, state.at), where(accepted, grad, state.grad)
-        direction = _downhill(history, grad, at, problem)
         length = torch.where(accepted, torch.ones_like(value), state.length / 2)
+        tired = ~accepted & (length < _TIRED) & (state.length >= _TIRED)
+        history = history.without(tired)
+        direction = _downhill(history, grad, at, problem)
         now = state._replace(
             at=at, grad=grad, value=torch.where(accepted, value, state.value), history=history, length=length,
-            direction=where(accepted, direction, state.direction),
+            direction=where(accepted | tired, direction, state.direction),
         )  # fmt: skip
         return now, accepted, still
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Any
 
+import numpy
 import pytest
 import torch
 from scipy.optimize import minimize
@@ -11,9 +14,12 @@ from torch import Tensor
 
 from assay.attacks import build
 from assay.attacks.carlini_wagner import CarliniWagner
-from assay.attacks.lbfgs import LBFGS
+from assay.attacks.lbfgs import LBFGS, Line
 from assay.attacks.penalty import Constant
+from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
+from assay.core.oracle import Seen
+from assay.core.search import Course, Keeps, search
 from assay.core.threat import NORMS, UNBOXED, Threat
 from tests.conformance.bench import Case, Linear, case
 
@@ -85,22 +91,34 @@ def test_the_constant_goes_both_ways() -> None:
     assert between.value.tolist() == pytest.approx([0.1**0.5, 10**0.5, 1.0])
 
 
+def test_lbfgs_refuses_a_sharpness_of_nothing() -> None:
+    with pytest.raises(BadInput, match=r"sharpness is 0, expected a number above 0"):
+        build("lbfgs", sharpness=0)
+
+
 def test_one_round_of_lbfgs_is_scipy_s() -> None:
-    """The same problem, |u|^2 - c margin in the box, for two classes: the margin is linear there."""
+    """The same problem for two classes, where the margin f is linear: |u|^2 + c softplus(-k f) / k in the box."""
     weight = WEIGHT[:, :2]
     model = Linear(weight, torch.zeros(2))
     y = (X.flatten(1) @ weight).argmax(1)
     here = Case(model, X, Untargeted(y), Threat(NORMS["l2"]))
-    c = 0.6
-    found = here.run(LBFGS(inner=30, rounds=1, c=c))
+    c, sharpness = 1.0, 2.0
+    lowest = torch.full((len(X),), torch.inf)
+
+    def watch(look: int, state: Line, seen: Seen) -> None:
+        # a round that has ended is followed by one of another c
+        torch.minimum(lowest, state.value.masked_fill(state.rounds > 0, torch.inf), out=lowest)
+
+    attack = LBFGS(inner=60, rounds=1, c=c, sharpness=sharpness)
+    search(attack, here.problem(), here.draws, keeps=Keeps.LAST, course=Course(watch=watch))
     for i in range(len(X)):
         w = (weight[:, 1 - y[i]] - weight[:, y[i]]).double().numpy()
         x = X[i].flatten().double().numpy()
-        best = minimize(
-            lambda z, x=x, w=w: (((z - x) ** 2).sum() - c * (w @ z), 2 * (z - x) - c * w),
-            x, jac=True, method="L-BFGS-B", bounds=[(0, 1)] * len(x),
-        )  # fmt: skip
-        if bool(found.success[i]):
-            size = float(((best.x - x) ** 2).sum() ** 0.5)
-            assert float(found.size[i]) == pytest.approx(size, rel=0.02)
-    assert int(found.success.sum()) >= 3
+        k = sharpness / abs(w @ x)
+
+        def value(z: numpy.ndarray, x: numpy.ndarray = x, w: numpy.ndarray = w, k: float = k) -> tuple[float, Any]:
+            slope = c / (1 + math.exp(k * (w @ z)))
+            return ((z - x) ** 2).sum() + c / k * math.log1p(math.exp(-k * (w @ z))), 2 * (z - x) - slope * w
+
+        best = minimize(value, x, jac=True, method="L-BFGS-B", bounds=[(0, 1)] * len(x))
+        assert float(lowest[i]) == pytest.approx(best.fun, rel=1e-4)
