@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.cases import curve_mnist, engine, fgsm, memory, patch, pgd_mnist, train_mnist, workers
+from benchmarks.cases import attacks, curve_mnist, engine, fgsm, memory, patch, pgd_mnist, train_mnist, workers
 from benchmarks.measure import Outcome
 
 CASES: dict[str, Callable[[int], Outcome]] = {
@@ -12,6 +12,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "fgsm-mnist": fgsm.mnist,
     "pgd-mnist": pgd_mnist.measure,
     "curve-mnist": curve_mnist.measure,
+    "attacks": attacks.measure,
     "engine": engine.measure,
     "train-mnist": train_mnist.measure,
     "patch": patch.measure,

@@ -46,12 +46,18 @@ class Contender:
         said += [f"{self.images} images"] if self.images else []
         return f"{self.library} {self.call}" + (f" ({', '.join(said)})" if said else "")
 
+    def under(self, seed: int) -> Contender:
+        """Return the contender under another seed; the authors' AutoAttack sets its own, whatever the caller's."""
+        own = {"seed": seed} if seed and self.library == "pyautoattack" else {}
+        return dataclasses.replace(self, seed=seed, options={**self.options, **own})
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One comparison. `limit` is the queries an image may cost, `allowance` the images that ours may leave more.
 
     `share` bounds our passes against those of the strongest reference; `surrogate` is where a transfer attack looks.
+    Figures are means over `seeds` runs of every contender: what one random start more or less decides is no strength.
     """
 
     name: str
@@ -67,6 +73,7 @@ class Row:
     share: float | None = None
     surrogate: str | None = None
     reportable: bool = True
+    seeds: int = 1
 
     @property
     def contenders(self) -> tuple[Contender, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.strength.board import BUDGET, DISTANCE, MINIMUM, QUERIES, TRANSFER, Row
@@ -13,6 +13,8 @@ from benchmarks.strength.board import BUDGET, DISTANCE, MINIMUM, QUERIES, TRANSF
 MEDIAN = 1.005
 # random searches stray by about this much in the mean over 50 images
 QUERIES_MEAN = 1.05
+# standard errors of a difference that are no difference
+CHANCE = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Figures:
     """What a contender reached. `robust` counts survivors among all images; the rest among those attacked.
 
     `median` is a distance (failures infinite, mistakes of the model 0); `mean` and `middle` are queries, where a
-    failure counts as all it could spend.
+    failure counts as all it could spend. `error` is the standard error of `robust` over `seeds` runs.
     """
 
     robust: float
@@ -30,6 +32,8 @@ class Figures:
     middle: float = math.nan
     forwards: float = math.nan
     backwards: float = math.nan
+    seeds: int = 1
+    error: float = 0.0
 
     @property
     def passes(self) -> float:
@@ -46,7 +50,9 @@ class Figures:
         """Undo `plain`: a median that is not there is infinite."""
         names = [field.name for field in dataclasses.fields(cls)]
         missing = {"median": math.inf}
-        return cls(**{n: missing.get(n, math.nan) if plain[n] is None else plain[n] for n in names})
+        # a figure that came later is not in results from before
+        known = [name for name in names if name in plain]
+        return cls(**{n: missing.get(n, math.nan) if plain[n] is None else plain[n] for n in known})
 
     @classmethod
     def of(cls, row: Row, result: Mapping[str, Any]) -> Figures:
@@ -64,10 +70,21 @@ class Figures:
         median = statistics.median([0.0] * mistakes + sizes)
         return cls(robust, success, median, mean, middle, result["forwards"], result["backwards"])
 
+    @classmethod
+    def mean_of(cls, runs: Sequence[Figures]) -> Figures:
+        """Return the means over runs under different seeds."""
+        if len(runs) == 1:
+            return runs[0]
+        names = [field.name for field in dataclasses.fields(cls)]
+        means = {name: statistics.fmean(getattr(one, name) for one in runs) for name in names}
+        error = statistics.stdev(one.robust for one in runs) / math.sqrt(len(runs))
+        return cls(**{**means, "seeds": len(runs), "error": error})
+
     def written(self, row: Row) -> str:
         """Return what the table shows."""
         if row.kind in (BUDGET, TRANSFER):
-            return f"{self.robust:.3f} survive"
+            over = f" ({self.seeds} seeds, standard error {self.error:.3f})" if self.seeds > 1 else ""
+            return f"{self.robust:.3f} survive{over}"
         if row.kind == QUERIES:
             return f"{self.success:.0%}, mean {self.mean:.0f}, median {self.middle:.0f} queries"
         return f"{self.success:.0%}, median {self.median:.4g}"
@@ -93,7 +110,8 @@ def weaker(row: Row, ours: Figures, peers: Mapping[str, Figures]) -> str:
 
 def _weaker_budget(row: Row, ours: Figures, peers: Mapping[str, Figures]) -> str:
     strongest = min(peers.values(), key=lambda one: one.robust)
-    if ours.robust > strongest.robust + row.allowance / row.images + 1e-9:
+    chance = CHANCE * math.hypot(ours.error, strongest.error)
+    if ours.robust > strongest.robust + row.allowance / row.images + chance + 1e-9:
         return f"{ours.robust:.3f} survive against {strongest.robust:.3f}"
     if row.share is not None and ours.passes > row.share * strongest.passes:
         return f"{ours.passes / strongest.passes:.3f} of the passes, at most {row.share:.3f} are wanted"

@@ -19,11 +19,15 @@ ORDER: dict[str, float] = {"linf": float("inf"), "l2": 2.0, "l1": 1.0, "l0": 0.0
 FOOLBOX = {"linf": "LInf", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
+# of attacks from one random start, which breaks an image of two hundred more or less
+SEEDS = 5
+
+
 def budget_row(
     attack: str, subject: str, norm: str, eps: float, ours: Contender, peers: Iterable[Contender], **more: object
 ) -> Row:  # shape: the columns of a table
     """Return a row of a fixed budget; an image of 20 pictures is 5 % of them."""
-    lite = {"images": 20, "allowance": 1, "reportable": False} if subject == LITE else {}
+    lite = {"images": 20, "allowance": 1, "reportable": False, "seeds": 1} if subject == LITE else {}
     name = f"{attack}-{norm}-{eps:g}@{SHORT[subject]}"
     return Row(name, BUDGET, subject, norm, ours, tuple(peers), eps=eps, **{**more, **lite})
 
@@ -53,7 +57,7 @@ def pgd(subject: str, eps: float, loss: str, steps: int = 40, **more: object) ->
             Contender("torchattacks", "PGD", {"eps": eps, "alpha": step * eps, "steps": steps}),
         ]
     ours = Contender(OURS, "pgd", {"steps": steps, "objective": loss})
-    return budget_row(f"pgd-{short}", subject, "linf", eps, ours, peers, **more)
+    return budget_row(f"pgd-{short}", subject, "linf", eps, ours, peers, seeds=SEEDS, **more)
 
 
 def apgd(subject: str, norm: str, eps: float, loss: str, steps: int = 100, **more: object) -> Row:
@@ -65,7 +69,7 @@ def apgd(subject: str, norm: str, eps: float, loss: str, steps: int = 100, **mor
     peers = [Contender("pyautoattack", "apgd", authors), Contender("adv-lib", "apgd", library)]
     objective = {"ce": "cross_entropy", "dlr": "dlr"}[loss]
     ours = Contender(OURS, "apgd", {"steps": steps, "objective": objective})
-    return budget_row(f"apgd-{loss}", subject, norm, eps, ours, peers, **more)
+    return budget_row(f"apgd-{loss}", subject, norm, eps, ours, peers, seeds=SEEDS, **more)
 
 
 def apgd_t(subject: str, norm: str, eps: float, **more: object) -> Row:
@@ -79,7 +83,7 @@ def apgd_t(subject: str, norm: str, eps: float, **more: object) -> Row:
             Contender("adv-lib", "apgd_targeted", library),
         ]
     ours = Contender(OURS, "apgd-t", {"targets": targets})
-    return budget_row("apgd-t", subject, norm, eps, ours, peers, images=100, **more)
+    return budget_row("apgd-t", subject, norm, eps, ours, peers, images=100, seeds=SEEDS, **more)
 
 
 def fab_t(subject: str, norm: str, eps: float, **more: object) -> Row:
@@ -148,7 +152,7 @@ def superdeepfool(subject: str) -> Row:
 
 
 def fab(subject: str, norm: str) -> Row:
-    """Untargeted FAB, 100 steps from the image itself."""
+    """Untargeted FAB from the image itself: our 400 steps pass less often than their 100 of nine backwards each."""
     authors = {"norm": AUTHORS[norm], "eps": 1e6, "n_iter": 100}
     peers = [Contender("pyautoattack", "fab", authors), Contender("adv-lib", "fab", {"norm": ORDER[norm]})]
     return minimum_row("fab", subject, norm, Contender(OURS, "fab", {"steps": 400}), peers, images=100)

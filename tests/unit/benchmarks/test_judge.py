@@ -42,6 +42,19 @@ def test_one_survivor_more_is_weaker_unless_the_row_allows_it() -> None:
     assert said(row(BUDGET), ours, ours) == ""
 
 
+def test_over_seeds_only_a_difference_beyond_chance_is_weaker() -> None:
+    def over(*survivors: int) -> Figures:
+        runs = [result([None] * left + [0.1] * (100 - left)) for left in survivors]
+        return Figures.mean_of([Figures.of(row(BUDGET), one) for one in runs])
+
+    assert weaker(row(BUDGET), over(51, 50, 52), {"peer": over(50, 51, 50)}) == ""
+    assert weaker(row(BUDGET), over(53, 54, 53), {"peer": over(50, 51, 50)}) == "0.533 survive against 0.503"
+    # an attack without chance has no room
+    assert weaker(row(BUDGET), over(51, 51, 51), {"peer": over(50, 50, 50)}) == "0.510 survive against 0.500"
+    alone = over(51)
+    assert (alone.seeds, alone.error) == (1, 0.0)
+
+
 def test_a_row_may_bound_the_passes_against_the_strongest_reference() -> None:
     bounded = row(BUDGET, share=1 / 8)
     ours, theirs = result([None] * 4, forwards=100.0, backwards=100.0), result([None] * 4, forwards=900.0)

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.strength import __main__ as command
 from benchmarks.strength.board import OURS, Task
 
-ROW = "pgd-dl-linf-0.1@cnn"
+ROW = "square-l2-2.5@cnn"
 
 
 class Stage:
@@ -19,7 +19,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.ran: list[str] = []
-        self.survivors = {OURS: 1, "adv-lib": 1}
+        self.survivors = {OURS: 1, "pyautoattack": 1}
         self.failure: dict[str, dict[str, Any]] = {}
 
     def run(self, task: Task, seconds: float) -> dict[str, Any]:
@@ -47,10 +47,10 @@ def call(monkeypatch: pytest.MonkeyPatch, folder: Path, *more: str) -> int:
 def test_references_run_once_and_ours_always(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert call(monkeypatch, tmp_path) == 0
     assert call(monkeypatch, tmp_path) == 0
-    assert stage.ran == [OURS, "adv-lib", OURS]
+    assert stage.ran == [OURS, "pyautoattack", OURS]
     assert call(monkeypatch, tmp_path, "--force") == 0
-    assert stage.ran[3:] == [OURS, "adv-lib"]
-    assert list(json.loads((tmp_path / "cache.json").read_text())) == ["key of adv-lib pgd_linf (steps 40)"]
+    assert stage.ran[3:] == [OURS, "pyautoattack"]
+    assert list(json.loads((tmp_path / "cache.json").read_text())) == ["key of pyautoattack square"]
     results = json.loads((tmp_path / "results.json").read_text())[ROW]["results"]
     assert [one["robust"] for one in results.values()] == [0.25, 0.25]
     assert ROW in (tmp_path / "results.md").read_text()
@@ -70,7 +70,7 @@ def test_a_weaker_row_or_a_failure_of_ours_is_exit_code_1(
 def test_one_side_alone(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert call(monkeypatch, tmp_path, "--no-peers") == 0
     assert call(monkeypatch, tmp_path, "--peers-only") == 0
-    assert stage.ran == [OURS, "adv-lib"]
+    assert stage.ran == [OURS, "pyautoattack"]
     # what the other run found is still on the board
     assert len(json.loads((tmp_path / "results.json").read_text())[ROW]["results"]) == 2
 
@@ -79,7 +79,7 @@ def test_a_try_on_fewer_images_stays_off_the_board(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert call(monkeypatch, tmp_path, "--images", "2") == 0
-    assert stage.ran == [OURS, "adv-lib"]
+    assert stage.ran == [OURS, "pyautoattack"]
     assert not (tmp_path / "results.json").exists()
 
 
@@ -96,3 +96,30 @@ def test_the_list_names_every_row_and_runs_nothing(
     assert command.main() == 0
     assert len(capsys.readouterr().out.splitlines()) == len(command.rows())
     assert stage.ran == []
+
+
+def test_rows_of_random_starts_are_means_over_seeds(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tasks: list[Task] = []
+
+    def run(task: Task, seconds: float) -> dict[str, Any]:
+        tasks.append(task)
+        stage.survivors[OURS] = 1 + task.contender.seed % 2
+        return stage.run(task, seconds)
+
+    monkeypatch.setattr(command, "run_child", run)
+    monkeypatch.setattr(command, "_key", lambda task: f"{task.contender}")
+    monkeypatch.setattr("sys.argv", ["strength", "apgd-dlr-l2-1.5@cnn", "--folder", str(tmp_path)])
+    stage.survivors["adv-lib"] = 1
+    # two seeds of five leave one image of four more: that is chance
+    assert command.main() == 0
+    assert [task.contender.seed for task in tasks] == [0, 1, 2, 3, 4] * 3
+    # the authors' package sets its own seed, whatever the caller's
+    theirs = [task.contender.options.get("seed") for task in tasks if task.contender.library == "pyautoattack"]
+    assert theirs == [None, 1, 2, 3, 4]
+    results = json.loads((tmp_path / "results.json").read_text())["apgd-dlr-l2-1.5@cnn"]["results"]
+    own = next(iter(results.values()))
+    assert (own["robust"], own["seeds"]) == (0.35, 5)
+    assert own["error"] == pytest.approx(0.0612, abs=1e-4)
+    assert "0.350 survive (5 seeds, standard error 0.061)" in (tmp_path / "results.md").read_text()
