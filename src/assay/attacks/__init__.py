@@ -224,7 +224,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
     ),
     "cascade": AttackEntry(
         cascade,
-        4,
+        5,
         _BALLS,
         "short attacks one after the other, in an eighth of AutoAttack's passes",
         "this project",
