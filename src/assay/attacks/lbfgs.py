@@ -18,7 +18,7 @@ from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import counts, divisor, flat, rows
+from assay.core.tensors import counts, flat, rows
 
 # sufficient decrease (Armijo), and the shortest trial step
 _ENOUGH, _SHORTEST = 1e-4, 1e-3
@@ -69,7 +69,8 @@ class History(NamedTuple):
 class Line(NamedTuple):
     """A row's place `at` with its value and gradient, the direction and length of the trial step in `query`.
 
-    `whole` is the size of the objective at the first look, in units of which it bends.
+    `whole` is the size of the objective at the first look, in units of which it bends: NaN before, and infinite where
+    it was not below 0.
     """
 
     query: Tensor
@@ -92,7 +93,8 @@ class LBFGS:
     """Box-constrained L-BFGS (Szegedy et al. 2014): minimise |z - x|^2 + c softplus(-f(z)) in the box, search for c.
 
     f is the objective, `sharpness` times what it is at the image: softplus is a line up to the goal and flat beyond,
-    without the kink of a hinge, which quasi-Newton steps cannot cross. Every look is one trial point
+    without the kink of a hinge, which quasi-Newton steps cannot cross. An objective that is not below 0 at the image,
+    such as the untargeted cross-entropy, says nothing of the goal and does not bend. Every look is one trial point
     z = clip(at + length d), d = -H grad from the last `memory` steps, values that the box holds left out. It is
     accepted where the value falls enough (Armijo), else the length halves; where that does not help, the steepest way
     is tried without the history. A round is `inner` looks; it ends early where no step is left, or where the value no
@@ -127,13 +129,14 @@ class LBFGS:
         far, zero, none = begin.new_full((len(begin),), torch.inf), torch.zeros_like(begin), counts(begin)
         return Line(
             begin, begin, far, zero, zero, torch.ones_like(far), History.none(begin, self.memory),
-            Constant.of(self.c, begin), far, none, none, none > 0,
+            Constant.of(self.c, begin), far * torch.nan, none, none, none > 0,
         )  # fmt: skip
 
     def step(self, state: Line, seen: Seen, problem: Problem, draws: Draws) -> Line:
         """Accept or refuse the trial point, and choose the next."""
         first = balance(seen.gap, gradient_of(seen), problem.threat)
-        whole = torch.where(state.whole.isinf(), divisor(seen.loss.nan_to_num(0.0).abs()), state.whole)
+        now = torch.where(seen.loss < 0, -seen.loss, torch.inf)
+        whole = torch.where(state.whole.isnan(), now, state.whole)
         state = state._replace(constant=state.constant.known(first), whole=whole, hit=state.hit | seen.reached)
         state, accepted, flat_now = self._tried(state, seen, problem)
         scale = problem.threat.scale
@@ -159,10 +162,9 @@ class LBFGS:
     def _tried(self, state: Line, seen: Seen, problem: Problem) -> tuple[Line, Tensor, Tensor]:
         z, scale = state.query, problem.threat.scale
         u = (z - problem.x) / scale
-        sharp = self.sharpness / state.whole
-        value = flat(u).square().sum(1) + state.constant.value * softplus(-sharp * seen.loss) / sharp
-        climb = state.constant.value * (-sharp * seen.loss).sigmoid()
-        grad = 2 * u - rows(climb, z) * gradient_of(seen) * scale
+        short, slope = self._bent(seen.loss, state.whole)
+        value = flat(u).square().sum(1) + state.constant.value * short
+        grad = 2 * u - rows(state.constant.value * slope, z) * gradient_of(seen) * scale
         step = flat((z - state.at) / scale)
         fresh = state.value.isinf()
         fall = (flat(state.grad) * step).sum(1)
@@ -180,6 +182,12 @@ class LBFGS:
             direction=where(accepted | tired, direction, state.direction),
         )  # fmt: skip
         return now, accepted, still
+
+    def _bent(self, loss: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+        # what is still missing, and how fast a rise of the objective takes it away
+        sharp, line = self.sharpness / whole, whole.isinf()
+        missing, slope = softplus(-sharp * loss) / sharp, (-sharp * loss).sigmoid()
+        return torch.where(line, -loss, missing), torch.where(line, 1.0, slope)
 
 
 def _downhill(history: History, grad: Tensor, at: Tensor, problem: Problem) -> Tensor:

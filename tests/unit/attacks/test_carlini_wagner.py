@@ -96,6 +96,16 @@ def test_lbfgs_refuses_a_sharpness_of_nothing() -> None:
         build("lbfgs", sharpness=0)
 
 
+@pytest.mark.parametrize("objective", ["cross_entropy", "dlr", "mean_square_error"])
+def test_lbfgs_climbs_an_objective_that_says_nothing_of_the_goal(objective: str) -> None:
+    """Cross-entropy and squared error are above 0 everywhere: bent there, they would have no slope."""
+    here, distance = linear("l2")
+    found = here.run(build("lbfgs", objective=objective))
+    assert bool(found.success.all())
+    # neither tells where the boundary is
+    assert bool((found.size <= 4 * distance).all())
+
+
 def test_one_round_of_lbfgs_is_scipy_s() -> None:
     """The same problem for two classes, where the margin f is linear: |u|^2 + c softplus(-k f) / k in the box."""
     weight = WEIGHT[:, :2]
