@@ -58,7 +58,7 @@ def matches() -> list[Match]:
         # fewer steps than the references take for a larger median
         Match(on_board["ddn-l2@cnn"], 100, 0.7, {"steps": 60}),
         Match(on_board["fmn-l2@cnn"], 100, 0.7, {"steps": 40}),
-        Match(on_board["fmn-linf@cnn"], 100, 0.7, {"steps": 60}),
+        Match(on_board["fmn-linf@cnn"], 100, 0.7, {"steps": 80}),
         Match(on_board["carlini-wagner-l2@cnn"], 20, 0.5),
         Match(on_board["square-linf-0.2@cnn"], 50, 1.0, queries=True),
         Match(at_once, 30, 1.0, queries=True),
