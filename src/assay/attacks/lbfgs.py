@@ -92,16 +92,16 @@ class Line(NamedTuple):
 class LBFGS:
     """Box-constrained L-BFGS (Szegedy et al. 2014): minimise |z - x|^2 + c softplus(-f(z)) in the box, search for c.
 
-    f is the objective, `sharpness` times what it is at the image: softplus is a line up to the goal and flat beyond,
-    without the kink of a hinge, which quasi-Newton steps cannot cross. An objective that is not below 0 at the image,
-    such as the untargeted cross-entropy, says nothing of the goal and does not bend. Every look is one trial point
-    z = clip(at + length d), d = -H grad from the last `memory` steps, values that the box holds left out. It is
-    accepted where the value falls enough (Armijo), else the length halves; where that does not help, the steepest way
-    is tried without the history. A round is `inner` looks; it ends early where no step is left, or where the value no
-    longer falls. Then c shrinks after a success and grows after a failure, for `rounds` rounds. The paper's loss is the
-    target's cross-entropy, which is such a softplus of the margin where two classes count. c is first what balances
-    both terms on the linearised boundary. L2. Cost: at most `inner * rounds` gradient looks and 1 forward. Raises
-    `BadInput` for a sharpness of 0.
+    f is the objective in units of its size at the image, times `sharpness`: softplus is a line up to the goal and
+    flat beyond, without the kink of a hinge, which quasi-Newton steps cannot cross. An objective that is not below
+    0 at the image, such as the untargeted cross-entropy, says nothing of the goal and does not bend. Every look is
+    one trial point z = clip(at + length d), d = -H grad from the last `memory` steps, values that the box holds
+    left out. It is accepted where the value falls enough (Armijo), else the length halves; where that does not
+    help, the steepest way is tried without the history. A round is `inner` looks; it ends early where no step is
+    left, or where the value no longer falls. Then c shrinks after a success and grows after a failure, for `rounds`
+    rounds. The paper's loss is the target's cross-entropy, which is such a softplus of the margin where two classes
+    count. c is first what balances both terms on the linearised boundary. L2. Cost: at most `inner * rounds`
+    gradient looks and 1 forward. Raises `BadInput` for a sharpness of 0.
     """
 
     inner: int = 50
