@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.bench [NAME ...] [--repeats N]
 
-Without names all of them run, in about half an hour on 2 cores. Results of benchmarks that were not run this time are
+Without names all of them run, in about an hour on 2 cores. Results of benchmarks that were not run this time are
 kept from before.
 """
 
@@ -23,6 +23,7 @@ from benchmarks.cases import CASES
 
 HERE = Path(__file__).parent
 PACKAGES = ("assay", "torch", "torchvision", "foolbox", "torchattacks", "adversarial-robustness-toolbox")
+PACKAGES += ("pyautoattack", "adv-lib")
 
 
 def main() -> int:
