@@ -10,6 +10,7 @@ from torch import Tensor
 
 from assay.attacks.gradient import Point
 from assay.core.draws import Draws
+from assay.core.edges import cut
 from assay.core.errors import BadInput
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
@@ -52,7 +53,7 @@ def added(variables: Tensor, images: Tensor, draws: Draws) -> Tensor:
 
     What an `OverData` oracle applies. Differentiable with respect to the changes.
     """
-    return (images[None] + variables[:, None]).clamp(0, 1)
+    return cut(images[None] + variables[:, None], 0.0, 1.0)
 
 
 def _by(shape: torch.Size) -> str:

@@ -11,15 +11,18 @@ import dataclasses
 import enum
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from assay.core.draws import Draws
+from assay.core.edges import AT_BOUNDS, INSIDE, EdgeGradients, edges_without_slope
 from assay.core.errors import ModelError
+from assay.core.form import Form, Weights, plainly, settled
 from assay.core.goal import Goal
+from assay.core.held import frozen
 from assay.core.objective import Objective
 from assay.core.tensors import counts, take
 
@@ -63,13 +66,20 @@ class Direct:
 
     `batch` bounds the rows of one pass (`None`: by the image size). When memory runs out it is halved and the smaller
     size is remembered in `fits`; results do not depend on it beyond floating point. `cleaned=False` gives gradients
-    as they are, NaN included: for who measures them, not for attacks.
+    as they are, NaN included: for who measures them, not for attacks. `reset` is called with the model before each
+    pass, for models that keep a state. `told` collects what was done about gradients at the edges of the box.
+
+    The model is asked in its own precision and in a layout that it can do, see `form`; answers and gradients are
+    float32, or what the model gives where that is finer. Where values at the edge of the box get no gradient while
+    others do, the gradient is taken a hair inside the box, by a pass that is counted; the point itself is judged.
     """
 
     model: nn.Module
     batch: int | None = None
     fits: list[int] = dataclasses.field(default_factory=list, compare=False, repr=False)
     cleaned: bool = True
+    reset: Callable[[nn.Module], object] | None = None
+    told: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
 
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
         """Ask the model; see `Oracle`. Raises `ModelError` for an output that is no `[N, K]` tensor."""
@@ -80,7 +90,7 @@ class Direct:
         while at < len(points):
             here = slice(at, min(at + size, len(points)))
             try:
-                parts.append(self._pass(points, here, goal, climbed))
+                parts.append(self._part(points, here, goal, climbed))
             except RuntimeError as error:
                 if size == 1 or not out_of_memory(error):
                     raise
@@ -89,30 +99,82 @@ class Direct:
                 continue
             at = here.stop
         # judged together: the goal's small sums would cost as much for each part
-        logits, loss, grad, backwards = parts[0] if len(parts) == 1 else _join(parts)
-        cost = Cost(counts(points, 1), counts(points, backwards))
-        loss = objective(logits, goal) if loss is None else loss
-        return Seen(logits, loss, goal.gap(logits), goal.reached(logits), grad, cost)
+        part = parts[0] if len(parts) == 1 else _join(parts)
+        loss = objective(part.logits, goal) if part.loss is None else part.loss
+        cost = Cost(part.forwards, part.backwards)
+        return Seen(part.logits, loss, goal.gap(part.logits), goal.reached(part.logits), part.grad, cost)
+
+    def form(self, images: Tensor) -> Form:
+        """Return the precision and layout in which the model is asked about images such as these."""
+        rows = images[: self.batch] if self.batch else images
+        return settled(self.model, rows, self._weights, lambda part: checked_logits(self._asked(part), len(part)))
 
     @functools.cached_property
-    def _layout(self) -> torch.memory_format:
-        convolves = any(isinstance(module, nn.Conv2d) for module in self.model.modules())
-        return torch.channels_last if convolves else torch.preserve_format
+    def _weights(self) -> Weights:
+        return Weights(self.model)
 
-    def _pass(self, points: Tensor, rows: slice, goal: Goal, climbed: Objective | None) -> _Part:
-        part = points[rows].detach().requires_grad_(climbed is not None)
-        layout = self._layout if points.ndim == 4 else torch.preserve_format
+    @functools.cached_property
+    def _overridable(self) -> bool:
+        # compiled code does not see functions that stand in for torch's own
+        return not any(
+            isinstance(module, torch.jit.ScriptModule) or type(module).__name__ == "OptimizedModule"
+            for module in self.model.modules()
+        )
+
+    def _asked(self, images: Tensor) -> object:
+        if self.reset is not None:
+            self.reset(self.model)
+        return self.model(images)
+
+    def _part(self, points: Tensor, rows: slice, goal: Goal, climbed: Objective | None) -> _Part:
+        part = points[rows].detach()
+        form = self.form(part)
+        whole = len(part) == len(points)
+        own = goal if whole else take(goal, torch.arange(rows.start, rows.stop, device=points.device))
+        try:
+            seen = self._pass(part, form, own, climbed)
+        except RuntimeError as error:
+            if not form.private or out_of_memory(error):
+                raise
+            seen = self._pass(part, plainly(self.model, part, form), own, climbed)
+        if seen.grad is None or climbed is None:
+            return seen
+        at, inside = edges_without_slope(seen.grad, part)
+        if not len(at):
+            return seen
+        self.told.add(INSIDE)
+        again = self._pass(inside, form, take(own, at), climbed)
+        assert again.grad is not None, "it was asked for"
+        grad = seen.grad.index_copy(0, at, again.grad)
+        more = [
+            old.index_add(0, at, new)
+            for old, new in ((seen.forwards, again.forwards), (seen.backwards, again.backwards))
+        ]
+        return _Part(seen.logits, seen.loss, grad, *more)
+
+    def _pass(self, part: Tensor, form: Form, goal: Goal, climbed: Objective | None) -> _Part:
+        part = part.requires_grad_(climbed is not None)
         with torch.set_grad_enabled(climbed is not None):
-            # a copy: a model that normalises in place must change neither the query nor the caller's images; and
-            # clone, unlike contiguous, lays out the strides of images of one channel too, which convolutions go by
-            logits = checked_logits(self.model(part.clone(memory_format=layout)), len(part))
+            logits = self._logits(part, form)
             if climbed is None:
-                return _Part(logits.detach(), None, None, 0)
-            whole = len(part) == len(points)
-            own = goal if whole else take(goal, torch.arange(rows.start, rows.stop, device=points.device))
-            loss = climbed(logits, own)
+                return _Part(logits.detach(), None, None, counts(part, 1), counts(part))
+            loss = climbed(logits, goal)
             grad, backwards = input_gradient(loss, part, self.cleaned)
-        return _Part(logits.detach(), loss.detach(), grad, backwards)
+        return _Part(logits.detach(), loss.detach(), grad, counts(part, 1), counts(part, backwards))
+
+    def _logits(self, part: Tensor, form: Form) -> Tensor:
+        with contextlib.ExitStack() as stack:
+            if form.private:
+                stack.enter_context(self._weights.lent())
+            # a copy: a model that normalises in place must change neither the query nor the caller's images
+            images = form.of(part)
+            edges = None
+            if part.requires_grad and self._overridable:
+                edges = stack.enter_context(EdgeGradients(images))
+            logits = checked_logits(self._asked(images), len(part))
+        if edges is not None and edges.met:
+            self.told.add(AT_BOUNDS)
+        return logits
 
 
 class _Part(NamedTuple):
@@ -120,7 +182,8 @@ class _Part(NamedTuple):
     logits: Tensor
     loss: Tensor | None
     grad: Tensor | None
-    backwards: int
+    forwards: Tensor
+    backwards: Tensor
 
 
 def micro_batch(points: Tensor, backward: bool = True) -> int:
@@ -175,7 +238,7 @@ def checked_logits(output: object, n: int) -> Tensor:
             f"The model returned one score per image ([{n}, {output.shape[1]}]), expected two classes or more. "
             "Wrap a binary model so that it returns the logits [0, score]."
         )
-    return output
+    return output if output.dtype.itemsize > 2 else output.float()
 
 
 def out_of_memory(error: RuntimeError) -> bool:
@@ -186,32 +249,21 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def _join(parts: list[_Part]) -> _Part:
-    logits, losses, grads, _ = zip(*parts, strict=True)
+    logits, losses, grads, forwards, backwards = zip(*parts, strict=True)
     loss = None if losses[0] is None else torch.cat(losses)
-    return _Part(torch.cat(logits), loss, None if loss is None else torch.cat(grads), parts[0].backwards)
+    grad = None if loss is None else torch.cat(grads)
+    return _Part(torch.cat(logits), loss, grad, torch.cat(forwards), torch.cat(backwards))
 
 
-@contextlib.contextmanager
-def frozen(model: nn.Module, *, training: bool | None = False) -> Iterator[nn.Module]:
-    """Hold the model still while it is measured: parameters without gradients, every module in eval mode.
-
-    `training=None` leaves the modes as they are (for the inner search of adversarial training). On leaving, the
-    mode of every single module and the flag of every parameter are as before. Convolution weights are laid out
-    channels-last, which changes their speed and not their values.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        if training is not None:
-            model.train(training)
-        for parameter, _ in flags:
-            parameter.requires_grad_(False)
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
-        yield model
-    finally:
-        # a module's own attribute, not train(): a parent must not overrule its children
-        for module, mode in modes:
-            module.training = mode
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
+__all__ = [
+    "Access",
+    "Cost",
+    "Direct",
+    "Oracle",
+    "Seen",
+    "checked_logits",
+    "frozen",
+    "input_gradient",
+    "micro_batch",
+    "out_of_memory",
+]

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assay.core.draws import Draws
+from assay.core.edges import cut
 from assay.core.errors import BadInput
 
 # from a quarter of the side on, four corners can fold the patch over itself
@@ -67,7 +68,7 @@ class Transforms:
             return several
         light = self.brightness * _both_sides(draws, "brightness", many)
         spread = 1 + self.contrast * _both_sides(draws, "contrast", many)
-        return ((several - 0.5) * spread[..., None, None, None] + 0.5 + light[..., None, None, None]).clamp(0, 1)
+        return cut((several - 0.5) * spread[..., None, None, None] + 0.5 + light[..., None, None, None], 0.0, 1.0)
 
     def bent(self, cover: Tensor, places: Tensor, draws: Draws, image: tuple[int, int]) -> Tensor:
         """Return `[V, B, C, h, w]` drawn rotated, scaled and tilted onto canvases `[V, B, C, H, W]`, 0 around them.
@@ -104,7 +105,7 @@ class Transforms:
         codec = _kornia().enhance.jpeg_codec_differentiable
         quality = self.jpeg + (100 - self.jpeg) * draws.uniform("jpeg", images.shape[1])
         out: Tensor = codec(images.flatten(0, 1), quality.flatten().to(images.dtype))
-        return out.view_as(images).clamp(0, 1)
+        return cut(out.view_as(images), 0.0, 1.0)
 
 
 def _both_sides(draws: Draws, name: str, many: int) -> Tensor:

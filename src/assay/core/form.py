@@ -1,0 +1,191 @@
+"""How a model is asked: the precision and the memory layout of images and convolution weights.
+
+Channels-last is up to twice as fast on CPUs, but a network that flattens with `view`, or reshapes its weights, fails
+in it. Which it can do is found by asking it. Weights in another layout are a private copy: the user's parameters are
+never written to, and while the model is not being asked its modules hold them and no others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.errors import AssayError
+from assay.core.held import Kept
+
+# logits in another layout differ by rounding: by this much of the largest, a thousand times what was seen
+_ALIKE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The precision that images are given in, and their layout; `private` says that weights are copies in it too."""
+
+    dtype: torch.dtype
+    layout: torch.memory_format = torch.contiguous_format
+    private: bool = False
+
+    def of(self, images: Tensor) -> Tensor:
+        """Return the images in this form: a copy, which the model may write to."""
+        given = images.to(self.dtype)
+        # clone, unlike contiguous, lays out the strides of images of one channel too, which convolutions go by
+        return given.clone(memory_format=self.layout if images.ndim == 4 else torch.preserve_format)
+
+    @property
+    def written(self) -> str:
+        """How records say it: `float32` or `float32, channels last`."""
+        name = str(self.dtype).removeprefix("torch.")
+        return f"{name}, channels last" if self.layout is torch.channels_last else name
+
+
+_SETTLED: weakref.WeakKeyDictionary[nn.Module, dict[Any, Form]] = weakref.WeakKeyDictionary()
+
+
+@dataclasses.dataclass
+class Weights:
+    """A model's convolution weights in channels-last layout, lent to it for one call at a time."""
+
+    model: nn.Module
+
+    def __post_init__(self) -> None:
+        self._copies: dict[int, tuple[nn.Parameter, int, nn.Parameter]] = {}
+        self._places: list[tuple[dict[str, Any], str]] | None = None
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let the modules hold the copies; afterwards they hold their own parameters again."""
+        if self._places is None:
+            self._places = list(_places(self.model))
+        swapped: list[tuple[dict[str, Any], str, nn.Parameter]] = []
+        try:
+            for parameters, name in self._places:
+                own = parameters.get(name)
+                if type(own) is nn.Parameter:
+                    swapped.append((parameters, name, own))
+                    parameters[name] = self._copy(own)
+            yield
+        finally:
+            for parameters, name, own in swapped:
+                parameters[name] = own
+
+    def _copy(self, own: nn.Parameter) -> nn.Parameter:
+        known = self._copies.get(id(own))
+        if known is not None and known[0] is own and known[1] == own._version:
+            return known[2]
+        copy = nn.Parameter(own.detach().clone(memory_format=torch.channels_last), requires_grad=own.requires_grad)
+        self._copies[id(own)] = (own, own._version, copy)
+        return copy
+
+
+def _places(model: nn.Module) -> Iterator[tuple[dict[str, Any], str]]:
+    for module in model.modules():
+        parameters = module.__dict__.get("_parameters")
+        # those of a TorchScript module are not held in a dictionary that could lend others
+        if type(parameters) is dict:
+            yield from ((parameters, name) for name, own in parameters.items() if own is not None and own.ndim == 4)
+
+
+def precision_of(model: nn.Module) -> torch.dtype | None:
+    """Return the floating-point type of the first parameter or buffer that has one; None where none has."""
+    tensors = (*model.parameters(), *model.buffers())
+    return next((one.dtype for one in tensors if one.is_floating_point() and one.dtype.itemsize > 1), None)
+
+
+def settled(model: nn.Module, images: Tensor, weights: Weights, call: Callable[[Tensor], Tensor]) -> Form:
+    """Return the form in which `model` is asked about `images`; `call` asks it about some, and checks the answer.
+
+    Found once per model and kind of images by asking about one or two of them, which leaves no trace in the model. A
+    float32 model without convolutions needs no such question.
+    """
+    own = precision_of(model) or images.dtype
+    convolves = images.ndim == 4 and any(one.ndim == 4 for one in model.parameters())
+    if own == images.dtype and not convolves:
+        return Form(images.dtype)
+    modules = tuple(map(id, model.modules()))
+    signature = (images.shape[1:], images.dtype, images.device, own, modules)
+    known = _SETTLED.setdefault(model, {})
+    if signature not in known:
+        kept = Kept.of(model)
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=_devices(images)):
+                known[signature] = _tried(images[:2], own, convolves, weights, _steady(call, images))
+        finally:
+            kept.restore(everything=True)
+    return known[signature]
+
+
+def plainly(model: nn.Module, images: Tensor, form: Form) -> Form:
+    """Return the same form without another layout, and remember it: the model failed in that one."""
+    plain = dataclasses.replace(form, layout=torch.contiguous_format, private=False)
+    for signature, one in _SETTLED.get(model, {}).items():
+        if one == form:
+            _SETTLED[model][signature] = plain
+    return plain
+
+
+def _tried(
+    images: Tensor, own: torch.dtype, convolves: bool, weights: Weights, call: Callable[[Tensor], Tensor]
+) -> Form:
+    plain, answer = _plain(images, own, call)
+    if not convolves or plain.layout is torch.channels_last:
+        return plain
+    fast = dataclasses.replace(plain, layout=torch.channels_last, private=True)
+    try:
+        with weights.lent():
+            other = call(fast.of(images))
+    except Exception:
+        # whatever it raises: in its own layout it answers
+        return plain
+    return fast if _alike(answer, other) else plain
+
+
+def _plain(images: Tensor, own: torch.dtype, call: Callable[[Tensor], Tensor]) -> tuple[Form, Tensor]:
+    first: Exception | None = None
+    # images in double precision are meant: a model that can, answers in it
+    first_try = images.dtype if images.dtype is torch.float64 else own
+    for dtype in dict.fromkeys((first_try, own, images.dtype)):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            form = Form(dtype, layout)
+            try:
+                return form, call(form.of(images))
+            except AssayError:
+                raise
+            except Exception as error:
+                first = first or error
+    assert first is not None
+    raise first
+
+
+def _steady(call: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[Tensor], Tensor]:
+    # every question under the same random numbers: a random model is compared with itself
+    state = torch.get_rng_state()
+    there = torch.cuda.get_rng_state(images.device) if images.device.type == "cuda" else None
+
+    def asked(rows: Tensor) -> Tensor:
+        torch.set_rng_state(state)
+        if there is not None:
+            torch.cuda.set_rng_state(there, images.device)
+        return call(rows)
+
+    return asked
+
+
+def _devices(images: Tensor) -> list[int]:
+    return [images.device.index or 0] if images.device.type == "cuda" else []
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or not torch.equal(one.isfinite(), other.isfinite()):
+        return False
+    one, other = one.double().nan_to_num(0, 0, 0), other.double().nan_to_num(0, 0, 0)
+    scale = float(one.abs().max()) if one.numel() else 0.0
+    return float((one - other).abs().max()) <= _ALIKE * scale if one.numel() else True
+
+
+__all__ = ["Form", "Weights", "plainly", "precision_of", "settled"]
