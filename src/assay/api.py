@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from assay.case import Case
 from assay.core.compose import Method, run
 from assay.core.errors import BadInput
-from assay.core.oracle import frozen
 from assay.core.search import Found, Keeps
 from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
@@ -72,7 +71,7 @@ def attack(
     case = Case.of(method, model, x, y, threat, settings)
     keep = settings.get("keep")
     keeps = None if keep is None else _keeps(keep)
-    with frozen(case.model):
+    with case.classifier.held():
         case.ask_one()
         found = run(method, case.problem, case.draws, keeps=keeps)
     return _attacked(found, case.problem.threat)
@@ -102,7 +101,7 @@ def sweep(
     order = _choice(Order, settings.pop("order", "ascending"), "order")
     case = Case.of(method, model, x, y, threats[0], settings)
     budgets = _budgets(threats)
-    with frozen(case.model):
+    with case.classifier.held():
         case.ask_one()
         curve = sweep_budgets(method, case.problem, case.draws, budgets, question, order=order)
     resolved = case.problem.threat

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.compose import COMPOSITIONS, Method
+from assay.attacks import fitting
+from assay.core.compose import COMPOSITIONS, Method, access_of
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.goal import Goal, Untargeted
 from assay.core.objective import margin
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access
 from assay.core.problem import Problem
 from assay.core.threat import Threat
 from assay.evaluate.work import check_labels, check_scores
@@ -51,20 +52,17 @@ class Case:
             raise BadInput(f"threat is {threat!r}, expected one such as assay.Linf({threat!r}).")
         check_images(x, y, threat)
         x = threat.on_grid(x.detach())
-        classifier = model if isinstance(model, Classifier) else undigested_model(model)
+        classifier = model if isinstance(model, Classifier) and model.digest else undigested_model(model)
+        check_place(x, classifier)
+        check_access(method, classifier)
         ids = settings.get("ids") or [str(i) for i in range(len(x))]
         if len(ids) != len(x):
             raise BadInput(f"{len(ids)} ids for {len(x)} images; expected one per image.")
         draws = Draws.of(list(ids), settings.get("seed", 0))
         draws = dataclasses.replace(draws, ids=draws.ids.to(x.device))
-        oracle = Direct(classifier.module, settings.get("batch"))
+        oracle = classifier.oracle(settings.get("batch"))
         goal = checked_goal(settings.get("goal"), y)
         return cls(classifier, Problem(oracle, x, goal, threat.in_units_of(classifier.std)), draws)
-
-    @property
-    def model(self) -> nn.Module:
-        """The module itself."""
-        return self.classifier.module
 
     def ask_one(self) -> None:
         """Ask about one image, to refuse labels beyond the model's classes, and probabilities in place of logits."""
@@ -97,6 +95,24 @@ def check_method(method: object) -> None:
 
 
 _MOVES = ("init", "step")
+
+
+def check_access(method: Method, model: Classifier) -> None:
+    """Raise `BadInput` for an attack that needs more than the model gives."""
+    needs = access_of(method)
+    if needs > model.access:
+        raise BadInput(
+            f"The attack needs {needs.name.lower()} and the model gives {model.access.name.lower()} alone. "
+            f"Attacks that fit: {', '.join(fitting(model.access))}."
+        )
+
+
+def check_place(x: Tensor, model: Classifier) -> None:
+    """Raise `BadInput` for images on another device than the model's."""
+    if x.device != model.device:
+        raise BadInput(
+            f"x is on {x.device} and the model on {model.device}: move the images, x.to({str(model.device)!r})."
+        )
 
 
 def check_images(x: object, y: object, threat: Threat) -> None:

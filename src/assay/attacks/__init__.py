@@ -282,6 +282,13 @@ def build(name: str, **options: Any) -> Method:
     return wrapped(name, entry.make(**options), generic)
 
 
+def fitting(access: Access, norm: str | None = None) -> tuple[str, ...]:
+    """Return the attacks that need no more than `access` of a model, in any norm or in one."""
+    return tuple(
+        name for name, entry in ATTACKS.items() if entry.access <= access and (norm is None or norm in entry.norms)
+    )
+
+
 def written_option(value: Any) -> Any:
     """Return an option's value as a study writes it."""
     if callable(value):

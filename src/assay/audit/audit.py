@@ -26,7 +26,7 @@ from assay.core.compose import Method
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.goal import Untargeted
-from assay.core.oracle import Direct, Oracle, frozen
+from assay.core.oracle import Oracle
 from assay.core.problem import Problem
 from assay.data import Sample
 from assay.evaluate.loading import Loader
@@ -132,7 +132,7 @@ class _Auditor:
                 yield written(self.run.path, judged)
             return
         bench = self.loader.bench(group.pivot.head)
-        with frozen(bench.classifier.module), _held(self.twin) as twin:
+        with bench.classifier.held(), _held(self.twin) as twin:
             subject = self._subject(group, ids, twin)
             evidence = gather(subject, probabilities=group.pivot.head.model.outputs == "probabilities")
             doubted = bool(flags(examine(evidence))) or self.preset.thorough
@@ -181,7 +181,7 @@ class _Auditor:
         n = min(len(claim.outcomes), self.preset.most)
         return Subject(
             module=bench.classifier.module,
-            problem=Problem(Metered(Direct(bench.classifier.module, self.loader.batch)), x, Untargeted(y), threat),
+            problem=Problem(Metered(bench.classifier.oracle(self.loader.batch)), x, Untargeted(y), threat),
             draws=dataclasses.replace(draws, ids=draws.ids.to(bench.device)),
             survived=_survived(claim, ids).to(bench.device),
             methods=self._methods(group, image),
@@ -219,8 +219,8 @@ def _held(twin: Classifier | None) -> Iterator[Oracle | None]:
     if twin is None:
         yield None
         return
-    with frozen(twin.module) as module:
-        yield Direct(module)
+    with twin.held() as model:
+        yield model.oracle()
 
 
 __all__ = ["PRESETS", "Preset", "audit_run", "check_preset"]

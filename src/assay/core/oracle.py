@@ -67,7 +67,8 @@ class Direct:
     `batch` bounds the rows of one pass (`None`: by the image size). When memory runs out it is halved and the smaller
     size is remembered in `fits`; results do not depend on it beyond floating point. `cleaned=False` gives gradients
     as they are, NaN included: for who measures them, not for attacks. `reset` is called with the model before each
-    pass, for models that keep a state. `told` collects what was done about gradients at the edges of the box.
+    pass, for models that keep a state. `gives` is the most that the model can answer. `told` collects what was done
+    about gradients at the edges of the box.
 
     The model is asked in its own precision and in a layout that it can do, see `form`; answers and gradients are
     float32, or what the model gives where that is finer. Where values at the edge of the box get no gradient while
@@ -79,10 +80,19 @@ class Direct:
     fits: list[int] = dataclasses.field(default_factory=list, compare=False, repr=False)
     cleaned: bool = True
     reset: Callable[[nn.Module], object] | None = None
+    gives: Access = Access.GRADIENT
     told: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
 
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
-        """Ask the model; see `Oracle`. Raises `ModelError` for an output that is no `[N, K]` tensor."""
+        """Ask the model; see `Oracle`.
+
+        Raises `ModelError` for an output that is no `[N, K]` tensor, and for gradients of a model that has none.
+        """
+        if access is Access.GRADIENT and self.gives is not Access.GRADIENT:
+            raise ModelError(
+                f"The model gives {self.gives.name.lower()} and no gradients, which this attack asks for. Use an "
+                "attack that needs less (`assay attacks` lists what each needs), or make the images on a surrogate."
+            )
         size = min([self.batch or micro_batch(points, access is Access.GRADIENT), *self.fits])
         climbed = objective if access is Access.GRADIENT else None
         parts: list[_Part] = []
@@ -103,6 +113,11 @@ class Direct:
         loss = objective(part.logits, goal) if part.loss is None else part.loss
         cost = Cost(part.forwards, part.backwards)
         return Seen(part.logits, loss, goal.gap(part.logits), goal.reached(part.logits), part.grad, cost)
+
+    def answers(self, images: Tensor) -> Tensor:
+        """Return the logits `[N, K]` of a few images, in one pass that nobody is billed for."""
+        with torch.no_grad():
+            return self._logits(images.detach(), self.form(images))
 
     def form(self, images: Tensor) -> Form:
         """Return the precision and layout in which the model is asked about images such as these."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.core.oracle import Direct, checked_logits, frozen
+from assay.core.oracle import Direct
 from assay.data import Data, load_data
 from assay.evaluate import surrogate
 from assay.evaluate.plan import Cell
@@ -30,9 +30,8 @@ class Bench:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
-        tensors = [*self.classifier.module.parameters(), *self.classifier.module.buffers()]
-        return tensors[0].device if tensors else torch.device("cpu")
+        """Where the model computes."""
+        return self.classifier.device
 
     def classes(self, one: Tensor) -> int:
         """Return how many logits the model gives, asking it once about `one` image `[1, C, H, W]`.
@@ -40,8 +39,7 @@ class Bench:
         Raises `ModelError` when its answer is no tensor of logits.
         """
         if not self._classes:
-            with torch.no_grad():
-                self._classes.append(checked_logits(self.classifier.module(one), 1).shape[1])
+            self._classes.append(self.oracle.answers(one).shape[1])
         return self._classes[0]
 
 
@@ -50,10 +48,11 @@ class Loader:
     """Loads what specs name. `models` and `datasets` are those given as Python objects, by the name they go under.
 
     One model is kept loaded at a time, besides those given: they may be large, and units come model by model. While
-    a model is on the bench its parameters are frozen and it is in eval mode; `close` puts everything back.
+    a model is on the bench its parameters are frozen and it is in eval mode; `close` puts everything back. `device`
+    is where models compute; None is the CPU for those loaded here, and for those given wherever they are.
     """
 
-    device: str = "cpu"
+    device: str | None = None
     allow_pickle: bool = False
     batch: int | None = None
     models: Mapping[str, Classifier] = dataclasses.field(default_factory=dict)
@@ -73,7 +72,9 @@ class Loader:
         if self._model is None or self._model[0] != spec:
             self.close()
             self._model = None
-            loaded = load_model(spec.model, outputs=spec.outputs, allow_pickle=self.allow_pickle, device=self.device)
+            loaded = load_model(
+                spec.model, outputs=spec.outputs, allow_pickle=self.allow_pickle, device=self.device or "cpu"
+            )
             self._model = (spec, loaded)
         return self._model[1]
 
@@ -81,7 +82,7 @@ class Loader:
         """Return the models of a surrogate; the last one stays loaded beside the model that is measured."""
         if written not in self._surrogates:
             loaded = tuple(
-                self.models.get(name) or load_model(name, allow_pickle=self.allow_pickle, device=self.device)
+                self.models.get(name) or load_model(name, allow_pickle=self.allow_pickle, device=self.device or "cpu")
                 for name in surrogate.names(written)
             )
             self._surrogates = {written: loaded}
@@ -100,8 +101,8 @@ class Loader:
         if self._bench is None or self._bench[0] != cell.model.label:
             classifier = self.model(cell.model)
             self.close()
-            self._held.enter_context(frozen(classifier.module))
-            self._bench = (cell.model.label, Bench(classifier, Direct(classifier.module, self.batch)))
+            self._held.enter_context(classifier.held())
+            self._bench = (cell.model.label, Bench(classifier, classifier.oracle(self.batch)))
         bench = self._bench[1]
         if bench.classifier.digest != cell.weights:
             raise BadInput(

@@ -17,7 +17,8 @@ class Options:
     starts a new directory beside one of another study, with the finished shards they share. `fail_on_error` ends
     the run: True at the first sample that cannot be evaluated, a fraction or a count above so many. `retry_errors`
     runs chunks with error records again. `batch` bounds the rows of a pass. `allow_pickle` admits weights that
-    could run code. `command` is kept in the manifest.
+    could run code. `device` is where models compute: by default the CPU for those named, and for those given as objects
+    wherever they are. `command` is kept in the manifest.
     """
 
     executor: str | Executor = "serial"
@@ -25,7 +26,7 @@ class Options:
     fork: bool = False
     fail_on_error: bool | float = False
     retry_errors: bool = False
-    device: str = "cpu"
+    device: str | None = None
     batch: int | None = None
     allow_pickle: bool = False
     command: str = ""

@@ -10,8 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from assay.attacks import fitting
 from assay.core.budget import NORMALIZED, Budget
 from assay.core.errors import BadInput
+from assay.core.oracle import Access
 from assay.data import Data
 from assay.evaluate import surrogate
 from assay.evaluate.attack_options import STUDY_ATTACKS, resolved
@@ -184,6 +186,7 @@ def make_plan(study: Study, loads: Loads) -> Plan:
         grid = grid.model_copy(update={"attacks": tuple(_resolved(one, model, loads) for one in grid.attacks)})
         models[spec.label] = _model_facts(model)
         _check_units(grid, model)
+        _check_access(grid, model)
         for chosen in grid.data:
             if selections.setdefault(chosen.source, chosen) != chosen:
                 raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
@@ -255,6 +258,19 @@ def _check_units(grid: Grid, model: Classifier) -> None:
                 f"The budget {threat.eps[0].written!r} is in the model's normalised units, but the normalisation of "
                 f"{model.spec} is unknown. Put it inside the model (assay.models.Normalized(module, mean, std)), or "
                 "write the budget in pixels, such as 8/255."
+            )
+
+
+def _check_access(grid: Grid, model: Classifier) -> None:
+    for attack in grid.attacks:
+        # images made elsewhere are only judged here
+        needs = Access.LABELS if attack.options.get("surrogate") else STUDY_ATTACKS[attack.attack].access
+        if needs > model.access:
+            fit = dict.fromkeys(name for threat in grid.threats for name in fitting(model.access, threat.norm))
+            raise BadInput(
+                f"{attack.attack} needs {needs.name.lower()}, and {model.spec} gives {model.access.name.lower()} "
+                f"alone. Attacks that fit: {', '.join(fit) or 'none'}; or make the images on another model: "
+                f"{attack.attack}:surrogate=MODEL."
             )
 
 

@@ -29,6 +29,7 @@ from assay.evaluate.run_directory import Run
 from assay.evaluate.running import RunFailed, Running
 from assay.evaluate.study import Study
 from assay.models import Classifier, load_model
+from assay.models.load import on_device
 
 _STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk")
 
@@ -118,6 +119,8 @@ def _named_model(model: str | nn.Module | Classifier, loader: Loader) -> Any:
         return model
     known = isinstance(model, Classifier) and model.digest
     classifier = model if isinstance(model, Classifier) and known else load_model(model)
+    if loader.device is not None:
+        classifier = on_device(classifier, loader.device)
     loader.models = {**loader.models, classifier.spec: classifier}
     return {"model": classifier.spec, "outputs": classifier.outputs}
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from assay.core.errors import BadInput
-from assay.core.oracle import Direct, frozen
-from assay.models import Classifier, Ensemble
+from assay.core.oracle import Direct
+from assay.models import Classifier, together
 
 OPTIONS: Mapping[str, Any] = {"surrogate": None, "surrogate_digest": None}
 """`surrogate`: a model, or several joined by `+` whose mean logits are attacked; `surrogate_digest`: their weights."""
@@ -64,6 +64,5 @@ def check_fit(models: Sequence[Classifier], target: Classifier) -> None:
 @contextlib.contextmanager
 def held(models: Sequence[Classifier], batch: int | None = None) -> Iterator[Direct]:
     """Hold models still, and give them as one oracle: of several, the mean of their logits is seen."""
-    module = models[0].module if len(models) == 1 else Ensemble([model.module for model in models])
-    with frozen(module):
-        yield Direct(module, batch)
+    with together(models).held() as model:
+        yield model.oracle(batch)

@@ -147,8 +147,7 @@ class Transfer:
 
     def _problem(self, samples: Sequence[Sample], oracles: Mapping[str, Direct]) -> tuple[Problem, Draws]:
         target = next(iter(self.targets.values()))
-        parameter = next(target.module.parameters(), torch.zeros(0))
-        x = self.threat.on_grid(stacked(samples, target.input_shape).to(parameter.device))
+        x = self.threat.on_grid(stacked(samples, target.input_shape).to(target.device))
         y = torch.tensor([one.label for one in samples], device=x.device)
         draws = Draws.of([one.id for one in samples], self.seed)
         draws = dataclasses.replace(draws, ids=draws.ids.to(x.device))

@@ -2,7 +2,8 @@
 
 from assay.models.bpda import Bpda, Straight
 from assay.models.classifier import Classifier, Preprocess
-from assay.models.ensemble import Ensemble
+from assay.models.ensemble import Ensemble, together
+from assay.models.function import Function, Predictions
 from assay.models.listing import Listed, list_models
 from assay.models.load import load_model
 from assay.models.normalized import LogProbabilities, Normalized
@@ -11,11 +12,14 @@ __all__ = [
     "Bpda",
     "Classifier",
     "Ensemble",
+    "Function",
     "Listed",
     "LogProbabilities",
     "Normalized",
+    "Predictions",
     "Preprocess",
     "Straight",
     "list_models",
     "load_model",
+    "together",
 ]

@@ -1,13 +1,20 @@
-"""What the rest of Assay knows about a model: the module, and the facts about its weights that numbers depend on."""
+"""What the rest of Assay knows about a model: what it can be asked, and the facts that numbers depend on."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import re
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+
+from assay.core.form import precision_of
+from assay.core.held import frozen
+from assay.core.oracle import Access, Direct
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +33,17 @@ class Preprocess:
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """An image classifier: float32 `[N, C, H, W]` in [0, 1] -> logits `[N, K]`, normalisation inside.
+    """An image classifier: `[N, C, H, W]` in [0, 1] -> logits `[N, K]`, normalisation inside.
 
     `mean` and `std` are those of the normalisation inside the module; None means unknown, and budgets in
     normalised units are then refused. `digest` names the weights and what is around them; `load_model` fills it
     in. `published_accuracy` is the top-1 fraction on the weights' own test set. `code` is the digest of the user's
     file that made the module, "" where there is none.
+
+    `access` is the most that the model can give: gradients, scores, or labels. `reset` is called with the module
+    before every pass, for models that keep a state. `identity` goes into the digest: whatever answers depend on and
+    the module does not hold, such as the hash of a file, an endpoint, a version. `runs_on` is the device to compute on
+    while held; None leaves the model where it is.
     """
 
     module: nn.Module
@@ -46,6 +58,32 @@ class Classifier:
     published_accuracy: float | None = None
     outputs: str = "logits"
     code: str = ""
+    access: Access = Access.GRADIENT
+    reset: Callable[[nn.Module], object] | None = None
+    identity: str = ""
+    runs_on: torch.device | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes, and its images have to be."""
+        if self.runs_on is not None:
+            return self.runs_on
+        return next((one.device for one in (*self.module.parameters(), *self.module.buffers())), torch.device("cpu"))
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The floating-point type that the model computes in: that of its first parameter or buffer."""
+        return precision_of(self.module) or torch.float32
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Classifier]:
+        """Hold the model still: eval mode, no gradients of parameters. Afterwards it is exactly as it was."""
+        with frozen(self.module, device=self.runs_on):
+            yield self
+
+    def oracle(self, batch: int | None = None) -> Direct:
+        """Return what answers looks about the model; `batch` bounds the rows of a pass."""
+        return Direct(self.module, batch, reset=self.reset, gives=self.access)
 
 
 def digest_of(classifier: Classifier) -> str:
@@ -60,7 +98,43 @@ def digest_of(classifier: Classifier) -> str:
     structure = re.sub(r" at 0x[0-9a-f]+", "", repr(classifier.module))
     content.update(repr((structure, classifier.mean, classifier.std, classifier.outputs, classifier.code)).encode())
     update_with_state(content, classifier.module)
+    if classifier.identity:
+        content.update(f"identity {classifier.identity}".encode())
+    if not classifier.module.state_dict() and classifier.code:
+        # what such a module answers from lies elsewhere: two factories of one file are two models
+        content.update(f"spec {classifier.spec}".encode())
+    for part in _unprinted(classifier.module):
+        content.update(part)
     return content.hexdigest()
+
+
+def _unprinted(module: nn.Module) -> Iterator[bytes]:
+    # what neither the printed structure nor the state holds: tensors kept as plain attributes, and compiled programs
+    if isinstance(module, torch.jit.ScriptModule):
+        stream = io.BytesIO()
+        torch.jit.save(module, stream)
+        yield stream.getvalue()
+        return
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            if part is not module and name:
+                yield from _unprinted(part) if not _inside_script(module, name) else ()
+            continue
+        if isinstance(part, fx.GraphModule):
+            yield part.code.encode()
+        for key, value in sorted(vars(part).items()):
+            if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
+                yield f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode()
+                yield _bytes_of(value)
+
+
+def _inside_script(module: nn.Module, name: str) -> bool:
+    above = name.rpartition(".")[0]
+    return bool(above) and isinstance(module.get_submodule(above), torch.jit.ScriptModule)
+
+
+def _bytes_of(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def update_with_state(content: hashlib.blake2b, module: nn.Module) -> None:

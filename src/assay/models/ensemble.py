@@ -8,6 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.models.classifier import Classifier
+
+
+def together(models: Sequence[Classifier]) -> Classifier:
+    """Return the models as one whose logits are the mean of theirs; one alone is itself."""
+    if len(models) == 1:
+        return models[0]
+    module = Ensemble([model.module for model in models])
+    return Classifier(module, access=min(model.access for model in models), runs_on=models[0].runs_on)
+
 
 FUSED = ("logits", "probabilities")
 

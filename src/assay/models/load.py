@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.core.oracle import Access
 from assay.models import efficientnet_lite, from_file, from_python, from_timm, from_torchvision, zoo
 from assay.models.classifier import Classifier, digest_of
+from assay.models.function import Function, as_module, name_of
 from assay.models.normalized import LogProbabilities
 from assay.models.request import Request, take_apart
 
@@ -39,36 +42,46 @@ WHOLE_NAMES: dict[str, Scheme] = {name: Scheme(efficientnet_lite.load) for name 
 PYTHON = Scheme(from_python.load, _IMAGES)
 
 
-def load_model(
-    spec: str | nn.Module | Classifier,
+def load_model(  # shape: one keyword for each fact that only its user knows
+    spec: str | nn.Module | Classifier | Callable[[Tensor], Any],
     *,
     outputs: str = "logits",
     allow_pickle: bool = False,
-    device: str | None = None,
+    device: str | torch.device | None = None,
+    access: str | Access | None = None,
+    reset: Callable[[nn.Module], object] | None = None,
+    identity: str = "",
     **options: Any,
 ) -> Classifier:
-    """Return the model named by `spec` (see `SCHEMES`), or made from a module, as a `Classifier`.
+    """Return the model named by `spec` (see `SCHEMES`), or made from a module or a callable, as a `Classifier`.
 
     `options` may also stand in the name: `file:w.safetensors?arch=mnist-cnn`. `outputs="probabilities"` says that
     the model returns probabilities; their logarithm is attacked. Named models are loaded on the CPU or `device` in
-    eval mode; a module from Python stays where and as it is unless `device` says otherwise (searching and judging
-    put it in eval mode and restore it).
+    eval mode; a module from Python stays where and as it is (searching and judging hold it in eval mode, on copies of
+    its weights where `device` is another one, and give it back as it was).
+
+    `access` ("gradient", "scores" or "labels"; default: gradients) is the most that the model gives, `reset` a function
+    called with the module before every pass, and `identity` a text for the digest: see `Classifier`.
 
     Raises `BadInput` for an unknown name, option, architecture or device, for weights that do not fit, for lazy layers
-    that have none yet and for files that would run code (`allow_pickle` admits them), and `Unavailable` when weights
-    cannot be downloaded.
+    that have none yet, for weights on the meta device and for files that would run code (`allow_pickle` admits them),
+    and `Unavailable` when weights cannot be downloaded.
     """
     settings: dict[str, Any] = {"outputs": outputs, "allow_pickle": allow_pickle, "device": device}
+    settings |= {"access": access, "reset": reset, "identity": identity}
     classifier = undigested_model(spec, **settings, **options)
     return dataclasses.replace(classifier, digest=digest_of(classifier))
 
 
-def undigested_model(
-    spec: str | nn.Module | Classifier,
+def undigested_model(  # shape: as `load_model`
+    spec: str | nn.Module | Classifier | Callable[[Tensor], Any],
     *,
     outputs: str = "logits",
     allow_pickle: bool = False,
-    device: str | None = None,
+    device: str | torch.device | None = None,
+    access: str | Access | None = None,
+    reset: Callable[[nn.Module], object] | None = None,
+    identity: str = "",
     **options: Any,
 ) -> Classifier:
     """Return what `load_model` does, without the digest of the weights: reading all of them takes a while."""
@@ -78,22 +91,70 @@ def undigested_model(
         classifier = _named(spec, allow_pickle, options)
         classifier.module.eval()
     else:
-        own = type(spec.module if isinstance(spec, Classifier) else spec)
+        spec = spec if isinstance(spec, Classifier) else as_module(spec, "The model")
+        own = spec.module if isinstance(spec, Classifier) else spec
         name = spec.spec if isinstance(spec, Classifier) else ""
-        name = name or f"python:{own.__module__}.{own.__qualname__}"
+        called = name_of(own.function) if isinstance(own, Function) else name_of(type(own))
+        name = name or f"python:{called}"
         classifier = from_python.described(spec, name, take_apart(name, options, _IMAGES)[1])
-    _refuse_lazy(classifier)
+    classifier = dataclasses.replace(
+        classifier,
+        access=classifier.access if access is None else _access(access),
+        reset=reset or classifier.reset,
+        identity=identity or classifier.identity,
+    )
+    check_weights(classifier)
     if outputs == "probabilities" and classifier.outputs == "logits":
         wrapped = LogProbabilities(classifier.module).train(classifier.module.training)
         classifier = dataclasses.replace(classifier, module=wrapped, outputs=outputs)
-    if device is not None:
+    if device is None:
+        return classifier
+    if isinstance(spec, str):
         _move(classifier.module, device)
-    return classifier
+        return classifier
+    return on_device(classifier, device)
 
 
-def _refuse_lazy(classifier: Classifier) -> None:
-    """Raise `BadInput` for layers that take their shapes from the first images: until then there are no weights."""
+def on_device(classifier: Classifier, device: str | torch.device) -> Classifier:
+    """Return the classifier computing on `device` while it is held; its module stays where it is.
+
+    Raises `BadInput` for a device that cannot be used.
+    """
+    try:
+        wanted = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise _no_device(device, error) from error
+    if wanted.type == "meta":
+        raise BadInput(
+            "The device 'meta' holds no values, so nothing can be computed there. Take 'cpu', or another one."
+        )
+    return classifier if wanted == classifier.device else dataclasses.replace(classifier, runs_on=wanted)
+
+
+def check_weights(classifier: Classifier) -> None:
+    """Raise `BadInput` for weights that are not there: on the meta device, or of lazy layers that saw no images yet."""
     state = {**dict(classifier.module.named_parameters()), **dict(classifier.module.named_buffers())}
+    nowhere = [name for name, value in state.items() if value.is_meta and not is_lazy(value)]
+    if nowhere:
+        raise BadInput(
+            f"{classifier.spec or 'The model'} has {len(nowhere)} of {len(state)} weights on the meta device, which "
+            f"holds no values: {', '.join(nowhere[:3])}{', …' if len(nowhere) > 3 else ''}. They were never loaded: "
+            "load the state dict with assign=True, or make the network without low_cpu_mem_usage and device='meta'."
+        )
+    _refuse_lazy(classifier, state)
+
+
+def _access(access: str | Access) -> Access:
+    words = {one.name.lower(): one for one in Access} | {"gradients": Access.GRADIENT}
+    if isinstance(access, Access):
+        return access
+    if access not in words:
+        raise BadInput(f"access is {access!r}, expected one of gradient, scores, labels.{did_you_mean(access, words)}")
+    return words[access]
+
+
+def _refuse_lazy(classifier: Classifier, state: Mapping[str, Tensor]) -> None:
+    """Raise `BadInput` for layers that take their shapes from the first images: until then there are no weights."""
     lazy = [name for name, value in state.items() if is_lazy(value)]
     if lazy:
         shape = classifier.input_shape or ("C", "H", "W")
@@ -104,12 +165,16 @@ def _refuse_lazy(classifier: Classifier) -> None:
         )
 
 
-def _move(module: nn.Module, device: str) -> None:
+def _move(module: nn.Module, device: str | torch.device) -> None:
     try:
         module.to(device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        reason = str(error).splitlines()[0]
-        raise BadInput(f"The device {device!r} cannot be used here: {reason}. Take 'cpu', or another one.") from error
+        raise _no_device(device, error) from error
+
+
+def _no_device(device: str | torch.device, error: Exception) -> BadInput:
+    reason = str(error).splitlines()[0]
+    return BadInput(f"The device {str(device)!r} cannot be used here: {reason}. Take 'cpu', or another one.")
 
 
 def _named(spec: str, allow_pickle: bool, given: dict[str, Any]) -> Classifier:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from assay.core.errors import BadInput
-from assay.core.oracle import Direct, Oracle, frozen
+from assay.core.oracle import Oracle
 from assay.core.over_data import Together
 from assay.models import Classifier
 
@@ -48,8 +48,7 @@ class Victims:
     @property
     def device(self) -> torch.device:
         """Where the first model is."""
-        module = self.models[0].module
-        return next((one.device for one in [*module.parameters(), *module.buffers()]), torch.device("cpu"))
+        return self.models[0].device
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -68,7 +67,7 @@ class Victims:
 
     def oracle(self) -> Oracle:
         """Return the model as an oracle, or several as their mean."""
-        each = tuple(Direct(model.module) for model in self.models)
+        each = tuple(model.oracle() for model in self.models)
         return each[0] if len(each) == 1 else Together(each)
 
     @contextlib.contextmanager
@@ -76,7 +75,7 @@ class Victims:
         """Hold every model still: eval mode, parameters without gradients."""
         with contextlib.ExitStack() as stack:
             for model in self.models:
-                stack.enter_context(frozen(model.module))
+                stack.enter_context(model.held())
             yield
 
 
