@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from assay.core.errors import AssayError
 from assay.core.held import Kept
+from assay.core.state import on_copies, refuse_state
 
 # logits in another layout differ by rounding: by this much of the largest, a thousand times what was seen
 _ALIKE = 1e-3
@@ -97,24 +98,29 @@ def precision_of(model: nn.Module) -> torch.dtype | None:
     return next((one.dtype for one in tensors if one.is_floating_point() and one.dtype.itemsize > 1), None)
 
 
-def settled(model: nn.Module, images: Tensor, weights: Weights, call: Callable[[Tensor], Tensor]) -> Form:
+def settled(
+    model: nn.Module, images: Tensor, weights: Weights, call: Callable[[Tensor], Tensor], *, stateful: bool = False
+) -> Form:
     """Return the form in which `model` is asked about `images`; `call` asks it about some, and checks the answer.
 
-    Found once per model and kind of images by asking about one or two of them, which leaves no trace in the model. A
-    float32 model without convolutions needs no such question.
+    Found once per model and kind of images by asking about one or two of them, which leaves no trace in the model.
+    Raises `ModelError` for a model whose answer depends on what it was asked before, unless it is `stateful`: then
+    `call` lets it begin again.
     """
     own = precision_of(model) or images.dtype
-    convolves = images.ndim == 4 and any(one.ndim == 4 for one in model.parameters())
-    if own == images.dtype and not convolves:
-        return Form(images.dtype)
     modules = tuple(map(id, model.modules()))
-    signature = (images.shape[1:], images.dtype, images.device, own, modules)
+    signature = (images.shape[1:], images.dtype, images.device, own, modules, stateful)
     known = _SETTLED.setdefault(model, {})
     if signature not in known:
+        convolves = images.ndim == 4 and any(one.ndim == 4 for one in model.parameters())
         kept = Kept.of(model)
+        asked = _steady(call, images)
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=_devices(images)):
-                known[signature] = _tried(images[:2], own, convolves, weights, _steady(call, images))
+                plain, answer = _plainest(model, images[:2], own, asked, None if stateful else kept)
+                kept.restore(everything=True)
+                fast = convolves and plain.layout is not torch.channels_last
+                known[signature] = _faster(images[:2], plain, answer, weights, asked) if fast else plain
         finally:
             kept.restore(everything=True)
     return known[signature]
@@ -129,12 +135,21 @@ def plainly(model: nn.Module, images: Tensor, form: Form) -> Form:
     return plain
 
 
-def _tried(
-    images: Tensor, own: torch.dtype, convolves: bool, weights: Weights, call: Callable[[Tensor], Tensor]
-) -> Form:
-    plain, answer = _plain(images, own, call)
-    if not convolves or plain.layout is torch.channels_last:
-        return plain
+def _plainest(
+    model: nn.Module, images: Tensor, own: torch.dtype, call: Callable[[Tensor], Tensor], kept: Kept | None
+) -> tuple[Form, Tensor]:
+    # on copies of the weights: a forward may write to them
+    with on_copies(model) as written:
+        form, answer = _plain(images, own, call)
+        if kept is None:
+            return form, answer
+        names, parameters = kept.changed(), written()
+        if parameters or (names and not _alike(answer, call(form.of(images)))):
+            refuse_state(names, parameters)
+    return form, answer
+
+
+def _faster(images: Tensor, plain: Form, answer: Tensor, weights: Weights, call: Callable[[Tensor], Tensor]) -> Form:
     fast = dataclasses.replace(plain, layout=torch.channels_last, private=True)
     try:
         with weights.lent():

@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 @contextlib.contextmanager
 def frozen(
-    model: nn.Module, *, training: bool | None = False, device: torch.device | None = None
+    model: nn.Module, *, training: bool | None = False, device: torch.device | None = None, copied: bool = False
 ) -> Iterator[nn.Module]:
     """Hold the model still while it is measured: parameters without gradients, every module in eval mode.
 
     `training=None` leaves the modes as they are (for the inner search of adversarial training). On leaving, also by an
     exception, everything is as before: modes, flags, hooks, attributes, buffers and what they hold. A module without a
     mode of its own (a frozen TorchScript module, an exported program) keeps the one it was made with. With a `device`
-    the model computes there meanwhile, on copies of its parameters and buffers.
+    the model computes there meanwhile, on copies of its parameters and buffers. `copied` says that its forward writes
+    to its parameters, so that they are put back too.
     """
-    kept = Kept.of(model)
+    kept = Kept.of(model, parameters=copied)
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         if training is not None:
@@ -56,8 +57,8 @@ class Kept:
     values: tuple[tuple[Tensor, Tensor], ...]
 
     @staticmethod
-    def of(model: nn.Module) -> Kept:
-        """Return what `model` is now."""
+    def of(model: nn.Module, *, parameters: bool = False) -> Kept:
+        """Return what `model` is now, with the values of all its parameters if so told."""
         attributes: list[tuple[nn.Module, dict[str, Any], dict[str, Any]]] = []
         tensors: dict[int, Tensor] = {}
         for module in model.modules():
@@ -71,7 +72,7 @@ class Kept:
                 tensors.update({id(one): one for one in held.values() if isinstance(one, Tensor)})
             if type(module).train is not nn.Module.train and not isinstance(module, torch.jit.ScriptModule):
                 tensors.update({id(one): one for one in module.parameters(recurse=False)})
-        tensors.update({id(one): one for one in model.buffers()})
+        tensors.update({id(one): one for one in (*model.buffers(), *(model.parameters() if parameters else ()))})
         values = tuple((one, one.detach().clone()) for one in tensors.values() if _plain(one))
         return Kept(getattr(model, "training", None), tuple(attributes), values)
 

@@ -122,7 +122,11 @@ class Direct:
     def form(self, images: Tensor) -> Form:
         """Return the precision and layout in which the model is asked about images such as these."""
         rows = images[: self.batch] if self.batch else images
-        return settled(self.model, rows, self._weights, lambda part: checked_logits(self._asked(part), len(part)))
+        stateful = self.reset is not None
+        return settled(self.model, rows, self._weights, self._checked, stateful=stateful)
+
+    def _checked(self, images: Tensor) -> Tensor:
+        return checked_logits(self._asked(images), len(images))
 
     @functools.cached_property
     def _weights(self) -> Weights:
@@ -139,7 +143,16 @@ class Direct:
     def _asked(self, images: Tensor) -> object:
         if self.reset is not None:
             self.reset(self.model)
-        return self.model(images)
+        try:
+            return self.model(images)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+            raise ModelError(
+                "The model computes gradients of its own weights in its forward (test-time adaptation, a training step "
+                "left in), and weights are held still while it is attacked. Evaluate the adapted weights, or compute "
+                "inside torch.enable_grad() on copies of them that require gradients."
+            ) from error
 
     def _part(self, points: Tensor, rows: slice, goal: Goal, climbed: Objective | None) -> _Part:
         part = points[rows].detach()
@@ -186,7 +199,7 @@ class Direct:
             edges = None
             if part.requires_grad and self._overridable:
                 edges = stack.enter_context(EdgeGradients(images))
-            logits = checked_logits(self._asked(images), len(part))
+            logits = self._checked(images)
         if edges is not None and edges.met:
             self.told.add(AT_BOUNDS)
         return logits

@@ -78,7 +78,7 @@ class Classifier:
     @contextlib.contextmanager
     def held(self) -> Iterator[Classifier]:
         """Hold the model still: eval mode, no gradients of parameters. Afterwards it is exactly as it was."""
-        with frozen(self.module, device=self.runs_on):
+        with frozen(self.module, device=self.runs_on, copied=self.reset is not None):
             yield self
 
     def oracle(self, batch: int | None = None) -> Direct:
