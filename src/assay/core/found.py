@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from assay.core.goal import scored
 from assay.core.oracle import Seen
 from assay.core.tensors import counts, take
 
@@ -30,7 +31,8 @@ class Found(NamedTuple):
 
     `gap` is the goal's, -inf where nothing was found out; `logits` are those at `x`. `part` (int64) says which leaf of
     a composition found `x`, counted as `compose.stages` lists them. `queries` are the rows the attack asked about,
-    `looks` how often it was asked.
+    `looks` how often it was asked, `unscored` how many of the points asked about had scores without an order (NaN or
+    infinite): such a point is no success, and is the result only as the LAST one, or where no other was seen.
     """
 
     x: Tensor
@@ -43,6 +45,7 @@ class Found(NamedTuple):
     backwards: Tensor
     queries: Tensor
     looks: Tensor
+    unscored: Tensor
 
     @property
     def results(self) -> tuple[Tensor, ...]:
@@ -51,7 +54,7 @@ class Found(NamedTuple):
 
     @property
     def costs(self) -> tuple[Tensor, ...]:
-        """Forwards, backwards, queries and looks."""
+        """Forwards, backwards, queries, looks and points without scores: what adds up."""
         return self[_RESULTS:]
 
 
@@ -62,7 +65,7 @@ def nothing(x: Tensor) -> Found:
     """Return the result of not having searched yet: the images themselves, nothing spent."""
     no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     gap, size = x.new_full((len(x),), -torch.inf), x.new_full((len(x),), torch.inf)
-    return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), *(counts(x) for _ in range(5)))
+    return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), *(counts(x) for _ in range(6)))
 
 
 class Merit(NamedTuple):
@@ -111,11 +114,17 @@ def put(found: Found, at: Tensor, new: Found, keeps: Keeps, fits: Tensor | None 
 
 def bill(found: Found, at: Tensor, seen: Seen) -> None:
     """Add the cost of a look to the rows `at` of `found`."""
-    asked = (seen.cost.forwards > 0).to(torch.int64)
-    for total, spent in (
-        (found.forwards, seen.cost.forwards),
-        (found.backwards, seen.cost.backwards),
-        (found.queries, seen.cost.forwards),
-        (found.looks, asked),
-    ):
+    for total, spent in zip(found.costs, costs_of(seen), strict=True):
         total.index_add_(0, at, spent)
+
+
+def costs_of(seen: Seen) -> tuple[Tensor, ...]:
+    """Return what a look adds to `Found.costs`."""
+    asked = (seen.cost.forwards > 0).to(torch.int64)
+    return (*seen.cost, seen.cost.forwards, asked, unscored(seen).to(torch.int64))
+
+
+def unscored(seen: Seen) -> Tensor:
+    """Return bool `[N]`: points whose scores have no order. Where the points themselves were not judged, False."""
+    lost = ~scored(seen.logits)
+    return lost if seen.judged is None else lost & seen.judged

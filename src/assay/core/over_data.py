@@ -93,6 +93,8 @@ class OverData:
             hits >= self.rate,
             grad,
             Cost(*(part.view(several, many).sum(1) for part in seen.cost)),
+            # logits are means over images, not answers about a point
+            torch.zeros(several, dtype=torch.bool, device=points.device),
         )
 
 
