@@ -11,6 +11,7 @@ from torch import Tensor
 from assay.core.goal import scored
 from assay.core.oracle import Seen
 from assay.core.tensors import counts, take
+from assay.core.threat import Threat
 
 
 class Keeps(enum.Enum):
@@ -68,6 +69,12 @@ def nothing(x: Tensor) -> Found:
     return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), *(counts(x) for _ in range(6)))
 
 
+def unbilled(found: Found) -> Found:
+    """Return the same results with nothing billed: `put` works in place, and a budget's costs are its own."""
+    results = (value.clone() for value in found.results)
+    return Found(*results, *(torch.zeros_like(value) for value in found.costs))
+
+
 class Merit(NamedTuple):
     """The part of a result that decides which of two is kept."""
 
@@ -110,6 +117,20 @@ def put(found: Found, at: Tensor, new: Found, keeps: Keeps, fits: Tensor | None 
     for old, value in zip(found.costs, new.costs, strict=True):
         old.index_add_(0, at, value)
     return found
+
+
+def told_size(size: Tensor, threat: Threat, dtype: torch.dtype | None = None) -> Tensor:
+    """Return sizes `[N]` as they are reported, in `dtype` (their own): at most the budget where the threat allows them.
+
+    A point on the edge of the budget has a size that rounding put a little above it, which the threat forgives. Who
+    compares the reported size with the budget must come to the same judgement.
+    """
+    told = size.to(dtype or size.dtype)
+    most = torch.as_tensor(threat.eps, dtype=torch.float64, device=size.device)
+    budget = most.to(told.dtype)
+    # the largest number of the type that is not above the budget
+    budget = torch.where(budget.double() > most, torch.nextafter(budget, torch.zeros_like(budget)), budget)
+    return torch.where(threat.allows(size), torch.minimum(told, budget), told)
 
 
 def bill(found: Found, at: Tensor, seen: Seen) -> None:

@@ -44,8 +44,8 @@ def allowed_rank(goal: str) -> int:
 def make_goal(goal: str, y: Tensor, logits: Tensor, draws: Draws, classes: Sequence[str] | None = None) -> Goal:
     """Return the goal for labels `y` (`[N]`), given the clean `logits` (`[N, K]`).
 
-    A target that is the sample's own label moves on to the next class, so every sample has a target. Raises
-    `BadInput` for a class the model does not have.
+    Targets that the words choose for each sample are never its label; one class for all is also that of the samples
+    that carry it, which the goal leaves out. Raises `BadInput` for a class the model does not have.
     """
     kind, _, rest = goal.partition(" ")
     if kind == "untargeted":
@@ -63,8 +63,7 @@ def make_goal(goal: str, y: Tensor, logits: Tensor, draws: Draws, classes: Seque
     if rest == "random":
         step = 1 + (draws.fold("target").uniform("class") * (k - 1)).long().clamp_max(k - 2)
         return Targeted(y, (y + step) % k)
-    target = torch.full_like(y, class_index(rest, k, classes))
-    return Targeted(y, torch.where(target == y, (target + 1) % k, target))
+    return Targeted(y, torch.full_like(y, class_index(rest, k, classes)))
 
 
 def class_index(name: str, k: int, classes: Sequence[str] | None) -> int:

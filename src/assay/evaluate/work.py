@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from assay.core.compose import Method, Transferred, for_norm, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Goal, Untargeted, rank_of
+from assay.core.goal import Goal, Untargeted, excluded, rank_of, scored
 from assay.core.norms import NORMS
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
@@ -92,6 +91,7 @@ def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, 
     logits, goal = asked.logits, asked.problem.goal
     right = rank_of(logits, goal.y) <= allowed_rank(cell.goal)
     attacked = _sane(columns, asked.at, logits) & (right | (cell.question == Question.AS_ATTACKED.value))
+    attacked &= ~excluded(goal)
     if not bool(attacked.any()):
         return []
     if not bool(attacked.all()):
@@ -138,7 +138,7 @@ def _goal(columns: Columns, bench: Bench, problem: Problem, draws: Draws, at: Te
 
 
 def _sane(columns: Columns, at: Tensor, logits: Tensor) -> Tensor:
-    sane = ~logits.isnan().any(1) & (logits.amax(1) < math.inf)
+    sane = scored(logits)
     for row in at[~sane].tolist():
         columns.fail(row, "The model returned NaN or infinite scores for the image itself.")
     return sane
