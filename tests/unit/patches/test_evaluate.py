@@ -74,7 +74,7 @@ def test_the_target_among_five_of_many() -> None:
 
 
 def test_what_cannot_be_measured() -> None:
-    with pytest.raises(BadInput, match="no readable image of another class"):
+    with pytest.raises(BadInput, match="All 1 images of toy are of the patch's target class"):
         measure(a_patch(0), model(), data(1), Where(3))
     with pytest.raises(BadInput, match="The patch has 3 channels, the images have 1"):
         measure(a_patch(), model(channels=1), data(3, channels=1), Where(3))
