@@ -192,7 +192,8 @@ def evaluate(
     `data` is a source (`"mnist/test"`), a torch `Dataset`, or what `load_data` returned. `attacks` are names,
     mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
     threat or a list of them. Settings are those of a study (`question goal order seed chunk`) and of a run
-    (`executor workers fork fail_on_error device batch …`), and `on_progress`. Without `out` the run directory is a
+    (`executor workers fork fail_on_error device batch …`), and `on_progress`. `goal` is the words of a study, a goal
+    made from the labels of the data such as `Targeted(y, t)`, or a list of class numbers, one target per image. Without `out` the run directory is a
     new temporary one, which stays.
 
     Raises `BadInput` for whatever a study does not allow.

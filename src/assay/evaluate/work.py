@@ -23,7 +23,7 @@ from assay.core.tensors import take
 from assay.core.threat import UNBOXED, Threat
 from assay.data import Data, Sample, Unreadable
 from assay.evaluate.attack_options import method_of
-from assay.evaluate.goal_words import allowed_rank, make_goal
+from assay.evaluate.goal_words import allowed_rank, make_goal, per_image
 from assay.evaluate.loading import Bench
 from assay.evaluate.pictures import PICTURED_CHUNKS, Picture, choose
 from assay.evaluate.plan import Cell, Unit
@@ -64,6 +64,8 @@ def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.p
     readable = {at: one for at, one in enumerate(loaded) if isinstance(one, Sample)}
     method = _method(unit.cell, bench, readable)
     columns = blank(unit, [one.id for one in loaded], [one.label for one in loaded], stages(method))
+    if per_image(unit.cell.goal) and data.targets is not None:
+        columns.samples["target"][:] = [data.targets[at] for at in unit.cell.positions(unit.chunk)]
     for at, one in enumerate(loaded):
         if isinstance(one, Unreadable):
             columns.fail(at, one.error)
@@ -130,7 +132,11 @@ def _goal(columns: Columns, bench: Bench, problem: Problem, draws: Draws, at: Te
     cell, y = columns.unit.cell, problem.goal.y
     k = bench.classes(problem.x[:1])
     if cell.goal != "targeted least-likely":
-        return make_goal(cell.goal, y, y.new_zeros(len(y), k, dtype=torch.float32), draws, bench.classifier.classes)
+        logits, targets = (
+            y.new_zeros(len(y), k, dtype=torch.float32),
+            torch.from_numpy(columns.samples["target"]).to(at),
+        )
+        return make_goal(cell.goal, y, logits, draws, bench.classifier.classes, targets[at])
     # only this goal depends on the answer, so it costs a look of its own
     seen = bench.oracle.look(problem.x, problem.goal, cross_entropy, Access.SCORES, draws)
     columns.bill(at, seen.cost)

@@ -139,7 +139,7 @@ def _errors(run: Run) -> list[Check]:
 
 
 def _excluded(found: list[Group]) -> list[Check]:
-    left_out = {group.goal: result.excluded for group in found if (result := group.first).excluded}
+    left_out = {spoken(group.goal): result.excluded for group in found if (result := group.first).excluded}
     return [
         Check(PLAIN, f"{words.plural(n, 'image')} left out", f"Their label is the target of {goal!r}: in no number.")
         for goal, n in left_out.items()
