@@ -193,8 +193,8 @@ def evaluate(
     mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
     threat or a list of them. Settings are those of a study (`question goal order seed chunk`) and of a run
     (`executor workers fork fail_on_error device batch …`), and `on_progress`. `goal` is the words of a study, a goal
-    made from the labels of the data such as `Targeted(y, t)`, or a list of class numbers, one target per image. Without `out` the run directory is a
-    new temporary one, which stays.
+    made from the labels of the data such as `Targeted(y, t)`, or a list of class numbers, one target per image.
+    Without `out` the run directory is a new temporary one, which stays.
 
     Raises `BadInput` for whatever a study does not allow.
     """

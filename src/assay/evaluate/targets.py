@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from assay.core.errors import AssayError, BadInput
@@ -181,8 +180,10 @@ def given(goal: Any, data: Data) -> tuple[str, Data]:
 
 
 def _checked(targets: Any, data: Data) -> tuple[int, ...]:
-    plain = targets.tolist() if isinstance(targets, torch.Tensor) else list(targets)
-    whole = isinstance(plain, list) and all(type(one) is int and one >= 0 for one in plain)
+    plain: Any = targets.tolist() if isinstance(targets, Tensor) else list(targets)
+    # of a tensor without dimensions one number
+    plain = plain if isinstance(plain, list) else [plain]
+    whole = all(type(one) is int and one >= 0 for one in plain)
     if not whole or len(plain) != len(data):
         raise BadInput(
             f"The targets are {str(plain)[:60]}; expected {len(data)} class numbers from 0, one for each image of "

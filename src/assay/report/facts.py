@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from assay.evaluate.goal_words import spoken
 from assay.report import words
 from assay.report.view import WORST_CASE, Group
 
