@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from assay.case import Case
 from assay.core.compose import Method, run
 from assay.core.errors import BadInput
-from assay.core.search import Found, Keeps
+from assay.core.found import Found, Keeps, told_size
+from assay.core.goal import excluded
+from assay.core.problem import Problem
 from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
 from assay.core.threat import Threat
@@ -32,8 +34,14 @@ Choice = TypeVar("Choice", bound=enum.Enum)
 class Attacked:
     """What an attack did to `[N, C, H, W]` images; everything is per sample.
 
-    `success`: the goal is reached by `x_adv`, inside budget and box. `size` is in units of the threat. `logits` are
-    the model's at `x_adv`. `forwards` and `backwards` count the rows that went through the model.
+    `success`: the goal is reached by `x_adv`, inside budget and box. `size` is in units of the threat, and at most its
+    budget where the threat allows the change. `logits` are the model's at `x_adv`. `forwards` and `backwards` count
+    the rows that went through the model.
+
+    `excluded` (bool) are the images whose label is the goal's target: they are not attacked, and `x_adv` is the image.
+    `unscored` (int64) counts the points of the attack at which the model's scores were NaN or infinite. Such a point
+    is no success, and another one is kept in its place; where the attack keeps its last point and that is one,
+    `x_adv` is that point and `logits` are its scores.
     """
 
     x_adv: Tensor
@@ -44,11 +52,18 @@ class Attacked:
     backwards: Tensor
     queries: Tensor
     threat: Threat
+    excluded: Tensor
+    unscored: Tensor
+
+    @property
+    def judged(self) -> Tensor:
+        """The images that count, bool `[N]`: not excluded, and broken or else attacked with scores at every point."""
+        return ~self.excluded & (self.success | (self.unscored == 0))
 
     @property
     def robust_accuracy(self) -> float:
-        """The fraction of all images on which the attack did not reach its goal."""
-        return 1.0 - float(self.success.double().mean())
+        """The fraction of the `judged` images on which the attack did not reach its goal; NaN where there are none."""
+        return 1.0 - float(self.success[self.judged].double().mean())
 
 
 def attack(
@@ -66,15 +81,16 @@ def attack(
     ("last", "first", "worst" or "smallest": which point of the path counts; default: the attack's own) and `batch`
     (rows per pass). The same seed and ids give the same images, whatever the batch they come in.
 
-    Raises `BadInput` for images outside the box, NaN, labels out of range, and unknown settings.
+    Raises `BadInput` for images outside the box, NaN, labels out of range, and unknown settings, `ModelError` where
+    the scores of an image itself are seen to be NaN or infinite.
     """
     case = Case.of(method, model, x, y, threat, settings)
     keep = settings.get("keep")
     keeps = None if keep is None else _keeps(keep)
     with case.classifier.held():
         case.ask_one()
-        found = run(method, case.problem, case.draws, keeps=keeps)
-    return _attacked(found, case.problem.threat)
+        (found,) = case.found(lambda problem, draws: [run(method, problem, draws, keeps=keeps)])
+    return _attacked(found, case.problem, case.problem.threat)
 
 
 def sweep(
@@ -103,11 +119,13 @@ def sweep(
     budgets = _budgets(threats)
     with case.classifier.held():
         case.ask_one()
-        curve = sweep_budgets(method, case.problem, case.draws, budgets, question, order=order)
+        curve = case.found(
+            lambda problem, draws: sweep_budgets(method, problem, draws, budgets, question, order=order).found
+        )
     resolved = case.problem.threat
     return [
-        _attacked(found, dataclasses.replace(resolved, eps=threat.eps, budget=threat.budget))
-        for found, threat in zip(curve.found, threats, strict=True)
+        _attacked(found, case.problem, dataclasses.replace(resolved, eps=threat.eps, budget=threat.budget))
+        for found, threat in zip(curve, threats, strict=True)
     ]
 
 
@@ -173,8 +191,9 @@ def evaluate(
     `data` is a source (`"mnist/test"`), a torch `Dataset`, or what `load_data` returned. `attacks` are names,
     mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
     threat or a list of them. Settings are those of a study (`question goal order seed chunk`) and of a run
-    (`executor workers fork fail_on_error device batch …`), and `on_progress`. Without `out` the run directory is a
-    new temporary one, which stays.
+    (`executor workers fork fail_on_error device batch …`), and `on_progress`. `goal` is the words of a study, a goal
+    made from the labels of the data such as `Targeted(y, t)`, or a list of class numbers, one target per image.
+    Without `out` the run directory is a new temporary one, which stays.
 
     Raises `BadInput` for whatever a study does not allow.
     """
@@ -204,9 +223,10 @@ def _choice(kind: type[Choice], value: Any, name: str) -> Choice:
         raise BadInput(f"{name} is {value!r}, expected one of {', '.join(one.value for one in kind)}.") from None
 
 
-def _attacked(found: Found, threat: Threat) -> Attacked:
-    spent = (found.forwards, found.backwards, found.queries)
-    return Attacked(found.x, found.success, found.size, found.logits, *spent, threat)
+def _attacked(found: Found, problem: Problem, threat: Threat) -> Attacked:
+    spent, size = (found.forwards, found.backwards, found.queries), told_size(found.size, threat)
+    left_out = excluded(problem.goal)
+    return Attacked(found.x, found.success, size, found.logits, *spent, threat, left_out, found.unscored)
 
 
 __all__ = ["Attacked", "Evaluation", "attack", "evaluate", "sweep"]

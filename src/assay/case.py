@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 from assay.attacks import fitting
 from assay.core.compose import COMPOSITIONS, Method, access_of
 from assay.core.draws import Draws
-from assay.core.errors import BadInput, did_you_mean
-from assay.core.goal import Goal, Untargeted
+from assay.core.errors import BadInput, ModelError, did_you_mean
+from assay.core.found import Found, Keeps, nothing, put, unbilled
+from assay.core.goal import Goal, Untargeted, excluded, scored
 from assay.core.objective import margin
-from assay.core.oracle import Access
+from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
+from assay.core.search import judge_point
+from assay.core.tensors import take
 from assay.core.threat import Threat
 from assay.evaluate.work import check_labels, check_scores
 from assay.models import Classifier
@@ -63,6 +67,51 @@ class Case:
         oracle = classifier.oracle(settings.get("batch"))
         goal = checked_goal(settings.get("goal"), y)
         return cls(classifier, Problem(oracle, x, goal, threat.in_units_of(classifier.std)), draws)
+
+    def found(self, search: Callable[[Problem, Draws], list[Found]]) -> list[Found]:
+        """Return what `search` finds, at one budget or several, about the images that the goal does not leave out.
+
+        Those that it leaves out are asked about once, and shown as they are. Raises `ModelError` where the model has
+        no scores for an image itself.
+        """
+        x, goal = self.problem.x, self.problem.goal
+        left_out = excluded(goal)
+        if not bool(left_out.any()):
+            found = search(self.problem, self.draws)
+        else:
+            at, rest = left_out.nonzero().squeeze(1), (~left_out).nonzero().squeeze(1)
+            told = search(take(self.problem, rest), self.draws.take(rest))
+            seen = self._look(at)
+            own = judge_point(seen, x[at], take(self.problem, at))
+            own = own._replace(success=torch.zeros_like(own.success))
+            # one pass for all budgets, which the first one bears
+            each = [own, *(unbilled(own) for _ in told[1:])]
+            found = [
+                put(put(nothing(x), at, one, Keeps.LAST), rest, new, Keeps.LAST)
+                for one, new in zip(each, told, strict=True)
+            ]
+        self._check_scored(found)
+        return found
+
+    def _look(self, at: Tensor) -> Seen:
+        own = take(self.problem, at)
+        return own.oracle.look(own.x, own.goal, margin, Access.LABELS, self.draws.take(at))
+
+    def _check_scored(self, found: Sequence[Found]) -> None:
+        # images that no look found without scores need none of their own
+        lost = torch.zeros_like(self.problem.goal.y)
+        for one in found:
+            lost += one.unscored
+        at = lost.nonzero().squeeze(1)
+        if not len(at):
+            return
+        bad = at[~scored(self._look(at).logits)].tolist()
+        if bad:
+            raise ModelError(
+                f"The model returned NaN or infinite scores for {len(bad)} of {len(lost)} images themselves, such as "
+                f"x[{bad[0]}]: there is no answer to attack. Leave these images out, or mend the model (a logarithm or "
+                "a division by zero, an overflow in half precision)."
+            )
 
     def ask_one(self) -> None:
         """Ask about one image, to refuse labels beyond the model's classes, and probabilities in place of logits."""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from assay.audit.histogram import Histogram, histogram
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Untargeted
+from assay.core.goal import Untargeted, scored
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Direct, Seen, frozen
 from assay.core.tensors import flat
@@ -91,7 +91,7 @@ def probe_gradients(model: Classifier, data: Data, chunk: int = 250, bin_width: 
         seen = _look(model.module, x, y)
         top = seen.logits.topk(2, 1).values
         gaps.append(top[:, 0] - top[:, 1])
-        right.append(~seen.reached)
+        right.append(~seen.reached & scored(seen.logits))
         zero.append(_is_zero(seen))
         not_finite.append(~_is_finite(seen))
         if double is not None:

@@ -107,7 +107,7 @@ def as_plain(row: Measured) -> dict[str, Any]:
         "patch": row.patch, "model": row.model, "data": row.data, "images": len(row.ids),
         "placements": row.hits.shape[1], "success": row.success, "low": low, "high": high,
         "success_top5": row.success_top5, "low_top5": low5, "high_top5": high5, "worst_place": row.worst_place,
-        "forwards": row.passes,
+        "forwards": row.passes, "excluded": row.excluded, "errors": row.errors,
     }  # fmt: skip
 
 
@@ -129,6 +129,8 @@ def print_measured(rows: Sequence[Measured], title: str) -> None:
         )  # fmt: skip
     console = out()
     console.print(table)
+    for told in _left_out(rows):
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     console.print(
         "success: share of (image, placement) pairs; the interval (95 %) counts pictures, not placements, as "
         "independent. among five: pairs with the class among the five likeliest. worst place: images that some "
@@ -138,6 +140,17 @@ def print_measured(rows: Sequence[Measured], title: str) -> None:
     )
     if len({row.patch for row in rows}) > 1 and len({row.model for row in rows}) > 1:
         console.print(_matrix(rows))
+
+
+def _left_out(rows: Sequence[Measured]) -> list[str]:
+    told = {}
+    for row in rows:
+        if row.excluded:
+            told[row.patch, "excluded"] = f"{row.patch}: {row.excluded} images of its class are left out."
+        if row.errors:
+            what = "could not be read, or have NaN or infinite scores"
+            told[row.patch, row.model] = f"{row.patch} on {row.model}: {row.errors} images {what}: left out."
+    return list(told.values())
 
 
 def _matrix(rows: Sequence[Measured]) -> Any:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FIELDS = (
     "cell", "model", "data", "attack", "threat", "eps", "unit", "grey_levels", "question", "seed", "n",
     "clean_accuracy", "robust_accuracy", "robust_low", "robust_high", "attack_success", "top1_error", "top5_error",
-    "median_size", "forwards", "backwards", "queries", "seconds", "errors", "verdict",
+    "median_size", "forwards", "backwards", "queries", "seconds", "errors", "verdict", "excluded",
 )  # fmt: skip
 
 

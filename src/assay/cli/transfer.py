@@ -175,6 +175,9 @@ def print_matrix(found: Crossings, title: str) -> None:
         style="dim",
         soft_wrap=True,
     )
+    unscored = sum(one.unscored for one in found.each)
+    if unscored:
+        say(f"{unscored} attacked images had NaN or infinite scores: they are in no share.", style="yellow")
     if found.unreadable:
         say(f"{found.unreadable} images could not be read.", style="yellow")
 

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from assay.core.goal import scored
 from assay.core.oracle import Seen
 from assay.core.tensors import counts, take
+from assay.core.threat import Threat
 
 
 class Keeps(enum.Enum):
@@ -30,7 +32,8 @@ class Found(NamedTuple):
 
     `gap` is the goal's, -inf where nothing was found out; `logits` are those at `x`. `part` (int64) says which leaf of
     a composition found `x`, counted as `compose.stages` lists them. `queries` are the rows the attack asked about,
-    `looks` how often it was asked.
+    `looks` how often it was asked, `unscored` how many of the points asked about had scores without an order (NaN or
+    infinite): such a point is no success, and is the result only as the LAST one, or where no other was seen.
     """
 
     x: Tensor
@@ -43,6 +46,7 @@ class Found(NamedTuple):
     backwards: Tensor
     queries: Tensor
     looks: Tensor
+    unscored: Tensor
 
     @property
     def results(self) -> tuple[Tensor, ...]:
@@ -51,7 +55,7 @@ class Found(NamedTuple):
 
     @property
     def costs(self) -> tuple[Tensor, ...]:
-        """Forwards, backwards, queries and looks."""
+        """Forwards, backwards, queries, looks and points without scores: what adds up."""
         return self[_RESULTS:]
 
 
@@ -62,7 +66,13 @@ def nothing(x: Tensor) -> Found:
     """Return the result of not having searched yet: the images themselves, nothing spent."""
     no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     gap, size = x.new_full((len(x),), -torch.inf), x.new_full((len(x),), torch.inf)
-    return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), *(counts(x) for _ in range(5)))
+    return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), *(counts(x) for _ in range(6)))
+
+
+def unbilled(found: Found) -> Found:
+    """Return the same results with nothing billed: `put` works in place, and a budget's costs are its own."""
+    results = (value.clone() for value in found.results)
+    return Found(*results, *(torch.zeros_like(value) for value in found.costs))
 
 
 class Merit(NamedTuple):
@@ -109,13 +119,33 @@ def put(found: Found, at: Tensor, new: Found, keeps: Keeps, fits: Tensor | None 
     return found
 
 
+def told_size(size: Tensor, threat: Threat, dtype: torch.dtype | None = None) -> Tensor:
+    """Return sizes `[N]` as they are reported, in `dtype` (their own): at most the budget where the threat allows them.
+
+    A point on the edge of the budget has a size that rounding put a little above it, which the threat forgives. Who
+    compares the reported size with the budget must come to the same judgement.
+    """
+    told = size.to(dtype or size.dtype)
+    most = torch.as_tensor(threat.eps, dtype=torch.float64, device=size.device)
+    budget = most.to(told.dtype)
+    # the largest number of the type that is not above the budget
+    budget = torch.where(budget.double() > most, torch.nextafter(budget, torch.zeros_like(budget)), budget)
+    return torch.where(threat.allows(size), torch.minimum(told, budget), told)
+
+
 def bill(found: Found, at: Tensor, seen: Seen) -> None:
     """Add the cost of a look to the rows `at` of `found`."""
-    asked = (seen.cost.forwards > 0).to(torch.int64)
-    for total, spent in (
-        (found.forwards, seen.cost.forwards),
-        (found.backwards, seen.cost.backwards),
-        (found.queries, seen.cost.forwards),
-        (found.looks, asked),
-    ):
+    for total, spent in zip(found.costs, costs_of(seen), strict=True):
         total.index_add_(0, at, spent)
+
+
+def costs_of(seen: Seen) -> tuple[Tensor, ...]:
+    """Return what a look adds to `Found.costs`."""
+    asked = (seen.cost.forwards > 0).to(torch.int64)
+    return (*seen.cost, seen.cost.forwards, asked, unscored(seen).to(torch.int64))
+
+
+def unscored(seen: Seen) -> Tensor:
+    """Return bool `[N]`: points whose scores have no order. Where the points themselves were not judged, False."""
+    lost = ~scored(seen.logits)
+    return lost if seen.judged is None else lost & seen.judged

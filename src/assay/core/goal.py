@@ -4,6 +4,8 @@ A goal is batch-first and is taken together with the rows. `gap` judges (above 0
 is what an attack climbs, `surprise` is the cross-entropy oriented so that climbing it serves the goal.
 
 `reject` is the index of a class that means "I refuse this input"; an input that ends there has not broken the model.
+
+Scores without an order (see `scored`) reach no goal: what the model would have answered is not known.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ class Goal(Protocol):
         """The labels the samples carry, int64 `[N]`."""
 
     def reached(self, logits: Tensor) -> Tensor:
-        """Whether the goal is reached, bool `[N]`, with ties broken as `argmax` does."""
+        """Whether the goal is reached, bool `[N]`, with ties broken as `argmax` does; False without an order."""
 
     def gap(self, logits: Tensor) -> Tensor:
-        """The goal's side minus the other side: above 0 exactly where the goal is reached without a tie."""
+        """The goal's side minus the other side: above 0 exactly where the goal is reached without a tie.
+
+        It is -inf where the scores have no order, and is never NaN.
+        """
 
     def lead(self, logits: Tensor) -> Tensor:
         """The difference of logits an attack climbs."""
@@ -40,20 +45,35 @@ class Goal(Protocol):
         """The cross-entropy, oriented so that more is better for the attacker."""
 
 
+def scored(logits: Tensor) -> Tensor:
+    """Return bool `[N]`: whether the scores of a row have an order.
+
+    A NaN anywhere has none, and +inf is an overflow, as is a row of -inf alone. A class of -inf among finite ones is
+    masked: it comes last, and the others are compared as usual.
+    """
+    return logits.amax(1).isfinite()
+
+
+def answer_of(logits: Tensor) -> Tensor:
+    """Return the top class int64 `[N]`, of equal ones the lower index; -1 where the scores have no order."""
+    top, which = logits.max(1)
+    return torch.where(top.isfinite(), which, -1)
+
+
 def rank_of(logits: Tensor, y: Tensor) -> Tensor:
     """Return the rank int64 `[N]` of class `y`: 1 is the top; of equal logits the lower index comes first."""
     own = logits.gather(1, y[:, None])
     index = torch.arange(logits.shape[1], device=logits.device)
     ahead = (logits > own) | ((logits == own) & (index < y[:, None]))
-    # with a NaN anywhere there is no order, and `argmax` answers the NaN: count the class as last, never as right
-    lost = logits.isnan().any(1)
-    return torch.where(lost, torch.full_like(y, logits.shape[1]), 1 + ahead.sum(1))
+    # without an order the class counts as last, never as right
+    return torch.where(scored(logits), 1 + ahead.sum(1), torch.full_like(y, logits.shape[1]))
 
 
-def beaten(logits: Tensor, y: Tensor) -> Tensor:
-    """Return bool `[N]`: whether class `y` is not the top one, with ties and NaN as in `rank_of`, for a third of it."""
-    top, which = logits.max(1)
-    return (which != y) | top.isnan()
+def excluded(goal: Goal) -> Tensor:
+    """Return bool `[N]`: samples that a goal leaves out, because its target is their label: they are in no number."""
+    if isinstance(goal, Targeted):
+        return goal.t == goal.y
+    return torch.zeros_like(goal.y, dtype=torch.bool)
 
 
 def pick(logits: Tensor, y: Tensor) -> Tensor:
@@ -80,8 +100,9 @@ def _index(reject: int, logits: Tensor) -> int:
     return reject % logits.shape[1]
 
 
-def _answer(logits: Tensor) -> Tensor:
-    return logits.argmax(1)
+def _ordered(lead: Tensor, logits: Tensor) -> Tensor:
+    # what is left of NaN is the difference of two masked classes: a tie
+    return torch.where(scored(logits), lead.nan_to_num(0.0, torch.inf, -torch.inf), -torch.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,15 +116,18 @@ class Untargeted:
 
     def reached(self, logits: Tensor) -> Tensor:
         """Whether the top class is wrong and no refusal."""
-        wrong = beaten(logits, self.y)
-        return wrong if self.reject is None else wrong & (_answer(logits) != _index(self.reject, logits))
+        answer = answer_of(logits)
+        wrong = (answer >= 0) & (answer != self.y)
+        return wrong if self.reject is None else wrong & (answer != _index(self.reject, logits))
 
     def gap(self, logits: Tensor) -> Tensor:
         """Best other class minus the label's."""
+        return _ordered(self.lead(logits), logits)
+
+    def lead(self, logits: Tensor) -> Tensor:
+        """The gap, as it is differentiated."""
         best, bar = _competitors(logits, self.y, self.reject)
         return best - bar
-
-    lead = gap
 
     def surprise(self, logits: Tensor) -> Tensor:
         """Negative log-likelihood of the label, or of label and refusal together: neither is a success."""
@@ -116,20 +140,22 @@ class Untargeted:
 
 @dataclasses.dataclass(frozen=True)
 class Targeted:
-    """The class `t` (`[N]`) and no other."""
+    """The class `t` (`[N]`) and no other. Where `t` is the label there is nothing to attack: see `excluded`."""
 
     y: Tensor
     t: Tensor
 
     def reached(self, logits: Tensor) -> Tensor:
         """Whether the target is the top class."""
-        return ~beaten(logits, self.t)
+        return answer_of(logits) == self.t
 
     def gap(self, logits: Tensor) -> Tensor:
         """The target minus the best other class."""
-        return pick(logits, self.t) - without(logits, self.t).amax(1)
+        return _ordered(self.lead(logits), logits)
 
-    lead = gap
+    def lead(self, logits: Tensor) -> Tensor:
+        """The gap, as it is differentiated."""
+        return pick(logits, self.t) - without(logits, self.t).amax(1)
 
     def surprise(self, logits: Tensor) -> Tensor:
         """Log-likelihood of the target."""
@@ -174,13 +200,15 @@ class OutOfTop:
 
     def reached(self, logits: Tensor) -> Tensor:
         """Whether the label's rank is beyond `k`."""
-        return rank_of(logits, self.y) > self._checked(logits)
+        return (rank_of(logits, self.y) > self._checked(logits)) & scored(logits)
 
     def gap(self, logits: Tensor) -> Tensor:
         """The k-th best other class minus the label's."""
-        return without(logits, self.y).topk(self._checked(logits), 1).values[:, -1] - pick(logits, self.y)
+        return _ordered(self.lead(logits), logits)
 
-    lead = gap
+    def lead(self, logits: Tensor) -> Tensor:
+        """The gap, as it is differentiated."""
+        return without(logits, self.y).topk(self._checked(logits), 1).values[:, -1] - pick(logits, self.y)
 
     def surprise(self, logits: Tensor) -> Tensor:
         """Negative log-likelihood of the label."""
@@ -208,7 +236,9 @@ class Away:
         """Best other class minus the label's."""
         return Untargeted(self.y).gap(logits)
 
-    lead = gap
+    def lead(self, logits: Tensor) -> Tensor:
+        """The gap, as it is differentiated."""
+        return Untargeted(self.y).lead(logits)
 
     def surprise(self, logits: Tensor) -> Tensor:
         """Kullback-Leibler divergence of the reference from the prediction."""

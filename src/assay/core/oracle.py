@@ -43,7 +43,10 @@ class Cost(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a look saw; every tensor is batch-first. `grad` is `[N, *S]`, or `[N, R, *S]` for a vector objective."""
+    """What a look saw; every tensor is batch-first. `grad` is `[N, *S]`, or `[N, R, *S]` for a vector objective.
+
+    `judged` is bool `[N]`: whether `logits` are those of the points themselves; None where all are.
+    """
 
     logits: Tensor
     loss: Tensor
@@ -51,6 +54,7 @@ class Seen(NamedTuple):
     reached: Tensor
     grad: Tensor | None
     cost: Cost
+    judged: Tensor | None = None
 
 
 class Oracle(Protocol):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Goal, Targeted, Untargeted
+from assay.core.goal import Goal, Targeted, Untargeted, excluded
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Cost, Oracle, Seen
 
@@ -41,7 +41,8 @@ class OverData:
     The images are walked through epoch by epoch, each in an order drawn under `seed`; what does not fill a mini-batch
     at the end of an epoch is left out of it. The answer of a look is, per variable, the mean over the batch of the
     objective, its gradient and the logits; `gap` is the share of images that reached the goal minus `rate`, and a
-    variable has reached it from there on. A goal with targets holds one per variable; labels are the images' own.
+    variable has reached it from there on; images whose label is the target are not counted. A goal with targets holds
+    one per variable; labels are the images' own.
 
     Raises `BadInput` for a batch that the images do not fill.
     """
@@ -85,7 +86,11 @@ class OverData:
         if seen.grad is not None:
             outer = seen.grad.view_as(changed) / many
             grad = torch.autograd.grad(changed, variables, outer.to(changed.dtype))[0]
-        hits = seen.reached.view(several, many).to(points.dtype).mean(1)
+        # an image of the target's own class says nothing of the variable
+        counted = ~excluded(asked)
+        each = ((seen.reached & counted).to(points.dtype), counted.to(points.dtype))
+        hit, of = (part.view(several, many).sum(1) for part in each)
+        hits = hit / of.clamp_min(1)
         return Seen(
             seen.logits.view(several, many, -1).mean(1),
             seen.loss.view(several, many).mean(1),
@@ -93,6 +98,8 @@ class OverData:
             hits >= self.rate,
             grad,
             Cost(*(part.view(several, many).sum(1) for part in seen.cost)),
+            # logits are means over images, not answers about a point
+            torch.zeros(several, dtype=torch.bool, device=points.device),
         )
 
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from assay.core.course import FROM_THE_START, Course
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.found import Found, Keeps, better, bill, nothing, put
+from assay.core.found import Found, Keeps, better, bill, costs_of, nothing, put, unscored
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Cost, Seen
 from assay.core.problem import Problem
-from assay.core.tensors import counts, take
+from assay.core.tensors import counts, rows, take
 
 
 class State(Protocol):
@@ -94,9 +94,13 @@ class _Rows:
     state: Any
     draws: Draws
     index: Tensor
+    floor: Tensor | None = None
 
 
 UNLIMITED = Terms()
+
+# what stands for an endless objective, and for a low one before a point with scores was seen
+_HIGH, _LOW = 1e15, -1e4
 
 
 @torch.no_grad()
@@ -166,14 +170,15 @@ def _searched(
         if not bool(alive.all()):
             if not bool(alive.any()):
                 return found
-            here, seen = take(here, alive), take(seen, alive)
-        shown = _hidden(seen) if attack.access is Access.LABELS else seen
+            here, seen, point = take(here, alive), take(seen, alive), point[alive]
+        floor = _lowest(here.floor, seen.loss)
+        shown = _hidden(seen) if attack.access is Access.LABELS else _bridged(seen, floor, point, here.problem.x)
         state = attack.step(here.state, shown, here.problem, here.draws.fold(look))
         if course.watch is not None:
             course.watch(look + 1, state, seen)
         # what was known has served: it is not carried along
         problem = here.problem if here.problem.known is None else dataclasses.replace(here.problem, known=None)
-        here = _Rows(problem, state, here.draws, here.index)
+        here = _Rows(problem, state, here.draws, here.index, floor)
     raise AssertionError("unreachable: the last look returns")
 
 
@@ -205,10 +210,32 @@ def judge_point(seen: Seen, point: Tensor, problem: Problem) -> Found:
 def _judged(seen: Seen, point: Tensor, problem: Problem) -> tuple[Found, Tensor]:
     # and whether the point lies in budget and box
     size = problem.threat.size(point, problem.x)
-    asked = (seen.cost.forwards > 0).to(torch.int64)
-    cost = (*seen.cost, seen.cost.forwards, asked)
     fits = problem.threat.allows(size) & problem.threat.in_box(point)
-    return Found(point, seen.reached & fits, seen.gap, size, seen.logits, counts(point), *cost), fits
+    # whatever a goal says of scores that have no order: nobody knows what the model would have answered
+    lost = unscored(seen)
+    success, gap = seen.reached & fits & ~lost, torch.where(lost, -torch.inf, seen.gap)
+    return Found(point, success, gap, size, seen.logits, counts(point), *costs_of(seen)), fits
+
+
+def _lowest(floor: Tensor | None, loss: Tensor) -> Tensor:
+    # the lowest objective a row has seen, with which a point without one is outdone by every other
+    own = torch.where(loss.isfinite(), loss, torch.inf)
+    return own if floor is None else torch.minimum(floor, own)
+
+
+def _bridged(seen: Seen, floor: Tensor, point: Tensor, x: Tensor) -> Seen:
+    # what an attack is shown of a point without scores: a low objective, and the way back to the image, where there
+    # are some; one NaN would otherwise stay in its state, or hold it where it is
+    lost, loss = unscored(seen), seen.loss
+    if not bool(lost.any()) and bool(loss.isfinite().all()):
+        return seen
+    loss = torch.where(rows(lost, loss), torch.nan, loss)
+    loss = torch.where(loss.isnan(), torch.where(floor.isinf(), _LOW, floor), loss.nan_to_num(0.0, _HIGH, -_HIGH))
+    grad = seen.grad
+    if grad is not None:
+        back = (x - point).view(len(x), *[1] * (grad.ndim - x.ndim), *x.shape[1:])
+        grad = torch.where(rows(lost, grad), back.to(grad.dtype), grad)
+    return seen._replace(loss=loss, grad=grad)
 
 
 def _alive(found: Found, here: _Rows, keeps: Keeps) -> Tensor:

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from assay.core.compose import COMPOSITIONS, Cascade, Method, Restarts, for_norm, kept_by, run
 from assay.core.draws import Draws
+from assay.core.found import Found, Keeps, bill, nothing, put, unbilled
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
 from assay.core.problem import Known, Problem
-from assay.core.search import Attack, Found, Keeps, bill, nothing, put
+from assay.core.search import Attack
 from assay.core.tensors import counts, take
 
 
@@ -146,7 +147,9 @@ def _by_size(method: Method, problem: Problem, draws: Draws, budgets: Sequence[f
         broken = whole.success & problem.threat.at(budget).allows(whole.size)
         # a survivor's smallest perturbation lies outside this budget
         here = put(_untouched(problem), broken.nonzero().squeeze(1), take(whole, broken), Keeps.LAST)
-        found.append(Found(*here.results, *(whole if i == 0 else _copy(whole)).costs))
+        costs = (whole if i == 0 else unbilled(whole)).costs
+        # of passes the first budget bears the cost; that a point could not be judged is so for every budget
+        found.append(Found(*here.results, *costs)._replace(unscored=whole.unscored.clone()))
         origin.append(torch.where(broken, i, -1))
     return Curve(found, origin)
 
@@ -166,7 +169,7 @@ def _ascending(method: Method, problem: Problem, draws: Draws, budgets: Sequence
     here, by = nothing(problem.x), counts(problem.x, -1)
     for i in sorted(range(len(budgets)), key=lambda j: budgets[j]):
         left = (~here.success).nonzero().squeeze(1)
-        here = _copy(here)
+        here = unbilled(here)
         if len(left):
             new = _one(method, _at(take(problem, left), budgets[i]), draws.take(left), Keeps.FIRST)
             # a survivor shows the latest attempt on it, a broken sample the perturbation that broke it
@@ -178,12 +181,14 @@ def _ascending(method: Method, problem: Problem, draws: Draws, budgets: Sequence
 
 def _descending(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Curve:
     found: dict[int, Found] = {}
-    left, warm = torch.arange(len(problem.x), device=problem.x.device), None
+    left, warm, lost = torch.arange(len(problem.x), device=problem.x.device), None, counts(problem.x)
     for i in sorted(range(len(budgets)), key=lambda j: -budgets[j]):
-        here = _untouched(problem)
+        # what could not be judged at the budget where a sample is taken to stand was not judged at smaller ones
+        here = _untouched(problem)._replace(unscored=lost.clone())
         if len(left):
             new = _twice(method, _at(take(problem, left), budgets[i]), draws.take(left), warm)
             here = put(here, left, new, Keeps.LAST)
+            lost[left] = torch.where(new.success, 0, new.unscored)
             left, warm = left[new.success], new.x[new.success]
         found[i] = here
     return Curve(
@@ -228,9 +233,3 @@ def _clean(problem: Problem, draws: Draws) -> Found:
 
 def _at(problem: Problem, budget: float) -> Problem:
     return dataclasses.replace(problem, threat=problem.threat.at(budget))
-
-
-def _copy(found: Found) -> Found:
-    # the same results with nothing billed: `put` works in place, and a budget's costs are its own
-    results = (value.clone() for value in found.results)
-    return Found(*results, *(torch.zeros_like(value) for value in found.costs))

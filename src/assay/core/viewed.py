@@ -81,7 +81,7 @@ class Viewed:
             seen = self._judged(seen, points, goal, objective, draws)
             known = torch.ones_like(known)
         gap = torch.where(known, goal.gap(seen.logits), -torch.inf)
-        return seen._replace(gap=gap, reached=known & goal.reached(seen.logits))
+        return seen._replace(gap=gap, reached=known & goal.reached(seen.logits), judged=known)
 
     def _view(self, points: Tensor, goal: Goal, objective: Objective, draws: Draws, i: int) -> _Sums:
         own = draws.fold(f"view {i}")

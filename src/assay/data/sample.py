@@ -39,7 +39,8 @@ class Data:
 
     `fingerprint` names the content. `classes` are the names of the labels, in label order, where they are known.
     `input_shape` (C, H, W) is that of every image; None means the first one read decides. `notes` are things the
-    user should know about how labels and files were understood.
+    user should know about how labels and files were understood. `targets` are class numbers that an attack may aim at,
+    one per sample, where the source has them.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Data:
     input_shape: tuple[int, int, int] | None
     read: Callable[[int], Tensor]
     notes: tuple[str, ...] = ()
+    targets: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         """Return how many samples there are."""

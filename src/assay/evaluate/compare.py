@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from assay.core.errors import BadInput
 from assay.evaluate.arrow import compute as pc
 from assay.evaluate.arrow import make_table
-from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, SURVIVED
+from assay.evaluate.record import BROKEN, CLEAN_WRONG, EXCLUDED, SURVIVED, UNCOUNTED
 from assay.intervals import mcnemar_p, wilson
 
 
@@ -29,8 +30,8 @@ class Paired:
 def mcnemar(a: pa.Table, b: pa.Table) -> Paired:
     """Compare the survivors of two sets of records, each of one cell at one budget, sample by sample.
 
-    Samples that either side could not evaluate are left out. Needs `sample_id` and `status`. Raises `BadInput` for
-    a sample that occurs twice on a side, and when the two sides share no sample.
+    Samples that either side left out or could not evaluate are in no number. Needs `sample_id` and `status`. Raises
+    `BadInput` for a sample that occurs twice on a side, and when the two sides share no sample.
     """
     sides = [_outcomes(side, name) for side, name in ((a, "a"), (b, "b"))]
     joined = sides[0].join(sides[1], "sample_id", join_type="inner", left_suffix="_a", right_suffix="_b")
@@ -44,12 +45,17 @@ def mcnemar(a: pa.Table, b: pa.Table) -> Paired:
 
 
 def _outcomes(records: pa.Table, name: str) -> pa.Table:
-    records = records.filter(pc.not_equal(records["status"], ERROR))
+    records = _counted(records)
     if pc.count_distinct(records["sample_id"]).as_py() != records.num_rows:
         raise BadInput(f"The records {name} hold a sample more than once. Give those of one cell at one budget.")
     survived = pc.equal(records["status"], SURVIVED)
     table: pa.Table = make_table({"sample_id": records["sample_id"].cast(pa.string()), "survived": survived})
     return table
+
+
+def _counted(records: pa.Table) -> pa.Table:
+    uncounted: Any = pa.array(UNCOUNTED, pa.string())
+    return records.filter(pc.invert(pc.is_in(records["status"], value_set=uncounted)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +74,7 @@ class ClassResult:
 
 def per_class(records: pa.Table) -> list[ClassResult]:
     """Return one result per cell, budget and class. Needs `cell eps eps_written label status`."""
-    valid = records.filter(pc.not_equal(records["status"], ERROR))
+    valid = _counted(records)
     counted: pa.Table = make_table({
         **{name: valid[name] for name in ("cell", "eps", "eps_written", "label")},
         "survived": pc.cast(pc.equal(valid["status"], SURVIVED), pa.int64()),
@@ -101,9 +107,10 @@ def _sorted(table: pa.Table, keys: Sequence[str]) -> pa.Table:
 def minimal_budgets(records: pa.Table) -> pa.Table:
     """Return the smallest budget that broke each sample: `cell sample_id eps`.
 
-    0 for a sample that is wrong without any change, null for one that no budget broke. Needs `cell sample_id eps
-    status`.
+    0 for a sample that is wrong without any change, null for one that no budget broke; those that the goal leaves out
+    are left out. Needs `cell sample_id eps status`.
     """
+    records = records.filter(pc.not_equal(records["status"], EXCLUDED))
     wrong, broken = pc.equal(records["status"], CLEAN_WRONG), pc.equal(records["status"], BROKEN)
     reached = pc.if_else(wrong, 0.0, pc.if_else(broken, records["eps"], pa.scalar(None, pa.float64())))
     table: pa.Table = make_table({"cell": records["cell"], "sample_id": records["sample_id"], "eps": reached})

@@ -21,7 +21,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.core.search import Keeps
 from assay.core.sweep import Order, Question
 from assay.evaluate.arrow import compute as pc
-from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, stage_label
+from assay.evaluate.record import BROKEN, CLEAN_WRONG, UNCOUNTED, stage_label
 
 COSTS = ("queries", "steps", "forwards", "backwards")
 NEEDED = ("cell", "attack", "eps", "eps_written", "sample_id", "status", "stage", *COSTS)
@@ -111,7 +111,7 @@ def efforts(records: pa.Table, cells: Mapping[str, Mapping[str, Any]], over: str
 
 def _effort(rows: pa.Table, spent: list[int], over: str) -> Effort:
     status, cost = np.array(rows["status"].to_pylist()), np.array(spent)
-    valid = status != ERROR
+    valid = ~np.isin(status, UNCOUNTED)
     n = int(valid.sum())
     costs, counts = np.unique(cost[status == BROKEN], return_counts=True)
     clean = int((valid & (status != CLEAN_WRONG)).sum())
@@ -133,7 +133,8 @@ def stages(records: pa.Table, cells: Mapping[str, Mapping[str, Any]]) -> list[St
         names = stage_names(method) if method is not None else ()
         for _, rows in _budgets(records, digest) if len(names) > 1 else ():
             status, stage = np.array(rows["status"].to_pylist()), np.array(rows["stage"].to_pylist(), object)
-            n, left = int((status != ERROR).sum()), int(np.isin(status, (CLEAN_WRONG, ERROR), invert=True).sum())
+            valid = np.isin(status, UNCOUNTED, invert=True)
+            n, left = int(valid.sum()), int((valid & (status != CLEAN_WRONG)).sum())
             constants = _constants(rows)
             del constants["attack"]
             for number, name in enumerate(names, 1):

@@ -15,10 +15,14 @@ from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted, without
 from assay.data.labels import find_class
 
 TARGETS = ("least-likely", "next", "random")
+COLUMN = "targeted column"
+"""The goal whose targets the data themselves hold, one for each image."""
 
+_FILE = "targeted file "
+_PLANNED = re.compile(r"#[0-9a-f]{16}$")
 _FORMS = (
-    "Write 'untargeted', 'targeted least-likely', 'targeted next', 'targeted random', 'targeted CLASS' or "
-    "'out-of-top K'."
+    "Write 'untargeted', 'targeted least-likely', 'targeted next', 'targeted random', 'targeted CLASS', "
+    "'targeted file TARGETS.csv', 'targeted column' or 'out-of-top K'."
 )
 
 
@@ -26,6 +30,9 @@ def check_goal(words: Any) -> str:
     """Return a goal in its canonical form; raises `BadInput` for words that are none."""
     text = " ".join(str(words).split())
     kind, _, rest = text.partition(" ")
+    if text.startswith(_FILE):
+        # spaces inside a path are its own
+        return _FILE + str(words).strip().removeprefix("targeted").lstrip().removeprefix("file").lstrip()
     if kind == "untargeted" and not rest:
         return text
     if kind == "targeted" and rest:
@@ -35,22 +42,69 @@ def check_goal(words: Any) -> str:
     raise BadInput(f"{text!r} is not a goal.{did_you_mean(kind, ('untargeted', 'targeted', 'out-of-top'))} {_FORMS}")
 
 
+def target_file(goal: str) -> str | None:
+    """Return the path of the file that a goal takes its targets from; None for other goals."""
+    return spoken(goal).removeprefix(_FILE) if goal.startswith(_FILE) else None
+
+
+def per_image(goal: str) -> bool:
+    """Whether a goal, as a cell holds it, has a target of its own for each image: it carries their digest."""
+    return goal.startswith((_FILE, f"{COLUMN}#")) and _PLANNED.search(goal) is not None
+
+
+def planned(goal: str, digest: str) -> str:
+    """Return a goal with a target per image as a cell holds it: with the digest (16 hexadecimal digits) of those."""
+    return f"{spoken(goal)}#{digest}"
+
+
+def spoken(goal: str) -> str:
+    """Return a goal, as a cell holds it, as people read it: without the digest of its targets."""
+    return goal.rpartition("#")[0] if per_image(goal) else goal
+
+
+def telling(goal: str) -> str:
+    """Return what of a goal, as a cell holds it, changes numbers: of targets their digest, not where they come from."""
+    return f"targeted each {goal.rpartition('#')[2]}" if per_image(goal) else goal
+
+
+def fixed_class(goal: str) -> str | None:
+    """Return the name or number of the one class that a goal aims at for all images; None for other goals."""
+    kind, _, rest = goal.partition(" ")
+    return rest if kind == "targeted" and rest not in TARGETS and not per_image(goal) else None
+
+
 def allowed_rank(goal: str) -> int:
     """Return the worst rank of the true label that still counts as right: K for `out-of-top K`, else 1."""
     kind, _, rest = goal.partition(" ")
     return int(rest) if kind == "out-of-top" else 1
 
 
-def make_goal(goal: str, y: Tensor, logits: Tensor, draws: Draws, classes: Sequence[str] | None = None) -> Goal:
+def make_goal(  # shape: what the words may depend on
+    goal: str,
+    y: Tensor,
+    logits: Tensor,
+    draws: Draws,
+    classes: Sequence[str] | None = None,
+    targets: Tensor | None = None,
+) -> Goal:
     """Return the goal for labels `y` (`[N]`), given the clean `logits` (`[N, K]`).
 
-    A target that is the sample's own label moves on to the next class, so every sample has a target. Raises
+    Targets that the words choose for each sample are never its label; one class for all is also that of the samples
+    that carry it, which the goal leaves out. `targets` (`[N]`) are those of a goal that has one for each sample. Raises
     `BadInput` for a class the model does not have.
     """
     kind, _, rest = goal.partition(" ")
     if kind == "untargeted":
         return Untargeted(y)
     k = logits.shape[1]
+    if per_image(goal):
+        assert targets is not None, "the data hold them"
+        if not bool(((targets >= 0) & (targets < k)).all()):
+            raise BadInput(
+                f"The goal {spoken(goal)!r} has the target {int(targets.max())}; the model has {k} classes, 0 to "
+                f"{k - 1}. Count classes from 0."
+            )
+        return Targeted(y, targets)
     if kind == "out-of-top":
         if int(rest) >= k:
             raise BadInput(f"The goal {goal!r} cannot be reached: the model has {k} classes. Use {k - 1} at most.")
@@ -63,8 +117,7 @@ def make_goal(goal: str, y: Tensor, logits: Tensor, draws: Draws, classes: Seque
     if rest == "random":
         step = 1 + (draws.fold("target").uniform("class") * (k - 1)).long().clamp_max(k - 2)
         return Targeted(y, (y + step) % k)
-    target = torch.full_like(y, class_index(rest, k, classes))
-    return Targeted(y, torch.where(target == y, (target + 1) % k, target))
+    return Targeted(y, torch.full_like(y, class_index(rest, k, classes)))
 
 
 def class_index(name: str, k: int, classes: Sequence[str] | None) -> int:

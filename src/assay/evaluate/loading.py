@@ -16,6 +16,7 @@ from assay.data import Data, load_data
 from assay.evaluate import surrogate
 from assay.evaluate.plan import Cell
 from assay.evaluate.study import DataSpec, ModelSpec
+from assay.evaluate.targets import aimed
 from assay.models import Classifier, load_model
 
 
@@ -117,14 +118,15 @@ class Loader:
         return bench
 
     def samples(self, cell: Cell) -> Data:
-        """Return the cell's data. Raises `BadInput` when it is not that of the plan."""
-        data = self.data(cell.data, self.bench(cell).classifier)
+        """Return the cell's data, with the targets of its goal. Raises `BadInput` when it is not that of the plan."""
+        model = self.bench(cell).classifier
+        data = self.data(cell.data, model)
         if data.fingerprint != cell.fingerprint or len(data) != cell.n:
             raise BadInput(
                 f"{cell.data.source} is not the data of the plan (fingerprint {data.fingerprint}, planned "
                 f"{cell.fingerprint}; {len(data)} samples, planned {cell.n}). Leave the files alone during a run."
             )
-        return data
+        return aimed(cell.goal, data, model.classes or data.classes)[1]
 
     def release(self) -> None:
         """Let go of the model loaded here, where it is used elsewhere."""

@@ -17,8 +17,10 @@ from assay.core.oracle import Access
 from assay.data import Data
 from assay.evaluate import surrogate
 from assay.evaluate.attack_options import STUDY_ATTACKS, resolved
+from assay.evaluate.goal_words import telling
 from assay.evaluate.record import SCHEMA_VERSION
 from assay.evaluate.study import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
+from assay.evaluate.targets import aimed
 from assay.models import Classifier
 
 
@@ -66,10 +68,11 @@ class Cell:
         return "abcdef"[int(digest[0], 16) % 6] + digest[1:]
 
     def _telling(self) -> dict[str, Any]:
-        # where a patch lies changes no number: its digest names what it does; nor does what estimates go by
+        # where a patch or a file of targets lies changes no number: digests name what they hold; nor does what
+        # estimates go by
         plain = {key: value for key, value in self.plain().items() if key != "image"}
         attack = {key: value for key, value in plain["specs"]["attack"].items() if key != "file"}
-        return {**plain, "specs": {**plain["specs"], "attack": attack}}
+        return {**plain, "goal": telling(self.goal), "specs": {**plain["specs"], "attack": attack}}
 
     def plain(self) -> dict[str, Any]:
         """Return the cell as plain values, as the manifest keeps it; `Cell.of` reads them back."""
@@ -194,7 +197,9 @@ def make_plan(study: Study, loads: Loads) -> Plan:
             facts = _data_facts(loaded)
             data.setdefault(chosen.source, facts)
             notes.update(dict.fromkeys(f"{chosen.source}: {note}" for note in loaded.notes))
-            for cell in _cells(grid, spec, chosen, model=model, data=facts):
+            goal = aimed(grid.goal, loaded, model.classes or loaded.classes)[0]
+            given = grid.model_copy(update={"goal": goal})
+            for cell in _cells(given, spec, chosen, model=model, data=facts):
                 cells.setdefault(cell.digest, cell)
     return Plan(study, tuple(cells.values()), models, data, tuple(notes))
 

@@ -19,7 +19,11 @@ BROKEN = "broken"
 SURVIVED = "survived"
 REJECTED = "rejected"
 ERROR = "error"
-STATUSES = (CLEAN_WRONG, BROKEN, SURVIVED, REJECTED, ERROR)
+EXCLUDED = "excluded"
+STATUSES = (CLEAN_WRONG, BROKEN, SURVIVED, REJECTED, ERROR, EXCLUDED)
+
+UNCOUNTED = (ERROR, EXCLUDED)
+"""The statuses that are in no number: what could not be evaluated, and what the goal's target is the label of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Record:
 
     Ranks are those of the true label (1 is the top); `target_rank` is that of the goal's target, where it has one.
     `stage` is the part of a composed attack that broke the sample, as its number and name.
-    Sizes are in the row's `unit`. Passes shared by a sweep are booked on the first budget's row; `seconds` is the
+    Sizes are in the row's `unit`; that in the threat's norm is at most `eps` where the perturbation was judged to be
+    inside the budget. Passes shared by a sweep are booked on the first budget's row; `seconds` is the
     chunk's wall time divided evenly. `from_eps` is the smaller budget that a break was inherited from.
     """
 

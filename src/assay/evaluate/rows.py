@@ -12,14 +12,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.core.goal import Goal, Targeted, rank_of
+from assay.core.found import told_size
+from assay.core.goal import Goal, Targeted, excluded, rank_of, scored
 from assay.core.norms import NORMS
 from assay.core.oracle import Cost
 from assay.core.problem import Problem
-from assay.core.sweep import Curve
+from assay.core.sweep import Curve, Question
 from assay.core.tensors import flat
 from assay.evaluate.plan import Unit
-from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, SCHEMA, SCHEMA_VERSION, STATUSES, SURVIVED, stage_label
+from assay.evaluate.record import (
+    BROKEN,
+    CLEAN_WRONG,
+    ERROR,
+    EXCLUDED,
+    SCHEMA,
+    SCHEMA_VERSION,
+    STATUSES,
+    SURVIVED,
+    stage_label,
+)
 
 Array = NDArray[Any]
 
@@ -60,6 +71,7 @@ class Columns:
         if isinstance(goal, Targeted):
             self.samples["target"][where] = _numpy(goal.t)
             self.rows["target_rank"][:, where] = _numpy(_known_rank(logits, goal.t))
+            self.rows["status"][:, where[_numpy(excluded(goal))]] = _CODE[EXCLUDED]
 
     def bill(self, at: Tensor, cost: Cost) -> None:
         """Book the look at the images on the first budget."""
@@ -80,9 +92,11 @@ class Columns:
         for name, value in whole.items():
             self.rows[name][:, where] = value.reshape(len(values), -1)
         for budget, (found, origin) in enumerate(zip(curve.found, curve.origin, strict=True)):
-            for name, size in zip(_SIZES, sizes(found.x, problem), strict=True):
-                self.rows[name][budget, where] = size
-            for name, spent in zip(_COUNTS, found.costs, strict=True):
+            threat = problem.threat.at(values[budget])
+            for name, size in sizes(found.x, problem).items():
+                told = told_size(size, threat, torch.float32) if name == f"size_{threat.norm.name}" else size
+                self.rows[name][budget, where] = _numpy(told)
+            for name, spent in zip(_COUNTS, found.costs, strict=False):
                 self.rows[name][budget, where] += _numpy(spent)
             by = _numpy(origin)
             inherited = (by >= 0) & (by != budget)
@@ -93,8 +107,19 @@ class Columns:
             if composed:
                 broke = status[where] == _CODE[BROKEN]
                 self.rows["stage"][budget, where[broke]] = _numpy(found.part)[broke]
-            for row in where[self.rows["prediction"][budget, where] == _NONE]:
-                self.fail(int(row), "The model returned NaN for the attacked image.", [budget])
+        self._fail_unscored(where, curve)
+
+    def _fail_unscored(self, where: Array, curve: Curve) -> None:
+        # a sample is no survivor of an attack that asked about points the model had no answer to; where each budget
+        # speaks for the smaller ones, of theirs too
+        cumulative = self.unit.cell.question == Question.WORST_CASE.value
+        points = np.zeros(len(where), np.int64)
+        for budget, found in enumerate(curve.found):
+            points = points * cumulative + _numpy(found.unscored)
+            status = self.rows["status"][budget, where]
+            unknown = (points > 0) & (status == _CODE[SURVIVED]) | (self.rows["prediction"][budget, where] == _NONE)
+            for row in where[unknown]:
+                self.fail(int(row), "The model returned NaN or infinite scores for the attacked image.", [budget])
 
     def table(self) -> pa.Table:
         """Return the records: all samples at the first budget, then all at the next."""
@@ -155,15 +180,15 @@ def all_failed(unit: Unit, ids: Sequence[str], labels: Sequence[int], text: str)
     return columns.table()
 
 
-def sizes(z: Tensor, problem: Problem) -> list[Array]:
-    """Return the size of the change in every norm, in the unit of the budget."""
+def sizes(z: Tensor, problem: Problem) -> dict[str, Tensor]:
+    """Return the size `[N]` of the change in every norm, in the unit of the budget, by the name of its column."""
     move = z - problem.x
     unit = flat(move / problem.threat.scale) if isinstance(problem.threat.scale, Tensor) else flat(move)
-    return [_numpy(norm.size(unit)) for norm in NORMS.values()]
+    return {f"size_{name}": norm.size(unit) for name, norm in NORMS.items()}
 
 
 def _answer(logits: Tensor, y: Tensor) -> dict[str, Array]:
-    known = ~logits.isnan().any(1)
+    known = scored(logits)
     confidence, prediction = logits.softmax(1).max(1)
     none = torch.full_like(y, _NONE)
     return {
@@ -174,7 +199,7 @@ def _answer(logits: Tensor, y: Tensor) -> dict[str, Array]:
 
 
 def _known_rank(logits: Tensor, y: Tensor) -> Tensor:
-    return torch.where(logits.isnan().any(1), torch.full_like(y, _NONE), rank_of(logits, y))
+    return torch.where(scored(logits), rank_of(logits, y), _NONE)
 
 
 def _index(values: Array) -> Any:

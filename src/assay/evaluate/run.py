@@ -27,7 +27,8 @@ from assay.evaluate.plan import make_plan
 from assay.evaluate.progress import OnProgress
 from assay.evaluate.run_directory import Run
 from assay.evaluate.running import RunFailed, Running
-from assay.evaluate.study import Study
+from assay.evaluate.study import ModelSpec, Study
+from assay.evaluate.targets import given
 from assay.models import Classifier, load_model
 from assay.models.load import on_device
 
@@ -77,7 +78,8 @@ def evaluate(
     `data` is a source (`"mnist/test"`), a torch `Dataset`, or what `load_data` returned. `attacks` are names,
     mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
     threat or a list of them. Settings are those of a study (`study question goal order seed chunk`) and of a run
-    (see `Options`), and `on_progress`. Without `out` the run directory is a new temporary one, which stays.
+    (see `Options`), and `on_progress`. A `goal` is words, a goal such as `Targeted(y, t)`, or a target per image.
+    Without `out` the run directory is a new temporary one, which stays.
 
     Raises `BadInput` for whatever a study does not allow.
     """
@@ -102,9 +104,15 @@ def evaluate_with(
             raise BadInput(f"Unknown setting {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
     options = Options(**settings)
     loader = options.loader()
+    named = _named_model(model, loader)
+    if not isinstance(study_settings.get("goal", ""), str):
+        loaded = _loaded(
+            data, loader.model(ModelSpec.model_validate({"model": named} if isinstance(named, str) else named))
+        )
+        study_settings["goal"], data = given(study_settings["goal"], loaded)
     raw = {
         "study": "evaluation",
-        "models": _named_model(model, loader),
+        "models": named,
         "data": _named_data(data, loader),
         "threats": _threats(_as_list(threat)),
         "attacks": [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)],
@@ -123,6 +131,13 @@ def _named_model(model: str | nn.Module | Classifier, loader: Loader) -> Any:
         classifier = on_device(classifier, loader.device)
     loader.models = {**loader.models, classifier.spec: classifier}
     return {"model": classifier.spec, "outputs": classifier.outputs}
+
+
+def _loaded(data: Any, model: Classifier) -> Data:
+    if isinstance(data, Data):
+        return data
+    whole = dict(data) if isinstance(data, Mapping) else {"source": data}
+    return load_data(whole.pop("source"), model=model, **whole)
 
 
 def _named_data(data: Any, loader: Loader) -> Any:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from assay.core.budget import NORMALIZED, Budget
 from assay.core.norms import NORMS
 from assay.evaluate.arrow import compute as pc
-from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, REJECTED, STATUSES, SURVIVED
+from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, EXCLUDED, REJECTED, STATUSES, SURVIVED, UNCOUNTED
 from assay.intervals import wilson
 
 Array = NDArray[Any]
@@ -31,7 +31,8 @@ SCORED = (*_CONSTANT, "status", "rank", *_SIZES, *_SPENT)
 WORST_CASE = "worst case"
 _CODE = {status: code for code, status in enumerate(STATUSES)}
 # of several attacks on a sample the first of these holds; an unknown outcome is not a survival
-_WORST = (CLEAN_WRONG, BROKEN, ERROR, REJECTED, SURVIVED)
+_WORST = (EXCLUDED, CLEAN_WRONG, BROKEN, ERROR, REJECTED, SURVIVED)
+_UNCOUNTED = [_CODE[status] for status in UNCOUNTED]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Result:
 
     `robust_accuracy` is survived / n, `attack_success` is broken / clean_correct; a share of nothing is NaN. The
     intervals are Wilson's at 95 %. `median_size` is over the successes, in the threat's norm and the row's `unit`.
-    `errors` counts samples that could not be evaluated: they are in no denominator.
+    `errors` counts samples that could not be evaluated, `excluded` those whose label is the goal's target: both are in
+    no denominator.
     """
 
     cell: str
@@ -75,6 +77,7 @@ class Result:
     clean_correct: int
     survived: int
     goal: str = "untargeted"
+    excluded: int = 0
 
 
 def results(records: pa.Table, stds: Stds | None = None) -> list[Result]:
@@ -111,7 +114,9 @@ def worst_case(records: pa.Table, stds: Stds | None = None) -> list[Result]:
         for one, count in zip(_constants(records, group), attacks, strict=True)
     ]
     merged = rows.merged(pair, first)
-    return [one for one in _scored(merged.taken(complete), constants, stds or {}) if one.n or one.errors]
+    return [
+        one for one in _scored(merged.taken(complete), constants, stds or {}) if one.n or one.errors or one.excluded
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +172,7 @@ def _scored(rows: _Rows, constants: list[dict[str, Any]], stds: Stds) -> list[Re
     count = len(constants)
     tally = np.bincount(rows.group * len(STATUSES) + rows.status, minlength=count * len(STATUSES))
     tally = tally.reshape(count, len(STATUSES))
-    valid = rows.status != _CODE[ERROR]
+    valid = ~np.isin(rows.status, _UNCOUNTED)
     beyond = {k: np.bincount(rows.group, valid & (rows.rank > k), count) for k in (1, 5)}
     spent = {name: np.bincount(rows.group, values, count) for name, values in rows.spent.items()}
     broken = rows.status == _CODE[BROKEN]
@@ -204,7 +209,8 @@ def _shares(counts: Mapping[str, int], beyond1: float, beyond5: float) -> dict[s
         "n": n, "clean_accuracy": _share(correct, n), "clean_low": clean_low, "clean_high": clean_high,
         "robust_accuracy": _share(survived, n), "robust_low": low, "robust_high": high,
         "attack_success": _share(broken, correct), "top1_error": _share(beyond1, n), "top5_error": _share(beyond5, n),
-        "errors": counts[ERROR], "broken": broken, "clean_correct": correct, "survived": survived,
+        "errors": counts[ERROR], "excluded": counts[EXCLUDED], "broken": broken, "clean_correct": correct,
+        "survived": survived,
     }  # fmt: skip
 
 

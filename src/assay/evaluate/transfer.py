@@ -13,7 +13,7 @@ from torch import Tensor
 from assay.core.compose import Method, crafted, for_norm
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Untargeted
+from assay.core.goal import Untargeted, scored
 from assay.core.objective import margin
 from assay.core.oracle import Access, Direct
 from assay.core.problem import Problem
@@ -33,6 +33,8 @@ class Crossing:
 
     `both` counts the images that both get right, `broken` those of them that the target gets wrong after the attack;
     `at_home` those that the surrogate itself gets wrong. `target_right` counts all that the target gets right.
+    `unscored` are images that both get right and that the target, attacked, has NaN or infinite scores for: they are
+    in no other number but `target_right`.
     """
 
     attack: str
@@ -42,6 +44,7 @@ class Crossing:
     broken: int = 0
     at_home: int = 0
     target_right: int = 0
+    unscored: int = 0
 
     @property
     def success(self) -> float:
@@ -53,14 +56,16 @@ class Crossing:
         """The 95 % Wilson interval of the success."""
         return wilson(self.broken, self.both)
 
-    def plus(self, both: Tensor, wrong: Tensor, at_home: Tensor, right: Tensor) -> Crossing:
-        """Return the crossing with more images counted (each bool `[N]`)."""
+    def plus(self, right: tuple[Tensor, Tensor], wrong: Tensor, at_home: Tensor, judged: Tensor) -> Crossing:
+        """Return the crossing with more images counted (each bool `[N]`); `right`: by the surrogate, by the target."""
+        both = right[0] & right[1] & judged
         return dataclasses.replace(
             self,
             both=self.both + int(both.sum()),
+            unscored=self.unscored + int((right[0] & right[1] & ~judged).sum()),
             broken=self.broken + int((both & wrong).sum()),
             at_home=self.at_home + int((both & at_home).sum()),
-            target_right=self.target_right + int(right.sum()),
+            target_right=self.target_right + int(right[1].sum()),
         )
 
 
@@ -129,7 +134,7 @@ class Transfer:
             seen = oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws)
             check_scores(seen.logits, "logits")
             check_labels(problem.goal.y, [one.id for one in samples], seen.logits.shape[1])
-            right[name] = ~seen.reached
+            right[name] = ~seen.reached & scored(seen.logits)
         n, each = len(samples), iter(total.each)
         (forwards, backwards), judged, counted = total.made, total.judged + n * len(oracles), []
         for attack, name in itertools.product(self.attacks, self.surrogates):
@@ -140,7 +145,8 @@ class Transfer:
                 seen = oracles[target].look(found.x, problem.goal, margin, Access.LABELS, draws)
                 wrong = seen.reached & self.threat.allows(found.size) & self.threat.in_box(found.x)
                 judged += n
-                counted.append(next(each).plus(right[name] & right[target], wrong, found.success, right[target]))
+                both = (right[name], right[target])
+                counted.append(next(each).plus(both, wrong, found.success, scored(seen.logits)))
         return dataclasses.replace(
             total, each=tuple(counted), images=total.images + n, made=(forwards, backwards), judged=judged
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from assay.core.compose import Method, Transferred, for_norm, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Goal, Untargeted, rank_of
+from assay.core.goal import Goal, Untargeted, excluded, rank_of, scored
 from assay.core.norms import NORMS
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
@@ -24,7 +23,7 @@ from assay.core.tensors import take
 from assay.core.threat import UNBOXED, Threat
 from assay.data import Data, Sample, Unreadable
 from assay.evaluate.attack_options import method_of
-from assay.evaluate.goal_words import allowed_rank, make_goal
+from assay.evaluate.goal_words import allowed_rank, make_goal, per_image
 from assay.evaluate.loading import Bench
 from assay.evaluate.pictures import PICTURED_CHUNKS, Picture, choose
 from assay.evaluate.plan import Cell, Unit
@@ -65,6 +64,8 @@ def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.p
     readable = {at: one for at, one in enumerate(loaded) if isinstance(one, Sample)}
     method = _method(unit.cell, bench, readable)
     columns = blank(unit, [one.id for one in loaded], [one.label for one in loaded], stages(method))
+    if per_image(unit.cell.goal) and data.targets is not None:
+        columns.samples["target"][:] = [data.targets[at] for at in unit.cell.positions(unit.chunk)]
     for at, one in enumerate(loaded):
         if isinstance(one, Unreadable):
             columns.fail(at, one.error)
@@ -92,6 +93,7 @@ def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, 
     logits, goal = asked.logits, asked.problem.goal
     right = rank_of(logits, goal.y) <= allowed_rank(cell.goal)
     attacked = _sane(columns, asked.at, logits) & (right | (cell.question == Question.AS_ATTACKED.value))
+    attacked &= ~excluded(goal)
     if not bool(attacked.any()):
         return []
     if not bool(attacked.all()):
@@ -130,7 +132,11 @@ def _goal(columns: Columns, bench: Bench, problem: Problem, draws: Draws, at: Te
     cell, y = columns.unit.cell, problem.goal.y
     k = bench.classes(problem.x[:1])
     if cell.goal != "targeted least-likely":
-        return make_goal(cell.goal, y, y.new_zeros(len(y), k, dtype=torch.float32), draws, bench.classifier.classes)
+        logits, targets = (
+            y.new_zeros(len(y), k, dtype=torch.float32),
+            torch.from_numpy(columns.samples["target"]).to(at),
+        )
+        return make_goal(cell.goal, y, logits, draws, bench.classifier.classes, targets[at])
     # only this goal depends on the answer, so it costs a look of its own
     seen = bench.oracle.look(problem.x, problem.goal, cross_entropy, Access.SCORES, draws)
     columns.bill(at, seen.cost)
@@ -138,7 +144,7 @@ def _goal(columns: Columns, bench: Bench, problem: Problem, draws: Draws, at: Te
 
 
 def _sane(columns: Columns, at: Tensor, logits: Tensor) -> Tensor:
-    sane = ~logits.isnan().any(1) & (logits.amax(1) < math.inf)
+    sane = scored(logits)
     for row in at[~sane].tolist():
         columns.fail(row, "The model returned NaN or infinite scores for the image itself.")
     return sane

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from assay.attacks.patch import Place, Room
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Goal, Targeted, Untargeted, rank_of
+from assay.core.goal import Goal, Targeted, Untargeted, rank_of, scored
 from assay.core.objective import margin
 from assay.core.oracle import Access, Oracle
 from assay.data import Data, Sample
@@ -59,8 +59,10 @@ class Measured:
     """What a patch did to `n` images at P placements each.
 
     `hits` bool `[n, P]`: the goal is reached (the target is the answer; or, without a target, the answer is wrong).
-    `in_top5` bool `[n, P]`: the target is among the five likeliest classes; without a target, the label is not. Images
-    whose label is the target are left out. `ids` names the images, `places` int64 `[n, P, 2]` where the patch lay.
+    `in_top5` bool `[n, P]`: the target is among the five likeliest classes; without a target, the label is not.
+    `excluded` counts the images whose label is the target, `errors` those that could not be read or that the model has
+    NaN or infinite scores for at some placement: they are left out. `ids` names the images that are not, `places` int64
+    `[n, P, 2]` where the patch lay.
     """
 
     patch: str
@@ -71,6 +73,8 @@ class Measured:
     in_top5: Tensor
     places: Tensor
     passes: int
+    excluded: int = 0
+    errors: int = 0
 
     @property
     def success(self) -> float:
@@ -120,17 +124,36 @@ def measure(
     room = Room(height, width, tall, wide, where.published, where.at)
     case = _Case(patch, victims.oracle(), Placing(room, patch.mask, transforms or Transforms()), victims.device)
     ids: list[str] = []
-    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+    seen: list[_Answers] = []
+    others = [at for at, label in enumerate(data.labels) if label != patch.target]
+    if not others:
+        raise BadInput(f"All {len(data)} images of {data.source} are of the patch's target class. Use other data.")
+    asked = 0
     with victims.held(), torch.no_grad():
-        for sample in _samples(data, patch.target):
+        for sample in _samples(data, others):
             draws = Draws.of([sample.id], seed)
             draws = dataclasses.replace(draws, ids=draws.ids.to(victims.device))
-            seen.append(case.ask(sample, where.places(room, draws)[0], draws))
-            ids.append(sample.id)
+            answers = case.ask(sample, where.places(room, draws)[0], draws)
+            asked += len(answers.hits)
+            if answers.judged:
+                seen.append(answers)
+                ids.append(sample.id)
     if not ids:
-        raise BadInput(f"{data.source} has no readable image of another class than the target. Use other data.")
-    hits, top5, places = (torch.stack(parts) for parts in zip(*seen, strict=True))
-    return Measured(patch.name, model.spec, data.source, tuple(ids), hits, top5, places, hits.numel())
+        raise BadInput(f"{data.source} has no image that could be read and judged. Use other data, or see the model.")
+    hits, top5, places = (
+        torch.stack([getattr(one, name) for one in seen]) for name in ("hits", "among_five", "places")
+    )
+    left_out, errors = len(data) - len(others), len(others) - len(ids)
+    return Measured(patch.name, model.spec, data.source, tuple(ids), hits, top5, places, asked, left_out, errors)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answers:
+    # about one image, per place: the goal reached, the same among five; `judged`: there were scores at every place
+    hits: Tensor
+    among_five: Tensor
+    places: Tensor
+    judged: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,11 +163,11 @@ class _Case:
     placing: Placing
     device: torch.device
 
-    def ask(self, sample: Sample, places: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """Return, per place, whether the goal is reached, the same among five, and the place, on the CPU."""
+    def ask(self, sample: Sample, places: Tensor, draws: Draws) -> _Answers:
+        """Return what the model says at every place, on the CPU."""
         image = sample.image.to(self.device)
         label = torch.tensor([sample.label], device=self.device)
-        hits, top5 = [], []
+        hits, top5, judged = [], [], True
         # the places of a fine grid do not fit into memory at once
         for number, some in enumerate(torch.split(places, _AT_ONCE)):
             placing = dataclasses.replace(self.placing, places=some)
@@ -155,15 +178,15 @@ class _Case:
             logits = self.oracle.look(pasted, goal, margin, Access.LABELS, asked).logits
             hits.append(goal.reached(logits).cpu())
             top5.append(_among_five(goal, logits).cpu())
-        return torch.cat(hits), torch.cat(top5), places.cpu()
+            judged &= bool(scored(logits).all())
+        return _Answers(torch.cat(hits), torch.cat(top5), places.cpu(), judged)
 
 
-def _samples(data: Data, target: int | None) -> Iterator[Sample]:
-    for at, label in enumerate(data.labels):
-        if label != target:
-            (sample,) = data.load([at])
-            if isinstance(sample, Sample):
-                yield sample
+def _samples(data: Data, positions: Sequence[int]) -> Iterator[Sample]:
+    for at in positions:
+        (sample,) = data.load([at])
+        if isinstance(sample, Sample):
+            yield sample
 
 
 def _goal(target: int | None, y: Tensor) -> Goal:

@@ -110,11 +110,13 @@ def _counts(records: pa.Table, cells: list[str | None]) -> dict[tuple[str, float
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from assay.evaluate.record import UNCOUNTED
+
     mine = records.filter(pc.is_in(records["cell"], value_set=pa.array(cells, pa.string())))
     keys = ["cell", "eps", "label", "status", "prediction"]
     found: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for row in mine.group_by(keys).aggregate([([], "count_all")]).to_pylist():
-        if row["status"] != "error":  # what could not be judged is in no number
+        if row["status"] not in UNCOUNTED:
             found.setdefault((row["cell"], row["eps"]), []).append(row)
     return found
 

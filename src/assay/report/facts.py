@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from assay.evaluate.goal_words import spoken
 from assay.report import words
 from assay.report.view import WORST_CASE, Group
 
@@ -41,7 +42,7 @@ class Source:
 
 def checks(run: Run, found: list[Group]) -> list[Check]:
     """Return what speaks for and against these numbers, the worst first."""
-    rows = [*_fit_to_report(run), *_finished(run), *_errors(run), *_single(found)]
+    rows = [*_fit_to_report(run), *_finished(run), *_errors(run), *_excluded(found), *_single(found)]
     rows += [row for spec, model in run.manifest["models"].items() for row in _model(spec, model, found)]
     rows += [Check(ATTENTION, "Warning from the run", str(text)) for text in run.manifest.get("warnings", [])]
     return sorted(rows, key=lambda row: [ATTENTION, GOOD, PLAIN].index(row.state))
@@ -136,6 +137,14 @@ def _errors(run: Run) -> list[Check]:
     if not errors:
         return [Check(GOOD, "No errors", "Every image could be read and judged.")]
     return [Check(ATTENTION, words.plural(errors, "error"), "These images are in the records with their error text.")]
+
+
+def _excluded(found: list[Group]) -> list[Check]:
+    left_out = {spoken(group.goal): result.excluded for group in found if (result := group.first).excluded}
+    return [
+        Check(PLAIN, f"{words.plural(n, 'image')} left out", f"Their label is the target of {goal!r}: in no number.")
+        for goal, n in left_out.items()
+    ]
 
 
 def _single(found: list[Group]) -> list[Check]:

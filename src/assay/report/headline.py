@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from assay.evaluate.goal_words import spoken
 from assay.evaluate.verdict import REFUTED, SUSPECT
 from assay.report import verdicts, words
 from assay.report.view import AS_ATTACKED, UNTARGETED, WORST_CASE, Group, Line
@@ -51,7 +52,7 @@ def headline(group: Group) -> Headline:
         return Headline(group, "Without any change, accuracy is", group.clean, ".", "", "")
     chosen = spotlight(group)
     line, result = _lowest(group, chosen)
-    what = "accuracy" if group.goal == UNTARGETED else f"the share of images that withstand ({group.goal})"
+    what = "accuracy" if group.goal == UNTARGETED else f"the share of images that withstand ({spoken(group.goal)})"
     told = verdicts.told(group, result)
     before = f"Under {_changes(group, chosen)}, {what} {_moves(result, told)}"
     after = f" {told.range}." if told.range else "."

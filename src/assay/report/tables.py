@@ -59,6 +59,10 @@ def notes(group: Group, stages: list[Stage]) -> list[str]:
     errors = max(line.results[0].errors for line in group.lines)
     if errors:
         written.append(f"{words.plural(errors, 'image')} could not be judged: in none of these numbers")
+    excluded = max(line.results[0].excluded for line in group.lines)
+    if excluded:
+        whose = f"{words.plural(excluded, 'image')} left out, whose label is the target: in none of these numbers"
+        written.append(whose)
     tried = "; ".join(f"{line.label} {line.passes}" for line in group.lines)
     written.append(f"forward + backward passes per image, all budgets: {tried}")
     return written

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from assay.evaluate.goal_words import spoken
 from assay.evaluate.verdict import REFUTED
 from assay.report import words
 
@@ -106,7 +107,7 @@ class Group:
             parts.append("normalised units")
         parts += [_SETTINGS.get(part, part) for part in self.threat.split()[1:]]
         if self.goal != UNTARGETED:
-            parts.append(self.goal)
+            parts.append(spoken(self.goal))
         return ", ".join(parts)
 
     @property

@@ -9,7 +9,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.core.goal import Away, Goal, OutOfTop, Targeted, Toward, Untargeted, beaten, pick, rank_of, without
+from assay.core.goal import (
+    Away,
+    Goal,
+    OutOfTop,
+    Targeted,
+    Toward,
+    Untargeted,
+    answer_of,
+    excluded,
+    pick,
+    rank_of,
+    scored,
+    without,
+)
 from assay.core.tensors import take
 
 NAN, INF = torch.nan, torch.inf
@@ -33,9 +46,12 @@ def logits_of(rows: list[list[float]]) -> Tensor:
         ([2, 2, 2], 2, 3),
         ([3, 2, 3], 2, 2),
         ([-INF, -INF, 0], 1, 3),
-        ([INF, INF, 0], 0, 1),
-        ([INF, INF, 0], 1, 2),
-        # a NaN anywhere: there is no order, and no answer that could be right
+        ([-INF, 3, 0], 1, 1),  # a masked class comes last
+        ([-INF, 3, 0], 0, 3),
+        # a NaN anywhere, an overflow, nothing but masked classes: there is no order, and no answer that could be right
+        ([INF, 1, 0], 0, 3),
+        ([INF, INF, 0], 1, 3),
+        ([-INF, -INF, -INF], 0, 3),
         ([NAN, NAN, NAN], 0, 3),
         ([NAN, 1, 0], 0, 3),
         ([NAN, 1, 0], 1, 3),
@@ -44,7 +60,7 @@ def logits_of(rows: list[list[float]]) -> Tensor:
 )
 def test_rank(row: list[float], y: int, rank: int) -> None:
     assert rank_of(logits_of([row]), torch.tensor([y])).tolist() == [rank]
-    assert beaten(logits_of([row]), torch.tensor([y])).tolist() == [rank > 1]
+    assert (answer_of(logits_of([row])) == y).tolist() == [rank == 1]
 
 
 @QUICK
@@ -52,7 +68,7 @@ def test_rank(row: list[float], y: int, rank: int) -> None:
 def test_the_top_rank_is_argmax(row: list[float], y: int) -> None:
     logits, label = logits_of([row]), torch.tensor([y])
     assert (rank_of(logits, label) == 1).tolist() == (logits.argmax(1) == label).tolist()
-    assert (rank_of(logits, label) > 1).tolist() == beaten(logits, label).tolist()
+    assert answer_of(logits).tolist() == logits.argmax(1).tolist()
     ranks = [int(rank_of(logits, torch.tensor([k]))) for k in range(len(row))]
     assert sorted(ranks) == list(range(1, len(row) + 1)), "every class has a rank of its own"
 
@@ -179,13 +195,41 @@ def test_out_of_the_top_one_is_untargeted() -> None:
     assert torch.equal(OutOfTop(y, 1).gap(logits), Untargeted(y).gap(logits))
 
 
-@pytest.mark.parametrize("row", [[NAN, 1, 0], [1, NAN, 0], [1, 0, NAN], [NAN, NAN, NAN]])
-def test_an_answer_with_nan_is_never_robust(row: list[float]) -> None:
-    y = torch.tensor([0])
-    for goal in (Untargeted(y), Toward(y, y + 1), OutOfTop(y, 1), OutOfTop(y, 2), Away(y, torch.ones(1, 3) / 3)):
-        assert bool(goal.reached(logits_of([row]))), goal
-    # and is no target either
-    assert not bool(Targeted(y, y + 1).reached(logits_of([row])))
+UNORDERED = [[NAN, 1, 0], [1, NAN, 0], [1, 0, NAN], [NAN, NAN, NAN], [INF, 1, 0], [1, INF, 0], [-INF, -INF, -INF]]
+
+
+@pytest.mark.parametrize("row", UNORDERED)
+def test_scores_without_an_order_reach_no_goal(row: list[float]) -> None:
+    logits, y = logits_of([row]), torch.tensor([0])
+    assert not bool(scored(logits)) and answer_of(logits).tolist() == [-1]
+    three = torch.ones(1, 3) / 3
+    for goal in (
+        Untargeted(y), Untargeted(y, reject=2), Targeted(y, y + 1), Targeted(y, y), Toward(y, y + 1), OutOfTop(y, 1),
+        OutOfTop(y, 2), Away(y, three),
+    ):  # fmt: skip
+        assert not bool(goal.reached(logits)), goal
+        assert goal.gap(logits).tolist() == [-INF], goal
+
+
+def test_a_masked_class_is_compared_as_any_other() -> None:
+    # the label, the target, both, and one that is neither
+    rows = logits_of([[-INF, 2, 1, 0], [3, -INF, 1, 0], [-INF, -INF, 1, 0], [1, 2, 0, -INF]])
+    y, t = torch.zeros(4, dtype=torch.int64), torch.ones(4, dtype=torch.int64)
+    assert bool(scored(rows).all())
+    assert Untargeted(y).reached(rows).tolist() == [True, False, True, True]
+    assert Untargeted(y).gap(rows).tolist() == [INF, -2, INF, 1]
+    assert Targeted(y, t).reached(rows).tolist() == [True, False, False, True]
+    assert Targeted(y, t).gap(rows).tolist() == [1, -INF, -INF, 1]
+    # label and third best other class are both masked: a tie, and no NaN
+    assert OutOfTop(y, 3).gap(rows).tolist() == [INF, -INF, 0, -INF]
+    assert OutOfTop(y, 2).reached(rows).tolist() == [True, False, True, False]
+
+
+def test_a_target_that_is_the_label_is_left_out() -> None:
+    y = torch.tensor([0, 1, 2])
+    assert excluded(Targeted(y, torch.tensor([0, 2, 2]))).tolist() == [True, False, True]
+    for goal in (Untargeted(y), OutOfTop(y, 1), Toward(y, y)):
+        assert excluded(goal).tolist() == [False] * 3
 
 
 def test_goals_are_taken_with_their_rows() -> None:

@@ -10,7 +10,7 @@ from assay.attacks.gradient import FGSM, PGD
 from assay.attacks.noise import UniformNoise
 from assay.core.draws import Draws
 from assay.core.errors import ModelError
-from assay.core.goal import Untargeted
+from assay.core.goal import OutOfTop, Targeted, Untargeted
 from assay.core.objective import cross_entropy, differences, margin
 from assay.core.oracle import Access, Direct, Seen, checked_logits, frozen, input_gradient, micro_batch, out_of_memory
 from assay.core.problem import Problem
@@ -205,26 +205,33 @@ def broken_at(condition, value: float):
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("keeps", list(Keeps))
-def test_a_model_that_fails_when_attacked_is_not_robust(value: float, keeps: Keeps) -> None:
-    """All logits NaN (or the same infinity) anywhere but at the clean image: no prediction is no right prediction."""
+def test_a_model_that_fails_when_attacked_is_neither_broken_nor_robust(value: float, keeps: Keeps) -> None:
+    """All logits NaN (or the same infinity) anywhere but at the clean image: nothing is known, and that is counted."""
     model = broken_at(lambda x: (x != X[: len(x)]).flatten(1).any(1), value)
     y = linear(X).argmax(1)
-    wrong = torch.where(y == 0, 1, y)
-    problem = Problem(Direct(model), X, Untargeted(wrong), Linf(0.1))
-    assert bool(search(FGSM(), problem, DRAWS, keeps=keeps).success.all())
+    problem = Problem(Direct(model), X, Untargeted(y), Linf(0.1))
+    found = search(FGSM(), problem, DRAWS, keeps=keeps)
+    assert not bool(found.success.any())
+    assert found.unscored.tolist() == [1] * len(X)
+    assert not bool(found.gap.isnan().any())
+    # the image itself was the one point with scores
+    best = bool(torch.equal(found.x, X))
+    assert best == (keeps is not Keeps.LAST)
+    assert bool(found.logits.isfinite().all()) == best
 
 
 @pytest.mark.parametrize("which", range(5))
-def test_a_single_nan_among_the_logits_is_not_robust(which: int) -> None:
+def test_a_single_nan_among_the_logits_is_no_success(which: int) -> None:
     def function(x: Tensor) -> Tensor:
         spoiled = torch.zeros(5)
         spoiled[which] = torch.nan
         return linear(x) + torch.where((x != X[: len(x)]).flatten(1).any(1)[:, None], spoiled, 0.0)
 
     y = linear(X).argmax(1)
-    found = search(FGSM(), Problem(Direct(Plain(function)), X, Untargeted(y), Linf(1e-4)), DRAWS)
-    assert bool(found.success.all())
-    assert bool(found.logits.isnan().any(1).all()), "the NaN is there to be seen"
+    for goal in (Untargeted(y), Targeted(y, (y + 1) % 5), OutOfTop(y, 1)):
+        found = search(FGSM(), Problem(Direct(Plain(function)), X, goal, Linf(0.5)), DRAWS)
+        assert not bool(found.success.any())
+        assert bool(found.logits.isnan().any(1).all()), "the NaN is there to be seen"
 
 
 def test_a_nan_gradient_in_one_pixel_does_not_stop_the_others() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted
+from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted, excluded
 from assay.evaluate.goal_words import allowed_rank, check_goal, make_goal
 
 Y = torch.tensor([0, 1, 2, 3])
@@ -30,10 +30,12 @@ def test_untargeted_and_out_of_top() -> None:
     assert [allowed_rank("untargeted"), allowed_rank("targeted 3"), allowed_rank("out-of-top 5")] == [1, 1, 5]
 
 
-def test_targets_are_what_the_words_say_and_never_the_label() -> None:
+def test_targets_are_what_the_words_say() -> None:
     assert targets("targeted next") == [1, 2, 3, 0]
-    assert targets("targeted 2") == [2, 2, 3, 2]
-    assert targets("targeted cat", ("dog", "cat", "cow", "hen")) == [1, 2, 1, 1]
+    # one class for all: that of the samples that carry it too, which the goal leaves out
+    assert targets("targeted 2") == [2] * 4
+    assert targets("targeted cat", ("dog", "cat", "cow", "hen")) == [1] * 4
+    assert excluded(made("targeted cat", ("dog", "cat", "cow", "hen"))).tolist() == [False, True, False, False]
     # the lowest logit that is not the label's own: in rows 2 and 3 the label has the lowest
     assert targets("targeted least-likely") == [1, 0, 1, 0]
 

@@ -54,12 +54,17 @@ def test_a_study_counts_what_a_loop_counts(tmp_path: Path, tiny_model: str, tiny
             image[:, row : row + 3, column : column + 3] = pixels
             logits = model.module(image[None])
             told = found[sample.id, 27.0 * number]
-            target = 1 if sample.label != 1 else 2
-            assert told["prediction"] == int(logits.argmax()) and told["target"] == target
-            assert told["target_rank"] == int(rank_of(logits, torch.tensor([target])))
+            assert told["target"] == 1
+            if sample.label == 1:
+                assert told["status"] == "excluded" and told["size_l0"] is None
+                continue
+            assert told["prediction"] == int(logits.argmax())
+            assert told["target_rank"] == int(rank_of(logits, torch.tensor([1])))
             assert told["size_l0"] <= 27 * number
-    # one look at the image and one at each budget
-    assert sum(row["forwards"] for row in found.values()) == 3 * len(data)
+    # one look at the image and, unless its label is the target, one at each budget
+    of_target = data.labels.count(1)
+    assert sum(row["forwards"] for row in found.values()) == 3 * len(data) - 2 * of_target > 0
+    assert {(one.n, one.excluded) for one in run.results()} == {(len(data) - of_target, of_target)}
 
 
 def test_it_resumes_and_knows_a_patch_by_what_it_does(
@@ -145,9 +150,11 @@ def test_four_budgets_are_the_notebooks_four_placements(
             image[:, row : row + 3, column : column + 3] = pixels
         answers = model.module(batch).argmax(1).tolist()
         told = [found[name, 27.0 * number] for name in data.ids]
-        assert [one["prediction"] for one in told] == answers
         # a share over the images of other classes leaves out those of the target
-        others = [(one["status"], answer) for one, answer in zip(told, answers, strict=True) if one["label"] != 1]
+        assert all((one["status"] == "excluded") == (one["label"] == 1) for one in told)
+        pairs = [(one, answer) for one, answer in zip(told, answers, strict=True) if one["label"] != 1]
+        assert [one["prediction"] for one, _ in pairs] == [answer for _, answer in pairs]
+        others = [(one["status"], answer) for one, answer in pairs]
         assert [status == "broken" for status, _ in others if status != "clean_wrong"] == [
             answer == 1 for status, answer in others if status != "clean_wrong"
         ]
@@ -175,7 +182,7 @@ def test_numbered_placements_are_cells_of_one_patch_each(
         for image, (row, column) in zip(images, places(draws, number, 6), strict=True):
             image[:, row : row + 3, column : column + 3] = pixels
         assert [told[name]["prediction"] for name in data.ids] == model.module(images).argmax(1).tolist()
-        assert all(one["size_l0"] <= 27 for one in told.values())
+        assert all(one["size_l0"] <= 27 for one in told.values() if one["status"] != "excluded")
 
 
 def test_a_finished_study_is_left_alone(tmp_path: Path, tiny_model: str, tiny_source: str, patch: Path) -> None:
@@ -224,7 +231,9 @@ def test_only_targeted_goals_have_a_target_rank(tmp_path: Path, tiny_model: str,
     worst = rows(run_here(tmp_path / "b", placed(tiny_model, tiny_source, patch, question="worst_case")))
     assert {row["status"] for row in worst} >= {"broken", "survived"}
     assert all(
-        (row["target_rank"] == 1) == (row["status"] == "broken") for row in worst if row["status"] != "clean_wrong"
+        (row["target_rank"] == 1) == (row["status"] == "broken")
+        for row in worst
+        if row["status"] not in ("clean_wrong", "excluded")
     )
     assert all(row["target_rank"] in (1, 2, 3, 4) for row in worst)
 

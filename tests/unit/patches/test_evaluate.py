@@ -74,7 +74,7 @@ def test_the_target_among_five_of_many() -> None:
 
 
 def test_what_cannot_be_measured() -> None:
-    with pytest.raises(BadInput, match="no readable image of another class"):
+    with pytest.raises(BadInput, match="All 1 images of toy are of the patch's target class"):
         measure(a_patch(0), model(), data(1), Where(3))
     with pytest.raises(BadInput, match="The patch has 3 channels, the images have 1"):
         measure(a_patch(), model(channels=1), data(3, channels=1), Where(3))
@@ -156,3 +156,23 @@ def seen_by(transforms: Transforms, seed: int, n: int) -> torch.Tensor:
     with classifier.module.register_forward_pre_hook(lambda _, given: shown.append(given[0].clone())):
         measure(a_patch(), classifier, data(n), Where(at=(2, 5)), transforms, seed)
     return torch.cat(shown)[None]
+
+
+def test_images_of_the_target_class_and_without_scores_are_counted() -> None:
+    class Dazzled(torch.nn.Module):
+        """Has no scores for images of one channel value, which the last image has wherever the patch lies."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model().module
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            marked = (x[:, :, -1, -1] == images(9)[8, :, -1, -1]).all(1, keepdim=True)
+            return torch.where(marked, torch.nan, self.inner(x))
+
+    plain = measure(a_patch(), model(), data(9), Where(at=(1, 1)))
+    assert (plain.excluded, plain.errors, len(plain.ids)) == (3, 0, 6)
+    dazzled = dataclasses.replace(model(), module=Dazzled().eval())
+    found = measure(a_patch(), dazzled, data(9), Where(at=(1, 1)))
+    assert (found.excluded, found.errors, found.passes) == (3, 1, 6)
+    assert found.ids == plain.ids[:-1] and torch.equal(found.hits, plain.hits[:-1])
