@@ -18,6 +18,7 @@ from assay.core.oracle import Access, Direct, Seen, frozen
 from assay.data import Data, Sample, Unreadable
 from assay.evaluate.cost import Speed
 from assay.models import Classifier
+from assay.models.failures import model_error
 
 _FEW = 8
 _DEAREST_BACKWARD = 2.0  # forwards; a first backward pass that takes longer is warming up
@@ -144,11 +145,7 @@ def _in_words(x: Tensor) -> Iterator[None]:
     except AssayError:
         raise
     except Exception as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ModelError(
-            f"The model failed on images [N, {', '.join(map(str, x.shape[1:]))}] in [0, 1]: {type(error).__name__}: "
-            f"{first}. If it wants another size or number of channels, say so: my.py:factory?size=32&channels=1."
-        ) from error
+        raise model_error(error, tuple(x.shape)) from error
 
 
 def _in_train_mode(oracle: Direct, module: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import pyarrow as pa
 import torch
@@ -19,7 +20,7 @@ from assay.core.norms import NORMS
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
 from assay.core.problem import Problem
-from assay.core.sweep import Order, Question, first_look, sweep
+from assay.core.sweep import Curve, Order, Question, first_look, sweep
 from assay.core.tensors import take
 from assay.core.threat import UNBOXED, Threat
 from assay.data import Data, Sample, Unreadable
@@ -53,7 +54,33 @@ class Asked:
     at: Tensor
 
 
-def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.perf_counter) -> Outcome:
+class Watch(Protocol):
+    """Whoever wants to see the images of a unit, which its records do not hold."""
+
+    def images(self, asked: Asked) -> None:
+        """See every readable image, before any is attacked."""
+
+    def attacked(self, asked: Asked, curve: Curve) -> None:
+        """See what the attack made of the images of `asked`, budget by budget."""
+
+
+class Unwatched:
+    """Looks at nothing."""
+
+    def images(self, asked: Asked) -> None:
+        """See nothing."""
+
+    def attacked(self, asked: Asked, curve: Curve) -> None:
+        """See nothing."""
+
+
+def do(
+    unit: Unit,
+    bench: Bench,
+    data: Data,
+    clock: Callable[[], float] = time.perf_counter,
+    watch: Watch | None = None,
+) -> Outcome:
     """Attack a chunk of samples at every budget of its cell and return one record per sample and budget.
 
     The model is asked once about the images as they are: that answer is the clean prediction, and the attack's
@@ -68,7 +95,7 @@ def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.p
     for at, one in enumerate(loaded):
         if isinstance(one, Unreadable):
             columns.fail(at, one.error)
-    pictures = _attack(columns, bench, method, readable) if readable else []
+    pictures = _attack(columns, bench, method, readable, watch or Unwatched()) if readable else []
     columns.rows["seconds"][:] = (clock() - began) / unit.rows
     forwards, backwards = (int(columns.rows[name].sum()) for name in ("forwards", "backwards"))
     return Outcome(columns.table(), pictures, forwards, backwards, len({at for _, at in columns.errors}))
@@ -86,9 +113,10 @@ def method_for(cell: Cell, bench: Bench, image: tuple[int, int]) -> Method:
     return Transferred(method, bench.surrogates[surrogate]) if surrogate else method
 
 
-def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sample]) -> list[Picture]:
+def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sample], watch: Watch) -> list[Picture]:
     cell = columns.unit.cell
     asked = _ask(columns, bench, method, readable)
+    watch.images(asked)
     logits, goal = asked.logits, asked.problem.goal
     right = rank_of(logits, goal.y) <= allowed_rank(cell.goal)
     attacked = _sane(columns, asked.at, logits) & (right | (cell.question == Question.AS_ATTACKED.value))
@@ -102,6 +130,7 @@ def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, 
     question, order = Question(cell.question), Order(cell.order)
     curve = sweep(method, asked.problem, asked.draws, budgets, question, order=order)
     columns.tell(asked.at, asked.problem, curve)
+    watch.attacked(asked, curve)
     if columns.unit.chunk >= PICTURED_CHUNKS:
         return []
     return choose(columns, asked.at, asked.logits, asked.problem, curve)
