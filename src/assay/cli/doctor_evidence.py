@@ -54,8 +54,8 @@ class Evidence:
         return 0 if self.trained is None else int((self.trained.argmax(1) == self.y).sum())
 
 
-def gather(model: Classifier, data: Data, most: int) -> Evidence:
-    """Ask the model about up to `most` images, spread evenly over the data.
+def gather(model: Classifier, data: Data, most: int, batch: int | None = None) -> Evidence:
+    """Ask the model about up to `most` images, spread evenly over the data, at most `batch` per pass.
 
     Raises `BadInput` for images that are no images in [0, 1], for labels the model does not have and where nothing
     can be read, and `ModelError` where the model does not answer like a classifier. The model is left as it was.
@@ -68,7 +68,7 @@ def gather(model: Classifier, data: Data, most: int) -> Evidence:
     device = next((t.device for t in (*model.module.parameters(), *model.module.buffers())), torch.device("cpu"))
     x = _stacked(samples, model).to(device)
     y = torch.tensor([sample.label for sample in samples], device=device)
-    oracle = Direct(model.module)
+    oracle = Direct(model.module, batch)
     with _in_words(x), frozen(model.module):
         _check_labels(data, _ask(oracle, x[:1], torch.zeros_like(y[:1]), Access.SCORES).logits.shape[1])
         seen, forward = _timed(oracle, x, y, Access.SCORES)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.exits import Exit
-from assay.cli.flags import AllowPickle
+from assay.cli.flags import AllowPickle, Batch, Device
 from assay.cli.numbers import plural
 from assay.cli.options import expanded
 from assay.cli.progress import Pace, progress
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="export", help="Write what a run found as files.", no_args_is_help=True)
 
-_WHICH, _HOW = "Which images", "How they are made again"
+_WHICH = "Which images"
 
 
 class Form(enum.StrEnum):
@@ -77,10 +77,8 @@ class ChoiceFlags:
 class HowFlags:
     """How they are made again."""
 
-    device: Annotated[str, _flag(_HOW, "Where models run (cpu).")] = "cpu"
-    batch: Annotated[int | None, typer.Option(min=1, help="At most so many images per pass.", rich_help_panel=_HOW)] = (
-        None
-    )
+    device: Device = "cpu"
+    batch: Batch = None
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
     display: DisplayOption = None
     allow_pickle: AllowPickle = False

@@ -50,6 +50,6 @@ def _bug(error: BaseException) -> str:
     with tempfile.NamedTemporaryFile("w", prefix="assay-error-", suffix=".log", delete=False, encoding="utf-8") as file:
         file.write("".join(traceback.format_exception(error)))
     return (
-        f"Assay itself failed: {told} ({Path(place.filename).name}:{place.lineno}). That should not happen, whatever it "
-        f"was given: please report it, with {file.name} (or the output of the same command with --debug)."
+        f"Assay itself failed: {told} ({Path(place.filename).name}:{place.lineno}). That should not happen "
+        f"whatever it is given: please report it, with {file.name} (or what the same command says with --debug)."
     )

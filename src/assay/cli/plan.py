@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, StudyFlags
+from assay.cli.flags import AllowPickle, Batch, Device, StudyFlags
 from assay.cli.numbers import duration, plural, size
 from assay.cli.terminal import out as stdout
 from assay.cli.terminal import say, write
@@ -27,6 +27,8 @@ def plan(
     out: Annotated[
         Path | None, typer.Option(help="The run directory: what is finished there is not counted.", show_default=False)
     ] = None,
+    device: Device = "cpu",
+    batch: Batch = None,
     allow_pickle: AllowPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -37,7 +39,7 @@ def plan(
     from assay.evaluate.store import Store
 
     asked = read_study(flags, out)
-    loader = Loader(allow_pickle=allow_pickle)
+    loader = Loader(device, allow_pickle, batch)
     planned = make_plan(asked.study, loader)
     done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}
     left = estimate(planned, done, _speeds(planned, loader))

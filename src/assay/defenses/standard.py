@@ -14,6 +14,7 @@ from torch import nn
 
 from assay.core.errors import BadInput
 from assay.data.sample import Data
+from assay.defenses.checkpoint import CHECKPOINT, LOG
 from assay.defenses.examples import Examples, FromData
 from assay.defenses.fit import FitLog, FitProgress, FitSettings, fit
 from assay.models.classifier import Classifier
@@ -82,11 +83,24 @@ def train(
     on_progress: Callable[[FitProgress], None] = lambda progress: None,
 ) -> Trained:
     """Train the network on `parts` (for training, for validation); `facts` go into the file of weights."""
+    path = out / f"{file_name(training.architecture)}.safetensors"
+    _refuse_strangers(path)
     network = _new(training.architecture, training.settings.seed, training.classes)
     log = fit(network, *parts, training.settings, out, on_progress)
-    path = out / f"{file_name(training.architecture)}.safetensors"
     save_weights(network.module, path, {**_facts(training, network), **facts}, torch.float16)
     return Trained(network.module, path, log, len(log.epochs) * len(parts[0]) * training.settings.loss.passes)
+
+
+def _refuse_strangers(path: Path) -> None:
+    # beside a checkpoint they are of its training, and the checkpoint refuses any other
+    if (path.parent / CHECKPOINT).exists():
+        return
+    for one in (path, path.parent / LOG):
+        if one.exists():
+            raise BadInput(
+                f"{one} is there already, without the checkpoint of a training. Nothing is overwritten: name another "
+                "folder, or move the file away."
+            )
 
 
 def new_network(architecture: str, seed: int, classes: int | None = None) -> nn.Module:

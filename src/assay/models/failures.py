@@ -24,7 +24,7 @@ _CALLS = {"_call_impl", "_wrapped_call_impl"}
 
 @dataclasses.dataclass(frozen=True)
 class ModelCall:
-    """A call of a model: what it is called (the empty string where nobody knows), and the shape of what it was given."""
+    """A call of a model: its name ("" where nobody knows it), and the shape of what it was given."""
 
     name: str
     shape: tuple[int, ...] | None
@@ -110,5 +110,6 @@ def _is_users(file: str) -> bool:
 
 def _name_of(module: nn.Module) -> str:
     # asked once, after a failure: keeping track of every loaded model would cost more than this search
-    named = (one for one in gc.get_objects() if isinstance(one, Classifier) and one.spec)
+    # and by type: isinstance asks each object for its class, and some answer with a warning
+    named = (one for one in gc.get_objects() if type(one) is Classifier and one.spec)
     return next((one.spec for one in named if any(part is module for part in one.module.modules())), "")
