@@ -25,8 +25,10 @@ def in_words(error: BaseException) -> tuple[str, int] | None:
     if "torch" in sys.modules:
         from assay.models.failures import blamed
 
-        if (told := blamed(error)) is not None:
-            return str(told), told.exit_code
+        # Python itself raises another error in the place of a StopIteration, and keeps it as the cause
+        for one in (error, error.__cause__):
+            if one is not None and (told := blamed(one)) is not None:
+                return str(told), told.exit_code
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'} could not be used: {error.strerror or error}.", Exit.FAILED
     if isinstance(error, MemoryError):

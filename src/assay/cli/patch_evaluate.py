@@ -13,7 +13,7 @@ import typer
 from assay.cli.exits import Exit
 from assay.cli.flags import AllowPickle, Batch, Device
 from assay.cli.patch_flags import ImageFlags, SeenFlags, flag, place
-from assay.cli.patch_target import check_target
+from assay.cli.patch_target import check_answers, check_target
 from assay.cli.progress import Pace, progress
 from assay.cli.terminal import DisplayOption, chosen, out, say, write
 from assay.core.errors import BadInput
@@ -63,6 +63,7 @@ def evaluate(
             for name in model:
                 victim = load_model(name, allow_pickle=allow_pickle, device=device)
                 data = images.load(victim, "held-out", seed)
+                check_answers(victim, data, climbed=False)
                 for called, patch in loaded.items():
                     check_target(patch, victim, data)
                     found = measure(patch, victim, data, where, seen.transforms(), seed, batch)

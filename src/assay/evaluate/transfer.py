@@ -20,7 +20,7 @@ from assay.core.problem import Problem
 from assay.core.threat import Threat
 from assay.data import Data, Sample
 from assay.evaluate.surrogate import check_fit, held
-from assay.evaluate.work import check_labels, check_scores, stacked
+from assay.evaluate.work import check_labels, check_numbers, check_scores, stacked
 from assay.intervals import wilson
 from assay.models import Classifier
 
@@ -125,11 +125,15 @@ class Transfer:
     def _chunk(self, total: Crossings, samples: Sequence[Sample], oracles: Mapping[str, Direct]) -> Crossings:
         problem, draws = self._problem(samples, oracles)
         right = {}
+        ids = [one.id for one in samples]
+        # the labels are checked against the answer before anything is asked about them
+        any_label = Untargeted(torch.zeros_like(problem.goal.y))
         for name, oracle in oracles.items():
-            seen = oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws)
-            check_scores(seen.logits, "logits")
-            check_labels(problem.goal.y, [one.id for one in samples], seen.logits.shape[1])
-            right[name] = ~seen.reached
+            logits = oracle.look(problem.x, any_label, margin, Access.SCORES, draws).logits
+            check_scores(logits, "logits")
+            check_labels(problem.goal.y, ids, logits.shape[1])
+            check_numbers(logits, ids, name)
+            right[name] = ~problem.goal.reached(logits)
         n, each = len(samples), iter(total.each)
         (forwards, backwards), judged, counted = total.made, total.judged + n * len(oracles), []
         for attack, name in itertools.product(self.attacks, self.surrogates):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from assay.core.compose import Method, Transferred, for_norm, stages
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, ModelError
 from assay.core.goal import Goal, Untargeted, rank_of
 from assay.core.norms import NORMS
 from assay.core.objective import cross_entropy
@@ -167,7 +167,7 @@ def _goal(columns: Columns, bench: Bench, problem: Problem, draws: Draws, at: Te
 
 
 def _sane(columns: Columns, at: Tensor, logits: Tensor) -> Tensor:
-    sane = ~logits.isnan().any(1) & (logits.amax(1) < math.inf)
+    sane = _are_numbers(logits)
     for row in at[~sane].tolist():
         columns.fail(row, "The model returned NaN or infinite scores for the image itself.")
     return sane
@@ -212,6 +212,21 @@ def check_scores(logits: Tensor, outputs: str) -> None:
             "look weaker than they are. Return logits, or pass --outputs probabilities (outputs: probabilities in a "
             "study) to attack log-probabilities; the report will say so."
         )
+
+
+def check_numbers(logits: Tensor, ids: Sequence[str], model: str) -> None:
+    """Raise `ModelError` naming the first image whose scores `[N, K]` are NaN or infinite."""
+    sane = _are_numbers(logits)
+    if not bool(sane.all()):
+        row = int((~sane).nonzero()[0])
+        raise ModelError(
+            f"The model {model} returned NaN or infinite scores for the image {ids[row]!r}, expected finite logits. "
+            "Look for a division by zero, the logarithm of 0, or an overflow."
+        )
+
+
+def _are_numbers(logits: Tensor) -> Tensor:
+    return ~logits.isnan().any(1) & (logits.amax(1) < math.inf)
 
 
 def _size(shape: Sequence[int]) -> str:

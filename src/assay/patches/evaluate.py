@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.attacks.patch import Place, Room
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, ModelError
 from assay.core.goal import Goal, Targeted, Untargeted, rank_of
 from assay.core.objective import margin
 from assay.core.oracle import Access, Oracle
@@ -154,6 +154,11 @@ class _Case:
             goal = _goal(self.patch.target, label.expand(len(some)))
             asked = Draws(draws.ids.expand(len(some)), draws.key)
             logits = self.oracle.look(pasted, goal, margin, Access.LABELS, asked).logits
+            if bool(logits.isnan().any()) or bool(logits.isposinf().any()):
+                raise ModelError(
+                    f"The model returned NaN or infinite scores for the image {sample.id!r} with the patch, expected "
+                    "finite logits. Look for a division by zero, the logarithm of 0, or an overflow."
+                )
             hits.append(goal.reached(logits).cpu())
             top5.append(_among_five(goal, logits).cpu())
         return torch.cat(hits), torch.cat(top5), places.cpu()
