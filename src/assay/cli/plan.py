@@ -13,6 +13,7 @@ from assay.cli.flags import AllowPickle, Batch, Device, StudyFlags
 from assay.cli.numbers import duration, plural, size
 from assay.cli.terminal import out as stdout
 from assay.cli.terminal import say, write
+from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
     from assay.evaluate.cost import Estimate, Speed
@@ -61,6 +62,8 @@ def _speeds(planned: Plan, loader: Loader) -> dict[str, Speed]:
         say(f"Timing {cell.model.label} …")
         bench, data = loader.bench(cell), loader.samples(cell)
         samples = [one for one in data.load(range(min(_TIMED, len(data)))) if isinstance(one, Sample)]
+        if not samples:
+            raise BadInput(f"None of the first {_TIMED} images of {cell.data.source} can be read. Use other data.")
         images = torch.stack([sample.image for sample in samples]).to(bench.device)
         labels = [sample.label for sample in samples]
         # the first round warms up: it would make small models look far slower than they are

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from assay.cli.launch import tell_gaps
 from assay.cli.places import Force, refuse_figures, refuse_taken
 from assay.cli.terminal import say, write
 
@@ -38,6 +39,7 @@ def report(
     from assay.evaluate.run_directory import Run
 
     run = Run.open(directory)
+    tell_gaps(run)
     if form is not None:
         if out is not None:
             refuse_figures(out, form.value, force)

@@ -92,6 +92,8 @@ def transfer(
     except KeyboardInterrupt:
         say("Stopped; nothing was kept.")
         raise typer.Exit(Exit.STOPPED) from None
+    if not found.images:
+        raise BadInput(f"None of the {found.unreadable} images of {images.data} could be read. Use other data.")
     about = {"data": images.data, "norm": budget.norm.value, "eps": budget.eps, "seed": seed}
     if as_json:
         write(json.dumps(as_plain(found, about), indent=2))

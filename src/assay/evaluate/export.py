@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -135,9 +134,7 @@ def _wanted(run: Run, unit: Unit, choice: Choice, budgets: tuple[Budget, ...]) -
 
 
 def _stored(run: Run, unit: Unit) -> dict[str, list[Any]]:
-    path = run.store.shard(unit.cell.digest, unit.chunk)
-    table = pq.read_table(path, columns=["sample_id", "eps", "status"], partitioning=None)
-    return table.to_pydict()
+    return run.store.chunk(unit.cell.digest, unit.chunk, ["eps", "status"]).to_pydict()
 
 
 @dataclasses.dataclass

@@ -104,8 +104,8 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
 def _is_users(file: str) -> bool:
     path = Path(file)
     ours = path.is_relative_to(_ASSAY) or path.is_relative_to(_STANDARD) or bool(_INSTALLED & set(path.parts))
-    # what has no file (`<string>`, `<frozen …>`) is nobody's
-    return not ours and not file.startswith("<")
+    # what has no file (`<string>`, the sources of a compiled library) is nobody's
+    return not ours and path.is_file()
 
 
 def _name_of(module: nn.Module) -> str:
