@@ -7,13 +7,13 @@ import enum
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
 from assay.case import Case
 from assay.core.compose import Method, run
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, did_you_mean
 from assay.core.found import Found, Keeps, told_size
 from assay.core.goal import excluded
 from assay.core.problem import Problem
@@ -27,7 +27,10 @@ from assay.evaluate.score import Result
 from assay.evaluate.verdict import Verdict
 from assay.models import Classifier
 
-Choice = TypeVar("Choice", bound=enum.Enum)
+if TYPE_CHECKING:
+    from assay.evaluate.export import Exported
+
+Kind = TypeVar("Kind", bound=enum.Enum)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +162,25 @@ class Evaluation:
 
         return audit_run(self.run, preset, loader=self.loader, twin=twin, seed=seed)
 
+    def export_images(self, out: str | os.PathLike[str], form: str = "png", **chosen: Any) -> Exported:
+        """Write the adversarial images into the folder `out` with an index (CSV), and return what was written.
+
+        `form` is "png" (8 bits), "npy" or "safetensors" (float32, exact). Choices: `only` ("broken", the default, or
+        "all"), and the filters `cells`, `attacks`, `eps`, `models` and `data`, each a value or a list. Every attack is
+        run again from its seed; results that do not agree with their records are counted and not written, and every
+        image is judged as the file holds it.
+
+        Raises `BadInput` for a folder with other files, unknown choices, and images that the form cannot hold.
+        """
+        from assay.evaluate.export import Choice, export_images
+
+        names = [field.name for field in dataclasses.fields(Choice) if field.name != "form"]
+        for name in chosen:
+            if name not in names:
+                near = did_you_mean(name, names)
+                raise BadInput(f"Unknown choice {name!r}.{near} There are: {', '.join(names)}.")
+        return export_images(self.run, out, Choice(form, **chosen), loader=self.loader)
+
     def records(self, columns: Sequence[str] | None = None) -> Any:
         """Return the records as a pyarrow table, one row per sample and budget."""
         return self.run.records(columns)
@@ -216,7 +238,7 @@ def _keeps(value: str | Keeps) -> Keeps:
     return _choice(Keeps, value, "keep")
 
 
-def _choice(kind: type[Choice], value: Any, name: str) -> Choice:
+def _choice(kind: type[Kind], value: Any, name: str) -> Kind:
     try:
         return kind(value)
     except ValueError:

@@ -132,7 +132,7 @@ class _Auditor:
                 yield written(self.run.path, judged)
             return
         bench = self.loader.bench(group.pivot.head)
-        with bench.classifier.held(), _held(self.twin) as twin:
+        with bench.classifier.held(), _held(self.twin, self.loader.batch) as twin:
             subject = self._subject(group, ids, twin)
             evidence = gather(subject, probabilities=group.pivot.head.model.outputs == "probabilities")
             doubted = bool(flags(examine(evidence))) or self.preset.thorough
@@ -189,6 +189,7 @@ class _Auditor:
             classes=bench.classes(x[:1]),
             twin=twin,
             thorough=self.preset.thorough,
+            batch=self.loader.batch,
         )
 
     def _at(self, subject: Subject, claim: Claim, ids: Sequence[str]) -> Subject:
@@ -215,12 +216,12 @@ def _survived(claim: Claim, ids: Sequence[str]) -> Tensor:
 
 
 @contextlib.contextmanager
-def _held(twin: Classifier | None) -> Iterator[Oracle | None]:
+def _held(twin: Classifier | None, batch: int | None) -> Iterator[Oracle | None]:
     if twin is None:
         yield None
         return
     with twin.held() as model:
-        yield model.oracle()
+        yield model.oracle(batch)
 
 
 __all__ = ["PRESETS", "Preset", "audit_run", "check_preset"]

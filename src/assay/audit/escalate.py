@@ -153,14 +153,14 @@ def _judge(subject: Subject, x: Tensor, *, random: bool) -> tuple[Tensor, Tensor
 
 def _cut(subject: Subject) -> Cut:
     try:
-        return cut(subject.module, subject.problem.x[:4])
+        return cut(subject.module, subject.problem.x[: min(4, subject.batch or 4)])
     except (RuntimeError, AssayError):
         return Cut(None, 0, False, None)
 
 
 def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> Iterator[Try]:
     climbs = subject.norm in ATTACKS["pgd"].norms
-    direct = Direct(subject.module)
+    direct = Direct(subject.module, subject.batch)
     if climbs:
         yield from _gradients(subject, evidence, where)
     if (short := smallest(subject.norm)) is not None:
@@ -237,7 +237,7 @@ def _gradients(subject: Subject, evidence: Evidence, where: Cut) -> Iterator[Try
         past += [f"from the logits of {where.exit}"] if where.exit is not None else []
         why = "the gradient of the network inside the defence (BPDA)"
         # the search goes by the logits of the exit; the model itself judges afterwards
-        yield Try(" ".join(past), why, climb, Direct(PastDefense(subject.module, where)), 2)
+        yield Try(" ".join(past), why, climb, Direct(PastDefense(subject.module, where), subject.batch), 2)
     if sighted and not random:
         scaled = build("pgd", steps=STEPS, objective="scaled_cross_entropy")
         yield Try("scaled cross-entropy", "a rescaled softmax does not saturate", scaled, dear=True)

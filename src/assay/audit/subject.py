@@ -76,7 +76,7 @@ class Subject:
 
     `problem` asks the model through a `Metered` oracle, at the budget of the number. `methods` are the attacks that the
     number comes from. `allowance` is how many passes the evidence may cost. `twin` is an undefended network to compare
-    with, where one is given.
+    with, where one is given. `batch` bounds the rows of a pass.
     """
 
     module: nn.Module
@@ -88,6 +88,7 @@ class Subject:
     classes: int
     twin: Oracle | None = None
     thorough: bool = False
+    batch: int | None = None
 
     @property
     def meter(self) -> Metered:

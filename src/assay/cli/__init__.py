@@ -18,6 +18,7 @@ from assay.cli import (
     data,
     demo,
     doctor,
+    export,
     ls,
     models,
     paper,
@@ -32,10 +33,10 @@ from assay.cli import (
     universal,
     validate,
 )
-from assay.cli.exits import EPILOG, Exit
+from assay.cli.exits import EPILOG
+from assay.cli.failures import in_words
 from assay.cli.options import expanded
 from assay.cli.terminal import say
-from assay.core.errors import AssayError
 
 _MEASURE, _LOOK, _FIND = "Measure", "Look at runs", "Find out what there is"
 
@@ -63,7 +64,7 @@ for panel, commands in {
         paper.app,
         demo.demo,
     ),
-    _LOOK: (ls.ls, show.show, report.report),
+    _LOOK: (ls.ls, show.show, report.report, export.app),
     _FIND: (models.models, attacks.attacks, data.app, schema.schema),
 }.items():
     for command in commands:
@@ -101,15 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     line = [argument for argument in given if argument != "--debug"]
     try:
         app(line, prog_name="assay", obj=line)
-    except AssayError as error:
-        _show(error, debug, str(error))
-        sys.exit(error.exit_code)
-    except OSError as error:
-        _show(error, debug, f"{error.filename or 'A file'} could not be used: {error.strerror or error}.")
-        sys.exit(Exit.FAILED)
-
-
-def _show(error: Exception, debug: bool, message: str) -> None:
-    if debug:
-        say("".join(traceback.format_exception(error)))
-    say(message)
+    except (Exception, SystemExit) as error:
+        told = in_words(error)
+        if told is None:
+            raise
+        message, code = told
+        if debug:
+            say("".join(traceback.format_exception(error)))
+        say(message)
+        sys.exit(code)

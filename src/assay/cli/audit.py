@@ -13,7 +13,7 @@ import typer
 from assay.cli.auditing import cost_of, lines
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, StudyFlags
+from assay.cli.flags import AllowPickle, Batch, Device, StudyFlags
 from assay.cli.launch import Finished, Launch
 from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
@@ -45,8 +45,8 @@ class AuditFlags:
         typer.Option(help="An undefended model for the same images, to compare and transfer from.", show_default=False),
     ] = None
     out: Annotated[Path | None, typer.Option(help="The run directory (runs/STUDY).", show_default=False)] = None
-    device: Annotated[str, typer.Option(help="Where models run.")] = "cpu"
-    batch: Annotated[int | None, typer.Option(help="At most so many images per pass.", show_default=False)] = None
+    device: Device = "cpu"
+    batch: Batch = None
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
     display: DisplayOption = None
     allow_pickle: AllowPickle = False

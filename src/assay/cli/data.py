@@ -47,10 +47,11 @@ def ls(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = Fa
 
 def get(name: Annotated[str, typer.Argument(help="mnist/test, samples, cifar10/test, …")]) -> None:
     """Fetch a data set now, for a machine that will have no connection later."""
-    from assay.data import cache_dir, load_data
+    from assay.data import NAMES, cache_dir, load_data
 
     data = load_data(name)
-    say(f"{name}: {len(data):,} samples in {cache_dir() / _family(name)}.")
+    place = f"in {cache_dir() / _family(name)}" if name in NAMES else "of yours: there is nothing to fetch"
+    say(f"{name}: {len(data):,} samples {place}.")
 
 
 def _family(name: str) -> str:

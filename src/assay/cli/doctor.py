@@ -11,7 +11,7 @@ import typer
 
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, Outputs, StudyFlags
+from assay.cli.flags import AllowPickle, Batch, Device, Outputs, StudyFlags
 from assay.cli.terminal import out, say, write
 from assay.core.errors import AssayError, BadInput
 
@@ -52,6 +52,8 @@ class DoctorFlags:
 
 def doctor(
     flags: DoctorFlags,
+    device: Device = "cpu",
+    batch: Batch = None,
     allow_pickle: AllowPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -59,7 +61,7 @@ def doctor(
     from assay.cli.doctor_checks import Level
     from assay.evaluate.loading import Loader
 
-    loader = Loader(allow_pickle=allow_pickle)
+    loader = Loader(device, allow_pickle, batch)
     told = []
     for model, data in pairs(flags.as_study()):
         found = _examined(loader, model, data, flags.images)
@@ -78,7 +80,7 @@ def _examined(loader: Loader, model: ModelSpec, data: DataSpec, images: int) -> 
     say(f"Looking at {model.label} on {data.source} …")
     try:
         classifier = loader.model(model)
-        return examine(classifier, loader.data(data, classifier), images).findings
+        return examine(classifier, loader.data(data, classifier), images, loader.batch).findings
     except AssayError as error:
         return [Finding(Level.ERROR, "loading", str(error))]
 
@@ -111,7 +113,7 @@ def check_before_run(study: Study, loader: Loader) -> LookedAt:
     seen = LookedAt()
     for spec, source in pairs(study):
         model = loader.model(spec)
-        report = examine(model, loader.data(source, model), SILENTLY)
+        report = examine(model, loader.data(source, model), SILENTLY, loader.batch)
         for finding in report.of(Level.ERROR):
             raise BadInput(f"{finding.text}{_way_round(finding, f'{spec.label} on {source.source}')}")
         seen.warnings.extend(f"{spec.label} on {source.source}: {one.text}" for one in report.of(Level.WARNING))

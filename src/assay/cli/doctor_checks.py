@@ -44,10 +44,10 @@ class Report:
         return [one for one in self.findings if one.level is level]
 
 
-def examine(model: Classifier, data: Data, most: int = THOROUGHLY) -> Report:
-    """Look at up to `most` images and return what the checks find, the worst first, the good included."""
+def examine(model: Classifier, data: Data, most: int = THOROUGHLY, batch: int | None = None) -> Report:
+    """Look at up to `most` images, at most `batch` per pass, and return what the checks find, the worst first."""
     try:
-        case = Case(model, data, gather(model, data, most))
+        case = Case(model, data, gather(model, data, most, batch))
     except AssayError as error:
         return Report((Finding(Level.ERROR, UNUSABLE, str(error)),), None)
     found = (finding for check in CHECKS.values() for finding in check(case))

@@ -18,6 +18,7 @@ from assay.core.oracle import Access, Direct, Seen, frozen
 from assay.data import Data, Sample, Unreadable
 from assay.evaluate.cost import Speed
 from assay.models import Classifier
+from assay.models.failures import model_error
 
 _FEW = 8
 _DEAREST_BACKWARD = 2.0  # forwards; a first backward pass that takes longer is warming up
@@ -53,8 +54,8 @@ class Evidence:
         return 0 if self.trained is None else int((self.trained.argmax(1) == self.y).sum())
 
 
-def gather(model: Classifier, data: Data, most: int) -> Evidence:
-    """Ask the model about up to `most` images, spread evenly over the data.
+def gather(model: Classifier, data: Data, most: int, batch: int | None = None) -> Evidence:
+    """Ask the model about up to `most` images, spread evenly over the data, at most `batch` per pass.
 
     Raises `BadInput` for images that are no images in [0, 1], for labels the model does not have and where nothing
     can be read, and `ModelError` where the model does not answer like a classifier. The model is left as it was.
@@ -67,7 +68,7 @@ def gather(model: Classifier, data: Data, most: int) -> Evidence:
     device = next((t.device for t in (*model.module.parameters(), *model.module.buffers())), torch.device("cpu"))
     x = _stacked(samples, model).to(device)
     y = torch.tensor([sample.label for sample in samples], device=device)
-    oracle = Direct(model.module)
+    oracle = Direct(model.module, batch)
     with _in_words(x), frozen(model.module):
         _check_labels(data, _ask(oracle, x[:1], torch.zeros_like(y[:1]), Access.SCORES).logits.shape[1])
         seen, forward = _timed(oracle, x, y, Access.SCORES)
@@ -144,11 +145,7 @@ def _in_words(x: Tensor) -> Iterator[None]:
     except AssayError:
         raise
     except Exception as error:
-        first = str(error).strip().partition("\n")[0]
-        raise ModelError(
-            f"The model failed on images [N, {', '.join(map(str, x.shape[1:]))}] in [0, 1]: {type(error).__name__}: "
-            f"{first}. If it wants another size or number of channels, say so: my.py:factory?size=32&channels=1."
-        ) from error
+        raise model_error(error, tuple(x.shape)) from error
 
 
 def _in_train_mode(oracle: Direct, module: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:

@@ -91,6 +91,10 @@ class StudyFlags:
     ] = None
 
 
+Device = Annotated[str, typer.Option(help="Where models run.")]
+
+Batch = Annotated[int | None, typer.Option(min=1, help="At most so many images per pass.", show_default=False)]
+
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Load model files that may run code. Only for files you trust.")
 ]

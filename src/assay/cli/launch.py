@@ -150,6 +150,18 @@ def closing_words(finished: Finished, command: str) -> Iterator[str]:
     yield f"Again     {command}" + ("  (nothing was left to do)" if finished.was_done else "")
 
 
+def tell_gaps(run: Run) -> None:
+    """Say what a run lacks: its numbers are then of fewer samples than were planned."""
+    gaps = run.gaps()
+    if gaps:
+        more = f", and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+        told = "; ".join(gaps[:3])
+        say(
+            f"Warning: {told}{more}. The numbers leave these samples out; `assay run {run.path}` makes them.",
+            style="yellow",
+        )
+
+
 def errors_of(run: Run) -> int:
     """Return how many samples have an error instead of a result, counted once per cell."""
     return sum({result.cell: result.errors for result in run.results()}.values())

@@ -36,6 +36,8 @@ def ls(
 def _directories(folder: Path) -> list[Path]:
     if not folder.exists() and folder != Path("runs"):
         raise BadInput(f"There is no folder {folder}. Give the folder that holds your runs, such as runs.")
+    if folder.is_file():
+        raise BadInput(f"{folder} is a file. Give the folder that holds your runs, such as runs.")
     candidates = [folder, *sorted(folder.glob("*"))]
     return [path for path in candidates if (path / LOCK).is_file() or (path / "manifest.json").is_file()]
 

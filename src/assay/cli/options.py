@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
+from assay.cli.terminal import data_alone
+
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """Return `command` with every dataclass parameter replaced by that dataclass's fields, for Typer to read.
@@ -30,7 +32,8 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
             name: kind(**{field.name: given.pop(field.name) for field in dataclasses.fields(kind)})
             for name, kind in grouped.items()
         }
-        command(**given, **whole)
+        with data_alone():
+            command(**given, **whole)
 
     for parameter in parameters:
         for about in getattr(parameter.annotation, "__metadata__", ()):

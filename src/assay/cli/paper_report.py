@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from assay.cli.places import Force, refuse_figures, refuse_taken
 from assay.cli.report import Figure
 from assay.cli.terminal import say, write
 
@@ -24,6 +25,7 @@ def report(
         typer.Option("--figures", help="Write the figures as files into a directory instead.", show_default=False),
     ] = None,
     form: Annotated[Figure, typer.Option("--format", help="What the figures are written as.")] = Figure.SVG,
+    force: Force = False,
 ) -> None:
     """Write one page: each table and figure as printed, as published and corrected, and where they differ."""
     from assay.paper import figures as drawn
@@ -33,6 +35,12 @@ def report(
     from assay.paper.temperatures import temperatures
     from assay.paper.views import views
 
+    target = page or out / PAGE
+    target = target / PAGE if target.is_dir() else target
+    if figures is not None:
+        refuse_figures(figures, form.value, force, "--figures")
+    elif target.absolute() != (out / PAGE).absolute():
+        refuse_taken(target, force=force, flag="--page")
     say("Reading the runs …")
     found = contents(
         out, views=views(out), temperatures=temperatures(), patches=kept_patches(out),
@@ -43,5 +51,4 @@ def report(
             write(str(path))
         return
     say("Drawing the page …")
-    target = page or out / PAGE
-    write(str(paper_page(found, target / PAGE if target.is_dir() else target)))
+    write(str(paper_page(found, target)))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.exits import Exit
-from assay.cli.flags import AllowPickle
+from assay.cli.flags import AllowPickle, Batch, Device
 from assay.cli.patch_flags import ImageFlags, SeenFlags, flag, place
-from assay.cli.patch_target import check_target
+from assay.cli.patch_target import check_answers, check_target
 from assay.cli.progress import Pace, progress
 from assay.cli.terminal import DisplayOption, chosen, out, say, write
 from assay.core.errors import BadInput
@@ -38,7 +38,8 @@ def evaluate(
     ] = False,
     seed: Annotated[int, typer.Option(help="The seed of places, and of the held-out part.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    device: Annotated[str, typer.Option(help="Where models run.")] = "cpu",
+    device: Device = "cpu",
+    batch: Batch = None,
     display: DisplayOption = None,
     allow_pickle: AllowPickle = False,
 ) -> None:  # shape: one parameter for each flag
@@ -62,9 +63,10 @@ def evaluate(
             for name in model:
                 victim = load_model(name, allow_pickle=allow_pickle, device=device)
                 data = images.load(victim, "held-out", seed)
+                check_answers(victim, data, climbed=False)
                 for called, patch in loaded.items():
                     check_target(patch, victim, data)
-                    found = measure(patch, victim, data, where, seen.transforms(), seed)
+                    found = measure(patch, victim, data, where, seen.transforms(), seed, batch)
                     rows.append(dataclasses.replace(found, patch=called))
                     watch.update(len(rows) / total, f"{called} on {name}", pace.left(len(rows) / total))
     except KeyboardInterrupt:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from assay.cli.patch_flags import place
+from assay.cli.places import Force, free_name, refuse_taken
 from assay.cli.terminal import write
 from assay.core.errors import BadInput
 
@@ -32,7 +31,8 @@ def apply(
 
     loaded, where = Patch.load(patch), place(at)
     height, width = loaded.mask.shape
-    for path, target in zip(pictures, _targets(pictures, out), strict=True):
+    written: set[Path] = set()
+    for path in pictures:
         image = read_picture(path.expanduser(), len(loaded.pixels))[None]
         try:
             room = Room(height, width, image.shape[2], image.shape[3], at=where)
@@ -41,17 +41,12 @@ def apply(
         places = room.random(Draws.of([path.name], seed), "place")
         pasted = paste(image, loaded.pixels, loaded.mask, places)
         row, column = (int(value) for value in places[0])
-        write_atomically(target, png_bytes(from_pixels(torch.clamp(pasted[0], 0, 1))))
+        content = png_bytes(from_pixels(torch.clamp(pasted[0], 0, 1)))
+        # pictures of one name from several folders, in this call or an earlier one, are numbered
+        target = free_name(out / f"{path.stem}-patched.png", content, written)
+        written.add(target)
+        write_atomically(target, content)
         write(f"{target}  (at {column},{row})")
-
-
-def _targets(pictures: Sequence[Path], out: Path) -> Iterator[Path]:
-    """Yield where each picture goes; pictures of one name from several folders are numbered."""
-    seen: Counter[str] = Counter()
-    for path in pictures:
-        seen[path.stem] += 1
-        number = f"-{seen[path.stem]}" if seen[path.stem] > 1 else ""
-        yield out / f"{path.stem}-patched{number}.png"
 
 
 def sheet(
@@ -59,11 +54,13 @@ def sheet(
     width: Annotated[float, typer.Option(help="Its width on paper, in centimetres.")] = 10.0,
     copies: Annotated[int, typer.Option(help="How many on the page.")] = 1,
     out: Annotated[Path | None, typer.Option(help="The PDF (beside the patch).", show_default=False)] = None,
+    force: Force = False,
 ) -> None:
     """Write a page of A4 (PDF) with the patch at a physical size, to be printed."""
     from assay.patches import Patch
     from assay.patches.sheet import write_sheet
 
     target = out or patch.with_suffix(".pdf")
+    refuse_taken(target, force=force)
     write_sheet(Patch.load(patch), target, width, copies)
     write(str(target))

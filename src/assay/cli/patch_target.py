@@ -8,6 +8,8 @@ from assay.cli.terminal import say
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from assay.data import Data
     from assay.models import Classifier
     from assay.patches import Patch
@@ -52,19 +54,43 @@ def check_target(patch: Patch, model: Classifier, data: Data) -> None:
         )
 
 
+def check_answers(model: Classifier, data: Data, *, climbed: bool) -> None:
+    """Ask the model about a first image, and refuse what would make every number about it wrong.
+
+    Raises `BadInput` for labels that are no classes of its, and, where its answers are to be `climbed`, for
+    probabilities; `ModelError` for scores that are no numbers.
+    """
+    from assay.evaluate.work import check_numbers, check_scores
+
+    name, logits = _first_answer(model, data)
+    check_numbers(logits, [name], model.spec)
+    if climbed:
+        check_scores(logits, model.outputs)
+    classes = logits.shape[1]
+    wrong = next((at for at, label in enumerate(data.labels) if not 0 <= label < classes), None)
+    if wrong is not None:
+        raise BadInput(
+            f"The sample {data.ids[wrong]!r} has label {data.labels[wrong]}, but {model.spec} has {classes} classes, "
+            f"0 to {classes - 1}. Choose data whose labels are the model's classes."
+        )
+
+
 def count_classes(model: Classifier, data: Data) -> int:
     """Return how many classes the model has: as many as it names, or as it answers with about a first image."""
+    return len(model.classes) if model.classes else _first_answer(model, data)[1].shape[1]
+
+
+def _first_answer(model: Classifier, data: Data) -> tuple[str, Tensor]:
+    """Return the id of the first readable image, and the logits `[1, K]` of the model about it."""
     import torch
 
     from assay.core.oracle import checked_logits
     from assay.data import Sample
     from assay.patches.victims import Victims
 
-    if model.classes:
-        return len(model.classes)
     sample = next((one for at in range(len(data)) for one in data.load([at]) if isinstance(one, Sample)), None)
     if sample is None:
         raise BadInput(f"{data.source} has no image that can be read. Use other data.")
     victims = Victims((model,), data.input_shape)
     with victims.held(), torch.no_grad():
-        return checked_logits(model.module(sample.image[None].to(victims.device)), 1).shape[1]
+        return sample.id, checked_logits(model.module(sample.image[None].to(victims.device)), 1)

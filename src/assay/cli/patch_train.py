@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assay.cli.exits import Exit
-from assay.cli.flags import AllowPickle
+from assay.cli.flags import AllowPickle, Device
 from assay.cli.numbers import duration, plural
 from assay.cli.patch_evaluate import print_measured
 from assay.cli.patch_flags import FitFlags, ImageFlags, PatchFlags, SeenFlags, place
-from assay.cli.patch_target import find_target
+from assay.cli.patch_target import check_answers, find_target
+from assay.cli.places import Force, refuse_taken
 from assay.cli.progress import Pace, Watch, progress
 from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
@@ -38,7 +39,8 @@ def train(
     fit: FitFlags,
     seen: SeenFlags,
     out: Annotated[Path | None, typer.Option(help="The .safetensors file (a name of its own in runs/patches).")] = None,
-    device: Annotated[str, typer.Option(help="Where models run.")] = "cpu",
+    device: Device = "cpu",
+    force: Force = False,
     display: DisplayOption = None,
     allow_pickle: AllowPickle = False,
 ) -> None:  # shape: one parameter for each group of flags
@@ -52,12 +54,17 @@ def train(
 
     if out is not None and out.suffix != ".safetensors":
         raise BadInput(f"--out {out}: a patch is a .safetensors file; its PNG lies beside it. Name it so.")
+    if out is not None:
+        _refuse_taken(out, force)
     models = [load_model(one, allow_pickle=allow_pickle, device=device) for one in model]
     data = images.load(models[0], "rest", fit.seed)
+    for one in models:
+        check_answers(one, data, climbed=True)
     target, name = find_target(patch.target, models[0], data)
     recipe = _recipe(patch, fit, seen, target, data)
     _warn_of_few(recipe, len(data))
     path = out or _path(models, patch)
+    _refuse_taken(path, force)
     command = spoken_command(ctx.obj or ())
     try:
         with progress(f"Training on {len(data)} images", chosen(display)) as watch:
@@ -77,6 +84,12 @@ def train(
     say(f"Picture   {path.with_suffix('.png')}")
     again = ["patch", "evaluate", str(path), "--model", model[0], *images.spoken(fit.seed)]
     say(f"Next      {spoken_command(again)}")
+
+
+def _refuse_taken(path: Path, force: bool) -> None:
+    # beside a checkpoint lies the patch of that training, and the checkpoint refuses any other
+    if not (path.with_suffix(".training") / "checkpoint.pt").exists():
+        refuse_taken(path, path.with_suffix(".png"), force=force)
 
 
 def _recipe(patch: PatchFlags, fit: FitFlags, seen: SeenFlags, target: int | None, data: Data) -> Recipe:
@@ -146,7 +159,9 @@ def _measure(
 
     where = Where(at=place(patch.at)) if patch.at else Where(_PLACEMENTS)
     rows = [
-        measure(done.patch, model, images.load(model, "held-out", fit.seed), where, seen.transforms(), fit.seed)
+        measure(
+            done.patch, model, images.load(model, "held-out", fit.seed), where, seen.transforms(), fit.seed, fit.batch
+        )
         for model in models
     ]
     print_measured(rows, f"{images.held_out} images held out")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, StudyFlags
+from assay.cli.flags import AllowPickle, Batch, Device, StudyFlags
 from assay.cli.numbers import duration, plural, size
 from assay.cli.terminal import out as stdout
 from assay.cli.terminal import say, write
+from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
     from assay.evaluate.cost import Estimate, Speed
@@ -27,6 +28,8 @@ def plan(
     out: Annotated[
         Path | None, typer.Option(help="The run directory: what is finished there is not counted.", show_default=False)
     ] = None,
+    device: Device = "cpu",
+    batch: Batch = None,
     allow_pickle: AllowPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -37,7 +40,7 @@ def plan(
     from assay.evaluate.store import Store
 
     asked = read_study(flags, out)
-    loader = Loader(allow_pickle=allow_pickle)
+    loader = Loader(device, allow_pickle, batch)
     planned = make_plan(asked.study, loader)
     done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}
     left = estimate(planned, done, _speeds(planned, loader))
@@ -59,6 +62,8 @@ def _speeds(planned: Plan, loader: Loader) -> dict[str, Speed]:
         say(f"Timing {cell.model.label} …")
         bench, data = loader.bench(cell), loader.samples(cell)
         samples = [one for one in data.load(range(min(_TIMED, len(data)))) if isinstance(one, Sample)]
+        if not samples:
+            raise BadInput(f"None of the first {_TIMED} images of {cell.data.source} can be read. Use other data.")
         images = torch.stack([sample.image for sample in samples]).to(bench.device)
         labels = [sample.label for sample in samples]
         # the first round warms up: it would make small models look far slower than they are

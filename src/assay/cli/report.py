@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from assay.cli.launch import tell_gaps
+from assay.cli.places import Force, refuse_figures, refuse_taken
 from assay.cli.terminal import say, write
 
 PAGE = "report.html"
@@ -30,16 +32,24 @@ def report(
     form: Annotated[
         Figure | None, typer.Option("--format", help="Write the charts as files instead of a page.", show_default=False)
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write the page of a run: one file with the numbers, charts, pictures and provenance."""
     from assay import report as reports
     from assay.evaluate.run_directory import Run
 
     run = Run.open(directory)
+    tell_gaps(run)
     if form is not None:
+        if out is not None:
+            refuse_figures(out, form.value, force)
         for path in reports.figures(run, out or directory / "figures", form.value):
             write(str(path))
         return
-    say("Drawing the page …")
     target = out or directory / PAGE
-    write(str(reports.page(run, target / PAGE if target.is_dir() else target)))
+    target = target / PAGE if target.is_dir() else target
+    # the page inside the run directory is drawn anew each time
+    if target.absolute() != (directory / PAGE).absolute():
+        refuse_taken(target, force=force)
+    say("Drawing the page …")
+    write(str(reports.page(run, target)))

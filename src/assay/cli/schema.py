@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from assay.cli.places import Force, refuse_taken
 from assay.cli.terminal import say, write
 
 _NAME = "study.schema.json"
@@ -15,8 +16,10 @@ _NAME = "study.schema.json"
 
 def schema(
     out: Annotated[Path | None, typer.Option("--out", help="A file to write, instead of standard output.")] = None,
+    force: Force = False,
 ) -> None:
     """Print the JSON Schema of a study file, for editors that complete and check YAML."""
+    from assay.evaluate.files import write_atomically
     from assay.evaluate.study import study_schema
 
     text = json.dumps(study_schema(), indent=2)
@@ -24,5 +27,8 @@ def schema(
         write(text)
         return
     out = out / _NAME if out.is_dir() else out
-    out.write_text(text + "\n", encoding="utf-8")
+    content = f"{text}\n".encode()
+    if not (out.is_file() and out.read_bytes() == content):
+        refuse_taken(out, force=force)
+        write_atomically(out, content)
     say(f"Written: {out}. Begin a study with: # yaml-language-server: $schema={out.name}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli.launch import tell_gaps
 from assay.cli.terminal import out, write
 from assay.core.errors import BadInput
 
@@ -51,6 +52,7 @@ def show(
     if over and form:
         raise BadInput(f"--over and --format {form.value} do not go together; use --over with --json, or alone.")
     run = Run.open(directory)
+    tell_gaps(run)
     if over and as_json:
         write(json.dumps({"study": run.study, "curves": effort.plain(run, over)}, indent=2, allow_nan=False))
     elif over:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import enum
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
@@ -39,9 +41,23 @@ def chosen(display: Display | None) -> Display:
     return display
 
 
+_data: contextvars.ContextVar[TextIO | None] = contextvars.ContextVar("data", default=None)
+
+
+@contextlib.contextmanager
+def data_alone() -> Iterator[None]:
+    """Keep standard output for data: what a model's or a library's code prints meanwhile goes to standard error."""
+    before = _data.set(_data.get() or sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _data.reset(before)
+
+
 def out() -> Console:
     """Return the console for data: what a command was asked for."""
-    return _console(sys.stdout)
+    return _console(_data.get() or sys.stdout)
 
 
 def log() -> Console:
@@ -56,7 +72,7 @@ def say(text: str, style: str = "") -> None:
 
 def write(text: str) -> None:
     """Write data to standard output as it is."""
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    (_data.get() or sys.stdout).write(text if text.endswith("\n") else f"{text}\n")
 
 
 def spoken_command(arguments: Sequence[str]) -> str:

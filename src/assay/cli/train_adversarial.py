@@ -61,11 +61,11 @@ class AdversarialFlags:
         Schedule.TRIANGULAR
     )
 
-    def loss(self, examples: Examples) -> Loss:
+    def loss(self, examples: Examples, batch: int) -> Loss:
         """Return the loss for training on `examples`. Raises `BadInput` for flags that do not go together."""
         from assay.defenses.adversarial import adversarial_loss
 
-        surrogates = self._surrogates(examples) if self.surrogate or self.method is How.ENSEMBLE else None
+        surrogates = self._surrogates(examples, batch) if self.surrogate or self.method is How.ENSEMBLE else None
         return adversarial_loss(
             self.method.value,
             eps=self.size,
@@ -77,7 +77,7 @@ class AdversarialFlags:
             surrogates=surrogates,
         )
 
-    def _surrogates(self, examples: Examples) -> tuple[Surrogate, ...]:
+    def _surrogates(self, examples: Examples, batch: int) -> tuple[Surrogate, ...]:
         import torch
 
         from assay.defenses.adversarial import Surrogate
@@ -85,8 +85,11 @@ class AdversarialFlags:
 
         models = [load_model(spec) for spec in self.surrogate or ()]
         found = tuple(Surrogate(model.spec, model.digest, model.module) for model in models)
+        # spread over all of them: examples often lie class by class
+        some = torch.linspace(0, len(examples) - 1, min(100, len(examples))).long()
         for one in found:
-            one.check(*examples.batch(torch.arange(min(100, len(examples)))))
+            for at in torch.split(some, max(1, batch)):
+                one.check(*examples.batch(at))
         return found
 
     def probe(self) -> Probe:
@@ -117,7 +120,10 @@ def adversarial(ctx: typer.Context, flags: TrainFlags, attack: AdversarialFlags,
 
     asked = training(flags)
     settings = dataclasses.replace(
-        asked.settings, loss=attack.loss(asked.parts()[0]), schedule=attack.schedule.value, probe=attack.probe()
+        asked.settings,
+        loss=attack.loss(asked.parts()[0], flags.batch),
+        schedule=attack.schedule.value,
+        probe=attack.probe(),
     )
     asked, out = dataclasses.replace(asked, settings=settings), flags.folder(f"train-{attack.method.value}")
     with shown(ctx, f"Training {flags.arch} against {attack.norm.value} {attack.eps}", 1, display) as show:

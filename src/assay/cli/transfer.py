@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.exits import Exit
-from assay.cli.flags import AllowPickle, Norm
+from assay.cli.flags import AllowPickle, Batch, Device, Norm
 from assay.cli.progress import Pace, progress
 from assay.cli.terminal import DisplayOption, chosen, out, say, write
 from assay.core.errors import BadInput
@@ -62,7 +62,8 @@ def transfer(
     seed: Annotated[int, typer.Option(help="The seed of every random draw.")] = 0,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    device: Annotated[str, typer.Option(help="Where models run.")] = "cpu",
+    device: Device = "cpu",
+    batch: Batch = None,
     display: DisplayOption = None,
     allow_pickle: AllowPickle = False,
 ) -> None:  # shape: one parameter for each flag
@@ -82,6 +83,7 @@ def transfer(
         return loaded[name]
 
     work = _work(surrogate, target, attack or ["mi-fgsm"], budget.threat(), model, seed)
+    work = dataclasses.replace(work, batch=batch)
     data = load_data(images.data, model=model(target[0]), limit=images.limit, per_class=images.per_class)
     try:
         with progress("Transferring", chosen(display)) as watch:
@@ -90,6 +92,8 @@ def transfer(
     except KeyboardInterrupt:
         say("Stopped; nothing was kept.")
         raise typer.Exit(Exit.STOPPED) from None
+    if not found.images:
+        raise BadInput(f"None of the {found.unreadable} images of {images.data} could be read. Use other data.")
     about = {"data": images.data, "norm": budget.norm.value, "eps": budget.eps, "seed": seed}
     if as_json:
         write(json.dumps(as_plain(found, about), indent=2))

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from assay.cli.flags import AllowPickle
-from assay.cli.patch_target import find_target
+from assay.cli.flags import AllowPickle, Device
+from assay.cli.options import expanded
+from assay.cli.patch_target import check_answers, find_target
+from assay.cli.places import Force, refuse_taken
 from assay.cli.progress import Pace, progress
 from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
@@ -16,7 +18,6 @@ from assay.core.errors import BadInput
 app = typer.Typer(name="universal", help="Find one change for all images.", no_args_is_help=True)
 
 
-@app.command(context_settings={"auto_envvar_prefix": "ASSAY_UNIVERSAL"})
 def train(
     ctx: typer.Context,
     model: Annotated[list[str], typer.Option(help="A model; several are attacked at once (repeatable).")],
@@ -29,7 +30,8 @@ def train(
     batch: Annotated[int, typer.Option(help="Images per step.")] = 100,
     target: Annotated[str | None, typer.Option(help="The class to lead to; any wrong one.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="The seed of the order of images.")] = 0,
-    device: Annotated[str, typer.Option(help="Where models run.")] = "cpu",
+    device: Device = "cpu",
+    force: Force = False,
     display: DisplayOption = None,
     allow_pickle: AllowPickle = False,
 ) -> None:  # shape: one parameter for each flag
@@ -44,8 +46,11 @@ def train(
 
     if out.suffix != ".safetensors":
         raise BadInput(f"--out {out}: a universal perturbation is a .safetensors file. Name it so.")
+    refuse_taken(out, force=force)
     models = [load_model(one, allow_pickle=allow_pickle, device=device) for one in model]
     images = load_data(data, model=models[0], limit=limit)
+    for one in models:
+        check_answers(one, images, climbed=True)
     number, _ = find_target(target, models[0], images)
     size = check_budget(parse_budget(eps), norm).value
     recipe = UniversalRecipe(norm, size, steps, batch, target=number, seed=seed)
@@ -66,3 +71,6 @@ def train(
     say(f"Cost: {passes:,} images forward and backward.")
     write(str(out))
     say(f"Next      assay run --model {model[0]} --data DATA --attack universal:file={out} --norm {norm} --eps {eps}")
+
+
+app.command(context_settings={"auto_envvar_prefix": "ASSAY_UNIVERSAL"})(expanded(train))

@@ -19,7 +19,7 @@ from assay.attacks.gradient import FFGSM, FGSM, PGD
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Away, Goal, Untargeted
-from assay.core.oracle import Direct, frozen
+from assay.core.oracle import Direct, checked_logits, frozen
 from assay.core.problem import Problem
 from assay.core.search import Attack, Keeps, Terms, search
 from assay.core.threat import NORMS, Threat
@@ -165,14 +165,16 @@ class Surrogate:
         """Raise `BadInput` where the network has no answer for the images `x`, or fewer classes than `y` needs."""
         with torch.no_grad(), frozen(self.module) as module:
             try:
-                classes = module(x).shape[1]
+                logits = checked_logits(module(x), len(x))
             except RuntimeError as error:
                 raise BadInput(
                     f"The network {self.name} cannot answer images of {list(x.shape[1:])}: {error}. Name one for the "
                     "images trained on."
                 ) from error
-        if int(y.max()) >= classes:
-            raise BadInput(f"The network {self.name} has {classes} classes, and a label is {int(y.max())}.")
+        if not bool(logits.isfinite().all()):
+            raise BadInput(f"The network {self.name} returns NaN or infinite scores. Name one that returns logits.")
+        if int(y.max()) >= logits.shape[1]:
+            raise BadInput(f"The network {self.name} has {logits.shape[1]} classes, and a label is {int(y.max())}.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,8 @@ from assay.models.atomic import write_atomically
 
 Row = dict[str, Any]
 
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
@@ -32,7 +34,7 @@ class Checkpoint:
 
         Raises `BadInput` when the checkpoint belongs to another training or cannot be read.
         """
-        path = self.folder / "checkpoint.pt"
+        path = self.folder / CHECKPOINT
         if not path.exists():
             return []
         try:
@@ -57,9 +59,9 @@ class Checkpoint:
         parts = {name: part.state_dict() for name, part in self.parts.items()}
         content = io.BytesIO()
         torch.save({"training": self.training, "parts": parts, "log": rows}, content)
-        write_atomically(self.folder / "checkpoint.pt", content.getvalue())
+        write_atomically(self.folder / CHECKPOINT, content.getvalue())
         self._write_log(rows)
 
     def _write_log(self, rows: list[Row]) -> None:
         # derived from the checkpoint, so a crash between the two writes is repaired at the next start
-        write_atomically(self.folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+        write_atomically(self.folder / LOG, "".join(json.dumps(row) + "\n" for row in rows).encode())

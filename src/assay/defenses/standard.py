@@ -11,9 +11,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from assay.core.errors import BadInput
+from assay.core.oracle import checked_logits, frozen
 from assay.data.sample import Data
+from assay.defenses.checkpoint import CHECKPOINT, LOG
 from assay.defenses.examples import Examples, FromData
 from assay.defenses.fit import FitLog, FitProgress, FitSettings, fit
 from assay.models.classifier import Classifier
@@ -82,11 +85,52 @@ def train(
     on_progress: Callable[[FitProgress], None] = lambda progress: None,
 ) -> Trained:
     """Train the network on `parts` (for training, for validation); `facts` go into the file of weights."""
-    network = _new(training.architecture, training.settings.seed, training.classes)
-    log = fit(network, *parts, training.settings, out, on_progress)
     path = out / f"{file_name(training.architecture)}.safetensors"
+    _refuse_strangers(path)
+    network = _new(training.architecture, training.settings.seed, training.classes)
+    check_network(network, training.data, parts[0], training.settings.batch)
+    log = fit(network, *parts, training.settings, out, on_progress)
     save_weights(network.module, path, {**_facts(training, network), **facts}, torch.float16)
     return Trained(network.module, path, log, len(log.epochs) * len(parts[0]) * training.settings.loss.passes)
+
+
+def check_network(network: Classifier, data: Data, examples: Examples, batch: int) -> None:
+    """Ask a network about the first examples before it is trained; its weights, statistics and modes stay as they are.
+
+    Raises `BadInput` for one without weights, for labels that are no classes of its, and for probabilities, and
+    `ModelError` for answers that are no logits `[N, K]`.
+    """
+    module, name = network.module, network.spec
+    state = [*module.parameters(), *module.buffers()]
+    if any(is_lazy(value) or value.is_meta for value in state):
+        raise BadInput(
+            f"{name} has weights that do not exist yet (lazy layers, or the meta device). Call the network once on an "
+            "image, or build it on the CPU, before it is returned."
+        )
+    x = examples.batch(torch.arange(min(2, batch, len(examples))))[0]
+    device = state[0].device if state else x.device
+    with torch.no_grad(), torch.random.fork_rng(), frozen(module):
+        logits = checked_logits(module(x.to(device)), len(x))
+    wrong = next((label for label in data.labels if not 0 <= label < logits.shape[1]), None)
+    if wrong is not None:
+        raise BadInput(
+            f"{data.source} has the label {wrong}, but {name} has {logits.shape[1]} outputs, for the labels 0 to "
+            f"{logits.shape[1] - 1}. Build it for that many classes."
+        )
+    if bool((logits >= 0).all()) and bool(((logits.sum(1) - 1).abs() < 1e-4).all()):
+        raise BadInput(f"{name} returns probabilities (each row sums to 1), and training expects logits. Return these.")
+
+
+def _refuse_strangers(path: Path) -> None:
+    # beside a checkpoint they are of its training, and the checkpoint refuses any other
+    if (path.parent / CHECKPOINT).exists():
+        return
+    for one in (path, path.parent / LOG):
+        if one.exists():
+            raise BadInput(
+                f"{one} is there already, without the checkpoint of a training. Nothing is overwritten: name another "
+                "folder, or move the file away."
+            )
 
 
 def new_network(architecture: str, seed: int, classes: int | None = None) -> nn.Module:

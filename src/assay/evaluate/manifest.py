@@ -25,6 +25,8 @@ STARTED, SUCCESS, FAILED, CANCELLED = "started", "success", "error", "cancelled"
 FEWEST = 100
 """Below so many samples an interval is wider than most differences anyone reports."""
 
+_KINDS = {"study": str, "status": str, "cells": dict, "models": dict, "data": dict}
+
 _VERSIONED = ("python", "torch", "torchvision", "assay")
 
 
@@ -100,6 +102,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise BadInput(f"{path} cannot be read: {error}. {fix}") from error
     if not isinstance(manifest, dict) or manifest.get("schema") != VERSION:
         raise BadInput(f"{path} is of another version; this one reads manifests of schema {VERSION}. Update assay.")
+    for name, kind in _KINDS.items():
+        if not isinstance(manifest.get(name), kind):
+            fix = "Delete it and run the study again: its shards are kept."
+            raise BadInput(f"{path} is damaged: {name!r} is {manifest.get(name)!r}, expected a {kind.__name__}. {fix}")
     return manifest
 
 

@@ -15,6 +15,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.evaluate import effort, score
 from assay.evaluate.manifest import NAME, read_manifest
 from assay.evaluate.pictures import PICTURED_CHUNKS, Picture, decode
+from assay.evaluate.plan import Cell
 from assay.evaluate.score import Result
 from assay.evaluate.store import Store
 from assay.evaluate.study import Study
@@ -102,6 +103,14 @@ class Run:
     def stages(self) -> list[effort.Stage]:
         """Return what each stage of the composed attacks left standing, per cell and budget."""
         return effort.stages(self.records(effort.NEEDED), self.cells)
+
+    def gaps(self) -> list[str]:
+        """Return what is not there of the records that the run should have, in words; nothing where all are."""
+        cells = [Cell.of(plain) for plain in self.cells.values()]
+        done, damaged = self.store.done(cells)
+        missing = sum(cell.chunks - len(done[cell.digest]) for cell in cells) - len(damaged)
+        told = [f"{one.path} {one.wrong}" for one in damaged]
+        return [*told, *([f"{missing} chunks of records are not there"] if missing else [])]
 
     def gallery(self, cell: str) -> list[Picture]:
         """Return the pictures kept for a cell (a digest)."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from assay.core.errors import BadInput
 from assay.evaluate.arrow import compute as pc
 from assay.evaluate.files import in_words, remove_unfinished, write_atomically
 from assay.evaluate.plan import Cell, Unit
@@ -92,13 +93,24 @@ class Store:
         ]
         if not shards:
             return schema.empty_table()
-        return ds.dataset(shards, schema=SCHEMA, format="parquet").to_table(columns=schema.names)
+        try:
+            return ds.dataset(shards, schema=SCHEMA, format="parquet").to_table(columns=schema.names)
+        except (pa.ArrowException, OSError) as error:
+            raise BadInput(_unreadable(map(Path, shards), error)) from error
+
+    def chunk(self, cell: str, chunk: int, columns: Sequence[str]) -> pa.Table:
+        """Return some columns of a finished chunk's records. Raises `BadInput` for a damaged shard."""
+        path = self.shard(cell, chunk)
+        try:
+            return pq.read_table(path, columns=list(columns), partitioning=None)
+        except (pa.ArrowException, OSError) as error:
+            raise BadInput(_unreadable([path], error)) from error
 
     def erroneous(self, cell: Cell, chunks: Iterable[int]) -> set[int]:
         """Return the chunks of a cell that hold error records."""
         found = set()
         for chunk in chunks:
-            status = pq.read_table(self.shard(cell.digest, chunk), columns=["status"], partitioning=None)["status"]
+            status = self.chunk(cell.digest, chunk, ["status"])["status"]
             if pc.any(pc.equal(status, ERROR)).as_py():
                 found.add(chunk)
         return found
@@ -150,6 +162,17 @@ def _wrong(path: Path, rows: int | None) -> str:
     if rows is not None and found.num_rows != rows:
         return f"has {found.num_rows} rows where {rows} are planned"
     return ""
+
+
+def _unreadable(shards: Iterable[Path], error: Exception) -> str:
+    """Say which shard cannot be read: the end of the file was right, and something before it is not."""
+    for path in shards:
+        try:
+            pq.read_table(path, partitioning=None)
+        except (pa.ArrowException, OSError):
+            first = str(error).strip().partition("\n")[0]
+            return f"{path} is damaged ({first}). Delete it and run the study again: its samples are attacked again."
+    return f"The records cannot be read: {error}."
 
 
 def _move(source: Path, target: Path) -> None:

@@ -50,6 +50,8 @@ def read_yaml(text: str, name: str) -> tuple[Any, Places]:
         raise BadInput(f"{place}  This is not YAML: {error.problem or error.context}.") from error
     except YAMLError as error:
         raise BadInput(f"{name}: This is not YAML: {error}.") from error
+    except RecursionError:
+        raise BadInput(f"{name} is nested too deep to be a study.") from None
     if root is None:
         raise BadInput(f"{name} is empty. A study needs: study, models, data, threats, attacks.")
     values: dict[Path, str] = {}

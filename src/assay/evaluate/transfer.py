@@ -130,11 +130,14 @@ class Transfer:
     def _chunk(self, total: Crossings, samples: Sequence[Sample], oracles: Mapping[str, Direct]) -> Crossings:
         problem, draws = self._problem(samples, oracles)
         right = {}
+        ids = [one.id for one in samples]
+        # the labels are checked against the answer before anything is asked about them
+        any_label = Untargeted(torch.zeros_like(problem.goal.y))
         for name, oracle in oracles.items():
-            seen = oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws)
-            check_scores(seen.logits, "logits")
-            check_labels(problem.goal.y, [one.id for one in samples], seen.logits.shape[1])
-            right[name] = ~seen.reached & scored(seen.logits)
+            logits = oracle.look(problem.x, any_label, margin, Access.SCORES, draws).logits
+            check_scores(logits, "logits")
+            check_labels(problem.goal.y, ids, logits.shape[1])
+            right[name] = ~problem.goal.reached(logits) & scored(logits)
         n, each = len(samples), iter(total.each)
         (forwards, backwards), judged, counted = total.made, total.judged + n * len(oracles), []
         for attack, name in itertools.product(self.attacks, self.surrogates):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import pyarrow as pa
 import torch
@@ -12,13 +13,13 @@ from torch import Tensor
 
 from assay.core.compose import Method, Transferred, for_norm, stages
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, ModelError
 from assay.core.goal import Goal, Untargeted, excluded, rank_of, scored
 from assay.core.norms import NORMS
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
 from assay.core.problem import Problem
-from assay.core.sweep import Order, Question, first_look, sweep
+from assay.core.sweep import Curve, Order, Question, first_look, sweep
 from assay.core.tensors import take
 from assay.core.threat import UNBOXED, Threat
 from assay.data import Data, Sample, Unreadable
@@ -52,7 +53,33 @@ class Asked:
     at: Tensor
 
 
-def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.perf_counter) -> Outcome:
+class Watch(Protocol):
+    """Whoever wants to see the images of a unit, which its records do not hold."""
+
+    def images(self, asked: Asked) -> None:
+        """See every readable image, before any is attacked."""
+
+    def attacked(self, asked: Asked, curve: Curve) -> None:
+        """See what the attack made of the images of `asked`, budget by budget."""
+
+
+class Unwatched:
+    """Looks at nothing."""
+
+    def images(self, asked: Asked) -> None:
+        """See nothing."""
+
+    def attacked(self, asked: Asked, curve: Curve) -> None:
+        """See nothing."""
+
+
+def do(
+    unit: Unit,
+    bench: Bench,
+    data: Data,
+    clock: Callable[[], float] = time.perf_counter,
+    watch: Watch | None = None,
+) -> Outcome:
     """Attack a chunk of samples at every budget of its cell and return one record per sample and budget.
 
     The model is asked once about the images as they are: that answer is the clean prediction, and the attack's
@@ -69,7 +96,7 @@ def do(unit: Unit, bench: Bench, data: Data, clock: Callable[[], float] = time.p
     for at, one in enumerate(loaded):
         if isinstance(one, Unreadable):
             columns.fail(at, one.error)
-    pictures = _attack(columns, bench, method, readable) if readable else []
+    pictures = _attack(columns, bench, method, readable, watch or Unwatched()) if readable else []
     columns.rows["seconds"][:] = (clock() - began) / unit.rows
     forwards, backwards = (int(columns.rows[name].sum()) for name in ("forwards", "backwards"))
     return Outcome(columns.table(), pictures, forwards, backwards, len({at for _, at in columns.errors}))
@@ -87,9 +114,10 @@ def method_for(cell: Cell, bench: Bench, image: tuple[int, int]) -> Method:
     return Transferred(method, bench.surrogates[surrogate]) if surrogate else method
 
 
-def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sample]) -> list[Picture]:
+def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sample], watch: Watch) -> list[Picture]:
     cell = columns.unit.cell
     asked = _ask(columns, bench, method, readable)
+    watch.images(asked)
     logits, goal = asked.logits, asked.problem.goal
     right = rank_of(logits, goal.y) <= allowed_rank(cell.goal)
     attacked = _sane(columns, asked.at, logits) & (right | (cell.question == Question.AS_ATTACKED.value))
@@ -104,6 +132,7 @@ def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, 
     question, order = Question(cell.question), Order(cell.order)
     curve = sweep(method, asked.problem, asked.draws, budgets, question, order=order)
     columns.tell(asked.at, asked.problem, curve)
+    watch.attacked(asked, curve)
     if columns.unit.chunk >= PICTURED_CHUNKS:
         return []
     return choose(columns, asked.at, asked.logits, asked.problem, curve)
@@ -188,6 +217,17 @@ def check_scores(logits: Tensor, outputs: str) -> None:
             "The model returns probabilities (each row sums to 1). Gradients of a saturated softmax vanish and attacks "
             "look weaker than they are. Return logits, or pass --outputs probabilities (outputs: probabilities in a "
             "study) to attack log-probabilities; the report will say so."
+        )
+
+
+def check_numbers(logits: Tensor, ids: Sequence[str], model: str) -> None:
+    """Raise `ModelError` naming the first image whose scores `[N, K]` are NaN or infinite."""
+    sane = scored(logits)
+    if not bool(sane.all()):
+        row = int((~sane).nonzero()[0])
+        raise ModelError(
+            f"The model {model} returned NaN or infinite scores for the image {ids[row]!r}, expected finite logits. "
+            "Look for a division by zero, the logarithm of 0, or an overflow."
         )
 
 

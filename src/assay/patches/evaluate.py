@@ -109,13 +109,14 @@ def measure(
     where: Where,
     transforms: Transforms | None = None,
     seed: int = 0,
-) -> Measured:
+    batch: int | None = None,
+) -> Measured:  # shape: every argument stands alone, and most are left out
     """Paste the patch over every image of `data` at every placement, and ask the model once about each.
 
-    Places depend on the seed and the image's id alone. Costs one forward per image and placement. Raises `BadInput`
-    where the patch does not fit the images or its target is no class of the model.
+    Places depend on the seed and the image's id alone. `batch` bounds the rows of a pass. Costs one forward per image
+    and placement. Raises `BadInput` where the patch does not fit the images or its target is no class of the model.
     """
-    victims = Victims((model,), data.input_shape)
+    victims = Victims((model,), data.input_shape, batch)
     victims.check_target(patch.target)
     channels, tall, wide = victims.shape
     if len(patch.pixels) != channels:

@@ -20,11 +20,14 @@ Shape = tuple[int, int, int]
 class Victims:
     """One model or more that take the same images; `data_shape` stands in where no model says which.
 
+    `batch` bounds the rows of a pass.
+
     Raises `BadInput` for models of different image sizes or classes, and where nobody knows the size.
     """
 
     models: tuple[Classifier, ...]
     data_shape: Shape | None = None
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse models that cannot share a patch."""
@@ -67,7 +70,7 @@ class Victims:
 
     def oracle(self) -> Oracle:
         """Return the model as an oracle, or several as their mean."""
-        each = tuple(model.oracle() for model in self.models)
+        each = tuple(model.oracle(self.batch) for model in self.models)
         return each[0] if len(each) == 1 else Together(each)
 
     @contextlib.contextmanager

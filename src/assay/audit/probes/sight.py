@@ -91,7 +91,7 @@ def _in_double(subject: Subject, single: Seen | None) -> tuple[float | None, flo
     problem = subject.problem
     try:
         with torch.random.fork_rng(devices=[]):
-            seen = Direct(double).look(
+            seen = Direct(double, subject.batch).look(
                 problem.x.double(), problem.goal, OBJECTIVES["cross_entropy"], Access.GRADIENT, subject.draws
             )
     except (RuntimeError, ModelError, TypeError):

@@ -16,6 +16,7 @@ from assay.evaluate.pictures import encode
 from assay.evaluate.plan import Unit
 from assay.evaluate.store import Store
 from assay.evaluate.work import do
+from assay.models.failures import in_short, users_frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +75,16 @@ def perform(unit: Unit, job: Job) -> Answer:
         raise
     except Exception as error:
         append_log(job.folder, f"cell {unit.cell.digest} chunk {unit.chunk}\n{traceback.format_exc()}")
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return Failed(unit, f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})")
+        return Failed(unit, failure(error))
     if outcome.pictures:
         write_atomically(job.store.pictures(unit.cell.digest, unit.chunk), encode(outcome.pictures))
     job.store.write(unit, outcome.table)
     return Done(unit, outcome.forwards, outcome.backwards, outcome.errors, time.perf_counter() - began)
+
+
+def failure(error: Exception) -> str:
+    """Say what an error is, and in which line of which file."""
+    if users_frame(error):
+        return in_short(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{in_short(error)} ({Path(place.filename).name}:{place.lineno})"

@@ -1,0 +1,150 @@
+"""`assay export`: what a run found, as files for other programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from assay.cli.exits import Exit
+from assay.cli.flags import AllowPickle, Batch, Device
+from assay.cli.numbers import plural
+from assay.cli.options import expanded
+from assay.cli.progress import Pace, progress
+from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
+
+if TYPE_CHECKING:
+    from assay.evaluate.export import Choice, Exported
+
+app = typer.Typer(name="export", help="Write what a run found as files.", no_args_is_help=True)
+
+_WHICH = "Which images"
+
+
+class Form(enum.StrEnum):
+    """What images can be written as."""
+
+    PNG = "png"
+    NPY = "npy"
+    SAFETENSORS = "safetensors"
+
+
+class Only(enum.StrEnum):
+    """The images of which samples."""
+
+    BROKEN = "broken"
+    ALL = "all"
+
+
+def _flag(panel: str, text: str, *names: str) -> object:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceFlags:
+    """Which images, and as what."""
+
+    form: Annotated[Form, typer.Option("--as", help="8-bit pictures, or exact float32 arrays.")] = Form.PNG
+    only: Annotated[Only, _flag(_WHICH, "Those that an attack broke, or those of all samples (broken).")] = Only.BROKEN
+    cell: Annotated[list[str] | None, _flag(_WHICH, "A cell by its digest, or its beginning (repeatable).")] = None
+    attack: Annotated[list[str] | None, _flag(_WHICH, "An attack: pgd, or 'pgd(steps=40)' (repeatable).")] = None
+    eps: Annotated[list[str] | None, _flag(_WHICH, "A budget: 4/255 (repeatable, or with commas).")] = None
+    model: Annotated[list[str] | None, _flag(_WHICH, "A model of the run (repeatable).")] = None
+    data: Annotated[list[str] | None, _flag(_WHICH, "A data set of the run (repeatable).")] = None
+
+    def choice(self) -> Choice:
+        """Return the choice."""
+        from assay.cli.flagged_study import parse_budgets
+        from assay.evaluate.export import Choice
+
+        return Choice(
+            form=self.form.value,
+            only=self.only.value,
+            cells=self.cell or (),
+            attacks=self.attack or (),
+            eps=parse_budgets(self.eps or ()),
+            models=self.model or (),
+            data=self.data or (),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class HowFlags:
+    """How they are made again."""
+
+    device: Device = "cpu"
+    batch: Batch = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+    display: DisplayOption = None
+    allow_pickle: AllowPickle = False
+
+
+def images(
+    ctx: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
+    out: Annotated[Path, typer.Option(help="The folder to write to: a new one, or the one of this same export.")],
+    flags: ChoiceFlags,
+    how: HowFlags,
+) -> None:
+    """Write the adversarial images of a run, with an index; the same command goes on after Ctrl-C.
+
+    Each attack is run again from its seed, and its results are held against the records. Every image is judged as it
+    was written: rounding to 8 bits undoes some.
+    """
+    from assay.evaluate.export import export_images
+    from assay.evaluate.loading import Loader
+    from assay.evaluate.run_directory import Run
+
+    choice, run = flags.choice(), Run.open(directory)
+    loader = Loader(how.device, how.allow_pickle, how.batch)
+    try:
+        with progress("Exporting", chosen(how.display)) as watch:
+            pace = Pace()
+            found = export_images(
+                run, out, choice, loader=loader, on_progress=lambda share: watch.update(share, "", pace.left(share))
+            )
+    except KeyboardInterrupt:
+        say("Stopped. What is finished is kept; the same command continues:")
+        say(f"  {spoken_command(ctx.obj or ())}")
+        raise typer.Exit(Exit.STOPPED) from None
+    if how.as_json:
+        write(json.dumps(as_plain(found), indent=2))
+    else:
+        for line in told(found):
+            say(line)
+        write(str(found.index))
+    raise typer.Exit(Exit.SOME_ERRORS if found.differ else Exit.DONE)
+
+
+def as_plain(found: Exported) -> dict[str, Any]:
+    """Return what was written as plain values."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(found).items()}
+
+
+def told(found: Exported) -> Iterator[str]:
+    """Yield what was written, and what is wrong with some of it."""
+    yield f"{plural(found.images, 'image')} in {found.folder}."
+    lost = found.broken - found.fooling
+    if lost:
+        yield (
+            f"{lost:,} of the {found.broken:,} broken ones no longer fool the model as written (still_fools in the "
+            "index). --as npy and --as safetensors keep every value; a study with --grid 255 attacks such images."
+        )
+    if found.outside:
+        yield f"{found.outside:,} fool it, but lie outside the budget or the box as written (inside_budget is false)."
+    if found.differ:
+        yield (
+            f"{found.differ:,} results came out differently from their records and were not written: the model is not "
+            "the same each time, or the machine, the device or torch differ from those of the run."
+        )
+    if found.missing:
+        yield f"Not here: {plural(found.missing, 'chunk')} that the run has not finished. Finish it, and export anew."
+
+
+for _command in (images,):
+    app.command(context_settings={"auto_envvar_prefix": "ASSAY_EXPORT"})(expanded(_command))
