@@ -103,7 +103,7 @@ class CarliniWagnerLinf:
         steep = threat.dual(grad).clamp_min(1e-20)
         first = state.tau.isnan()
         return state._replace(
-            c=torch.where(first, flat(grad).shape[1] / steep, state.c).clamp_max(1e30),
+            c=torch.where(first, threat.free(grad) / steep, state.c).clamp_max(1e30),
             tau=torch.where(first, seen.loss.abs() / steep, state.tau),
             best=where(smaller, state.query, state.best),
             smallest=torch.where(smaller, size, state.smallest),

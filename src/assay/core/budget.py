@@ -76,3 +76,19 @@ def check_budget(budget: Budget, norm: str) -> Budget:
             f"Did you mean {budget.written}/255? Write grey levels as a fraction of 255."
         )
     return budget
+
+
+def check_budget_per_channel(given: Sequence[Budget | float | str], norm: str) -> list[Budget]:
+    """Return one budget per channel. Raises `BadInput` for other units than pixels, and where no channel has any."""
+    if norm == "l0":
+        raise BadInput(
+            "L0 counts values of any height: it takes one budget for all channels. To change some channels alone give "
+            "it a mask [C, 1, 1], such as assay.L0(5, mask=torch.tensor([0, 0, 1]).view(3, 1, 1))."
+        )
+    budgets = [check_budget(parse_budget(one), norm) for one in given]
+    if any(one.unit == NORMALIZED or math.isinf(one.value) for one in budgets) or not any(one.value for one in budgets):
+        raise BadInput(
+            f"{given!r}: one budget per channel takes finite pixel budgets, at least one of them above 0, such as "
+            "['8/255', '4/255', 0]; 0 is a channel that does not change."
+        )
+    return budgets

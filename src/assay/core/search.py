@@ -151,7 +151,7 @@ def _searched(
         if last and not terms.judge_last:
             found.x[here.index] = point
             return found
-        seen = _look(attack, here, point, look, Access.LABELS if last else attack.access)
+        seen = _masked(_look(attack, here, point, look, Access.LABELS if last else attack.access), here.problem)
         if last or keeps is not Keeps.LAST or terms.limited:
             judged, fits = _judged(seen, point, here.problem)
             found = put(found, here.index, judged, keeps, fits)
@@ -195,6 +195,11 @@ def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access)
         if access is not Access.GRADIENT or grad is not None:
             return first.seen._replace(cost=first.seen.cost._replace(forwards=free, backwards=free), grad=grad)
     return here.problem.oracle.look(point, here.problem.goal, attack.objective, access, here.draws.at(look))
+
+
+def _masked(seen: Seen, problem: Problem) -> Seen:
+    # what may not change has no slope: optimisers that step by the gradient itself leave it as it is
+    return seen if seen.grad is None else seen._replace(grad=problem.threat.only(seen.grad))
 
 
 def judge_point(seen: Seen, point: Tensor, problem: Problem) -> Found:
