@@ -17,7 +17,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.found import Found, Keeps, better, bill, nothing, put
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Cost, Seen
+from assay.core.oracle import Access, Cost, Oracle, Seen
 from assay.core.problem import Problem
 from assay.core.tensors import counts, take
 
@@ -194,7 +194,13 @@ def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access)
         free, grad = counts(point), first.seen.grad if access is Access.GRADIENT else None
         if access is not Access.GRADIENT or grad is not None:
             return first.seen._replace(cost=first.seen.cost._replace(forwards=free, backwards=free), grad=grad)
-    return here.problem.oracle.look(point, here.problem.goal, attack.objective, access, here.draws.at(look))
+    return _oracle(here.problem).look(point, here.problem.goal, attack.objective, access, here.draws.at(look))
+
+
+def _oracle(problem: Problem) -> Oracle:
+    # one that asks about points of its own keeps to the mask too
+    mask, within = problem.threat.mask, getattr(problem.oracle, "within", None)
+    return problem.oracle if mask is None or within is None else within(mask)
 
 
 def _masked(seen: Seen, problem: Problem) -> Seen:
