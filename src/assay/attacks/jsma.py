@@ -74,7 +74,7 @@ class JSMA:
 
     With alpha the pair's gradient of the target's output and beta that of all others together, the pair with the
     largest -alpha beta among those with alpha > 0 > beta moves by `theta` (`decreasing`: down, signs turned), until the
-    goal is reached, no such pair is left, or `gamma` of the values (of a mask's, if any) have changed. Values at the end of the box are out.
+    goal is reached, no such pair is left, or `gamma` of the values that may change have. Values at the end of the box are out.
     Only the 32 best values by alpha, by -beta and by both are paired: the pairs of a large image are too
     many. The paper's outputs are the probabilities, `temperature=1`; they saturate on networks with inflated logits
     (Carlini and Wagner 2016), so that without a temperature a fifth of the logits' spread is taken for one. A goal

@@ -115,6 +115,19 @@ def with_channels(mask: Mask | None, channels: Tensor) -> Mask:
     return Mask.of(mask.free & channels.to(mask.free.device).view(-1, 1, 1))
 
 
+def only_free(value: Tensor, free: Tensor | None) -> Tensor:
+    """Return rows `[N, D]` with 0 where bool `[N, D]` or `[1, D]` says that nothing may change; None: all may."""
+    return value if free is None else torch.where(free, value, 0)
+
+
+def count_free(free: Tensor | None, features: int) -> int | Tensor:
+    """Return how many of so many `features` are free: a number, or float64 `[N, 1]` where rows differ."""
+    if free is None or len(free) == 1:
+        return features if free is None else int(free.sum())
+    # float64, in which a share of it is what Python makes of a whole number
+    return free.sum(1, keepdim=True).double()
+
+
 def _zero_or_one(given: Any) -> Tensor:
     try:
         mask = torch.as_tensor(given)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
+from assay.core.masks import count_free, only_free
 
 _TINY = 1e-30
 
@@ -78,13 +79,10 @@ def _length(d: Tensor) -> Tensor:
     return length
 
 
-def _only(value: Tensor, free: Tensor | None) -> Tensor:
-    return value if free is None else torch.where(free, value, 0)
-
-
-def _count(free: Tensor | None, features: int) -> int | Tensor:
-    # float64, in which a share of it is what Python makes of a whole number
-    return features if free is None else free.sum(1, keepdim=True).double()
+def _radius(draws: Draws, features: int, free: Tensor | None) -> Tensor:
+    # of a point in the unit ball
+    inverse = 1 / count_free(free, features)
+    return draws.uniform("radius", 1) ** (inverse.float() if isinstance(inverse, Tensor) else inverse)
 
 
 def _fill(need: Tensor, weight: Tensor, room: Tensor, rate: Tensor) -> Tensor:
@@ -151,7 +149,7 @@ class _Linf:
         return (low + high) / 2
 
     def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
-        return _only(2 * draws.uniform("start", features) - 1, free)
+        return only_free(2 * draws.uniform("start", features) - 1, free)
 
 
 class _L2:
@@ -187,8 +185,7 @@ class _L2:
         return (low + high) / 2
 
     def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
-        radius = draws.uniform("radius", 1) ** (1 / _count(free, features))
-        return unit(_only(draws.normal("start", features), free)) * radius
+        return unit(only_free(draws.normal("start", features), free)) * _radius(draws, features, free)
 
 
 class _L1:
@@ -211,7 +208,8 @@ class _L1:
         return torch.zeros_like(g).scatter(1, i, g.gather(1, i).sign())
 
     def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
-        k = torch.as_tensor(self.share * _count(free, g.shape[1]), dtype=torch.float64).round().clamp_min(1).to(g.dtype)
+        share = torch.as_tensor(self.share * count_free(free, g.shape[1]), dtype=torch.float64)
+        k = share.round().clamp_min(1).to(g.dtype)
         length = torch.as_tensor(length, dtype=g.dtype, device=g.device).expand(len(g), 1)
         usable = torch.where(g == 0, torch.zeros_like(room), torch.minimum(room, length / k))
         return g.sign() * _greedy(length.squeeze(1), torch.ones_like(g), usable, g.abs().argsort(1, descending=True))
@@ -244,10 +242,9 @@ class _L1:
 
     def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
         # exponential magnitudes over their sum are uniform on the simplex
-        a = _only(-(1 - draws.uniform("start", features)).log(), free)
+        a = only_free(-(1 - draws.uniform("start", features)).log(), free)
         sign = torch.where(draws.uniform("sign", features) < 0.5, -1.0, 1.0)
-        radius = draws.uniform("radius", 1) ** (1 / _count(free, features))
-        return sign * a / a.sum(1, keepdim=True).clamp_min(_TINY) * radius
+        return sign * a / a.sum(1, keepdim=True).clamp_min(_TINY) * _radius(draws, features, free)
 
 
 class _L0:
@@ -290,7 +287,7 @@ class _L0:
         return ((low + high) / 2).floor()
 
     def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
-        return _only(2 * draws.uniform("start", features) - 1, free)
+        return only_free(2 * draws.uniform("start", features) - 1, free)
 
 
 LINF: Norm = _Linf()

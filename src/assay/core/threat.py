@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from assay.core.budget import NORMALIZED, Budget, check_budget, check_budget_per_channel, parse_budget
+from assay.core.budget import NORMALIZED, Budget, read_budgets
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.masks import Mask, with_channels
@@ -22,7 +22,7 @@ from assay.core.norms import L0 as L0_NORM
 from assay.core.norms import L1 as L1_NORM
 from assay.core.norms import L2 as L2_NORM
 from assay.core.norms import LINF, NORMS, Norm, sparse_signs, unit
-from assay.core.proximal import PROXIMAL, SLOPES
+from assay.core.proximal import proximal_of, slope_of
 from assay.core.tensors import flat, rows
 
 UNBOXED = (-math.inf, math.inf)
@@ -150,18 +150,14 @@ class Threat:
 
         The proximal operator of the norm, then the box. Raises `BadInput` for a norm that has none (L0).
         """
-        if self.norm.name not in PROXIMAL:
-            raise BadInput(f"There is no proximal operator for {self.norm.name}; there is for {', '.join(PROXIMAL)}.")
-        return self.clip(x + self._back(PROXIMAL[self.norm.name](self._unit(z - x), weight[:, None]), x))
+        return self.clip(x + self._back(proximal_of(self.norm.name)(self._unit(z - x), weight[:, None]), x))
 
     def slope(self, z: Tensor, x: Tensor) -> Tensor:
         """Return the gradient of the size of the change from `x` to `z`, by the change in units of `scale`.
 
         Raises `BadInput` for a norm that is no sum over values (Linf, L0).
         """
-        if self.norm.name not in SLOPES:
-            raise BadInput(f"There is no gradient of {self.norm.name} to descend; there is of {', '.join(SLOPES)}.")
-        return SLOPES[self.norm.name](self._unit(z - x)).view_as(x)
+        return slope_of(self.norm.name)(self._unit(z - x)).view_as(x)
 
     def sparse_steepest(self, grad: Tensor, share: Tensor) -> Tensor:
         """Return signs of L1 size 1 on a `share` (`[N]`) of the values, those where `grad` is largest."""
@@ -241,7 +237,7 @@ class Threat:
         return flat(grad) if self._plain() else flat(grad * self.scale)
 
     def _places(self, x: Tensor) -> Tensor | None:
-        return None if self.mask is None else flat(self.mask.over(x))
+        return None if self.mask is None else flat(self.mask.over(x if self.mask.own is not None else x[:1]))
 
     def _back(self, u: Tensor, like: Tensor) -> Tensor:
         return u.view(like.shape) if self._plain() else u.view(like.shape) * self.scale
@@ -261,25 +257,11 @@ class Threat:
 
 
 def _threat(norm: Norm, eps: Any, box: bool, grid: int | None, mask: Any) -> Threat:
+    given, where = read_budgets(eps, norm.name), None if mask is None else Mask.of(mask)
+    if given.changing is not None:
+        where = with_channels(where, given.changing)
     limits = (0.0, 1.0) if box else UNBOXED
-    where = None if mask is None else Mask.of(mask)
-    if isinstance(eps, Tensor) and eps.ndim:
-        if eps.ndim != 1 or not bool((eps >= 0).all()):
-            raise BadInput("A tensor of budgets is one number of 0 or more per sample, shape [N].")
-        finite = eps[eps.isfinite()]
-        if len(finite):
-            check_budget(parse_budget(float(finite.max())), norm.name)
-        return Threat(norm, eps.float(), limits, grid=grid, mask=where)
-    if isinstance(eps, (list, tuple)):
-        budgets = check_budget_per_channel(eps, norm.name)
-        written = "[" + ", ".join(one.written for one in budgets) + "]"
-        if not all(one.value for one in budgets):
-            where = with_channels(where, torch.tensor([one.value > 0 for one in budgets]))
-        # a channel that does not change has no unit: 1 divides nothing by 0
-        scale = torch.tensor([one.value or 1.0 for one in budgets]).view(-1, 1, 1)
-        return Threat(norm, 1.0, limits, scale, grid, Budget(written, 1.0), where)
-    budget = check_budget(parse_budget(float(eps) if isinstance(eps, Tensor) else eps), norm.name)
-    return Threat(norm, budget.value, limits, grid=grid, budget=budget, mask=where)
+    return Threat(norm, given.eps, limits, given.scale, grid, given.budget, where)
 
 
 def Linf(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
