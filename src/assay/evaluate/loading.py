@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
+from assay.core.masks import Mask
 from assay.core.oracle import Direct, checked_logits, frozen
 from assay.data import Data, load_data
 from assay.evaluate import surrogate
@@ -26,6 +27,7 @@ class Bench:
     classifier: Classifier
     oracle: Direct
     surrogates: dict[str, Direct] = dataclasses.field(default_factory=dict)
+    masks: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
     _classes: list[int] = dataclasses.field(default_factory=list)
 
     @property
@@ -47,7 +49,7 @@ class Bench:
 
 @dataclasses.dataclass
 class Loader:
-    """Loads what specs name. `models` and `datasets` are those given as Python objects, by the name they go under.
+    """Loads what specs name. `models`, `datasets` and `masks` are those given as Python objects, by their names.
 
     One model is kept loaded at a time, besides those given: they may be large, and units come model by model. While
     a model is on the bench its parameters are frozen and it is in eval mode; `close` puts everything back.
@@ -58,6 +60,7 @@ class Loader:
     batch: int | None = None
     models: Mapping[str, Classifier] = dataclasses.field(default_factory=dict)
     datasets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    masks: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._model: tuple[ModelSpec, Classifier] | None = None
@@ -101,7 +104,7 @@ class Loader:
             classifier = self.model(cell.model)
             self.close()
             self._held.enter_context(frozen(classifier.module))
-            self._bench = (cell.model.label, Bench(classifier, Direct(classifier.module, self.batch)))
+            self._bench = (cell.model.label, Bench(classifier, Direct(classifier.module, self.batch), masks=self.masks))
         bench = self._bench[1]
         if bench.classifier.digest != cell.weights:
             raise BadInput(

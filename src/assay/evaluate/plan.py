@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from assay.core.budget import NORMALIZED, Budget
 from assay.core.errors import BadInput
 from assay.data import Data
-from assay.evaluate import surrogate
+from assay.evaluate import masks, surrogate
 from assay.evaluate.attack_options import STUDY_ATTACKS, resolved
 from assay.evaluate.record import SCHEMA_VERSION
 from assay.evaluate.study import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
@@ -65,7 +65,8 @@ class Cell:
 
     def _telling(self) -> dict[str, Any]:
         # where a patch lies changes no number: its digest names what it does; nor does what estimates go by
-        plain = {key: value for key, value in self.plain().items() if key != "image"}
+        # and where a mask lies: its digest says what it is
+        plain = {key: value for key, value in self.plain().items() if key not in ("image", "mask", "mask_share")}
         attack = {key: value for key, value in plain["specs"]["attack"].items() if key != "file"}
         return {**plain, "specs": {**plain["specs"], "attack": attack}}
 
@@ -84,6 +85,7 @@ class Cell:
             "box": self.threat.box,
             "grid": self.threat.grid,
             "eps": [budget.written for budget in self.threat.eps],
+            **self.threat.masking(),
             "unit": self.unit,
             "image": list(self.image),
             "specs": {
@@ -97,7 +99,8 @@ class Cell:
     def of(cls, plain: Mapping[str, Any]) -> Cell:
         """Return the cell that plain values describe."""
         specs = plain["specs"]
-        threat = {key: plain[key] for key in ("norm", "eps", "box", "grid")}
+        masked = ("mask", "channels", "mask_digest", "mask_share")
+        threat = {key: plain[key] for key in ("norm", "eps", "box", "grid", *masked) if key in plain}
         kept = {field.name: plain[field.name] for field in dataclasses.fields(cls) if field.name not in _APART}
         return cls(
             model=ModelSpec.model_validate(specs["model"]),
@@ -191,7 +194,11 @@ def make_plan(study: Study, loads: Loads) -> Plan:
             facts = _data_facts(loaded)
             data.setdefault(chosen.source, facts)
             notes.update(dict.fromkeys(f"{chosen.source}: {note}" for note in loaded.notes))
-            for cell in _cells(grid, spec, chosen, model=model, data=facts):
+            shape = model.input_shape or loaded.input_shape
+            threats = [masks.resolved(one, loaded, shape, getattr(loads, "masks", {})) for one in grid.threats]
+            notes.update(dict.fromkeys(_mask_notes(threats)))
+            here = grid.model_copy(update={"threats": tuple(threats)})
+            for cell in _cells(here, spec, chosen, model=model, data=facts):
                 cells.setdefault(cell.digest, cell)
     return Plan(study, tuple(cells.values()), models, data, tuple(notes))
 
@@ -256,6 +263,15 @@ def _check_units(grid: Grid, model: Classifier) -> None:
                 f"{model.spec} is unknown. Put it inside the model (assay.models.Normalized(module, mean, std)), or "
                 "write the budget in pixels, such as 8/255."
             )
+
+
+def _mask_notes(threats: Sequence[ThreatSpec]) -> list[str]:
+    digests: dict[str, str | None] = {}
+    for threat in threats:
+        if digests.setdefault(threat.label, threat.mask_digest) != threat.mask_digest:
+            raise BadInput(f"Two masks go by the name of {threat.label!r}. Give them different file names.")
+    whole = [threat.label for threat in threats if threat.mask_share == 1]
+    return [f"{label}: every value may change, so that the mask limits nothing." for label in whole]
 
 
 def _model_facts(model: Classifier) -> dict[str, Any]:
