@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from assay.case import Case
 from assay.core.compose import Method, run
 from assay.core.errors import BadInput
+from assay.core.masks import same_mask
 from assay.core.oracle import frozen
 from assay.core.search import Found, Keeps
 from assay.core.sweep import Order, Question
@@ -189,8 +190,9 @@ def _budgets(threats: Sequence[Threat]) -> list[float]:
             raise BadInput("A sweep takes one number per threat; budgets per channel or per sample go to assay.attack.")
         unit = threat.budget.unit if threat.budget else None
         same = threat.norm is head.norm and threat.box == head.box and threat.grid == head.grid
+        same = same and same_mask(threat.mask, head.mask)
         if not same or unit != (head.budget.unit if head.budget else None):
-            raise BadInput("The threats of a sweep may differ in their budget only (same norm, box, grid and unit).")
+            raise BadInput("The threats of a sweep may differ in their budget only (same norm, box, grid, mask and unit).")
     return [float(threat.eps) for threat in threats]
 
 

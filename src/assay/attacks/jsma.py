@@ -74,8 +74,8 @@ class JSMA:
 
     With alpha the pair's gradient of the target's output and beta that of all others together, the pair with the
     largest -alpha beta among those with alpha > 0 > beta moves by `theta` (`decreasing`: down, signs turned), until the
-    goal is reached, no such pair is left, or `gamma` of the values that may change have. Values at the
-    end of the box are out. Only the 32 best values by alpha, by -beta and by both are paired: the pairs of a large image are too
+    goal is reached, no such pair is left, or `gamma` of the values that may change have. Values at the end of the box
+    are out. Only the 32 best values by alpha, by -beta and by both are paired: the pairs of a large image are too
     many. The paper's outputs are the probabilities, `temperature=1`; they saturate on networks with inflated logits
     (Carlini and Wagner 2016), so that without a temperature a fifth of the logits' spread is taken for one. A goal
     without a target climbs to the likeliest wrong class. L0. Cost: 1 forward and 2 backwards per pair, and 1 forward.

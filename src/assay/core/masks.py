@@ -115,6 +115,13 @@ def with_channels(mask: Mask | None, channels: Tensor) -> Mask:
     return Mask.of(mask.free & channels.to(mask.free.device).view(-1, 1, 1))
 
 
+def same_mask(one: Mask | None, other: Mask | None) -> bool:
+    """Whether two threats let the same values change."""
+    if one is None or other is None:
+        return one is other
+    return (one.own is None) == (other.own is None) and torch.equal(one.free.cpu(), other.free.cpu())
+
+
 def only_free(value: Tensor, free: Tensor | None) -> Tensor:
     """Return rows `[N, D]` with 0 where bool `[N, D]` or `[1, D]` says that nothing may change; None: all may."""
     return value if free is None else torch.where(free, value, 0)

@@ -168,6 +168,9 @@ def _all(
     elif not _own(threat.mask, given):
         yield None, _cut(_fitting(_shared(threat, given), threat.mask, shape), threat.mask, allowed)
     else:
+        own = given[threat.mask].own if threat.mask in given else None
+        if own is not None and len(own) != len(data):
+            raise BadInput(f"{len(own)} masks for {len(data)} samples; expected one per sample, in the data's order.")
         everyone = Chosen(data.ids, range(len(data)), shape)
         for at, (name, mask) in enumerate(_each(threat.mask, everyone, given)):
             yield at, _cut(_fitting(mask, name, shape), name, allowed)
@@ -202,8 +205,6 @@ def _read(written: str) -> Tensor:
 def _each(written: str, images: Chosen, given: Mapping[str, Mask]) -> Iterator[tuple[str, Tensor]]:
     if written in given:
         free = given[written].free.cpu()
-        if max(images.positions, default=-1) >= len(free):
-            raise BadInput(f"{len(free)} masks for {max(images.positions) + 1} samples; expected one per sample.")
         yield from ((f"of {name!r}", free[at]) for name, at in zip(images.ids, images.positions, strict=True))
         return
     folder = _Folder.of(Path(written).expanduser())
