@@ -16,6 +16,7 @@ from assay.core.compose import Method, run
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.found import Found, Keeps, told_size
 from assay.core.goal import excluded
+from assay.core.masks import same_mask
 from assay.core.problem import Problem
 from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
@@ -229,8 +230,11 @@ def _budgets(threats: Sequence[Threat]) -> list[float]:
             raise BadInput("A sweep takes one number per threat; budgets per channel or per sample go to assay.attack.")
         unit = threat.budget.unit if threat.budget else None
         same = threat.norm is head.norm and threat.box == head.box and threat.grid == head.grid
+        same = same and same_mask(threat.mask, head.mask)
         if not same or unit != (head.budget.unit if head.budget else None):
-            raise BadInput("The threats of a sweep may differ in their budget only (same norm, box, grid and unit).")
+            raise BadInput(
+                "The threats of a sweep may differ in their budget only (same norm, box, grid, mask and unit)."
+            )
     return [float(threat.eps) for threat in threats]
 
 

@@ -86,7 +86,7 @@ class ALMA:
         if t == 0:
             whole = divisor(seen.loss.nan_to_num(0.0).abs())
             # where the goal is reached a flat objective is no obstacle
-            climb = torch.where(rows(seen.reached, x), climb, anywhere(climb, draws))
+            climb = torch.where(rows(seen.reached, x), climb, threat.only(anywhere(climb, draws)))
         # one look without a number must not end a row
         broken = (-seen.loss / whole).nan_to_num(0.0)
         found = torch.where(seen.reached & state.found.isinf(), float(t), state.found)

@@ -182,8 +182,8 @@ class APGDL1:
         if self.large:
             return first
         # what noise has changed says nothing yet about how many values are needed
-        whole = torch.full_like(first.changed, x[0].numel())
-        return first._replace(share=torch.full_like(whole, _SHARE), changed=whole)
+        whole = torch.zeros_like(first.changed) + problem.threat.free(x)
+        return first._replace(share=_SHARE * (whole / x[0].numel()), changed=whole)
 
     def step(self, state: Sparse, seen: Seen, problem: Problem, draws: Draws) -> Sparse:
         """Remember the best point, adapt sparsity and step where it is time, and climb; or enter the next ball."""

@@ -111,7 +111,7 @@ class CarliniWagner:
         size = problem.threat.size(state.query, problem.x)
         # four times each value's part of the linearised distance: more would jump about a boundary that is near
         reach = seen.loss.abs() / flat(gradient_of(seen) * problem.threat.scale).norm(dim=1).clamp_min(1e-20)
-        stride = (4 * reach / problem.x[0].numel() ** 0.5).clamp_max(self.rate)
+        stride = (4 * reach / problem.threat.free(problem.x) ** 0.5).clamp_max(self.rate)
         hit = seen.reached & (seen.loss >= self.kappa)
         smaller = hit & (size < state.smallest)
         return state._replace(

@@ -63,7 +63,7 @@ class CarliniWagnerL0:
     def init(self, problem: Problem, draws: Draws) -> Fewer:
         """Begin at the given start or at the image, free to change every value."""
         begin = start_of(problem)
-        all_of_them = torch.ones_like(begin, dtype=torch.bool)
+        all_of_them = problem.threat.only(torch.ones_like(begin, dtype=torch.bool))
         c = begin.new_full((len(begin),), torch.nan)
         share = torch.full_like(c, self.share)
         zero = torch.zeros_like(begin)

@@ -16,7 +16,7 @@ from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
-from assay.core.tensors import counts, flat, rows
+from assay.core.tensors import counts, rows
 
 # a threshold this close to the smallest success leaves nothing to look for
 _SHARE, _CLOSE = 0.9, 0.997
@@ -103,7 +103,7 @@ class CarliniWagnerLinf:
         steep = threat.dual(grad).clamp_min(1e-20)
         first = state.tau.isnan()
         return state._replace(
-            c=torch.where(first, flat(grad).shape[1] / steep, state.c).clamp_max(1e30),
+            c=torch.where(first, threat.free(grad) * steep.reciprocal(), state.c).clamp_max(1e30),
             tau=torch.where(first, seen.loss.abs() / steep, state.tau),
             best=where(smaller, state.query, state.best),
             smallest=torch.where(smaller, size, state.smallest),

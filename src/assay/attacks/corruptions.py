@@ -53,7 +53,7 @@ class GaussianBlur:
         blurred = _blurred(problem.x, self.width * longer * t / self.steps)
         # rounding is no blur
         same = (blurred - problem.x).abs() < 1e-6
-        return Level(problem.threat.clip(torch.where(same, problem.x, blurred)), None, t, seen.reached)
+        return _level(problem, problem.threat.clip(torch.where(same, problem.x, blurred)), t, seen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ class ContrastReduction:
         t, x = state.t + 1, problem.x
         dark, bright = _ends(problem)
         grey = (dark + bright) / 2
-        return Level(x + t / self.steps * (grey - x), None, t, seen.reached)
+        return _level(problem, x + t / self.steps * (grey - x), t, seen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,12 @@ class SaltAndPepper:
         t, x = state.t + 1, problem.x
         half, (dark, bright) = t / self.steps / 2, _ends(problem)
         noisy = torch.where(state.luck < half, dark, torch.where(state.luck >= 1 - half, bright, x))
-        return Level(noisy, state.luck, t, seen.reached)
+        return _level(problem, noisy, t, seen)._replace(luck=state.luck)
+
+
+def _level(problem: Problem, corrupted: Tensor, t: int, seen: Seen) -> Level:
+    # in a mask the corrupted image shows through, as through a window
+    return Level(problem.threat.inside(corrupted, problem.x), None, t, seen.reached)
 
 
 def _ends(problem: Problem) -> tuple[Tensor, Tensor]:

@@ -78,7 +78,7 @@ def started(problem: Problem, draws: Draws, t: int) -> Tensor:
     noise = (draws.uniform("start", *shape) if boxed else draws.normal("start", *shape) * 2.0 ** min(t, 20)).to(x.dtype)
     noise = noise.round() if boxed and t // 4 % 2 else noise
     noise = noise.repeat_interleave(cell, 2).repeat_interleave(cell, 3)[..., : x.shape[2], : x.shape[3]]
-    return low + (high - low) * noise if boxed else x + noise * threat.scale
+    return threat.inside(low + (high - low) * noise if boxed else x + noise * threat.scale, x)
 
 
 def directions(problem: Problem, draws: Draws, smoothness: Tensor) -> Tensor:
@@ -92,6 +92,6 @@ def directions(problem: Problem, draws: Draws, smoothness: Tensor) -> Tensor:
     if bool((smoothness > 0).any()):
         down, across = (torch.arange(side, device=x.device, dtype=x.dtype) / side for side in x.shape[-2:])
         noise = from_waves(noise / (1 + rows(smoothness**2, x) * (down[:, None].square() + across.square())))
-    change = noise * threat.scale
-    turned: Tensor = change / rows(threat.size(change, torch.zeros_like(change)).clamp_min(1e-30), change)
+    change = threat.only(noise * threat.scale)
+    turned: Tensor = change / rows(threat.length(change).clamp_min(1e-30), change)
     return turned

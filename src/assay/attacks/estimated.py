@@ -134,7 +134,7 @@ class AdamInBall:
         grad, t, threat = gradient_of(seen), state.t + 1, problem.threat
         momenta = Momenta(state.mean, state.square).after(grad)
         # in budgets when every value moves as fast as it can
-        whole = threat.size(torch.ones_like(grad) * threat.scale, torch.zeros_like(grad))
+        whole = threat.length(torch.ones_like(grad) * threat.scale)
         pace = rows(self.rate * budget_of(problem) / whole, grad) * threat.scale
         moved = state.query + pace * momenta.direction(t)
         return Moments(threat.project(moved, problem.x), *momenta, t)

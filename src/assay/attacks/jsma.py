@@ -74,8 +74,8 @@ class JSMA:
 
     With alpha the pair's gradient of the target's output and beta that of all others together, the pair with the
     largest -alpha beta among those with alpha > 0 > beta moves by `theta` (`decreasing`: down, signs turned), until the
-    goal is reached, no such pair is left, or `gamma` of the values have changed. Values at the end of the box are out.
-    Only the 32 best values by alpha, by -beta and by both are paired: the pairs of a large image are too
+    goal is reached, no such pair is left, or `gamma` of the values that may change have. Values at the end of the box
+    are out. Only the 32 best values by alpha, by -beta and by both are paired: the pairs of a large image are too
     many. The paper's outputs are the probabilities, `temperature=1`; they saturate on networks with inflated logits
     (Carlini and Wagner 2016), so that without a temperature a fifth of the logits' spread is taken for one. A goal
     without a target climbs to the likeliest wrong class. L0. Cost: 1 forward and 2 backwards per pair, and 1 forward.
@@ -115,7 +115,7 @@ class JSMA:
         alpha, beta = (sign * gradient_of(seen) * scale).flatten(2).unbind(1)
         pair, gain = best_pair(alpha, beta, state.free)
         size = problem.threat.size(state.query, problem.x)
-        spent = size + 2 > self.gamma * alpha.shape[1]
+        spent = size + 2 > self.gamma * problem.threat.free(problem.x)
         stuck = (gain <= 0) | spent | seen.reached
         step = torch.zeros_like(alpha).scatter(1, pair, sign * self.theta).masked_fill(stuck[:, None], 0)
         moved = problem.threat.clip(state.query + step.view_as(state.query) * scale)
@@ -123,7 +123,7 @@ class JSMA:
 
     def _room(self, z: Tensor, problem: Problem) -> Tensor:
         low, high = problem.threat.box
-        return flat(z > low if self.decreasing else z < high)
+        return flat(problem.threat.only(z > low if self.decreasing else z < high))
 
 
 def best_pair(alpha: Tensor, beta: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:

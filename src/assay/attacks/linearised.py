@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import torch
@@ -56,7 +57,9 @@ def nearest_plane(seen: Seen, at: Tensor, threat: Threat) -> Plane:
     value, grad = seen.loss, gradient_of(seen)
     if value.ndim == 1:
         value, grad = value[:, None], grad[:, None]
-    slope = threat.dual(grad.flatten(0, 1)).view_as(value)
+    # the mask first: it may hold a row per image, of which there are R gradients
+    everywhere = dataclasses.replace(threat, mask=None)
+    slope = everywhere.dual(threat.only(grad).flatten(0, 1)).view_as(value)
     # a boundary that no change brings nearer is infinitely far
     distance, which = torch.where(slope > 0, value.abs() / slope, torch.inf).min(1)
     row = torch.arange(len(at), device=at.device)

@@ -61,8 +61,7 @@ class OnePixel:
     def init(self, problem: Problem, draws: Draws) -> Population:
         """Scatter the first members."""
         x = problem.x
-        most = torch.as_tensor(budget_of(problem)).max() / x.shape[1]
-        k = int(min(max(math.ceil(float(most)), 1), x[0, 0].numel()))
+        k = min(max(int(_pixels(problem).max()), 1), x[0, 0].numel())
         # pixel before member: what a row draws does not depend on how many pixels its neighbours have
         shape = (k, self.population)
         place = draws.uniform("place", *shape, 2).to(x.dtype)
@@ -100,6 +99,26 @@ class OnePixel:
 _F = 0.5
 
 
+def _pixels(problem: Problem) -> Tensor:
+    # how many pixels the budget pays for, the last one in part: [N] where that differs, else [1]
+    x, mask = problem.x, problem.threat.mask
+    eps = torch.as_tensor(budget_of(problem), device=x.device).view(-1)
+    if mask is None:
+        return (eps / x.shape[1]).ceil()
+    channels = mask.over(x).flatten(2).any(2).sum(1)
+    return (eps / (channels if mask.own is not None else channels[:1])).ceil()
+
+
+def _places(share: Tensor, problem: Problem) -> Tensor:
+    # from shares of the sides, [..., 2], to row and column; of a mask, to those that it spans
+    x, mask = problem.x, problem.threat.mask
+    side = torch.tensor(x.shape[-2:], device=x.device)
+    if mask is None:
+        return (share * side).long().minimum(side - 1)
+    first, last = (edge[:, None] for edge in mask.bounds(x))
+    return (first + (share * (last - first + 1)).long()).minimum(last)
+
+
 def _painted(pixels: Tensor, problem: Problem) -> Tensor:
     """Return the images with `pixels` `[N, K, 2 + C]` painted on, as many values as the budget pays for."""
     x, (low, high) = problem.x, problem.threat.box
@@ -108,11 +127,17 @@ def _painted(pixels: Tensor, problem: Problem) -> Tensor:
     # without a box, colours are in the threat's unit
     unit = torch.as_tensor(problem.threat.scale, dtype=x.dtype, device=x.device).flatten()
     colour = pixels[..., 2:] * unit if math.isinf(high - low) else low + (high - low) * pixels[..., 2:]
-    down, across = ((pixels[..., i] * side).long().clamp_max(side - 1) for i, side in enumerate((height, width)))
+    down, across = _places(pixels[..., :2], problem).unbind(-1)
+    place = torch.arange(channels, device=x.device) * height * width + (down * width + across)[..., None]
     paid = torch.arange(k * channels, device=x.device).view(k, channels)
     eps = torch.as_tensor(problem.threat.eps, device=x.device)
     affordable = paid < eps.floor().view(-1, 1, 1).expand(n, 1, 1)
-    place = torch.arange(channels, device=x.device) * height * width + (down * width + across)[..., None]
+    if problem.threat.mask is not None:
+        # what may not change costs nothing
+        free = flat(problem.threat.mask.over(x)).gather(1, place.flatten(1)).view_as(place)
+        paid = (free.flatten(1).cumsum(1) - 1).view_as(place)
+        own = torch.arange(k, device=x.device)[:, None] < _pixels(problem).view(-1, 1, 1)
+        affordable = free & own & (paid < eps.floor().view(-1, 1, 1))
     image = flat(x).clone()
     # one pixel after the other: where two share a place the later one shows, on every device
     for i in range(k):

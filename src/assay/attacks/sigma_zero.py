@@ -60,7 +60,8 @@ class SigmaZero:
         x, t, scale = problem.x, state.t + 1, problem.threat.scale
         # all in the unit of the budget; the slope of the smooth count, per value
         change = (state.query - x) / scale
-        count = 2 * change * self.sigma / (change.square() + self.sigma).square() / x[0].numel()
+        count = 2 * change * self.sigma / (change.square() + self.sigma).square()
+        count = count / rows(problem.threat.free(x), x)
         climb = torch.where(rows(seen.reached, x), -count, gradient_of(seen) * scale - count)
         largest = flat(climb).abs().amax(1)
         climb = climb / rows(divisor(largest), x)

@@ -78,6 +78,8 @@ class SimBA:
         rank = draws.uniform("order", x[0].numel())
         if self.basis is Basis.DCT:
             rank = rank + _coarseness(x).float()
+        usable = self._usable(problem)
+        rank = rank if usable is None else torch.where(usable, rank, torch.inf)
         order = rank.argsort(dim=1, stable=True)
         unknown = x.new_full((len(x),), -torch.inf)
         return Trial(begin, begin, unknown, order, counts(x, -1), torch.ones_like(counts(x), dtype=torch.bool))
@@ -92,11 +94,21 @@ class SimBA:
         # a direction is done with when it helped, or when both ways have been tried
         through = better | state.back
         at, back = state.at + through, ~through
-        which = state.order.gather(1, (at % state.order.shape[1])[:, None]).squeeze(1)
+        usable = self._usable(problem)
+        count = state.order.shape[1] if usable is None else usable.sum(1)
+        which = state.order.gather(1, (at % count)[:, None]).squeeze(1)
         along = problem.threat.steepest(self._direction(problem.x, which))
         length = torch.where(back, -self.step_size, self.step_size).to(point.dtype) * budget_of(problem)
         query = problem.threat.project(point + rows(length, point) * along, problem.x)
         return Trial(query, point, loss, state.order, at, back)
+
+    def _usable(self, problem: Problem) -> Tensor | None:
+        # the directions, bool [1 or N, D], that a mask leaves something of; None: all
+        mask, x = problem.threat.mask, problem.x
+        if mask is None:
+            return None
+        free = mask.over(x)
+        return flat(free if self.basis is Basis.PIXEL else free.flatten(2).any(2)[:, :, None, None].expand(x.shape))
 
     def _direction(self, x: Tensor, which: Tensor) -> Tensor:
         height, width = x.shape[-2:]

@@ -74,7 +74,8 @@ class Spatial:
         angles = turn[:, 0] * math.radians(self.rotation)
         # affine_grid measures the image from -1 to 1
         moves = 2 * self.translation * turn[:, 1:]
-        moved = problem.threat.clip(_turned(x, angles, moves))
+        # in a mask the transformed image shows through, as through a window
+        moved = problem.threat.inside(problem.threat.clip(_turned(x, angles, moves)), x)
         # one that the budget forbids is not tried: the image itself stands in its place
         allowed = torch.as_tensor(problem.threat.allows(problem.threat.size(moved, x)))
         return torch.where(rows(allowed, x), moved, x)

@@ -97,17 +97,41 @@ def _family(problem: Problem) -> _Family:
     return _FAMILIES[problem.threat.norm.name]
 
 
+class _Frame(NamedTuple):
+    # where windows lie, in pixels
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def _frame(problem: Problem) -> _Frame:
+    # the image, or what a mask spans that all images share: masks of their own must not change the size of a window,
+    # or a sample would feel its neighbours
+    x, mask = problem.x, problem.threat.mask
+    if mask is None or mask.own is not None:
+        return _Frame(0, 0, *x.shape[2:])
+    (top, left), (bottom, right) = (edge[0].tolist() for edge in mask.bounds(x))
+    return _Frame(top, left, bottom - top + 1, right - left + 1)
+
+
 def _side(problem: Problem, share: float) -> int:
-    height, width = problem.x.shape[2:]
+    _, _, height, width = _frame(problem)
     return min(max(round(math.sqrt(share * height * width)), 1), height, width)
 
 
 def _corner(u: Tensor, problem: Problem, side: int) -> tuple[Tensor, Tensor]:
-    # u [N, 2] in [0, 1): top and left edge of a window anywhere in the image
-    height, width = problem.x.shape[2:]
-    room = torch.tensor([height - side + 1, width - side + 1], device=u.device)
-    top, left = (u * room).long().minimum(room - 1).unbind(1)
-    return top, left
+    # u [N, 2] in [0, 1): top and left edge of a window anywhere in the frame; one that meets the row's own mask
+    top, left, height, width = _frame(problem)
+    low = torch.tensor([[top, left]], device=u.device)
+    high = low + torch.tensor([height - side, width - side], device=u.device)
+    mask = problem.threat.mask
+    if mask is not None and mask.own is not None:
+        first, last = mask.bounds(problem.x)
+        low, high = (first - side + 1).clamp_min(0).minimum(high), last.minimum(high)
+    room = high - low + 1
+    down, across = (low + (u * room).long().minimum(room - 1)).unbind(1)
+    return down, across
 
 
 def _signs(u: Tensor, like: Tensor) -> Tensor:
@@ -121,7 +145,7 @@ def _stripes(problem: Problem, draws: Draws) -> Tensor:
 
 def _shifted(problem: Problem, signs: Tensor) -> Tensor:
     threat = problem.threat
-    return threat.clip(problem.x + rows(budget_of(problem), problem.x) * threat.scale * signs)
+    return threat.clip(problem.x + threat.only(rows(budget_of(problem), problem.x) * threat.scale * signs))
 
 
 def _square(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tensor:
@@ -134,10 +158,18 @@ def _square(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tens
     scale = problem.threat.scale
     scale = scale.view(-1, 1) if isinstance(scale, Tensor) else scale
     both = rows(budget_of(problem), image) * scale * torch.stack([signs, -signs])
-    new, turned = problem.threat.clip(image + both)
+    new, turned = problem.threat.clip(image + _allowed(both, problem, places))
     idle = flat(new - held).abs().amax(1) == 0
     new = torch.where(rows(idle, new), turned, new)
     return point.flatten(2).scatter(2, places, new).view_as(point)
+
+
+def _allowed(change: Tensor, problem: Problem, places: Tensor) -> Tensor:
+    # of the changes `[..., N, C, P]` to the values at `places`, those that a mask lets be
+    mask = problem.threat.mask
+    if mask is None:
+        return change
+    return change * mask.over(problem.x).flatten(2).gather(2, places)
 
 
 class _Power(NamedTuple):
@@ -182,7 +214,8 @@ def _bumps(side: int, power: _Power, like: Tensor) -> Tensor:
 def _tiles(problem: Problem, draws: Draws) -> Tensor:
     # about five by five bumps, each with its own sign per channel and its own orientation
     x, power = problem.x, _power(problem)
-    _, channels, height, width = x.shape
+    above, before, height, width = _frame(problem)
+    channels = x.shape[1]
     side = max(1, min(height, width) // 5)
     down, across = height // side, width // side
     u = draws.uniform("tiles", down * across, channels + 1)
@@ -191,10 +224,10 @@ def _tiles(problem: Problem, draws: Draws) -> Tensor:
     bumps = _bumps(side, power, x)[turned][:, :, None] * _signs(u[..., 1:], x)[..., None, None]
     bumps = bumps.view(len(x), down, across, channels, side, side).permute(0, 3, 1, 4, 2, 5)
     whole = torch.zeros_like(x)
-    top, left = (height - side * down) // 2, (width - side * across) // 2
+    top, left = above + (height - side * down) // 2, before + (width - side * across) // 2
     placed = bumps.reshape(len(x), channels, side * down, side * across)
     whole[:, :, top : top + side * down, left : left + side * across] = placed
-    return _added(problem, _scaled(flat(whole), _budget(problem), power).view_as(x))
+    return _added(problem, _scaled(flat(problem.threat.only(whole)), _budget(problem), power).view_as(x))
 
 
 def _budget(problem: Problem) -> Tensor:
@@ -209,7 +242,7 @@ def _added(problem: Problem, u: Tensor) -> Tensor:
 
 def _bump(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tensor:
     x, power = problem.x, _power(problem)
-    channels, height, width = x.shape[1:]
+    channels, (height, width) = x.shape[1], _frame(problem)[2:]
     # odd, so that a bump has a middle, and at least three wide
     side = min(max(_side(problem, share), 3) // 2 * 2 + 1, height, width)
     u = draws.uniform("bump", 5 + channels)
@@ -218,12 +251,21 @@ def _bump(problem: Problem, point: Tensor, share: float, draws: Draws) -> Tensor
     unspent = (_budget(problem) - _mass(flat(change), power)).clamp_min(0)[..., None]
     held = change.gather(2, to)
     rest = change.scatter(2, to, 0)
-    mass = unspent / channels + _mass(held, power) + _mass(rest.gather(2, source), power)
+    free = _channels(problem)
+    mass = unspent / free + _mass(held, power) + _mass(rest.gather(2, source), power)
     bump = _bumps(side, power, x).flatten(1)[(u[:, 4] < 0.5).long()][:, None] * _signs(u[:, 5:], x)[..., None]
     bump = bump + _scaled(held, torch.ones_like(mass), power)
     # in L1 the projection takes back what the channels of one window spend too much (as the authors' code does)
-    spent = _scaled(bump, mass * (channels if power.norm == 1 else 1), power)
+    spent = _scaled(_allowed(bump, problem, to), mass * (free if power.norm == 1 else 1), power)
     return _added(problem, rest.scatter(2, source, 0).scatter(2, to, spent).view_as(x))
+
+
+def _channels(problem: Problem) -> int | Tensor:
+    # how many may change: a number, or [N, 1, 1]
+    mask = problem.threat.mask
+    if mask is None:
+        return problem.x.shape[1]
+    return mask.over(problem.x).flatten(2).any(2).sum(1)[:, None, None]
 
 
 def _window(u: Tensor, problem: Problem, side: int) -> Tensor:

@@ -30,6 +30,7 @@ from assay.core.oracle import Oracle
 from assay.core.problem import Problem
 from assay.data import Sample
 from assay.evaluate.loading import Loader
+from assay.evaluate.masks import Chosen, mask_for
 from assay.evaluate.record import BROKEN, SURVIVED
 from assay.evaluate.run_directory import Run
 from assay.evaluate.verdict import Verdict, keep_verdicts
@@ -173,8 +174,11 @@ class _Auditor:
         bench, data = self.loader.bench(cell), self.loader.samples(cell)
         places = {name: i for i, name in enumerate(data.ids)}
         samples = [one for one in data.load([places[name] for name in ids]) if isinstance(one, Sample)]
-        threat = threat_of(cell).in_units_of(bench.classifier.std).at(claim.budget.value)
-        x = threat.on_grid(stacked(samples, bench.classifier.input_shape).to(bench.device))
+        images = stacked(samples, bench.classifier.input_shape)
+        chosen = Chosen(ids, [places[name] for name in ids], tuple(images.shape[1:]))
+        mask = mask_for(cell.threat, chosen, self.loader.masks)
+        threat = threat_of(cell, mask).in_units_of(bench.classifier.std).at(claim.budget.value)
+        x = threat.on_grid(images.to(bench.device))
         y = torch.tensor([sample.label for sample in samples], device=bench.device)
         draws = Draws.of(list(ids), self.seed)
         image = (int(x.shape[-2]), int(x.shape[-1]))

@@ -248,7 +248,7 @@ def _gradients(subject: Subject, evidence: Evidence, where: Cut) -> Iterator[Try
 def _smoothed(subject: Subject) -> Try:
     threat, one = subject.problem.threat, subject.problem.x[:1]
     # half of the budget, spread over all values
-    sigma = min(0.1, max(0.01, float(threat.eps / threat.size(one + 1, one)[0]) / 2))
+    sigma = min(0.1, max(0.01, float(threat.eps / threat.length(torch.ones_like(one))[0]) / 2))
     smooth = Through(Averaged(LOOKS, sigma=sigma), build("pgd", steps=STEPS // 2, objective="margin"))
     why = "averaged over points around, gradients that are noise or zero return"
     return Try("smoothed gradients", why, smooth, blind=True)

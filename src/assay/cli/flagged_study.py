@@ -181,7 +181,13 @@ def _threat(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
         "eps": ("--eps", parse_budgets(flags.eps) if flags.eps else None),
         "box": ("--no-box", flags.box),
         "grid": ("--grid", flags.grid),
+        "mask": ("--mask", flags.mask),
+        "channels": ("--channels", _channels(flags.channels)),
     }
+
+
+def _channels(text: str | None) -> list[Any] | None:
+    return None if text is None else [_scalar(part.strip()) for part in text.split(",")]
 
 
 def parse_budgets(given: Iterable[str]) -> list[str]:

@@ -75,6 +75,10 @@ class StudyFlags:
     norm: Annotated[Norm | None, _flag(_WHAT, "The norm of the budgets (linf).")] = None
     box: Annotated[bool | None, _flag(_WHAT, "Whether images stay in [0, 1] (they do).", "--box/--no-box")] = None
     grid: Annotated[int | None, _flag(_WHAT, "Judge images on a grid: 255 for 8-bit ones.")] = None
+    mask: Annotated[
+        str | None, _flag(_WHAT, "Where values may change: mask.png, mask.npy, or a folder with one per sample.")
+    ] = None
+    channels: Annotated[str | None, _flag(_WHAT, "The channels that may change, from 0: 3, or 0,2.")] = None
     question: Annotated[Question | None, _flag(_WHAT, "Robust accuracy, or what each attack does (worst_case).")] = None
     goal: Annotated[str | None, _flag(_WHAT, "untargeted, 'targeted CLASS', 'out-of-top 5', … (untargeted).")] = None
     order: Annotated[Order | None, _flag(_WHAT, "How a worst case walks through the budgets (ascending).")] = None

@@ -140,4 +140,4 @@ def _summary(planned: Plan, left: Estimate, directory: Path) -> list[str]:
     ]
     if left.seconds is not None:
         lines.insert(1, f"time    at most about {duration(left.seconds)} in one process, from timing {_TIMED} images")
-    return lines
+    return lines + [f"note    {note}" for note in planned.notes]

@@ -12,6 +12,7 @@ from torch import Tensor
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Goal
+from assay.core.masks import Mask
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Cost, Oracle, Seen
 from assay.core.tensors import counts, rows, take
@@ -72,6 +73,11 @@ class FiniteDifferences:
 class _Estimating:
     oracle: Oracle
     lens: FiniteDifferences
+    mask: Mask | None = None
+
+    def within(self, mask: Mask) -> Oracle:
+        """Return the oracle that probes in a mask alone: what may not change would be noise in the estimate."""
+        return dataclasses.replace(self, mask=mask)
 
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
         if access is not Access.GRADIENT:
@@ -85,6 +91,7 @@ class _Estimating:
         for first in range(0, self.lens.pairs, at_once):
             numbers = range(first, min(first + at_once, self.lens.pairs))
             probes = [self.lens.probe(points, draws.fold(f"pair {i}")) for i in numbers]
+            probes = probes if self.mask is None else [self.mask.only(u) for u in probes]
             # every probe forth and back; rows stand together with their goals and draws
             asked = [points + side * self.lens.sigma * u for u in probes for side in (1, -1)]
             many = torch.arange(len(points), device=points.device).repeat(len(asked))

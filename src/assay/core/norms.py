@@ -13,6 +13,7 @@ from torch import Tensor
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
+from assay.core.masks import count_free, only_free
 
 _TINY = 1e-30
 
@@ -33,8 +34,11 @@ class Norm(Protocol):
     def steepest(self, g: Tensor) -> Tensor:
         """Return the `[N, D]` of unit size with the largest inner product with `g` (zero where `g` is zero)."""
 
-    def stride(self, g: Tensor, room: Tensor, length: float | Tensor) -> Tensor:
-        """Return the change of size `length` that an iterative attack should make; `steepest` where that works."""
+    def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
+        """Return the change of size `length` that an iterative attack should make; `steepest` where that works.
+
+        `free` (bool `[N, D]` or `[1, D]`) are the values that may change, if not all; `g` is 0 at the others.
+        """
 
     def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         """Return the perturbation inside the budget (and the room) that replaces `d`."""
@@ -51,8 +55,8 @@ class Norm(Protocol):
     def between(self, low: Tensor, high: Tensor) -> Tensor:
         """Return the budgets `[N]` half way between two; `low` where there is none between them."""
 
-    def random(self, draws: Draws, features: int) -> Tensor:
-        """Return `[N, D]` spread over the unit ball."""
+    def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
+        """Return `[N, D]` spread over the unit ball of the values that are `free` (as for `stride`), 0 elsewhere."""
 
 
 def unit(g: Tensor) -> Tensor:
@@ -73,6 +77,12 @@ def sparse_signs(g: Tensor, share: Tensor) -> Tensor:
 def _length(d: Tensor) -> Tensor:
     length: Tensor = torch.linalg.vector_norm(d, dim=1, keepdim=True)
     return length
+
+
+def _radius(draws: Draws, features: int, free: Tensor | None) -> Tensor:
+    # of a point in the unit ball
+    inverse = 1 / count_free(free, features)
+    return draws.uniform("radius", 1) ** (inverse.float() if isinstance(inverse, Tensor) else inverse)
 
 
 def _fill(need: Tensor, weight: Tensor, room: Tensor, rate: Tensor) -> Tensor:
@@ -120,7 +130,7 @@ class _Linf:
     def steepest(self, g: Tensor) -> Tensor:
         return g.sign()
 
-    def stride(self, g: Tensor, room: Tensor, length: float | Tensor) -> Tensor:
+    def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
         return length * g.sign()
 
     def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
@@ -138,8 +148,8 @@ class _Linf:
     def between(self, low: Tensor, high: Tensor) -> Tensor:
         return (low + high) / 2
 
-    def random(self, draws: Draws, features: int) -> Tensor:
-        return 2 * draws.uniform("start", features) - 1
+    def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
+        return only_free(2 * draws.uniform("start", features) - 1, free)
 
 
 class _L2:
@@ -155,7 +165,7 @@ class _L2:
     def steepest(self, g: Tensor) -> Tensor:
         return unit(g)
 
-    def stride(self, g: Tensor, room: Tensor, length: float | Tensor) -> Tensor:
+    def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
         return length * unit(g)
 
     def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
@@ -174,9 +184,8 @@ class _L2:
     def between(self, low: Tensor, high: Tensor) -> Tensor:
         return (low + high) / 2
 
-    def random(self, draws: Draws, features: int) -> Tensor:
-        radius = draws.uniform("radius", 1) ** (1 / features)
-        return unit(draws.normal("start", features)) * radius
+    def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
+        return unit(only_free(draws.normal("start", features), free)) * _radius(draws, features, free)
 
 
 class _L1:
@@ -198,8 +207,9 @@ class _L1:
         i = g.abs().argmax(1, keepdim=True)
         return torch.zeros_like(g).scatter(1, i, g.gather(1, i).sign())
 
-    def stride(self, g: Tensor, room: Tensor, length: float | Tensor) -> Tensor:
-        k = max(1, round(self.share * g.shape[1]))
+    def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
+        share = torch.as_tensor(self.share * count_free(free, g.shape[1]), dtype=torch.float64)
+        k = share.round().clamp_min(1).to(g.dtype)
         length = torch.as_tensor(length, dtype=g.dtype, device=g.device).expand(len(g), 1)
         usable = torch.where(g == 0, torch.zeros_like(room), torch.minimum(room, length / k))
         return g.sign() * _greedy(length.squeeze(1), torch.ones_like(g), usable, g.abs().argsort(1, descending=True))
@@ -230,12 +240,11 @@ class _L1:
     def between(self, low: Tensor, high: Tensor) -> Tensor:
         return (low + high) / 2
 
-    def random(self, draws: Draws, features: int) -> Tensor:
+    def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
         # exponential magnitudes over their sum are uniform on the simplex
-        a = -(1 - draws.uniform("start", features)).log()
+        a = only_free(-(1 - draws.uniform("start", features)).log(), free)
         sign = torch.where(draws.uniform("sign", features) < 0.5, -1.0, 1.0)
-        radius = draws.uniform("radius", 1) ** (1 / features)
-        return sign * a / a.sum(1, keepdim=True).clamp_min(_TINY) * radius
+        return sign * a / a.sum(1, keepdim=True).clamp_min(_TINY) * _radius(draws, features, free)
 
 
 class _L0:
@@ -253,7 +262,7 @@ class _L0:
     def steepest(self, g: Tensor) -> Tensor:
         raise BadInput("L0 has no steepest direction: a perturbation of one value can be of any height.")
 
-    def stride(self, g: Tensor, room: Tensor, length: float | Tensor) -> Tensor:
+    def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
         return self.steepest(g)
 
     def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
@@ -277,8 +286,8 @@ class _L0:
     def between(self, low: Tensor, high: Tensor) -> Tensor:
         return ((low + high) / 2).floor()
 
-    def random(self, draws: Draws, features: int) -> Tensor:
-        return 2 * draws.uniform("start", features) - 1
+    def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
+        return only_free(2 * draws.uniform("start", features) - 1, free)
 
 
 LINF: Norm = _Linf()

@@ -30,7 +30,7 @@ class Problem:
     `known` is what the model has already said, about this goal.
 
     Raises `BadInput` for images that are not float32 or float64, for a threat whose unit is not resolved or whose
-    budgets do not fit the images, and for images off the threat's grid.
+    budgets or mask do not fit the images, and for images off the threat's grid.
     """
 
     oracle: Oracle
@@ -59,6 +59,12 @@ class Problem:
             raise BadInput(f"{list(eps.shape)} budgets for {len(self.x)} images; expected one per image.")
         if isinstance(scale, Tensor) and scale.ndim == 3 and scale.shape[0] not in (1, self.x.shape[1]):
             raise BadInput(f"The budget is for {scale.shape[0]} channels, the images have {self.x.shape[1]}.")
+        if self.threat.mask is not None:
+            self.threat.mask.check(self.x)
+            # users write masks where they are at hand; a search goes on where the images are
+            object.__setattr__(self, "threat", self.threat.on(self.x.device))
+            if self.start is not None:
+                object.__setattr__(self, "start", self.threat.inside(self.start, self.x))
 
     @property
     def seen_at_x(self) -> Seen | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from assay.core.errors import BadInput
 from assay.core.norms import unit
 
 # of a change in float32
@@ -50,3 +51,17 @@ def _l1_slope(d: Tensor) -> Tensor:
 
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {"l1": _l1_slope, "l2": unit}
 """The gradient of the norm; of the subgradients of L1 the shortest."""
+
+
+def proximal_of(norm: str) -> Proximal:
+    """Return the proximal operator of a norm. Raises `BadInput` for one that has none (L0)."""
+    if norm not in PROXIMAL:
+        raise BadInput(f"There is no proximal operator for {norm}; there is for {', '.join(PROXIMAL)}.")
+    return PROXIMAL[norm]
+
+
+def slope_of(norm: str) -> Callable[[Tensor], Tensor]:
+    """Return the gradient of a norm. Raises `BadInput` for one that is no sum over values (Linf, L0)."""
+    if norm not in SLOPES:
+        raise BadInput(f"There is no gradient of {norm} to descend; there is of {', '.join(SLOPES)}.")
+    return SLOPES[norm]

@@ -17,7 +17,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.found import Found, Keeps, better, bill, costs_of, nothing, put, unscored
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Cost, Seen
+from assay.core.oracle import Access, Cost, Oracle, Seen
 from assay.core.problem import Problem
 from assay.core.tensors import counts, rows, take
 
@@ -155,7 +155,7 @@ def _searched(
         if last and not terms.judge_last:
             found.x[here.index] = point
             return found
-        seen = _look(attack, here, point, look, Access.LABELS if last else attack.access)
+        seen = _masked(_look(attack, here, point, look, Access.LABELS if last else attack.access), here.problem)
         if last or keeps is not Keeps.LAST or terms.limited:
             judged, fits = _judged(seen, point, here.problem)
             found = put(found, here.index, judged, keeps, fits)
@@ -199,7 +199,18 @@ def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access)
         free, grad = counts(point), first.seen.grad if access is Access.GRADIENT else None
         if access is not Access.GRADIENT or grad is not None:
             return first.seen._replace(cost=first.seen.cost._replace(forwards=free, backwards=free), grad=grad)
-    return here.problem.oracle.look(point, here.problem.goal, attack.objective, access, here.draws.at(look))
+    return _oracle(here.problem).look(point, here.problem.goal, attack.objective, access, here.draws.at(look))
+
+
+def _oracle(problem: Problem) -> Oracle:
+    # one that asks about points of its own keeps to the mask too
+    mask, within = problem.threat.mask, getattr(problem.oracle, "within", None)
+    return problem.oracle if mask is None or within is None else within(mask)
+
+
+def _masked(seen: Seen, problem: Problem) -> Seen:
+    # what may not change has no slope: optimisers that step by the gradient itself leave it as it is
+    return seen if seen.grad is None else seen._replace(grad=problem.threat.only(seen.grad))
 
 
 def judge_point(seen: Seen, point: Tensor, problem: Problem) -> Found:

@@ -14,14 +14,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from assay.core.budget import NORMALIZED, Budget, check_budget, parse_budget
+from assay.core.budget import NORMALIZED, Budget, read_budgets
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
+from assay.core.masks import Mask, with_channels
 from assay.core.norms import L0 as L0_NORM
 from assay.core.norms import L1 as L1_NORM
 from assay.core.norms import L2 as L2_NORM
 from assay.core.norms import LINF, NORMS, Norm, sparse_signs, unit
-from assay.core.proximal import PROXIMAL, SLOPES
+from assay.core.proximal import proximal_of, slope_of
 from assay.core.tensors import flat, rows
 
 UNBOXED = (-math.inf, math.inf)
@@ -39,7 +40,7 @@ class Threat:
 
     `eps` is a number, or `[N]` for one per sample. `scale` is the unit of the budget: a number, or `[C, 1, 1]` for
     one per channel. `box` is the range of a pixel (`UNBOXED` to allow any value). `grid=255` makes every judged
-    image an 8-bit one. `budget` keeps what the user wrote.
+    image an 8-bit one. `budget` keeps what the user wrote. Only the values of the `mask` may change, if there is one.
     """
 
     norm: Norm
@@ -48,6 +49,7 @@ class Threat:
     scale: float | Tensor = 1.0
     grid: int | None = None
     budget: Budget | None = None
+    mask: Mask | None = None
 
     SHARED: ClassVar[tuple[str, ...]] = ("norm", "box", "scale", "grid", "budget")
 
@@ -56,6 +58,10 @@ class Threat:
         if isinstance(eps, Budget):
             return dataclasses.replace(self, eps=eps.value, budget=eps)
         return dataclasses.replace(self, eps=eps)
+
+    def on(self, device: torch.device) -> Threat:
+        """Return the threat with its mask on a device."""
+        return self if self.mask is None else dataclasses.replace(self, mask=self.mask.on(device))
 
     def in_units_of(self, std: Sequence[float] | None) -> Threat:
         """Return the threat with normalised budgets resolved by the model's `std` per channel.
@@ -79,12 +85,30 @@ class Threat:
         return not (unresolved and isinstance(self.scale, float))
 
     def size(self, z: Tensor, x: Tensor) -> Tensor:
-        """Return the size `[N]` of the change from `x` to `z`, in units of `scale`."""
-        return self.norm.size(self._unit(z - x))
+        """Return the size `[N]` of the change from `x` to `z`, in units of `scale`; infinite outside the mask."""
+        size = self.length(z - x)
+        return size if self.mask is None else torch.where(self.mask.kept(z, x), size, torch.inf)
+
+    def length(self, change: Tensor) -> Tensor:
+        """Return the size `[N]` of a `change`, in units of `scale`, of which the mask takes a part."""
+        return self.norm.size(self._unit(change))
 
     def allows(self, size: Tensor) -> Tensor:
         """Return bool `[N]`: whether a change of this size is inside the budget, up to float32 rounding."""
-        return size <= self._bound
+        # no budget, not even an endless one, allows a change outside the mask
+        return size <= self._bound if self.mask is None else (size <= self._bound) & size.isfinite()
+
+    def only(self, value: Tensor) -> Tensor:
+        """Return a gradient or a change (`[N, *S]`, or `[N, R, *S]`) with 0 where nothing may change."""
+        return value if self.mask is None else self.mask.only(value)
+
+    def inside(self, z: Tensor, x: Tensor) -> Tensor:
+        """Return `z` where the mask lets it differ from `x`, and `x` elsewhere, bit for bit."""
+        return z if self.mask is None else self.mask.inside(z, x)
+
+    def free(self, x: Tensor) -> int | Tensor:
+        """Return how many values of an image like those of `x` may change: a number, or `[N]` if each has its own."""
+        return x[0].numel() if self.mask is None else self.mask.count(x)
 
     def in_box(self, z: Tensor) -> Tensor:
         """Return bool `[N]`: whether every value is in the box (NaN is not)."""
@@ -109,7 +133,8 @@ class Threat:
     def stride(self, grad: Tensor, z: Tensor, length: float | Tensor) -> Tensor:
         """Return the change of size `length` (or `[N]`) that an attack at `z` makes; it leaves out what is blocked."""
         length = length[:, None] if isinstance(length, Tensor) else length
-        return self._back(self.norm.stride(self._unit_gradient(grad), self._felt(z, grad), length), grad)
+        move = self.norm.stride(self._unit_gradient(grad), self._felt(z, grad), length, self._places(z))
+        return self._back(move, grad)
 
     def unit(self, grad: Tensor) -> Tensor:
         """Return the direction of `grad` with Euclidean length 1, in the threat's unit, in every norm."""
@@ -117,25 +142,22 @@ class Threat:
 
     def reach(self, z: Tensor, grad: Tensor, need: Tensor) -> Tensor:
         """Return the size `[N]` of the change of `z` that gains `need` (`[N]`, `>= 0`) along `grad`, linearly."""
-        return self.norm.reach(need, self._unit_gradient(grad), self._felt(z, grad))
+        reach = self.norm.reach(need, self._unit_gradient(grad), self._felt(z, grad))
+        return torch.minimum(reach, self.length(torch.ones_like(z))) if self.mask and self.norm is L0_NORM else reach
 
     def proximal(self, z: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """Return the point of the box that takes off `z` what `weight` (`[N]`) times the size of its change outweighs.
 
         The proximal operator of the norm, then the box. Raises `BadInput` for a norm that has none (L0).
         """
-        if self.norm.name not in PROXIMAL:
-            raise BadInput(f"There is no proximal operator for {self.norm.name}; there is for {', '.join(PROXIMAL)}.")
-        return self.clip(x + self._back(PROXIMAL[self.norm.name](self._unit(z - x), weight[:, None]), x))
+        return self.clip(x + self._back(proximal_of(self.norm.name)(self._unit(z - x), weight[:, None]), x))
 
     def slope(self, z: Tensor, x: Tensor) -> Tensor:
         """Return the gradient of the size of the change from `x` to `z`, by the change in units of `scale`.
 
         Raises `BadInput` for a norm that is no sum over values (Linf, L0).
         """
-        if self.norm.name not in SLOPES:
-            raise BadInput(f"There is no gradient of {self.norm.name} to descend; there is of {', '.join(SLOPES)}.")
-        return SLOPES[self.norm.name](self._unit(z - x)).view_as(x)
+        return slope_of(self.norm.name)(self._unit(z - x)).view_as(x)
 
     def sparse_steepest(self, grad: Tensor, share: Tensor) -> Tensor:
         """Return signs of L1 size 1 on a `share` (`[N]`) of the values, those where `grad` is largest."""
@@ -156,7 +178,7 @@ class Threat:
 
     def start(self, x: Tensor, draws: Draws) -> Tensor:
         """Return a random point inside budget and box."""
-        noise = self._back(self.norm.random(draws, x[0].numel()).to(x.dtype), x)
+        noise = self._back(self.norm.random(draws, x[0].numel(), self._places(x)).to(x.dtype), x)
         # where the budget has no end, the noise is of unit size
         if isinstance(self.eps, Tensor):
             return self.project(x + rows(torch.where(self.eps.isinf(), 1, self.eps), x) * noise, x)
@@ -183,7 +205,8 @@ class Threat:
         return x if self.grid is None else (x * self.grid).round() / self.grid
 
     def snap(self, z: Tensor, x: Tensor) -> Tensor:
-        """Return `z` moved onto the grid without leaving the budget (`x` is on the grid); `z` where there is none."""
+        """Return `z` inside the mask, on the grid, without leaving the budget (`x` is on the grid)."""
+        z = self.inside(z, x)
         if self.grid is None:
             return z
         levels = (z - x) * self.grid
@@ -206,10 +229,15 @@ class Threat:
         return self.eps * (1 + _RELATIVE) + _ABSOLUTE / min(1.0, finest)
 
     def _unit(self, move: Tensor) -> Tensor:
+        move = self.only(move)
         return flat(move) if self._plain() else flat(move / self.scale)
 
     def _unit_gradient(self, grad: Tensor) -> Tensor:
+        grad = self.only(grad)
         return flat(grad) if self._plain() else flat(grad * self.scale)
+
+    def _places(self, x: Tensor) -> Tensor | None:
+        return None if self.mask is None else flat(self.mask.over(x if self.mask.own is not None else x[:1]))
 
     def _back(self, u: Tensor, like: Tensor) -> Tensor:
         return u.view(like.shape) if self._plain() else u.view(like.shape) * self.scale
@@ -228,52 +256,37 @@ class Threat:
         return self._room(point, move) if self.norm.boxed else point.new_full((1, 1), math.inf)
 
 
-def _threat(norm: Norm, eps: Any, box: bool, grid: int | None) -> Threat:
+def _threat(norm: Norm, eps: Any, box: bool, grid: int | None, mask: Any) -> Threat:
+    given, where = read_budgets(eps, norm.name), None if mask is None else Mask.of(mask)
+    if given.changing is not None:
+        where = with_channels(where, given.changing)
     limits = (0.0, 1.0) if box else UNBOXED
-    if isinstance(eps, Tensor) and eps.ndim:
-        if eps.ndim != 1 or not bool((eps >= 0).all()):
-            raise BadInput("A tensor of budgets is one number of 0 or more per sample, shape [N].")
-        finite = eps[eps.isfinite()]
-        if len(finite):
-            check_budget(parse_budget(float(finite.max())), norm.name)
-        return Threat(norm, eps.float(), limits, grid=grid)
-    if isinstance(eps, (list, tuple)):
-        if norm is L0_NORM:
-            raise BadInput("L0 counts values of any height: it takes one budget for all channels.")
-        budgets = [check_budget(parse_budget(one), norm.name) for one in eps]
-        if not budgets or any(one.unit == NORMALIZED or one.value in (0, math.inf) for one in budgets):
-            raise BadInput(
-                f"{eps!r}: one budget per channel takes finite pixel budgets above 0, such as ['8/255', '4/255']."
-            )
-        scale = torch.tensor([one.value for one in budgets]).view(-1, 1, 1)
-        written = "[" + ", ".join(one.written for one in budgets) + "]"
-        return Threat(norm, 1.0, limits, scale, grid, Budget(written, 1.0))
-    budget = check_budget(parse_budget(float(eps) if isinstance(eps, Tensor) else eps), norm.name)
-    return Threat(norm, budget.value, limits, grid=grid, budget=budget)
+    return Threat(norm, given.eps, limits, given.scale, grid, given.budget, where)
 
 
-def Linf(eps: Any, *, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802 - the norm's own name
+def Linf(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
     """Return the threat that changes every value by at most `eps`.
 
-    `eps` is a number, its written form (`"8/255"`, `"normalized 0.02"`), a list with one per channel, or a tensor
-    `[N]` with one per sample.
+    `eps` is a number, its written form (`"8/255"`, `"normalized 0.02"`), a list with one per channel (0: it does not
+    change), or a tensor `[N]` with one per sample. `mask` is a bool or 0/1 tensor, 1 where values may change: `[H, W]`,
+    `[1, H, W]`, `[C, H, W]` or `[C, 1, 1]` for all images, `[N, 1, H, W]` or `[N, C, H, W]` with one per image.
     """
-    return _threat(LINF, eps, box, grid)
+    return _threat(LINF, eps, box, grid, mask)
 
 
-def L2(eps: Any, *, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
+def L2(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
     """Return the threat of changes of Euclidean length at most `eps` (forms as for `Linf`)."""
-    return _threat(L2_NORM, eps, box, grid)
+    return _threat(L2_NORM, eps, box, grid, mask)
 
 
-def L1(eps: Any, *, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
+def L1(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
     """Return the threat of changes whose absolute values sum to at most `eps` (forms as for `Linf`)."""
-    return _threat(L1_NORM, eps, box, grid)
+    return _threat(L1_NORM, eps, box, grid, mask)
 
 
-def L0(eps: Any, *, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
+def L0(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
     """Return the threat that changes at most `eps` values, by any height (forms as for `Linf`)."""
-    return _threat(L0_NORM, eps, box, grid)
+    return _threat(L0_NORM, eps, box, grid, mask)
 
 
 __all__ = ["L0", "L1", "L2", "LINF", "NORMS", "UNBOXED", "Linf", "Norm", "Threat"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
+from assay.core.masks import Mask
 from assay.core.oracle import Direct
 from assay.data import Data, load_data
 from assay.evaluate import surrogate
@@ -27,6 +28,7 @@ class Bench:
     classifier: Classifier
     oracle: Direct
     surrogates: dict[str, Direct] = dataclasses.field(default_factory=dict)
+    masks: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
     _classes: list[int] = dataclasses.field(default_factory=list)
 
     @property
@@ -46,7 +48,7 @@ class Bench:
 
 @dataclasses.dataclass
 class Loader:
-    """Loads what specs name. `models` and `datasets` are those given as Python objects, by the name they go under.
+    """Loads what specs name. `models`, `datasets` and `masks` are those given as Python objects, by their names.
 
     One model is kept loaded at a time, besides those given: they may be large, and units come model by model. While
     a model is on the bench its parameters are frozen and it is in eval mode; `close` puts everything back. `device`
@@ -58,6 +60,7 @@ class Loader:
     batch: int | None = None
     models: Mapping[str, Classifier] = dataclasses.field(default_factory=dict)
     datasets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    masks: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._model: tuple[ModelSpec, Classifier] | None = None
@@ -103,7 +106,7 @@ class Loader:
             classifier = self.model(cell.model)
             self.close()
             self._held.enter_context(classifier.held())
-            self._bench = (cell.model.label, Bench(classifier, classifier.oracle(self.batch)))
+            self._bench = (cell.model.label, Bench(classifier, classifier.oracle(self.batch), masks=self.masks))
         bench = self._bench[1]
         if bench.classifier.digest != cell.weights:
             raise BadInput(

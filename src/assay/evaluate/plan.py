@@ -15,7 +15,7 @@ from assay.core.budget import NORMALIZED, Budget
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
 from assay.data import Data
-from assay.evaluate import surrogate
+from assay.evaluate import masks, surrogate
 from assay.evaluate.attack_options import STUDY_ATTACKS, resolved
 from assay.evaluate.goal_words import telling
 from assay.evaluate.record import SCHEMA_VERSION
@@ -68,9 +68,9 @@ class Cell:
         return "abcdef"[int(digest[0], 16) % 6] + digest[1:]
 
     def _telling(self) -> dict[str, Any]:
-        # where a patch or a file of targets lies changes no number: digests name what they hold; nor does what
+        # where a patch, a mask or a file of targets lies changes no number: digests name what they hold; nor does what
         # estimates go by
-        plain = {key: value for key, value in self.plain().items() if key != "image"}
+        plain = {key: value for key, value in self.plain().items() if key not in ("image", "mask", "mask_share")}
         attack = {key: value for key, value in plain["specs"]["attack"].items() if key != "file"}
         return {**plain, "goal": telling(self.goal), "specs": {**plain["specs"], "attack": attack}}
 
@@ -89,6 +89,7 @@ class Cell:
             "box": self.threat.box,
             "grid": self.threat.grid,
             "eps": [budget.written for budget in self.threat.eps],
+            **self.threat.masking(),
             "unit": self.unit,
             "image": list(self.image),
             "specs": {
@@ -102,7 +103,8 @@ class Cell:
     def of(cls, plain: Mapping[str, Any]) -> Cell:
         """Return the cell that plain values describe."""
         specs = plain["specs"]
-        threat = {key: plain[key] for key in ("norm", "eps", "box", "grid")}
+        masked = ("mask", "channels", "mask_digest", "mask_share")
+        threat = {key: plain[key] for key in ("norm", "eps", "box", "grid", *masked) if key in plain}
         kept = {field.name: plain[field.name] for field in dataclasses.fields(cls) if field.name not in _APART}
         return cls(
             model=ModelSpec.model_validate(specs["model"]),
@@ -197,9 +199,12 @@ def make_plan(study: Study, loads: Loads) -> Plan:
             facts = _data_facts(loaded)
             data.setdefault(chosen.source, facts)
             notes.update(dict.fromkeys(f"{chosen.source}: {note}" for note in loaded.notes))
+            shape = model.input_shape or loaded.input_shape
+            threats = [masks.resolved(one, loaded, shape, getattr(loads, "masks", {})) for one in grid.threats]
+            notes.update(dict.fromkeys(_mask_notes(threats)))
             goal = aimed(grid.goal, loaded, model.classes or loaded.classes)[0]
-            given = grid.model_copy(update={"goal": goal})
-            for cell in _cells(given, spec, chosen, model=model, data=facts):
+            here = grid.model_copy(update={"goal": goal, "threats": tuple(threats)})
+            for cell in _cells(here, spec, chosen, model=model, data=facts):
                 cells.setdefault(cell.digest, cell)
     return Plan(study, tuple(cells.values()), models, data, tuple(notes))
 
@@ -277,6 +282,15 @@ def _check_access(grid: Grid, model: Classifier) -> None:
                 f"alone. Attacks that fit: {', '.join(fit) or 'none'}; or make the images on another model: "
                 f"{attack.attack}:surrogate=MODEL."
             )
+
+
+def _mask_notes(threats: Sequence[ThreatSpec]) -> list[str]:
+    digests: dict[str, str | None] = {}
+    for threat in threats:
+        if digests.setdefault(threat.label, threat.mask_digest) != threat.mask_digest:
+            raise BadInput(f"Two masks go by the name of {threat.label!r}. Give them different file names.")
+    whole = [threat.label for threat in threats if threat.mask_share == 1]
+    return [f"{label}: every value may change, so that the mask limits nothing." for label in whole]
 
 
 def _model_facts(model: Classifier) -> dict[str, Any]:

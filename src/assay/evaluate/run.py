@@ -22,6 +22,7 @@ from assay.evaluate.executors import Job
 from assay.evaluate.files import make_folder
 from assay.evaluate.loading import Loader
 from assay.evaluate.lock import locked
+from assay.evaluate.masks import name_of
 from assay.evaluate.options import Options
 from assay.evaluate.plan import make_plan
 from assay.evaluate.progress import OnProgress
@@ -114,7 +115,7 @@ def evaluate_with(
         "study": "evaluation",
         "models": named,
         "data": _named_data(data, loader),
-        "threats": _threats(_as_list(threat)),
+        "threats": _threats(_as_list(threat), loader),
         "attacks": [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)],
         **study_settings,
     }
@@ -148,8 +149,11 @@ def _named_data(data: Any, loader: Loader) -> Any:
     return loaded.source
 
 
-def _threats(given: list[Any]) -> list[Any]:
-    """Return threats as a study writes them; those that differ in their budget alone become one with several."""
+def _threats(given: list[Any], loader: Loader) -> list[Any]:
+    """Return threats as a study writes them; those that differ in their budget alone become one with several.
+
+    The loader learns the masks that they come with.
+    """
     merged: dict[Any, dict[str, Any]] = {}
     for at, threat in enumerate(given):
         if not isinstance(threat, Threat):
@@ -158,9 +162,12 @@ def _threats(given: list[Any]) -> list[Any]:
         if threat.budget is None or not isinstance(threat.eps, float) or not isinstance(threat.scale, float):
             raise BadInput(
                 "A study takes one number per threat, such as Linf('4/255'); budgets per channel or per sample go to "
-                "assay.attack."
+                "assay.attack. To change some channels alone, give a mask [C, 1, 1]."
             )
-        plain = {"norm": threat.norm.name, "box": threat.box != UNBOXED, "grid": threat.grid}
+        plain: dict[str, Any] = {"norm": threat.norm.name, "box": threat.box != UNBOXED, "grid": threat.grid}
+        if threat.mask is not None:
+            plain["mask"] = name_of(threat.mask)
+            loader.masks = {**loader.masks, plain["mask"]: threat.mask}
         kind = (*plain.values(), threat.budget.unit)
         merged.setdefault(kind, {**plain, "eps": []})["eps"].append(threat.budget)
     return list(merged.values())

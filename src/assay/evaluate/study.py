@@ -49,6 +49,10 @@ def _as_budget(value: Any) -> Budget:
     return parse_budget(value)
 
 
+def _as_channels(value: Any) -> Any:
+    return value if value is None else _as_list(value)
+
+
 def _lifted(key: str) -> Any:
     """Return a validator that reads the short form (`"mnist/test"`) as the long one (`{source: mnist/test}`)."""
 
@@ -87,7 +91,11 @@ class DataSpec(BaseModel):
 
 
 class ThreatSpec(BaseModel):
-    """A norm and its budgets, smallest first; all in one unit."""
+    """A norm and its budgets, smallest first; all in one unit.
+
+    Only the values of a `mask` (a file, or a folder with one per sample) and of the `channels` (from 0) may change,
+    where they are given. A plan adds the digest of the mask's content and the share of the values that may change.
+    """
 
     model_config = _STRICT
 
@@ -95,6 +103,10 @@ class ThreatSpec(BaseModel):
     eps: Annotated[tuple[Annotated[Budget, BeforeValidator(_as_budget)], ...], BeforeValidator(_as_list)]
     box: bool = True
     grid: StrictInt | None = Field(None, ge=1)
+    mask: str | None = Field(None, min_length=1)
+    channels: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...] | None, BeforeValidator(_as_channels)] = None
+    mask_digest: str | None = None
+    mask_share: float | None = None
 
     @field_validator("norm")
     @classmethod
@@ -122,6 +134,11 @@ class ThreatSpec(BaseModel):
                 told = f"{budget.written!r} is the same budget as {seen[budget.value].written!r}"
                 raise Misplaced(("eps", i), f"{told}. Leave one out.")
             seen[budget.value] = budget
+        if self.channels is not None:
+            if not self.channels or len(set(self.channels)) < len(self.channels):
+                told = "expected the numbers of the channels that may change, from 0 and each once, such as [3]"
+                raise Misplaced(("channels",), f"{list(self.channels)}: {told}.")
+            object.__setattr__(self, "channels", tuple(sorted(self.channels)))
         # frozen towards users, and not yet handed out: smallest first is what sweeps and readers expect
         object.__setattr__(self, "eps", tuple(sorted(self.eps, key=lambda b: b.value)))
         return self
@@ -129,7 +146,19 @@ class ThreatSpec(BaseModel):
     @property
     def label(self) -> str:
         """The threat in the records: `linf`, or `linf no-box grid=255` where it is not the usual one."""
-        return self.norm + ("" if self.box else " no-box") + (f" grid={self.grid}" if self.grid else "")
+        plain = self.norm + ("" if self.box else " no-box") + (f" grid={self.grid}" if self.grid else "")
+        return " ".join([plain, *self._where()])
+
+    def masking(self) -> dict[str, Any]:
+        """Return what limits where values may change, as plain values; nothing where nothing does."""
+        told = self.model_dump(mode="json", include={"mask", "channels", "mask_digest", "mask_share"})
+        return {name: value for name, value in told.items() if value is not None}
+
+    def _where(self) -> list[str]:
+        share = "" if self.mask_share is None else f"({100 * self.mask_share:.3g}%)"
+        channels = ",".join(map(str, self.channels or ()))
+        mask = [f"mask={'_'.join(PurePath(self.mask).name.split())}{share}"] if self.mask else []
+        return mask + ([f"channels={channels}"] if channels else [])
 
 
 class AttackSpec(BaseModel):
@@ -245,7 +274,11 @@ def _with_grids(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _plain_grid(grid: Grid) -> dict[str, Any]:
     plain = grid.model_dump(mode="json", exclude_none=True, exclude={"threats", "attacks"})
     plain["threats"] = [
-        {**threat.model_dump(mode="json", exclude={"eps"}), "eps": [budget.written for budget in threat.eps]}
+        {
+            **threat.model_dump(mode="json", include={"norm", "box", "grid"}),
+            **threat.masking(),
+            "eps": [budget.written for budget in threat.eps],
+        }
         for threat in grid.threats
     ]
     plain["attacks"] = [{"attack": attack.attack, **attack.options} for attack in grid.attacks]

@@ -81,6 +81,16 @@ def _threat() -> dict[str, Any]:
         "eps": _one_or_more(_BUDGET),
         "box": {"type": "boolean", "description": "Whether images stay in [0, 1]."},
         "grid": {**_COUNT, "type": ["integer", "null"], "description": "255 makes every judged image an 8-bit one."},
+        "mask": {
+            "type": "string",
+            "description": "Where values may change: a picture, a .npy file, or a folder with one per sample.",
+        },
+        "channels": {
+            **_one_or_more({"type": "integer", "minimum": 0}),
+            "description": "The channels that may change, numbered from 0.",
+        },
+        "mask_digest": {"type": "string"},
+        "mask_share": {"type": "number"},
     }
 
 

@@ -15,6 +15,7 @@ from assay.core.compose import Method, Transferred, for_norm, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError
 from assay.core.goal import Goal, Untargeted, excluded, rank_of, scored
+from assay.core.masks import Mask
 from assay.core.norms import NORMS
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
@@ -26,6 +27,7 @@ from assay.data import Data, Sample, Unreadable
 from assay.evaluate.attack_options import method_of
 from assay.evaluate.goal_words import allowed_rank, make_goal, per_image
 from assay.evaluate.loading import Bench
+from assay.evaluate.masks import Chosen, mask_for
 from assay.evaluate.pictures import PICTURED_CHUNKS, Picture, choose
 from assay.evaluate.plan import Cell, Unit
 from assay.evaluate.record import BROKEN, STATUSES
@@ -141,8 +143,11 @@ def _attack(columns: Columns, bench: Bench, method: Method, readable: dict[int, 
 def _ask(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sample]) -> Asked:
     """Ask the model about the images themselves, and book it."""
     cell, ids = columns.unit.cell, [sample.id for sample in readable.values()]
-    threat = threat_of(cell).in_units_of(bench.classifier.std)
-    x = threat.on_grid(stacked(list(readable.values()), bench.classifier.input_shape).to(bench.device))
+    images = stacked(list(readable.values()), bench.classifier.input_shape)
+    positions = [cell.positions(columns.unit.chunk)[at] for at in readable]
+    mask = mask_for(cell.threat, Chosen(ids, positions, tuple(images.shape[1:])), bench.masks)
+    threat = threat_of(cell, mask).in_units_of(bench.classifier.std)
+    x = threat.on_grid(images.to(bench.device))
     y = torch.tensor([sample.label for sample in readable.values()], device=bench.device)
     check_labels(y, ids, bench.classes(x[:1]))
     draws = Draws.of(ids, cell.seed)
@@ -179,10 +184,10 @@ def _sane(columns: Columns, at: Tensor, logits: Tensor) -> Tensor:
     return sane
 
 
-def threat_of(cell: Cell) -> Threat:
-    """Return the cell's threat at its largest budget."""
+def threat_of(cell: Cell, mask: Mask | None = None) -> Threat:
+    """Return the cell's threat at its largest budget, in a mask if there is one."""
     box = (0.0, 1.0) if cell.threat.box else UNBOXED
-    return Threat(NORMS[cell.threat.norm], box=box, grid=cell.threat.grid).at(cell.budgets[-1])
+    return Threat(NORMS[cell.threat.norm], box=box, grid=cell.threat.grid, mask=mask).at(cell.budgets[-1])
 
 
 def stacked(samples: Sequence[Sample], expected: tuple[int, int, int] | None) -> Tensor:

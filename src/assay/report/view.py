@@ -105,7 +105,7 @@ class Group:
         parts = [words.norm(self.norm)]
         if self.unit == NORMALIZED:
             parts.append("normalised units")
-        parts += [_SETTINGS.get(part, part) for part in self.threat.split()[1:]]
+        parts += [_SETTINGS.get(part, part).replace("mask=", "in ") for part in self.threat.split()[1:]]
         if self.goal != UNTARGETED:
             parts.append(spoken(self.goal))
         return ", ".join(parts)

@@ -74,7 +74,7 @@ def slopes(subject: Subject) -> Slopes:
 def _step(subject: Subject) -> float:
     # a quarter of the budget of an equal change everywhere: smaller steps see rounding as a wall, larger ones bends
     threat, x = subject.problem.threat, subject.problem.x
-    size = float(threat.size(x + 1, x).max())
+    size = float(threat.length(torch.ones_like(x)).max())
     eps = threat.eps if isinstance(threat.eps, float | int) else float(threat.eps.max())
     return min(0.05, max(1 / 510, eps / size / 4))
 
@@ -95,6 +95,6 @@ def _margin(subject: Subject, points: Tensor) -> Tensor:
 
 def _line(subject: Subject, way: Tensor) -> tuple[float, ...]:
     threat, x = subject.problem.threat, subject.problem.x
-    size = threat.size(x + way, x).clamp_min(1e-12)
-    unit = way * rows(threat.eps / size, way)
+    size = threat.length(way).clamp_min(1e-12)
+    unit = threat.only(way) * rows(threat.eps / size, way)
     return tuple(float(_margin(subject, threat.clip(x + t * unit)).mean()) for t in _PLACES)

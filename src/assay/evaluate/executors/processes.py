@@ -175,7 +175,7 @@ def revived(kind: list[str], text: str) -> AssayError:
 
 
 def check_named(units: Sequence[Unit], job: Job) -> None:
-    """Raise `BadInput` for models and data that a worker could not load by name."""
+    """Raise `BadInput` for models, data and masks that a worker could not load by name."""
     for unit in units:
         source, surrogate = unit.cell.data.source, unit.cell.attack.options.get("surrogate")
         models = (unit.cell.model.model, *(names(surrogate) if surrogate else ()))
@@ -183,6 +183,11 @@ def check_named(units: Sequence[Unit], job: Job) -> None:
             raise BadInput(
                 f"The model {model} exists in this Python process alone and cannot be sent to workers. Name it as "
                 "'my.py:factory' or 'package.module:factory', or use executor='serial'."
+            )
+        if unit.cell.threat.mask in job.loader.masks:
+            raise BadInput(
+                f"The mask {unit.cell.threat.mask} exists in this Python process alone and cannot be sent to workers. "
+                "Save it as .npy and name the file (mask: mask.npy), or use executor='serial'."
             )
         if source in job.loader.datasets:
             raise BadInput(
