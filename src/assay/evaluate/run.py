@@ -15,7 +15,7 @@ from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.threat import UNBOXED, Threat
-from assay.data import Data, load_data
+from assay.data import Data, load_data, with_fixed_draws
 from assay.evaluate.attack_options import describe
 from assay.evaluate.claim import claim
 from assay.evaluate.executors import Job
@@ -123,9 +123,12 @@ def _named_model(model: str | nn.Module | Classifier, loader: Loader) -> Any:
 
 
 def _named_data(data: Any, loader: Loader) -> Any:
-    if isinstance(data, (str, Mapping)):
+    if isinstance(data, str) or (isinstance(data, Mapping) and "source" in data):
         return data
-    loaded = data if isinstance(data, Data) else load_data(data)
+    if isinstance(data, Data):
+        loaded = with_fixed_draws(data, 0) if loader.allow_random_data else data
+    else:
+        loaded = load_data(data, allow_random_data=loader.allow_random_data)
     loader.datasets = {**loader.datasets, loaded.source: loaded}
     return loaded.source
 
