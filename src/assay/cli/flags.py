@@ -67,7 +67,10 @@ class StudyFlags:
         list[str] | None, _flag(_WHAT, "A model: torchvision:resnet50, my.py:factory, … (repeatable).")
     ] = None
     outputs: Annotated[Outputs | None, _flag(_WHAT, "What the models return, if it is not logits.")] = None
-    data: Annotated[list[str] | None, _flag(_WHAT, "A data set: mnist/test, folder:DIR, … (repeatable).")] = None
+    data: Annotated[
+        list[str] | None,
+        _flag(_WHAT, "A data set: mnist/test, folder:DIR, table:labels.csv, my.py:dataset, … (repeatable)."),
+    ] = None
     attack: Annotated[list[str] | None, _flag(_WHAT, "An attack: pgd, or pgd:steps=40,restarts=2 (repeatable).")] = None
     eps: Annotated[
         list[str] | None, _flag(_WHAT, "Budgets: 4/255, 0.03, 'normalized 0.02' (repeatable, or with commas).")
@@ -91,6 +94,13 @@ class StudyFlags:
     ] = None
 
 
+AllowRandomData = Annotated[
+    bool,
+    typer.Option(
+        "--allow-random-data",
+        help="Take data that change each time they are read: one draw per sample, fixed by the seed.",
+    ),
+]
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Load model files that may run code. Only for files you trust.")
 ]

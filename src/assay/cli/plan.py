@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, StudyFlags
+from assay.cli.flags import AllowPickle, AllowRandomData, StudyFlags
 from assay.cli.numbers import duration, plural, size
 from assay.cli.terminal import out as stdout
 from assay.cli.terminal import say, write
@@ -28,6 +28,7 @@ def plan(
         Path | None, typer.Option(help="The run directory: what is finished there is not counted.", show_default=False)
     ] = None,
     allow_pickle: AllowPickle = False,
+    allow_random_data: AllowRandomData = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a study will cost: cells, passes, disk, and time from a short measurement."""
@@ -37,7 +38,7 @@ def plan(
     from assay.evaluate.store import Store
 
     asked = read_study(flags, out)
-    loader = Loader(allow_pickle=allow_pickle)
+    loader = Loader(allow_pickle=allow_pickle, allow_random_data=allow_random_data)
     planned = make_plan(asked.study, loader)
     done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}
     left = estimate(planned, done, _speeds(planned, loader))

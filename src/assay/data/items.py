@@ -74,8 +74,8 @@ class Items:
                 f"Item {position} of {self.name} has an image of type {type(image).__name__}; "
                 "expected a tensor, an array or a Pillow image."
             )
-        image = image.detach().cpu()
-        return image.to(torch.float32) / (255 if image.dtype == torch.uint8 else 1)
+        pixels: Tensor = image.detach().cpu()
+        return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.to(torch.float32)
 
     def __call__(self, position: int) -> Tensor:
         """Return the image at `position`: float32 `[C, H, W]`."""

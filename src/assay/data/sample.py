@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterable
 
 import torch
@@ -119,6 +120,13 @@ def check_image(
         raise BadInput(f"Sample {name!r} has {bad} pixels that are NaN or infinite; expected [0, 1]. Drop it.")
     fix = range_advice([image, *others()])
     raise BadInput(f"Sample {name!r} has pixels from {low:g} to {high:g}; expected [0, 1]. {fix}")
+
+
+def image_digest(image: Tensor) -> str:
+    """Return 16 hexadecimal digits that name the pixels and the shape of an image."""
+    digest = hashlib.blake2b(repr(list(image.shape)).encode(), digest_size=8)
+    digest.update(image.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_layout(image: Tensor, name: str, shape: tuple[int, int, int] | None = None) -> None:

@@ -21,9 +21,8 @@ from assay.data.source import Selected
 SAMPLES, READS, READS_OF_DRAWERS = 4, 4, 40
 """How many samples are read, how often each, and how often where the global generators are seen to be used."""
 
-_RANDOM = frozenset(
-    "AutoAugment TrivialAugmentWide AugMix ColorJitter ElasticTransform GaussianBlur GaussianNoise ScaleJitter".split()
-)
+_RANDOM = ("AutoAugment", "TrivialAugmentWide", "AugMix", "ColorJitter", "ElasticTransform", "GaussianBlur")
+_ALSO_RANDOM = ("GaussianNoise", "ScaleJitter", "MixUp", "CutMix")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +101,7 @@ def random_transforms(data: Data) -> list[str]:
         reader = reader.read
     items = reader.items if isinstance(reader, LabelledItems) else reader
     found = _parts(items.dataset, set()) if isinstance(items, Items) else ()
-    return list(dict.fromkeys(name for name in found if name in _RANDOM or name.startswith("Rand")))
+    return list(dict.fromkeys(name for name in found if name in _RANDOM + _ALSO_RANDOM or name.startswith("Rand")))
 
 
 def _parts(whole: Any, seen: set[int]) -> Iterator[str]:

@@ -64,16 +64,17 @@ def run_study(
 
 
 def evaluate(
-    model: str | nn.Module | Classifier,
+    model: Any,
     data: Any,
     attacks: Any,
     threat: Threat | Mapping[str, Any] | list[Any],
     out: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Run:
-    """Evaluate a model on data under attacks, and return the run.
+    """Evaluate a model, or a list of them, on data under attacks, and return the run.
 
-    `data` is a source (`"mnist/test"`), a torch `Dataset`, or what `load_data` returned. `attacks` are names,
+    `model` is a name, a module or a `Classifier`; `data` a source (`"mnist/test"`) or whatever `load_data` takes or
+    returned. `attacks` are names,
     mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
     threat or a list of them. Settings are those of a study (`study question goal order seed chunk`) and of a run
     (see `Options`), and `on_progress`. Without `out` the run directory is a new temporary one, which stays.
@@ -84,7 +85,7 @@ def evaluate(
 
 
 def evaluate_with(
-    model: str | nn.Module | Classifier,
+    model: Any,
     data: Any,
     attacks: Any,
     threat: Threat | Mapping[str, Any] | list[Any],
@@ -103,7 +104,7 @@ def evaluate_with(
     loader = options.loader()
     raw = {
         "study": "evaluation",
-        "models": _named_model(model, loader),
+        "models": [_named_model(one, loader) for one in _as_list(model)],
         "data": _named_data(data, loader),
         "threats": _threats(_as_list(threat)),
         "attacks": [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)],
@@ -118,8 +119,12 @@ def _named_model(model: str | nn.Module | Classifier, loader: Loader) -> Any:
         return model
     known = isinstance(model, Classifier) and model.digest
     classifier = model if isinstance(model, Classifier) and known else load_model(model)
-    loader.models = {**loader.models, classifier.spec: classifier}
-    return {"model": classifier.spec, "outputs": classifier.outputs}
+    name, count = classifier.spec, 2
+    # two networks of one class are two models
+    while name in loader.models:
+        name, count = f"{classifier.spec} #{count}", count + 1
+    loader.models = {**loader.models, name: dataclasses.replace(classifier, spec=name)}
+    return {"model": name, "outputs": classifier.outputs}
 
 
 def _named_data(data: Any, loader: Loader) -> Any:
