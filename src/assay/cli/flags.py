@@ -69,7 +69,7 @@ class StudyFlags:
     outputs: Annotated[Outputs | None, _flag(_WHAT, "What the models return, if it is not logits.")] = None
     data: Annotated[
         list[str] | None,
-        _flag(_WHAT, "A data set: mnist/test, folder:DIR, table:labels.csv, my.py:dataset, … (repeatable)."),
+        _flag(_WHAT, "A data set: mnist/test, folder:DIR, table:FILE, … (repeatable)."),
     ] = None
     attack: Annotated[list[str] | None, _flag(_WHAT, "An attack: pgd, or pgd:steps=40,restarts=2 (repeatable).")] = None
     eps: Annotated[
@@ -98,7 +98,7 @@ AllowRandomData = Annotated[
     bool,
     typer.Option(
         "--allow-random-data",
-        help="Take data that change each time they are read: one draw per sample, fixed by the seed.",
+        help="Take data that are random at each reading: one fixed draw per sample.",
     ),
 ]
 AllowPickle = Annotated[

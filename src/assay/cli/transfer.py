@@ -83,8 +83,8 @@ def transfer(
         return loaded[name]
 
     work = _work(surrogate, target, attack or ["mi-fgsm"], budget.threat(), model, seed)
-    chosen_images = {"limit": images.limit, "per_class": images.per_class, "allow_random_data": allow_random_data}
-    data = load_data(images.data, model=model(target[0]), **chosen_images)
+    which: dict[str, Any] = {"limit": images.limit, "per_class": images.per_class}
+    data = load_data(images.data, model=model(target[0]), allow_random_data=allow_random_data, **which)
     check_steady(data, allowed=allow_random_data)
     try:
         with progress("Transferring", chosen(display)) as watch:

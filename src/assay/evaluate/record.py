@@ -69,7 +69,7 @@ class Record:
     seconds: float
     from_eps: float | None
     error: str | None
-    image_digest: str | None
+    image_digest: str | None = None
 
 
 ADDED = ("image_digest",)

@@ -35,7 +35,8 @@ class Columns:
     """The columns of a unit with N samples and B budgets.
 
     `samples` are the columns that are one per sample (`[N]`), `rows` those that are one per sample and budget
-    (`[B, N]`), `errors` the texts by budget and sample, `digests` the names of the pixels by sample. `stages` names the parts of a composed attack.
+    (`[B, N]`), `errors` the texts by budget and sample, `digests` the names of the pixels by
+    sample. `stages` names the parts of a composed attack.
     """
 
     unit: Unit
