@@ -202,16 +202,17 @@ class Evaluation:
 
 
 def evaluate(
-    model: str | nn.Module | Classifier,
+    model: Any,
     data: Any,
     attacks: Any,
     threat: Threat | Mapping[str, Any] | list[Any],
     out: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Evaluation:
-    """Evaluate a model on data under attacks.
+    """Evaluate a model, or a list of them, on data under attacks.
 
-    `data` is a source (`"mnist/test"`), a torch `Dataset`, or what `load_data` returned. `attacks` are names,
+    `model` is a name, a module or a `Classifier`; `data` a source (`"mnist/test"`) or whatever `load_data` takes or
+    returned: a torch `Dataset`, a `DataLoader`, `(images, labels)`, a list of pairs. `attacks` are names,
     mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
     threat or a list of them. Settings are those of a study (`question goal order seed chunk`) and of a run
     (`executor workers fork fail_on_error device batch …`), and `on_progress`. `goal` is the words of a study, a goal

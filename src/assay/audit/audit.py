@@ -19,6 +19,7 @@ from assay.audit.checks import VERSION, examine
 from assay.audit.claims import Claim, Group, groups
 from assay.audit.escalate import Broken, escalate, nothing_broken
 from assay.audit.evidence import Evidence, gather
+from assay.audit.images import check_same_images
 from assay.audit.rule import flags
 from assay.audit.subject import Metered, Subject, is_iterative
 from assay.audit.writing import Judged, written
@@ -174,6 +175,7 @@ class _Auditor:
         bench, data = self.loader.bench(cell), self.loader.samples(cell)
         places = {name: i for i, name in enumerate(data.ids)}
         samples = [one for one in data.load([places[name] for name in ids]) if isinstance(one, Sample)]
+        check_same_images(self.run, cell, samples)
         images = stacked(samples, bench.classifier.input_shape)
         chosen = Chosen(ids, [places[name] for name in ids], tuple(images.shape[1:]))
         mask = mask_for(cell.threat, chosen, self.loader.masks)

@@ -13,7 +13,7 @@ import typer
 from assay.cli.auditing import cost_of, lines
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, Batch, Device, StudyFlags
+from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
 from assay.cli.launch import Finished, Launch
 from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
@@ -50,12 +50,19 @@ class AuditFlags:
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
     display: DisplayOption = None
     allow_pickle: AllowPickle = False
+    allow_random_data: AllowRandomData = False
 
     def options(self, command: str) -> Options:
         """Return the options of the run that is audited."""
         from assay.evaluate.options import Options
 
-        return Options(device=self.device, batch=self.batch, allow_pickle=self.allow_pickle, command=command)
+        return Options(
+            device=self.device,
+            batch=self.batch,
+            allow_pickle=self.allow_pickle,
+            allow_random_data=self.allow_random_data,
+            command=command,
+        )
 
 
 def audit(ctx: typer.Context, flags: StudyFlags, how: AuditFlags) -> None:

@@ -19,6 +19,10 @@ _WHAT = {
 }
 _DIRECTORIES = {
     "folder:DIR": "your pictures, one folder per class",
+    "table:FILE": "pictures named by a table (csv, tsv, parquet, jsonl), with their labels",
+    "npz:FILE": "images and labels as NumPy arrays",
+    "hdf5:FILE": "images and labels as HDF5 arrays",
+    "my.py:dataset": "a data set made by your own code",
     "imagenet:DIR": "ILSVRC validation pictures in class folders, or flat with their ground-truth file",
 }
 

@@ -11,7 +11,7 @@ import typer
 
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, Batch, Device, Outputs, StudyFlags
+from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Outputs, StudyFlags
 from assay.cli.terminal import out, say, write
 from assay.core.errors import AssayError, BadInput
 
@@ -55,13 +55,14 @@ def doctor(
     device: Device = "cpu",
     batch: Batch = None,
     allow_pickle: AllowPickle = False,
+    allow_random_data: AllowRandomData = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Examine models and data for what makes robustness numbers wrong: outputs, labels, gradients, modes, units."""
     from assay.cli.doctor_checks import Level
     from assay.evaluate.loading import Loader
 
-    loader = Loader(device, allow_pickle, batch)
+    loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
     told = []
     for model, data in pairs(flags.as_study()):
         found = _examined(loader, model, data, flags.images)

@@ -236,7 +236,7 @@ def _short(spec: str) -> str:
     scheme, colon, rest = spec.partition("?")[0].rstrip("/").partition(":")
     if colon and scheme.endswith(".py"):
         spec = f"{Path(scheme).stem}-{rest}"
-    elif colon and scheme in ("folder", "file", "imagenet"):
+    elif colon and scheme in ("folder", "file", "imagenet", "table", "csv", "npz", "hdf5"):
         spec = Path(rest).stem or scheme
     elif colon and scheme in ("torchvision", "timm", "zoo"):
         spec = rest.partition("@")[0]

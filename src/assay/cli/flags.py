@@ -67,7 +67,10 @@ class StudyFlags:
         list[str] | None, _flag(_WHAT, "A model: torchvision:resnet50, my.py:factory, … (repeatable).")
     ] = None
     outputs: Annotated[Outputs | None, _flag(_WHAT, "What the models return, if it is not logits.")] = None
-    data: Annotated[list[str] | None, _flag(_WHAT, "A data set: mnist/test, folder:DIR, … (repeatable).")] = None
+    data: Annotated[
+        list[str] | None,
+        _flag(_WHAT, "A data set: mnist/test, folder:DIR, table:FILE, … (repeatable)."),
+    ] = None
     attack: Annotated[list[str] | None, _flag(_WHAT, "An attack: pgd, or pgd:steps=40,restarts=2 (repeatable).")] = None
     eps: Annotated[
         list[str] | None, _flag(_WHAT, "Budgets: 4/255, 0.03, 'normalized 0.02' (repeatable, or with commas).")
@@ -99,6 +102,13 @@ Device = Annotated[str, typer.Option(help="Where models run.")]
 
 Batch = Annotated[int | None, typer.Option(min=1, help="At most so many images per pass.", show_default=False)]
 
+AllowRandomData = Annotated[
+    bool,
+    typer.Option(
+        "--allow-random-data",
+        help="Take data that are random at each reading: one fixed draw per sample.",
+    ),
+]
 AllowPickle = Annotated[
     bool, typer.Option("--allow-pickle", help="Load model files that may run code. Only for files you trust.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, Batch, Device, StudyFlags
+from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
 from assay.cli.numbers import duration, plural, size
 from assay.cli.terminal import out as stdout
 from assay.cli.terminal import say, write
@@ -31,6 +31,7 @@ def plan(
     device: Device = "cpu",
     batch: Batch = None,
     allow_pickle: AllowPickle = False,
+    allow_random_data: AllowRandomData = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a study will cost: cells, passes, disk, and time from a short measurement."""
@@ -40,7 +41,7 @@ def plan(
     from assay.evaluate.store import Store
 
     asked = read_study(flags, out)
-    loader = Loader(device, allow_pickle, batch)
+    loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
     planned = make_plan(asked.study, loader)
     done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}
     left = estimate(planned, done, _speeds(planned, loader))

@@ -11,7 +11,7 @@ import typer
 from assay.cli.auditing import audited
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, StudyFlags
+from assay.cli.flags import AllowPickle, AllowRandomData, StudyFlags
 from assay.cli.launch import Launch, closing_words, exit_code
 from assay.cli.terminal import DisplayOption, chosen, out, say, spoken_command
 from assay.core.errors import BadInput
@@ -45,6 +45,7 @@ class RunFlags:
     doctor: Annotated[bool, _flag("Look at a few images first, or not.", "--doctor/--no-doctor")] = True
     display: DisplayOption = None
     allow_pickle: AllowPickle = False
+    allow_random_data: AllowRandomData = False
 
     def options(self, command: str) -> Options:
         """Return the options of a run."""
@@ -59,6 +60,7 @@ class RunFlags:
             device=self.device,
             batch=self.batch,
             allow_pickle=self.allow_pickle,
+            allow_random_data=self.allow_random_data,
             command=command,
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.exits import Exit
-from assay.cli.flags import AllowPickle, Batch, Device, Norm
+from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Norm
 from assay.cli.progress import Pace, progress
 from assay.cli.terminal import DisplayOption, chosen, out, say, write
 from assay.core.errors import BadInput
@@ -66,13 +66,14 @@ def transfer(
     batch: Batch = None,
     display: DisplayOption = None,
     allow_pickle: AllowPickle = False,
+    allow_random_data: AllowRandomData = False,
 ) -> None:  # shape: one parameter for each flag
     """Attack surrogates, and see how many of the images also break the targets.
 
     Images are made once per surrogate and attack. Success is the share of the images that surrogate and target both get
     right, and that the target then gets wrong.
     """
-    from assay.data import load_data
+    from assay.data import check_steady, load_data
     from assay.models import load_model
 
     loaded: dict[str, Classifier] = {}
@@ -84,7 +85,9 @@ def transfer(
 
     work = _work(surrogate, target, attack or ["mi-fgsm"], budget.threat(), model, seed)
     work = dataclasses.replace(work, batch=batch)
-    data = load_data(images.data, model=model(target[0]), limit=images.limit, per_class=images.per_class)
+    which: dict[str, Any] = {"limit": images.limit, "per_class": images.per_class}
+    data = load_data(images.data, model=model(target[0]), allow_random_data=allow_random_data, **which)
+    check_steady(data, allowed=allow_random_data)
     try:
         with progress("Transferring", chosen(display)) as watch:
             pace = Pace()

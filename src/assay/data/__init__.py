@@ -2,7 +2,20 @@
 
 from assay.data.cache import cache_dir
 from assay.data.load import NAMES, load_data
-from assay.data.sample import Data, PictureError, Sample, Unreadable
+from assay.data.sample import Data, PictureError, Sample, Unreadable, image_digest
+from assay.data.steady import check_steady, with_fixed_draws
 from assay.models.weights_file import Unavailable
 
-__all__ = ["NAMES", "Data", "PictureError", "Sample", "Unavailable", "Unreadable", "cache_dir", "load_data"]
+__all__ = [
+    "NAMES",
+    "Data",
+    "PictureError",
+    "Sample",
+    "Unavailable",
+    "Unreadable",
+    "cache_dir",
+    "check_steady",
+    "image_digest",
+    "load_data",
+    "with_fixed_draws",
+]

@@ -1,4 +1,4 @@
-"""`load_data`: from the name of a data set to `Data`, by one visible table."""
+"""`load_data`: from the name of a data set, or a data set itself, to `Data`, by one visible table."""
 
 from __future__ import annotations
 
@@ -6,35 +6,45 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch.utils.data import Dataset
-
 from assay.core.errors import BadInput, did_you_mean
+from assay.data.arrays_file import hdf5, npz
 from assay.data.cifar10 import cifar10
 from assay.data.folder import folder
+from assay.data.from_python import from_python, names_python, whole
+from assay.data.given import Given, given_data
 from assay.data.imagenet import imagenet
 from assay.data.labels import check_labels
 from assay.data.mnist import mnist_source
-from assay.data.sample import Data, PictureError
+from assay.data.sample import Data, PictureError, check_layout
 from assay.data.samples import samples
 from assay.data.select import Selection, select
 from assay.data.source import Selected, Source
+from assay.data.table import table
 from assay.data.torch_dataset import torch_dataset
 from assay.models.classifier import Classifier
 
-# what stands before the first `/` (our own sets) or `:` (the user's folders) -> (what stands after it, model) -> all
+# what stands before the first `/` (our own sets) or `:` (the user's files) -> (what stands after it, model) -> all
 SETS: dict[str, Callable[[str, Classifier | None], Source]] = {
     "mnist": mnist_source,
     "samples": samples,
     "cifar10": cifar10,
 }
-FOLDERS: dict[str, Callable[[str, Classifier | None], Source]] = {"imagenet": imagenet, "folder": folder}
+FILES: dict[str, Callable[[str, Classifier | None], Source]] = {
+    "imagenet": imagenet,
+    "folder": folder,
+    "table": table,
+    "csv": table,
+    "npz": npz,
+    "hdf5": hdf5,
+}
 
 # the names that need no directory, for listings and for suggestions
 NAMES = ("mnist/test", "mnist/train", "samples", "cifar10/test", "cifar10/train")
+_FORMS = "imagenet:DIR, folder:DIR, table:FILE, npz:FILE, hdf5:FILE and my.py:dataset"
 
 
 def load_data(  # shape: one keyword for each way to select, as in a study file
-    source: str | Dataset[Any],
+    source: Any,
     *,
     model: Classifier | None = None,
     limit: int | None = None,
@@ -43,23 +53,27 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
     ids: Sequence[str] | None = None,
     seed: int = 0,
     part: str | None = None,
+    allow_random_data: bool = False,
 ) -> Data:
-    """Return the data set named by `source`, or a torch `Dataset`, or the part of it that is selected.
+    """Return the data set named by `source`, or one given as an object, or the part of it that is selected.
 
-    With a `model`, pictures are resized and cropped as its weights want, and labels are its labels. `ids` takes
-    samples by name; `sample` draws so many in all, evenly over the classes; `per_class` so many of each; both under
-    `seed`; `part` ("held-out N" or "rest N") takes one side of a split; `limit` then takes the first.
-    No picture is read yet but one, to learn the shape where no model says it.
+    An object is a torch `Dataset`, a `DataLoader` (its data set is taken), `(images, labels)`, a list of (image, label)
+    or of mappings, or `Data`. With a `model`, pictures are resized and cropped as its weights want, and labels are its
+    labels. `ids` takes samples by name; `sample` draws so many in all, evenly over the classes; `per_class` so many of
+    each; both under `seed`; `part` ("held-out N" or "rest N") takes one side of a split; `limit` then takes the first.
+    `allow_random_data` fixes what the samples of an object, or of the user's code, draw at random: one draw per sample,
+    by `seed`. Of files one is read, to learn the shape where no model says it; of an object some items, to compare
+    their labels with those that it keeps.
 
     Raises `BadInput` for an unknown name, an empty folder, labels or shapes that do not belong to the model, and
     `Unavailable` when the data cannot be fetched.
     """
-    everything = _everything(source, model)
+    name, everything = _everything(source, model, seed if allow_random_data else None)
     selection = Selection(limit, sample, per_class, None if ids is None else tuple(ids), seed, part)
     positions, notes = select(everything.ids, everything.labels, selection)
-    name = source if isinstance(source, str) else f"python:{type(source).__module__}.{type(source).__qualname__}"
     taken = tuple(everything.ids[at] for at in positions)
     labels = tuple(everything.labels[at] for at in positions)
+    targets = everything.targets
     if model and model.classes:
         check_labels(labels, len(model.classes), name)
     return Data(
@@ -71,20 +85,27 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
         input_shape=_shape(name, everything, positions, model),
         read=Selected(everything.read, positions),
         notes=everything.notes + notes,
+        targets=None if targets is None else tuple(targets[at] for at in positions),
     )
 
 
-def _everything(source: str | Dataset[Any], model: Classifier | None) -> Source:
+def _everything(source: Any, model: Classifier | None, fixed: int | None) -> tuple[str, Source]:
+    """Return what the source is called, and all its samples; `fixed` is the seed of their random draws, if any."""
+    if isinstance(source, Data):
+        return source.source, whole(source, fixed)
     if not isinstance(source, str):
-        return torch_dataset(source, model)
-    scheme, colon, directory = source.partition(":")
-    if colon and scheme in FOLDERS:
-        return FOLDERS[scheme](directory, model)
+        given: Given = given_data(source)
+        return given.source, torch_dataset(given, model, fixed)
+    scheme, colon, rest = source.partition(":")
+    if colon and scheme in FILES:
+        return source, FILES[scheme](rest, model)
+    if names_python(source):
+        return source, from_python(source, model, fixed)
     name, _, split = source.partition("/")
     if name in SETS and not (name == "samples" and split):
-        return SETS[name](split, model)
-    near = did_you_mean(source, NAMES) or did_you_mean(f"{scheme}:", [f"{name}:" for name in FOLDERS])
-    raise BadInput(f"Unknown data {source!r}.{near} There are: {', '.join(NAMES)}, imagenet:DIR and folder:DIR.")
+        return source, SETS[name](split, model)
+    near = did_you_mean(source, NAMES) or did_you_mean(f"{scheme}:", [f"{name}:" for name in FILES])
+    raise BadInput(f"Unknown data {source!r}.{near} There are: {', '.join(NAMES)}, {_FORMS}.")
 
 
 def _shape(
@@ -104,6 +125,7 @@ def _shape(
             image = source.read(position)
         except PictureError:
             continue
+        check_layout(image, source.ids[position])
         if image.ndim == 3:
             channels, height, width = image.shape
             return channels, height, width

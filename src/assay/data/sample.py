@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from assay.core.errors import AssayError, BadInput
+from assay.data.advice import range_advice
+
+_SEEN = 16
 
 
 class PictureError(AssayError):
@@ -70,17 +75,35 @@ class Data:
             image = self.read(position)
         except PictureError as error:
             return Unreadable(name, label, str(error))
-        check_image(image, name, self.input_shape)
+        check_image(image, name, self.input_shape, self._some)
         return Sample(name, image, label)
 
+    def _some(self) -> list[Tensor]:
+        """Return a few images as they are read, whatever their values: what range they use is seen in several."""
+        found = []
+        for place in range(min(len(self), _SEEN)):
+            with contextlib.suppress(AssayError):
+                found.append(self.read(place * len(self) // min(len(self), _SEEN)))
+        return found
 
-def check_image(image: Tensor, name: str, shape: tuple[int, int, int] | None) -> None:
-    """Raise `BadInput` naming the sample unless `image` is float32 `[C, H, W]` in [0, 1], of `shape` if given."""
+
+def check_image(
+    image: Tensor,
+    name: str,
+    shape: tuple[int, int, int] | None,
+    others: Callable[[], list[Tensor]] = list,
+) -> None:
+    """Raise `BadInput` naming the sample unless `image` is float32 `[C, H, W]` in [0, 1], of `shape` if given.
+
+    `others` gives more images of the same data, from whose values the error says how to bring them into [0, 1].
+    """
     if image.ndim != 3 or image.dtype != torch.float32:
+        fix = "Grey images get a channel by image[None]." if image.ndim == 2 else "Give one image per item."
         raise BadInput(
             f"Sample {name!r} is {image.dtype} of shape {list(image.shape)}; expected float32 [C, H, W]. "
-            "Convert images with torchvision.transforms.ToTensor()."
+            f"{fix} Pillow images and arrays [H, W, C] are converted by torchvision.transforms.ToTensor()."
         )
+    check_layout(image, name, shape)
     if shape is not None and tuple(image.shape) != shape:
         fix = (
             "Convert it to the right number of channels."
@@ -95,5 +118,31 @@ def check_image(image: Tensor, name: str, shape: tuple[int, int, int] | None) ->
     if not torch.isfinite(image).all():
         bad = int((~torch.isfinite(image)).sum())
         raise BadInput(f"Sample {name!r} has {bad} pixels that are NaN or infinite; expected [0, 1]. Drop it.")
-    fix = "Divide it by 255." if low >= 0 and high > 2 else "Leave normalisation to the model: give images in [0, 1]."
+    fix = range_advice([image, *others()])
     raise BadInput(f"Sample {name!r} has pixels from {low:g} to {high:g}; expected [0, 1]. {fix}")
+
+
+def image_digest(image: Tensor) -> str:
+    """Return 16 hexadecimal digits that name the pixels and the shape of an image."""
+    digest = hashlib.blake2b(repr(list(image.shape)).encode(), digest_size=8)
+    digest.update(image.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def check_layout(image: Tensor, name: str, shape: tuple[int, int, int] | None = None) -> None:
+    """Raise `BadInput` for an image `[H, W, C]`, unless `shape` says that it is meant as `[C, H, W]`."""
+    if image.ndim != 3 or tuple(image.shape) == shape or not is_channels_last(tuple(image.shape)):
+        return
+    raise BadInput(
+        f"Sample {name!r} has shape {list(image.shape)}, which looks like [H, W, C]; expected [C, H, W]. Put the "
+        "channels first: image.permute(2, 0, 1) for a tensor, image.transpose(2, 0, 1) for an array "
+        "([0, 3, 1, 2] of four axes for a whole batch)."
+    )
+
+
+def is_channels_last(shape: tuple[int, ...]) -> bool:
+    """Whether a shape of three numbers is that of an image `[H, W, C]` rather than `[C, H, W]`."""
+    first, second, last = shape
+    if last not in (1, 3, 4) or first in (1, 3) or first == last:
+        return False
+    return first == second or min(first, second) > 4

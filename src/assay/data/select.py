@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.data.source import Labels
 
 PARTS = ("held-out", "rest")
 
@@ -41,8 +42,11 @@ class Selection:
             raise BadInput(f"part is {self.part!r}; expected 'held-out N' or 'rest N', such as 'held-out 500'.{near}")
 
 
-def select(ids: Sequence[str], labels: Sequence[int], selection: Selection) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Return the positions that are taken, in the order of the data (or of `ids`), and notes for the user."""
+def select(ids: Sequence[str], labels: Labels, selection: Selection) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Return the positions that are taken, in the order of the data (or of `ids`), and notes for the user.
+
+    Labels are asked for only where samples are drawn by class.
+    """
     positions = list(range(len(ids))) if selection.ids is None else _named(ids, selection.ids)
     notes: list[str] = []
     if selection.per_class is not None or selection.sample is not None:
@@ -59,18 +63,22 @@ def select(ids: Sequence[str], labels: Sequence[int], selection: Selection) -> t
     if selection.sample is not None and whole < selection.sample:
         notes.append(f"sample {selection.sample} was asked for; there are {whole}, and all were taken.")
     if selection.limit is not None and selection.limit < len(positions):
-        before = len({labels[at] for at in positions})
+        notes += _missing_classes(labels, positions, selection.limit)
         positions = positions[: selection.limit]
-        after = len({labels[at] for at in positions})
-        if after < before:
-            notes.append(
-                f"limit {selection.limit} takes the first samples: {after} of {before} classes. "
-                "`sample` draws from all of them."
-            )
     return tuple(positions), tuple(notes)
 
 
-def _part(ids: Sequence[str], labels: Sequence[int], positions: list[int], selection: Selection) -> list[int]:
+def _missing_classes(labels: Labels, positions: Sequence[int], limit: int) -> list[str]:
+    # to learn them all would mean to read every sample where they are not known beforehand
+    if not isinstance(labels, Sequence):
+        return []
+    before, after = (len({labels[at] for at in some}) for some in (positions, positions[:limit]))
+    if after == before:
+        return []
+    return [f"limit {limit} takes the first samples: {after} of {before} classes. `sample` draws from all of them."]
+
+
+def _part(ids: Sequence[str], labels: Labels, positions: list[int], selection: Selection) -> list[int]:
     kind, _, written = (selection.part or "").partition(" ")
     count = int(written)
     if count >= len(positions):
@@ -97,7 +105,7 @@ def _hash(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=8).digest(), "big")
 
 
-def _ranked(ids: Sequence[str], labels: Sequence[int], positions: Sequence[int], seed: int) -> dict[int, list[int]]:
+def _ranked(ids: Sequence[str], labels: Labels, positions: Sequence[int], seed: int) -> dict[int, list[int]]:
     """Return each class's positions in an order drawn by hashing (seed, id): it depends on nothing else."""
     members: dict[int, list[int]] = defaultdict(list)
     for at in positions:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from torch import Tensor
+
+
+class Labels(Protocol):
+    """Labels by position: a tuple where they are known, or something that finds out when it is asked."""
+
+    def __getitem__(self, position: int, /) -> int:
+        """Return the label of the sample at `position`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,16 +21,22 @@ class Source:
     """All samples of a data set; the fields mean what they mean in `Data`.
 
     `content(positions)` gives what names the pixels at those positions, cheaply: a checksum known from elsewhere,
-    or one over the ends of files.
+    or one over the ends of files. `labels` that are no tuple are read from the samples, one by one, when asked for.
     """
 
     ids: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: Labels
     classes: tuple[str, ...] | None
     input_shape: tuple[int, int, int] | None
     read: Callable[[int], Tensor]
     content: Callable[[Sequence[int]], str]
     notes: tuple[str, ...] = ()
+    targets: tuple[int, ...] | None = None
+
+    @property
+    def all_labels(self) -> tuple[int, ...]:
+        """The label of every sample, in order."""
+        return tuple(self.labels[position] for position in range(len(self.ids)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from assay.core.errors import BadInput
 from assay.core.masks import Mask
 from assay.core.oracle import Direct
-from assay.data import Data, load_data
+from assay.data import Data, check_steady, load_data
 from assay.evaluate import surrogate
 from assay.evaluate.plan import Cell
 from assay.evaluate.study import DataSpec, ModelSpec
@@ -61,6 +61,7 @@ class Loader:
     models: Mapping[str, Classifier] = dataclasses.field(default_factory=dict)
     datasets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     masks: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
+    allow_random_data: bool = False
 
     def __post_init__(self) -> None:
         self._model: tuple[ModelSpec, Classifier] | None = None
@@ -93,12 +94,22 @@ class Loader:
         return self._surrogates[written]
 
     def data(self, spec: DataSpec, model: Classifier) -> Data:
-        """Return the data a spec names, prepared as `model` wants its pictures."""
+        """Return the data a spec names, prepared as `model` wants its pictures.
+
+        Raises `BadInput` where a sample is another image each time it is read.
+        """
         key = (spec.model_dump_json(), repr((model.input_shape, model.preprocess, model.synsets, model.classes)))
         if key not in self._data:
             given = self.datasets.get(spec.source, spec.source)
-            self._data[key] = given if isinstance(given, Data) else _load(given, spec, model)
+            loaded = given if isinstance(given, Data) else self._load(given, spec, model)
+            self._data[key] = check_steady(loaded, allowed=self.allow_random_data)
         return self._data[key]
+
+    def _load(self, given: Any, spec: DataSpec, model: Classifier) -> Data:
+        chosen = spec.model_dump(exclude={"source"})
+        ids = list(spec.ids) if spec.ids is not None else None
+        settings = {**chosen, "ids": ids, "allow_random_data": self.allow_random_data}
+        return load_data(given, model=model, **settings)
 
     def bench(self, cell: Cell) -> Bench:
         """Return the cell's model, held still. Raises `BadInput` when its weights are not those of the plan."""
@@ -141,9 +152,3 @@ class Loader:
         """Take the model off the bench, and give it back as it was."""
         self._bench = None
         self._held.close()
-
-
-def _load(given: Any, spec: DataSpec, model: Classifier) -> Data:
-    chosen = spec.model_dump(exclude={"source"})
-    ids = list(spec.ids) if spec.ids is not None else None
-    return load_data(given, model=model, **{**chosen, "ids": ids})

@@ -11,14 +11,15 @@ from assay.evaluate.loading import Loader
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How to run a study; none of it changes a result.
+    """How to run a study; none of it changes a result but `allow_random_data`, of data that are random.
 
     `executor` is a name (`serial`, `processes`) or an executor; `workers` of None is one per processor. `fork`
     starts a new directory beside one of another study, with the finished shards they share. `fail_on_error` ends
     the run: True at the first sample that cannot be evaluated, a fraction or a count above so many. `retry_errors`
     runs chunks with error records again. `batch` bounds the rows of a pass. `allow_pickle` admits weights that
-    could run code. `device` is where models compute: by default the CPU for those named, and for those given as objects
-    wherever they are. `command` is kept in the manifest.
+    could run code. `allow_random_data` fixes what samples draw at random while they are read, one draw per sample;
+    without it such data are refused. `device` is where models compute: by default the CPU for those named, and for
+    those given as objects wherever they are. `command` is kept in the manifest.
     """
 
     executor: str | Executor = "serial"
@@ -29,6 +30,7 @@ class Options:
     device: str | None = None
     batch: int | None = None
     allow_pickle: bool = False
+    allow_random_data: bool = False
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -44,7 +46,7 @@ class Options:
 
     def loader(self) -> Loader:
         """Return a loader for models and data with these options."""
-        return Loader(self.device, self.allow_pickle, self.batch)
+        return Loader(self.device, self.allow_pickle, self.batch, allow_random_data=self.allow_random_data)
 
     def engine(self) -> Executor:
         """Return the executor. Raises `BadInput` for an unknown name."""

@@ -34,7 +34,8 @@ class Record:
     `stage` is the part of a composed attack that broke the sample, as its number and name.
     Sizes are in the row's `unit`; that in the threat's norm is at most `eps` where the perturbation was judged to be
     inside the budget. Passes shared by a sweep are booked on the first budget's row; `seconds` is the
-    chunk's wall time divided evenly. `from_eps` is the smaller budget that a break was inherited from.
+    chunk's wall time divided evenly. `from_eps` is the smaller budget that a break was inherited from. `image_digest`
+    names the pixels that were attacked, as they were read; records made before it was kept have none.
     """
 
     schema: int
@@ -73,6 +74,11 @@ class Record:
     seconds: float
     from_eps: float | None
     error: str | None
+    image_digest: str | None = None
+
+
+ADDED = ("image_digest",)
+"""Columns that came later: shards without them are read all the same, with nulls."""
 
 
 def stage_label(number: int, name: str) -> str:
@@ -127,12 +133,12 @@ def from_dict(plain: Mapping[str, Any]) -> Record:
     for name in plain:
         if name not in _HINTS:
             raise BadInput(f"A record has no column {name!r}.{did_you_mean(str(name), _HINTS)}")
-    missing = [name for name in _HINTS if name not in plain]
+    missing = [name for name in _HINTS if name not in plain and name not in ADDED]
     if missing:
         raise BadInput(f"The record lacks {', '.join(missing)}.")
     if plain["schema"] != SCHEMA_VERSION:
         raise BadInput(f"The record has schema {plain['schema']!r}, this version reads {SCHEMA_VERSION}. Update assay.")
-    return Record(**{name: _checked(name, plain[name]) for name in _HINTS})
+    return Record(**{name: _checked(name, plain.get(name)) for name in _HINTS})
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -46,7 +46,8 @@ class Columns:
     """The columns of a unit with N samples and B budgets.
 
     `samples` are the columns that are one per sample (`[N]`), `rows` those that are one per sample and budget
-    (`[B, N]`), `errors` the texts by budget and sample. `stages` names the parts of a composed attack.
+    (`[B, N]`), `errors` the texts by budget and sample, `digests` the names of the pixels by
+    sample. `stages` names the parts of a composed attack.
     """
 
     unit: Unit
@@ -55,6 +56,7 @@ class Columns:
     rows: dict[str, Array]
     errors: dict[tuple[int, int], str]
     stages: Sequence[str] = ()
+    digests: dict[int, str] = dataclasses.field(default_factory=dict)
 
     def fail(self, at: int, text: str, budgets: Sequence[int] | None = None) -> None:
         """Make sample `at` an error at the given budgets, or at all."""
@@ -148,6 +150,7 @@ class Columns:
             "error": pa.array([self.errors.get((i, j)) for i in range(b) for j in range(n)], pa.string())
             if self.errors
             else pa.nulls(n * b, pa.string()),
+            "image_digest": pa.concat_arrays([pa.array([self.digests.get(j) for j in range(n)], pa.string())] * b),
         }
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 

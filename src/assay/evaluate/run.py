@@ -15,7 +15,7 @@ from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.threat import UNBOXED, Threat
-from assay.data import Data, load_data
+from assay.data import Data, load_data, with_fixed_draws
 from assay.evaluate.attack_options import describe
 from assay.evaluate.claim import claim
 from assay.evaluate.executors import Job
@@ -67,16 +67,17 @@ def run_study(
 
 
 def evaluate(
-    model: str | nn.Module | Classifier,
+    model: Any,
     data: Any,
     attacks: Any,
     threat: Threat | Mapping[str, Any] | list[Any],
     out: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Run:
-    """Evaluate a model on data under attacks, and return the run.
+    """Evaluate a model, or a list of them, on data under attacks, and return the run.
 
-    `data` is a source (`"mnist/test"`), a torch `Dataset`, or what `load_data` returned. `attacks` are names,
+    `model` is a name, a module or a `Classifier`; `data` a source (`"mnist/test"`) or whatever `load_data` takes or
+    returned. `attacks` are names,
     mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
     threat or a list of them. Settings are those of a study (`study question goal order seed chunk`) and of a run
     (see `Options`), and `on_progress`. A `goal` is words, a goal such as `Targeted(y, t)`, or a target per image.
@@ -88,7 +89,7 @@ def evaluate(
 
 
 def evaluate_with(
-    model: str | nn.Module | Classifier,
+    model: Any,
     data: Any,
     attacks: Any,
     threat: Threat | Mapping[str, Any] | list[Any],
@@ -105,11 +106,10 @@ def evaluate_with(
             raise BadInput(f"Unknown setting {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
     options = Options(**settings)
     loader = options.loader()
-    named = _named_model(model, loader)
+    named = [_named_model(one, loader) for one in _as_list(model)]
     if not isinstance(study_settings.get("goal", ""), str):
-        loaded = _loaded(
-            data, loader.model(ModelSpec.model_validate({"model": named} if isinstance(named, str) else named))
-        )
+        first = {"model": named[0]} if isinstance(named[0], str) else named[0]
+        loaded = _loaded(data, loader.model(ModelSpec.model_validate(first)))
         study_settings["goal"], data = given(study_settings["goal"], loaded)
     raw = {
         "study": "evaluation",
@@ -130,8 +130,12 @@ def _named_model(model: str | nn.Module | Classifier, loader: Loader) -> Any:
     classifier = model if isinstance(model, Classifier) and known else load_model(model)
     if loader.device is not None:
         classifier = on_device(classifier, loader.device)
-    loader.models = {**loader.models, classifier.spec: classifier}
-    return {"model": classifier.spec, "outputs": classifier.outputs}
+    name, count = classifier.spec, 2
+    # two networks of one class are two models
+    while name in loader.models:
+        name, count = f"{classifier.spec} #{count}", count + 1
+    loader.models = {**loader.models, name: dataclasses.replace(classifier, spec=name)}
+    return {"model": name, "outputs": classifier.outputs}
 
 
 def _loaded(data: Any, model: Classifier) -> Data:
@@ -142,9 +146,12 @@ def _loaded(data: Any, model: Classifier) -> Data:
 
 
 def _named_data(data: Any, loader: Loader) -> Any:
-    if isinstance(data, (str, Mapping)):
+    if isinstance(data, str) or (isinstance(data, Mapping) and "source" in data):
         return data
-    loaded = data if isinstance(data, Data) else load_data(data)
+    if isinstance(data, Data):
+        loaded = with_fixed_draws(data, 0) if loader.allow_random_data else data
+    else:
+        loaded = load_data(data, allow_random_data=loader.allow_random_data)
     loader.datasets = {**loader.datasets, loaded.source: loaded}
     return loaded.source
 

@@ -17,7 +17,7 @@ from assay.core.errors import BadInput
 from assay.evaluate.arrow import compute as pc
 from assay.evaluate.files import in_words, remove_unfinished, write_atomically
 from assay.evaluate.plan import Cell, Unit
-from assay.evaluate.record import ERROR, SCHEMA
+from assay.evaluate.record import ADDED, ERROR, SCHEMA
 
 RESULTS, RETIRED, DAMAGED, GALLERY = "results", "retired", "damaged", "gallery"
 
@@ -157,7 +157,8 @@ def _wrong(path: Path, rows: int | None) -> str:
         found = pq.read_metadata(path)
     except (pa.ArrowException, OSError):
         return "is cut off or damaged"
-    if found.schema.names != SCHEMA.names:
+    names = found.schema.names
+    if [*names, *(name for name in ADDED if name not in names)] != SCHEMA.names:
         return "was written by another version"
     if rows is not None and found.num_rows != rows:
         return f"has {found.num_rows} rows where {rows} are planned"

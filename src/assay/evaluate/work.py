@@ -23,7 +23,7 @@ from assay.core.problem import Problem
 from assay.core.sweep import Curve, Order, Question, first_look, sweep
 from assay.core.tensors import take
 from assay.core.threat import UNBOXED, Threat
-from assay.data import Data, Sample, Unreadable
+from assay.data import Data, Sample, Unreadable, image_digest
 from assay.evaluate.attack_options import method_of
 from assay.evaluate.goal_words import allowed_rank, make_goal, per_image
 from assay.evaluate.loading import Bench
@@ -98,6 +98,8 @@ def do(
     for at, one in enumerate(loaded):
         if isinstance(one, Unreadable):
             columns.fail(at, one.error)
+        else:
+            columns.digests[at] = image_digest(one.image)
     pictures = _attack(columns, bench, method, readable, watch or Unwatched()) if readable else []
     columns.rows["seconds"][:] = (clock() - began) / unit.rows
     forwards, backwards = (int(columns.rows[name].sum()) for name in ("forwards", "backwards"))

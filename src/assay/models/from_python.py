@@ -67,14 +67,9 @@ def make(spec: str) -> nn.Module | Classifier:
 
     Raises `BadInput` when the file, module or name is missing, when the factory raises, and for another result.
     """
-    place, _, name = spec.rpartition(":")
-    folder = Path(place).expanduser().parent if place.endswith(".py") else Path.cwd()
-    with _importable(folder):
-        value: Any = _imported(place)
-        for part in name.split("."):
-            value = _attribute(value, part, place)
+    with found(spec) as value:
         if not isinstance(value, nn.Module | Classifier):
-            value = _called(value, spec)
+            value = called(value, spec)
     if not isinstance(value, nn.Module | Classifier):
         raise BadInput(
             f"{spec!r} returned {type(value).__name__}; expected a torch.nn.Module that takes [N, C, H, W] in [0, 1] "
@@ -83,7 +78,23 @@ def make(spec: str) -> nn.Module | Classifier:
     return value
 
 
-def _called(factory: Any, spec: str) -> Any:
+@contextlib.contextmanager
+def found(spec: str) -> Iterator[Any]:
+    """Import what `spec` names and yield it; its file may import its neighbours meanwhile.
+
+    Raises `BadInput` when the file, module or name is missing, or when the import raises.
+    """
+    place, _, name = spec.rpartition(":")
+    folder = Path(place).expanduser().parent if place.endswith(".py") else Path.cwd()
+    with _importable(folder):
+        value: Any = _imported(place)
+        for part in name.split("."):
+            value = _attribute(value, part, place)
+        yield value
+
+
+def called(factory: Any, spec: str) -> Any:
+    """Return what a factory returns. Raises `BadInput` where it is none, or raises."""
     if not callable(factory):
         raise BadInput(f"{spec!r} is {type(factory).__name__}; expected a function without arguments, or a module.")
     try:

@@ -39,7 +39,7 @@ def checked_imagenet(folder: Path) -> Source:
     except BadInput as error:
         raise BadInput(str(error).replace("imagenet:", "--imagenet ")) from None
     synsets, classes = imagenet_synsets(), imagenet_classes()
-    missing = sorted(set(range(len(classes))) - set(source.labels))
+    missing = sorted(set(range(len(classes))) - set(source.all_labels))
     if missing:
         named = ", ".join(f"{synsets[label]} ({classes[label]})" for label in missing[:3])
         more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
@@ -56,7 +56,7 @@ def of_the_paper(source: Source, number: int) -> str:
     Raises `BadInput` where the class has too few pictures.
     """
     of_class: dict[int, list[str]] = defaultdict(list)
-    for name, label in zip(source.ids, source.labels, strict=True):
+    for name, label in zip(source.ids, source.all_labels, strict=True):
         of_class[label].append(name)
     label, place = divmod(number, PER_CLASS)
     members = sorted(of_class[label])

@@ -63,12 +63,13 @@ def test_bytes_are_scaled_and_other_types_converted(image: Any) -> None:
 
 
 def test_labels_come_from_the_dataset_where_it_knows_them() -> None:
-    items = Items((X[0], 9), (X[1], 9))
+    items = Items((X[0], 4), (X[1], 5))
     items.targets = torch.tensor([4, 5])  # type: ignore[attr-defined]
     items.classes = ["a", "b", "c", "d", "e", "f"]  # type: ignore[attr-defined]
     data = load_data(items)
     assert data.labels == (4, 5)
     assert data.classes == tuple("abcdef")
+    items.items = ((X[0], 9), (X[1], 9))
     items.target_transform = lambda label: 9  # type: ignore[attr-defined]
     assert load_data(items).labels == (9, 9)
 

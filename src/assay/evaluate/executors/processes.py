@@ -121,7 +121,8 @@ class _Crew:
         threading.Thread(target=_outlive, args=(worker, self.events), daemon=True).start()
         loader = self._job.loader
         cells = {unit.cell.digest: unit.cell.plain() for unit in self._units}
-        settings = {"device": loader.device, "allow_pickle": loader.allow_pickle, "batch": loader.batch}
+        kept = ("device", "allow_pickle", "batch", "allow_random_data")
+        settings = {name: getattr(loader, name) for name in kept}
         worker.tell({"folder": str(self._job.folder.resolve()), "cells": cells, "loader": settings})
 
     def heard(self, worker: _Worker, line: bytes, waiting: collections.deque[tuple[int, Unit]]) -> Answer | None:

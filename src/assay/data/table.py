@@ -1,0 +1,185 @@
+"""`table:labels.csv?image=path&label=class`: a table that names picture files and the class of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from assay.core.errors import BadInput, did_you_mean
+from assay.data.files import LabelledFiles
+from assay.data.labels import Labelling, Vocabulary, label_folders
+from assay.data.pictures import EXTENSIONS
+from assay.data.source import Source
+from assay.data.spec import take_apart
+from assay.data.table_file import Table, read_table
+from assay.models.classifier import Classifier
+
+OPTIONS = ("image", "label", "root", "target")
+_IMAGE = ("image", "path", "file", "filename", "file_name", "image_path", "filepath", "image_id", "img", "id")
+_LABEL = ("label", "class", "target", "category", "label_id", "class_name", "y")
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The names of the columns that matter."""
+
+    image: str
+    label: str
+    target: str | None
+
+
+def table(name: str, model: Classifier | None) -> Source:
+    """Return the pictures that a table names, with its labels; ids are the paths as the table has them.
+
+    Options: `image` and `label` (columns; guessed where that is obvious), `root` (the folder that paths start from;
+    the table's own), `target` (a column of classes to aim at). Raises `BadInput` naming the row of what is missing,
+    blank, or there twice with two labels.
+    """
+    written, options = take_apart(name, OPTIONS)
+    rows = read_table(_existing(written))
+    columns = _columns(rows, options)
+    paths, where = _paths(rows, columns, options.get("root"))
+    kept, notes = _without_repeats(rows, columns, where)
+    vocabulary = Vocabulary(model.classes, model.synsets) if model and model.classes else None
+    names = _names(rows, columns.label, kept)
+    aims = _names(rows, columns.target, kept) if columns.target else []
+    labelling = _labelled(rows, columns, sorted({*names, *aims}), vocabulary)
+    files = LabelledFiles(
+        paths,
+        tuple(where[row] for row in kept),
+        tuple(labelling.label_of[one] for one in names),
+        labelling.classes,
+        (*notes, *labelling.notes),
+    )
+    targets = tuple(labelling.label_of[one] for one in aims) if columns.target else None
+    return dataclasses.replace(files.source(model), targets=targets)
+
+
+def _existing(written: str) -> Path:
+    if not written:
+        raise BadInput("'table:' names no file; write table:labels.csv.")
+    path = Path(written).expanduser()
+    if not path.is_file():
+        there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise BadInput(f"There is no table {path}.{did_you_mean(path.name, there)}")
+    return path
+
+
+def _columns(rows: Table, options: dict[str, str]) -> Columns:
+    for role in ("image", "label", "target"):
+        column = options.get(role)
+        if column is not None and column not in rows.columns:
+            near = did_you_mean(column, rows.columns)
+            raise BadInput(f"{rows.name} has no column {column!r}.{near} It has {', '.join(rows.columns)}.")
+    image = options.get("image") or _guessed(rows, _IMAGE, "image", [])
+    label = options.get("label") or _guessed(rows, _LABEL, "label", [image, options.get("target", "")])
+    return Columns(image, label, options.get("target"))
+
+
+def _guessed(rows: Table, usual: Sequence[str], role: str, taken: Sequence[str]) -> str:
+    plain = {name.strip().lower(): name for name in rows.columns if name not in taken}
+    found = [plain[name] for name in usual if name in plain]
+    # the plain word is meant where it is there: image beside id, label beside class
+    if len(found) == 1 or (found and found[0].strip().lower() == role):
+        return found[0]
+    told = f"several columns that may be the {role} ({', '.join(found)})" if found else f"no column called {usual[0]}"
+    raise BadInput(
+        f"{rows.name} has {told}. Say which one it is: table:{rows.path}?{role}=COLUMN. "
+        f"It has {', '.join(rows.columns)}."
+    )
+
+
+def _paths(rows: Table, columns: Columns, root: str | None) -> tuple[Path, list[str]]:
+    """Return the folder that paths start from, and each row's path there. Raises `BadInput` for missing files."""
+    written = [rows.text(columns.image, row) for row in range(len(rows))]
+    blank = [row for row, one in enumerate(written) if not one]
+    if blank:
+        raise BadInput(f"{rows.places(blank)} names no picture in the column {columns.image!r}. Fill it in.")
+    own = rows.path.parent
+    start = own if root is None else own / Path(root).expanduser()
+    if not start.is_dir():
+        raise BadInput(f"There is no folder {start} (from root={root}); it is relative to the table.")
+    places = [start] if root is not None else [start, *sorted(one for one in own.iterdir() if one.is_dir())]
+    for place in places:
+        found = [_file(place, one) for one in written]
+        if all(found):
+            return place, [one for one in found if one]
+        if any(found) or place == places[-1]:
+            break
+    lost = [row for row, one in enumerate(written) if not _file(start, one)]
+    raise BadInput(
+        f"{len(lost)} of the {len(written)} pictures of {rows.name} are not under {start}; the first is "
+        f"{written[lost[0]]!r} ({rows.places(lost[:1])}). If paths start elsewhere, say where, relative to the table: "
+        f"table:{rows.path}?root=FOLDER."
+    )
+
+
+def _file(root: Path, written: str) -> str | None:
+    """Return the path of a picture under `root`, where it is; a name without its ending is one too."""
+    name = written.replace("\\", "/") if not (root / written).is_file() else written
+    for end in ("", *EXTENSIONS):
+        if (root / (name + end)).is_file():
+            return _relative(root, name + end)
+    return None
+
+
+def _relative(root: Path, name: str) -> str:
+    # an id must be the same on every machine
+    path = Path(name)
+    return path.relative_to(root).as_posix() if path.is_absolute() and path.is_relative_to(root) else path.as_posix()
+
+
+def _without_repeats(rows: Table, columns: Columns, where: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return the rows to keep, one per picture, and notes. Raises `BadInput` for one picture with two labels."""
+    first: dict[str, int] = {}
+    for row, file in enumerate(where):
+        before = first.setdefault(file, row)
+        for column in filter(None, (columns.label, columns.target)):
+            if rows.text(column, row) != rows.text(column, before):
+                raise BadInput(
+                    f"{rows.places([before, row])} of {rows.name} both name {file!r}, with {column} "
+                    f"{rows.text(column, before)!r} and {rows.text(column, row)!r}. Leave one out."
+                )
+    repeated = len(where) - len(first)
+    return list(first.values()), [f"{repeated} rows of {rows.name} repeat a picture; each was taken once."] * bool(
+        repeated
+    )
+
+
+def _names(rows: Table, column: str, kept: Sequence[int]) -> list[str]:
+    """Return the class of each row as it is written; a whole number that was stored with a fraction is one again."""
+    written = [rows.text(column, row) for row in kept]
+    blank = [row for row, one in zip(kept, written, strict=True) if not one]
+    if blank:
+        raise BadInput(
+            f"{len(blank)} of the {len(kept)} rows of {rows.name} have nothing in the column {column!r}: "
+            f"{rows.places(blank[:5])}. Fill them in, or leave these rows out."
+        )
+    if all(_is_whole(one) for one in written):
+        return [one.partition(".")[0] for one in written]
+    return written
+
+
+def _is_whole(text: str) -> bool:
+    head, _, tail = text.partition(".")
+    return head.isdecimal() and tail.strip("0") == ""
+
+
+def _labelled(rows: Table, columns: Columns, names: list[str], vocabulary: Vocabulary | None) -> Labelling:
+    shifted = [one for one in names if one.startswith("-") and one[1:].isdecimal()]
+    if shifted:
+        raise BadInput(
+            f"The column {columns.label!r} of {rows.name} has the label {shifted[0]}; labels count from 0. Leave "
+            "unlabelled rows out, or write class names."
+        )
+    return _in_words(rows, columns, lambda: label_folders(names, vocabulary))
+
+
+def _in_words(rows: Table, columns: Columns, labelled: Callable[[], Labelling]) -> Labelling:
+    where = f"Column {columns.label!r} of {rows.name}, whose classes are read as the names of class folders are"
+    try:
+        found = labelled()
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from error
+    return dataclasses.replace(found, notes=tuple(f"{where}: {note}" for note in found.notes))
