@@ -89,7 +89,8 @@ class Loader:
 
     def data(self, spec: DataSpec, model: Classifier) -> Data:
         """Return the data a spec names, prepared as `model` wants its pictures."""
-        key = (spec.model_dump_json(), repr((model.input_shape, model.preprocess, model.synsets, model.classes)))
+        wants = (model.input_shape, model.channels, model.preprocess, model.synsets, model.classes)
+        key = (spec.model_dump_json(), repr(wants))
         if key not in self._data:
             given = self.datasets.get(spec.source, spec.source)
             self._data[key] = given if isinstance(given, Data) else _load(given, spec, model)
