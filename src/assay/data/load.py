@@ -49,7 +49,8 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
     With a `model`, pictures are resized and cropped as its weights want, and labels are its labels. `ids` takes
     samples by name; `sample` draws so many in all, evenly over the classes; `per_class` so many of each; both under
     `seed`; `part` ("held-out N" or "rest N") takes one side of a split; `limit` then takes the first.
-    No picture is read yet but one, to learn the shape where no model says it.
+    No picture is read yet but one, to learn the shape where no model says it, and a few files of a folder, to note what
+    is easily misread in them.
 
     Raises `BadInput` for an unknown name, an empty folder, labels or shapes that do not belong to the model, and
     `Unavailable` when the data cannot be fetched.
@@ -71,6 +72,8 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
         input_shape=_shape(name, everything, positions, model),
         read=Selected(everything.read, positions),
         notes=everything.notes + notes,
+        about_pictures=everything.about_pictures,
+        renumberings=everything.renumberings,
     )
 
 

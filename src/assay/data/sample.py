@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import AssayError, BadInput
+from assay.data.orders import Renumbering
 
 
 class PictureError(AssayError):
@@ -39,7 +40,8 @@ class Data:
 
     `fingerprint` names the content. `classes` are the names of the labels, in label order, where they are known.
     `input_shape` (C, H, W) is that of every image; None means the first one read decides. `notes` are things the
-    user should know about how labels and files were understood.
+    user should know about how labels and files were understood, `about_pictures` those of them that concern pictures.
+    `renumberings` are other orders in which the classes may have been numbered when the model was trained.
     """
 
     source: str
@@ -50,6 +52,8 @@ class Data:
     input_shape: tuple[int, int, int] | None
     read: Callable[[int], Tensor]
     notes: tuple[str, ...] = ()
+    about_pictures: tuple[str, ...] = ()
+    renumberings: tuple[Renumbering, ...] = ()
 
     def __len__(self) -> int:
         """Return how many samples there are."""

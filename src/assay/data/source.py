@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from assay.data.orders import Renumbering
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
     """All samples of a data set; the fields mean what they mean in `Data`.
 
     `content(positions)` gives what names the pixels at those positions, cheaply: a checksum known from elsewhere,
-    or one over the ends of files.
+    or one over the ends of files. `about_pictures` are those of the notes that concern pictures, not labels.
     """
 
     ids: tuple[str, ...]
@@ -23,6 +25,8 @@ class Source:
     read: Callable[[int], Tensor]
     content: Callable[[Sequence[int]], str]
     notes: tuple[str, ...] = ()
+    about_pictures: tuple[str, ...] = ()
+    renumberings: tuple[Renumbering, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,8 +37,8 @@ def torch_dataset(dataset: Dataset[Any], model: Classifier | None) -> Source:
         raise BadInput(f"{type(dataset).__name__} has no length; give a dataset with __len__.") from error
     if count == 0:
         raise BadInput(f"{type(dataset).__name__} is empty; expected at least one (image, label) pair.")
-    channels = model.input_shape[0] if model and model.input_shape else 3
-    items = Items(dataset, channels, model.preprocess if model else None)
+    channels = (model.input_shape[0] if model.input_shape else model.channels) if model else None
+    items = Items(dataset, channels or 3, model.preprocess if model else None)
     width = max(5, len(str(count - 1)))
     name = type(dataset).__name__
     classes = getattr(dataset, "classes", None)
