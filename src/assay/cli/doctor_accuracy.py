@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from assay.cli.doctor_findings import Case, Finding, Level
-from assay.data.orders import Renumbering
+from assay.cli.doctor_orders import better_order
 from assay.intervals import wilson
 
 _CONFIDENCE = 0.99  # a doctor that is wrong once in twenty runs would not be listened to
@@ -16,6 +16,7 @@ _ROUGHLY = 0.8
 _NOTICEABLE = 0.1
 _FEWEST = 10
 _EXPLAINED = 0.5
+_LISTED = 20
 _MORE = "; see docs/labels.md."
 
 
@@ -60,41 +61,13 @@ def chance(answers: Tensor, y: Tensor, classes: int) -> tuple[float, str]:
     return by_accident, f"answers in these shares by accident ({100 * by_accident:.1f} %)"
 
 
-def better_order(logits: Tensor, y: Tensor, orders: Sequence[Renumbering]) -> str:
-    """Return which of the `orders` the answers explain clearly better than the labels `y`, and what to write; or ""."""
-    answers = logits.argmax(1)
-    right = int((answers == y).sum())
-    best, most = None, right
-    for one in orders:
-        other = renumbered(y, one)
-        if int(other.max()) >= logits.shape[1]:
-            continue
-        agreeing, moved = answers == other, other != y
-        # only images whose label moves can tell the orders apart
-        for_it, against = int((agreeing & moved).sum()), int(((answers == y) & moved).sum())
-        explains = for_it >= _EXPLAINED * int(moved.sum())
-        if explains and wilson(for_it, for_it + against, _CONFIDENCE)[0] > _EXPLAINED and int(agreeing.sum()) > most:
-            best, most = one, int(agreeing.sum())
-    if best is None:
-        return ""
-    return (
-        f"The model agrees with {100 * most / len(y):.1f} % of labels {best.how}, and with {100 * right / len(y):.1f} % "
-        f"as they are: say {best.advice}"
-    )
-
-
-def renumbered(y: Tensor, order: Renumbering) -> Tensor:
-    """Return the labels that `order` gives to images of labels `y`."""
-    new = dict(order.new_label)
-    return torch.tensor([new[label] for label in y.tolist()], device=y.device)
-
-
 def _why(case: Case, guessing: bool, order: str) -> str:
     if order:
         return order
     also = " What is said of images and labels here may be the cause." if case.data.notes else ""
     if not guessing:
-        return f"Images may not be prepared as these weights want (size, interpolation, normalisation), or be harder.{also}"
+        told = "Images may not be prepared as these weights want (size, interpolation, normalisation), or be harder."
+        return f"{told}{also}"
     swapped = _swapped(case)
     if swapped:
         return f"Labels and classes do not line up: {swapped}. Name folders by label number or class name{_MORE}{also}"
@@ -107,10 +80,22 @@ def _why(case: Case, guessing: bool, order: str) -> str:
 def _swapped(case: Case) -> str:
     """Say which class stands for which label, where the answers are consistent and only the labels are not."""
     guess, found = case.seen.logits.argmax(1), []
+    taken_for: dict[int, int] = {}
     for label in sorted(set(case.seen.y.tolist())):
         answers = guess[case.seen.y == label]
         most = int(answers.mode().values)
         share = float((answers == most).float().mean())
         if len(answers) >= 3 and most != label and share >= 0.6:
             found.append(f"images of label {label} are taken for class {most}")
-    return ", ".join(found[:3]) if len(found) >= 2 else ""
+            taken_for[label] = most
+    return f"{', '.join(found[:3])}{_as_listed(case, taken_for)}" if len(found) >= 2 else ""
+
+
+def _as_listed(case: Case, taken_for: Mapping[int, int]) -> str:
+    """Return the order of all classes as the answers have it, where they name each class once."""
+    classes = case.data.classes
+    order = {taken_for.get(label, label): name for label, name in enumerate(classes or ())}
+    if not order or "," in "".join(order.values()) or len(order) > _LISTED or set(order) != set(range(case.classes)):
+        return ""
+    listed = ",".join(order[label] for label in range(case.classes))
+    return f" (if that is the model's own order, say folder:DIR?order={listed})"

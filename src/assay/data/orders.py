@@ -54,11 +54,11 @@ ORDERS: dict[str, tuple[str, Callable[[Folders], dict[str, int]]]] = {
     "from-one": ("counted from 1 in the folders' names", lambda folders: _shifted(folders.used, 1)),
     "imagefolder": ("numbered as torchvision's ImageFolder numbers folders", lambda folders: _ranked(folders.every)),
     "alphabetical": ("numbered in alphabetical order", lambda folders: _ranked(folders.used)),
-    "natural": ("numbered in natural order (2 before 10)", lambda folders: _ranked(folders.used, _natural)),
     "caseless": (
         "numbered in alphabetical order without regard to case",
         lambda folders: _ranked(folders.used, lambda name: (name.lower(), name)),
     ),
+    "natural": ("numbered in natural order (2 before 10)", lambda folders: _ranked(folders.used, _natural)),
     "reversed": (
         "numbered in reversed alphabetical order",
         lambda folders: {name: len(folders.used) - 1 - at for name, at in _ranked(folders.used).items()},
