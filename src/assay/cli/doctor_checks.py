@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from assay.cli.doctor_data import clean_accuracy, images, labels, normalisation
+from assay.cli.doctor_accuracy import clean_accuracy
+from assay.cli.doctor_data import images, labels, normalisation
 from assay.cli.doctor_evidence import gather
 from assay.cli.doctor_findings import Case, Finding, Level
-from assay.cli.doctor_model import eval_mode, gradients, outputs, train_mode
+from assay.cli.doctor_model import eval_mode, gradients, outputs, train_mode, weights
 from assay.core.errors import AssayError
 from assay.data import Data
 from assay.evaluate.cost import Speed
@@ -21,6 +22,7 @@ UNUSABLE = "model and images"
 """The check of what cannot even be asked: no run is possible with it."""
 
 CHECKS: dict[str, Callable[[Case], Iterable[Finding]]] = {
+    "weights": weights,
     "outputs": outputs,
     "images": images,
     "labels": labels,

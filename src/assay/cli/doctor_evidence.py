@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
+from assay.cli.doctor_orders import better_order
 from assay.core.draws import Draws
 from assay.core.errors import AssayError, BadInput, ModelError
 from assay.core.goal import Untargeted
@@ -21,6 +23,7 @@ from assay.models import Classifier
 from assay.models.failures import model_error
 
 _FEW = 8
+_COUNT_FROM_0 = "Count labels from 0, and check that data and model belong together."
 _DEAREST_BACKWARD = 2.0  # forwards; a first backward pass that takes longer is warming up
 
 
@@ -65,12 +68,11 @@ def gather(model: Classifier, data: Data, most: int, batch: int | None = None) -
     unreadable = tuple(one for one in loaded if isinstance(one, Unreadable))
     if not samples:
         raise BadInput(f"None of the {len(loaded)} images looked at could be read; the first: {unreadable[0].error}")
-    device = next((t.device for t in (*model.module.parameters(), *model.module.buffers())), torch.device("cpu"))
-    x = _stacked(samples, model).to(device)
-    y = torch.tensor([sample.label for sample in samples], device=device)
-    oracle = Direct(model.module, batch)
-    with _in_words(x), frozen(model.module):
-        _check_labels(data, _ask(oracle, x[:1], torch.zeros_like(y[:1]), Access.SCORES).logits.shape[1])
+    x = _stacked(samples, model).to(model.device)
+    y = torch.tensor([sample.label for sample in samples], device=model.device)
+    oracle = model.oracle(batch)
+    with _in_words(x, model), model.held():
+        _check_labels(data, x, y, oracle)
         seen, forward = _timed(oracle, x, y, Access.SCORES)
         once, _ = _timed(oracle, x[:_FEW], y[:_FEW], Access.SCORES)
         again, forward_few = _timed(oracle, x[:_FEW], y[:_FEW], Access.SCORES)
@@ -96,7 +98,8 @@ def _stacked(samples: list[Sample], model: Classifier) -> Tensor:
     if len(shapes) > 1:
         raise BadInput(
             f"The images have different shapes ({', '.join(str(list(shape)) for shape in sorted(shapes)[:3])}). "
-            "Give the model a size so that they are resized: my.py:factory?size=224."
+            "Give the model a size so that they are resized and cropped (my.py:factory?size=224), stretched "
+            "(?resize=224x224) or padded (?size=224&pad=black)."
         )
     (shape,) = shapes
     if model.input_shape is not None and shape != tuple(model.input_shape):
@@ -107,13 +110,22 @@ def _stacked(samples: list[Sample], model: Classifier) -> Tensor:
     return torch.stack([sample.image for sample in samples])
 
 
-def _check_labels(data: Data, classes: int) -> None:
+def _check_labels(data: Data, x: Tensor, y: Tensor, oracle: Direct) -> None:
+    classes = _ask(oracle, x[:1], torch.zeros_like(y[:1]), Access.SCORES).logits.shape[1]
     for name, label in zip(data.ids, data.labels, strict=True):
         if not 0 <= label < classes:
             raise BadInput(
                 f"Sample {name!r} has label {label}, but the model has {classes} classes, 0 to {classes - 1}. "
-                "Count labels from 0, and check that data and model belong together."
+                f"{_other_order(data, x, y, oracle) or _COUNT_FROM_0}"
             )
+
+
+def _other_order(data: Data, x: Tensor, y: Tensor, oracle: Direct) -> str:
+    """Return the other numbering of the classes that the model's answers confirm, or ""."""
+    if not data.renumberings:
+        return ""
+    logits = _ask(oracle, x, torch.zeros_like(y), Access.SCORES).logits
+    return better_order(logits, y, data.renumberings)
 
 
 def _ask(oracle: Direct, x: Tensor, y: Tensor, access: Access) -> Seen:
@@ -139,13 +151,26 @@ def _timed(oracle: Direct, x: Tensor, y: Tensor, access: Access) -> tuple[Seen, 
 
 
 @contextlib.contextmanager
-def _in_words(x: Tensor) -> Iterator[None]:
+def _in_words(x: Tensor, model: Classifier) -> Iterator[None]:
     try:
         yield
     except AssayError:
         raise
     except Exception as error:
-        raise model_error(error, tuple(x.shape)) from error
+        told = f"{model_error(error, tuple(x.shape))} {_channels(x, model)}"
+        raise ModelError(told.rstrip()) from error
+
+
+def _channels(x: Tensor, model: Classifier) -> str:
+    """Say how many channels the first convolution takes, where it is not what the images have."""
+    convolutions = (part for part in model.module.modules() if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d))
+    first = next(convolutions, None)
+    if not isinstance(first, nn.Conv2d) or first.in_channels == x.shape[1]:
+        return ""
+    wanted = first.in_channels
+    spec = re.sub(r"&?channels=[^&]*", "", model.spec).replace("?&", "?").rstrip("?")
+    written = f"{spec}{'&' if '?' in spec else '?'}channels={wanted}" if ":" in spec else f"channels={wanted}"
+    return f"Its first convolution takes {wanted} channels and the images have {x.shape[1]}. Say how many: {written}."
 
 
 def _in_train_mode(oracle: Direct, module: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:

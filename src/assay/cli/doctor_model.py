@@ -16,6 +16,12 @@ _PROBABILITIES = (
 )
 
 
+def weights(case: Case) -> Iterable[Finding]:
+    """Whatever was noted when the weights were read."""
+    for note in case.model.notes:
+        yield Finding(Level.NOTE, "weights", note)
+
+
 def outputs(case: Case) -> Iterable[Finding]:
     """Finite logits, as said, and no probabilities where logits were said."""
     logits = case.seen.logits

@@ -8,6 +8,7 @@ validation folder with its ground truth beside it: Kaggle's `LOC_val_solution.cs
 from __future__ import annotations
 
 import csv
+import dataclasses
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,8 +17,10 @@ from assay.core.errors import BadInput
 from assay.data.files import LabelledFiles
 from assay.data.folder import class_folders, existing
 from assay.data.labels import Vocabulary, check_labels
-from assay.data.pictures import pictures_under
+from assay.data.scan import pictures_under
 from assay.data.source import Source
+from assay.data.spec import take_apart
+from assay.data.written import READING, Written
 from assay.models.classifier import Classifier
 from assay.models.imagenet import imagenet_classes, imagenet_synsets
 
@@ -30,16 +33,19 @@ _FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.jpe?g", re.IGNORECASE)
 def imagenet(name: str, model: Classifier | None) -> Source:
     """Return the pictures under the directory `name` with the model's labels (ImageNet's order without a model).
 
+    `name` may have options behind a `?`.
+
     Raises `BadInput` when the form is none of those above, or when the model has other classes.
     """
-    root = existing(name, "imagenet:")
+    plain, options = take_apart(name, READING)
+    root, written = existing(plain, "imagenet:"), Written(f"imagenet:{plain}", options)
     vocabulary = _vocabulary(model)
     if any(_FLAT.fullmatch(path.name) for path in root.iterdir()):
-        return _flat(root, vocabulary).source(model)
+        return dataclasses.replace(_flat(root, vocabulary), written=written).source(model)
     split = next((root / part for part in ("val", "train") if (root / part).is_dir()), None)
     if split is not None:
         raise BadInput(f"{root} holds splits, not classes. Name one of them: imagenet:{split}")
-    return class_folders(root, vocabulary).source(model)
+    return dataclasses.replace(class_folders(root, vocabulary, written), renumberings=()).source(model)
 
 
 def _vocabulary(model: Classifier | None) -> Vocabulary:

@@ -80,9 +80,15 @@ def _by_number(names: Sequence[str], vocabulary: Vocabulary | None) -> Labelling
     label_of = {name: int(name) for name in names}
     if len(set(label_of.values())) < len(names):
         raise BadInput(f"Two class folders have the same number: {', '.join(sorted(names)[:5])}. Rename one.")
+    count = len(vocabulary.classes) if vocabulary is not None else 0
+    if count and min(label_of.values()) >= 1 and max(label_of.values()) == count:
+        raise BadInput(
+            f"The class folders are called 1 to {count}, and the model's classes are 0 to {count - 1}. If the folders "
+            "count from 1, say folder:DIR?order=from-one."
+        )
     if vocabulary is not None:
         for name, label in label_of.items():
-            check_labels([label], len(vocabulary.classes), f"Folder {name!r}")
+            check_labels([label], count, f"Folder {name!r}")
     return Labelling(label_of, vocabulary.classes if vocabulary else None)
 
 

@@ -62,8 +62,8 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
     labels. `ids` takes samples by name; `sample` draws so many in all, evenly over the classes; `per_class` so many of
     each; both under `seed`; `part` ("held-out N" or "rest N") takes one side of a split; `limit` then takes the first.
     `allow_random_data` fixes what the samples of an object, or of the user's code, draw at random: one draw per sample,
-    by `seed`. Of files one is read, to learn the shape where no model says it; of an object some items, to compare
-    their labels with those that it keeps.
+    by `seed`. Of files one is read, to learn the shape where no model says it, and a few of a folder, to note what is
+    easily misread in them; of an object some items, to compare their labels with those that it keeps.
 
     Raises `BadInput` for an unknown name, an empty folder, labels or shapes that do not belong to the model, and
     `Unavailable` when the data cannot be fetched.
@@ -86,6 +86,8 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
         read=Selected(everything.read, positions),
         notes=everything.notes + notes,
         targets=None if targets is None else tuple(targets[at] for at in positions),
+        about_pictures=everything.about_pictures,
+        renumberings=everything.renumberings,
     )
 
 

@@ -1,101 +1,160 @@
 """Picture files to tensors: decoding whatever Pillow reads into 8-bit grey or RGB, resize and crop.
 
 Resize and crop are torchvision's own functions on Pillow images, so that a picture is exactly what the weights'
-own transform gives before normalisation. As there, an EXIF orientation is not applied.
+own transform gives before normalisation. As there, an EXIF orientation is not applied unless the user says so.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from assay.data.bands import Bands, banded, check_range, deep_values, is_deep, scaled
+from assay.data.formats import prepare_pillow
 from assay.data.sample import PictureError
+from assay.data.written import Reading
 from assay.models.classifier import Preprocess
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+_USUAL = Reading()
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+# what Pillow's decoders raise on damaged files, and ours on what they cannot use
+_FAILURES = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, Image.DecompressionBombError)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Reader of picture files, as grey (`channels` 1) or RGB (3) images; pickled with its list of paths."""
+    """Reader of picture files as images of so many `channels`; pickled with its list of paths.
 
-    paths: tuple[Path, ...]
+    Grey (1), grey with transparency (2), RGB (3) and RGB with transparency (4) are 8-bit pictures; of any other number,
+    the bands of the file are taken as they are.
+    """
+
+    paths: tuple[str | Path, ...]
     channels: int
     preprocess: Preprocess | None
+    reading: Reading = _USUAL
 
     def __call__(self, position: int) -> Tensor:
         """Return the picture at `position` as float32 `[C, H, W]`; raises `PictureError` when it cannot be read."""
-        return picture_tensor(decode(self.paths[position], self.channels), self.preprocess)
+        path = Path(self.paths[position])
+        try:
+            bands = banded(path, self.channels, self.reading)
+            if bands is not None:
+                return bands_tensor(bands, self.preprocess)
+            return picture_tensor(decode(path, self.channels, self.reading), self.preprocess)
+        except _FAILURES as error:
+            raise PictureError(f"{path.name}: {str(error) or type(error).__name__}") from error
 
 
-def decode(path: Path, channels: int) -> Image.Image:
-    """Return the (first frame of the) picture in mode "L" or "RGB"; raises `PictureError` saying what is wrong."""
+def decode(path: Path, channels: int, reading: Reading = _USUAL) -> Image.Image:
+    """Return the (first frame of the) picture, 8-bit, with 1 to 4 channels.
+
+    Raises `PictureError` saying what is wrong.
+    """
+    prepare_pillow()
     try:
         # Pillow warns of damaged metadata, which no pixel depends on
         with warnings.catch_warnings(action="ignore", category=UserWarning), Image.open(path) as image:
+            deep = reading.white is not None and is_deep(image)
             image.load()
-            return to_eight_bits(image, channels)
-    # Pillow's decoders raise all of these on damaged files
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, Image.DecompressionBombError) as error:
+            whole = _deep(image, path, reading) if deep else image
+            upright = ImageOps.exif_transpose(whole) if reading.upright else whole
+            return to_eight_bits(upright, channels, None if deep else reading.white)
+    except _FAILURES as error:
         raise PictureError(f"{path.name}: {str(error) or type(error).__name__}") from error
 
 
-def to_eight_bits(image: Image.Image, channels: int) -> Image.Image:
-    """Return an image of any mode as 8-bit "L" (1 channel) or "RGB" (3); transparency is dropped.
+def _deep(image: Image.Image, path: Path, reading: Reading) -> Image.Image:
+    values = scaled(deep_values(path), reading.white or 1.0)
+    exact = Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0)))
+    exact.info = image.info
+    return exact
 
-    16-bit grey is scaled (65535 is white): Pillow's own conversion clips it at 255. Floating-point images must
-    lie in [0, 1].
+
+def to_eight_bits(image: Image.Image, channels: int, white: float | None = None) -> Image.Image:
+    """Return an image of any mode as 8-bit "L" (1 channel), "LA" (2), "RGB" (3) or "RGBA" (4).
+
+    Transparency is dropped where the channels do not hold it, and opaque where the image has none; four bands of
+    another kind (CMYK) stay what they are. `white` is the value that becomes 255: by default 65535 in 16-bit grey
+    (Pillow's own conversion clips it at 255) and 1 in floating-point images; in 8-bit images it counts up to 255.
+    Raises `ValueError` for values outside and for other numbers of channels.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image).astype(np.float64)
-        white = 1.0 if image.mode == "F" else 65535.0
-        if values.min() < 0 or values.max() > white:
-            found = f"values from {values.min():g} to {values.max():g} in mode {image.mode}"
-            raise ValueError(f"{found}; expected 0 to {white:g}")
-        image = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+        values, highest = np.asarray(image), white or (1.0 if image.mode == "F" else 65535.0)
+        check_range(values, highest, f" in mode {image.mode}")
+        image = Image.fromarray(np.rint(values.astype(np.float64) * (255 / highest)).astype(np.uint8))
+    elif white is not None and white < 255 and image.mode in _MODES.values():
+        image = Image.fromarray(scaled(np.asarray(image), white))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # straight to RGB, Pillow warns about it
-    return image.convert("L" if channels == 1 else "RGB")
+    if channels == 4 and image.mode in ("CMYK", "RGBX"):
+        return image
+    coloured = image.mode not in ("1", "L", "LA", "La")
+    if channels not in _MODES or (channels == 2 and coloured):
+        found = f"a picture of {len(image.getbands())} bands ({image.mode})"
+        raise ValueError(
+            f"{found}; the model takes {channels} channels. Say how many it takes: my.py:factory?channels=3"
+        )
+    return image.convert(_MODES[channels])
 
 
 def picture_tensor(image: Image.Image, preprocess: Preprocess | None) -> Tensor:
     """Return an 8-bit picture as float32 `[C, H, W]` in [0, 1] after the resize and crop of `preprocess`."""
     import torch
 
-    prepared = image if preprocess is None else _prepared(image, preprocess)
+    prepared = image if preprocess is None else prepared_picture(image, preprocess)
     values = np.asarray(prepared)
     values = values[:, :, None] if values.ndim == 2 else values
     # as torchvision does it: divided by 255 in float32
     return torch.from_numpy(values.transpose(2, 0, 1).copy()).to(torch.float32).div(255)
 
 
-def _prepared(image: Image.Image, preprocess: Preprocess) -> Any:
+def bands_tensor(bands: Bands, preprocess: Preprocess | None) -> Tensor:
+    """Return bands `[C, H, W]` in [0, 1] as a tensor, each resized and cropped by itself."""
+    import torch
+
+    if preprocess is not None:
+        bands = np.stack([np.asarray(prepared_picture(Image.fromarray(band), preprocess)) for band in bands])
+    # bicubic and Lanczos go beyond the values they interpolate, which 8-bit pictures cannot
+    return torch.from_numpy(np.ascontiguousarray(bands)).clamp(0, 1)
+
+
+def prepared_picture(image: Image.Image, preprocess: Preprocess) -> Image.Image:
+    """Return the picture resized, padded and cropped. Raises `ValueError` where it is smaller than the crop."""
     # more than a second to import, and pictures that stay as they are do not need it
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as transforms
 
     changed: Any = image
+    mode = InterpolationMode(preprocess.interpolation)
+    if preprocess.pad is not None and preprocess.resize is not None:
+        height, width = preprocess.resize
+        share = min(height / image.height, width / image.width)
+        inside = [max(1, round(image.height * share)), max(1, round(image.width * share))]
+        fitting = transforms.resize(changed, inside, mode, antialias=preprocess.antialias)
+        return _padded(fitting, (height, width), preprocess.pad)
     if preprocess.resize is not None:
-        mode = InterpolationMode(preprocess.interpolation)
         changed = transforms.resize(changed, list(preprocess.resize), mode, antialias=preprocess.antialias)
     if preprocess.crop is not None:
+        height, width = preprocess.crop
+        if changed.height < height or changed.width < width:
+            found = f"{changed.height} x {changed.width} (height x width) is smaller than the crop {height} x {width}"
+            raise ValueError(f"{found}. Say resize={height}x{width}, or size={height}x{width}&pad=black, instead.")
         changed = transforms.center_crop(changed, list(preprocess.crop))
-    return changed
+    return changed  # type: ignore[no-any-return]  # torchvision's functions are untyped
 
 
-def pictures_under(folder: Path) -> list[str]:
-    """Return the relative paths (with forward slashes) of all picture files under `folder`, sorted; none hidden."""
-    found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(place).relative_to(folder).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        found += [prefix + name for name in files if not name.startswith(".") and name.lower().endswith(EXTENSIONS)]
-    return sorted(found)
+def _padded(image: Image.Image, size: tuple[int, int], level: int) -> Image.Image:
+    """Return the picture in the middle of an area (height, width) of the grey `level`."""
+    kinds: dict[str, Any] = {"L": level, "F": level / 255, "LA": (level, 255), "RGBA": (level,) * 3 + (255,)}
+    inverse = 255 - level
+    colour: Any = (inverse, inverse, inverse, 0) if image.mode == "CMYK" else (level,) * len(image.getbands())
+    area = Image.new(image.mode, size[::-1], kinds.get(image.mode, colour))
+    area.paste(image, ((size[1] - image.width) // 2, (size[0] - image.height) // 2))
+    return area

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from assay.core.errors import AssayError, BadInput
 from assay.data.advice import range_advice
+from assay.data.orders import Renumbering
 
 _SEEN = 16
 
@@ -44,8 +45,9 @@ class Data:
 
     `fingerprint` names the content. `classes` are the names of the labels, in label order, where they are known.
     `input_shape` (C, H, W) is that of every image; None means the first one read decides. `notes` are things the
-    user should know about how labels and files were understood. `targets` are class numbers that an attack may aim at,
-    one per sample, where the source has them.
+    user should know about how labels and files were understood, `about_pictures` those of them that concern pictures.
+    `targets` are class numbers that an attack may aim at, one per sample, where the source has them. `renumberings` are
+    other orders in which the classes may have been numbered when the model was trained.
     """
 
     source: str
@@ -57,6 +59,8 @@ class Data:
     read: Callable[[int], Tensor]
     notes: tuple[str, ...] = ()
     targets: tuple[int, ...] | None = None
+    about_pictures: tuple[str, ...] = ()
+    renumberings: tuple[Renumbering, ...] = ()
 
     def __len__(self) -> int:
         """Return how many samples there are."""

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from assay.data.orders import Renumbering
+
 
 class Labels(Protocol):
     """Labels by position: a tuple where they are known, or something that finds out when it is asked."""
@@ -22,6 +24,7 @@ class Source:
 
     `content(positions)` gives what names the pixels at those positions, cheaply: a checksum known from elsewhere,
     or one over the ends of files. `labels` that are no tuple are read from the samples, one by one, when asked for.
+    `about_pictures` are those of the notes that concern pictures, not labels.
     """
 
     ids: tuple[str, ...]
@@ -32,6 +35,8 @@ class Source:
     content: Callable[[Sequence[int]], str]
     notes: tuple[str, ...] = ()
     targets: tuple[int, ...] | None = None
+    about_pictures: tuple[str, ...] = ()
+    renumberings: tuple[Renumbering, ...] = ()
 
     @property
     def all_labels(self) -> tuple[int, ...]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.data.files import LabelledFiles
+from assay.data.formats import USUAL, picture_endings
 from assay.data.labels import Labelling, Vocabulary, label_folders
-from assay.data.pictures import EXTENSIONS
 from assay.data.source import Source
 from assay.data.spec import take_apart
 from assay.data.table_file import Table, read_table
@@ -118,7 +118,7 @@ def _paths(rows: Table, columns: Columns, root: str | None) -> tuple[Path, list[
 def _file(root: Path, written: str) -> str | None:
     """Return the path of a picture under `root`, where it is; a name without its ending is one too."""
     name = written.replace("\\", "/") if not (root / written).is_file() else written
-    for end in ("", *EXTENSIONS):
+    for end in ("", *USUAL, *sorted(picture_endings() - set(USUAL))):
         if (root / (name + end)).is_file():
             return _relative(root, name + end)
     return None

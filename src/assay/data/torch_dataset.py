@@ -24,9 +24,9 @@ def torch_dataset(given: Given, model: Classifier | None, seed: int | None = Non
     its items, else from the items. A `seed` fixes what items draw at random.
     """
     count = len(given.dataset)
-    channels = model.input_shape[0] if model and model.input_shape else 3
+    channels = (model.input_shape[0] if model.input_shape else model.channels) if model else None
     classes = _classes(given.dataset)
-    items = Items(given.dataset, given.name, channels, model.preprocess if model else None, classes or (), seed)
+    items = Items(given.dataset, given.name, channels or 3, model.preprocess if model else None, classes or (), seed)
     labels, notes = labels_of(items, count)
     reader = LabelledItems(items, labels)
     width = max(5, len(str(count - 1)))

@@ -98,7 +98,8 @@ class Loader:
 
         Raises `BadInput` where a sample is another image each time it is read.
         """
-        key = (spec.model_dump_json(), repr((model.input_shape, model.preprocess, model.synsets, model.classes)))
+        wants = (model.input_shape, model.channels, model.preprocess, model.synsets, model.classes)
+        key = (spec.model_dump_json(), repr(wants))
         if key not in self._data:
             given = self.datasets.get(spec.source, spec.source)
             loaded = given if isinstance(given, Data) else self._load(given, spec, model)

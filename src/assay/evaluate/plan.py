@@ -300,7 +300,7 @@ def _model_facts(model: Classifier) -> dict[str, Any]:
         "mean": list(model.mean) if model.mean is not None else None,
         "std": list(model.std) if model.std is not None else None,
         "input_shape": list(model.input_shape) if model.input_shape is not None else None,
-        "preprocess": dataclasses.asdict(preprocess) if preprocess is not None else None,
+        "preprocess": preprocess.facts() if preprocess is not None else None,
         "classes": list(model.classes) if model.classes is not None else None,
         "published_accuracy": model.published_accuracy,
     }

@@ -35,7 +35,9 @@ class Record:
     Sizes are in the row's `unit`; that in the threat's norm is at most `eps` where the perturbation was judged to be
     inside the budget. Passes shared by a sweep are booked on the first budget's row; `seconds` is the
     chunk's wall time divided evenly. `from_eps` is the smaller budget that a break was inherited from. `image_digest`
-    names the pixels that were attacked, as they were read; records made before it was kept have none.
+    names the pixels that were attacked, as they were read. `form` is the precision and layout in which the model was
+    asked ("float32, channels last"), `edges` where gradients at the edges of the box were taken that the model itself
+    does not give: "at the bounds" of what it cuts, or "a hair inside". Records made before these were kept have none.
     """
 
     schema: int
@@ -75,9 +77,11 @@ class Record:
     from_eps: float | None
     error: str | None
     image_digest: str | None = None
+    form: str | None = None
+    edges: str | None = None
 
 
-ADDED = ("image_digest",)
+ADDED = ("image_digest", "form", "edges")
 """Columns that came later: shards without them are read all the same, with nulls."""
 
 

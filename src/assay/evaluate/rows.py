@@ -47,7 +47,7 @@ class Columns:
 
     `samples` are the columns that are one per sample (`[N]`), `rows` those that are one per sample and budget
     (`[B, N]`), `errors` the texts by budget and sample, `digests` the names of the pixels by
-    sample. `stages` names the parts of a composed attack.
+    sample, `told` what all rows say of how the model was asked. `stages` names the parts of a composed attack.
     """
 
     unit: Unit
@@ -57,6 +57,7 @@ class Columns:
     errors: dict[tuple[int, int], str]
     stages: Sequence[str] = ()
     digests: dict[int, str] = dataclasses.field(default_factory=dict)
+    told: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def fail(self, at: int, text: str, budgets: Sequence[int] | None = None) -> None:
         """Make sample `at` an error at the given budgets, or at all."""
@@ -150,6 +151,7 @@ class Columns:
             "error": pa.array([self.errors.get((i, j)) for i in range(b) for j in range(n)], pa.string())
             if self.errors
             else pa.nulls(n * b, pa.string()),
+            **{name: pa.array([self.told.get(name)] * (n * b), pa.string()) for name in ("form", "edges")},
             "image_digest": pa.concat_arrays([pa.array([self.digests.get(j) for j in range(n)], pa.string())] * b),
         }
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)

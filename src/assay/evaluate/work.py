@@ -100,10 +100,21 @@ def do(
             columns.fail(at, one.error)
         else:
             columns.digests[at] = image_digest(one.image)
+    bench.oracle.told.clear()
     pictures = _attack(columns, bench, method, readable, watch or Unwatched()) if readable else []
+    columns.told.update(_told(bench, readable))
     columns.rows["seconds"][:] = (clock() - began) / unit.rows
     forwards, backwards = (int(columns.rows[name].sum()) for name in ("forwards", "backwards"))
     return Outcome(columns.table(), pictures, forwards, backwards, len({at for _, at in columns.errors}))
+
+
+def _told(bench: Bench, readable: dict[int, Sample]) -> dict[str, str]:
+    # how the model was asked, for the record
+    if not readable:
+        return {}
+    image = next(iter(readable.values())).image[None].to(bench.device)
+    edges = ", ".join(sorted(bench.oracle.told))
+    return {"form": bench.oracle.form(image).written, **({"edges": edges} if edges else {})}
 
 
 def _method(cell: Cell, bench: Bench, readable: dict[int, Sample]) -> Method:

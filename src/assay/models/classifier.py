@@ -8,6 +8,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -22,13 +23,20 @@ class Preprocess:
     """What data loading does to a picture before the model sees it, as the weights' authors did.
 
     `resize` is the length of the shorter side, or (height, width); `crop` is the (height, width) cut from the
-    middle. None leaves the step out. `interpolation` is a name of torchvision's `InterpolationMode`.
+    middle. None leaves the step out. `interpolation` is a name of torchvision's `InterpolationMode`. With `pad`, the
+    whole picture is scaled to fit into (height, width) `resize`, and the rest is filled with that grey level, 0 to 255.
     """
 
     resize: tuple[int, ...] | None = None
     crop: tuple[int, int] | None = None
     interpolation: str = "bilinear"
     antialias: bool = True
+    pad: int | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return the fields by name; `pad` only where it is used, since cells are named by these facts."""
+        facts = dataclasses.asdict(self)
+        return facts if self.pad is not None else {name: facts[name] for name in facts if name != "pad"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +46,8 @@ class Classifier:
     `mean` and `std` are those of the normalisation inside the module; None means unknown, and budgets in
     normalised units are then refused. `digest` names the weights and what is around them; `load_model` fills it
     in. `published_accuracy` is the top-1 fraction on the weights' own test set. `code` is the digest of the user's
-    file that made the module, "" where there is none.
+    file that made the module, "" where there is none. `channels` says how many the images have where no `input_shape`
+    does. `notes` are things the user should know about how the weights were understood.
 
     `access` is the most that the model can give: gradients, scores, or labels. `reset` is called with the module
     before every pass, for models that keep a state. `identity` goes into the digest: whatever answers depend on and
@@ -58,6 +67,8 @@ class Classifier:
     published_accuracy: float | None = None
     outputs: str = "logits"
     code: str = ""
+    channels: int | None = None
+    notes: tuple[str, ...] = ()
     access: Access = Access.GRADIENT
     reset: Callable[[nn.Module], object] | None = None
     identity: str = ""

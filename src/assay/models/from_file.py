@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.models.classifier import Classifier
+from assay.models.foreign import is_safetensors, what_else
 from assay.models.from_python import described
+from assay.models.matching import Found, flattened, matched
 from assay.models.normalized import Normalized
-from assay.models.request import Options, Request, take_apart
+from assay.models.request import Options, Request, check_sides, take_apart
 from assay.models.untrained import is_code, takes_classes, untrained
 from assay.models.weights_file import fill, read_safetensors, read_torch, state_in
 
@@ -28,25 +32,41 @@ def load(request: Request) -> Classifier:
     path, options = Path(request.name).expanduser(), request.options
     if not path.is_file():
         raise BadInput(f"There is no file {path} (from {request.spec!r}).{_neighbour(path)}")
-    if path.suffix == ".safetensors":
+    if is_safetensors(path) or (path.suffix == ".safetensors" and not what_else(path)):
         state, facts = read_safetensors(path)
+        found = Found(state, state, str(path))
         _refuse_code(request, facts.get("arch", ""))
         options = _completed(options, facts)
     else:
-        value = read_torch(path, request.allow_pickle)
+        value = _module_in(read_torch(path, request.allow_pickle))
         if isinstance(value, nn.Module):
             return _classifier(described(value, request.spec, Options()), request, options)
-        state = state_in(value, path)
+        found = Found(state_in(value, path), dict(flattened(value)), str(path))
     made = _architecture(options, request)
-    fill(made.module, state, str(path))
-    return _classifier(made, request, options)
+    fitting = matched(found, made.module.state_dict(), options.prefix)
+    fill(made.module, fitting.state, str(path), fitting.nearest)
+    return dataclasses.replace(_classifier(made, request, options), notes=fitting.notes)
+
+
+def _module_in(value: Any) -> Any:
+    """Return the network that training code pickled into its checkpoint beside other things, or `value` itself."""
+    held = [value.get(key) for key in ("model", "net", "ema")] if isinstance(value, Mapping) else []
+    return next((one for one in held if isinstance(one, nn.Module)), value)
 
 
 def _classifier(made: Classifier, request: Request, options: Options) -> Classifier:
     """Return the filled network under the request's name, with the stated normalisation in front or inside it."""
     module, (mean, std) = _normalised(made, options, request.spec)
     return Classifier(
-        module.eval(), request.spec, "", options.input_shape, mean, std, options.preprocess, code=made.code
+        module.eval(),
+        request.spec,
+        "",
+        options.input_shape,
+        mean,
+        std,
+        options.preprocess,
+        code=made.code,
+        channels=options.channels,
     )
 
 
@@ -89,7 +109,12 @@ def _completed(options: Options, facts: dict[str, str]) -> Options:
         for field in dataclasses.fields(Options)
         if getattr(options, field.name) != getattr(plain, field.name)
     }
-    return dataclasses.replace(stated, **said)
+    # who says how pictures are cropped or padded means that instead of what the file says
+    replaced = {"crop": ("size", "resize"), "pad": ("resize",)}
+    dropped = {name: None for key in replaced if key in said for name in replaced[key]}
+    whole = dataclasses.replace(stated, **{**dropped, **said})
+    check_sides(whole)
+    return whole
 
 
 def _architecture(options: Options, request: Request) -> Classifier:

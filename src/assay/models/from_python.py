@@ -59,7 +59,8 @@ def described(made: nn.Module | Classifier, spec: str, options: Options) -> Clas
     else:
         module, inside = made, normalisation_of(made)
     mean, std = inside or (None, None)
-    return Classifier(module, spec, "", options.input_shape, mean, std, options.preprocess)
+    shape = options.input_shape
+    return Classifier(module, spec, "", shape, mean, std, options.preprocess, channels=options.channels)
 
 
 def make(spec: str) -> nn.Module | Classifier:

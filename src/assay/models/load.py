@@ -30,13 +30,13 @@ class Scheme:
     options: frozenset[str] = frozenset()
 
 
-_IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "interpolation"})
+_IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "crop", "pad", "interpolation"})
 
 SCHEMES: dict[str, Scheme] = {
     "zoo": Scheme(zoo.load, frozenset({"dropout"})),
     "torchvision": Scheme(from_torchvision.load),
     "timm": Scheme(from_timm.load),
-    "file": Scheme(from_file.load, _IMAGES | {"arch", "num_classes"}),
+    "file": Scheme(from_file.load, _IMAGES | {"arch", "num_classes", "prefix"}),
 }
 WHOLE_NAMES: dict[str, Scheme] = {name: Scheme(efficientnet_lite.load) for name in efficientnet_lite.LITES}
 PYTHON = Scheme(from_python.load, _IMAGES)

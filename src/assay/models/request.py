@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,38 +12,61 @@ from assay.models.classifier import Preprocess
 from assay.models.normalized import check_normalisation
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "nearest-exact", "box", "hamming", "lanczos")
+LEVELS = {"black": 0, "white": 255}
+
+Sides = int | tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What only the user can say about a model whose weights carry no description of themselves.
 
-    `mean` and `std` (pixel units): Assay normalises with them in front of the module. `size` and `channels`: the
-    images it takes. `resize` and `interpolation`: how pictures come to that size. `arch` and `num_classes`: the
-    architecture of a file that holds weights alone. `dropout`: "on" leaves it on, see `DropoutOn`.
+    `mean` and `std` (pixel units): Assay normalises with them in front of the module. `size` (one side of a square, or
+    height and width) and `channels`: the images it takes. `resize` (the shorter side, or height and width), `crop`
+    (from the middle), `pad` (the grey level around a picture that is scaled to fit) and `interpolation`: how pictures
+    come to that size. `arch` and `num_classes`: the architecture of a file that holds weights alone; `prefix`: which of
+    its names are the weights. `dropout`: "on" leaves it on, see `DropoutOn`.
     """
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    size: int | None = None
+    size: Sides | None = None
     channels: int = 3
-    resize: int | None = None
+    resize: Sides | None = None
     interpolation: str = "bilinear"
     arch: str | None = None
     num_classes: int | None = None
     dropout: str | None = None
+    crop: Sides | None = None
+    pad: int | None = None
+    prefix: str | None = None
+
+    @property
+    def final_size(self) -> tuple[int, int] | None:
+        """Return the (height, width) that images have in the end; None where the options do not say."""
+        for sides in (self.size, self.crop):
+            if sides is not None:
+                return _pair(sides)
+        return self.resize if isinstance(self.resize, tuple) else None
 
     @property
     def input_shape(self) -> tuple[int, int, int] | None:
         """Return (channels, height, width), or None where no size is given."""
-        return None if self.size is None else (self.channels, self.size, self.size)
+        return None if self.final_size is None else (self.channels, *self.final_size)
 
     @property
     def preprocess(self) -> Preprocess | None:
-        """Return the resize (by default to `size`) and crop that the size asks for; None where none is given."""
-        if self.size is None:
+        """Return the resize (by default to `size`), crop and padding that are asked for; None where none is."""
+        final, resize = self.final_size, self.resize
+        if self.pad is not None:
+            return Preprocess(final, None, self.interpolation, pad=self.pad)
+        if resize is None and self.size is not None:
+            resize = _shorter(self.size)
+        if resize is None and self.crop is None:
             return None
-        return Preprocess((self.resize or self.size,), (self.size, self.size), self.interpolation)
+        sides = resize if resize is None or isinstance(resize, tuple) else (resize,)
+        # what is resized to its final size is not cropped
+        return Preprocess(sides, None if sides == final else final, self.interpolation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +110,31 @@ def _typed(values: dict[str, Any]) -> Options:
         raise BadInput(f"Unknown interpolation {options.interpolation!r}.{near} ({', '.join(INTERPOLATIONS)})")
     if options.dropout not in (None, "on"):
         raise BadInput(f"dropout is {options.dropout!r}; expected 'on', or no such option: eval mode has none.")
-    if options.size is not None and options.resize is not None and options.resize < options.size:
-        raise BadInput(f"resize {options.resize} is below size {options.size}; the crop would be padded with black.")
+    check_sides(options)
     return options
+
+
+def check_sides(options: Options) -> None:
+    """Raise `BadInput` for sizes that contradict each other, and for a crop that is larger than what is cropped."""
+    size, crop, resize, final = options.size, options.crop, options.resize, options.final_size
+    if options.pad is not None:
+        if final is None or crop is not None:
+            raise BadInput(
+                f"pad={options.pad} fills up to a size; expected size=HxW and no crop beside it, such as "
+                f"size=224&pad={options.pad}."
+            )
+        if resize is not None and _pair(resize) != final:
+            raise BadInput(f"With pad, pictures are scaled to fit into {_by(final)}; leave resize={_by(resize)} out.")
+        return
+    if size is not None and crop is not None and _pair(size) != _pair(crop):
+        raise BadInput(f"size {_by(size)} is what the model takes and crop {_by(crop)} what is cut; give one of them.")
+    if resize is None or final is None:
+        return
+    # a single number is the shorter side, whatever the longer one will be
+    wanted = final if isinstance(resize, tuple) else (min(final), min(final))
+    if min(side - cut for side, cut in zip(_pair(resize), wanted, strict=True)) < 0:
+        what = "crop" if size is None else "size"
+        raise BadInput(f"resize {_by(resize)} is below {what} {_by(final)}; the crop would be padded with black.")
 
 
 def _parse(key: str, value: Any) -> Any:
@@ -96,15 +142,63 @@ def _parse(key: str, value: Any) -> Any:
         if key in ("mean", "std"):
             values = value.split(",") if isinstance(value, str) else value
             return tuple(float(v) for v in (values if isinstance(values, list | tuple) else [values]))
-        if key in ("size", "channels", "resize", "num_classes"):
-            number = int(value)
-            if number < 1:
-                raise ValueError("below 1")
-            return number
+        if key in ("size", "resize", "crop"):
+            return _sides(value)
+        if key == "pad":
+            return _level(value)
+        if key in ("channels", "num_classes"):
+            return _positive(value)
     except (TypeError, ValueError) as error:
-        expected = "numbers such as 0.5,0.5,0.5" if key in ("mean", "std") else "a whole number of at least 1"
-        raise BadInput(f"{key} is {value!r}; expected {expected}.") from error
+        raise BadInput(f"{key} is {value!r}; expected {_EXPECTED.get(key, 'a whole number of at least 1')}.") from error
     return str(value)
+
+
+_SIDES = "a whole number of at least 1, or height and width such as 32x128"
+_EXPECTED = {
+    "mean": "numbers such as 0.5,0.5,0.5",
+    "std": "numbers such as 0.5,0.5,0.5",
+    "size": _SIDES,
+    "resize": _SIDES,
+    "crop": _SIDES,
+    "pad": "black, white or a grey level from 0 to 255",
+}
+
+
+def _positive(value: Any) -> int:
+    number = int(value)
+    if number < 1 or number != float(value):
+        raise ValueError("no whole number of at least 1")
+    return number
+
+
+def _sides(value: Any) -> Sides:
+    """Read `32`, `32x128` (height and width) or a pair; both sides equal stay a pair: that is a shape, no length."""
+    if isinstance(value, list | tuple):
+        height, width = value
+        return _positive(height), _positive(width)
+    if isinstance(value, str) and (both := re.fullmatch(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*", value)):
+        return _positive(both[1]), _positive(both[2])
+    return _positive(value)
+
+
+def _level(value: Any) -> int:
+    level = int(LEVELS.get(value, value) if isinstance(value, str) else value)
+    if not 0 <= level <= 255:
+        raise ValueError("no grey level")
+    return level
+
+
+def _pair(sides: Sides) -> tuple[int, int]:
+    return sides if isinstance(sides, tuple) else (sides, sides)
+
+
+def _shorter(size: Sides) -> Sides:
+    """Return what pictures are resized to for a size: the shorter side of a square, the sides of anything else."""
+    return size if not isinstance(size, tuple) or size[0] != size[1] else size[0]
+
+
+def _by(sides: Sides) -> str:
+    return "x".join(map(str, sides)) if isinstance(sides, tuple) else str(sides)
 
 
 def unknown(spec: str, scheme: str, name: str, names: list[str] | tuple[str, ...]) -> BadInput:

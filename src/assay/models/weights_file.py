@@ -13,6 +13,13 @@ from torch import Tensor, nn
 
 from assay.core.errors import AssayError, BadInput
 from assay.models.atomic import write_atomically
+from assay.models.foreign import TORCHSCRIPT, is_torch, what_else
+from assay.models.matching import flattened
+
+_UNKNOWN = (
+    "its first bytes are those of no format that Assay knows. Give the weights alone, saved by "
+    "torch.save(model.state_dict(), ...) or as safetensors."
+)
 
 
 class Unavailable(AssayError):
@@ -58,13 +65,19 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def read_torch(path: Path, allow_pickle: bool) -> Any:
     """Return what a file of `torch.save` holds; without `allow_pickle` only tensors and plain values are read.
 
-    Raises `BadInput` for a damaged file, and for one that would have to run code to be read.
+    Raises `BadInput` for a damaged file, for one of another format, and for one that would have to run code to be read.
     """
+    other = what_else(path)
+    # torch.load reads a TorchScript program where reading may run code
+    if other and not (allow_pickle and other == TORCHSCRIPT):
+        raise BadInput(f"{path} is no readable file of torch.save: it is {other}")
     try:
         return torch.load(path, map_location="cpu", weights_only=not allow_pickle)
     except pickle.UnpicklingError as error:
         if allow_pickle:
             raise BadInput(f"{path} is no readable file of torch.save: {error}") from error
+        if not is_torch(path):
+            raise BadInput(f"{path} is no readable file of torch.save: {_UNKNOWN}") from error
         named = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), str(error).split("\n")[0])
         raise BadInput(
             f"{path} was not read, because reading it could run code it brings along ({named}). Export the weights "
@@ -76,20 +89,24 @@ def read_torch(path: Path, allow_pickle: bool) -> Any:
 
 
 def state_in(value: Any, path: Path) -> dict[str, Tensor]:
-    """Return the state dict in what a file held: itself, or under the usual keys of training checkpoints."""
+    """Return the state dict in what a file held: itself, or under the usual keys of training checkpoints.
+
+    Where it is at none of these places, all tensors in nested dicts are returned, nested keys joined by dots.
+    """
     for key in ("state_dict", "model", "model_state_dict", "net"):
         if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
             value = value[key]
             break
-    if not isinstance(value, Mapping) or not value or not all(isinstance(v, Tensor) for v in value.values()):
+    state = dict(flattened(value)) if isinstance(value, Mapping) else {}
+    if not state:
         found = f"a dict with {', '.join(map(str, list(value)[:5]))}" if isinstance(value, Mapping) else type(value)
         raise BadInput(f"{path} holds {found}, expected a state dict (names -> tensors).")
     # data-parallel training puts `module.` before every name
-    parallel = all(name.startswith("module.") for name in value)
-    return {name.removeprefix("module.") if parallel else name: tensor for name, tensor in value.items()}
+    parallel = all(name.startswith("module.") for name in state)
+    return {name.removeprefix("module.") if parallel else name: tensor for name, tensor in state.items()}
 
 
-def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+def fill(module: nn.Module, state: Mapping[str, Tensor], what: str, nearest: str = "") -> None:
     """Load a state dict into `module`, or raise `BadInput` naming the first parts that do not fit."""
     own = module.state_dict()
     # batch counters came late to BatchNorm; older files lack them, and evaluation does not read them
@@ -106,5 +123,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
         if names
     ]
     if problems:
-        raise BadInput(f"The weights of {what} do not fit the architecture: {'; '.join(problems)}. Name another one.")
+        raise BadInput(
+            f"The weights of {what} do not fit the architecture: {'; '.join(problems)}.{nearest} Name another one."
+        )
     module.load_state_dict(state, strict=False)
