@@ -10,14 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from assay.attacks import fitting
-from assay.core.budget import NORMALIZED, Budget
+from assay.core.budget import Budget
 from assay.core.errors import BadInput
-from assay.core.oracle import Access
 from assay.data import Data
 from assay.evaluate import masks, surrogate
 from assay.evaluate.attack_options import STUDY_ATTACKS, resolved
 from assay.evaluate.goal_words import telling
+from assay.evaluate.plan_checks import check_access, check_units, mask_notes
 from assay.evaluate.record import SCHEMA_VERSION
 from assay.evaluate.study import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
 from assay.evaluate.targets import aimed
@@ -190,8 +189,8 @@ def make_plan(study: Study, loads: Loads) -> Plan:
         model = loads.model(spec)
         grid = grid.model_copy(update={"attacks": tuple(_resolved(one, model, loads) for one in grid.attacks)})
         models[spec.label] = _model_facts(model)
-        _check_units(grid, model)
-        _check_access(grid, model)
+        check_units(grid, model)
+        check_access(grid, model)
         for chosen in grid.data:
             if selections.setdefault(chosen.source, chosen) != chosen:
                 raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
@@ -201,7 +200,7 @@ def make_plan(study: Study, loads: Loads) -> Plan:
             notes.update(dict.fromkeys(f"{chosen.source}: {note}" for note in loaded.notes))
             shape = model.input_shape or loaded.input_shape
             threats = [masks.resolved(one, loaded, shape, getattr(loads, "masks", {})) for one in grid.threats]
-            notes.update(dict.fromkeys(_mask_notes(threats)))
+            notes.update(dict.fromkeys(mask_notes(threats)))
             goal = aimed(grid.goal, loaded, model.classes or loaded.classes)[0]
             here = grid.model_copy(update={"goal": goal, "threats": tuple(threats)})
             for cell in _cells(here, spec, chosen, model=model, data=facts):
@@ -259,38 +258,6 @@ def usual_chunk(shape: Sequence[int] | None, n: int) -> int:
     if shape is not None and math.prod(shape) <= 4096:
         return 128
     return min(32, max(8, n // 32))
-
-
-def _check_units(grid: Grid, model: Classifier) -> None:
-    for threat in grid.threats:
-        if threat.eps[0].unit == NORMALIZED and model.std is None:
-            raise BadInput(
-                f"The budget {threat.eps[0].written!r} is in the model's normalised units, but the normalisation of "
-                f"{model.spec} is unknown. Put it inside the model (assay.models.Normalized(module, mean, std)), or "
-                "write the budget in pixels, such as 8/255."
-            )
-
-
-def _check_access(grid: Grid, model: Classifier) -> None:
-    for attack in grid.attacks:
-        # images made elsewhere are only judged here
-        needs = Access.LABELS if attack.options.get("surrogate") else STUDY_ATTACKS[attack.attack].access
-        if needs > model.access:
-            fit = dict.fromkeys(name for threat in grid.threats for name in fitting(model.access, threat.norm))
-            raise BadInput(
-                f"{attack.attack} needs {needs.name.lower()}, and {model.spec} gives {model.access.name.lower()} "
-                f"alone. Attacks that fit: {', '.join(fit) or 'none'}; or make the images on another model: "
-                f"{attack.attack}:surrogate=MODEL."
-            )
-
-
-def _mask_notes(threats: Sequence[ThreatSpec]) -> list[str]:
-    digests: dict[str, str | None] = {}
-    for threat in threats:
-        if digests.setdefault(threat.label, threat.mask_digest) != threat.mask_digest:
-            raise BadInput(f"Two masks go by the name of {threat.label!r}. Give them different file names.")
-    whole = [threat.label for threat in threats if threat.mask_share == 1]
-    return [f"{label}: every value may change, so that the mask limits nothing." for label in whole]
 
 
 def _model_facts(model: Classifier) -> dict[str, Any]:
