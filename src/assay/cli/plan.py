@@ -33,7 +33,7 @@ def plan(
     allow_pickle: AllowPickle = False,
     allow_random_data: AllowRandomData = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+) -> None:  # shape: one parameter for each flag
     """Say what a study will cost: cells, passes, disk, and time from a short measurement."""
     from assay.evaluate.cost import estimate
     from assay.evaluate.loading import Loader
