@@ -15,7 +15,7 @@ from assay.audit.evidence import Evidence
 from assay.audit.probes.nearest import smallest
 from assay.audit.rule import flags, refuting
 from assay.audit.subject import GRADIENT_STEPS, Metered, Subject, lengthened
-from assay.audit.views import Cut, PastDefense, cut
+from assay.audit.views import Cut, InsideBox, PastDefense, cut
 from assay.core.compose import Method, Restarts, Through, Transferred, run
 from assay.core.errors import AssayError
 from assay.core.lenses import Averaged, Expectation
@@ -229,6 +229,9 @@ def _gradients(subject: Subject, evidence: Evidence, where: Cut) -> Iterator[Try
         yield Try("averaged over the randomness", "the model answers at random", climb)
     elif sighted:
         yield Try("margin", "the margin does not saturate", climb)
+    if sighted and evidence.sight.edges > ZERO:
+        inside = InsideBox(Direct(subject.module, subject.batch))
+        yield Try("a hair inside the box", "the model hides the gradient at the edge of the box", climb, inside, 2)
     if not sighted and where.entry is not None:
         # what cuts the gradient may leave these images as they are: rounding to 8 bits, a bare detach
         where = dataclasses.replace(where, changed=True)

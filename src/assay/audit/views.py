@@ -14,7 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.oracle import checked_logits
+from assay.core.draws import Draws
+from assay.core.goal import Goal
+from assay.core.objective import Objective
+from assay.core.oracle import Access, Cost, Oracle, Seen, checked_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,23 @@ class Cut:
     call: int
     changed: bool
     exit: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class InsideBox:
+    """An oracle whose gradients are those of points moved off the edge of [0, 1] by `by`; it judges the points."""
+
+    oracle: Oracle
+    by: float = 1 / 255
+
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+        """Ask about the points, and for gradients beside them; see `Oracle`. Twice the passes."""
+        if access is not Access.GRADIENT:
+            return self.oracle.look(points, goal, objective, access, draws)
+        seen = self.oracle.look(points, goal, objective, Access.SCORES, draws)
+        beside = self.oracle.look(points.clamp(self.by, 1 - self.by), goal, objective, access, draws)
+        cost = Cost(seen.cost.forwards + beside.cost.forwards, beside.cost.backwards)
+        return seen._replace(grad=beside.grad, cost=cost)
 
 
 def cut(module: nn.Module, x: Tensor) -> Cut:

@@ -13,13 +13,22 @@ def zero_gradients(evidence: Evidence) -> Seen:
 
     Every objective that a gradient attack of the evaluation climbs is asked once for its gradient at each of up to 64
     images. An image counts where every value of the gradient is exactly zero, and every image where there is no
-    gradient to ask for. Of several objectives the one with the fewest such images counts.
+    gradient to ask for. Of several objectives the one with the fewest such images counts. An image counts, too, where
+    nine tenths of its values at the edge of the box have none though most others have one: a model that cuts its input
+    (`x.clamp(0, 1)`, where torch passes nothing at the bound) hides the way into the box.
     """
     seen = evidence.sight
     if not seen.climbed:
         return unasked("no attack of the evaluation uses gradients")
     shares = {name: 1.0 if (share := seen.zero.get(name, 1.0)) is None else share for name in seen.climbed}
     name, value = min(shares.items(), key=lambda pair: pair[1])
+    if seen.edges > max(value, THRESHOLD):
+        return Seen(
+            seen.edges, THRESHOLD, True, seen.n,
+            f"On {percent(seen.edges)} of images hardly any value at the edge of the box has a gradient, though most "
+            "others have one: the model cuts its input there.",
+            "An attack moves none of these values: take the gradient a hair inside the box.",
+        )  # fmt: skip
     others = [other for other, share in seen.zero.items() if share is not None and share <= THRESHOLD]
     in_double = "" if seen.zero_in_double is None else f" ({percent(seen.zero_in_double)} in float64)"
     remedy = f"climb the {others[0]} instead" if others else "attack past what cuts the gradient, or without gradients"

@@ -17,6 +17,8 @@ from assay.core.oracle import Access, Direct, Seen
 from assay.core.tensors import flat
 
 _ASKED = ("cross_entropy", "margin", "dlr")
+# of an image's values at the edge of the box: how many there have to be, and which share without a gradient
+_FEWEST, _MOST = 4, 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Sight:
     `zero_in_double` is that of the cross-entropy in float64, `agreement` the median share of values whose sign is that
     of float64 (both None where the model cannot compute in it). `gaps` is the histogram of the gaps between the two
     highest logits, `median_gap` their median and `saturated` the share above 16.6, where float32 rounds the softmax.
-    `climbed` are the objectives that the evaluation's gradient attacks climb.
+    `climbed` are the objectives that the evaluation's gradient attacks climb. `edges` is the share of images on which
+    hardly any value at the edge of the box has a gradient, though most others have one.
     """
 
     n: int
@@ -37,6 +40,7 @@ class Sight:
     saturated: float
     gaps: Histogram
     climbed: tuple[str, ...]
+    edges: float = 0.0
 
 
 def sight(subject: Subject) -> Sight:
@@ -62,6 +66,7 @@ def sight(subject: Subject) -> Sight:
         saturated=_share(gaps > ROUNDED) if len(gaps) else 0.0,
         gaps=histogram(gaps),
         climbed=tuple(climbed),
+        edges=0.0 if one is None else _share(_blind_at_edges(one, few.problem.x)),
     )
 
 
@@ -82,6 +87,15 @@ def _scores(subject: Subject) -> Tensor:
 def _is_zero(seen: Seen) -> Tensor:
     assert seen.grad is not None, "the look asked for it"
     return flat(seen.grad == 0).all(1)
+
+
+def _blind_at_edges(seen: Seen, x: Tensor) -> Tensor:
+    assert seen.grad is not None, "the look asked for it"
+    zero, values = flat(seen.grad == 0), flat(x)
+    edge = (values <= 0) | (values >= 1)
+    there, elsewhere = edge.sum(1), (~edge).sum(1)
+    blind = (zero & edge).sum(1) >= _MOST * there
+    return (there >= _FEWEST) & (elsewhere > 0) & blind & ((zero & ~edge).sum(1) * 2 <= elsewhere)
 
 
 def _in_double(subject: Subject, single: Seen | None) -> tuple[float | None, float | None]:
