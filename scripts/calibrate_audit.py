@@ -101,6 +101,8 @@ def every_case() -> Iterator[tuple[str, str, Any, tuple[str, str, str]]]:
     for name in HONEST:
         for norm, eps in zip(("linf", "l2", "l1"), BUDGETS[name], strict=True):
             yield f"{name} {norm}", "honest", partial(honest, name), ("cascade", norm, eps)
+    for norm, eps in zip(("linf", "l2", "l1"), BUDGETS["plain"], strict=True):
+        yield f"guarded {norm}", "honest", guarded, ("cascade", norm, eps)
     for name, broken in BROKEN.items():
         if not broken.random:
             yield f"{name} twinned", TWIN, partial(defended, name), ("pgd", "linf", "0.3")
@@ -112,6 +114,11 @@ def every_case() -> Iterator[tuple[str, str, Any, tuple[str, str, str]]]:
 def defended(name: str) -> Classifier:
     """Return a broken defence around the MNIST network."""
     return wrap(name, assay.load_model("zoo:mnist-cnn"))
+
+
+def guarded() -> Classifier:
+    """Return the MNIST network behind `x.clamp(0, 1)`, which changes no digit."""
+    return assay.load_model("benchmarks.strength.guarded:cnn")
 
 
 def audits(

@@ -82,15 +82,10 @@ def count_classes(model: Classifier, data: Data) -> int:
 
 def _first_answer(model: Classifier, data: Data) -> tuple[str, Tensor]:
     """Return the id of the first readable image, and the logits `[1, K]` of the model about it."""
-    import torch
-
-    from assay.core.oracle import checked_logits
     from assay.data import Sample
-    from assay.patches.victims import Victims
 
     sample = next((one for at in range(len(data)) for one in data.load([at]) if isinstance(one, Sample)), None)
     if sample is None:
         raise BadInput(f"{data.source} has no image that can be read. Use other data.")
-    victims = Victims((model,), data.input_shape)
-    with victims.held(), torch.no_grad():
-        return sample.id, checked_logits(model.module(sample.image[None].to(victims.device)), 1)
+    with model.held():
+        return sample.id, model.oracle().answers(sample.image[None].to(model.device))

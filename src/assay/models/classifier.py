@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -123,7 +124,8 @@ def _unprinted(module: nn.Module) -> Iterator[bytes]:
     # what neither the printed structure nor the state holds: tensors kept as plain attributes, and compiled programs
     if isinstance(module, torch.jit.ScriptModule):
         stream = io.BytesIO()
-        torch.jit.save(module, stream)
+        with warnings.catch_warnings(action="ignore"):  # torch calls this old
+            torch.jit.save(module, stream)
         yield stream.getvalue()
         return
     for name, part in module.named_modules():

@@ -51,7 +51,7 @@ class Predictions(nn.Module):
         self.classes = classes
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return scores `[N, K]`: the model's own, or 1 for the class that it names and 0 for the others."""
+        """Return scores `[N, K]`: the model's own, or 1 for the class that it names and -1 for the others."""
         answer = self.predict(x.detach().float().cpu().numpy())
         out = answer.detach() if isinstance(answer, Tensor) else torch.from_numpy(np.array(answer))
         if self.classes is None:
@@ -65,7 +65,7 @@ class Predictions(nn.Module):
                 f"The model returned {list(out.shape)} of {out.dtype} for {len(x)} images, expected class numbers "
                 f"[{len(x)}] from 0 to {self.classes - 1}."
             )
-        return F.one_hot(out.long(), self.classes).to(x.device, torch.float32)
+        return 2 * F.one_hot(out.long(), self.classes).to(x.device, torch.float32) - 1
 
     def extra_repr(self) -> str:
         """Say which callable it is."""
