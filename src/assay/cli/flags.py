@@ -76,7 +76,7 @@ class StudyFlags:
     box: Annotated[bool | None, _flag(_WHAT, "Whether images stay in [0, 1] (they do).", "--box/--no-box")] = None
     grid: Annotated[int | None, _flag(_WHAT, "Judge images on a grid: 255 for 8-bit ones.")] = None
     question: Annotated[Question | None, _flag(_WHAT, "Robust accuracy, or what each attack does (worst_case).")] = None
-    goal: Annotated[str | None, _flag(_WHAT, "untargeted, 'targeted CLASS', 'out-of-top 5', … (untargeted).")] = None
+    goal: Annotated[str | None, _flag(_WHAT, "untargeted, 'targeted CLASS', 'targeted file T.csv', …")] = None
     order: Annotated[Order | None, _flag(_WHAT, "How a worst case walks through the budgets (ascending).")] = None
     limit: Annotated[int | None, _flag(_WHICH, "The first N samples; not reportable.")] = None
     sample: Annotated[int | None, _flag(_WHICH, "N samples, drawn evenly over the classes.")] = None
