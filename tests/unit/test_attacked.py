@@ -13,6 +13,7 @@ import assay
 from assay.attacks import build
 from assay.core.errors import ModelError
 from assay.core.found import told_size
+from assay.core.objective import cross_entropy, margin
 
 N = 10
 X = 0.3 + 0.4 * torch.rand(N, 3, 3, 3, generator=torch.Generator().manual_seed(5))
@@ -111,6 +112,18 @@ def test_no_attack_is_poisoned(name: str) -> None:
     assert not bool((result.success & result.logits.isnan().any(1)).any())
     untouched = result.unscored == 0
     assert torch.equal(result.success[untouched], plain.success[untouched])
+
+
+def test_an_overflow_in_half_precision_is_no_success() -> None:
+    class Half(Plane):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).half()
+
+    for objective in (cross_entropy, margin):
+        method = assay.PGD(steps=6, step_size=0.5, objective=objective)
+        result = assay.attack(method, Half(LIMIT, lambda logits: logits * 1e6), X, Y, assay.Linf(0.3))
+        assert int(result.unscored.sum()) > 0 and bool(result.x_adv.isfinite().all())
+        assert not bool((result.success & ~result.logits.isfinite().all(1)).any())
 
 
 def test_steps_without_scores_do_not_end_an_attack() -> None:

@@ -83,7 +83,7 @@ class StudyFlags:
     ] = None
     channels: Annotated[str | None, _flag(_WHAT, "The channels that may change, from 0: 3, or 0,2.")] = None
     question: Annotated[Question | None, _flag(_WHAT, "Robust accuracy, or what each attack does (worst_case).")] = None
-    goal: Annotated[str | None, _flag(_WHAT, "untargeted, 'targeted CLASS', 'out-of-top 5', … (untargeted).")] = None
+    goal: Annotated[str | None, _flag(_WHAT, "untargeted, 'targeted CLASS', 'targeted file T.csv', …")] = None
     order: Annotated[Order | None, _flag(_WHAT, "How a worst case walks through the budgets (ascending).")] = None
     limit: Annotated[int | None, _flag(_WHICH, "The first N samples; not reportable.")] = None
     sample: Annotated[int | None, _flag(_WHICH, "N samples, drawn evenly over the classes.")] = None

@@ -126,11 +126,12 @@ def told_size(size: Tensor, threat: Threat, dtype: torch.dtype | None = None) ->
     compares the reported size with the budget must come to the same judgement.
     """
     told = size.to(dtype or size.dtype)
-    most = torch.as_tensor(threat.eps, dtype=torch.float64, device=size.device)
+    # on the CPU: not every device knows numbers of 64 bits
+    most = torch.as_tensor(threat.eps, dtype=torch.float64, device="cpu")
     budget = most.to(told.dtype)
     # the largest number of the type that is not above the budget
     budget = torch.where(budget.double() > most, torch.nextafter(budget, torch.zeros_like(budget)), budget)
-    return torch.where(threat.allows(size), torch.minimum(told, budget), told)
+    return torch.where(threat.allows(size), torch.minimum(told, budget.to(size.device)), told)
 
 
 def bill(found: Found, at: Tensor, seen: Seen) -> None:

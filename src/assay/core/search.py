@@ -240,8 +240,9 @@ def _bridged(seen: Seen, floor: Tensor, point: Tensor, x: Tensor) -> Seen:
     lost, loss = unscored(seen), seen.loss
     if not bool(lost.any()) and bool(loss.isfinite().all()):
         return seen
+    most = min(_HIGH, torch.finfo(loss.dtype).max)
     loss = torch.where(rows(lost, loss), torch.nan, loss)
-    loss = torch.where(loss.isnan(), torch.where(floor.isinf(), _LOW, floor), loss.nan_to_num(0.0, _HIGH, -_HIGH))
+    loss = torch.where(loss.isnan(), torch.where(floor.isinf(), _LOW, floor), loss.nan_to_num(0.0, most, -most))
     grad = seen.grad
     if grad is not None:
         back = (x - point).view(len(x), *[1] * (grad.ndim - x.ndim), *x.shape[1:])

@@ -50,10 +50,8 @@ def test_what_cannot_be_aimed_at_is_one_sentence(place: Workplace) -> None:
     ):
         said = place.assay(f"{RUN} --audit off --out r --no-doctor", "--goal", goal)
         assert said.code == 2 and words in said.err and "Traceback" not in said.err
-    one = "--data folder:only"
     Path("only").mkdir()
     Path("pictures/1").rename("only/1")
-    said = place.assay(
-        f"{RUN.replace('--data folder:pictures', one)} --audit off --out r --no-doctor", "--goal", "targeted 1"
-    )
+    only = RUN.replace("folder:pictures", "folder:only")
+    said = place.assay(f"{only} --audit off --out r --no-doctor", "--goal", "targeted 1")
     assert said.code == 2 and "there is nothing to attack" in said.err

@@ -124,3 +124,27 @@ def test_distilled_networks_only_look_robust(tmp_path: Path, place: Workplace) -
         from_plain = found[attack, "zoo:mnist-cnn", "zoo:mnist-distilled-t100"]
         assert from_plain["success"] > by_itself["success"] + 0.3
         assert from_plain["both"] >= 35
+
+
+def test_attacked_images_without_scores_are_in_no_share(place: Workplace) -> None:
+    fragile = """
+
+def fragile():
+    from toy import Around
+
+    class Fragile(Around):
+        def forward(self, x):
+            # darker than any of the pictures
+            dark = x.flatten(1).amin(1, keepdim=True) < 0.2
+            return torch.where(dark, float("nan"), self.inner(x))
+
+    return Fragile(None)
+"""
+    Path("others.py").write_text(OTHERS + fragile)
+    flags = "--surrogate toy.py:linear --target others.py:fragile --target toy.py:linear --attack bim:steps=2"
+    plain = json.loads(place.assay(f"{TRANSFER} {flags} --json").out)["crossings"]
+    lost, kept = plain
+    assert (lost["both"] + lost["unscored"], lost["target_right"]) == (18, 18) and lost["unscored"] > 0
+    assert lost["broken"] <= lost["both"] and (kept["both"], kept["unscored"]) == (18, 0)
+    said = place.assay(f"{TRANSFER} {flags}")
+    assert f"{lost['unscored']} attacked images had NaN or infinite scores" in said.err
