@@ -192,7 +192,9 @@ def _budgets(threats: Sequence[Threat]) -> list[float]:
         same = threat.norm is head.norm and threat.box == head.box and threat.grid == head.grid
         same = same and same_mask(threat.mask, head.mask)
         if not same or unit != (head.budget.unit if head.budget else None):
-            raise BadInput("The threats of a sweep may differ in their budget only (same norm, box, grid, mask and unit).")
+            raise BadInput(
+                "The threats of a sweep may differ in their budget only (same norm, box, grid, mask and unit)."
+            )
     return [float(threat.eps) for threat in threats]
 
 
