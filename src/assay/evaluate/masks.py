@@ -220,7 +220,7 @@ def _each(written: str, images: Chosen, given: Mapping[str, Mask]) -> Iterator[t
     for name, path in zip(images.ids, found, strict=True):
         if path is not None and serves.setdefault(path, name) != name:
             raise BadInput(
-                f"{path} would be the mask of both {serves[path]} and {name}, whose names are alike. Put the masks into "
+                f"{path} would be the mask of both {serves[path]} and {name}, whose names are alike. Put masks into "
                 "sub-folders as the samples are."
             )
     yield from ((str(path), read_mask(path)) for path in serves)
