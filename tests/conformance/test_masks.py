@@ -136,7 +136,7 @@ LESS = {
     ("hop-skip-jump", "l2"): 0.7,
     ("hop-skip-jump", "linf"): 0.5,
     ("boundary", "l2"): 0.7,
-    ("di-fgsm", "l1"): 0.45,
+    ("di-fgsm", "l1"): 0.3,
     ("ead", "l2"): 0.65,
     ("di-fgsm", "linf"): 0.5,
     ("di-fgsm", "l2"): 0.45,

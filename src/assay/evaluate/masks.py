@@ -216,7 +216,14 @@ def _each(written: str, images: Chosen, given: Mapping[str, Mask]) -> Iterator[t
             f"{len(missing)} of {len(images.ids)} samples have no mask in {written}: {shown}. A mask is called as its "
             f"sample's id is, such as {PurePosixPath(missing[0]).with_suffix('.png')}; or leave the samples out."
         )
-    yield from ((str(path), read_mask(path)) for path in found if path is not None)
+    serves: dict[Path, str] = {}
+    for name, path in zip(images.ids, found, strict=True):
+        if path is not None and serves.setdefault(path, name) != name:
+            raise BadInput(
+                f"{path} would be the mask of both {serves[path]} and {name}, whose names are alike. Put masks into "
+                "sub-folders as the samples are."
+            )
+    yield from ((str(path), read_mask(path)) for path in serves)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -55,6 +55,22 @@ def test_what_is_broken_is_broken_inside_budget_and_box(threat: Threat, channels
     assert broken.passes == sum(one.passes for one in broken.attempts) > 0
 
 
+@pytest.mark.parametrize("make", [Linf, L2, L1, L0], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("own", [False, True], ids=["one mask", "a mask each"])
+def test_what_is_broken_in_a_mask_is_as_it_was_outside(make: Any, own: bool) -> None:
+    module = network()
+    mask = torch.rand((8, 1, SIDE, SIDE) if own else (1, SIDE, SIDE), generator=torch.Generator().manual_seed(3)) < 0.5
+    eps = {Linf: 0.9, L2: 4.0, L1: 14.0, L0: 15}[make]
+    methods = (build("sigma-zero" if make is L0 else "pgd", steps=10),)
+    given = subject(module, make(eps, mask=mask), methods=methods)
+    broken = asked(given)
+    assert len(broken.at) >= 1
+    x, free = given.problem.x[broken.at], mask[broken.at] if own else mask
+    assert torch.equal(torch.where(free, 0, broken.images), torch.where(free, 0, x))
+    with torch.no_grad():
+        assert torch.equal(module(broken.images).argmax(1), broken.classes)
+
+
 def test_each_attempt_meets_what_the_ones_before_left() -> None:
     given = subject(network(), Linf(0.05))
     left = len(given.survived)
