@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import assay
 from assay.core.errors import BadInput, ModelError
@@ -374,3 +377,18 @@ def test_evaluate_stays_a_function() -> None:
     assert callable(assay.attack)
     assert callable(assay.evaluate)
     assert callable(assay.evaluate)
+
+
+def test_adversarial_images_are_exported_from_where_they_were_made(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), torch.rand(20, 3, 2, 2)
+    y = net(x).argmax(1).detach()
+    found = assay.evaluate(net, TensorDataset(x, y), "fgsm", assay.Linf(0.2), out=tmp_path / "run")
+    exported = found.export_images(tmp_path / "images", "npy", only="all")
+    (result,) = found.results()
+    assert exported.images == 20 and exported.broken == exported.fooling == round(20 * (1 - result.robust_accuracy))
+    one = assay.attack(assay.FGSM(), net, x, y, assay.Linf(0.2))
+    (file,) = (tmp_path / "images").rglob("*.npy")
+    assert torch.equal(torch.from_numpy(np.load(file)), one.x_adv)
+    with pytest.raises(assay.BadInput, match="Unknown choice 'atacks'"):
+        found.export_images(tmp_path / "more", atacks=["fgsm"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from assay.cli.terminal import say
@@ -52,6 +53,15 @@ def check_target(patch: Patch, model: Classifier, data: Data) -> None:
             f"Note: class {patch.target} is {patch.target_name!r} for the patch and {called!r} for {model.spec}.",
             style="yellow",
         )
+
+
+def check_together(models: Sequence[Classifier], data: Data) -> None:
+    """Refuse models that cannot be attacked at once on these data; see `Victims` and `check_answers`."""
+    from assay.patches.victims import Victims
+
+    Victims(tuple(models), data.input_shape)
+    for model in models:
+        check_answers(model, data, climbed=True)
 
 
 def check_answers(model: Classifier, data: Data, *, climbed: bool) -> None:

@@ -16,7 +16,7 @@ from assay.cli.flags import AllowPickle, Device
 from assay.cli.numbers import duration, plural
 from assay.cli.patch_evaluate import print_measured
 from assay.cli.patch_flags import FitFlags, ImageFlags, PatchFlags, SeenFlags, place
-from assay.cli.patch_target import check_answers, find_target
+from assay.cli.patch_target import check_together, find_target
 from assay.cli.places import Force, refuse_taken
 from assay.cli.progress import Pace, Watch, progress
 from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
@@ -58,8 +58,7 @@ def train(
         _refuse_taken(out, force)
     models = [load_model(one, allow_pickle=allow_pickle, device=device) for one in model]
     data = images.load(models[0], "rest", fit.seed)
-    for one in models:
-        check_answers(one, data, climbed=True)
+    check_together(models, data)
     target, name = find_target(patch.target, models[0], data)
     recipe = _recipe(patch, fit, seen, target, data)
     _warn_of_few(recipe, len(data))

@@ -88,18 +88,18 @@ def finish(done: Trained, flags: TrainFlags) -> str:
     # code is named by whoever runs it, never by the file
     spec = f"file:{done.path}" + (f"?arch={flags.arch}" if is_code(flags.arch) else "")
     if flags.test:
-        _test(spec, flags.test)
+        _test(spec, flags)
     say(f"Use it with: --model {spec}")
     return spec
 
 
-def _test(spec: str, source: str) -> None:
+def _test(spec: str, flags: TrainFlags) -> None:
     from assay.data import load_data
     from assay.defenses.examples import FromData
     from assay.defenses.fit import FitSettings, validate
     from assay.models import load_model
 
     model = load_model(spec)
-    data = load_data(source, model=model)
-    accuracy = validate(model.module, FromData(data, 0, len(data)), FitSettings())[1]
-    say(f"{source}: {100 * accuracy:.2f} % of {len(data):,} right, with the weights as stored.")
+    data = load_data(flags.test, model=model)
+    accuracy = validate(model.module, FromData(data, 0, len(data)), FitSettings(batch=flags.batch))[1]
+    say(f"{flags.test}: {100 * accuracy:.2f} % of {len(data):,} right, with the weights as stored.")

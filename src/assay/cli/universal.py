@@ -9,7 +9,7 @@ import typer
 
 from assay.cli.flags import AllowPickle, Device
 from assay.cli.options import expanded
-from assay.cli.patch_target import check_answers, find_target
+from assay.cli.patch_target import check_together, find_target
 from assay.cli.places import Force, refuse_taken
 from assay.cli.progress import Pace, progress
 from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
@@ -49,8 +49,7 @@ def train(
     refuse_taken(out, force=force)
     models = [load_model(one, allow_pickle=allow_pickle, device=device) for one in model]
     images = load_data(data, model=models[0], limit=limit)
-    for one in models:
-        check_answers(one, images, climbed=True)
+    check_together(models, images)
     number, _ = find_target(target, models[0], images)
     size = check_budget(parse_budget(eps), norm).value
     recipe = UniversalRecipe(norm, size, steps, batch, target=number, seed=seed)

@@ -168,7 +168,8 @@ def validate(model: nn.Module, examples: Examples, settings: FitSettings) -> tup
     model.eval()
     loss, right = 0.0, 0
     with torch.no_grad():
-        for at in torch.split(torch.arange(len(examples)), 1000):
+        # as many as fit, whatever a step takes; but a network of one image at a time takes no more here
+        for at in torch.split(torch.arange(len(examples)), 1000 if settings.batch > 1 else 1):
             x, y = _on_device(model, *examples.batch(at))
             with _overheard(model, x) as logits:
                 loss += float(settings.loss(model, x, y, _draws(at, settings, 0)).sum())

@@ -122,15 +122,12 @@ def check_network(network: Classifier, data: Data, examples: Examples, batch: in
 
 
 def _refuse_strangers(path: Path) -> None:
-    # beside a checkpoint they are of its training, and the checkpoint refuses any other
-    if (path.parent / CHECKPOINT).exists():
-        return
-    for one in (path, path.parent / LOG):
-        if one.exists():
-            raise BadInput(
-                f"{one} is there already, without the checkpoint of a training. Nothing is overwritten: name another "
-                "folder, or move the file away."
-            )
+    # beside a checkpoint or a log they come from a training here: who deletes its checkpoint wants to start anew
+    if path.exists() and not any((path.parent / name).exists() for name in (CHECKPOINT, LOG)):
+        raise BadInput(
+            f"{path} is there already, without the checkpoint of a training. Nothing is overwritten: name another "
+            "folder, or move the file away."
+        )
 
 
 def new_network(architecture: str, seed: int, classes: int | None = None) -> nn.Module:

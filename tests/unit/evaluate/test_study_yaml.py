@@ -131,3 +131,8 @@ def test_an_override_does_not_change_what_it_is_given() -> None:
     before = read_yaml(TEXT, "study.yaml")[0]
     override(raw, places, ["data.sample=3", "attacks[0]=bim"])
     assert raw == before
+
+
+def test_a_file_nested_beyond_all_measure() -> None:
+    with pytest.raises(BadInput, match=r"deep\.yaml is nested too deep to be a study"):
+        read_yaml("[" * 1100, "deep.yaml")
