@@ -39,7 +39,7 @@ def scan(root: Path) -> Listing:
     top, links, loose = walk.read(str(root), "")
     for name in top:
         walk.below(f"{root}/{name}", f"{name}/")
-    walk.links += links
+    walk.links[:0] = links
     walk.follow(str(root))
     files_in = {folder: sorted(walk.found.get(folder, ())) for folder in sorted({*top, *links})}
     return Listing(files_in, tuple(loose), tuple(sorted(walk.hidden_tops)), walk.pictures_in, walk.notes())
