@@ -120,7 +120,7 @@ def test_labels_from_one_are_explained(desk: Workplace) -> None:
 
 
 def test_chance_on_two_classes_is_not_good(desk: Workplace) -> None:
-    rows(desk.folder / "d", ["a", "b"], 30)
+    rows(desk.folder / "d", ["a", "b"], 90)
     for model in ("coin", "always"):
         ((level, text),) = told(desk, model, "folder:d")["clean accuracy"]
         assert level == "warning"
