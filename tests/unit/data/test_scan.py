@@ -44,6 +44,15 @@ def test_pictures_that_need_another_format_name_the_way_out(tmp_path: Path) -> N
     assert "assay[heif]" in way_out(".heic")
 
 
+@pytest.mark.parametrize("name", ["3", "3.jpg_large", "3.dat"])
+def test_pictures_without_their_ending_are_named_by_their_content(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "a/1.png", "a/2.txt")
+    (tmp_path / "a" / name).write_bytes(b"\xff\xd8\xff\xe0rest")
+    (note,) = scan(tmp_path).notes
+    assert f"a/{name} is a picture: let it end in .jpg" in note
+    assert "a/2.txt is" not in note
+
+
 @pytest.mark.parametrize("ending", [".jfif", ".jpe", ".jp2", ".tga", ".qoi", ".dib"])
 def test_whatever_pillow_reads_is_a_picture(ending: str, tmp_path: Path) -> None:
     assert ending in picture_endings()
