@@ -33,18 +33,28 @@ def banded(path: Path, channels: int, reading: Reading) -> Bands | None:
             raise ValueError(_other_bands(len(image.getbands()), channels))
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         try:
-            image = Image.open(path)
-        except UnidentifiedImageError as error:
-            values = _by_tifffile(path, error)
-            if len(values) != channels:
-                raise ValueError(_other_bands(len(values), channels)) from error
-            return _shares(values, reading.white)
-        with image:
-            pages = getattr(image, "n_frames", 1)
-            if channels not in (1, 3) and pages == channels and image.mode.startswith(_SINGLE):
-                return _shares(np.stack([_page(image, at) for at in range(pages)]), reading.white)
-            if channels > 4:
-                raise ValueError(_other_bands(max(pages, len(image.getbands())), channels))
+            with Image.open(path) as image:
+                # of planes that are stored apart, Pillow gives the first alone
+                samples = getattr(image, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 1)
+                if samples <= len(image.getbands()):
+                    return _pages(image, channels, reading)
+        except UnidentifiedImageError:
+            pass
+    values = _by_tifffile(path)
+    if len(values) != channels:
+        raise ValueError(_other_bands(len(values), channels))
+    return _shares(values, reading.white)
+
+
+def _pages(image: Image.Image, channels: int, reading: Reading) -> Bands | None:
+    """Return the pages of a TIFF that Pillow reads as bands, where they are as many as the channels."""
+    pages = getattr(image, "n_frames", 1)
+    if channels not in (1, 3) and pages == channels and image.mode.startswith(_SINGLE):
+        # Pillow widens signed 16-bit values
+        white = reading.white or (65535.0 if image.mode == "I" else None)
+        return _shares(np.stack([_page(image, at) for at in range(pages)]), white)
+    if channels > 4:
+        raise ValueError(_other_bands(max(pages, len(image.getbands())), channels))
     return None
 
 
@@ -56,16 +66,19 @@ def is_deep(image: Image.Image) -> bool:
 def deep_values(path: Path) -> NDArray[Any]:
     """Return the values of such a file as they are stored, `[C, H, W]`."""
     if path.suffix.lower() in _TIFF:
-        return _by_tifffile(path, None)
+        return _by_tifffile(path)
     import torch
-    from torchvision.io import ImageReadMode, decode_image
 
     data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
     try:
-        values: NDArray[Any] = decode_image(data, ImageReadMode.UNCHANGED).numpy()
-        return values
-    except RuntimeError as error:
-        raise ValueError(f"16 bits in several channels could not be read: {error}") from error
+        # torchvision 0.29 warns that its decoders will leave it one day
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            from torchvision.io import ImageReadMode, decode_image
+
+            values: NDArray[Any] = decode_image(data, ImageReadMode.UNCHANGED).numpy()
+    except (RuntimeError, ImportError) as error:
+        raise ValueError(f"16 bits in several channels cannot be read here, only one or 8 bits: {error}") from error
+    return values
 
 
 def scaled(values: NDArray[Any], white: float) -> NDArray[np.uint8]:
@@ -79,8 +92,10 @@ def check_range(values: NDArray[Any], white: float, where: str = "") -> None:
     # false for NaN
     if not (values.min() >= 0 and values.max() <= white):
         found = f"values from {values.min():g} to {values.max():g}{where}"
-        fix = f"folder:DIR?white={values.max():g}" if values.min() >= 0 else "values that are not negative"
-        raise ValueError(f"{found}; expected 0 to {white:g}. If white is another value, say it, such as {fix}.")
+        fix = "Shift them, so that black is 0."
+        if values.min() >= 0:
+            fix = f"If white is another value, say it, such as folder:DIR?white={values.max():g}."
+        raise ValueError(f"{found}; expected 0 to {white:g}. {fix}")
 
 
 def _shares(values: NDArray[Any], white: float | None) -> Bands:
@@ -96,11 +111,11 @@ def _page(image: Image.Image, at: int) -> NDArray[Any]:
     return values.astype(np.uint8) * 255 if values.dtype == bool else values
 
 
-def _by_tifffile(path: Path, error: Exception | None) -> NDArray[Any]:
+def _by_tifffile(path: Path) -> NDArray[Any]:
     """Return the values `[C, H, W]` of a TIFF, read by tifffile (extra `tiff`)."""
     try:
         import tifffile
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
         raise ValueError(f"{_described(path)}, which Pillow does not read. pip install 'assay[tiff]'") from error
     try:
         with tifffile.TiffFile(path) as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from pathlib import Path
 
 # what people keep pictures in; the rest of what Pillow reads is taken too
 USUAL = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
@@ -44,3 +45,17 @@ def way_out(ending: str) -> str:
     if ending in (".npy", ".npz", ".mat", ".dcm", ".nii", ".h5", ".hdf5"):
         return f"arrays in {ending} are no pictures: read them in a torch Dataset"
     return ""
+
+
+def ending_by_content(path: str) -> str:
+    """Return the usual ending of the picture that a file holds, whatever it is called; "" where it holds none."""
+    beginnings = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n": ".png", b"GIF8": ".gif"}
+    beginnings |= {b"II*\0": ".tif", b"MM\0*": ".tif"}
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return ""
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        return ".webp"
+    return next((ending for begins, ending in beginnings.items() if head.startswith(begins)), "")

@@ -7,11 +7,12 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from assay.data.formats import picture_endings, way_out
+from assay.data.formats import ending_by_content, picture_endings, way_out
 
 # what operating systems leave behind in folders; nobody counts these among their pictures
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep", ".gitignore"})
 _SHOWN = 3
+_LOOKED_INTO = 20  # kinds of endings, one file of each
 
 Key = tuple[int, int]
 
@@ -39,7 +40,7 @@ def scan(root: Path) -> Listing:
     top, links, loose = walk.read(str(root), "")
     for name in top:
         walk.below(f"{root}/{name}", f"{name}/")
-    walk.links += links
+    walk.links[:0] = links
     walk.follow(str(root))
     files_in = {folder: sorted(walk.found.get(folder, ())) for folder in sorted({*top, *links})}
     return Listing(files_in, tuple(loose), tuple(sorted(walk.hidden_tops)), walk.pictures_in, walk.notes())
@@ -67,6 +68,7 @@ class _Walk:
         self.hidden_tops: list[str] = []
         self._endings = endings
         self._left_out: Counter[str] = Counter()
+        self._example: dict[str, str] = {}
         self._hidden = 0
         self._again: list[str] = []
         self._unlisted: list[str] = []
@@ -99,7 +101,7 @@ class _Walk:
         pictures = self._common_endings(names)
         if pictures is None:
             pictures = {ending for ending in map(_ending, names) if ending.lower() in self._endings}
-            names = [name for name in names if self._is_taken(name, pictures)]
+            names = [name for name in names if self._is_taken(name, prefix, pictures)]
         names.sort()
         return [prefix + name for name in names]
 
@@ -113,19 +115,20 @@ class _Walk:
         counted = sum(joined.count(f"{ending}/") for ending in endings if ending.lower() in self._endings)
         return endings if counted == len(names) and "/." not in joined else None
 
-    def _is_taken(self, name: str, pictures: set[str]) -> bool:
+    def _is_taken(self, name: str, prefix: str, pictures: set[str]) -> bool:
         ending = _ending(name)
         if ending in pictures and name[0] != ".":
             return True
         if name not in _LITTER and not name.startswith("._"):
-            self._leave_out(name, ending)
+            self._leave_out(name, prefix, ending)
         return False
 
-    def _leave_out(self, name: str, ending: str) -> None:
+    def _leave_out(self, name: str, prefix: str, ending: str) -> None:
         if name[0] == ".":
             self._hidden += 1
         else:
             self._left_out[ending.lower()] += 1
+            self._example.setdefault(ending.lower(), prefix + name)
 
     def below(self, path: str, prefix: str) -> None:
         """Read a folder that is below the root under `prefix`, and all real ones in it, each unless it was read."""
@@ -174,9 +177,14 @@ class _Walk:
         kinds += [f"{self._hidden} hidden"] if self._hidden else []
         count = self._left_out.total() + self._hidden
         more = f" and {len(kinds) - 8} more kinds" if len(kinds) > 8 else ""
-        ways = dict.fromkeys(filter(None, map(way_out, self._left_out)))
+        ways = dict.fromkeys(filter(None, map(self._way_out, list(self._left_out)[:_LOOKED_INTO])))
         fix = f" ({'; '.join(ways)})" if ways else ""
         return f"{count} files were left out, as no pictures that can be read here: {', '.join(kinds[:8])}{more}{fix}."
+
+    def _way_out(self, ending: str) -> str:
+        known = way_out(ending)
+        right = "" if known else ending_by_content(f"{self._root}/{self._example[ending]}")
+        return f"{self._example[ending]} is a picture: let it end in {right}" if right else known
 
     def _twice(self) -> tuple[str, ...]:
         """Say which pictures are links to others of the set, or to one file; only links cost a look."""

@@ -56,14 +56,20 @@ def _look(path: str, decoded: bool) -> _Seen | None:
     prepare_pillow()
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            turned = image.format != _TURNED_BY_PILLOW and image.getexif().get(_ORIENTATION, 1) not in (0, 1)
             paged = image.format == "TIFF" and getattr(image, "n_frames", 1) > 1
             width, height = image.size
+            turned = _is_turned(image)
             brightest, transparent = _values(image, path) if decoded else (None, False)
             return _Seen(width, height, turned, paged, brightest, transparent)
     except Exception:
         # decoders raise what they like on damaged files
         return None
+
+
+def _is_turned(image: Image.Image) -> bool:
+    # looking for what is not before the pixels, Pillow would decode the whole of a PNG
+    absent = image.format == "PNG" and not {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"} & {*image.info}
+    return image.format != _TURNED_BY_PILLOW and not absent and image.getexif().get(_ORIENTATION, 1) not in (0, 1)
 
 
 def _values(image: Image.Image, path: str) -> tuple[float | None, bool]:
