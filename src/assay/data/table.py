@@ -16,7 +16,19 @@ from assay.data.table_file import Table, read_table
 from assay.models.classifier import Classifier
 
 OPTIONS = ("image", "label", "root", "target")
-_IMAGE = ("image", "path", "file", "filename", "file_name", "image_path", "filepath", "image_id", "img", "id")
+_IMAGE = (
+    "image",
+    "picture",
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "image_path",
+    "filepath",
+    "image_id",
+    "img",
+    "id",
+)
 _LABEL = ("label", "class", "target", "category", "label_id", "class_name", "y")
 
 
@@ -83,6 +95,9 @@ def _guessed(rows: Table, usual: Sequence[str], role: str, taken: Sequence[str])
     # the plain word is meant where it is there: image beside id, label beside class
     if len(found) == 1 or (found and found[0].strip().lower() == role):
         return found[0]
+    rest = [name for name in rows.columns if name not in taken]
+    if not found and role == "label" and len(rest) == 1:
+        return rest[0]
     told = f"several columns that may be the {role} ({', '.join(found)})" if found else f"no column called {usual[0]}"
     raise BadInput(
         f"{rows.name} has {told}. Say which one it is: table:{rows.path}?{role}=COLUMN. "

@@ -268,7 +268,10 @@ def test_probabilities_are_refused_with_the_fix(out: Path) -> None:
     ("changes", "said"),
     [
         ({"labels": (0, 1, 2, 4)}, "has label 4, but the model has 4 classes, 0 to 3"),
-        ({"input_shape": None, "read": lambda at: torch.full((3, 8, 8 + at), 0.5)}, "'tiny/0001' is 3 x 8 x 9, 'tiny/00"),
+        (
+            {"input_shape": None, "read": lambda at: torch.full((3, 8, 8 + at), 0.5)},
+            "'tiny/0001' is 3 x 8 x 9, 'tiny/00",
+        ),
         ({"read": lambda at: torch.full((3, 8, 8), 200.0)}, "expected [0, 1]"),
         ({"read": lambda at: torch.full((3, 8, 8), torch.nan)}, "NaN"),
     ],
