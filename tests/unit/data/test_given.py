@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -155,7 +155,7 @@ class Columns(list[Any]):
     class Feature:
         names = ("ant", "bee")
 
-    features = {"image": None, "label": Feature()}
+    features: ClassVar = {"image": None, "label": Feature()}
 
     def __getitem__(self, key: Any) -> Any:
         return [one["label"] for one in self] if key == "label" else super().__getitem__(key)

@@ -57,7 +57,7 @@ GLOBAL = [
 def test_random_data_are_refused_and_can_be_fixed(transform: Any, part: Any) -> None:
     random.seed(5)
     before = random.getstate()
-    with pytest.raises(BadInput, match="another image each time it is read.*allow_random_data=True"):
+    with pytest.raises(BadInput, match=r"another image each time it is read.*allow_random_data=True"):
         check_steady(load_data(part(Changed(transform))))
     given = Changed(transform)
     once, again = (load_data(part(given), allow_random_data=True) for _ in range(2))

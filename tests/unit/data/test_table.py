@@ -68,7 +68,7 @@ def test_columns_are_named_or_guessed(place: Path) -> None:
     assert load_data(f"{source}?label=species&target=aim", ids=[NAMES[2]]).targets == (2,)
     with pytest.raises(BadInput, match=r"has no column called label.*\?label=COLUMN.*id, other, species, aim"):
         load_data(source)
-    with pytest.raises(BadInput, match="has no column 'specie'. Did you mean 'species'"):
+    with pytest.raises(BadInput, match=r"has no column 'specie'. Did you mean 'species'"):
         load_data(f"{source}?label=specie")
 
 
@@ -88,7 +88,7 @@ def test_labels_are_read_as_class_folders_are(place: Path) -> None:
     model = Classifier(nn.Flatten(), classes=("red fox", "otter"))
     assert load_data(write(place, rows("otter", "Red_Fox", "otter", "otter")), model=model).labels == (1, 0, 1, 1)
     assert load_data(write(place, rows("1.0", "0.0", "7.0", "0.0"))).labels == (1, 0, 7, 0)
-    with pytest.raises(BadInput, match="Column 'label' of t.csv.*'badger' is no class of the model"):
+    with pytest.raises(BadInput, match=r"Column 'label' of t.csv.*'badger' is no class of the model"):
         load_data(write(place, rows("otter", "badger", "otter", "otter")), model=model)
 
 
@@ -120,13 +120,13 @@ def test_a_picture_that_is_there_twice_is_taken_once(place: Path) -> None:
 def test_files_that_are_no_tables(place: Path) -> None:
     with pytest.raises(BadInput, match="There is no table"):
         load_data("table:nowhere.csv")
-    with pytest.raises(BadInput, match=r"ends in .png; expected a table"):
+    with pytest.raises(BadInput, match=r"ends in \.png; expected a table"):
         load_data(f"table:{place / 'one.png'}")
-    with pytest.raises(BadInput, match="Line 2 of t.jsonl is no JSON"):
+    with pytest.raises(BadInput, match=r"Line 2 of t.jsonl is no JSON"):
         load_data(write(place, '{"image": "one.png", "label": 1}\n{"image"\n', "t.jsonl"))
     (place / "t.parquet").write_bytes(b"PAR1 cut off")
     with pytest.raises(BadInput, match="cannot be read"):
         load_data(f"table:{place / 't.parquet'}")
     np.savez(place / "a.npz", a=1)
-    with pytest.raises(BadInput, match="Did you mean 't.csv'"):
+    with pytest.raises(BadInput, match=r"Did you mean 't.csv'"):
         load_data(f"{write(place, rows('0', '1', '0', '1'))[:-1]}")
