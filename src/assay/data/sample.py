@@ -45,7 +45,7 @@ class Data:
     `fingerprint` names the content. `classes` are the names of the labels, in label order, where they are known.
     `input_shape` (C, H, W) is that of every image; None means the first one read decides. `notes` are things the
     user should know about how labels and files were understood. `targets` are class numbers that an attack may aim at,
-    one per sample, where the source has them.
+    one per sample, where the source has them. `predicted` says that labels are a model's own answers.
     """
 
     source: str
@@ -57,6 +57,7 @@ class Data:
     read: Callable[[int], Tensor]
     notes: tuple[str, ...] = ()
     targets: tuple[int, ...] | None = None
+    predicted: bool = False
 
     def __len__(self) -> int:
         """Return how many samples there are."""

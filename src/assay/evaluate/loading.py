@@ -93,10 +93,12 @@ class Loader:
 
         Raises `BadInput` where a sample is another image each time it is read.
         """
-        key = (spec.model_dump_json(), repr((model.input_shape, model.preprocess, model.synsets, model.classes)))
+        told = (model.input_shape, model.preprocess, model.synsets, model.classes)
+        # predicted labels are one model's alone
+        key = (spec.model_dump_json(), repr((*told, model.digest) if spec.labels else told))
         if key not in self._data:
             given = self.datasets.get(spec.source, spec.source)
-            loaded = given if isinstance(given, Data) else self._load(given, spec, model)
+            loaded = given if isinstance(given, Data) and not spec.labels else self._load(given, spec, model)
             self._data[key] = check_steady(loaded, allowed=self.allow_random_data)
         return self._data[key]
 

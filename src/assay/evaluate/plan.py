@@ -77,7 +77,7 @@ class Cell:
             **told,
             "model": self.model.label,
             "outputs": self.model.outputs,
-            "data": self.data.source,
+            "data": self.data.label,
             "attack": self.attack.label,
             "threat": self.threat.label,
             "norm": self.threat.norm,
@@ -189,8 +189,8 @@ def make_plan(study: Study, loads: Loads) -> Plan:
                 raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
             loaded = loads.data(chosen, model)
             facts = _data_facts(loaded)
-            data.setdefault(chosen.source, facts)
-            notes.update(dict.fromkeys(f"{chosen.source}: {note}" for note in loaded.notes))
+            data.setdefault(chosen.label, facts)
+            notes.update(dict.fromkeys(f"{chosen.label}: {note}" for note in loaded.notes))
             for cell in _cells(grid, spec, chosen, model=model, data=facts):
                 cells.setdefault(cell.digest, cell)
     return Plan(study, tuple(cells.values()), models, data, tuple(notes))
