@@ -29,7 +29,7 @@ class Claim:
     def key(self) -> tuple[Any, ...]:
         """What the number is about; see `Verdict.key`."""
         head = self.head
-        return (head.model.label, head.data.source, head.threat.label, head.unit, self.budget.value, head.goal)
+        return (head.model.label, head.data.label, head.threat.label, head.unit, self.budget.value, head.goal)
 
     def outcome(self, sample: str) -> str | None:
         """Return what became of a sample under all attacks together; None where not all have met it, or one failed."""
@@ -79,7 +79,7 @@ def groups(run: Run) -> list[Group]:
     for plain in run.cells.values():
         cell = Cell.of(plain)
         if cell.question == "worst_case" and cell.goal == "untargeted":
-            key = (cell.model.label, cell.data.source, cell.threat.label, cell.unit)
+            key = (cell.model.label, cell.data.label, cell.threat.label, cell.unit)
             together.setdefault(key, []).append(cell)
     found = [_group(run, cells) for cells in together.values()]
     return [one for one in found if one.claims]

@@ -60,7 +60,7 @@ def written(folder: Path, judged: Judged) -> Verdict:
     return Verdict(
         cells=_each(judged, verdict),
         model=head.model.label,
-        data=head.data.source,
+        data=head.data.label,
         threat=head.threat.label,
         unit=head.unit,
         eps=claim.budget.value,

@@ -11,7 +11,7 @@ import typer
 
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Outputs, StudyFlags
+from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Labels, Outputs, StudyFlags
 from assay.cli.terminal import out, say, write
 from assay.core.errors import AssayError, BadInput
 
@@ -35,15 +35,25 @@ class DoctorFlags:
     outputs: Annotated[
         Outputs | None, typer.Option(help="What the models return, if it is not logits.", show_default=False)
     ] = None
+    labels: Annotated[
+        Labels | None, typer.Option(help="predicted: the model's own answers are the labels.", show_default=False)
+    ] = None
     images: Annotated[int, typer.Option(min=1, help="How many images to look at.")] = 200
 
     def as_study(self) -> Study:
         """Return the study asked about; one made from flags gets an attack and a budget to be complete."""
         if self.study:
-            flags = StudyFlags(study=self.study, model=self.model, data=self.data, outputs=self.outputs)
+            flags = StudyFlags(
+                study=self.study, model=self.model, data=self.data, outputs=self.outputs, labels=self.labels
+            )
         elif self.model and self.data:
             flags = StudyFlags(
-                model=self.model, data=self.data, outputs=self.outputs, attack=["uniform-noise"], eps=["0"]
+                model=self.model,
+                data=self.data,
+                outputs=self.outputs,
+                labels=self.labels,
+                attack=["uniform-noise"],
+                eps=["0"],
             )
         else:
             raise BadInput("Nothing to examine. Give a study file, or --model and --data.")

@@ -171,6 +171,7 @@ def _selection(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
         "limit": ("--limit", flags.limit),
         "sample": ("--sample", flags.sample),
         "per_class": ("--per-class", flags.per_class),
+        "labels": ("--labels", flags.labels and flags.labels.value),
         "ids": ("--sample-id", flags.sample_id or None),
     }
 

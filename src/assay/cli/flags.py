@@ -44,6 +44,12 @@ class Audit(enum.StrEnum):
     THOROUGH = "thorough"
 
 
+class Labels(enum.StrEnum):
+    """Where labels come from, if not from the data."""
+
+    PREDICTED = "predicted"
+
+
 class Outputs(enum.StrEnum):
     """What the model returns."""
 
@@ -88,6 +94,9 @@ class StudyFlags:
     limit: Annotated[int | None, _flag(_WHICH, "The first N samples; not reportable.")] = None
     sample: Annotated[int | None, _flag(_WHICH, "N samples, drawn evenly over the classes.")] = None
     per_class: Annotated[int | None, _flag(_WHICH, "N samples of each class.")] = None
+    labels: Annotated[
+        Labels | None, _flag(_WHICH, "predicted: the model's own answers are the labels, for pictures without any.")
+    ] = None
     sample_id: Annotated[list[str] | None, _flag(_WHICH, "A sample by its id (repeatable).")] = None
     audit: Annotated[
         Audit | None, _flag(_WHAT, "How closely the robust numbers are audited: off, quick, standard, … (quick).")

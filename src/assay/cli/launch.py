@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,8 +126,10 @@ class Teller:
         self._told.add(cell.digest)
         found = score.results(Store(self._folder).read([cell.digest], score.SCORED))
         if found:
-            what = f"{cell.model.label}, {cell.data.source}, {cell.attack.label}"
-            self._watch.tell(f"{what}: accuracy {100 * found[0].clean_accuracy:.1f} %; {_left(found)}")
+            what = f"{cell.model.label}, {cell.data.label}, {cell.attack.label}"
+            clean = found[0].clean_accuracy
+            accuracy = "labels predicted" if math.isnan(clean) else f"accuracy {100 * clean:.1f} %"
+            self._watch.tell(f"{what}: {accuracy}; {_left(found)}")
 
     def _is_stored(self, cell: Cell, chunk: int) -> bool:
         from assay.evaluate.store import Store

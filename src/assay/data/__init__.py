@@ -2,6 +2,7 @@
 
 from assay.data.cache import cache_dir
 from assay.data.load import NAMES, load_data
+from assay.data.predicted import images_alone
 from assay.data.sample import Data, PictureError, Sample, Unreadable, image_digest
 from assay.data.steady import check_steady, with_fixed_draws
 from assay.models.weights_file import Unavailable
@@ -16,6 +17,7 @@ __all__ = [
     "cache_dir",
     "check_steady",
     "image_digest",
+    "images_alone",
     "load_data",
     "with_fixed_draws",
 ]

@@ -54,6 +54,7 @@ def _by_white(high: float, seen: str, *, whole: bool) -> str:
             f"same for all images.{normalised}"
         )
     return (
-        f"Divide it by {white}, which is white in {_WHITES[white]} (the brightest value in {seen} is {high:g}), "
-        "or by what is white in your data; the same for all images."
+        f"Divide it by {white}. That is white in {_WHITES[white]}; the brightest value in {seen} is {high:g}. If "
+        f"another value is white in your data, divide by that, the same for all images (npz: and hdf5: take "
+        f"?scale={white})."
     )

@@ -33,7 +33,7 @@ def open_numpy(path: Path, options: dict[str, str]) -> Opened:
             with np.load(path, allow_pickle=False) as archive:
                 names = tuple(archive.files)
         except (OSError, ValueError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-            raise BadInput(f"{path} cannot be read as an .npz file: {error}.") from error
+            raise BadInput(f"{path} is no .npz file, as numpy.savez writes it, or is damaged.") from error
         return Opened(path, names, lambda name: _member(path, name))
     if "label" not in options:
         raise BadInput(f"{path.name} holds one array; give the labels too: npz:{path}?label=labels.npy.")

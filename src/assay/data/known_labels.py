@@ -200,5 +200,8 @@ def _fix(value: Any, classes: Sequence[str]) -> str:
         told = f"; its names are {', '.join(map(str, classes[:5]))}" if classes else ""
         return f" Give the data set a list `classes`, in label order, with that name in it{told}."
     if isinstance(value, Tensor | np.ndarray) and np.asarray(value).ndim == 1:
-        return " A one-hot label becomes one by label.argmax(); several labels per image are not supported."
+        return (
+            " A one-hot label becomes one by label.argmax(); several labels per image are not supported. Where items "
+            "are whole batches, give the data set behind them."
+        )
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from assay.data.given import Given, given_data
 from assay.data.imagenet import imagenet
 from assay.data.labels import check_labels
 from assay.data.mnist import mnist_source
+from assay.data.predicted import check_request, images_alone, loose_pictures, with_predictions, without_labels
 from assay.data.sample import Data, PictureError, check_layout
 from assay.data.samples import samples
 from assay.data.select import Selection, select
@@ -38,6 +40,12 @@ FILES: dict[str, Callable[[str, Classifier | None], Source]] = {
     "hdf5": hdf5,
 }
 
+UNLABELLED: dict[str, Callable[[str, Classifier | None], Source]] = {
+    "folder": loose_pictures,
+    "table": functools.partial(table, labelled=False),
+    "csv": functools.partial(table, labelled=False),
+}
+
 # the names that need no directory, for listings and for suggestions
 NAMES = ("mnist/test", "mnist/train", "samples", "cifar10/test", "cifar10/train")
 _FORMS = "imagenet:DIR, folder:DIR, table:FILE, npz:FILE, hdf5:FILE and my.py:dataset"
@@ -54,6 +62,7 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
     seed: int = 0,
     part: str | None = None,
     allow_random_data: bool = False,
+    labels: str | None = None,
 ) -> Data:
     """Return the data set named by `source`, or one given as an object, or the part of it that is selected.
 
@@ -62,25 +71,27 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
     labels. `ids` takes samples by name; `sample` draws so many in all, evenly over the classes; `per_class` so many of
     each; both under `seed`; `part` ("held-out N" or "rest N") takes one side of a split; `limit` then takes the first.
     `allow_random_data` fixes what the samples of an object, or of the user's code, draw at random: one draw per sample,
-    by `seed`. Of files one is read, to learn the shape where no model says it, and a few of a folder, to note what is
-    easily misread in them; of an object some items, to compare their labels with those that it keeps.
+    by `seed`. `labels="predicted"` takes the model's own answers as labels, of pictures that need none then. Of files
+    one is read, to learn the shape where no model says it, and a few of a folder, to note what is easily misread in
+    them; of an object some items, to compare their labels with those that it keeps.
 
     Raises `BadInput` for an unknown name, an empty folder, labels or shapes that do not belong to the model, and
     `Unavailable` when the data cannot be fetched.
     """
-    name, everything = _everything(source, model, seed if allow_random_data else None)
+    predicted = check_request(labels, model)
+    name, everything = _everything(source, model, seed if allow_random_data else None, labelled=not predicted)
     selection = Selection(limit, sample, per_class, None if ids is None else tuple(ids), seed, part)
     positions, notes = select(everything.ids, everything.labels, selection)
     taken = tuple(everything.ids[at] for at in positions)
-    labels = tuple(everything.labels[at] for at in positions)
+    own = tuple(everything.labels[at] for at in positions)
     targets = everything.targets
     if model and model.classes:
-        check_labels(labels, len(model.classes), name)
-    return Data(
+        check_labels(own, len(model.classes), name)
+    data = Data(
         source=name,
-        fingerprint=_fingerprint(taken, labels, everything.content(positions)),
+        fingerprint=_fingerprint(taken, own, everything.content(positions)),
         ids=taken,
-        labels=labels,
+        labels=own,
         classes=everything.classes,
         input_shape=_shape(name, everything, positions, model),
         read=Selected(everything.read, positions),
@@ -89,10 +100,13 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
         about_pictures=everything.about_pictures,
         renumberings=everything.renumberings,
     )
+    return with_predictions(data, model) if predicted and model else data
 
 
-def _everything(source: Any, model: Classifier | None, fixed: int | None) -> tuple[str, Source]:
+def _everything(source: Any, model: Classifier | None, fixed: int | None, *, labelled: bool) -> tuple[str, Source]:
     """Return what the source is called, and all its samples; `fixed` is the seed of their random draws, if any."""
+    if not labelled:
+        return _unlabelled(source, model, fixed)
     if isinstance(source, Data):
         return source.source, whole(source, fixed)
     if not isinstance(source, str):
@@ -108,6 +122,14 @@ def _everything(source: Any, model: Classifier | None, fixed: int | None) -> tup
         return source, SETS[name](split, model)
     near = did_you_mean(source, NAMES) or did_you_mean(f"{scheme}:", [f"{name}:" for name in FILES])
     raise BadInput(f"Unknown data {source!r}.{near} There are: {', '.join(NAMES)}, {_FORMS}.")
+
+
+def _unlabelled(source: Any, model: Classifier | None, fixed: int | None) -> tuple[str, Source]:
+    scheme, _, rest = source.partition(":") if isinstance(source, str) else ("", "", "")
+    if scheme in UNLABELLED:
+        return source, UNLABELLED[scheme](rest, model)
+    name, everything = _everything(images_alone(source), model, fixed, labelled=True)
+    return name, without_labels(everything)
 
 
 def _shape(

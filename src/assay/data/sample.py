@@ -47,7 +47,8 @@ class Data:
     `input_shape` (C, H, W) is that of every image; None means the first one read decides. `notes` are things the
     user should know about how labels and files were understood, `about_pictures` those of them that concern pictures.
     `targets` are class numbers that an attack may aim at, one per sample, where the source has them. `renumberings` are
-    other orders in which the classes may have been numbered when the model was trained.
+    other orders in which the classes may have been numbered when the model was trained. `predicted` says that labels
+    are a model's own answers.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Data:
     targets: tuple[int, ...] | None = None
     about_pictures: tuple[str, ...] = ()
     renumberings: tuple[Renumbering, ...] = ()
+    predicted: bool = False
 
     def __len__(self) -> int:
         """Return how many samples there are."""

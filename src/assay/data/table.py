@@ -16,7 +16,19 @@ from assay.data.table_file import Table, read_table
 from assay.models.classifier import Classifier
 
 OPTIONS = ("image", "label", "root", "target")
-_IMAGE = ("image", "path", "file", "filename", "file_name", "image_path", "filepath", "image_id", "img", "id")
+_IMAGE = (
+    "image",
+    "picture",
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "image_path",
+    "filepath",
+    "image_id",
+    "img",
+    "id",
+)
 _LABEL = ("label", "class", "target", "category", "label_id", "class_name", "y")
 
 
@@ -25,24 +37,24 @@ class Columns:
     """The names of the columns that matter."""
 
     image: str
-    label: str
+    label: str | None
     target: str | None
 
 
-def table(name: str, model: Classifier | None) -> Source:
+def table(name: str, model: Classifier | None, *, labelled: bool = True) -> Source:
     """Return the pictures that a table names, with its labels; ids are the paths as the table has them.
 
     Options: `image` and `label` (columns; guessed where that is obvious), `root` (the folder that paths start from;
     the table's own), `target` (a column of classes to aim at). Raises `BadInput` naming the row of what is missing,
-    blank, or there twice with two labels.
+    blank, or there twice with two labels. Where they are not `labelled`, no column of labels is needed.
     """
     written, options = take_apart(name, OPTIONS)
     rows = read_table(_existing(written))
-    columns = _columns(rows, options)
+    columns = _columns(rows, options, labelled=labelled)
     paths, where = _paths(rows, columns, options.get("root"))
     kept, notes = _without_repeats(rows, columns, where)
     vocabulary = Vocabulary(model.classes, model.synsets) if model and model.classes else None
-    names = _names(rows, columns.label, kept)
+    names = _names(rows, columns.label, kept) if columns.label else ["0"] * len(kept)
     aims = _names(rows, columns.target, kept) if columns.target else []
     labelling = _labelled(rows, columns, sorted({*names, *aims}), vocabulary)
     files = LabelledFiles(
@@ -66,13 +78,15 @@ def _existing(written: str) -> Path:
     return path
 
 
-def _columns(rows: Table, options: dict[str, str]) -> Columns:
+def _columns(rows: Table, options: dict[str, str], *, labelled: bool) -> Columns:
     for role in ("image", "label", "target"):
         column = options.get(role)
         if column is not None and column not in rows.columns:
             near = did_you_mean(column, rows.columns)
             raise BadInput(f"{rows.name} has no column {column!r}.{near} It has {', '.join(rows.columns)}.")
     image = options.get("image") or _guessed(rows, _IMAGE, "image", [])
+    if not labelled:
+        return Columns(image, None, None)
     label = options.get("label") or _guessed(rows, _LABEL, "label", [image, options.get("target", "")])
     return Columns(image, label, options.get("target"))
 
@@ -83,6 +97,9 @@ def _guessed(rows: Table, usual: Sequence[str], role: str, taken: Sequence[str])
     # the plain word is meant where it is there: image beside id, label beside class
     if len(found) == 1 or (found and found[0].strip().lower() == role):
         return found[0]
+    rest = [name for name in rows.columns if name not in taken]
+    if not found and role == "label" and len(rest) == 1:
+        return rest[0]
     told = f"several columns that may be the {role} ({', '.join(found)})" if found else f"no column called {usual[0]}"
     raise BadInput(
         f"{rows.name} has {told}. Say which one it is: table:{rows.path}?{role}=COLUMN. "

@@ -99,10 +99,11 @@ class Loader:
         Raises `BadInput` where a sample is another image each time it is read.
         """
         wants = (model.input_shape, model.channels, model.preprocess, model.synsets, model.classes)
-        key = (spec.model_dump_json(), repr(wants))
+        # predicted labels are one model's alone
+        key = (spec.model_dump_json(), repr((*wants, model.digest) if spec.labels else wants))
         if key not in self._data:
             given = self.datasets.get(spec.source, spec.source)
-            loaded = given if isinstance(given, Data) else self._load(given, spec, model)
+            loaded = given if isinstance(given, Data) and not spec.labels else self._load(given, spec, model)
             self._data[key] = check_steady(loaded, allowed=self.allow_random_data)
         return self._data[key]
 

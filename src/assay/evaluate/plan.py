@@ -81,7 +81,7 @@ class Cell:
             **told,
             "model": self.model.label,
             "outputs": self.model.outputs,
-            "data": self.data.source,
+            "data": self.data.label,
             "attack": self.attack.label,
             "threat": self.threat.label,
             "norm": self.threat.norm,
@@ -196,8 +196,8 @@ def make_plan(study: Study, loads: Loads) -> Plan:
                 raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
             loaded = loads.data(chosen, model)
             facts = _data_facts(loaded)
-            data.setdefault(chosen.source, facts)
-            notes.update(dict.fromkeys(f"{chosen.source}: {note}" for note in loaded.notes))
+            data.setdefault(chosen.label, facts)
+            notes.update(dict.fromkeys(f"{chosen.label}: {note}" for note in loaded.notes))
             shape = model.input_shape or loaded.input_shape
             threats = [masks.resolved(one, loaded, shape, getattr(loads, "masks", {})) for one in grid.threats]
             notes.update(dict.fromkeys(mask_notes(threats)))

@@ -128,7 +128,7 @@ class Columns:
         """Return the records: all samples at the first budget, then all at the next."""
         cell, n, b = self.unit.cell, len(self.ids), len(self.unit.cell.budgets)
         constant = {
-            "schema": SCHEMA_VERSION, "cell": cell.digest, "model": cell.model.label, "data": cell.data.source,
+            "schema": SCHEMA_VERSION, "cell": cell.digest, "model": cell.model.label, "data": cell.data.label,
             "attack": cell.attack.label, "threat": cell.threat.label, "unit": cell.unit, "question": cell.question,
             "goal": cell.goal, "seed": cell.seed, "chunk": self.unit.chunk,
         }  # fmt: skip

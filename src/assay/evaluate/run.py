@@ -15,7 +15,7 @@ from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.threat import UNBOXED, Threat
-from assay.data import Data, load_data, with_fixed_draws
+from assay.data import Data, images_alone, load_data, with_fixed_draws
 from assay.evaluate.attack_options import describe
 from assay.evaluate.claim import claim
 from assay.evaluate.executors import Job
@@ -33,7 +33,7 @@ from assay.evaluate.targets import given
 from assay.models import Classifier, load_model
 from assay.models.load import on_device
 
-_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk")
+_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels")
 
 
 def run_study(
@@ -114,7 +114,7 @@ def evaluate_with(
     raw = {
         "study": "evaluation",
         "models": named,
-        "data": _named_data(data, loader),
+        "data": _named_data(data, loader, study_settings.pop("labels", None)),
         "threats": _threats(_as_list(threat), loader),
         "attacks": [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)],
         **study_settings,
@@ -145,8 +145,16 @@ def _loaded(data: Any, model: Classifier) -> Data:
     return load_data(whole.pop("source"), model=model, **whole)
 
 
-def _named_data(data: Any, loader: Loader) -> Any:
-    if isinstance(data, str) or (isinstance(data, Mapping) and "source" in data):
+def _named_data(data: Any, loader: Loader, labels: str | None) -> Any:
+    """Return the data as a study names them, known to `loader`; `labels` of "predicted" are the model's answers."""
+    if isinstance(data, Mapping) and "source" in data:
+        return {**data, "labels": labels} if labels else data
+    named = _source_of(data if labels is None else images_alone(data), loader)
+    return {"source": named, "labels": labels} if labels else named
+
+
+def _source_of(data: Any, loader: Loader) -> str:
+    if isinstance(data, str):
         return data
     if isinstance(data, Data):
         loaded = with_fixed_draws(data, 0) if loader.allow_random_data else data

@@ -15,6 +15,7 @@ from assay.core.budget import NORMALIZED, Budget
 from assay.core.norms import NORMS
 from assay.evaluate.arrow import compute as pc
 from assay.evaluate.record import BROKEN, CLEAN_WRONG, ERROR, EXCLUDED, REJECTED, STATUSES, SURVIVED, UNCOUNTED
+from assay.evaluate.study import PREDICTED_LABELS
 from assay.intervals import wilson
 
 Array = NDArray[Any]
@@ -42,7 +43,7 @@ class Result:
     `robust_accuracy` is survived / n, `attack_success` is broken / clean_correct; a share of nothing is NaN. The
     intervals are Wilson's at 95 %. `median_size` is over the successes, in the threat's norm and the row's `unit`.
     `errors` counts samples that could not be evaluated, `excluded` those whose label is the goal's target: both are in
-    no denominator.
+    no denominator. Where labels are the model's own answers, the clean accuracy is NaN.
     """
 
     cell: str
@@ -182,6 +183,9 @@ def _scored(rows: _Rows, constants: list[dict[str, Any]], stds: Stds) -> list[Re
         sizes = rows.sizes[f"size_{norm}"][broken & (rows.group == at)]
         counts = dict(zip(STATUSES, tally[at].tolist(), strict=True))
         shares = _shares(counts, float(beyond[1][at]), float(beyond[5][at]))
+        if str(constant["data"]).endswith(PREDICTED_LABELS):
+            # a model agrees with itself: that is no accuracy
+            shares.update(dict.fromkeys(("clean_accuracy", "clean_low", "clean_high"), math.nan))
         budget = Budget(constant["eps_written"], constant["eps"], constant["unit"])
         found.append(
             Result(

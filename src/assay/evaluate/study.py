@@ -31,6 +31,9 @@ from assay.evaluate.study_schema import study_schema
 
 GRID_KEYS = ("models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk")
 
+PREDICTED_LABELS = "(labels: predicted by the model)"
+"""What records call data whose labels are the model's own answers, behind their source."""
+
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -88,6 +91,12 @@ class DataSpec(BaseModel):
     ids: tuple[str, ...] | None = Field(None, min_length=1)
     seed: StrictInt = 0
     part: str | None = Field(None, pattern=r"^(held-out|rest) [1-9][0-9]*$")
+    labels: Literal["predicted"] | None = None
+
+    @property
+    def label(self) -> str:
+        """The data in the records: the source, and where labels are the model's own answers, that."""
+        return f"{self.source} {PREDICTED_LABELS}" if self.labels else self.source
 
 
 class ThreatSpec(BaseModel):

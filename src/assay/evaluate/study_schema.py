@@ -101,6 +101,7 @@ def _selection() -> dict[str, Any]:
         "per_class": {**_COUNT, "description": "So many samples of each class."},
         "ids": {"type": "array", "items": {"type": "string"}, "minItems": 1},
         "seed": {"type": "integer"},
+        "labels": {"enum": ["predicted"], "description": "The model's own answers are the labels."},
         "part": {
             "type": "string", "pattern": "^(held-out|rest) [1-9][0-9]*$",
             "description": "'held-out 500': so many samples, evenly over the classes; 'rest 500': all others.",

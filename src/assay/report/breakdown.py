@@ -135,10 +135,12 @@ def _choices(group: Group) -> list[Choice]:
 def _default(group: Group, choices: list[Choice]) -> int:
     """Return the choice that tells classes apart best: about half of the accuracy left, by the strongest attack."""
 
+    whole = group.first.clean_accuracy
+
     def dullness(choice: Choice) -> tuple[float, float]:
         line = next(line for line in group.lines if line.cell == choice.cell)
         left = next(result.robust_accuracy for result in line.results if result.eps == choice.eps)
-        return abs(left - group.first.clean_accuracy / 2), left
+        return abs(left - (1.0 if words.missing(whole) else whole) / 2), left
 
     return min(range(len(choices)), key=lambda at: dullness(choices[at]), default=0)
 

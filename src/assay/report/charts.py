@@ -156,7 +156,8 @@ def _short(names: list[str]) -> bool:
 def _points(group: Group, line: Line) -> list[dict[str, Any]]:
     """Return a line's points, from no change on, where every line begins; one that skips small budgets begins later."""
     first = line.results[0]
-    begins = first.eps > 0 and first.eps == min(result.eps for result in group.budgets if result.eps > 0)
+    known = not words.missing(first.clean_accuracy)
+    begins = known and first.eps > 0 and first.eps == min(result.eps for result in group.budgets if result.eps > 0)
     lone = len(line.results) == 1 and not begins
     rows: list[dict[str, Any]] = [] if not begins else [{
         "attack": line.label, "worst": line.worst, "lone": False, "eps": 0.0, "accuracy": first.clean_accuracy,

@@ -57,12 +57,19 @@ def terminal(run: Run, over: str, console: Console) -> None:
         console.print()
 
 
+def _predicted(run: Run, curve: Effort) -> bool:
+    from assay.evaluate.study import PREDICTED_LABELS
+
+    return str(run.manifest["cells"][curve.cell]["data"]).endswith(PREDICTED_LABELS)
+
+
 def plain(run: Run, over: str) -> list[dict[str, Any]]:
     """Return the curves as plain values: `points` are pairs of a cost and the accuracy left from there on."""
     return [
         {
             "cell": one.cell, "attack": one.attack, "eps": one.eps, "over": over, "n": one.n,
-            "clean_accuracy": one.clean, "spent": one.spent, "points": list(zip(one.costs, one.accuracy, strict=True)),
+            "clean_accuracy": None if _predicted(run, one) else one.clean, "spent": one.spent,
+            "points": list(zip(one.costs, one.accuracy, strict=True)),
         }
         for one in run.efforts(over)
     ]  # fmt: skip

@@ -105,7 +105,7 @@ def _selection(run: Run, source: str) -> list[tuple[str, str]]:
     """Return how the samples were chosen from their source: all of them where nothing is said."""
     for cell in run.manifest["cells"].values():
         spec = cell.get("specs", {}).get("data", {})
-        if spec.get("source") == source:
+        if cell.get("data") == source:
             chosen = {
                 name: value for name, value in spec.items() if name not in ("source", "ids") and value is not None
             }

@@ -49,6 +49,10 @@ def headline(group: Group) -> Headline:
     """Say what is left of the group's accuracy: at its largest imperceptible budget, and at its largest one."""
     changed = telling(group)
     if not changed:
+        if words.missing(group.first.clean_accuracy):
+            return Headline(
+                group, "Labels are predicted by the model, so without any change there is", "no accuracy", ".", "", ""
+            )
         return Headline(group, "Without any change, accuracy is", group.clean, ".", "", "")
     chosen = spotlight(group)
     line, result = _lowest(group, chosen)
@@ -100,6 +104,8 @@ def _changes(group: Group, budget: Result) -> str:
 
 
 def _moves(result: Result, told: verdicts.Told) -> str:
+    if words.missing(result.clean_accuracy):
+        return "compared with the model's own answers is"
     clean = words.percent(result.clean_accuracy, result.n)
     if result.survived == result.clean_correct and told.first is None:
         return "stays at"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.report import charts, verdicts
+from assay.report import charts, verdicts, words
 from assay.report.breakdown import Breakdown, breakdown
 from assay.report.effort import chart as drawn
 from assay.report.effort import curves_of
@@ -132,6 +132,8 @@ def _steps(group: Group) -> tuple[tuple[str, float, float, float, str], ...]:
     """Return the headline as bars: (name, accuracy, low, high, text) before, at the spotlight and at the largest."""
     first = group.first
     steps = [("no change", first.clean_accuracy, first.clean_low, first.clean_high, group.clean)]
+    if words.missing(first.clean_accuracy):
+        steps = []
     wanted = {result.eps: result for result in [spotlight(group), *telling(group)[-1:]] if result.eps > 0}
     for eps, budget in wanted.items():
         found = group.lowest(eps)

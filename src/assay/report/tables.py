@@ -71,8 +71,10 @@ def notes(group: Group, stages: list[Stage]) -> list[str]:
 def _heading(console: Console, group: Group) -> None:
     clean = words.percent(group.first.clean_accuracy, group.n, " ")
     ends = words.interval(group.first.clean_low, group.first.clean_high, group.n)
+    if words.missing(group.first.clean_accuracy):
+        clean, ends = group.clean, ""
     console.print(f"{group.model} · {group.data}", style="bold", markup=False, highlight=False)
-    facts = f"{words.plural(group.n, 'image')} · {group.kind} · clean {clean} {ends}"
+    facts = f"{words.plural(group.n, 'image')} · {group.kind} · clean {clean} {ends}".rstrip()
     console.print(facts, markup=False, highlight=False)
 
 

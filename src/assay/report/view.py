@@ -114,6 +114,8 @@ class Group:
     def clean(self) -> str:
         """The accuracy without an attack, with its interval."""
         first = self.first
+        if words.missing(first.clean_accuracy):
+            return "accuracy unknown: labels are predicted by the model"
         kept = words.percent(first.clean_accuracy, first.n)
         return f"{kept} {words.interval(first.clean_low, first.clean_high, first.n)}"
 
