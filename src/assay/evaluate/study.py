@@ -5,7 +5,6 @@ Written in YAML or built in Python; either way every slip is named with its plac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -17,17 +16,15 @@ from pydantic import (
     Field,
     StrictInt,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
-from assay.core.budget import Budget, check_budget, parse_budget
-from assay.core.errors import BadInput, did_you_mean
-from assay.core.norms import NORMS
+from assay.core.errors import BadInput
 from assay.evaluate.attack_options import check_goal_of, check_options, given_options, norms_of
 from assay.evaluate.goal_words import check_goal
 from assay.evaluate.misplaced import Misplaced, Places, explain
 from assay.evaluate.study_schema import study_schema
+from assay.evaluate.threat_spec import ThreatSpec, as_list
 
 GRID_KEYS = ("models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk")
 
@@ -37,23 +34,9 @@ PREDICTED_LABELS = "(labels: predicted by the model)"
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 
 
-def _as_list(value: Any) -> Any:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
 def _off(value: Any) -> Any:
     # an unquoted off is a truth value in YAML
     return "off" if value is False else value
-
-
-def _as_budget(value: Any) -> Budget:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float, Budget)):
-        raise BadInput(f"{value!r} is not a budget. Write one as '8/255', 0.031 or 'normalized 0.02'.")
-    return parse_budget(value)
-
-
-def _as_channels(value: Any) -> Any:
-    return value if value is None else _as_list(value)
 
 
 def _lifted(key: str) -> Any:
@@ -99,77 +82,6 @@ class DataSpec(BaseModel):
         return f"{self.source} {PREDICTED_LABELS}" if self.labels else self.source
 
 
-class ThreatSpec(BaseModel):
-    """A norm and its budgets, smallest first; all in one unit.
-
-    Only the values of a `mask` (a file, or a folder with one per sample) and of the `channels` (from 0) may change,
-    where they are given. A plan adds the digest of the mask's content and the share of the values that may change.
-    """
-
-    model_config = _STRICT
-
-    norm: str
-    eps: Annotated[tuple[Annotated[Budget, BeforeValidator(_as_budget)], ...], BeforeValidator(_as_list)]
-    box: bool = True
-    grid: StrictInt | None = Field(None, ge=1)
-    mask: str | None = Field(None, min_length=1)
-    channels: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...] | None, BeforeValidator(_as_channels)] = None
-    mask_digest: str | None = None
-    mask_share: float | None = None
-
-    @field_validator("norm")
-    @classmethod
-    def _known_norm(cls, norm: str) -> str:
-        if norm not in NORMS:
-            raise BadInput(f"Unknown norm {norm!r}.{did_you_mean(norm, NORMS)} There are: {', '.join(NORMS)}.")
-        return norm
-
-    @model_validator(mode="after")
-    def _budgets_of_the_norm(self) -> ThreatSpec:
-        if not self.eps:
-            raise Misplaced(("eps",), "there is no budget. Write one or more, such as [2/255, 4/255, 8/255].")
-        seen: dict[float, Budget] = {}
-        for i, budget in enumerate(self.eps):
-            try:
-                check_budget(budget, self.norm)
-            except BadInput as error:
-                raise Misplaced(("eps", i), str(error)) from error
-            if math.isinf(budget.value):
-                raise Misplaced(("eps", i), "the budget is infinite; attacks of a given size need a number.")
-            if budget.unit != self.eps[0].unit:
-                told = f"{budget.written!r} and {self.eps[0].written!r} are in different units"
-                raise Misplaced(("eps", i), f"{told}. Write them as two threats.")
-            if budget.value in seen:
-                told = f"{budget.written!r} is the same budget as {seen[budget.value].written!r}"
-                raise Misplaced(("eps", i), f"{told}. Leave one out.")
-            seen[budget.value] = budget
-        if self.channels is not None:
-            if not self.channels or len(set(self.channels)) < len(self.channels):
-                told = "expected the numbers of the channels that may change, from 0 and each once, such as [3]"
-                raise Misplaced(("channels",), f"{list(self.channels)}: {told}.")
-            object.__setattr__(self, "channels", tuple(sorted(self.channels)))
-        # frozen towards users, and not yet handed out: smallest first is what sweeps and readers expect
-        object.__setattr__(self, "eps", tuple(sorted(self.eps, key=lambda b: b.value)))
-        return self
-
-    @property
-    def label(self) -> str:
-        """The threat in the records: `linf`, or `linf no-box grid=255` where it is not the usual one."""
-        plain = self.norm + ("" if self.box else " no-box") + (f" grid={self.grid}" if self.grid else "")
-        return " ".join([plain, *self._where()])
-
-    def masking(self) -> dict[str, Any]:
-        """Return what limits where values may change, as plain values; nothing where nothing does."""
-        told = self.model_dump(mode="json", include={"mask", "channels", "mask_digest", "mask_share"})
-        return {name: value for name, value in told.items() if value is not None}
-
-    def _where(self) -> list[str]:
-        share = "" if self.mask_share is None else f"({100 * self.mask_share:.3g}%)"
-        channels = ",".join(map(str, self.channels or ()))
-        mask = [f"mask={'_'.join(PurePath(self.mask).name.split())}{share}"] if self.mask else []
-        return mask + ([f"channels={channels}"] if channels else [])
-
-
 class AttackSpec(BaseModel):
     """An attack by its name in the table of attacks, with the options that differ from its defaults."""
 
@@ -202,10 +114,10 @@ class AttackSpec(BaseModel):
         return f"{self.attack}({inside})" if inside else self.attack
 
 
-_Models = Annotated[tuple[Annotated[ModelSpec, _lifted("model")], ...], BeforeValidator(_as_list)]
-_Data = Annotated[tuple[Annotated[DataSpec, _lifted("source")], ...], BeforeValidator(_as_list)]
-_Threats = Annotated[tuple[ThreatSpec, ...], BeforeValidator(_as_list)]
-_Attacks = Annotated[tuple[AttackSpec, ...], BeforeValidator(_as_list)]
+_Models = Annotated[tuple[Annotated[ModelSpec, _lifted("model")], ...], BeforeValidator(as_list)]
+_Data = Annotated[tuple[Annotated[DataSpec, _lifted("source")], ...], BeforeValidator(as_list)]
+_Threats = Annotated[tuple[ThreatSpec, ...], BeforeValidator(as_list)]
+_Attacks = Annotated[tuple[AttackSpec, ...], BeforeValidator(as_list)]
 
 
 class Grid(BaseModel):
@@ -276,7 +188,7 @@ def _with_grids(raw: Mapping[str, Any]) -> dict[str, Any]:
         inside = {key: top.pop(key) for key in GRID_KEYS if key in top}
         return {**top, "grids": [inside]}
     inherited = {key: top.pop(key) for key in GRID_KEYS if key in top}
-    top["grids"] = [{**inherited, **grid} if isinstance(grid, Mapping) else grid for grid in _as_list(top["grids"])]
+    top["grids"] = [{**inherited, **grid} if isinstance(grid, Mapping) else grid for grid in as_list(top["grids"])]
     return top
 
 
