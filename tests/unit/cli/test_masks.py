@@ -49,7 +49,7 @@ def test_a_run_in_a_mask_is_audited_shown_and_resumed(place: Workplace) -> None:
     # painted over, it is another mask: its cells run anew
     save(place.folder / "mask.png", top=4)
     other = place.assay(f"{line} --mask mask.png --out runs/m2")
-    assert other.code == 0 and Run.open(Path("runs/m2")).cells[0].digest != run.cells[0].digest
+    assert other.code == 0 and not set(Run.open(Path("runs/m2")).cells) & set(run.cells)
 
 
 def test_a_study_file_with_masks_and_channels(place: Workplace) -> None:
