@@ -35,12 +35,16 @@ MASKS = {
 }
 
 
+SHARED = ("for all", "by channel")
+LONGER = (checks.check_honest, checks.check_subsets, checks.check_grid)
+
+
 def masked(case: Case, mask: Tensor, times: int = 3) -> Case:
     """Return the case in a mask, with a budget so many times as large: less than half of the values may change."""
     return case.but(threat=dataclasses.replace(case.threat.at(times * case.threat.eps), mask=Mask.of(mask)))
 
 
-@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("kind", ["for each", *(pytest.param(one, marks=pytest.mark.slow) for one in SHARED)])
 @every_attack
 def test_nothing_changes_outside(name: str, norm: str, kind: str) -> None:
     here = masked(case_of(name, norm), MASKS[kind])
@@ -62,8 +66,8 @@ def test_nothing_changes_outside(name: str, norm: str, kind: str) -> None:
 
 @pytest.mark.parametrize(
     "check",
-    [checks.check_budget, checks.check_honest, checks.check_subsets, checks.check_grid],
-    ids=lambda check: check.__name__,
+    [checks.check_budget, *(pytest.param(one, marks=pytest.mark.slow) for one in LONGER)],
+    ids=lambda check: getattr(check, "__name__", ""),
 )
 @every_attack
 def test_promise_in_a_mask(name: str, norm: str, check) -> None:
@@ -72,7 +76,7 @@ def test_promise_in_a_mask(name: str, norm: str, check) -> None:
     check(make(name), masked(case_of(name, norm), MASKS["for each"]))
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 5), (12, 3, 4, 5)], ids=str)
+@pytest.mark.parametrize("shape", [pytest.param((1, 4, 5), marks=pytest.mark.slow), (12, 3, 4, 5)], ids=str)
 @every_attack
 def test_a_mask_of_everything_is_none(name: str, norm: str, shape: tuple[int, ...]) -> None:
     here = case_of(name, norm)
