@@ -16,11 +16,12 @@ from assay.core.errors import BadInput, ModelError, did_you_mean
 from assay.core.found import Found, Keeps, nothing, put, unbilled
 from assay.core.goal import Goal, Untargeted, excluded, scored
 from assay.core.objective import margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Direct, Seen
 from assay.core.problem import Problem
 from assay.core.search import judge_point
 from assay.core.tensors import take
 from assay.core.threat import Threat
+from assay.evaluate.one_score import check_one_score
 from assay.evaluate.work import check_labels, check_scores
 from assay.models import Classifier
 from assay.models.load import undigested_model
@@ -122,6 +123,8 @@ class Case:
         any_label = Untargeted(torch.zeros_like(goal.y[:1]))
         logits = self.problem.oracle.look(x, any_label, margin, Access.SCORES, self.draws.take(first)).logits
         check_scores(logits, self.classifier.outputs)
+        assert isinstance(self.problem.oracle, Direct), "a classifier's own"
+        check_one_score(self.problem.oracle, x, logits, self.classifier.outputs)
         names = [str(i) for i in range(len(goal.y))]
         check_labels(goal.y, names, logits.shape[1])
         target = getattr(goal, "t", None)

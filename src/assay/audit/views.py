@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.oracle import checked_logits
+from assay.core.answers import checked_logits, gives_one_score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,10 @@ def cut(module: nn.Module, x: Tensor) -> Cut:
         if name:
             hooks += [child.register_forward_pre_hook(entered(name)), child.register_forward_hook(left(name))]
     try:
-        logits = checked_logits(module(x.clone()), len(x)).detach()
+        output = module(x.clone())
+        logits = checked_logits(output, len(x)).detach()
+        # as the modules inside give it, for a model with one score per image
+        logits = logits[:, 1:] if gives_one_score(output, len(x)) else logits
     finally:
         for hook in hooks:
             hook.remove()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from assay.data import Data
     from assay.models import Classifier
     from assay.patches import Patch
+    from assay.patches.victims import Victims
 
 
 def find_target(written: str | None, model: Classifier, data: Data) -> tuple[int | None, str]:
@@ -60,12 +61,17 @@ def check_answers(model: Classifier, data: Data, *, climbed: bool) -> None:
     Raises `BadInput` for labels that are no classes of its, and, where its answers are to be `climbed`, for
     probabilities; `ModelError` for scores that are no numbers.
     """
+    from assay.evaluate.one_score import check_one_score
     from assay.evaluate.work import check_numbers, check_scores
 
-    name, logits = _first_answer(model, data)
-    check_numbers(logits, [name], model.spec)
-    if climbed:
-        check_scores(logits, model.outputs)
+    victims, name, x = _first_image(model, data)
+    with victims.held():
+        oracle = model.oracle()
+        logits = oracle.answers(x)
+        check_numbers(logits, [name], model.spec)
+        if climbed:
+            check_scores(logits, model.outputs)
+            check_one_score(oracle, x, logits, model.outputs)
     classes = logits.shape[1]
     wrong = next((at for at, label in enumerate(data.labels) if not 0 <= label < classes), None)
     if wrong is not None:
@@ -77,14 +83,15 @@ def check_answers(model: Classifier, data: Data, *, climbed: bool) -> None:
 
 def count_classes(model: Classifier, data: Data) -> int:
     """Return how many classes the model has: as many as it names, or as it answers with about a first image."""
-    return len(model.classes) if model.classes else _first_answer(model, data)[1].shape[1]
+    if model.classes:
+        return len(model.classes)
+    victims, _, x = _first_image(model, data)
+    with victims.held():
+        return model.oracle().answers(x).shape[1]
 
 
-def _first_answer(model: Classifier, data: Data) -> tuple[str, Tensor]:
-    """Return the id of the first readable image, and the logits `[1, K]` of the model about it."""
-    import torch
-
-    from assay.core.oracle import checked_logits
+def _first_image(model: Classifier, data: Data) -> tuple[Victims, str, Tensor]:
+    """Return the model as one to hold still, and the first readable image `[1, C, H, W]` where it is, with its id."""
     from assay.data import Sample
     from assay.patches.victims import Victims
 
@@ -92,5 +99,4 @@ def _first_answer(model: Classifier, data: Data) -> tuple[str, Tensor]:
     if sample is None:
         raise BadInput(f"{data.source} has no image that can be read. Use other data.")
     victims = Victims((model,), data.input_shape)
-    with victims.held(), torch.no_grad():
-        return sample.id, checked_logits(model.module(sample.image[None].to(victims.device)), 1)
+    return victims, sample.id, sample.image[None].to(victims.device)

@@ -156,13 +156,14 @@ class SingleImages:
         """Return the class that the network sees in a picture: the one to move away from where nobody names any."""
         import torch
 
+        from assay.core.answers import checked_logits
         from assay.data.pictures import decode, picture_tensor
         from assay.models import load_model
 
         model = load_model(self.spec)
         x = picture_tensor(decode(path, 3), model.preprocess)[None]
         with torch.no_grad():
-            return int(model.module(x).argmax(1))
+            return int(checked_logits(model.module(x), 1).argmax(1))
 
 
 def _taken_apart(image: str) -> tuple[Path, str]:
