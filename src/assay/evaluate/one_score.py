@@ -1,4 +1,4 @@
-"""Models with one score per image: are they scores, or probabilities that nobody declared?"""
+"""Scores that each are a decision, for two classes or for every label: or are they undeclared probabilities?"""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ SIGMOID = (
     "they are no probabilities, return the two logits [-score / 2, score / 2]."
 )
 
+SIGMOIDS = (
+    "The model's scores all lie from 0 to 1, as probabilities do (a sigmoid for each label). Scores mean that a label "
+    "is present above 0, and with these every label would be. Return the scores before the sigmoid, or load it as "
+    "load_model(net, outputs='probabilities')."
+)
+
 
 def check_one_score(oracle: Direct, x: Tensor, logits: Tensor, outputs: str) -> None:
     """Raise `BadInput` where the single scores in `logits` `[N, 2]` of images `x` look like undeclared probabilities.
@@ -33,10 +39,25 @@ def check_one_score(oracle: Direct, x: Tensor, logits: Tensor, outputs: str) -> 
     raise BadInput(SIGMOID)
 
 
+def check_several(oracle: Direct, x: Tensor, logits: Tensor, labels: int) -> None:
+    """Raise `BadInput` for other than a score `[N, K]` per label, and for scores that look like probabilities."""
+    if logits.shape[1] != labels or ONE_SCORE in oracle.told:
+        given = "one score" if ONE_SCORE in oracle.told else f"{logits.shape[1]} scores"
+        raise BadInput(
+            f"The model gives {given} per image and the labels are {labels}, expected a score for each label. Use "
+            "labels [N, K] in the order of the model's outputs."
+        )
+    if _inside(logits) and (len(x) >= _ASKED or _inside(oracle.answers(_others(x)))):
+        raise BadInput(SIGMOIDS)
+
+
 def _like_probabilities(oracle: Direct, logits: Tensor) -> bool:
     threshold = oracle.model.threshold if isinstance(oracle.model, Thresholded) else 0.0
-    score = logits[:, 1] + threshold
-    # adding the threshold again rounds
+    return _inside(logits[:, 1] + threshold)
+
+
+def _inside(score: Tensor) -> bool:
+    # adding a threshold again rounds
     return bool(((score >= -1e-6) & (score <= 1 + 1e-6)).all())
 
 

@@ -16,7 +16,7 @@ from assay.core.oracle import Access
 from assay.models import efficientnet_lite, from_file, from_python, from_timm, from_torchvision, zoo
 from assay.models.classifier import Classifier, digest_of
 from assay.models.function import Function, as_module, name_of
-from assay.models.normalized import log_probabilities
+from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
 from assay.models.request import Request, take_apart
 
 OUTPUTS = ("logits", "probabilities")
@@ -113,6 +113,24 @@ def undigested_model(  # shape: as `load_model`
         _move(classifier.module, device)
         return classifier
     return on_device(classifier, device)
+
+
+def log_odds_of(classifier: Classifier) -> Classifier:
+    """Return a classifier whose scores are one decision per label: log-odds, where its outputs are probabilities."""
+    module = classifier.module
+    if classifier.outputs == "logits":
+        return classifier
+    if isinstance(module, ThresholdedProbability):
+        raise BadInput(
+            f"The threshold {module.threshold:g} is for a model with one score per image. For several labels give it "
+            "to the goal, as a score or one per label: assay.MultiLabel(y, threshold=...)."
+        )
+    if not isinstance(module, LogProbabilities):
+        raise BadInput(
+            f"{classifier.spec or 'The model'} returns probabilities as a Classifier of its own making. For several "
+            "labels per image return the scores before the sigmoid, or load_model(net, outputs='probabilities')."
+        )
+    return dataclasses.replace(classifier, module=LogOdds(module.module).train(module.training))
 
 
 def on_device(classifier: Classifier, device: str | torch.device) -> Classifier:

@@ -56,6 +56,24 @@ class LogProbabilities(nn.Module):
         return probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
+class LogOdds(nn.Module):
+    """The log-odds of a network that returns a probability for every label, each above 0 where it is above one half.
+
+    Probabilities and what they leave to 1 are kept above float32's smallest normal number.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scores `[N, K]` for images `x`. Raises `ModelError` for what are no probabilities."""
+        p: Tensor = self.module(x)
+        _check_probabilities(p)
+        p, tiny = p.float() if p.dtype.itemsize < 4 else p, torch.finfo(torch.float32).tiny
+        return p.clamp_min(tiny).log() - (1 - p).clamp_min(tiny).log()
+
+
 class Thresholded(nn.Module):
     """A network with one score per image, which means class 1 above `threshold`: the score minus the threshold.
 
@@ -124,12 +142,16 @@ def _one_score(output: Tensor, n: int, threshold: float) -> Tensor:
     return output.reshape(n, 1)
 
 
-def _both_sides(p: Tensor) -> Tensor:
+def _check_probabilities(p: Tensor) -> None:
     if bool(((p < 0) | (p > 1)).any()):
         raise ModelError(
-            f"The model returns {float(p.min()):.4g} to {float(p.max()):.4g} where one probability per image was "
-            "stated, expected 0 to 1. Leave outputs=probabilities out for scores of which class 1 lies above 0."
+            f"The model returns {float(p.min()):.4g} to {float(p.max()):.4g} where probabilities were stated, expected "
+            "0 to 1. Leave outputs=probabilities out for scores that mean yes above 0."
         )
+
+
+def _both_sides(p: Tensor) -> Tensor:
+    _check_probabilities(p)
     p = p if p.dtype.itemsize > 2 else p.float()
     return torch.cat([1 - p, p], 1)
 

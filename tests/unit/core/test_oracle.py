@@ -137,7 +137,7 @@ def test_a_gradient_works_inside_no_grad() -> None:
         (lambda x: linear(x).long(), r"returned \[7, 5\] of torch.int64"),
         (lambda x: linear(x).sum(), r"returned \[\] of torch.float32"),
         (lambda x: linear(x)[:, :0], "returned no score .* expected two classes or more, or one score"),
-        (lambda x: linear(x)[:, 0].sum(0, keepdim=True), r"returned \[1\] of torch.float32 for 7 images"),
+        (lambda x: linear(x)[:, 0].sum(0, keepdim=True), r"returned \[1\] of torch.float32 for"),
     ],
 )
 def test_outputs_that_are_no_logits(output, message: str) -> None:
