@@ -67,9 +67,15 @@ class MultiLabel:
         return self._beyond(logits).gather(1, self.climbed[:, None]).squeeze(1)
 
     def surprise(self, logits: Tensor) -> Tensor:
-        """Binary cross-entropy, summed over the labels that may become wrong, or of the one that is climbed."""
-        each = F.softplus(self._beyond(logits))
-        return each.sum(1) if self.climbed is None else each.gather(1, self.climbed[:, None]).squeeze(1)
+        """Binary cross-entropy, summed over the `count` decisions nearest to being wrong, or of the one climbed.
+
+        The sum over all labels would spread the budget over decisions that need not change.
+        """
+        if self.climbed is not None:
+            return F.softplus(self.lead(logits))
+        beyond = self._beyond(logits).sort(1, descending=True).values
+        counted = torch.arange(beyond.shape[1], device=beyond.device) < self._needed[:, None]
+        return torch.where(counted, F.softplus(beyond), 0).sum(1)
 
     def left_out(self) -> Tensor:
         """Return bool `[N]`: images with fewer labels of the kind than must become wrong."""
