@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from assay.core.compose import Cascade, EachTarget, Restarts, SmallestBudget
     from assay.core.errors import AssayError, BadInput, ModelError
     from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
+    from assay.core.multi_label import MultiLabel, MultiLabelTargeted
     from assay.core.threat import L0, L1, L2, Linf, Threat
     from assay.data import Data, load_data
     from assay.evaluate.run_directory import Run
@@ -37,6 +38,7 @@ _WHERE = {
     "assay.core.compose": ("Cascade", "EachTarget", "Restarts", "SmallestBudget"),
     "assay.core.errors": ("AssayError", "BadInput", "ModelError"),
     "assay.core.goal": ("OutOfTop", "Targeted", "Toward", "Untargeted"),
+    "assay.core.multi_label": ("MultiLabel", "MultiLabelTargeted"),
     "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat"),
     "assay.data": ("Data", "load_data"),
     "assay.evaluate.run_directory": ("Run",),
@@ -66,6 +68,8 @@ __all__ = [
     "GaussianNoise",
     "Linf",
     "ModelError",
+    "MultiLabel",
+    "MultiLabelTargeted",
     "OutOfTop",
     "Restarts",
     "Run",

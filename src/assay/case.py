@@ -15,15 +15,17 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError, did_you_mean
 from assay.core.found import Found, Keeps, nothing, put, unbilled
 from assay.core.goal import Goal, Untargeted, excluded, scored
+from assay.core.multi_label import MULTI_LABEL
 from assay.core.objective import margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Direct, Seen
 from assay.core.problem import Problem
 from assay.core.search import judge_point
 from assay.core.tensors import take
 from assay.core.threat import Threat
+from assay.evaluate.one_score import check_one_score, check_several
 from assay.evaluate.work import check_labels, check_scores
 from assay.models import Classifier
-from assay.models.load import undigested_model
+from assay.models.load import log_odds_of, undigested_model
 
 _SETTINGS = ("goal", "seed", "ids", "keep", "batch")
 
@@ -54,11 +56,13 @@ class Case:
         check_method(method)
         if not isinstance(threat, Threat):
             raise BadInput(f"threat is {threat!r}, expected one such as assay.Linf({threat!r}).")
-        check_images(x, y, threat)
+        check_images(x, y, threat, settings.get("goal"))
         x = threat.on_grid(x.detach())
         classifier = model if isinstance(model, Classifier) and model.digest else undigested_model(model)
         check_place(x, classifier)
         check_access(method, classifier)
+        if isinstance(settings.get("goal"), MULTI_LABEL):
+            classifier = log_odds_of(classifier)
         ids = settings.get("ids") or [str(i) for i in range(len(x))]
         if len(ids) != len(x):
             raise BadInput(f"{len(ids)} ids for {len(x)} images; expected one per image.")
@@ -99,7 +103,7 @@ class Case:
 
     def _check_scored(self, found: Sequence[Found]) -> None:
         # images that no look found without scores need none of their own
-        lost = torch.zeros_like(self.problem.goal.y)
+        lost = torch.zeros(len(self.problem.x), dtype=torch.int64, device=self.problem.x.device)
         for one in found:
             lost += one.unscored
         at = lost.nonzero().squeeze(1)
@@ -119,9 +123,14 @@ class Case:
         if not len(x):
             return
         first = torch.arange(1, device=x.device)
-        any_label = Untargeted(torch.zeros_like(goal.y[:1]))
+        any_label = Untargeted(torch.zeros_like(first))
+        assert isinstance(self.problem.oracle, Direct), "a classifier's own"
         logits = self.problem.oracle.look(x, any_label, margin, Access.SCORES, self.draws.take(first)).logits
+        if isinstance(goal, MULTI_LABEL):
+            check_several(self.problem.oracle, x, logits, goal.y.shape[1])
+            return
         check_scores(logits, self.classifier.outputs)
+        check_one_score(self.problem.oracle, x, logits, self.classifier.outputs)
         names = [str(i) for i in range(len(goal.y))]
         check_labels(goal.y, names, logits.shape[1])
         target = getattr(goal, "t", None)
@@ -164,18 +173,15 @@ def check_place(x: Tensor, model: Classifier) -> None:
         )
 
 
-def check_images(x: object, y: object, threat: Threat) -> None:
-    """Raise `BadInput` for what are no images `[N, C, H, W]` in the box with labels `[N]`."""
+def check_images(x: object, y: object, threat: Threat, goal: object = None) -> None:
+    """Raise `BadInput` for what are no images `[N, C, H, W]` in the box with labels for the goal."""
     for name, value in (("x", x), ("y", y)):
         if not isinstance(value, Tensor):
             raise BadInput(f"{name} is a {type(value).__name__}, expected a tensor: torch.as_tensor({name}).")
     assert isinstance(x, Tensor) and isinstance(y, Tensor)
     if x.ndim != 4 or not x.is_floating_point():
         raise BadInput(f"x is {list(x.shape)} of {x.dtype}, expected floating-point images [N, C, H, W].")
-    if y.shape != x.shape[:1] or y.dtype != torch.int64:
-        raise BadInput(f"y is {list(y.shape)} of {y.dtype}, expected int64 labels [{len(x)}], one per image.")
-    if len(y) and int(y.min()) < 0:
-        raise BadInput(f"The label {int(y.min())} is negative; labels are class numbers from 0.")
+    _check_truth(y, len(x), several=isinstance(goal, MULTI_LABEL))
     if not bool(torch.isfinite(x).all()):
         raise BadInput("x contains NaN or infinite pixels; expected values in [0, 1].")
     if not len(x):
@@ -190,6 +196,29 @@ def check_images(x: object, y: object, threat: Threat) -> None:
         )
 
 
+def _check_truth(y: Tensor, n: int, *, several: bool) -> None:
+    told = f"y is {list(y.shape)} of {y.dtype}, expected"
+    if several:
+        if y.ndim != 2 or len(y) != n:
+            raise BadInput(f"{told} multi-hot labels [{n}, K] for this goal: 1 where an image has the label, else 0.")
+        return
+    if y.ndim == 2 and len(y) == n and y.shape[1] > 1:
+        fix = "One-hot labels become class numbers by y.argmax(1)."
+        if not bool((y != 0).sum(1).eq(1).all()):
+            fix = (
+                "For a multi-label model say what counts as broken: goal=assay.MultiLabel(y) (any decision differs), "
+                "assay.MultiLabel(y, 'hide') (a present label is missed), assay.MultiLabel(y, 'add') (an absent one "
+                "appears) or assay.MultiLabelTargeted(y, t)."
+            )
+        raise BadInput(f"{told} int64 labels [{n}], one label per image. {fix}")
+    if y.shape != (n,) or y.dtype != torch.int64:
+        whole = y.numel() == n and (not y.is_floating_point() or bool((y == y.round()).all()))
+        fix = " Class numbers of another type or shape become such labels by y.flatten().long()." if whole else ""
+        raise BadInput(f"{told} int64 labels [{n}], one per image.{fix}")
+    if n and int(y.min()) < 0:
+        raise BadInput(f"The label {int(y.min())} is negative; labels are class numbers from 0.")
+
+
 def checked_goal(goal: object, y: Tensor) -> Goal:
     """Return the goal, `Untargeted(y)` for None. Raises `BadInput` for one that holds other labels than `y`."""
     if goal is None:
@@ -197,6 +226,6 @@ def checked_goal(goal: object, y: Tensor) -> Goal:
     labels = getattr(goal, "y", None)
     if not isinstance(labels, Tensor) or isinstance(goal, type):
         raise BadInput(f"goal is {goal!r}, expected a goal such as assay.Targeted(y, t) or assay.OutOfTop(y, 5).")
-    if not torch.equal(labels, y):
+    if not torch.equal(labels, y.bool() if isinstance(goal, MULTI_LABEL) else y):
         raise BadInput("The goal holds other labels than y; build it from the same y.")
     return goal  # type: ignore[return-value]  # by its label tensor

@@ -13,6 +13,7 @@ from assay.attacks.gradient import gradient_of, start_of
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Goal, OutOfTop, Targeted, Toward, pick, without
+from assay.core.multi_label import MULTI_LABEL
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
@@ -54,6 +55,11 @@ class TargetAndRest:
 
 
 def _target(logits: Tensor, goal: Goal) -> Tensor:
+    if isinstance(goal, MULTI_LABEL):
+        raise BadInput(
+            f"JSMA raises one class against all others, and for {type(goal).__name__} labels do not compete. "
+            "Use another L0 attack: sigma-zero, fmn or carlini-wagner."
+        )
     if isinstance(goal, Targeted | Toward):
         return goal.t
     k = goal.k if isinstance(goal, OutOfTop) else 1

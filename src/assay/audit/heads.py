@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from assay.core.answers import gives_one_score
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError
 from assay.core.goal import Goal, Untargeted
@@ -144,11 +145,12 @@ class _Watch(nn.Module):
         self.module, self.classes, self.seen = module, classes, seen
 
     def forward(self, x: Tensor) -> Tensor:
-        ran: list[tuple[nn.Module, Tensor]] = []
+        ran: list[tuple[nn.Module, Tensor, int]] = []
 
         def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if inputs and output.shape == (len(x), self.classes) and inputs[0].shape[1] > 1:
-                ran.append((layer, inputs[0]))
+            # one score per image stands for two classes
+            if inputs and output.shape in ((len(x), self.classes), (len(x), 1)) and inputs[0].shape[1] > 1:
+                ran.append((layer, inputs[0], output.shape[1]))
 
         hooks = [one.register_forward_hook(note) for one in self.module.modules() if isinstance(one, nn.Linear)]
         try:
@@ -158,7 +160,9 @@ class _Watch(nn.Module):
                 hook.remove()
         self.seen.graded = logits.requires_grad
         # where the gradient comes by another way than through the features, they do not show what attacks see
-        self.seen.layers = [layer for layer, inputs in ran if inputs.requires_grad or not logits.requires_grad]
+        width = 1 if gives_one_score(logits, len(x)) else self.classes
+        made = [(layer, inputs) for layer, inputs, values in ran if values == width]
+        self.seen.layers = [layer for layer, inputs in made if inputs.requires_grad or not logits.requires_grad]
         return logits
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from assay.core.answers import checked_logits, gives_one_score
 from assay.core.draws import Draws
 from assay.core.goal import Goal
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Cost, Oracle, Seen, checked_logits
+from assay.core.oracle import Access, Cost, Oracle, Seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,10 @@ def cut(module: nn.Module, x: Tensor) -> Cut:
         if name:
             hooks += [child.register_forward_pre_hook(entered(name)), child.register_forward_hook(left(name))]
     try:
-        logits = checked_logits(module(x.clone()), len(x)).detach()
+        output = module(x.clone())
+        logits = checked_logits(output, len(x)).detach()
+        # as the modules inside give it, for a model with one score per image
+        logits = logits[:, 1:] if gives_one_score(output, len(x)) else logits
     finally:
         for hook in hooks:
             hook.remove()

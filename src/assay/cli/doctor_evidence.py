@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.cli.doctor_orders import better_order
+from assay.core.answers import ONE_SCORE
 from assay.core.draws import Draws
 from assay.core.errors import AssayError, BadInput, ModelError
 from assay.core.goal import Untargeted
@@ -19,6 +20,7 @@ from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Direct, Seen, frozen
 from assay.data import Data, Sample, Unreadable
 from assay.evaluate.cost import Speed
+from assay.evaluate.one_score import check_one_score
 from assay.models import Classifier
 from assay.models.failures import model_error
 
@@ -34,6 +36,7 @@ class Evidence:
     `twice` are the logits of the first few images from two equal calls; `alone` those of the first by itself;
     `gradient` is the input gradient of the cross-entropy for the first few, or why there is none; `trained` are the
     logits in train mode, asked for only where those in eval mode are poor. `speed` is what the passes took.
+    `one_score`: the model gives one score per image. `sigmoid`: what to say of it where it looks like a probability.
     """
 
     x: Tensor
@@ -45,6 +48,8 @@ class Evidence:
     trained: Tensor | None
     speed: Speed
     unreadable: tuple[Unreadable, ...]
+    one_score: bool = False
+    sigmoid: str = ""
 
     @property
     def right(self) -> int:
@@ -78,12 +83,21 @@ def gather(model: Classifier, data: Data, most: int, batch: int | None = None) -
         again, forward_few = _timed(oracle, x[:_FEW], y[:_FEW], Access.SCORES)
         alone = _ask(oracle, x[:1], y[:1], Access.SCORES).logits
         gradient, both_few = _gradient(oracle, x[:_FEW], y[:_FEW])
+        single = ONE_SCORE in oracle.told, _undeclared(oracle, x, seen.logits, model.outputs)
     poor = int((seen.logits.argmax(1) == y).sum()) < 0.5 * len(y)
     trained = _in_train_mode(oracle, model.module, x, y) if poor else None
     # few images cost more each than many: the two passes are compared at the same few
     backward = forward * min(max(0.0, both_few / forward_few - 1), _DEAREST_BACKWARD)
     twice = (once.logits, again.logits)
-    return Evidence(x, y, seen.logits, twice, alone, gradient, trained, Speed(forward, backward), unreadable)
+    return Evidence(x, y, seen.logits, twice, alone, gradient, trained, Speed(forward, backward), unreadable, *single)
+
+
+def _undeclared(oracle: Direct, x: Tensor, logits: Tensor, outputs: str) -> str:
+    try:
+        check_one_score(oracle, x, logits, outputs)
+    except BadInput as error:
+        return str(error)
+    return ""
 
 
 def _spread(n: int, most: int) -> list[int]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from assay.cli.doctor_findings import Case, Finding, Level
+from assay.models.normalized import Thresholded
 
 _PROBABILITIES = (
     "The model returns probabilities (each row sums to 1). Gradients of a saturated softmax vanish and attacks look "
@@ -36,6 +37,12 @@ def outputs(case: Case) -> Iterable[Finding]:
         yield _log_probabilities(logits)
     elif _sums_to_one(logits):
         yield Finding(Level.ERROR, "outputs", _PROBABILITIES)
+    elif case.seen.sigmoid:
+        yield Finding(Level.ERROR, "outputs", case.seen.sigmoid)
+    elif case.seen.one_score:
+        module = case.model.module
+        threshold = module.threshold if isinstance(module, Thresholded) else 0
+        yield Finding(Level.GOOD, "outputs", f"finite, one score per image: class 1 above {threshold:g}")
     else:
         yield Finding(Level.GOOD, "outputs", f"finite logits for {case.classes} classes")
 

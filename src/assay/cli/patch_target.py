@@ -70,12 +70,17 @@ def check_answers(model: Classifier, data: Data, *, climbed: bool) -> None:
     Raises `BadInput` for labels that are no classes of its, and, where its answers are to be `climbed`, for
     probabilities; `ModelError` for scores that are no numbers.
     """
+    from assay.evaluate.one_score import check_one_score
     from assay.evaluate.work import check_numbers, check_scores
 
-    name, logits = _first_answer(model, data)
-    check_numbers(logits, [name], model.spec)
-    if climbed:
-        check_scores(logits, model.outputs)
+    name, x = _first_image(model, data)
+    with model.held():
+        oracle = model.oracle()
+        logits = oracle.answers(x)
+        check_numbers(logits, [name], model.spec)
+        if climbed:
+            check_scores(logits, model.outputs)
+            check_one_score(oracle, x, logits, model.outputs)
     classes = logits.shape[1]
     wrong = next((at for at, label in enumerate(data.labels) if not 0 <= label < classes), None)
     if wrong is not None:
@@ -87,15 +92,18 @@ def check_answers(model: Classifier, data: Data, *, climbed: bool) -> None:
 
 def count_classes(model: Classifier, data: Data) -> int:
     """Return how many classes the model has: as many as it names, or as it answers with about a first image."""
-    return len(model.classes) if model.classes else _first_answer(model, data)[1].shape[1]
+    if model.classes:
+        return len(model.classes)
+    _, x = _first_image(model, data)
+    with model.held():
+        return model.oracle().answers(x).shape[1]
 
 
-def _first_answer(model: Classifier, data: Data) -> tuple[str, Tensor]:
-    """Return the id of the first readable image, and the logits `[1, K]` of the model about it."""
+def _first_image(model: Classifier, data: Data) -> tuple[str, Tensor]:
+    """Return the id of the first readable image, and the image `[1, C, H, W]` where the model computes."""
     from assay.data import Sample
 
     sample = next((one for at in range(len(data)) for one in data.load([at]) if isinstance(one, Sample)), None)
     if sample is None:
         raise BadInput(f"{data.source} has no image that can be read. Use other data.")
-    with model.held():
-        return sample.id, model.oracle().answers(sample.image[None].to(model.device))
+    return sample.id, sample.image[None].to(model.device)

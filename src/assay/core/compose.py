@@ -12,7 +12,8 @@ from torch import Tensor
 from assay.core.bisect import smallest_budget
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Toward, Untargeted, without
+from assay.core.goal import Untargeted
+from assay.core.multi_label import MultiLabel
 from assay.core.objective import margin
 from assay.core.oracle import Access, Cost, Oracle
 from assay.core.problem import Problem
@@ -271,7 +272,7 @@ def crafted(attack: Method, problem: Problem, draws: Draws) -> Found:
 
 def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: Keeps) -> Found:
     goal = problem.goal
-    if not isinstance(goal, Untargeted):
+    if not isinstance(goal, Untargeted | MultiLabel):
         # the runs are judged as untargeted ones: any other goal would be forgotten
         raise BadInput(f"EachTarget is an untargeted attack, the goal is {type(goal).__name__}. Use the attack alone.")
     found = nothing(problem.x)
@@ -288,12 +289,7 @@ def _each_target(attack: Method, k: int, problem: Problem, draws: Draws, keeps: 
         found = put(found, everyone, judge_point(seen, problem.x, problem), keeps)
     else:
         bill(found, everyone, seen)
-    others = without(seen.logits, goal.y)
-    k = min(k, others.shape[1] - (1 if goal.reject is None else 2))
-    if goal.reject is not None:
-        others = without(others, torch.full_like(goal.y, goal.reject % others.shape[1]))
-    order = others.topk(k, 1).indices
-    goals = [Toward(goal.y, order[:, j], goal.reject) for j in range(k)]
+    goals = goal.toward_each(seen.logits, k)
     # what is known was said about another goal
     toward = [dataclasses.replace(problem, goal=one, known=None) for one in goals]
     runs = [(attack, problem, draws.fold(f"target {j}")) for j, problem in enumerate(toward)]

@@ -11,7 +11,7 @@ Scores without an order (see `scored`) reach no goal: what the model would have 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ class Goal(Protocol):
 
     @property
     def y(self) -> Tensor:
-        """The labels the samples carry, int64 `[N]`."""
+        """The labels the samples carry, int64 `[N]`; bool `[N, K]` where each sample may have several."""
 
     def reached(self, logits: Tensor) -> Tensor:
         """Whether the goal is reached, bool `[N]`, with ties broken as `argmax` does; False without an order."""
@@ -43,6 +43,14 @@ class Goal(Protocol):
 
     def surprise(self, logits: Tensor) -> Tensor:
         """The cross-entropy, oriented so that more is better for the attacker."""
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A goal that says itself which samples it leaves out."""
+
+    def left_out(self) -> Tensor:
+        """Return bool `[N]`."""
 
 
 def scored(logits: Tensor) -> Tensor:
@@ -70,7 +78,12 @@ def rank_of(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def excluded(goal: Goal) -> Tensor:
-    """Return bool `[N]`: samples that a goal leaves out, because its target is their label: they are in no number."""
+    """Return bool `[N]`: samples that a goal leaves out, such as those whose label is its target.
+
+    They are in no number.
+    """
+    if isinstance(goal, LeavesOut):
+        return goal.left_out()
     if isinstance(goal, Targeted):
         return goal.t == goal.y
     return torch.zeros_like(goal.y, dtype=torch.bool)
@@ -136,6 +149,14 @@ class Untargeted:
         refusal = torch.full_like(self.y, _index(self.reject, logits))
         safe = torch.stack([pick(logits, self.y), pick(logits, refusal)], 1)
         return F.softplus(without(without(logits, self.y), refusal).logsumexp(1) - safe.logsumexp(1))
+
+    def toward_each(self, logits: Tensor, most: int) -> list[Toward]:
+        """Return the goals to climb one after the other: each of the `most` highest wrong classes."""
+        others, wrong = without(logits, self.y), logits.shape[1] - 1
+        if self.reject is not None:
+            others, wrong = without(others, torch.full_like(self.y, _index(self.reject, logits))), wrong - 1
+        order = others.topk(min(most, wrong), 1).indices
+        return [Toward(self.y, one, self.reject) for one in order.unbind(1)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.goal import Goal, OutOfTop, Targeted, Toward, Untargeted, pick, without
+from assay.core.multi_label import MULTI_LABEL, MultiLabel, cooled, nearest, square_error
 
 Objective = Callable[[Tensor, Goal], Tensor]
 
@@ -33,8 +34,11 @@ def dlr(logits: Tensor, goal: Goal) -> Tensor:
 
     With a target it is the targeted ratio: this one is constant where the target ranks third.
     The divisor is the distance from the highest logit to the one below those the goal is about: the third, and for
-    `OutOfTop` the k + 2nd. A model with fewer classes has none, and the objective is the margin.
+    `OutOfTop` the k + 2nd. A model with fewer classes has none, and the objective is the margin; so it is for goals
+    of several labels, whose scores do not compete.
     """
+    if isinstance(goal, MULTI_LABEL):
+        return goal.lead(logits)
     if isinstance(goal, Targeted | Toward):
         return dlr_targeted(logits, goal)
     below = goal.k + 2 if isinstance(goal, OutOfTop) else 3
@@ -52,7 +56,7 @@ def dlr_targeted(logits: Tensor, goal: Goal) -> Tensor:
     """
     if isinstance(goal, OutOfTop):
         raise BadInput("The targeted DLR objective needs a target, the goal is to leave the top. Use dlr or margin.")
-    if logits.shape[1] < 4:
+    if logits.shape[1] < 4 or isinstance(goal, MULTI_LABEL):
         return goal.lead(logits)
     top = logits.topk(4, 1).values
     return goal.lead(logits) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
@@ -61,8 +65,10 @@ def dlr_targeted(logits: Tensor, goal: Goal) -> Tensor:
 def mean_square_error(logits: Tensor, goal: Goal) -> Tensor:
     """Squared distance of the probabilities from the label's one-hot vector, or minus that from the target's.
 
-    Averaged over classes.
+    Averaged over classes. Goals of several labels compare the sigmoids with the truth or the target, label by label.
     """
+    if isinstance(goal, MULTI_LABEL):
+        return square_error(logits, goal)
     targeted = isinstance(goal, Targeted | Toward)
     one_hot = F.one_hot(goal.t if isinstance(goal, Targeted | Toward) else goal.y, logits.shape[1]).to(logits.dtype)
     distance = (logits.softmax(1) - one_hot).square().mean(1)
@@ -73,9 +79,9 @@ def scaled_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     """Cross-entropy of logits divided by their top-two gap (Yu and Xu 2023): cannot saturate.
 
     The divisor is a constant for the gradient, so the direction is that of a softmax at a readable temperature.
+    Goals of several labels divide by the distance of the closest score from its threshold.
     """
-    top = logits.detach().topk(2, 1).values
-    return goal.surprise(logits / (top[:, :1] - top[:, 1:]).clamp_min(1e-12))
+    return _divided(logits, goal, _decided_by(logits, goal))
 
 
 def sharp_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
@@ -83,16 +89,30 @@ def sharp_cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
 
     Between `scaled_cross_entropy` (a gap of 1) and the `margin` (a gap without end): far from the boundary it still
     weighs the classes against each other, and at the boundary it leads straight across it. The divisor is a constant
-    for the gradient.
+    for the gradient. Goals of several labels as for `scaled_cross_entropy`.
     """
-    top = logits.detach().topk(2, 1).values
-    return goal.surprise(logits / ((top[:, :1] - top[:, 1:]) / 4).clamp_min(1e-12))
+    return _divided(logits, goal, _decided_by(logits, goal) / 4)
+
+
+def _decided_by(logits: Tensor, goal: Goal) -> Tensor:
+    # how far the answer is from another one, [N, 1]
+    logits = logits.detach()
+    if isinstance(goal, MULTI_LABEL):
+        return nearest(logits, goal)
+    top = logits.topk(2, 1).values
+    return top[:, :1] - top[:, 1:]
+
+
+def _divided(logits: Tensor, goal: Goal, divisor: Tensor) -> Tensor:
+    divisor = divisor.clamp_min(1e-12)
+    return goal.surprise(cooled(logits, goal, divisor) if isinstance(goal, MULTI_LABEL) else logits / divisor)
 
 
 def differences(k: int) -> Objective:
     """Return the objective `[N, k]`: the k highest other classes, each minus the label's (DeepFool, FAB).
 
-    A goal other than `Untargeted` says itself which difference counts: its lead, `[N, 1]`.
+    A goal other than `Untargeted` says itself which difference counts: its lead, `[N, 1]`, or, where one wrong label
+    is enough, the k labels that are nearest to being wrong.
     """
     return _Differences(k)
 
@@ -103,6 +123,9 @@ class _Differences:
     k: int
 
     def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
+        several = goal.boundaries(logits, self.k) if isinstance(goal, MultiLabel) else None
+        if several is not None:
+            return several
         if not isinstance(goal, Untargeted):
             return goal.lead(logits)[:, None]
         others, bar, wrong = without(logits, goal.y), pick(logits, goal.y), logits.shape[1] - 1
@@ -131,6 +154,8 @@ class Tempered:
 
     def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
         """Return the objective `[N]`."""
+        if isinstance(goal, MULTI_LABEL):
+            return goal.surprise(cooled(logits, goal, self.temperature))
         return goal.surprise(logits / self.temperature)
 
     def __str__(self) -> str:

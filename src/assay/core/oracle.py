@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from assay.core.answers import checked_logits
+from assay.core.answers import ONE_SCORE, checked_logits, gives_one_score
 from assay.core.draws import Draws
 from assay.core.edges import AT_BOUNDS, INSIDE, EdgeGradients, edges_without_slope
 from assay.core.errors import ModelError
@@ -73,7 +73,7 @@ class Direct:
     size is remembered in `fits`; results do not depend on it beyond floating point. `cleaned=False` gives gradients
     as they are, NaN included: for who measures them, not for attacks. `reset` is called with the model before each
     pass, for models that keep a state. `gives` is the most that the model can answer. `told` collects what was done
-    about gradients at the edges of the box.
+    about gradients at the edges of the box, and `ONE_SCORE` where the model gives one score per image.
 
     The model is asked in its own precision and in a layout that it can do, see `form`; answers and gradients are
     float32, or what the model gives where that is finer. Where values at the edge of the box get no gradient while
@@ -131,7 +131,10 @@ class Direct:
         return settled(self.model, rows, self._weights, self._checked, stateful=stateful)
 
     def _checked(self, images: Tensor) -> Tensor:
-        return checked_logits(self._asked(images), len(images))
+        output = self._asked(images)
+        if gives_one_score(output, len(images)):
+            self.told.add(ONE_SCORE)
+        return checked_logits(output, len(images))
 
     @functools.cached_property
     def _weights(self) -> Weights:

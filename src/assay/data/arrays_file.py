@@ -16,6 +16,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.data.array_files import Opened, open_hdf5, open_numpy
 from assay.data.labels import check_labels
 from assay.data.sample import is_channels_last
+from assay.data.several_labels import SEVERAL_LABELS
 from assay.data.source import Source
 from assay.data.spec import take_apart
 from assay.models.classifier import Classifier
@@ -148,7 +149,9 @@ def _labels(file: Opened, name: str, count: int) -> tuple[tuple[int, ...], list[
     if values.ndim == 2 and bool(((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all()):
         values, notes = values.argmax(1), [f"{where} is one-hot: labels are the places of its ones."]
     if values.shape != (count,):
-        raise BadInput(f"{where} has shape {list(values.shape)}; expected one class number for each of {count} images.")
+        more = f" {SEVERAL_LABELS}" if values.ndim == 2 and len(values) == count else ""
+        told = f"{where} has shape {list(values.shape)}; expected one class number for each of {count} images."
+        raise BadInput(told + more)
     whole = values.dtype.kind in "uif" and bool(np.isfinite(values).all() and (values == np.round(values)).all())
     if not whole or (count and values.min() < 0):
         told = f"values such as {values[0]!r}" if not whole else f"the label {values.min()}"

@@ -23,6 +23,7 @@ from torch.utils.data.dataloader import default_collate, default_convert
 from assay.core.errors import BadInput
 from assay.data.items import IMAGE_KEYS, image_and_label
 from assay.data.known_labels import LABEL_KEYS
+from assay.data.several_labels import SEVERAL_LABELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _of_arrays(images: Any, labels: Any) -> Given:
     if labels.ndim != 1:
         raise BadInput(
             f"The labels have shape {list(labels.shape)}; expected [N], a class number per image. One-hot labels "
-            "become such numbers by labels.argmax(1)."
+            f"become such numbers by labels.argmax(1). {SEVERAL_LABELS}"
         )
     return Given(Arrays(images, labels), "arrays", "python:arrays")
 

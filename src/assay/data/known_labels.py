@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from assay.core.errors import BadInput
 from assay.data.sample import PictureError
+from assay.data.several_labels import SEVERAL_LABELS
 from assay.data.source import Labels
 
 PROBES = 12
@@ -201,7 +202,9 @@ def _fix(value: Any, classes: Sequence[str]) -> str:
         return f" Give the data set a list `classes`, in label order, with that name in it{told}."
     if isinstance(value, Tensor | np.ndarray) and np.asarray(value).ndim == 1:
         return (
-            " A one-hot label becomes one by label.argmax(); several labels per image are not supported. Where items "
-            "are whole batches, give the data set behind them."
+            f" A one-hot label becomes one by label.argmax(). {SEVERAL_LABELS} Where items are whole batches, give the "
+            "data set behind them."
         )
+    if isinstance(value, list | tuple | set):
+        return f" {SEVERAL_LABELS}"
     return ""

@@ -10,6 +10,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.data.files import LabelledFiles
 from assay.data.formats import USUAL, picture_endings
 from assay.data.labels import Labelling, Vocabulary, label_folders
+from assay.data.several_labels import SEVERAL_LABELS, lists_of_labels
 from assay.data.source import Source
 from assay.data.spec import take_apart
 from assay.data.table_file import Table, read_table
@@ -156,7 +157,7 @@ def _without_repeats(rows: Table, columns: Columns, where: Sequence[str]) -> tup
             if rows.text(column, row) != rows.text(column, before):
                 raise BadInput(
                     f"{rows.places([before, row])} of {rows.name} both name {file!r}, with {column} "
-                    f"{rows.text(column, before)!r} and {rows.text(column, row)!r}. Leave one out."
+                    f"{rows.text(column, before)!r} and {rows.text(column, row)!r}. Leave one out. {SEVERAL_LABELS}"
                 )
     repeated = len(where) - len(first)
     return list(first.values()), [f"{repeated} rows of {rows.name} repeat a picture; each was taken once."] * bool(
@@ -189,6 +190,11 @@ def _labelled(rows: Table, columns: Columns, names: list[str], vocabulary: Vocab
         raise BadInput(
             f"The column {columns.label!r} of {rows.name} has the label {shifted[0]}; labels count from 0. Leave "
             "unlabelled rows out, or write class names."
+        )
+    listed = lists_of_labels(names)
+    if listed is not None:
+        raise BadInput(
+            f"The column {columns.label!r} of {rows.name} lists several labels: {listed!r}. {SEVERAL_LABELS}"
         )
     return _in_words(rows, columns, lambda: label_folders(names, vocabulary))
 

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from assay.core.errors import BadInput
-from assay.core.oracle import checked_logits, frozen
+from assay.core.answers import checked_logits, gives_one_score
+from assay.core.errors import BadInput, ModelError
+from assay.core.oracle import frozen
 from assay.data.sample import Data
 from assay.defenses.checkpoint import CHECKPOINT, LOG
 from assay.defenses.examples import Examples, FromData
@@ -110,7 +111,12 @@ def check_network(network: Classifier, data: Data, examples: Examples, batch: in
     x = examples.batch(torch.arange(min(2, batch, len(examples))))[0]
     device = state[0].device if state else x.device
     with torch.no_grad(), torch.random.fork_rng(), frozen(module):
-        logits = checked_logits(module(x.to(device)), len(x))
+        output = module(x.to(device))
+    logits = checked_logits(output, len(x))
+    if gives_one_score(output, len(x)):
+        raise ModelError(
+            f"{name} returns one score per image, and training expects one per class: build it with two outputs."
+        )
     wrong = next((label for label in data.labels if not 0 <= label < logits.shape[1]), None)
     if wrong is not None:
         raise BadInput(

@@ -19,6 +19,7 @@ from assay.core.oracle import Access, Direct
 from assay.core.problem import Problem
 from assay.core.threat import Threat
 from assay.data import Data, Sample
+from assay.evaluate.one_score import check_one_score
 from assay.evaluate.surrogate import check_fit, held
 from assay.evaluate.work import check_labels, check_scores, stacked
 from assay.intervals import wilson
@@ -136,6 +137,7 @@ class Transfer:
         for name, oracle in oracles.items():
             logits = oracle.look(problem.x, any_label, margin, Access.SCORES, draws).logits
             check_scores(logits, "logits")
+            check_one_score(oracle, problem.x, logits, "logits")
             check_labels(problem.goal.y, ids, logits.shape[1])
             right[name] = ~problem.goal.reached(logits) & scored(logits)
         n, each = len(samples), iter(total.each)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from assay.core.answers import ONE_SCORE
 from assay.core.compose import Method, Transferred, for_norm, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError
@@ -28,6 +29,7 @@ from assay.evaluate.attack_options import method_of
 from assay.evaluate.goal_words import allowed_rank, make_goal, per_image
 from assay.evaluate.loading import Bench
 from assay.evaluate.masks import Chosen, mask_for
+from assay.evaluate.one_score import check_one_score
 from assay.evaluate.pictures import PICTURED_CHUNKS, Picture, choose
 from assay.evaluate.plan import Cell, Unit
 from assay.evaluate.record import BROKEN, STATUSES
@@ -113,8 +115,10 @@ def _told(bench: Bench, readable: dict[int, Sample]) -> dict[str, str]:
     if not readable:
         return {}
     image = next(iter(readable.values())).image[None].to(bench.device)
-    edges = ", ".join(sorted(bench.oracle.told))
-    return {"form": bench.oracle.form(image).written, **({"edges": edges} if edges else {})}
+    told = bench.oracle.told
+    form = "; ".join([bench.oracle.form(image).written, *(told & {ONE_SCORE})])
+    edges = ", ".join(sorted(told - {ONE_SCORE}))
+    return {"form": form, **({"edges": edges} if edges else {})}
 
 
 def _method(cell: Cell, bench: Bench, readable: dict[int, Sample]) -> Method:
@@ -170,6 +174,7 @@ def _ask(columns: Columns, bench: Bench, method: Method, readable: dict[int, Sam
     problem = dataclasses.replace(problem, goal=_goal(columns, bench, problem, draws, at))
     known = first_look(method, problem, draws)
     check_scores(known.seen.logits, cell.model.outputs)
+    check_one_score(bench.oracle, x, known.seen.logits, cell.model.outputs)
     columns.look(at, known.seen.logits, problem.goal)
     columns.bill(at, known.seen.cost)
     return Asked(dataclasses.replace(problem, known=known), known.seen.logits, draws, at)

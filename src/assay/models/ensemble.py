@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from assay.core.answers import checked_logits, gives_one_score
 from assay.core.errors import BadInput, did_you_mean
 from assay.models.classifier import Classifier
 
@@ -50,7 +51,7 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the fused logits `[N, K]` of images `x`."""
-        each = [network(x) for network in self.networks]
+        each = [_of_two(network(x), len(x)) for network in self.networks]
         shapes = {tuple(one.shape) for one in each}
         if len(shapes) > 1:
             classes = " and ".join(str(shape[-1]) for shape in sorted(shapes))
@@ -59,6 +60,11 @@ class Ensemble(nn.Module):
             return _weighted(each, self.weights)
         logs = torch.stack([one.log_softmax(1) for one in each])
         return (logs + self.weights.to(logs).log().view(-1, 1, 1)).logsumexp(0)
+
+
+def _of_two(output: Tensor, n: int) -> Tensor:
+    # one score per image has no softmax of its own
+    return checked_logits(output, n) if gives_one_score(output, n) else output
 
 
 def _weighted(each: Sequence[Tensor], weights: Tensor) -> Tensor:

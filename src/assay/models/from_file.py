@@ -15,7 +15,7 @@ from assay.models.classifier import Classifier
 from assay.models.foreign import is_safetensors, what_else
 from assay.models.from_python import described
 from assay.models.matching import Found, flattened, matched
-from assay.models.normalized import Normalized
+from assay.models.normalized import Normalized, Thresholded
 from assay.models.request import Options, Request, check_sides, take_apart
 from assay.models.untrained import is_code, takes_classes, untrained
 from assay.models.weights_file import fill, read_safetensors, read_torch, state_in
@@ -57,6 +57,8 @@ def _module_in(value: Any) -> Any:
 def _classifier(made: Classifier, request: Request, options: Options) -> Classifier:
     """Return the filled network under the request's name, with the stated normalisation in front or inside it."""
     module, (mean, std) = _normalised(made, options, request.spec)
+    if options.threshold is not None:
+        module = Thresholded(module, options.threshold)
     return Classifier(
         module.eval(),
         request.spec,

@@ -21,7 +21,7 @@ from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.models.classifier import Classifier
-from assay.models.normalized import Normalized, normalisation_of
+from assay.models.normalized import Normalized, Thresholded, normalisation_of
 from assay.models.request import Options, Request
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.\w+)*")
@@ -58,6 +58,8 @@ def described(made: nn.Module | Classifier, spec: str, options: Options) -> Clas
         inside: tuple[tuple[float, ...], tuple[float, ...]] | None = (options.mean, options.std)
     else:
         module, inside = made, normalisation_of(made)
+    if options.threshold is not None:
+        module = Thresholded(module, options.threshold).train(module.training)
     mean, std = inside or (None, None)
     shape = options.input_shape
     return Classifier(module, spec, "", shape, mean, std, options.preprocess, channels=options.channels)

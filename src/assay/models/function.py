@@ -55,6 +55,11 @@ class Predictions(nn.Module):
         answer = self.predict(x.detach().float().cpu().numpy())
         out = answer.detach() if isinstance(answer, Tensor) else torch.from_numpy(np.array(answer))
         if self.classes is None:
+            if out.ndim == 1 and not out.is_floating_point():
+                raise ModelError(
+                    f"The model returned class numbers ({out.dtype}) for {len(x)} images, expected scores [{len(x)}, "
+                    "K]. Say how many classes there are: Predictions(predict, classes=10)."
+                )
             return out.to(x.device) if out.is_floating_point() else out.to(x.device).float()
         if (
             out.ndim != 1

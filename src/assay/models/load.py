@@ -16,7 +16,7 @@ from assay.core.oracle import Access
 from assay.models import efficientnet_lite, from_file, from_python, from_timm, from_torchvision, zoo
 from assay.models.classifier import Classifier, digest_of
 from assay.models.function import Function, as_module, name_of
-from assay.models.normalized import LogProbabilities
+from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
 from assay.models.request import Request, take_apart
 
 OUTPUTS = ("logits", "probabilities")
@@ -30,7 +30,7 @@ class Scheme:
     options: frozenset[str] = frozenset()
 
 
-_IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "crop", "pad", "interpolation"})
+_IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "crop", "pad", "interpolation", "threshold"})
 
 SCHEMES: dict[str, Scheme] = {
     "zoo": Scheme(zoo.load, frozenset({"dropout"})),
@@ -56,7 +56,8 @@ def load_model(  # shape: one keyword for each fact that only its user knows
     """Return the model named by `spec` (see `SCHEMES`), or made from a module or a callable, as a `Classifier`.
 
     `options` may also stand in the name: `file:w.safetensors?arch=mnist-cnn`. `outputs="probabilities"` says that
-    the model returns probabilities; their logarithm is attacked. Named models are loaded on the CPU or `device` in
+    the model returns probabilities; their logarithm is attacked. A model with one score per image means class 1 above
+    0, or above the option `threshold` (of probabilities: 0.5). Named models are loaded on the CPU or `device` in
     eval mode; a module from Python stays where and as it is (searching and judging hold it in eval mode, on copies of
     its weights where `device` is another one, and give it back as it was).
 
@@ -105,14 +106,31 @@ def undigested_model(  # shape: as `load_model`
     )
     check_weights(classifier)
     if outputs == "probabilities" and classifier.outputs == "logits":
-        wrapped = LogProbabilities(classifier.module).train(classifier.module.training)
-        classifier = dataclasses.replace(classifier, module=wrapped, outputs=outputs)
+        classifier = dataclasses.replace(classifier, module=log_probabilities(classifier.module), outputs=outputs)
     if device is None:
         return classifier
     if isinstance(spec, str):
         _move(classifier.module, device)
         return classifier
     return on_device(classifier, device)
+
+
+def log_odds_of(classifier: Classifier) -> Classifier:
+    """Return a classifier whose scores are one decision per label: log-odds, where its outputs are probabilities."""
+    module = classifier.module
+    if classifier.outputs == "logits":
+        return classifier
+    if isinstance(module, ThresholdedProbability):
+        raise BadInput(
+            f"The threshold {module.threshold:g} is for a model with one score per image. For several labels give it "
+            "to the goal, as a score or one per label: assay.MultiLabel(y, threshold=...)."
+        )
+    if not isinstance(module, LogProbabilities):
+        raise BadInput(
+            f"{classifier.spec or 'The model'} returns probabilities as a Classifier of its own making. For several "
+            "labels per image return the scores before the sigmoid, or load_model(net, outputs='probabilities')."
+        )
+    return dataclasses.replace(classifier, module=LogOdds(module.module).train(module.training))
 
 
 def on_device(classifier: Classifier, device: str | torch.device) -> Classifier:

@@ -1,7 +1,8 @@
-"""Modules that stand around a network: normalisation in front of it, logarithms behind it."""
+"""Modules that stand around a network: normalisation in front of it, logarithms or a threshold behind it."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.errors import BadInput
+from assay.core.answers import checked_logits, gives_one_score
+from assay.core.errors import BadInput, ModelError
 
 
 class Normalized(nn.Module):
@@ -38,7 +40,8 @@ class Normalized(nn.Module):
 class LogProbabilities(nn.Module):
     """The logarithm of a network that returns probabilities, so that attacks climb what has a gradient.
 
-    Probabilities are kept above float32's smallest normal number: the logarithm of 0 has no gradient either.
+    Probabilities are kept above float32's smallest normal number: the logarithm of 0 has no gradient either. Of one
+    probability p per image, that of class 1, it is `[log(1 - p), log p]`.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -46,9 +49,111 @@ class LogProbabilities(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return log-probabilities `[N, K]` for images `x`."""
+        """Return log-probabilities `[N, K]` for images `x`. Raises `ModelError` for a single one outside [0, 1]."""
         probabilities: Tensor = self.module(x)
+        if gives_one_score(probabilities, len(x)):
+            probabilities = _both_sides(probabilities.reshape(-1, 1))
         return probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+class LogOdds(nn.Module):
+    """The log-odds of a network that returns a probability for every label, each above 0 where it is above one half.
+
+    Probabilities and what they leave to 1 are kept above float32's smallest normal number.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scores `[N, K]` for images `x`. Raises `ModelError` for what are no probabilities."""
+        p: Tensor = self.module(x)
+        _check_probabilities(p)
+        p, tiny = p.float() if p.dtype.itemsize < 4 else p, torch.finfo(torch.float32).tiny
+        return p.clamp_min(tiny).log() - (1 - p).clamp_min(tiny).log()
+
+
+class Thresholded(nn.Module):
+    """A network with one score per image, which means class 1 above `threshold`: the score minus the threshold.
+
+    Raises `BadInput` for a threshold that is not finite.
+    """
+
+    def __init__(self, module: nn.Module, threshold: float) -> None:
+        super().__init__()
+        if not math.isfinite(threshold):
+            raise BadInput(f"threshold is {threshold}, expected a finite number: class 1 is what scores above it.")
+        self.module = module
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `[N, 1]` for images `x`: above 0 for class 1. Raises `ModelError` for several scores per image."""
+        return _one_score(self.module(x), len(x), self.threshold) - self.threshold
+
+    def extra_repr(self) -> str:
+        """Say which threshold it is."""
+        return f"threshold={self.threshold!r}"
+
+
+class ThresholdedProbability(nn.Module):
+    """A network with one probability p per image, which means class 1 above `threshold`.
+
+    Its logits are `[log(1 - p) - log(1 - threshold), log p - log threshold]`. Raises `BadInput` for a threshold that
+    is not between 0 and 1.
+    """
+
+    def __init__(self, module: nn.Module, threshold: float) -> None:
+        super().__init__()
+        if not 0 < threshold < 1:
+            raise BadInput(
+                f"threshold is {threshold}, expected a probability above 0 and below 1: class 1 is what lies above it."
+            )
+        self.module = LogProbabilities(module)
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `[N, 2]` for images `x`. Raises `ModelError` for more than one probability per image."""
+        logs = self.module(x)
+        if logs.shape[1] != 2:
+            _one_score(logs, len(x), self.threshold)
+        return logs - logs.new_tensor([math.log1p(-self.threshold), math.log(self.threshold)])  # type: ignore[no-any-return]  # what a module returns is untyped
+
+    def extra_repr(self) -> str:
+        """Say which threshold it is."""
+        return f"threshold={self.threshold!r}"
+
+
+def log_probabilities(module: nn.Module) -> nn.Module:
+    """Return a network that returns probabilities as one that returns logits, in the same mode."""
+    wrapped: nn.Module = LogProbabilities(module)
+    if isinstance(module, Thresholded):
+        wrapped = ThresholdedProbability(module.module, module.threshold)
+    return wrapped.train(module.training)
+
+
+def _one_score(output: Tensor, n: int, threshold: float) -> Tensor:
+    if not gives_one_score(output, n):
+        scores = checked_logits(output, n).shape[1]
+        raise ModelError(
+            f"The model returns {scores} scores per image, and the threshold {threshold:g} is for a model with one. "
+            "Leave the threshold out."
+        )
+    return output.reshape(n, 1)
+
+
+def _check_probabilities(p: Tensor) -> None:
+    if bool(((p < 0) | (p > 1)).any()):
+        raise ModelError(
+            f"The model returns {float(p.min()):.4g} to {float(p.max()):.4g} where probabilities were stated, expected "
+            "0 to 1. Leave outputs=probabilities out for scores that mean yes above 0."
+        )
+
+
+def _both_sides(p: Tensor) -> Tensor:
+    _check_probabilities(p)
+    p = p if p.dtype.itemsize > 2 else p.float()
+    return torch.cat([1 - p, p], 1)
 
 
 def check_normalisation(mean: Sequence[float], std: Sequence[float]) -> None:

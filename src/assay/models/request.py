@@ -25,7 +25,8 @@ class Options:
     height and width) and `channels`: the images it takes. `resize` (the shorter side, or height and width), `crop`
     (from the middle), `pad` (the grey level around a picture that is scaled to fit) and `interpolation`: how pictures
     come to that size. `arch` and `num_classes`: the architecture of a file that holds weights alone; `prefix`: which of
-    its names are the weights. `dropout`: "on" leaves it on, see `DropoutOn`.
+    its names are the weights. `dropout`: "on" leaves it on, see `DropoutOn`. `threshold`: the score above which a
+    model with one score per image means class 1.
     """
 
     mean: tuple[float, ...] | None = None
@@ -40,6 +41,7 @@ class Options:
     crop: Sides | None = None
     pad: int | None = None
     prefix: str | None = None
+    threshold: float | None = None
 
     @property
     def final_size(self) -> tuple[int, int] | None:
@@ -144,6 +146,8 @@ def _parse(key: str, value: Any) -> Any:
             return tuple(float(v) for v in (values if isinstance(values, list | tuple) else [values]))
         if key in ("size", "resize", "crop"):
             return _sides(value)
+        if key == "threshold":
+            return float(value)
         if key == "pad":
             return _level(value)
         if key in ("channels", "num_classes"):
@@ -160,6 +164,7 @@ _EXPECTED = {
     "size": _SIDES,
     "resize": _SIDES,
     "crop": _SIDES,
+    "threshold": "a number such as 0.5, above which a model's single score means class 1",
     "pad": "black, white or a grey level from 0 to 255",
 }
 

@@ -10,7 +10,7 @@ from assay.attacks.gradient import FGSM, PGD
 from assay.attacks.noise import UniformNoise
 from assay.core.draws import Draws
 from assay.core.errors import ModelError
-from assay.core.goal import OutOfTop, Targeted, Untargeted
+from assay.core.goal import OutOfTop, Targeted, Untargeted, scored
 from assay.core.objective import cross_entropy, differences, margin
 from assay.core.oracle import Access, Direct, Seen, checked_logits, frozen, input_gradient, micro_batch, out_of_memory
 from assay.core.problem import Problem
@@ -136,8 +136,8 @@ def test_a_gradient_works_inside_no_grad() -> None:
         (lambda x: linear(x).argmax(1), r"returned \[7\] of torch.int64"),
         (lambda x: linear(x).long(), r"returned \[7, 5\] of torch.int64"),
         (lambda x: linear(x).sum(), r"returned \[\] of torch.float32"),
-        (lambda x: linear(x)[:, :1], r"one score per image .* Wrap a binary model"),
-        (lambda x: linear(x)[:, :0], "expected two classes or more"),
+        (lambda x: linear(x)[:, :0], "returned no score .* expected two classes or more, or one score"),
+        (lambda x: linear(x)[:, 0].sum(0, keepdim=True), r"returned \[1\] of torch.float32 for"),
     ],
 )
 def test_outputs_that_are_no_logits(output, message: str) -> None:
@@ -149,6 +149,20 @@ def test_outputs_that_are_no_logits(output, message: str) -> None:
 def test_a_batch_of_one_is_no_exception() -> None:
     with pytest.raises(ModelError, match="for 1 images"):
         checked_logits(torch.zeros(5), 1)
+
+
+@pytest.mark.parametrize("shape", [lambda s: s, lambda s: s[:, 0], lambda s: s.squeeze()])
+@pytest.mark.parametrize("n", [1, 3])
+def test_one_score_per_image_is_two_logits(shape, n: int) -> None:
+    score = torch.linspace(-1, 2, n)[:, None]
+    torch.testing.assert_close(checked_logits(shape(score), n), torch.cat([torch.zeros(n, 1), score], 1))
+    assert checked_logits(shape(score).half(), n).dtype is torch.float32
+
+
+@pytest.mark.parametrize("overflow", [torch.inf, -torch.inf, torch.nan])
+def test_one_infinite_score_is_no_answer(overflow: float) -> None:
+    logits = checked_logits(torch.tensor([[overflow], [1.0]]), 2)
+    assert scored(logits).tolist() == [False, True]
 
 
 @torch.no_grad()
