@@ -1,4 +1,4 @@
-"""Networks of the board behind `x.clamp(0, 1)`: the same function on every valid image, so the right numbers are theirs.
+"""A network of the board behind `x.clamp(0, 1)`: the same function on every valid image, so its numbers are the same.
 
 torch 2.14 gives no gradient to a value exactly at the bound of a clamp; four fifths of a digit are exactly black.
 """

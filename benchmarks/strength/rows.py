@@ -12,8 +12,10 @@ DISTILLED = "zoo:mnist-distilled-t100"
 PUBLISHED = "zoo:mnist-distilled-t100-as-published"
 ROBUST = "zoo:mnist-pgd"
 LITE = "efficientnet-lite0"
+GUARDED = "benchmarks.strength.guarded:cnn"
 
 SHORT = {CNN: "cnn", DISTILLED: "distilled", PUBLISHED: "as-published", ROBUST: "robust", LITE: "lite0"}
+SHORT |= {GUARDED: "guarded"}
 AUTHORS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 ORDER: dict[str, float] = {"linf": float("inf"), "l2": 2.0, "l1": 1.0, "l0": 0.0}
 FOOLBOX = {"linf": "LInf", "l2": "L2", "l1": "L1", "l0": "L0"}
@@ -234,6 +236,15 @@ def on_cnn() -> Iterator[Row]:
     yield from (row for norm, eps in (("l2", 1.5), ("l1", 10.0)) for row in whole(CNN, norm, eps))
 
 
+def on_guarded() -> Iterator[Row]:
+    """The plain network behind a clamp that changes no digit: what ours leaves is to be what it leaves of `cnn`."""
+    yield pgd(GUARDED, 0.1, "cross_entropy")
+    yield apgd(GUARDED, "linf", 0.1, "ce")
+    yield ddn(GUARDED)
+    yield fmn(GUARDED, "linf")
+    yield from whole(GUARDED, "linf", 0.1)
+
+
 def on_hardened(subject: str, eps: float, l2: float) -> Iterator[Row]:
     """The rows of a distilled or adversarially trained network: the attacks that reports lean on."""
     yield ddn(subject)
@@ -260,6 +271,7 @@ def rows() -> dict[str, Row]:
     """Return all rows by name."""
     listed = [
         *on_cnn(),
+        *on_guarded(),
         *on_hardened(DISTILLED, 0.1, 1.5),
         *on_hardened(PUBLISHED, 0.1, 1.5),
         *on_hardened(ROBUST, 0.3, 2.0),

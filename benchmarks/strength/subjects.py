@@ -37,7 +37,7 @@ def subject(name: str, images: int) -> Subject:
     Raises `assay.BadInput` for a model that is not there.
     """
     classifier = assay.load_model(name)
-    source = "mnist/test" if name.startswith("zoo:mnist") else "samples"
+    source = "mnist/test" if classifier.input_shape == (1, 28, 28) else "samples"
     data = assay.load_data(source, model=classifier, limit=images)
     samples = data.load(range(len(data.ids)))
     x = torch.stack([sample.image for sample in samples])
