@@ -25,7 +25,7 @@ class Scorer(nn.Module):
         self.shape = shape
         with torch.no_grad():
             self.inner.weight.mul_(6)
-            self.inner.bias.copy_(-(X.flatten(1) @ self.inner.weight[0]).median())
+            self.inner.bias.copy_(-(X.flatten(1) @ self.inner.weight[0]).median() + 0.03)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shape(self.inner(x.flatten(1)))
@@ -137,6 +137,8 @@ def test_every_attack_asks_a_single_score(name: str) -> None:
     method = build(name, **{option: value for option, value in quick.items() if option in entry.options})
     threat = {"linf": assay.Linf(0.2), "l2": assay.L2(1.2), "l1": assay.L1(5), "l0": assay.L0(12)}[entry.norms[0]]
     result = assay.attack(method, Scorer(), X[:3], labels()[:3], threat)
-    answers = (Scorer()(result.x_adv)[:, 0] > 0).long()
-    assert torch.equal(result.success, answers != labels()[:3])
+    score = Scorer()(result.x_adv)[:, 0]
+    # beside a boundary the last digit depends on the batch
+    clear = score.abs() > 1e-5
+    assert torch.equal(result.success[clear], ((score > 0).long() != labels()[:3])[clear])
     assert entry.family in ("baseline", "label", "score") or result.success.all()

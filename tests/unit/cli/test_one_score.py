@@ -41,7 +41,7 @@ def sigmoid():
 def shifted():
     return Net(3.0)
 """
-RUN = "--data arrays:bright.npz --eps 2/255,30/255 --attack pgd:steps=4 --out r --display none"
+RUN = "--data npz:bright.npz --eps 2/255,30/255 --attack pgd:steps=4 --out r --display none"
 
 
 @pytest.fixture
@@ -67,11 +67,11 @@ def test_a_run_is_audited_and_says_what_the_scores_mean(bright: Workplace) -> No
 
 
 def test_the_doctor_tells_scores_from_probabilities(bright: Workplace) -> None:
-    said = bright.assay("doctor --model one.py:score --data arrays:bright.npz")
+    said = bright.assay("doctor --model one.py:score --data npz:bright.npz")
     assert said.code == 0 and "finite, one score per image: class 1 above 0" in " ".join(said.out.split())
-    said = bright.assay("doctor --model one.py:shifted?threshold=3 --data arrays:bright.npz")
+    said = bright.assay("doctor --model one.py:shifted?threshold=3 --data npz:bright.npz")
     assert said.code == 0 and "class 1 above 3" in " ".join(said.out.split()) and "100.0 %" in said.out
-    said = bright.assay("doctor --model one.py:sigmoid --data arrays:bright.npz")
+    said = bright.assay("doctor --model one.py:sigmoid --data npz:bright.npz")
     assert said.code != 0 and "as probabilities do (a sigmoid)" in " ".join(said.out.split())
     said = bright.assay(f"run --model one.py:sigmoid {RUN} --audit off --no-doctor")
     assert said.code == 2 and "as probabilities do (a sigmoid)" in " ".join(said.err.split())
@@ -90,10 +90,8 @@ def test_declared_probabilities_and_a_threshold_give_the_same_numbers(bright: Wo
 
 def test_patches_and_transfer_take_single_scores(bright: Workplace) -> None:
     said = bright.assay(
-        "patch train --model one.py:score --data arrays:bright.npz --size 3 --steps 2 --target 1 --out p.safetensors"
+        "patch train --model one.py:score --data npz:bright.npz --size 3 --epochs 2 --held-out 4 --batch 8 --target 1 --out p.safetensors"
     )
     assert said.code == 0, said.err
-    said = bright.assay(
-        "transfer --surrogate one.py:score --target one.py:shifted --data arrays:bright.npz --eps 8/255"
-    )
+    said = bright.assay("transfer --surrogate one.py:score --target one.py:shifted --data npz:bright.npz --eps 8/255")
     assert said.code == 0, said.err
