@@ -89,9 +89,8 @@ def test_declared_probabilities_and_a_threshold_give_the_same_numbers(bright: Wo
 
 
 def test_patches_and_transfer_take_single_scores(bright: Workplace) -> None:
-    said = bright.assay(
-        "patch train --model one.py:score --data npz:bright.npz --size 3 --epochs 2 --held-out 4 --batch 8 --target 1 --out p.safetensors"
-    )
+    size = "--size 3 --epochs 2 --held-out 4 --batch 8"
+    said = bright.assay(f"patch train --model one.py:score --data npz:bright.npz {size} --target 1 --out p.safetensors")
     assert said.code == 0, said.err
     said = bright.assay("transfer --surrogate one.py:score --target one.py:shifted --data npz:bright.npz --eps 8/255")
     assert said.code == 0, said.err
