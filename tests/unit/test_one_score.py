@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,11 @@ from torch import Tensor, nn
 import assay
 from assay.attacks import ATTACKS, build
 from assay.core.errors import ModelError
+from assay.core.oracle import Access
+from assay.defenses.examples import InMemory
+from assay.defenses.standard import check_network
 from assay.models.ensemble import Ensemble
+from assay.models.function import Predictions
 
 N = 14
 X = 0.35 + 0.3 * torch.rand(N, 1, 6, 6, generator=torch.Generator().manual_seed(8))
@@ -121,6 +126,20 @@ def test_labels_are_two_classes() -> None:
 def test_a_threshold_is_another_model_and_its_absence_is_none() -> None:
     plain, same, other = (assay.load_model(Scorer(), **one).digest for one in ({}, {}, {"threshold": 0.2}))
     assert plain == same != other
+
+
+def test_class_numbers_are_no_scores() -> None:
+    """Of another framework, where nobody said how many classes there are."""
+    predict = Predictions(lambda images: (images.mean((1, 2, 3)) > 0.5).astype(np.int64))
+    model = assay.Classifier(predict, access=Access.SCORES)
+    with pytest.raises(ModelError, match=r"returned class numbers .* Say how many classes there are"):
+        assay.attack(build("square", queries=5), model, X, labels(), assay.Linf(0.1))
+
+
+def test_training_builds_two_outputs() -> None:
+    examples = InMemory(X, labels())
+    with pytest.raises(ModelError, match="one score per image, and training expects one per class"):
+        check_network(assay.load_model(Scorer()), assay.load_data((X, labels())), examples, 4)
 
 
 @pytest.mark.parametrize("fuse", ["logits", "probabilities"])
