@@ -79,13 +79,16 @@ def test_the_doctor_tells_scores_from_probabilities(bright: Workplace) -> None:
 
 def test_declared_probabilities_and_a_threshold_give_the_same_numbers(bright: Workplace) -> None:
     seen = []
-    for model in ("one.py:score", "one.py:sigmoid --outputs probabilities", "one.py:shifted?threshold=3"):
+    for model in (
+        "one.py:score", "one.py:sigmoid --outputs probabilities", "one.py:shifted?threshold=3",
+        "one.py:sigmoid?threshold=0.45 --outputs probabilities",
+    ):  # fmt: skip
         out = f"r{len(seen)}"
         said = bright.assay(f"run --model {model} {RUN.replace('--out r', f'--out {out}')} --audit off")
         assert said.code == 0, said.err
         results = json.loads(bright.assay(f"show {out} --json").out)["results"]
         seen.append([(one["clean_accuracy"], one["robust_accuracy"]) for one in results])
-    assert seen[0] == seen[1] == seen[2] == [(1.0, 1.0), (1.0, 0.0)]
+    assert seen == 4 * [[(1.0, 1.0), (1.0, 0.0)]]
 
 
 def test_patches_and_transfer_take_single_scores(bright: Workplace) -> None:
