@@ -223,7 +223,7 @@ def _multi_hot(y: object) -> Tensor:
             f"The labels are {list(y.shape)}: one decision per image. Give class numbers, y[:, 0].long(), and no "
             "multi-label goal."
         )
-    if not bool(((y == 0) | (y == 1)).all()):
+    if y.dtype is not torch.bool and not bool(((y == 0) | (y == 1)).all()):
         raise BadInput(
             f"The labels hold {float(y.min()):g} to {float(y.max()):g}, expected 0 and 1 alone: whether an image has "
             "the label. Round soft labels first."

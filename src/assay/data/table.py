@@ -10,7 +10,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.data.files import LabelledFiles
 from assay.data.formats import USUAL, picture_endings
 from assay.data.labels import Labelling, Vocabulary, label_folders
-from assay.data.several_labels import SEVERAL_LABELS, lists_of_labels
+from assay.data.several_labels import SEVERAL_LABELS, columns_of_labels, lists_of_labels
 from assay.data.source import Source
 from assay.data.spec import take_apart
 from assay.data.table_file import Table, read_table
@@ -102,9 +102,12 @@ def _guessed(rows: Table, usual: Sequence[str], role: str, taken: Sequence[str])
     if not found and role == "label" and len(rest) == 1:
         return rest[0]
     told = f"several columns that may be the {role} ({', '.join(found)})" if found else f"no column called {usual[0]}"
+    others = {name: [rows.text(name, row) for row in range(len(rows))] for name in plain.values()} if not found else {}
+    flags = columns_of_labels(others) if role == "label" else []
+    more = f" If {', '.join(flags[:3])} say which labels an image has: {SEVERAL_LABELS}" if len(flags) > 1 else ""
     raise BadInput(
         f"{rows.name} has {told}. Say which one it is: table:{rows.path}?{role}=COLUMN. "
-        f"It has {', '.join(rows.columns)}."
+        f"It has {', '.join(rows.columns)}.{more}"
     )
 
 

@@ -99,8 +99,8 @@ class Thresholded(nn.Module):
 class ThresholdedProbability(nn.Module):
     """A network with one probability p per image, which means class 1 above `threshold`.
 
-    Its logits are `[log(1 - p) - log(1 - threshold), log p - log threshold]`. Raises `BadInput` for a threshold that
-    is not between 0 and 1.
+    Its logits are the logarithms of two probabilities that are one half each at the threshold: the odds of p divided by
+    those of the threshold. Raises `BadInput` for a threshold that is not between 0 and 1.
     """
 
     def __init__(self, module: nn.Module, threshold: float) -> None:
@@ -114,10 +114,11 @@ class ThresholdedProbability(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 2]` for images `x`. Raises `ModelError` for more than one probability per image."""
-        logs = self.module(x)
+        logs: Tensor = self.module(x)
         if logs.shape[1] != 2:
             _one_score(logs, len(x), self.threshold)
-        return logs - logs.new_tensor([math.log1p(-self.threshold), math.log(self.threshold)])  # type: ignore[no-any-return]  # what a module returns is untyped
+        at = logs.new_tensor([math.log1p(-self.threshold), math.log(self.threshold)])
+        return (logs - at).log_softmax(1)
 
     def extra_repr(self) -> str:
         """Say which threshold it is."""
