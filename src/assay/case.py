@@ -121,7 +121,7 @@ class Case:
         first = torch.arange(1, device=x.device)
         any_label = Untargeted(torch.zeros_like(goal.y[:1]))
         logits = self.problem.oracle.look(x, any_label, margin, Access.SCORES, self.draws.take(first)).logits
-        check_scores(logits, self.classifier.outputs)
+        check_scores(logits, self.classifier.outputs, self.classifier.access)
         names = [str(i) for i in range(len(goal.y))]
         check_labels(goal.y, names, logits.shape[1])
         target = getattr(goal, "t", None)

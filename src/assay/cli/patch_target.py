@@ -65,7 +65,7 @@ def check_answers(model: Classifier, data: Data, *, climbed: bool) -> None:
     name, logits = _first_answer(model, data)
     check_numbers(logits, [name], model.spec)
     if climbed:
-        check_scores(logits, model.outputs)
+        check_scores(logits, model.outputs, model.access)
     classes = logits.shape[1]
     wrong = next((at for at, label in enumerate(data.labels) if not 0 <= label < classes), None)
     if wrong is not None:

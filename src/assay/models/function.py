@@ -75,9 +75,11 @@ class Predictions(nn.Module):
 
 
 def as_module(made: Any, what: str) -> nn.Module:
-    """Return a module as it is and any other callable as one. Raises `BadInput` for what cannot be called."""
+    """Return a module as it is, and an exported program or any other callable as one. Raises `BadInput` for what cannot be called."""
     if isinstance(made, nn.Module):
         return made
+    if isinstance(made, torch.export.ExportedProgram):
+        return made.module()
     if isinstance(made, type) or not callable(made):
         hint = f" Make one: {made.__name__}()." if isinstance(made, type) else ""
         raise BadInput(

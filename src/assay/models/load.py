@@ -125,9 +125,7 @@ def _of_any_batch(classifier: Classifier) -> Classifier:
         f"The exported program takes batches of {rows} alone: others are filled up with copies and cut again. "
         "Exported with a dynamic batch (torch.export.Dim), it is faster."
     )
-    return dataclasses.replace(
-        classifier, module=StaticBatch(classifier.module, rows), notes=(*classifier.notes, note)
-    )
+    return dataclasses.replace(classifier, module=StaticBatch(classifier.module, rows), notes=(*classifier.notes, note))
 
 
 def on_device(classifier: Classifier, device: str | torch.device) -> Classifier:

@@ -50,7 +50,7 @@ def answers(subject: Subject) -> Answers:
         company=_share(_apart(again, alone)),
         gradients_inside=len(inside),
         changes=before != _fingerprint(few),
-        probabilities=bool(((first >= 0).all(1) & ((first.sum(1) - 1).abs() < 1e-3)).all()),
+        probabilities=one.gives is not Access.LABELS and bool(((first >= 0).all(1) & ((first.sum(1) - 1).abs() < 1e-3)).all()),
         flat=_share((tops[:, 1] - tops[:, -1]).abs() < 1e-6) if problem.x.numel() and first.shape[1] > 2 else 0.0,
     )
 
