@@ -653,4 +653,5 @@ def untouched(model: Any) -> Iterator[None]:
     """Fail unless `model` is afterwards what it was."""
     before = portrait(model)
     yield
-    assert not differences(before, portrait(model))
+    changed = differences(before, portrait(model))
+    assert not changed, f"no longer what they were: {changed[:6]}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +106,65 @@ def test_attacks_are_those_of_plain_torch(name: str) -> None:
         top = logits.topk(2).values
         clear = (top[:, 0] - top[:, 1]) > 1e-3
         assert torch.equal(result.success[clear], (logits.argmax(1) != y)[clear])
+
+
+# the heavier commands, on one idiom of each kind
+KINDS = (
+    "view_flatten",
+    "weight_standardisation",
+    "old_spectral_norm",
+    "tied_weights",
+    "flat_buffer",
+    "in_shared_memory",
+    "transposed_weights",
+    "low_rank_merged_in_eval",
+    "buffer_updated_in_forward",
+    "caches_and_counters",
+    "hooks",
+    "batch_norm_in_mixed_modes",
+    "frozen_script",
+    "closure_over_two",
+)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_evaluation_and_its_audit_leave_the_model_as_it_was(name: str, tmp_path: Path) -> None:
+    model = made(name)
+    with torch.no_grad():
+        y = twin_of(name, model)(X.clone()).argmax(1)
+    with untouched(model):
+        run = assay.evaluate(model, (X, y), attacks=["fgsm", "pgd"], threat=assay.Linf(EPS), out=tmp_path / "run")
+        assert {one.clean_accuracy for one in run.results()} == {1.0}
+        (verdict,) = run.audit("quick")
+        assert verdict.verdict in ("trusted", "suspect", "refuted", "not audited")
+
+
+class Stops(nn.Module):
+    """Raises at the call of a given number, after it has begun to write."""
+
+    def __init__(self, net: Any, error: BaseException, calls: int) -> None:
+        super().__init__()
+        self.net, self.error, self.left = net, error, types.SimpleNamespace(calls=calls)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left.calls -= 1
+        logits = self.net(x)
+        if self.left.calls < 0:
+            raise self.error
+        return logits
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("calls", [0, 1, 2, 4])
+@pytest.mark.parametrize("error", [ValueError("in the middle"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
+def test_a_model_that_raises_is_left_as_it_was(name: str, calls: int, error: BaseException) -> None:
+    model = made(name)
+    # made first: what is compared must not depend on the wrapper's own count
+    stops = Stops(model, error, calls) if isinstance(model, nn.Module) else None
+    if stops is None:
+        pytest.skip("a callable holds its networks itself")
+    stops.training = getattr(model, "training", False)
+    with untouched(model), contextlib.suppress(ValueError, KeyboardInterrupt):
+        assay.attack(assay.PGD(steps=9), stops, X, Y, assay.Linf(EPS))
+        raise AssertionError("it ended")
+    assert stops.left.calls < 0

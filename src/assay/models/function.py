@@ -75,7 +75,10 @@ class Predictions(nn.Module):
 
 
 def as_module(made: Any, what: str) -> nn.Module:
-    """Return a module as it is, and an exported program or any other callable as one. Raises `BadInput` for what cannot be called."""
+    """Return a module as it is, and an exported program or any other callable as one.
+
+    Raises `BadInput` for what cannot be called.
+    """
     if isinstance(made, nn.Module):
         return made
     if isinstance(made, torch.export.ExportedProgram):
