@@ -22,7 +22,7 @@ class StaticBatch(nn.Module):
         """Return the logits, from as many calls as it takes."""
         missing = -len(x) % self.rows
         whole = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x
-        parts = [self.module(part.contiguous()) for part in whole.split(self.rows)]
+        parts = [self.module(whole[at : at + self.rows].contiguous()) for at in range(0, len(whole), self.rows)]
         logits: Tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
         return logits[: len(x)] if missing else logits
 
