@@ -129,7 +129,7 @@ class Case:
         if isinstance(goal, MULTI_LABEL):
             check_several(self.problem.oracle, x, logits, goal.y.shape[1])
             return
-        check_scores(logits, self.classifier.outputs)
+        check_scores(logits, self.classifier.outputs, self.classifier.access)
         check_one_score(self.problem.oracle, x, logits, self.classifier.outputs)
         names = [str(i) for i in range(len(goal.y))]
         check_labels(goal.y, names, logits.shape[1])

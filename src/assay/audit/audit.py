@@ -97,8 +97,8 @@ def audit_run(
             keep_verdicts(run.path, found)
             verdicts += found
     finally:
-        if loader is None:
-            own.close()
+        # a model given as an object goes back to its user as it was
+        own.close()
     return verdicts
 
 

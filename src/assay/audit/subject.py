@@ -26,7 +26,7 @@ from assay.core.draws import Draws
 from assay.core.goal import Goal, Untargeted
 from assay.core.lenses import Expectation
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Oracle, Seen
+from assay.core.oracle import Access, Direct, Oracle, Seen
 from assay.core.problem import Problem
 from assay.core.search import Attack
 from assay.core.tensors import take
@@ -95,6 +95,14 @@ class Subject:
         """What counts the passes."""
         assert isinstance(self.problem.oracle, Metered), "a subject asks through one"
         return self.problem.oracle
+
+    @property
+    def gives(self) -> Access:
+        """The most that the model gives."""
+        oracle: object = self.problem.oracle
+        while isinstance(oracle, Metered):
+            oracle = oracle.oracle
+        return oracle.gives if isinstance(oracle, Direct) else Access.GRADIENT
 
     @property
     def norm(self) -> str:

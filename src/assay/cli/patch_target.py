@@ -79,7 +79,7 @@ def check_answers(model: Classifier, data: Data, *, climbed: bool) -> None:
         logits = oracle.answers(x)
         check_numbers(logits, [name], model.spec)
         if climbed:
-            check_scores(logits, model.outputs)
+            check_scores(logits, model.outputs, model.access)
             check_one_score(oracle, x, logits, model.outputs)
     classes = logits.shape[1]
     wrong = next((at for at, label in enumerate(data.labels) if not 0 <= label < classes), None)

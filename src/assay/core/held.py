@@ -113,7 +113,9 @@ class Kept:
             before = {**held, **inside.get("_buffers", {})}
             for name, value in now.items():
                 old = before.get(name, _NOTHING)
-                same = value is old or (type(value) in _CONTAINERS and name in inside)
+                same = value is old
+                if same and name in inside and name not in _OWN and _holds_tensors(value):
+                    same = _unchanged(value, inside[name])
                 if isinstance(value, Tensor) and same and id(value) in was:
                     same = _equal(value, was[id(value)])
                 if not same and _is_state(value):
@@ -133,6 +135,12 @@ def _content(value: Any) -> Any:
 
 def _same(now: dict[str, Any], before: dict[str, Any]) -> bool:
     return len(now) == len(before) and all(key in now and now[key] is value for key, value in before.items())
+
+
+def _unchanged(container: Any, content: Any) -> bool:
+    if isinstance(container, dict):
+        return _same(container, content)
+    return len(container) == len(content) and all(a is b for a, b in zip(container, content, strict=True))
 
 
 def _refill(container: Any, content: Any) -> None:

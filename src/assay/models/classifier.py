@@ -98,6 +98,10 @@ class Classifier:
         return Direct(self.module, batch, reset=self.reset, gives=self.access)
 
 
+# torch prints larger tensors without their middle
+_PRINTED = 1000
+
+
 def digest_of(classifier: Classifier) -> str:
     """Return the digest (32 hex digits) of everything in a classifier that its answers depend on.
 
@@ -147,7 +151,18 @@ def _inside_script(module: nn.Module, name: str) -> bool:
 
 
 def _bytes_of(value: Tensor) -> bytes:
-    return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    value = value.detach().cpu()
+    if value.is_quantized:
+        return _bytes_of(value.int_repr()) + repr(value.qscheme()).encode() + _scales_of(value)
+    if value.layout is not torch.strided:
+        value = value.to_dense()
+    return value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _scales_of(value: Tensor) -> bytes:
+    if value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return repr((value.q_scale(), value.q_zero_point())).encode()
+    return _bytes_of(value.q_per_channel_scales()) + _bytes_of(value.q_per_channel_zero_points())
 
 
 def update_with_state(content: hashlib.blake2b, module: nn.Module) -> None:
@@ -155,6 +170,19 @@ def update_with_state(content: hashlib.blake2b, module: nn.Module) -> None:
     for name, value in sorted(module.state_dict().items()):
         if isinstance(value, Tensor):
             content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            content.update(_bytes_of(value))
         else:  # a module's extra state
             content.update(f"{name} {value!r}".encode())
+            # the middle of a large tensor is not printed
+            for part in _tensors_in(value):
+                if part.numel() > _PRINTED:
+                    content.update(_bytes_of(part))
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    # the weights of an int8 layer are such a state: (weight, bias)
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _tensors_in(one)

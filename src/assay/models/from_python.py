@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.models.classifier import Classifier
+from assay.models.function import as_module
 from assay.models.normalized import Normalized, Thresholded, normalisation_of
 from assay.models.request import Options, Request
 
+_MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.\w+)*")
 
 
@@ -66,19 +69,35 @@ def described(made: nn.Module | Classifier, spec: str, options: Options) -> Clas
 
 
 def make(spec: str) -> nn.Module | Classifier:
-    """Import what `spec` names and return the model: the result of a factory, or a module as it stands there.
+    """Import what `spec` names and return the model: the result of a factory, or what stands there itself.
 
-    Raises `BadInput` when the file, module or name is missing, when the factory raises, and for another result.
+    A module, a `Classifier` and a callable with one required argument, the images, are models; whatever else can be
+    called makes one. Raises `BadInput` when the file, module or name is missing, when the factory raises, and for
+    another result.
     """
     with found(spec) as value:
-        if not isinstance(value, nn.Module | Classifier):
+        if not isinstance(value, nn.Module | Classifier) and not _takes_images(value):
             value = called(value, spec)
-    if not isinstance(value, nn.Module | Classifier):
+    if isinstance(value, Classifier):
+        return value
+    if isinstance(value, type) or not (isinstance(value, nn.Module) or callable(value)):
         raise BadInput(
-            f"{spec!r} returned {type(value).__name__}; expected a torch.nn.Module that takes [N, C, H, W] in [0, 1] "
-            "and returns logits, or an assay.Classifier."
+            f"{spec!r} returned {type(value).__name__}; expected a torch.nn.Module or another callable that takes "
+            "[N, C, H, W] in [0, 1] and returns logits, or an assay.Classifier."
         )
-    return value
+    return as_module(value, repr(spec))
+
+
+def _takes_images(value: Any) -> bool:
+    # a class makes a model, whatever it is made from
+    if isinstance(value, type) or not callable(value):
+        return False
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except (ValueError, TypeError):
+        return False
+    required = [one for one in parameters if one.default is one.empty and one.kind not in _MANY]
+    return len(required) == 1 and required[0].kind is not inspect.Parameter.KEYWORD_ONLY
 
 
 @contextlib.contextmanager

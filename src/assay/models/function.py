@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import pickle
 from collections.abc import Callable, Iterator
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Function(nn.Module):
 
     def extra_repr(self) -> str:
         """Say which callable it is."""
-        return f"{name_of(self.function)}, code={code_of(self.function)}"
+        return f"{name_of(self.function)}, code={code_of(self.function)}, facts={facts_of(self.function)}"
 
 
 class Predictions(nn.Module):
@@ -74,13 +75,19 @@ class Predictions(nn.Module):
 
     def extra_repr(self) -> str:
         """Say which callable it is."""
-        return f"{name_of(self.predict)}, classes={self.classes}, code={code_of(self.predict)}"
+        facts = f"code={code_of(self.predict)}, facts={facts_of(self.predict)}"
+        return f"{name_of(self.predict)}, classes={self.classes}, {facts}"
 
 
 def as_module(made: Any, what: str) -> nn.Module:
-    """Return a module as it is and any other callable as one. Raises `BadInput` for what cannot be called."""
+    """Return a module as it is, and an exported program or any other callable as one.
+
+    Raises `BadInput` for what cannot be called.
+    """
     if isinstance(made, nn.Module):
         return made
+    if isinstance(made, torch.export.ExportedProgram):
+        return made.module()
     if isinstance(made, type) or not callable(made):
         hint = f" Make one: {made.__name__}()." if isinstance(made, type) else ""
         raise BadInput(
@@ -131,6 +138,70 @@ def _referred(value: Any) -> Iterator[Any]:
         call = vars(type(value)).get("__call__")
         if inspect.isfunction(call):
             yield call
+
+
+def facts_of(function: Any) -> str:
+    """Return a digest of the values that a callable refers to: numbers, words, arrays, and what can be pickled.
+
+    Networks are left out: they are digested as modules. "" where it refers to nothing else.
+    """
+    content = hashlib.blake2b(digest_size=8)
+    told = 0
+    seen: set[int] = set()
+
+    def look(value: Any, depth: int) -> None:
+        nonlocal told
+        if isinstance(value, (nn.Module, type, ModuleType)) or inspect.isbuiltin(value):
+            return
+        fact = _fact(value)
+        if fact is not None:
+            told += 1
+            content.update(fact)
+            return
+        if id(value) in seen or depth > 4:
+            return
+        seen.add(id(value))
+        inside = _inside(value)
+        if inside is not None:
+            for one in inside:
+                look(one, depth + 1)
+        elif value is not function:
+            told += 1
+            content.update(_pickled(value))
+
+    look(function, 0)
+    return content.hexdigest() if told else ""
+
+
+def _inside(value: Any) -> list[Any] | None:
+    # None: an object of its own kind, which is not taken apart
+    if isinstance(value, dict):
+        return [one for pair in value.items() for one in pair]
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, functools.partial):
+        return list(_referred(value))
+    if hasattr(value, "__dict__"):
+        return [one for pair in sorted(vars(value).items()) for one in pair]
+    return None
+
+
+def _fact(value: Any) -> bytes | None:
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
+        return f"{type(value).__name__} {value!r};".encode()
+    if isinstance(value, Tensor):
+        return None if value.is_meta or value.layout is not torch.strided else _fact(value.detach().cpu().numpy())
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return f"{value.dtype} {value.shape};".encode() + np.ascontiguousarray(value).tobytes()
+    return None
+
+
+def _pickled(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value, protocol=4)
+    except Exception:
+        # a session, a client: its kind is all there is to tell, and `identity` says the rest
+        return type(value).__qualname__.encode()
 
 
 def name_of(function: Any) -> str:

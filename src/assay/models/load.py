@@ -18,6 +18,7 @@ from assay.models.classifier import Classifier, digest_of
 from assay.models.function import Function, as_module, name_of
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
 from assay.models.request import Request, take_apart
+from assay.models.static_batch import StaticBatch, static_rows
 
 OUTPUTS = ("logits", "probabilities")
 
@@ -105,6 +106,7 @@ def undigested_model(  # shape: as `load_model`
         identity=identity or classifier.identity,
     )
     check_weights(classifier)
+    classifier = _of_any_batch(classifier)
     if outputs == "probabilities" and classifier.outputs == "logits":
         classifier = dataclasses.replace(classifier, module=log_probabilities(classifier.module), outputs=outputs)
     if device is None:
@@ -131,6 +133,17 @@ def log_odds_of(classifier: Classifier) -> Classifier:
             "labels per image return the scores before the sigmoid, or load_model(net, outputs='probabilities')."
         )
     return dataclasses.replace(classifier, module=LogOdds(module.module).train(module.training))
+
+
+def _of_any_batch(classifier: Classifier) -> Classifier:
+    rows = static_rows(classifier.module)
+    if rows is None:
+        return classifier
+    note = (
+        f"The exported program takes batches of {rows} alone: others are filled up with copies and cut again. "
+        "Exported with a dynamic batch (torch.export.Dim), it is faster."
+    )
+    return dataclasses.replace(classifier, module=StaticBatch(classifier.module, rows), notes=(*classifier.notes, note))
 
 
 def on_device(classifier: Classifier, device: str | torch.device) -> Classifier:

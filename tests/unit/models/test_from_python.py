@@ -33,8 +33,8 @@ def wrong():
 def fails():
     raise RuntimeError("no weights here")
 
-def needs(argument):
-    return argument
+def needs(one, other):
+    return one
 
 class Zoo:
     @staticmethod

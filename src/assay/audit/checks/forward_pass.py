@@ -63,5 +63,10 @@ def probabilities(evidence: Evidence) -> Seen:
     flag = evidence.probabilities or seen.probabilities
     return Seen(
         float(flag), 0.0, flag, seen.n,
-        "The model returns " + ("probabilities; a saturated softmax hides the gradient." if flag else "logits."),
+        "The model returns "
+        + ("probabilities; a saturated softmax hides the gradient." if flag else _outputs(seen.labels)),
     )  # fmt: skip
+
+
+def _outputs(labels: bool) -> str:
+    return "labels alone." if labels else "logits."

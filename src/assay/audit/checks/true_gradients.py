@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assay.audit.checks.finding import Seen, percent
+from assay.audit.checks.finding import Seen, percent, unasked
 from assay.audit.evidence import Evidence
 
 ALIGNED, STEADY = 0.5, 0.1
@@ -13,9 +13,12 @@ def true_gradients(evidence: Evidence) -> Seen:
 
     Around each of up to 16 images the margin is measured a small step ahead and back along 8 random directions, and the
     slopes are compared with those that autograd's gradient tells. The median of the cosines counts: it is about 1 for a
-    smooth model, and a flag needs less than 0.5. A model without any gradient has 0.
+    smooth model, and a flag needs less than 0.5. A model without any gradient has 0; one that is known to give none
+    (scores or labels alone) is not asked.
     """
     seen = evidence.slopes
+    if not seen.given:
+        return unasked("the model gives no gradients")
     if seen.alignment is None:
         return Seen(
             0.0, ALIGNED, True, seen.n, "The model's output has no gradient: it is detached on its way.",

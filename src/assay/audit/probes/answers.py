@@ -23,6 +23,7 @@ class Answers:
 
     `gradients_inside` counts gradients that the forward pass itself computes, `changes` whether it changes the model.
     `probabilities` says that rows sum to 1, `flat` is the share of images whose runner-up classes all tie.
+    Neither is asked of a model that gives `labels` alone.
     """
 
     n: int
@@ -32,6 +33,7 @@ class Answers:
     changes: bool
     probabilities: bool
     flat: float
+    labels: bool = False
 
 
 def answers(subject: Subject) -> Answers:
@@ -44,14 +46,18 @@ def answers(subject: Subject) -> Answers:
     again = _logits(few, torch.arange(n))
     alone = torch.cat([_logits(few, torch.tensor([i])) for i in range(n)])
     tops = first.topk(min(3, first.shape[1]), 1).values
+    # one 1 and otherwise zeros: neither probabilities nor ties
+    labels = subject.gives is Access.LABELS
+    compared = bool(problem.x.numel()) and first.shape[1] > 2 and not labels
     return Answers(
         n=n,
         differ=_share(_apart(first, again)),
         company=_share(_apart(again, alone)),
         gradients_inside=len(inside),
         changes=before != _fingerprint(few),
-        probabilities=bool(((first >= 0).all(1) & ((first.sum(1) - 1).abs() < 1e-3)).all()),
-        flat=_share((tops[:, 1] - tops[:, -1]).abs() < 1e-6) if problem.x.numel() and first.shape[1] > 2 else 0.0,
+        probabilities=not labels and bool(((first >= 0).all(1) & ((first.sum(1) - 1).abs() < 1e-3)).all()),
+        flat=_share((tops[:, 1] - tops[:, -1]).abs() < 1e-6) if compared else 0.0,
+        labels=labels,
     )
 
 

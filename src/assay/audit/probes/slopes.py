@@ -27,6 +27,7 @@ class Slopes:
     `alignment` is the median cosine between the slopes that autograd tells along random directions and those measured
     there (1 is right), None where there are no gradients. `instability` is the mean relative change of the margin
     within 4 grey levels, at most 1. `along_gradient` and `along_random` are mean margins at `places` budgets away.
+    `given` is False for a model that is known to give no gradients.
     """
 
     n: int
@@ -35,6 +36,7 @@ class Slopes:
     places: tuple[float, ...]
     along_gradient: tuple[float, ...]
     along_random: tuple[float, ...]
+    given: bool = True
 
 
 def slopes(subject: Subject) -> Slopes:
@@ -68,6 +70,7 @@ def slopes(subject: Subject) -> Slopes:
         places=_PLACES,
         along_gradient=_line(few, steepest),
         along_random=_line(few, random),
+        given=few.gives is Access.GRADIENT,
     )
 
 
