@@ -116,24 +116,24 @@ class Guarded(nn.Module):
         return self.inner(x.clamp(0, 1))
 
 
-def scripted(channels: int) -> Any:
+def scripted(net: nn.Module) -> Any:
     with warnings.catch_warnings(action="ignore"):  # torch calls it old
-        return torch.jit.script(fitted(Viewing, channels))
+        return torch.jit.script(net)
 
 
-def traced(channels: int) -> Any:
+def traced(net: nn.Module, channels: int) -> Any:
     with warnings.catch_warnings(action="ignore"):
-        return torch.jit.trace(fitted(Viewing, channels), torch.zeros(2, channels, SIDE, SIDE))
+        return torch.jit.trace(net, torch.zeros(2, channels, SIDE, SIDE))
 
 
-def frozen(channels: int) -> Any:
+def frozen(net: nn.Module) -> Any:
     with warnings.catch_warnings(action="ignore"):
-        return torch.jit.freeze(scripted(channels).eval())
+        return torch.jit.freeze(torch.jit.script(net).eval())
 
 
-def exported(channels: int) -> Any:
-    dynamic = {"x": {0: torch.export.Dim("rows", min=1, max=4096)}}
-    return torch.export.export(fitted(Viewing, channels), (torch.zeros(2, channels, SIDE, SIDE),), dynamic_shapes=dynamic).module()
+def exported(net: nn.Module, channels: int) -> Any:
+    some = torch.zeros(2, channels, SIDE, SIDE)
+    return torch.export.export(net, (some,), dynamic_shapes=({0: torch.export.Dim("rows", min=1, max=4096)},)).module()
 
 
 def in_train_mode(channels: int) -> nn.Module:
@@ -145,7 +145,9 @@ def probabilities(channels: int) -> nn.Module:
 
 
 def described(channels: int) -> assay.Classifier:
-    return assay.Classifier(fitted(normalizing, channels), input_shape=(channels, SIDE, SIDE), mean=MEAN[:channels], std=STD[:channels])
+    return assay.Classifier(
+        fitted(normalizing, channels), input_shape=(channels, SIDE, SIDE), mean=MEAN[:channels], std=STD[:channels]
+    )
 
 
 def remembering(channels: int) -> assay.Classifier:
@@ -161,13 +163,23 @@ def closing_over(channels: int) -> Any:
 class Kind:
     """A form of the model: what is handed over, and the network whose answers it must give, in the type it computes in.
 
-    `alone` are what of it stands in a file of one's own: a factory. `outputs` is what it returns.
+    `outputs` is what it returns.
     """
 
     make: Callable[[int], Any]
     plain: Callable[[int], nn.Module]
     dtype: torch.dtype = torch.float32
     outputs: str = "logits"
+
+    @property
+    def describes_itself(self) -> bool:
+        """Whether it is a `Classifier`, which takes no options."""
+        return self.make in (described, remembering)
+
+    @property
+    def callable(self) -> bool:
+        """Whether it is no module."""
+        return not isinstance(self.make(1), (str, nn.Module, assay.Classifier))
 
 
 def _own(make: Callable[[int], nn.Module]) -> Callable[[int], nn.Module]:
@@ -192,15 +204,18 @@ KINDS: dict[str, Kind] = {
     "partial": Kind(lambda c: functools.partial(torch.func.functional_call, fitted(linear, c), {}), _own(linear)),
     "bound_method": Kind(lambda c: Caller(fitted(Viewing, c)).logits, _own(Viewing)),
     "caller": Kind(lambda c: Caller(fitted(Viewing, c).train()), _own(Viewing)),
-    "scripted": Kind(scripted, _own(Viewing)),
-    "traced": Kind(traced, _own(Viewing)),
-    "frozen": Kind(frozen, _own(Viewing)),
-    "exported": Kind(exported, _own(Viewing)),
+    "scripted": Kind(lambda c: scripted(fitted(Viewing, c)), _own(Viewing)),
+    "traced": Kind(lambda c: traced(fitted(Viewing, c), c), _own(Viewing)),
+    "frozen": Kind(lambda c: frozen(fitted(Viewing, c)), _own(Viewing)),
+    "exported": Kind(lambda c: exported(fitted(Viewing, c), c), _own(Viewing)),
     "in_train_mode": Kind(in_train_mode, _own(Viewing)),
-    "probabilities": Kind(probabilities, _own(pooling), outputs="probabilities"),
+    "probabilities": Kind(probabilities, probabilities, outputs="probabilities"),
+    "exported_probabilities": Kind(lambda c: exported(probabilities(c), c), probabilities, outputs="probabilities"),
+    "frozen_probabilities": Kind(lambda c: frozen(probabilities(c)), probabilities, outputs="probabilities"),
     "described": Kind(described, _own(normalizing)),
     "remembering": Kind(remembering, _own(pooling)),
 }
+
 
 def _named(form: str, make: Callable[[int], nn.Module]) -> Kind:
     # `{c}` is the number of channels, `{m}` and `{s}` the normalisation
@@ -211,13 +226,12 @@ def _named(form: str, make: Callable[[int], nn.Module]) -> Kind:
     return Kind(name, _own(make))
 
 
-NAMED: dict[str, Kind] = {
+NAMED_KINDS: dict[str, Kind] = {
     "safetensors": _named("file:{c}.safetensors?arch=own.py:untrained_{c}&channels={c}", Viewing),
     "state_dict": _named("file:{c}.pt?arch=own.py:untrained_{c}&channels={c}", Viewing),
     "prefixed": _named("file:{c}_prefixed.pt?arch=own.py:untrained_{c}&channels={c}", Viewing),
     "with_mean_and_std": _named("file:{c}_inner.pt?arch=own.py:inner_{c}&channels={c}&mean={m}&std={s}", normalizing),
 }
-BY_CODE: dict[str, Kind] = {}
 
 
 def handed_over(kind: Kind, channels: int) -> Any:
@@ -228,22 +242,30 @@ def handed_over(kind: Kind, channels: int) -> Any:
     return assay.load_model(made, outputs=kind.outputs, channels=channels)
 
 
+def plain_logits(kind: Kind, channels: int, x: Tensor) -> Tensor:
+    """Return what the network says of images in plain torch, at least in float32: logits, or logarithms."""
+    told = kind.plain(channels).eval()(x.to(kind.dtype)).to(torch.promote_types(kind.dtype, torch.float32))
+    return told if kind.outputs == "logits" else told.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
 def plain_fgsm(kind: Kind, channels: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return in plain torch: the predictions, those after FGSM, and its images, for all the pictures."""
-    net, x = kind.plain(channels).eval(), images(channels).requires_grad_()
-    own = lambda points: net(points.to(kind.dtype)).to(torch.promote_types(kind.dtype, torch.float32))  # noqa: E731
-    logits = own(x)
+    x = images(channels).requires_grad_()
+    logits = plain_logits(kind, channels, x)
     (grad,) = torch.autograd.grad(F.cross_entropy(logits, LABELS, reduction="sum"), x)
-    eps = torch.tensor(24 / 255)
-    moved = (x + eps * grad.sign()).clamp(0, 1).detach()
-    return logits.argmax(1), own(moved).argmax(1), moved
+    numerator, denominator = map(int, EPS.split("/"))
+    moved = (x + numerator / denominator * grad.sign()).clamp(0, 1).detach()
+    return logits.argmax(1), plain_logits(kind, channels, moved).argmax(1), moved
 
 
 def write(root: Path) -> None:
-    """Write the weights into the folder `root`, as `NAMED` reads them."""
+    """Write the weights into the folder `root`, as `NAMED_KINDS` reads them."""
     for c in (1, 3):
         state = fitted(Viewing, c).state_dict()
         save_file(state, root / f"{c}.safetensors")
         torch.save(state, root / f"{c}.pt")
-        torch.save({"state_dict": {f"model.net.{name}": one for name, one in state.items()}, "epoch": 3}, root / f"{c}_prefixed.pt")
+        torch.save(
+            {"state_dict": {f"model.net.{name}": one for name, one in state.items()}, "epoch": 3},
+            root / f"{c}_prefixed.pt",
+        )
         torch.save(fitted(normalizing, c).module.state_dict(), root / f"{c}_inner.pt")

@@ -29,7 +29,7 @@ NAMES = ("cat", "ant", "bee")
 
 @functools.cache
 def pixels(channels: int) -> Tensor:
-    """Return uint8 `[24, C, 12, 12]`: a brighter band of rows for each class, noise, and quite black and white spots."""
+    """Return uint8 `[24, C, 12, 12]`: a brighter band of rows for each class, noise, and black and white spots."""
     draw = torch.Generator().manual_seed(channels)
     made = torch.randint(50, 140, (COUNT, channels, SIDE, SIDE), generator=draw)
     for i in range(COUNT):
@@ -112,9 +112,15 @@ OBJECTS: dict[str, Source] = {
     "mappings": Source(lambda c: [{"image": images(c)[i], "label": int(LABELS[i])} for i in range(COUNT)]),
     "mapping_of_arrays": Source(lambda c: {"image": images(c), "label": LABELS}),
     "subset": Source(lambda c: Subset(_beside(c), list(range(29, 5, -1)))),
-    "subset_of_subset": Source(lambda c: Subset(Subset(_beside(c), list(range(6, 30))), [3, 1, 2]), frozenset({1, 2, 3})),
-    "concat": Source(lambda c: ConcatDataset([Subset(WithTargets(c), range(9)), Subset(WithTargets(c), range(9, COUNT))])),
-    "random_split": Source(_split, frozenset(torch.randperm(24, generator=torch.Generator().manual_seed(0))[:16].tolist())),
+    "subset_of_subset": Source(
+        lambda c: Subset(Subset(_beside(c), list(range(6, 30))), [3, 1, 2]), frozenset({1, 2, 3})
+    ),
+    "concat": Source(
+        lambda c: ConcatDataset([Subset(WithTargets(c), range(9)), Subset(WithTargets(c), range(9, COUNT))])
+    ),
+    "random_split": Source(
+        _split, frozenset(torch.randperm(24, generator=torch.Generator().manual_seed(0))[:16].tolist())
+    ),
     "loader": Source(lambda c: DataLoader(TensorDataset(images(c), LABELS), batch_size=7)),
     "shuffling_loader": Source(lambda c: DataLoader(WithTargets(c), batch_size=5, shuffle=True, drop_last=True)),
     "pillow_dataset": Source(Pictures, pictures=True),
@@ -125,12 +131,13 @@ OBJECTS: dict[str, Source] = {
     "loaded_in_part": Source(lambda c: assay.load_data((images(c), LABELS), limit=7), frozenset(range(7))),
 }
 
+
 def _named(form: str, *, pictures: bool = False) -> Source:
     # `{c}` is the number of channels
     return Source(lambda c: form.format(c=c), pictures=pictures)
 
 
-NAMED: dict[str, Source] = {
+NAMED_SOURCES: dict[str, Source] = {
     "folder_by_names": _named("folder:{c}/names?order=cat,ant,bee", pictures=True),
     "folder_in_order_of_names": _named("folder:{c}/sorted", pictures=True),
     "folder_by_numbers": _named("folder:{c}/numbers", pictures=True),
@@ -145,11 +152,10 @@ NAMED: dict[str, Source] = {
     "npy": _named("npz:{c}/images.npy?label=labels.npy"),
     "hdf5": _named("hdf5:{c}/arrays.h5?image=test/x&label=test/y"),
 }
-SOURCES = {**OBJECTS, **NAMED}
 
 
 def write(root: Path) -> None:
-    """Write the pictures into the folder `root`, as `NAMED` reads them."""
+    """Write the pictures into the folder `root`, as `NAMED_SOURCES` reads them."""
     for channels in (1, 3):
         _write_pictures(root / str(channels), channels)
         _write_tables(root / str(channels))
@@ -160,7 +166,13 @@ def write(root: Path) -> None:
 def _write_pictures(root: Path, channels: int) -> None:
     for i in range(COUNT):
         label = int(LABELS[i])
-        folders = (f"names/{NAMES[label]}", f"sorted/{'abc'[label]}", f"numbers/{label}", f"from_one/{label + 1}", "flat")
+        folders = (
+            f"names/{NAMES[label]}",
+            f"sorted/{'abc'[label]}",
+            f"numbers/{label}",
+            f"from_one/{label + 1}",
+            "flat",
+        )
         for folder in folders:
             (root / folder).mkdir(parents=True, exist_ok=True)
             picture(channels, i).save(root / folder / f"{i}.png")
@@ -171,8 +183,8 @@ def _write_tables(root: Path) -> None:
     rows = [(f"flat/{i}.png", int(LABELS[i])) for i in reversed(range(COUNT))]
     (root / "labels.csv").write_text("image,label\n" + "".join(f"{file},{label}\n" for file, label in rows))
     (root / "labels.tsv").write_text("file\tkind\n" + "".join(f"{file}\t{'abc'[label]}\n" for file, label in rows))
-    (root / "labels.jsonl").write_text("".join(json.dumps({"path": f, "label": l}) + "\n" for f, l in rows))
-    pq.write_table(pa.table({"path": [f for f, _ in rows], "label": [l for _, l in rows]}), root / "labels.parquet")
+    (root / "labels.jsonl").write_text("".join(json.dumps({"path": f, "label": n}) + "\n" for f, n in rows))
+    pq.write_table(pa.table({"path": [f for f, _ in rows], "label": [n for _, n in rows]}), root / "labels.parquet")
 
 
 def _write_arrays(root: Path, channels: int) -> None:

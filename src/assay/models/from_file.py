@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.core.held import set_mode
 from assay.models.classifier import Classifier
 from assay.models.foreign import is_safetensors, what_else
 from assay.models.from_python import described
@@ -57,8 +58,9 @@ def _module_in(value: Any) -> Any:
 def _classifier(made: Classifier, request: Request, options: Options) -> Classifier:
     """Return the filled network under the request's name, with the stated normalisation in front or inside it."""
     module, (mean, std) = _normalised(made, options, request.spec)
+    set_mode(module, training=False)
     return Classifier(
-        module.eval(),
+        module,
         request.spec,
         "",
         options.input_shape,

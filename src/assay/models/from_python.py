@@ -20,6 +20,7 @@ from typing import Any
 from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.core.held import set_mode
 from assay.models.classifier import Classifier
 from assay.models.normalized import Normalized, normalisation_of
 from assay.models.request import Options, Request
@@ -36,7 +37,7 @@ def load(request: Request) -> Classifier:
     """Call the factory and describe what it returned: a module, or a `Classifier` that describes itself."""
     made = make(request.name)
     classifier = described(made, request.spec, request.options)
-    classifier.module.eval()
+    set_mode(classifier.module, training=False)
     return dataclasses.replace(classifier, code=code_of(request.name))
 
 
