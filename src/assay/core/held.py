@@ -27,7 +27,7 @@ def frozen(
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         if training is not None:
-            _set_mode(model, training)
+            set_mode(model, training)
         for parameter, flag in flags:
             if flag:
                 parameter.requires_grad_(False)
@@ -37,7 +37,7 @@ def frozen(
     finally:
         # a mode set by train() may do more than set it: it is undone the same way, before all else is put back
         if training is not None and kept.mode is not None and kept.mode is not training:
-            _set_mode(model, kept.mode)
+            set_mode(model, kept.mode)
         kept.restore()
         for parameter, flag in flags:
             if parameter.requires_grad is not flag:
@@ -194,7 +194,8 @@ def _compute_on(model: nn.Module, device: torch.device) -> None:
                 module._buffers[name] = moved.setdefault(id(buffer), buffer.detach().to(device))
 
 
-def _set_mode(model: nn.Module, training: bool) -> None:
+def set_mode(model: nn.Module, training: bool) -> None:
+    """Put every module into train or eval mode, as `train` does, but for those that have no mode to be set."""
     if all(getattr(module, "training", training) is training for module in model.modules()):
         # eval() of a model that is in eval mode already may still do something: it is not asked
         return
@@ -207,4 +208,4 @@ def _set_mode(model: nn.Module, training: bool) -> None:
                 module.training = training
 
 
-__all__ = ["Kept", "frozen"]
+__all__ = ["Kept", "frozen", "set_mode"]

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.core.oracle import checked_logits, frozen
 from assay.data.files import LabelledFiles
 from assay.data.folder import existing
 from assay.data.sample import Data, Sample
@@ -61,17 +60,16 @@ def with_predictions(data: Data, model: Classifier) -> Data:
 
     Raises `ModelError` for a model that is no classifier.
     """
-    module = model.module
-    device = next((one.device for one in (*module.parameters(), *module.buffers())), torch.device("cpu"))
     labels = [0] * len(data)
-    with torch.no_grad(), frozen(module) as held:
+    with model.held():
+        oracle = model.oracle(_ROWS)
         for first in range(0, len(data), _ROWS):
             loaded = enumerate(data.load(range(first, min(len(data), first + _ROWS))), first)
             readable = {at: one.image for at, one in loaded if isinstance(one, Sample)}
             if not readable:
                 continue
-            x = torch.stack(list(readable.values())).to(device)
-            for at, label in zip(readable, checked_logits(held(x), len(x)).argmax(1).tolist(), strict=True):
+            answers = oracle.answers(torch.stack(list(readable.values())).to(model.device)).argmax(1)
+            for at, label in zip(readable, answers.tolist(), strict=True):
                 labels[at] = label
     return dataclasses.replace(
         data, labels=tuple(labels), classes=model.classes, notes=(*data.notes, NOTE), predicted=True

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from PIL import Image
+
 from assay.data.given import Given
-from assay.data.items import Items, LabelledItems
+from assay.data.items import Items, LabelledItems, fixed_draws, image_and_label
 from assay.data.known_labels import LABEL_KEYS, labels_of
 from assay.data.source import Source
 from assay.models.classifier import Classifier
@@ -39,6 +41,17 @@ def torch_dataset(given: Given, model: Classifier | None, seed: int | None = Non
         content=reader.content,
         notes=(*given.notes, *notes, *(() if seed is None else (FIXED.format(seed=seed),))),
     )
+
+
+def holds_pictures(given: Given) -> bool:
+    """Whether a data set's first item is a Pillow image, which becomes the image that a model takes."""
+    try:
+        with fixed_draws(0, given.name):
+            image = image_and_label(given.dataset[0], "item")[0]
+    except Exception:
+        # reading the data says what is wrong with them
+        return False
+    return isinstance(image, Image.Image)
 
 
 def _classes(dataset: Any) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.threat import UNBOXED, Threat
-from assay.data import Data, images_alone, load_data, with_fixed_draws
+from assay.data import Data, given_data, holds_pictures, images_alone, load_data, with_fixed_draws
 from assay.evaluate.attack_options import describe
 from assay.evaluate.claim import claim
 from assay.evaluate.executors import Job
@@ -29,7 +29,7 @@ from assay.evaluate.progress import OnProgress
 from assay.evaluate.run_directory import Run
 from assay.evaluate.running import RunFailed, Running
 from assay.evaluate.study import ModelSpec, Study
-from assay.evaluate.targets import given
+from assay.evaluate.targets import given as aimed_at
 from assay.models import Classifier, load_model
 from assay.models.load import on_device
 
@@ -110,7 +110,7 @@ def evaluate_with(
     if not isinstance(study_settings.get("goal", ""), str):
         first = {"model": named[0]} if isinstance(named[0], str) else named[0]
         loaded = _loaded(data, loader.model(ModelSpec.model_validate(first)))
-        study_settings["goal"], data = given(study_settings["goal"], loaded)
+        study_settings["goal"], data = aimed_at(study_settings["goal"], loaded)
     raw = {
         "study": "evaluation",
         "models": named,
@@ -156,12 +156,17 @@ def _named_data(data: Any, loader: Loader, labels: str | None) -> Any:
 def _source_of(data: Any, loader: Loader) -> str:
     if isinstance(data, str):
         return data
-    if isinstance(data, Data):
-        loaded = with_fixed_draws(data, 0) if loader.allow_random_data else data
-    else:
-        loaded = load_data(data, allow_random_data=loader.allow_random_data)
-    loader.datasets = {**loader.datasets, loaded.source: loaded}
-    return loaded.source
+    if not isinstance(data, Data):
+        given = given_data(data)
+        if holds_pictures(given):
+            # each model says what becomes of pictures, so they are loaded for each
+            loader.datasets = {**loader.datasets, given.source: data}
+            return given.source
+        data = load_data(data, allow_random_data=loader.allow_random_data)
+    elif loader.allow_random_data:
+        data = with_fixed_draws(data, 0)
+    loader.datasets = {**loader.datasets, data.source: data}
+    return str(data.source)
 
 
 def _threats(given: list[Any], loader: Loader) -> list[Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.core.held import set_mode
 from assay.models.classifier import Classifier
 from assay.models.foreign import is_safetensors, what_else
 from assay.models.from_python import described
@@ -59,8 +60,9 @@ def _classifier(made: Classifier, request: Request, options: Options) -> Classif
     module, (mean, std) = _normalised(made, options, request.spec)
     if options.threshold is not None:
         module = Thresholded(module, options.threshold)
+    set_mode(module, training=False)
     return Classifier(
-        module.eval(),
+        module,
         request.spec,
         "",
         options.input_shape,

@@ -21,6 +21,7 @@ from typing import Any
 from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.core.held import set_mode
 from assay.models.classifier import Classifier
 from assay.models.function import as_module
 from assay.models.normalized import Normalized, Thresholded, normalisation_of
@@ -39,7 +40,7 @@ def load(request: Request) -> Classifier:
     """Call the factory and describe what it returned: a module, or a `Classifier` that describes itself."""
     made = make(request.name)
     classifier = described(made, request.spec, request.options)
-    classifier.module.eval()
+    set_mode(classifier.module, training=False)
     return dataclasses.replace(classifier, code=code_of(request.name))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.core.held import set_mode
 from assay.core.oracle import Access
 from assay.models import efficientnet_lite, from_file, from_python, from_timm, from_torchvision, zoo
 from assay.models.classifier import Classifier, digest_of
@@ -91,7 +92,7 @@ def undigested_model(  # shape: as `load_model`
         raise BadInput(f"outputs is {outputs!r}; expected 'logits' or 'probabilities'.{did_you_mean(outputs, OUTPUTS)}")
     if isinstance(spec, str):
         classifier = _named(spec, allow_pickle, options)
-        classifier.module.eval()
+        set_mode(classifier.module, training=False)
     else:
         spec = spec if isinstance(spec, Classifier) else as_module(spec, "The model")
         own = spec.module if isinstance(spec, Classifier) else spec

@@ -130,7 +130,9 @@ def log_probabilities(module: nn.Module) -> nn.Module:
     wrapped: nn.Module = LogProbabilities(module)
     if isinstance(module, Thresholded):
         wrapped = ThresholdedProbability(module.module, module.threshold)
-    return wrapped.train(module.training)
+    # a frozen TorchScript module has no mode, and an exported program refuses to change its own
+    wrapped.training = getattr(module, "training", False)
+    return wrapped
 
 
 def _one_score(output: Tensor, n: int, threshold: float) -> Tensor:

@@ -1,0 +1,195 @@
+"""However models and data come in, sample for sample the verdicts are those of plain torch on the same pictures."""
+
+from __future__ import annotations
+
+import collections
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+import assay
+from assay.cli import main
+from assay.data import image_digest
+from assay.evaluate.run_directory import Run
+from tests.conformance import ways_models, ways_pictures
+from tests.conformance.ways_models import EPS, KINDS, NAMED_KINDS, handed_over, plain_fgsm, plain_logits
+from tests.conformance.ways_pictures import EVERY, LABELS, NAMED_SOURCES, OBJECTS, Source, images
+
+ALL_KINDS = {**KINDS, **NAMED_KINDS}
+ALL_SOURCES = {**OBJECTS, **NAMED_SOURCES}
+CHANNELS = {"grey": 1, "colour": 3}
+
+# half-precision logits differ by rounding, by the layout that a convolution is computed in
+COARSE = {"atol": 2e-2, "rtol": 2e-2}
+
+# what the files of users hold: `own.py:NAME_C` is one of the models, or of the forms of the data
+OWN = """
+from functools import partial
+
+from tests.conformance import ways_models, ways_pictures
+
+for c in (1, 3):
+    globals()[f"untrained_{c}"] = partial(ways_models.Viewing, c)
+    globals()[f"inner_{c}"] = partial(ways_models.pooling, c)
+    for name, one in {**ways_models.KINDS, **ways_pictures.OBJECTS}.items():
+        globals()[f"{name}_{c}"] = partial(one.make, c)
+"""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ways")
+    ways_pictures.write(folder)
+    ways_models.write(folder)
+    (folder / "own.py").write_text(OWN)
+    return folder
+
+
+@pytest.fixture
+def place(written: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(written)
+    return written
+
+
+@functools.cache
+def numbers_of(channels: int) -> Mapping[str, int]:
+    """Return which picture has which digest."""
+    return {image_digest(one): i for i, one in enumerate(images(channels))}
+
+
+@functools.cache
+def expected(name: str, channels: int) -> tuple[str, ...]:
+    """Return the status that plain torch gives each picture."""
+    clean, moved, _ = plain_fgsm(ALL_KINDS[name], channels)
+    told = zip((clean == LABELS).tolist(), (moved == LABELS).tolist(), strict=True)
+    return tuple("clean_wrong" if not right else "survived" if still else "broken" for right, still in told)
+
+
+def check(run: Run, names: Iterable[str], channels: int, taken: frozenset[int] = EVERY) -> None:
+    """The models of a run, in this order, judged every picture that was taken as plain torch does."""
+    rows = collections.defaultdict(list)
+    for row in run.records().to_pylist():
+        if row["eps"] > 0:
+            rows[row["cell"]].append(row)
+    names = list(names)
+    assert len(rows) == len(names)
+    for name, cell in zip(names, run.cells, strict=True):
+        told = {numbers_of(channels)[row["image_digest"]]: row for row in rows[cell]}
+        assert told.keys() == taken, name
+        assert {i: row["label"] for i, row in told.items()} == {i: int(LABELS[i]) for i in taken}, name
+        assert {i: row["status"] for i, row in told.items()} == {i: expected(name, channels)[i] for i in taken}, name
+    for result, name in zip(run.results(), names, strict=True):
+        own = [expected(name, channels)[i] for i in taken]
+        assert result.n == len(taken)
+        assert result.clean_accuracy == pytest.approx(1 - own.count("clean_wrong") / len(taken))
+        assert result.robust_accuracy == pytest.approx(own.count("survived") / len(taken))
+
+
+@pytest.mark.parametrize("channels", CHANNELS.values(), ids=CHANNELS)
+@pytest.mark.parametrize("name", ALL_KINDS)
+def test_the_numbers_can_tell_models_apart(name: str, channels: int) -> None:
+    """Some pictures are mistaken, some break, some survive: nothing here agrees because all is right or wrong."""
+    counts = collections.Counter(expected(name, channels))
+    assert min(counts[one] for one in ("clean_wrong", "broken", "survived")) >= 3
+
+
+def evaluated(source: Source, channels: int, names: list[str]) -> None:
+    models = [handed_over(ALL_KINDS[name], channels) for name in names]
+    data = source.make(channels)
+    if isinstance(data, str) and data.startswith("hdf5:"):
+        pytest.importorskip("h5py")
+    check(assay.evaluate(models, data, attacks="fgsm", threat=assay.Linf(EPS)).run, names, channels, source.taken)
+
+
+@pytest.mark.parametrize("colours", CHANNELS)
+@pytest.mark.parametrize("name", ALL_SOURCES)
+def test_from_python(place: Path, name: str, colours: str) -> None:
+    """Every source meets every model once, half of them in grey; the slow test does the other half."""
+    turn = list(ALL_SOURCES).index(name) + (colours == "grey")
+    evaluated(ALL_SOURCES[name], CHANNELS[colours], list(ALL_KINDS)[turn % 2 :: 2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("colours", CHANNELS)
+@pytest.mark.parametrize("name", ALL_SOURCES)
+def test_from_python_in_the_other_colours(place: Path, name: str, colours: str) -> None:
+    turn = list(ALL_SOURCES).index(name) + (colours == "colour")
+    evaluated(ALL_SOURCES[name], CHANNELS[colours], list(ALL_KINDS)[turn % 2 :: 2])
+
+
+@pytest.mark.parametrize("channels", CHANNELS.values(), ids=CHANNELS)
+@pytest.mark.parametrize("name", ALL_KINDS)
+def test_an_attack_on_tensors(place: Path, name: str, channels: int) -> None:
+    kind = ALL_KINDS[name]
+    made = kind.make(channels)
+    if isinstance(made, str) or kind.outputs != "logits":
+        made = handed_over(kind, channels)
+    result = assay.attack(assay.FGSM(), made, images(channels), LABELS, assay.Linf(EPS))
+    _, moved, points = plain_fgsm(kind, channels)
+    assert torch.equal(result.success, moved != LABELS)
+    # the sign of a gradient that rounding alone tells from 0 is anybody's
+    assert float((result.x_adv - points).abs().gt(1e-6).double().mean()) < 0.01
+    with torch.no_grad():
+        told = plain_logits(kind, channels, result.x_adv)
+    torch.testing.assert_close(result.logits.to(told.dtype), told, **({} if kind.dtype.itemsize > 2 else COARSE))
+
+
+def command(*words: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(list(words))
+    return int(left.value.code or 0)
+
+
+# by code, every form of a model that has a factory; callables are wrapped there
+BY_CODE = {name: one for name, one in KINDS.items() if not one.callable}
+
+
+def named_model(name: str, channels: int) -> str:
+    """Return what stands behind --model."""
+    kind = ALL_KINDS[name]
+    if name in NAMED_KINDS:
+        return str(kind.make(channels))
+    # a Classifier describes itself
+    return f"own.py:{name}_{channels}" + ("" if kind.describes_itself else f"?channels={channels}")
+
+
+def named_source(name: str, channels: int) -> str:
+    """Return what stands behind --data."""
+    return f"own.py:{name}_{channels}" if name in OBJECTS else str(NAMED_SOURCES[name].make(channels))
+
+
+def pairs() -> list[tuple[str, str, int]]:
+    """Return pairs in which every source and every model that the command line can name appears."""
+    sources, models = list(ALL_SOURCES), [*BY_CODE, *NAMED_KINDS]
+    count = max(len(sources), len(models))
+    return [(sources[i % len(sources)], models[i % len(models)], (1, 3)[i % 2]) for i in range(count)]
+
+
+@pytest.mark.parametrize(("source", "model", "channels"), pairs())
+def test_on_the_command_line(place: Path, tmp_path: Path, source: str, model: str, channels: int) -> None:
+    if source == "hdf5":
+        pytest.importorskip("h5py")
+    flags = ["--outputs", ALL_KINDS[model].outputs, "--attack", "fgsm", "--eps", EPS, "--audit", "off"]
+    what = ["--model", named_model(model, channels), "--data", named_source(source, channels)]
+    assert command("run", *what, *flags, "--display", "none", "--out", str(tmp_path / "run")) == 0
+    check(Run.open(tmp_path / "run"), [model], channels, ALL_SOURCES[source].taken)
+
+
+@pytest.mark.parametrize("channels", CHANNELS.values(), ids=CHANNELS)
+def test_in_a_study(place: Path, tmp_path: Path, channels: int) -> None:
+    """All models that a study can name on one source, and all sources under one model."""
+    names = [*BY_CODE, *NAMED_KINDS]
+    models = [f"{{model: '{named_model(one, channels)}', outputs: {ALL_KINDS[one].outputs}}}" for one in names]
+    head = f"study: all\nattacks: fgsm\naudit: off\nthreats: {{norm: linf, eps: ['{EPS}']}}\n"
+    study = tmp_path / "s.yaml"
+    study.write_text(f"{head}models: [{', '.join(models)}]\ndata: '{named_source('csv', channels)}'\n")
+    assert command("run", str(study), "--display", "none", "--out", str(tmp_path / "models")) == 0
+    check(Run.open(tmp_path / "models"), names, channels)
+    whole = [one for one, source in ALL_SOURCES.items() if source.taken == EVERY and one != "hdf5"]
+    data = ", ".join(f"'{named_source(one, channels)}'" for one in whole)
+    study.write_text(f"{head}models: '{named_model('viewing', channels)}'\ndata: [{data}]\n")
+    assert command("run", str(study), "--display", "none", "--out", str(tmp_path / "data")) == 0
+    check(Run.open(tmp_path / "data"), ["viewing"] * len(whole), channels)
