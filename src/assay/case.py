@@ -171,7 +171,11 @@ def check_images(x: object, y: object, threat: Threat) -> None:
             raise BadInput(f"{name} is a {type(value).__name__}, expected a tensor: torch.as_tensor({name}).")
     assert isinstance(x, Tensor) and isinstance(y, Tensor)
     if x.ndim != 4 or not x.is_floating_point():
-        raise BadInput(f"x is {list(x.shape)} of {x.dtype}, expected floating-point images [N, C, H, W].")
+        fix = {2: "x.reshape(-1, C, H, W)", 3: "x[:, None] for grey images, x[None] for one image"}.get(x.ndim, "")
+        fix = fix or ("x.float() / 255 for 8-bit ones" if x.ndim == 4 else "")
+        raise BadInput(
+            f"x is {list(x.shape)} of {x.dtype}, expected floating-point images [N, C, H, W]{fix and ': '}{fix}."
+        )
     if y.shape != x.shape[:1] or y.dtype != torch.int64:
         raise BadInput(f"y is {list(y.shape)} of {y.dtype}, expected int64 labels [{len(x)}], one per image.")
     if len(y) and int(y.min()) < 0:
@@ -185,8 +189,8 @@ def check_images(x: object, y: object, threat: Threat) -> None:
     if darkest < low or brightest > high:
         raise BadInput(
             f"x has pixels from {darkest:.4g} to {brightest:.4g}, outside the box [{low:g}, {high:g}]. "
-            "Images are in [0, 1]: divide 8-bit values by 255, and put normalisation inside the model "
-            "(assay.models.Normalized(module, mean, std))."
+            "Images are in [0, 1]: divide 8-bit values by 255, others by the value of white in their data, and put "
+            "normalisation inside the model (assay.models.Normalized(module, mean, std))."
         )
 
 

@@ -48,7 +48,8 @@ def table(name: str, model: Classifier | None, *, labelled: bool = True) -> Sour
 
     Options: `image` and `label` (columns; guessed where that is obvious), `root` (the folder that paths start from;
     the table's own), `target` (a column of classes to aim at), and `order`, `white` and `orientation`, which mean what
-    they do for folders. Raises `BadInput` naming the row of what is missing, blank, or there twice with two labels. Where they are not `labelled`, no column of labels is needed.
+    they do for folders. Raises `BadInput` naming the row of what is missing, blank, or there twice with two labels.
+    Where they are not `labelled`, no column of labels is needed.
     """
     plain, options = take_apart(name, OPTIONS)
     written = Written(f"table:{plain}", options)
