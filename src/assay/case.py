@@ -180,7 +180,11 @@ def check_images(x: object, y: object, threat: Threat, goal: object = None) -> N
             raise BadInput(f"{name} is a {type(value).__name__}, expected a tensor: torch.as_tensor({name}).")
     assert isinstance(x, Tensor) and isinstance(y, Tensor)
     if x.ndim != 4 or not x.is_floating_point():
-        raise BadInput(f"x is {list(x.shape)} of {x.dtype}, expected floating-point images [N, C, H, W].")
+        fix = {2: "x.reshape(-1, C, H, W)", 3: "x[:, None] for grey images, x[None] for one image"}.get(x.ndim, "")
+        fix = fix or ("x.float() / 255 for 8-bit ones" if x.ndim == 4 else "")
+        raise BadInput(
+            f"x is {list(x.shape)} of {x.dtype}, expected floating-point images [N, C, H, W]{fix and ': '}{fix}."
+        )
     _check_truth(y, len(x), several=isinstance(goal, MULTI_LABEL))
     if not bool(torch.isfinite(x).all()):
         raise BadInput("x contains NaN or infinite pixels; expected values in [0, 1].")
@@ -191,8 +195,8 @@ def check_images(x: object, y: object, threat: Threat, goal: object = None) -> N
     if darkest < low or brightest > high:
         raise BadInput(
             f"x has pixels from {darkest:.4g} to {brightest:.4g}, outside the box [{low:g}, {high:g}]. "
-            "Images are in [0, 1]: divide 8-bit values by 255, and put normalisation inside the model "
-            "(assay.models.Normalized(module, mean, std))."
+            "Images are in [0, 1]: divide 8-bit values by 255, others by the value of white in their data, and put "
+            "normalisation inside the model (assay.models.Normalized(module, mean, std))."
         )
 
 

@@ -7,20 +7,34 @@ from collections.abc import Iterable
 from assay.cli.doctor_findings import Case, Finding, Level
 
 _FEWEST = 10
+_DIM, _DIVIDED_TWICE = 0.1, 0.02
+"""Brightest pixels below which images do not use their range, and below which they were divided twice."""
 
 
 def images(case: Case) -> Iterable[Finding]:
     """Images that use their range, all of them readable."""
     x = case.seen.x
-    if float(x.max()) < 0.02:
-        told = f"The brightest pixel of {case.n} images is {float(x.max()):.3g}, expected values up to 1. "
-        yield Finding(Level.WARNING, "images", told + "Were they divided by 255 twice?")
+    brightest = float(x.max())
+    if brightest < _DIM:
+        told = f"The brightest pixel of {case.n} images is {brightest:.3g}, expected values up to 1. "
+        yield Finding(Level.WARNING, "images", told + _why_dim(brightest))
     else:
         yield Finding(Level.GOOD, "images", f"{list(x.shape[1:])}, from {float(x.min()):.3g} to {float(x.max()):.3g}")
     for note in case.data.about_pictures:
         yield Finding(Level.WARNING, "images", note)
     for one in case.seen.unreadable[:3]:
         yield Finding(Level.WARNING, "images", f"{one.id} could not be read and will be an error record: {one.error}")
+
+
+def _why_dim(brightest: float) -> str:
+    if brightest < _DIVIDED_TWICE:
+        return "Were they divided by 255 twice?"
+    # digits of scikit-learn are bytes up to 16 (0.0627); a model trained on such images answers well, and nothing shows
+    return (
+        f"In bytes that is {255 * brightest:.0f} of 255. If it stands for white in your data, divide by it: ?scale=N "
+        "behind npz: and hdf5:, ?white=N behind folder: and table:. Budgets are shares of [0, 1] and large against "
+        "such images."
+    )
 
 
 def labels(case: Case) -> Iterable[Finding]:

@@ -182,9 +182,12 @@ def _channels(x: Tensor, model: Classifier) -> str:
     if not isinstance(first, nn.Conv2d) or first.in_channels == x.shape[1]:
         return ""
     wanted = first.in_channels
+    told = f"Its first convolution takes {wanted} channel{'s' * (wanted > 1)} and the images have {x.shape[1]}."
+    if re.search(rf"[?&]channels={wanted}(&|$)", model.spec):
+        return f"{told} channels={wanted} is said already, but these data come as they are: give images of {wanted}."
     spec = re.sub(r"&?channels=[^&]*", "", model.spec).replace("?&", "?").rstrip("?")
     written = f"{spec}{'&' if '?' in spec else '?'}channels={wanted}" if ":" in spec else f"channels={wanted}"
-    return f"Its first convolution takes {wanted} channels and the images have {x.shape[1]}. Say how many: {written}."
+    return f"{told} Say how many: {written}."
 
 
 def _in_train_mode(oracle: Direct, module: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:

@@ -45,8 +45,10 @@ def refuse_state(names: list[str], parameters: list[str]) -> None:
             "on what it was asked before. Evaluate the weights as they are, or say how it begins again: "
             "assay.load_model(model, reset=function), called with the model before every pass."
         )
+    # layers of one kind have the same name
+    kept = list(dict.fromkeys(names))[:3]
     raise ModelError(
-        f"The model keeps a state between calls ({', '.join(names[:3])}): asked twice about the same images, it gives "
+        f"The model keeps a state between calls ({', '.join(kept)}): asked twice about the same images, it gives "
         "different answers. Say how it begins again: assay.load_model(model, reset=function), where function(model) is "
         "called before every pass (spikingjelly's functional.reset_net, for example), or reset it in its forward."
     )

@@ -23,8 +23,8 @@ def take_apart(name: str, allowed: Collection[str]) -> tuple[str, dict[str, str]
         if not equals or not value:
             raise BadInput(f"{part!r} in {name!r} is no option; expected ?name=value&name=value.")
         if key not in allowed:
-            takes = f"it takes {', '.join(sorted(allowed))}" if allowed else "it takes none"
-            raise BadInput(f"Unknown option {key!r} in {name!r}.{did_you_mean(key, allowed)} ({takes})")
+            takes = f"It takes {', '.join(sorted(allowed))}." if allowed else "It takes none."
+            raise BadInput(f"Unknown option {key!r} in {name!r}.{did_you_mean(key, allowed)} {takes}")
         if key in options:
             raise BadInput(f"{key} is written twice in {name!r}; write it once.")
         options[key] = value

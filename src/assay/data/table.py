@@ -10,13 +10,15 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.data.files import LabelledFiles
 from assay.data.formats import USUAL, picture_endings
 from assay.data.labels import Labelling, Vocabulary, label_folders
+from assay.data.orders import Folders, numbered, renumberings
 from assay.data.several_labels import SEVERAL_LABELS, columns_of_labels, lists_of_labels
 from assay.data.source import Source
 from assay.data.spec import take_apart
 from assay.data.table_file import Table, read_table
+from assay.data.written import READING, Written
 from assay.models.classifier import Classifier
 
-OPTIONS = ("image", "label", "root", "target")
+OPTIONS = frozenset({"image", "label", "root", "target", "order"}) | READING
 _IMAGE = (
     "image",
     "picture",
@@ -46,24 +48,30 @@ def table(name: str, model: Classifier | None, *, labelled: bool = True) -> Sour
     """Return the pictures that a table names, with its labels; ids are the paths as the table has them.
 
     Options: `image` and `label` (columns; guessed where that is obvious), `root` (the folder that paths start from;
-    the table's own), `target` (a column of classes to aim at). Raises `BadInput` naming the row of what is missing,
-    blank, or there twice with two labels. Where they are not `labelled`, no column of labels is needed.
+    the table's own), `target` (a column of classes to aim at), and `order`, `white` and `orientation`, which mean what
+    they do for folders. Raises `BadInput` naming the row of what is missing, blank, or there twice with two labels.
+    Where they are not `labelled`, no column of labels is needed.
     """
-    written, options = take_apart(name, OPTIONS)
-    rows = read_table(_existing(written))
+    plain, options = take_apart(name, OPTIONS)
+    written = Written(f"table:{plain}", options)
+    rows = read_table(_existing(plain))
     columns = _columns(rows, options, labelled=labelled)
     paths, where = _paths(rows, columns, options.get("root"))
     kept, notes = _without_repeats(rows, columns, where)
     vocabulary = Vocabulary(model.classes, model.synsets) if model and model.classes else None
     names = _names(rows, columns.label, kept) if columns.label else ["0"] * len(kept)
     aims = _names(rows, columns.target, kept) if columns.target else []
-    labelling = _labelled(rows, columns, sorted({*names, *aims}), vocabulary)
+    classes = tuple(sorted({*names, *aims}))
+    labelling = _labelled(rows, columns, classes, vocabulary, options.get("order") if columns.label else None)
+    folders = Folders(classes, classes)
     files = LabelledFiles(
         paths,
         tuple(where[row] for row in kept),
         tuple(labelling.label_of[one] for one in names),
         labelling.classes,
         (*notes, *labelling.notes),
+        written,
+        renumberings(folders, labelling.label_of, lambda order: written.advise("order", order)),
     )
     targets = tuple(labelling.label_of[one] for one in aims) if columns.target else None
     return dataclasses.replace(files.source(model), targets=targets)
@@ -187,7 +195,9 @@ def _is_whole(text: str) -> bool:
     return head.isdecimal() and tail.strip("0") == ""
 
 
-def _labelled(rows: Table, columns: Columns, names: list[str], vocabulary: Vocabulary | None) -> Labelling:
+def _labelled(
+    rows: Table, columns: Columns, names: tuple[str, ...], vocabulary: Vocabulary | None, order: str | None
+) -> Labelling:
     shifted = [one for one in names if one.startswith("-") and one[1:].isdecimal()]
     if shifted:
         raise BadInput(
@@ -199,7 +209,14 @@ def _labelled(rows: Table, columns: Columns, names: list[str], vocabulary: Vocab
         raise BadInput(
             f"The column {columns.label!r} of {rows.name} lists several labels: {listed!r}. {SEVERAL_LABELS}"
         )
-    return _in_words(rows, columns, lambda: label_folders(names, vocabulary))
+    if order is None:
+        return _in_words(rows, columns, lambda: label_folders(names, vocabulary))
+
+    def ordered() -> Labelling:
+        labels, classes = numbered(Folders(names, names), order)
+        return Labelling(labels, vocabulary.classes if vocabulary else classes)
+
+    return _in_words(rows, columns, ordered)
 
 
 def _in_words(rows: Table, columns: Columns, labelled: Callable[[], Labelling]) -> Labelling:

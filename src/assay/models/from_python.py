@@ -23,6 +23,7 @@ from torch import nn
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.held import set_mode
 from assay.models.classifier import Classifier
+from assay.models.failures import in_short
 from assay.models.function import as_module
 from assay.models.normalized import Normalized, Thresholded, normalisation_of
 from assay.models.request import Options, Request
@@ -123,7 +124,7 @@ def called(factory: Any, spec: str) -> Any:
     try:
         return factory()
     except Exception as error:
-        raise BadInput(f"{spec!r} failed: {type(error).__name__}: {error}") from error
+        raise BadInput(f"{spec!r} failed: {in_short(error)}") from error
 
 
 def _attribute(value: Any, name: str, place: str) -> Any:

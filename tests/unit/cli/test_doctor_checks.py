@@ -132,12 +132,26 @@ def test_wrong_shapes() -> None:
     assert "The images have different shapes ([3, 3, 4], [3, 4, 4])" in found(Around(), mixed)[UNUSABLE].text
 
 
+def test_channels_that_are_said_already() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    for said in ("", "my.py:grey?channels=3", "my.py:grey?channels=1"):
+        told = found(Classifier(net, spec=said))[UNUSABLE].text
+        assert "Its first convolution takes 1 channel and the images have 3." in told
+        assert ("channels=1 is said already" in told) is said.endswith("=1")
+        assert ("Say how many: " in told) is not said.endswith("=1")
+
+
 def test_images_outside_the_range() -> None:
     assert "expected [0, 1]. Divide it by 255." in found(Around(), data(255 * images()))[UNUSABLE].text
     assert "NaN" in found(Around(), data(images() * float("nan")))[UNUSABLE].text
     told = found(Around(), data(images() / 255))["images"]
     assert told.level is Level.WARNING
     assert "divided by 255 twice?" in told.text
+    told = found(Around(), data(images() * (16 / 255)))["images"]
+    assert told.level is Level.WARNING
+    assert "In bytes that is 10 of 255" in told.text
+    assert "?scale=N" in told.text
+    assert found(Around(), data(images() / 5))["images"].level is Level.GOOD
 
 
 def test_unreadable_images() -> None:

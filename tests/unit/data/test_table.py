@@ -130,3 +130,44 @@ def test_files_that_are_no_tables(place: Path) -> None:
     np.savez(place / "a.npz", a=1)
     with pytest.raises(BadInput, match=r"Did you mean 't.csv'"):
         load_data(f"{write(place, rows('0', '1', '0', '1'))[:-1]}")
+
+
+def test_an_order_of_classes(place: Path) -> None:
+    write(place, rows("up", "down", "up", "down"))
+    table = f"table:{place / 't.csv'}"
+    assert load_data(table).labels == (1, 0, 1, 0)
+    listed = load_data(f"{table}?order=up,left,down")
+    assert (listed.labels, listed.classes) == ((0, 2, 0, 2), ("up", "left", "down"))
+    assert f"{table}?order=reversed" in {one.advice for one in load_data(table).renumberings}
+    with pytest.raises(BadInput, match=r"Column 'label' of t.csv, .*'up' is not in the order right,down"):
+        load_data(f"{table}?order=right,down")
+
+
+def test_labels_counted_from_one(place: Path) -> None:
+    table = write(place, rows("3", "1", "2", "3"))
+    assert load_data(table).labels == (3, 1, 2, 3)
+    assert load_data(f"{table}?order=from-one").labels == (2, 0, 1, 2)
+
+
+def test_pictures_are_looked_at_and_read_as_those_of_folders(place: Path) -> None:
+    for i, name in enumerate(NAMES):
+        Image.fromarray(np.full((4, 5), 1000 * (i + 1), "uint16")).save(place / name)
+    table = write(place, rows("a", "b", "a", "b"))
+    dark = load_data(table)
+    (note,) = dark.about_pictures
+    assert "they seem to hold 12 bits" in note
+    assert f"Say {table}?white=4095" in note
+    bright = load_data(f"{table}?white=4095")
+    assert bright.about_pictures == ()
+    assert bright.fingerprint != dark.fingerprint
+    (sample,) = bright.load([1])
+    assert isinstance(sample, Sample)
+    assert float(sample.image[0, 0, 0]) == pytest.approx(2000 / 4095, abs=1 / 255)
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (5, 4)).save(place / NAMES[0], exif=turned)
+    assert "EXIF orientation" in load_data(table).about_pictures[0]
+    (upright,) = load_data(f"{table}?orientation=apply").load([0])
+    assert isinstance(upright, Sample)
+    assert upright.image.shape == (3, 5, 4)

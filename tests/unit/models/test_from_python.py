@@ -103,7 +103,7 @@ def test_a_module_of_an_importable_package(tmp_path: Path, monkeypatch: pytest.M
     [
         ("factoy", "my.py has no 'factoy'. Did you mean 'factory'"),
         ("wrong", r"returned int; expected a torch.nn.Module"),
-        ("fails", "failed: RuntimeError: no weights here"),
+        ("fails", r"failed: RuntimeError: no weights here \(my\.py:\d+\)"),
         ("needs", "failed: TypeError"),
         ("number", "is int; expected a function"),
         ("factory?sise=3", "Did you mean 'size'"),
