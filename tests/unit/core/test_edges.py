@@ -270,7 +270,10 @@ def test_what_nothing_stands_for_is_looked_at_a_hair_inside(name: str) -> None:
     # the second pass is counted, for the rows that needed it
     assert seen.cost.forwards.tolist() == [2] * len(X)
     assert seen.cost.backwards.tolist() == [2] * len(X)
-    assert torch.allclose(seen.grad, bare.grad, atol=1e-3)
+    # an edge of fewer than four values is too small to tell, and stays without a slope
+    blind = (seen.grad == 0) & (bare.grad != 0)
+    assert int(blind.flatten(1).sum(1).max()) <= 3
+    assert torch.allclose(seen.grad[~blind], bare.grad[~blind], atol=1e-3)
     whole, parts = seen, look(UNSEEN[name](), batch=5)[1]
     alone = look(UNSEEN[name](), X[3:4])[1]
     assert torch.allclose(whole.grad, parts.grad, atol=1e-6)
