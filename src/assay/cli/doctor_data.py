@@ -29,11 +29,11 @@ def images(case: Case) -> Iterable[Finding]:
 def _why_dim(brightest: float) -> str:
     if brightest < _DIVIDED_TWICE:
         return "Were they divided by 255 twice?"
-    # digits of scikit-learn are bytes up to 16 (0.0627); a model trained on such images answers well, and nothing shows
+    # digits of scikit-learn are bytes up to 16 (0.0627); models trained on such images answer well, and nothing shows
     return (
         f"In bytes that is {255 * brightest:.0f} of 255. If it stands for white in your data, divide by it: ?scale=N "
-        "behind npz: and hdf5:, ?white=N behind folder: and table:. Budgets are shares of [0, 1] and large against such "
-        "images."
+        "behind npz: and hdf5:, ?white=N behind folder: and table:. Budgets are shares of [0, 1], large against "
+        "such images."
     )
 
 

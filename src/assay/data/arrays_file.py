@@ -72,6 +72,7 @@ def arrays(
         read=reader,
         content=reader.content,
         notes=(*notes, *more),
+        about_pictures=tuple(notes),
         targets=targets,
     )
 
