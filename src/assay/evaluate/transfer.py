@@ -20,7 +20,7 @@ from assay.core.problem import Problem
 from assay.core.threat import Threat
 from assay.data import Data, Sample
 from assay.evaluate.surrogate import check_fit, held
-from assay.evaluate.work import check_labels, check_scores, stacked
+from assay.evaluate.work import check_labels, check_numbers, check_scores, stacked
 from assay.intervals import wilson
 from assay.models import Classifier
 
@@ -137,6 +137,9 @@ class Transfer:
             logits = oracle.look(problem.x, any_label, margin, Access.SCORES, draws).logits
             check_scores(logits, "logits")
             check_labels(problem.goal.y, ids, logits.shape[1])
+            if not bool(scored(logits).any()):
+                # a model that has scores for no image would end as a table of no images
+                check_numbers(logits, ids, name)
             right[name] = ~problem.goal.reached(logits) & scored(logits)
         n, each = len(samples), iter(total.each)
         (forwards, backwards), judged, counted = total.made, total.judged + n * len(oracles), []
