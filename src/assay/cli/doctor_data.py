@@ -15,10 +15,12 @@ def images(case: Case) -> Iterable[Finding]:
     """Images that use their range, all of them readable."""
     x = case.seen.x
     brightest = float(x.max())
-    if brightest < _DIM:
+    # what the files hold is a better advice than what their pixels became
+    noted = any("they seem to hold" in note for note in case.data.about_pictures)
+    if brightest < _DIM and not noted:
         told = f"The brightest pixel of {case.n} images is {brightest:.3g}, expected values up to 1. "
         yield Finding(Level.WARNING, "images", told + _why_dim(brightest))
-    else:
+    elif not noted:
         yield Finding(Level.GOOD, "images", f"{list(x.shape[1:])}, from {float(x.min()):.3g} to {float(x.max()):.3g}")
     for note in case.data.about_pictures:
         yield Finding(Level.WARNING, "images", note)
