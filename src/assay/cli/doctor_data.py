@@ -15,10 +15,12 @@ def images(case: Case) -> Iterable[Finding]:
     """Images that use their range, all of them readable."""
     x = case.seen.x
     brightest = float(x.max())
-    if brightest < _DIM:
+    # what the files hold is a better advice than what their pixels became
+    noted = any("they seem to hold" in note for note in case.data.about_pictures)
+    if brightest < _DIM and not noted:
         told = f"The brightest pixel of {case.n} images is {brightest:.3g}, expected values up to 1. "
         yield Finding(Level.WARNING, "images", told + _why_dim(brightest))
-    else:
+    elif not noted:
         yield Finding(Level.GOOD, "images", f"{list(x.shape[1:])}, from {float(x.min()):.3g} to {float(x.max()):.3g}")
     for note in case.data.about_pictures:
         yield Finding(Level.WARNING, "images", note)
@@ -29,10 +31,10 @@ def images(case: Case) -> Iterable[Finding]:
 def _why_dim(brightest: float) -> str:
     if brightest < _DIVIDED_TWICE:
         return "Were they divided by 255 twice?"
-    # digits of scikit-learn are bytes up to 16 (0.0627); a model trained on such images answers well, and nothing shows
+    # digits of scikit-learn are bytes up to 16 (0.0627); models trained on such images answer well, and nothing shows
     return (
         f"In bytes that is {255 * brightest:.0f} of 255. If it stands for white in your data, divide by it: ?scale=N "
-        "behind npz: and hdf5:, ?white=N behind folder: and table:. Budgets are shares of [0, 1] and large against "
+        "behind npz: and hdf5:, ?white=N behind folder: and table:. Budgets are shares of [0, 1], large against "
         "such images."
     )
 

@@ -73,6 +73,7 @@ def arrays(
         read=reader,
         content=reader.content,
         notes=(*notes, *more),
+        about_pictures=tuple(notes),
         targets=targets,
     )
 

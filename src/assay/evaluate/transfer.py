@@ -21,7 +21,7 @@ from assay.core.threat import Threat
 from assay.data import Data, Sample
 from assay.evaluate.one_score import check_one_score
 from assay.evaluate.surrogate import check_fit, held
-from assay.evaluate.work import check_labels, check_scores, stacked
+from assay.evaluate.work import check_labels, check_numbers, check_scores, stacked
 from assay.intervals import wilson
 from assay.models import Classifier
 
@@ -139,6 +139,9 @@ class Transfer:
             check_scores(logits, "logits")
             check_one_score(oracle, problem.x, logits, "logits")
             check_labels(problem.goal.y, ids, logits.shape[1])
+            if not bool(scored(logits).any()):
+                # a model that has scores for no image would end as a table of no images
+                check_numbers(logits, ids, name)
             right[name] = ~problem.goal.reached(logits) & scored(logits)
         n, each = len(samples), iter(total.each)
         (forwards, backwards), judged, counted = total.made, total.judged + n * len(oracles), []

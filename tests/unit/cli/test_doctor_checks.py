@@ -151,6 +151,8 @@ def test_images_outside_the_range() -> None:
     assert told.level is Level.WARNING
     assert "In bytes that is 10 of 255" in told.text
     assert "?scale=N" in told.text
+    deep = "The brightest value is 1023: they seem to hold 10 bits. Say folder:x?white=1023."
+    assert found(Around(), data(images() / 16, about_pictures=(deep,)))["images"].text == deep
     assert found(Around(), data(images() / 5))["images"].level is Level.GOOD
 
 

@@ -37,7 +37,9 @@ def test_arrays_in_every_file_give_the_same_images(tmp_path: Path) -> None:
         assert data.labels == tuple(LABELS.tolist())
         assert data.input_shape == (3, 7, 9)
         torch.testing.assert_close(image(source.format(tmp_path)), WANTED[4])
-    assert any("read as [N, H, W, C]" in note for note in load_data(f"npz:{tmp_path}/a.npz").notes)
+    last = load_data(f"npz:{tmp_path}/a.npz")
+    assert any("read as [N, H, W, C]" in note for note in last.about_pictures)
+    assert set(last.about_pictures) <= set(last.notes)
     assert any("one-hot" in note for note in load_data(f"npz:{tmp_path}/b.npz").notes)
 
 
