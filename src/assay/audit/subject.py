@@ -26,7 +26,7 @@ from assay.core.draws import Draws
 from assay.core.goal import Goal, Untargeted
 from assay.core.lenses import Expectation
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Oracle, Seen
+from assay.core.oracle import Access, Direct, Oracle, Seen
 from assay.core.problem import Problem
 from assay.core.search import Attack
 from assay.core.tensors import take
@@ -95,6 +95,11 @@ class Subject:
         """What counts the passes."""
         assert isinstance(self.problem.oracle, Metered), "a subject asks through one"
         return self.problem.oracle
+
+    def asking(self, module: nn.Module) -> Direct:
+        """Return what asks `module` as the model is asked: a copy of the model, or what stands around it."""
+        own = self.meter.oracle
+        return Direct(module, self.batch, reset=own.reset if isinstance(own, Direct) else None)
 
     @property
     def norm(self) -> str:
