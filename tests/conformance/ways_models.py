@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import assay
+from assay.core.oracle import Access
 from tests.conformance.ways_pictures import LABELS, MISTAKEN, SIDE, images
 
 EPS = "24/255"
@@ -165,6 +166,17 @@ def remembering(channels: int) -> assay.Classifier:
 
 def remembering_probabilities(channels: int) -> assay.Classifier:
     return assay.Classifier(RememberingProbabilities(probabilities(channels)), channels=channels, reset=begin_again)
+
+
+def scores(channels: int) -> assay.Classifier:
+    """Return a model that gives NumPy arrays scores, as a session of another runtime does."""
+    net = fitted(pooling, channels)
+
+    def predict(given: Any) -> Any:
+        with torch.no_grad():
+            return net(torch.from_numpy(given)).numpy()
+
+    return assay.Classifier(assay.models.Predictions(predict), channels=channels, access=Access.SCORES)
 
 
 def closing_over(channels: int) -> Any:
