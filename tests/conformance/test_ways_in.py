@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import collections
+import csv
 import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import assay
 from assay.cli import main
-from assay.data import image_digest
+from assay.data import image_digest, images_alone
 from assay.evaluate.run_directory import Run
 from tests.conformance import ways_models, ways_pictures
-from tests.conformance.ways_models import EPS, KINDS, NAMED_KINDS, handed_over, plain_fgsm, plain_logits
+from tests.conformance.ways_models import EPS, KINDS, NAMED_KINDS, fitted, handed_over, plain_fgsm, plain_logits
 from tests.conformance.ways_pictures import EVERY, LABELS, NAMED_SOURCES, OBJECTS, Source, images
 
 ALL_KINDS = {**KINDS, **NAMED_KINDS}
@@ -33,6 +35,7 @@ from tests.conformance import ways_models, ways_pictures
 
 for c in (1, 3):
     globals()[f"untrained_{c}"] = partial(ways_models.Viewing, c)
+    globals()[f"scores_{c}"] = partial(ways_models.scores, c)
     globals()[f"inner_{c}"] = partial(ways_models.pooling, c)
     for name, one in {**ways_models.KINDS, **ways_pictures.OBJECTS}.items():
         globals()[f"{name}_{c}"] = partial(one.make, c)
@@ -193,3 +196,87 @@ def test_in_a_study(place: Path, tmp_path: Path, channels: int) -> None:
     study.write_text(f"{head}models: '{named_model('viewing', channels)}'\ndata: [{data}]\n")
     assert command("run", str(study), "--display", "none", "--out", str(tmp_path / "data")) == 0
     check(Run.open(tmp_path / "data"), ["viewing"] * len(whole), channels)
+
+
+# how it is refused, and the words that say what to do
+REFUSED = {
+    "a callable from a factory": ("own.py:closing_over_3", "numpy_arrays", "fgsm", "expected a torch.nn.Module"),
+    "probabilities that nobody declared": ("own.py:probabilities_3", "csv", "fgsm", "--outputs probabilities"),
+    "options of what describes itself": ("own.py:described_3?size=12", "csv", "fgsm", "its options belong there"),
+    "scores alone, asked for gradients": ("own.py:scores_3", "npz", "fgsm", "Attacks that fit"),
+    "colour for a model of grey images": ("own.py:viewing_1?channels=1", "numpy_arrays", "fgsm", "channels"),
+}
+
+
+@pytest.mark.parametrize(("model", "source", "attack", "fix"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_says_what_to_do(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, source: str, attack: str, fix: str
+) -> None:
+    what = ["--model", model, "--data", named_source(source, 3), "--attack", attack, "--eps", EPS]
+    assert command("run", *what, "--audit", "off", "--display", "none", "--out", str(tmp_path / "run")) != 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert fix in told
+    assert "Traceback" not in told
+
+
+def test_no_gradients_are_missed_in_a_model_of_scores(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("doctor", "--model", "own.py:scores_3", "--data", named_source("npz", 3)) == 0
+    assert "gives scores alone" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("name", ALL_KINDS)
+def test_labels_that_the_model_predicts_are_those_of_plain_torch(place: Path, name: str) -> None:
+    kind = ALL_KINDS[name]
+    data = assay.load_data(images_alone(images(3)), model=assay.load_model(handed_over(kind, 3)), labels="predicted")
+    assert list(data.labels) == plain_fgsm(kind, 3)[0].tolist()
+
+
+@pytest.mark.parametrize("channels", CHANNELS.values(), ids=CHANNELS)
+@pytest.mark.parametrize("where", ["python", "command line"])
+def test_a_model_of_scores(place: Path, tmp_path: Path, where: str, channels: int) -> None:
+    """There is no FGSM on it: what an attack by scores made is judged by plain torch."""
+    net, out = fitted(ways_models.pooling, channels), tmp_path / "run"
+    attack = {"attack": "square", "queries": 60}
+    if where == "python":
+        done = assay.evaluate(ways_models.scores(channels), (images(channels), LABELS), attack, assay.Linf(EPS), out)
+    else:
+        what = ["--model", f"own.py:scores_{channels}", "--data", named_source("npz", channels)]
+        flags = ["--attack", "square:queries=60", "--eps", EPS, "--audit", "off", "--display", "none"]
+        assert command("run", *what, *flags, "--out", str(out)) == 0
+        done = assay.Evaluation(Run.open(out))
+    done.export_images(tmp_path / "made", form="npy", only="all")
+    (result,) = done.results()
+    with torch.no_grad():
+        clean = net(images(channels)).argmax(1) == LABELS
+        made = [row for row in done.records().to_pylist() if row["eps"] > 0]
+        rows = {row["sample_id"]: numbers_of(channels)[row["image_digest"]] for row in made}
+        broken = 0
+        for row in csv.DictReader((tmp_path / "made" / "index.csv").read_text().splitlines()):
+            image, i = np.load(tmp_path / "made" / row["file"])[int(row["row"])], rows[row["sample_id"]]
+            moved = torch.from_numpy(image).view(1, channels, 12, 12)
+            assert float((moved[0] - images(channels)[i]).abs().max()) <= 24 / 255 + 1e-6
+            broken += int(bool(clean[i]) and int(net(moved).argmax()) != int(LABELS[i]))
+    assert result.clean_accuracy == pytest.approx(float(clean.double().mean()))
+    assert 0 < broken == round(24 * (result.clean_accuracy - result.robust_accuracy))
+
+
+def test_an_audit_sees_through_a_state_that_begins_again(place: Path) -> None:
+    verdicts, checks = [], ("rounding", "true gradients", "zero gradients", "planted solutions")
+    for name in ("pooling", "remembering", "remembering_probabilities"):
+        run = assay.evaluate(handed_over(KINDS[name], 3), (images(3), LABELS), "fgsm", assay.Linf("8/255"))
+        found = {one.check: one.value for one in run.audit()[0].findings}
+        verdicts.append([found[check] for check in checks])
+    assert verdicts[0] == pytest.approx(verdicts[1], abs=0.02)
+    assert verdicts[2][1] == pytest.approx(1, abs=0.02)
+
+
+def test_pictures_become_what_each_model_takes(place: Path) -> None:
+    """Of two models, each gets the pictures of one data set in its own size and channels."""
+    grey = assay.load_model(fitted(ways_models.pooling, 1), size=10, channels=1)
+    colour = assay.load_model(fitted(ways_models.pooling, 3), size=8)
+    run = assay.evaluate([grey, colour], ways_pictures.Pictures(3), "fgsm", assay.Linf(EPS)).run
+    for model in (grey, colour):
+        own = assay.load_data(ways_pictures.Pictures(3), model=model)
+        assert own.input_shape == model.input_shape
+        digests = {image_digest(own.read(i)) for i in range(len(own))}
+        assert digests <= {row["image_digest"] for row in run.records().to_pylist()}

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import assay
+from assay.core.oracle import Access
 from tests.conformance.ways_pictures import LABELS, MISTAKEN, SIDE, images
 
 EPS = "24/255"
@@ -87,6 +88,15 @@ class Remembering(nn.Module):
         return self.inner(x) * (1.0 if self.asked == 1 else -1.0)
 
 
+class RememberingProbabilities(Remembering):
+    """The same, of probabilities, which another answer turns around."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.asked += 1
+        told = self.inner(x)
+        return told if self.asked == 1 else (1 - told) / 2
+
+
 def begin_again(net: nn.Module) -> None:
     assert isinstance(net, Remembering)
     net.asked = 0
@@ -154,6 +164,21 @@ def remembering(channels: int) -> assay.Classifier:
     return assay.Classifier(Remembering(fitted(pooling, channels)), channels=channels, reset=begin_again)
 
 
+def remembering_probabilities(channels: int) -> assay.Classifier:
+    return assay.Classifier(RememberingProbabilities(probabilities(channels)), channels=channels, reset=begin_again)
+
+
+def scores(channels: int) -> assay.Classifier:
+    """Return a model that gives NumPy arrays scores, as a session of another runtime does."""
+    net = fitted(pooling, channels)
+
+    def predict(given: Any) -> Any:
+        with torch.no_grad():
+            return net(torch.from_numpy(given)).numpy()
+
+    return assay.Classifier(assay.models.Predictions(predict), channels=channels, access=Access.SCORES)
+
+
 def closing_over(channels: int) -> Any:
     net = fitted(pooling, channels)
     return lambda x: net(x)
@@ -174,7 +199,7 @@ class Kind:
     @property
     def describes_itself(self) -> bool:
         """Whether it is a `Classifier`, which takes no options."""
-        return self.make in (described, remembering)
+        return self.make in (described, remembering, remembering_probabilities)
 
     @property
     def callable(self) -> bool:
@@ -214,6 +239,7 @@ KINDS: dict[str, Kind] = {
     "frozen_probabilities": Kind(lambda c: frozen(probabilities(c)), probabilities, outputs="probabilities"),
     "described": Kind(described, _own(normalizing)),
     "remembering": Kind(remembering, _own(pooling)),
+    "remembering_probabilities": Kind(remembering_probabilities, probabilities, outputs="probabilities"),
 }
 
 
@@ -238,7 +264,7 @@ def handed_over(kind: Kind, channels: int) -> Any:
     """Return the model as `assay.evaluate` takes it, knowing how many channels its pictures have."""
     made = kind.make(channels)
     if isinstance(made, (str, assay.Classifier)):
-        return made
+        return made if kind.outputs == "logits" else assay.load_model(made, outputs=kind.outputs)
     return assay.load_model(made, outputs=kind.outputs, channels=channels)
 
 

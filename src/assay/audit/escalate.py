@@ -20,7 +20,7 @@ from assay.core.compose import Method, Restarts, Through, Transferred, run
 from assay.core.errors import AssayError
 from assay.core.lenses import Averaged, Expectation
 from assay.core.objective import margin
-from assay.core.oracle import Access, Direct, Oracle
+from assay.core.oracle import Access, Oracle
 from assay.core.search import Keeps
 from assay.evaluate.verdict import Attempt
 
@@ -160,7 +160,7 @@ def _cut(subject: Subject) -> Cut:
 
 def _tries(subject: Subject, evidence: Evidence, where: Cut, *, long: bool) -> Iterator[Try]:
     climbs = subject.norm in ATTACKS["pgd"].norms
-    direct = Direct(subject.module, subject.batch)
+    direct = subject.asking(subject.module)
     if climbs:
         yield from _gradients(subject, evidence, where)
     if (short := smallest(subject.norm)) is not None:
@@ -230,7 +230,7 @@ def _gradients(subject: Subject, evidence: Evidence, where: Cut) -> Iterator[Try
     elif sighted:
         yield Try("margin", "the margin does not saturate", climb)
     if sighted and evidence.sight.edges > ZERO:
-        inside = InsideBox(Direct(subject.module, subject.batch))
+        inside = InsideBox(subject.asking(subject.module))
         yield Try("a hair inside the box", "the model hides the gradient at the edge of the box", climb, inside, 2)
     if not sighted and where.entry is not None:
         # what cuts the gradient may leave these images as they are: rounding to 8 bits, a bare detach
@@ -240,7 +240,7 @@ def _gradients(subject: Subject, evidence: Evidence, where: Cut) -> Iterator[Try
         past += [f"from the logits of {where.exit}"] if where.exit is not None else []
         why = "the gradient of the network inside the defence (BPDA)"
         # the search goes by the logits of the exit; the model itself judges afterwards
-        yield Try(" ".join(past), why, climb, Direct(PastDefense(subject.module, where), subject.batch), 2)
+        yield Try(" ".join(past), why, climb, subject.asking(PastDefense(subject.module, where)), 2)
     if sighted and not random:
         scaled = build("pgd", steps=STEPS, objective="scaled_cross_entropy")
         yield Try("scaled cross-entropy", "a rescaled softmax does not saturate", scaled, dear=True)

@@ -81,6 +81,7 @@ def probe_gradients(model: Classifier, data: Data, chunk: int = 250, bin_width: 
     forward and 2 backward passes per image, one of each in float64. Raises `BadInput` for no images, and for a
     `bin_width` that makes no histogram.
     """
+    single = dataclasses.replace(model.oracle(), cleaned=False)
     double = in_double(model.module)
     gaps, right, zero, not_finite, zero_in_double = [], [], [], [], []
     for start in range(0, len(data), chunk):
@@ -88,7 +89,7 @@ def probe_gradients(model: Classifier, data: Data, chunk: int = 250, bin_width: 
         if not samples:
             continue
         x, y = torch.stack([one.image for one in samples]), torch.tensor([one.label for one in samples])
-        seen = _look(model.module, x, y)
+        seen = _look(single, x, y)
         top = seen.logits.topk(2, 1).values
         gaps.append(top[:, 0] - top[:, 1])
         right.append(~seen.reached & scored(seen.logits))
@@ -96,7 +97,7 @@ def probe_gradients(model: Classifier, data: Data, chunk: int = 250, bin_width: 
         not_finite.append(~_is_finite(seen))
         if double is not None:
             try:
-                zero_in_double.append(_is_zero(_look(double, x.double(), y)))
+                zero_in_double.append(_is_zero(_look(dataclasses.replace(single, model=double), x.double(), y)))
             except RuntimeError:  # a layer or a constant of one type
                 double, zero_in_double = None, []
     if not gaps:
@@ -115,12 +116,12 @@ def probe_gradients(model: Classifier, data: Data, chunk: int = 250, bin_width: 
     )
 
 
-def _look(module: nn.Module, x: Tensor, y: Tensor) -> Seen:
-    device = next((parameter.device for parameter in module.parameters()), x.device)
+def _look(asked: Direct, x: Tensor, y: Tensor) -> Seen:
+    device = next((parameter.device for parameter in asked.model.parameters()), x.device)
     x, y = x.to(device), y.to(device)
     draws = Draws(torch.arange(len(x), device=device))
-    with frozen(module):
-        return Direct(module, cleaned=False).look(x, Untargeted(y), cross_entropy, Access.GRADIENT, draws)
+    with frozen(asked.model, copied=asked.reset is not None):
+        return asked.look(x, Untargeted(y), cross_entropy, Access.GRADIENT, draws)
 
 
 def _is_zero(seen: Seen) -> Tensor:

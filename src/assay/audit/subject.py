@@ -96,6 +96,11 @@ class Subject:
         assert isinstance(self.problem.oracle, Metered), "a subject asks through one"
         return self.problem.oracle
 
+    def asking(self, module: nn.Module) -> Direct:
+        """Return what asks `module` as the model is asked: a copy of the model, or what stands around it."""
+        own = self.meter.oracle
+        return Direct(module, self.batch, reset=own.reset if isinstance(own, Direct) else None)
+
     @property
     def gives(self) -> Access:
         """The most that the model gives."""

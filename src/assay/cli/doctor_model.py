@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from assay.cli.doctor_findings import Case, Finding, Level
+from assay.core.oracle import Access
 from assay.models.normalized import Thresholded
 
 _PROBABILITIES = (
@@ -89,6 +90,11 @@ def train_mode(case: Case) -> Iterable[Finding]:
 def gradients(case: Case) -> Iterable[Finding]:
     """No input gradient that is exactly zero."""
     gradient = case.seen.gradient
+    if case.model.access is not Access.GRADIENT:
+        # it is known, and the plan refuses attacks that ask for more
+        gives = case.model.access.name.lower()
+        yield Finding(Level.NOTE, "gradients", f"the model gives {gives} alone, for attacks that ask for no gradients")
+        return
     if isinstance(gradient, str):
         yield Finding(Level.WARNING, "gradients", gradient)
         return

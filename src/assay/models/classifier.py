@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch import Tensor, fx, nn
 from assay.core.form import precision_of
 from assay.core.held import frozen
 from assay.core.oracle import Access, Direct
+from assay.models.scripted import parts_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +37,23 @@ class Preprocess:
         """Return the fields by name; `pad` only where it is used, since cells are named by these facts."""
         facts = dataclasses.asdict(self)
         return facts if self.pad is not None else {name: facts[name] for name in facts if name != "pad"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reset:
+    """A user's `reset` of a state, which is called with the user's own `module`, whatever stands around it.
+
+    `path` is where a copy of what stands around it has its own.
+    """
+
+    reset: Callable[[nn.Module], object]
+    module: nn.Module
+    path: str = ""
+
+    def __call__(self, asked: nn.Module) -> None:
+        """Let the module begin again, before `asked`, in which it stands, is called."""
+        own = next((one for one in asked.modules() if one is self.module), None)
+        self.reset(asked.get_submodule(self.path) if own is None else own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +111,10 @@ class Classifier:
 
     def oracle(self, batch: int | None = None) -> Direct:
         """Return what answers looks about the model; `batch` bounds the rows of a pass."""
-        return Direct(self.module, batch, reset=self.reset, gives=self.access)
+        reset = self.reset
+        if reset is not None and not isinstance(reset, Reset):
+            reset = Reset(reset, self.module)
+        return Direct(self.module, batch, reset=reset, gives=self.access)
 
 
 # torch prints larger tensors without their middle
@@ -127,10 +146,7 @@ def digest_of(classifier: Classifier) -> str:
 def _unprinted(module: nn.Module) -> Iterator[bytes]:
     # what neither the printed structure nor the state holds: tensors kept as plain attributes, and compiled programs
     if isinstance(module, torch.jit.ScriptModule):
-        stream = io.BytesIO()
-        with warnings.catch_warnings(action="ignore"):  # torch calls this old
-            torch.jit.save(module, stream)
-        yield stream.getvalue()
+        yield from parts_of(module)
         return
     for name, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):

@@ -15,7 +15,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.core.held import set_mode
 from assay.core.oracle import Access
 from assay.models import efficientnet_lite, from_file, from_python, from_timm, from_torchvision, zoo
-from assay.models.classifier import Classifier, digest_of
+from assay.models.classifier import Classifier, Reset, digest_of
 from assay.models.function import Function, as_module, name_of
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
 from assay.models.request import Request, take_apart
@@ -93,6 +93,7 @@ def undigested_model(  # shape: as `load_model`
     if isinstance(spec, str):
         classifier = _named(spec, allow_pickle, options)
         set_mode(classifier.module, training=False)
+        own = classifier.module
     else:
         spec = spec if isinstance(spec, Classifier) else as_module(spec, "The model")
         own = spec.module if isinstance(spec, Classifier) else spec
@@ -103,13 +104,17 @@ def undigested_model(  # shape: as `load_model`
     classifier = dataclasses.replace(
         classifier,
         access=classifier.access if access is None else _access(access),
-        reset=reset or classifier.reset,
+        reset=_inside(reset, own) if reset and classifier.module is not own else reset or classifier.reset,
         identity=identity or classifier.identity,
     )
     check_weights(classifier)
     classifier = _of_any_batch(classifier)
     if outputs == "probabilities" and classifier.outputs == "logits":
-        classifier = dataclasses.replace(classifier, module=log_probabilities(classifier.module), outputs=outputs)
+        around = log_probabilities(classifier.module)
+        # a threshold is taken over by what stands around it, so that a reset finds its module where it was
+        moved = not isinstance(around, ThresholdedProbability)
+        reset = _inside(classifier.reset, classifier.module) if moved else classifier.reset
+        classifier = dataclasses.replace(classifier, module=around, outputs=outputs, reset=reset)
     if device is None:
         return classifier
     if isinstance(spec, str):
@@ -145,6 +150,15 @@ def _of_any_batch(classifier: Classifier) -> Classifier:
         "Exported with a dynamic batch (torch.export.Dim), it is faster."
     )
     return dataclasses.replace(classifier, module=StaticBatch(classifier.module, rows), notes=(*classifier.notes, note))
+
+
+def _inside(reset: Callable[[nn.Module], object] | None, module: nn.Module) -> Reset | None:
+    """Return the `reset` of a module that becomes the `module` of what is put around it."""
+    if reset is None:
+        return None
+    if isinstance(reset, Reset):
+        return dataclasses.replace(reset, path=f"module.{reset.path}".rstrip("."))
+    return Reset(reset, module, "module")
 
 
 def on_device(classifier: Classifier, device: str | torch.device) -> Classifier:

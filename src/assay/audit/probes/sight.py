@@ -13,7 +13,7 @@ from assay.audit.histogram import Histogram, histogram
 from assay.audit.subject import Subject
 from assay.core.errors import ModelError
 from assay.core.objective import OBJECTIVES, Objective, written_objective
-from assay.core.oracle import Access, Direct, Seen
+from assay.core.oracle import Access, Seen
 from assay.core.tensors import flat
 
 _ASKED = ("cross_entropy", "margin", "dlr")
@@ -105,7 +105,7 @@ def _in_double(subject: Subject, single: Seen | None) -> tuple[float | None, flo
     problem = subject.problem
     try:
         with torch.random.fork_rng(devices=[]):
-            seen = Direct(double, subject.batch).look(
+            seen = subject.asking(double).look(
                 problem.x.double(), problem.goal, OBJECTIVES["cross_entropy"], Access.GRADIENT, subject.draws
             )
     except (RuntimeError, ModelError, TypeError):
