@@ -265,9 +265,7 @@ def test_an_audit_sees_through_a_state_that_begins_again(place: Path) -> None:
     for name in ("pooling", "remembering", "remembering_probabilities"):
         run = assay.evaluate(handed_over(KINDS[name], 3), (images(3), LABELS), "fgsm", assay.Linf("8/255"))
         found = {one.check: one.value for one in run.audit()[0].findings}
-        verdicts.append(
-            [found[check] for check in checks]
-        )
+        verdicts.append([found[check] for check in checks])
     assert verdicts[0] == pytest.approx(verdicts[1], abs=0.02)
     assert verdicts[2][1] == pytest.approx(1, abs=0.02)
 
