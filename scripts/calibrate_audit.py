@@ -45,7 +45,7 @@ BUDGETS = {
 }
 """Budgets in Linf, L2 and L1 that leave something standing."""
 
-PICTURES, TWIN = "lite0", "broken, with a twin"
+PICTURES, TWIN, GUARDED = "lite0", "broken, with a twin", "guarded"
 ONCE = (PICTURES, TWIN)
 # distillation is a network of its own, and without its own training nothing is left of a network with k winners
 ON_PICTURES = tuple(name for name in BROKEN if name not in ("distillation", "k_winners"))
@@ -102,7 +102,7 @@ def every_case() -> Iterator[tuple[str, str, Any, tuple[str, str, str]]]:
         for norm, eps in zip(("linf", "l2", "l1"), BUDGETS[name], strict=True):
             yield f"{name} {norm}", "honest", partial(honest, name), ("cascade", norm, eps)
     for norm, eps in zip(("linf", "l2", "l1"), BUDGETS["plain"], strict=True):
-        yield f"guarded {norm}", "honest", guarded, ("cascade", norm, eps)
+        yield f"guarded {norm}", GUARDED, guarded, ("cascade", norm, eps)
     for name, broken in BROKEN.items():
         if not broken.random:
             yield f"{name} twinned", TWIN, partial(defended, name), ("pgd", "linf", "0.3")
