@@ -138,7 +138,7 @@ def test_the_larger_class_alone_is_not_good(desk: Workplace) -> None:
 def test_channels_that_the_model_wants_are_named(desk: Workplace) -> None:
     rows(desk.folder / "d", ["a", "b"], 8)
     ((_, text),) = told(desk, "grey", "folder:d")["model and images"]
-    assert "takes 1 channels and the images have 3" in text
+    assert "takes 1 channel and the images have 3" in text
     assert "rows.py:grey?channels=1" in text
     assert "model and images" not in told(desk, "grey?channels=1", "folder:d")
 

@@ -81,7 +81,7 @@ infinite = lambda: Net(lambda out: out / 0)
 small = lambda: nn.Sequential(nn.Flatten(), nn.Linear(27, 3))
 probabilities = lambda: Net(lambda out: out.softmax(1))
 detached = lambda: Net(lambda out: out.detach())
-one_score = lambda: Net(lambda out: out[:, :1])
+no_score = lambda: Net(lambda out: out[:, :0])
 two_classes = lambda: Net(lambda out: out[:, :2])
 alone = lambda: Net(before=lambda x: x.reshape(1, -1))
 backward = lambda: Net(before=NoBackward.apply)
@@ -104,7 +104,7 @@ SAID = {
     "shape": "expected floating-point logits",
     "pair": "The model returned a tuple",
     "small": "mat1 and mat2 shapes cannot be multiplied",
-    "one_score": "The model returned one score per image",
+    "no_score": "The model returned no score",
     "alone": "if it takes one image at a time, pass --batch 1",
     "absent": "bad.py has no 'absent'",
 }
