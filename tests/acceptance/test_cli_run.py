@@ -18,7 +18,7 @@ from tests.unit.cli.workplace import RUN, Workplace, make_workplace
 EVERY_FIELD = [
     "cell", "model", "data", "attack", "threat", "eps", "unit", "grey_levels", "question", "seed", "n",
     "clean_accuracy", "robust_accuracy", "robust_low", "robust_high", "attack_success", "top1_error", "top5_error",
-    "median_size", "forwards", "backwards", "queries", "seconds", "errors", "verdict",
+    "median_size", "forwards", "backwards", "queries", "seconds", "errors", "verdict", "excluded",
 ]  # fmt: skip
 
 

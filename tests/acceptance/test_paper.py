@@ -166,10 +166,12 @@ def test_as_published_is_the_published_attack_bit_for_bit(place: Workplace, lite
     threats = [assay.Linf(f"normalized {eps:.2f}", box=False) for eps in EPS]
     ours = assay.sweep(assay.FGSM(), lite, x, y, threats=threats)
     for eps, one in zip(EPS, ours, strict=True):
-        # in pixels, where a normalised unit is one standard deviation: the same bits, images and answers
+        # in pixels, where a normalised unit is one standard deviation: the same images bit for bit; the answers differ
+        # by the rounding of the layout that convolutions are computed in
         pixels = published(lite.module, x, y, eps, std)
         assert torch.equal(one.x_adv, pixels.x)
-        assert torch.equal(one.logits, pixels.logits)
+        torch.testing.assert_close(one.logits, pixels.logits, rtol=1e-4, atol=1e-3)
+        assert torch.equal(ranked(one.logits), ranked(pixels.logits))
         # in the notebook's own space float32 rounds elsewhere: the same images to 1e-6, the same answers
         normalised = published(inner, (x - mean) / std, y, eps)
         torch.testing.assert_close((one.x_adv - mean) / std, normalised.x, rtol=0, atol=1e-6)
