@@ -172,7 +172,8 @@ class Direct:
         except RuntimeError as error:
             if not form.private or out_of_memory(error):
                 raise
-            seen = self._pass(part, plainly(self.model, part, form), own, climbed)
+            form = plainly(self.model, part, form)
+            seen = self._pass(part, form, own, climbed)
         if seen.grad is None or climbed is None:
             return seen
         at, inside = edges_without_slope(seen.grad, part)
