@@ -155,7 +155,7 @@ class Stops(nn.Module):
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("calls", [0, 1, 2, 4])
+@pytest.mark.parametrize("calls", [0, 2, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (1, 4))])
 @pytest.mark.parametrize("error", [ValueError("in the middle"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
 def test_a_model_that_raises_is_left_as_it_was(name: str, calls: int, error: BaseException) -> None:
     model = made(name)

@@ -147,7 +147,7 @@ LESS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["for all", "for each"])
+@pytest.mark.parametrize("kind", [pytest.param("for all", marks=pytest.mark.slow), "for each"])
 @pytest.mark.parametrize(
     ("name", "norm"), [pair for pair in PAIRS if pair[0] not in AIMLESS | ONE_WAY], ids=lambda v: v
 )
