@@ -200,7 +200,6 @@ def test_in_a_study(place: Path, tmp_path: Path, channels: int) -> None:
 
 # how it is refused, and the words that say what to do
 REFUSED = {
-    "a callable from a factory": ("own.py:closing_over_3", "numpy_arrays", "fgsm", "expected a torch.nn.Module"),
     "probabilities that nobody declared": ("own.py:probabilities_3", "csv", "fgsm", "--outputs probabilities"),
     "options of what describes itself": ("own.py:described_3?size=12", "csv", "fgsm", "its options belong there"),
     "scores alone, asked for gradients": ("own.py:scores_3", "npz", "fgsm", "Attacks that fit"),
