@@ -127,7 +127,9 @@ KINDS = (
 )
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name", [one if i % 4 == 0 else pytest.param(one, marks=pytest.mark.slow) for i, one in enumerate(KINDS)]
+)
 def test_an_evaluation_and_its_audit_leave_the_model_as_it_was(name: str, tmp_path: Path) -> None:
     model = made(name)
     with torch.no_grad():
@@ -154,7 +156,9 @@ class Stops(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    "name", [one if i % 2 == 0 else pytest.param(one, marks=pytest.mark.slow) for i, one in enumerate(KINDS)]
+)
 @pytest.mark.parametrize("calls", [0, 2, *(pytest.param(calls, marks=pytest.mark.slow) for calls in (1, 4))])
 @pytest.mark.parametrize("error", [ValueError("in the middle"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
 def test_a_model_that_raises_is_left_as_it_was(name: str, calls: int, error: BaseException) -> None:

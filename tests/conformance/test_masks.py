@@ -35,6 +35,7 @@ MASKS = {
 }
 
 
+OFTEN = ("fgsm", "fgm", "pgd", "apgd", "deepfool", "ddn", "fmn")
 SHARED = ("for all", "by channel")
 LONGER = (checks.check_honest, checks.check_subsets, checks.check_grid)
 
@@ -149,7 +150,13 @@ LESS = {
 
 @pytest.mark.parametrize("kind", [pytest.param("for all", marks=pytest.mark.slow), "for each"])
 @pytest.mark.parametrize(
-    ("name", "norm"), [pair for pair in PAIRS if pair[0] not in AIMLESS | ONE_WAY], ids=lambda v: v
+    ("name", "norm"),
+    [
+        pair if pair[0] in OFTEN else pytest.param(*pair, marks=pytest.mark.slow)
+        for pair in PAIRS
+        if pair[0] not in AIMLESS | ONE_WAY
+    ],
+    ids=lambda v: v,
 )
 def test_strength_in_a_mask(name: str, norm: str, kind: str) -> None:
     """On a linear model of two classes the attack breaks what the closed form over the mask breaks, and no more."""
