@@ -66,6 +66,7 @@ def cut(x: Tensor, low: Bound = None, high: Bound = None, slack: float = 0.0) ->
     `slack` beyond them.
     """
     if not x.requires_grad:
+        # torch takes numbers, tensors and None alike; its stubs want two of a kind
         return torch.clamp(x, low, high)  # type: ignore[arg-type]
     of = functools.partial(torch.clamp, min=low, max=high)
     made: Tensor = _Cut.apply(x, of, low, high, slack, 1.0)
@@ -151,8 +152,8 @@ def _passed(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], found: 
         here = z.clone() if found.in_place else z
         if at is None:
             name = next(key for key, one in kwargs.items() if one is found.x)
-            return func(*args, **{**kwargs, name: here})  # type: ignore[no-any-return]
-        return func(*args[:at], here, *args[at + 1 :], **kwargs)  # type: ignore[no-any-return]
+            return func(*args, **{**kwargs, name: here})  # type: ignore[no-any-return]  # torch's
+        return func(*args[:at], here, *args[at + 1 :], **kwargs)  # type: ignore[no-any-return]  # torch's
 
     made: Tensor = _Cut.apply(found.x, of, found.low, found.high, slack, found.slope)
     return found.x.copy_(made) if found.in_place else made

@@ -264,7 +264,7 @@ def _threat(norm: Norm, eps: Any, box: bool, grid: int | None, mask: Any) -> Thr
     return Threat(norm, given.eps, limits, given.scale, grid, given.budget, where)
 
 
-def Linf(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
+def Linf(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802 - the norm's name
     """Return the threat that changes every value by at most `eps`.
 
     `eps` is a number, its written form (`"8/255"`, `"normalized 0.02"`), a list with one per channel (0: it does not
@@ -274,17 +274,17 @@ def Linf(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = Non
     return _threat(LINF, eps, box, grid, mask)
 
 
-def L2(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
+def L2(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802 - as Linf
     """Return the threat of changes of Euclidean length at most `eps` (forms as for `Linf`)."""
     return _threat(L2_NORM, eps, box, grid, mask)
 
 
-def L1(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
+def L1(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802 - as Linf
     """Return the threat of changes whose absolute values sum to at most `eps` (forms as for `Linf`)."""
     return _threat(L1_NORM, eps, box, grid, mask)
 
 
-def L0(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802
+def L0(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802 - as Linf
     """Return the threat that changes at most `eps` values, by any height (forms as for `Linf`)."""
     return _threat(L0_NORM, eps, box, grid, mask)
 

@@ -150,16 +150,23 @@ def _from_array(image: np.ndarray[Any, Any], what: str) -> Tensor:
 
 
 @contextlib.contextmanager
-def fixed_draws(seed: int, name: str) -> Iterator[None]:
-    """Seed the global generators of `random`, NumPy and torch from (seed, name), and put them back afterwards."""
-    number = int.from_bytes(hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=4).digest(), "big")
+def generators_kept() -> Iterator[None]:
+    """Put the global generators of `random`, NumPy and torch back afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(number)
-    np.random.seed(number)
-    torch.default_generator.manual_seed(number)
     try:
         yield
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])
         torch.set_rng_state(before[2])
+
+
+@contextlib.contextmanager
+def fixed_draws(seed: int, name: str) -> Iterator[None]:
+    """Seed the global generators of `random`, NumPy and torch from (seed, name), and put them back afterwards."""
+    number = int.from_bytes(hashlib.blake2b(f"{seed}\x1f{name}".encode(), digest_size=4).digest(), "big")
+    with generators_kept():
+        random.seed(number)
+        np.random.seed(number)
+        torch.default_generator.manual_seed(number)
+        yield

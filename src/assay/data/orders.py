@@ -36,7 +36,7 @@ class Folders:
 
 
 def _ranked(names: Sequence[str], key: Callable[[str], object] | None = None) -> dict[str, int]:
-    return {name: at for at, name in enumerate(sorted(names, key=key))}  # type: ignore[arg-type]
+    return {name: at for at, name in enumerate(sorted(names, key=key))}  # type: ignore[arg-type]  # keys of one kind
 
 
 def _natural(name: str) -> tuple[object, ...]:

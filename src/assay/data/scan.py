@@ -53,6 +53,7 @@ def pictures_under(folder: Path) -> list[str]:
 
 
 def _key(path: str | Path) -> Key:
+    # paths are plain strings here, as os.scandir gives them
     about = os.stat(path)  # noqa: PTH116
     return about.st_dev, about.st_ino
 

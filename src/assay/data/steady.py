@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pickle
 import random
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.data.items import Items, LabelledItems, fixed_draws
+from assay.data.items import Items, LabelledItems, fixed_draws, generators_kept
 from assay.data.sample import Data, PictureError
 from assay.data.source import Selected
 
@@ -51,7 +50,7 @@ def check_steady(data: Data, *, allowed: bool = False) -> Data:
     Raises `BadInput` where a sample is another image, or has another label, from one time to the next. `allowed` says
     that draws were fixed already: what differs still cannot be fixed. Global random generators are left as they were.
     """
-    with _generators_kept():
+    with generators_kept():
         for place in range(min(SAMPLES, len(data))):
             # both ends are among them
             position = place * (len(data) - 1) // max(1, min(SAMPLES, len(data)) - 1)
@@ -121,14 +120,3 @@ def _parts(whole: Any, seen: set[int]) -> Iterator[str]:
 
 def _states() -> bytes:
     return pickle.dumps((random.getstate(), np.random.get_state(), torch.get_rng_state().numpy().tobytes()))
-
-
-@contextlib.contextmanager
-def _generators_kept() -> Iterator[None]:
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])

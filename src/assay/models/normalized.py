@@ -34,7 +34,7 @@ class Normalized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the module's output for images `x`, `[N, C, H, W]` in [0, 1]."""
         # in the precision of the images, which is the network's: the buffers may be finer
-        return self.module(((x - self.mean) / self.std).to(x.dtype))  # type: ignore[no-any-return]
+        return self.module(((x - self.mean) / self.std).to(x.dtype))  # type: ignore[no-any-return]  # untyped
 
 
 class LogProbabilities(nn.Module):
