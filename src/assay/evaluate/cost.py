@@ -31,7 +31,7 @@ from assay.core.oracle import Access, Direct
 from assay.core.problem import Problem
 from assay.core.search import Attack, Keeps
 from assay.core.sweep import first_attack
-from assay.core.threat import LINF, Threat
+from assay.core.threat import NORMS, Threat
 from assay.evaluate.attack_options import method_of
 from assay.evaluate.plan import Cell, Plan
 
@@ -66,9 +66,9 @@ def passes_per_sample(cell: Cell) -> Passes:
     if kept_by(method) is Keeps.SMALLEST:
         # one run serves every budget
         budgets = min(budgets, 1)
-    once = _passes(method)
+    once = _passes(method, cell.threat.norm)
     first = first_attack(method)
-    begins = first is not None and _begins_at_image(first)
+    begins = first is not None and _begins_at_image(first, cell.threat.norm)
     shared = int(begins and first is not None and first.access is Access.GRADIENT)
     targeted = int(cell.goal == "targeted least-likely")
     saved = budgets if begins else 0
@@ -78,24 +78,25 @@ def passes_per_sample(cell: Cell) -> Passes:
     )
 
 
-def _passes(method: Method) -> Passes:
+def _passes(method: Method, norm: str) -> Passes:
+    method = for_norm(method, norm)
     match method:
         case Cascade(parts):
-            each = [_passes(part) for part in parts]
+            each = [_passes(part, norm) for part in parts]
             return Passes(sum(one.forwards for one in each), sum(one.backwards for one in each))
         case Restarts(attack, n):
-            return _passes(attack).times(n)
+            return _passes(attack, norm).times(n)
         case EachTarget(attack, k):
-            inner = _passes(attack).times(k)
+            inner = _passes(attack, norm).times(k)
             return Passes(inner.forwards + 1, inner.backwards)
         case SmallestBudget(attack, rounds):
             # the look at the image itself is the cell's own
-            return _passes(attack).times(rounds)
+            return _passes(attack, norm).times(rounds)
         case Transferred(attack, _):
-            inner = _passes(attack)
+            inner = _passes(attack, norm)
             return Passes(inner.forwards + 1, inner.backwards)
         case Through(lens, attack):
-            inner = _passes(attack)
+            inner = _passes(attack, norm)
             if access_of(attack) is not Access.GRADIENT:
                 return inner
             # of every look with a gradient; what is left are the looks that judge
@@ -106,13 +107,14 @@ def _passes(method: Method) -> Passes:
     return Passes(method.steps + 1, method.steps if method.access is Access.GRADIENT else 0)
 
 
-def _begins_at_image(attack: Attack) -> bool:
+def _begins_at_image(attack: Attack, norm: str) -> bool:
     if isinstance(attack, (Pasted, Added)):
         # made for images of one size
         return False
     # asked of the attack itself, on an image of four values that no model ever sees
     x = torch.full((1, 1, 2, 2), 0.5)
-    problem = Problem(Direct(torch.nn.Identity()), x, Untargeted(torch.zeros(1, dtype=torch.int64)), Threat(LINF, 0.1))
+    threat = Threat(NORMS[norm], 0.1)
+    problem = Problem(Direct(torch.nn.Identity()), x, Untargeted(torch.zeros(1, dtype=torch.int64)), threat)
     query: Tensor = attack.init(problem, Draws(torch.zeros(1, dtype=torch.int64)).fold("init")).query
     return torch.equal(query, x)
 
