@@ -33,10 +33,9 @@ from assay.cli import (
     universal,
     validate,
 )
-from assay.cli.exits import EPILOG
-from assay.cli.failures import in_words
-from assay.cli.options import expanded
-from assay.cli.terminal import say
+from assay.cli.console import say
+from assay.cli.dataclass_options import expanded
+from assay.cli.exit_codes import EPILOG, in_words
 
 _MEASURE, _LOOK, _FIND = "Measure", "Look at runs", "Find out what there is"
 

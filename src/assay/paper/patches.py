@@ -117,7 +117,7 @@ def _check(order: PatchOrder, model: Classifier, data: Data) -> None:
 def recipe_of(order: PatchOrder, model: Classifier, images: int) -> Recipe:
     """Return how a patch is trained: as the paper does, or on the few pictures of the stand-in with Adam."""
     from assay.data.labels import find_class
-    from assay.models.imagenet import imagenet_classes, imagenet_synsets
+    from assay.models.listing import imagenet_classes, imagenet_synsets
     from assay.patches import Recipe
     from assay.patches.pictures import mask_of
 
@@ -150,7 +150,7 @@ def interval(records: pa.Table, target: int, top: int) -> tuple[float, float] | 
     `records` needs the column sample_id too. None where there are no rows.
     """
     from assay.evaluation.records.arrow import compute as pc
-    from assay.intervals import clustered
+    from assay.statistics import clustered
 
     others = _others(records, target)
     if not len(others):
