@@ -14,7 +14,7 @@ from assay.core.errors import BadInput
 from assay.core.threat import Linf
 from assay.data import load_data
 from assay.models import Classifier, load_model
-from assay.models.untrained import seeded
+from assay.models.seeded import seeded
 
 SETTINGS = (("zoo:mnist-cnn", "mnist/test", 200, 0.3, 40), ("efficientnet-lite0", "samples", 20, 8 / 255, 10))
 

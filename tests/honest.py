@@ -21,7 +21,7 @@ from assay.data.cache import cache_dir
 from assay.data.mnist import mnist
 from assay.models import Classifier, Preprocess, load_model
 from assay.models.architectures import mnist_fast
-from assay.models.untrained import seeded
+from assay.models.seeded import seeded
 from assay.training.adversarial import Trades
 from assay.training.dataset_view import InMemory
 from assay.training.fit import FitSettings, fit

@@ -19,15 +19,12 @@ from assay.cli import (
     demo,
     doctor,
     export,
-    ls,
     models,
     paper,
     patch,
     plan,
-    report,
     run,
-    schema,
-    show,
+    runs,
     train,
     transfer,
     universal,
@@ -63,8 +60,8 @@ for panel, commands in {
         paper.app,
         demo.demo,
     ),
-    _LOOK: (ls.ls, show.show, report.report, export.app),
-    _FIND: (models.models, attacks.attacks, data.app, schema.schema),
+    _LOOK: (runs.ls, runs.show, runs.report, export.app),
+    _FIND: (models.models, attacks.attacks, data.app, validate.schema),
 }.items():
     for command in commands:
         if isinstance(command, typer.Typer):

@@ -18,11 +18,12 @@ from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result
+    from assay.evaluation.cell import Cell
     from assay.evaluation.cost import Speed
     from assay.evaluation.execution.options import Options
     from assay.evaluation.execution.progress import Progress
     from assay.evaluation.loader import Loader
-    from assay.evaluation.plan import Cell, Plan
+    from assay.evaluation.plan import Plan
     from assay.evaluation.run import Run
 
 

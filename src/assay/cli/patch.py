@@ -7,9 +7,9 @@ from collections.abc import Callable
 import typer
 
 from assay.cli.dataclass_options import expanded
-from assay.cli.patch_commands import train
 from assay.cli.patch_evaluate import evaluate
 from assay.cli.patch_files import apply, sheet
+from assay.cli.patch_train import train
 
 app = typer.Typer(name="patch", help="Train, measure, paste and print adversarial patches.", no_args_is_help=True)
 

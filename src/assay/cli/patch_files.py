@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from assay.cli.console import write
-from assay.cli.patch_commands import place
+from assay.cli.patch_flags import place
 from assay.cli.places import Force, free_name, refuse_taken
 from assay.core.errors import BadInput
 

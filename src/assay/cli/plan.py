@@ -16,9 +16,10 @@ from assay.core.errors import BadInput
 from assay.wording import file_size, plural, rough_duration
 
 if TYPE_CHECKING:
+    from assay.evaluation.cell import Cell
     from assay.evaluation.cost import Estimate, Speed
     from assay.evaluation.loader import Loader
-    from assay.evaluation.plan import Cell, Plan
+    from assay.evaluation.plan import Plan
 
 _TIMED = 8
 

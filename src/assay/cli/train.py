@@ -85,7 +85,7 @@ def shown(
 
 def finish(done: Trained, flags: TrainFlags) -> str:
     """Say what a training gave and cost, test its weights, and return how to name them as a model."""
-    from assay.models.untrained import is_code
+    from assay.models.loaders.untrained import is_code
 
     kept = done.log.kept
     say(f"Validation accuracy {100 * kept.validation_accuracy:.2f} % after {kept.epoch} epochs.")

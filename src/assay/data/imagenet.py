@@ -22,7 +22,7 @@ from assay.data.labels import Vocabulary, check_labels
 from assay.data.spec import take_apart
 from assay.data.written_labels import READING, Written
 from assay.models.classifier import Classifier
-from assay.models.listing import imagenet_classes, imagenet_synsets
+from assay.models.imagenet import imagenet_classes, imagenet_synsets
 
 SOLUTION = "LOC_val_solution.csv"
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"

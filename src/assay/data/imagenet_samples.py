@@ -17,7 +17,7 @@ from assay.data.labels import check_labels
 from assay.data.mnist import ChecksumMismatch
 from assay.models.atomic import write_atomically
 from assay.models.classifier import Classifier
-from assay.models.listing import imagenet_classes
+from assay.models.imagenet import imagenet_classes
 from assay.models.weights_file import Unavailable
 
 WHEEL = "foolbox==3.3.4"

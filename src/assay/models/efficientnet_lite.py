@@ -10,7 +10,7 @@ from torch import nn
 
 from assay.core.errors import BadInput
 from assay.models.classifier import Classifier, Preprocess
-from assay.models.listing import imagenet_classes, imagenet_synsets
+from assay.models.imagenet import imagenet_classes, imagenet_synsets
 from assay.models.normalized import Normalized
 from assay.models.spec import Request
 

@@ -1,33 +1,13 @@
-"""The 1,000 classes of ImageNet's ILSVRC challenge (Russakovsky et al. 2015): WordNet ids and names, in label order."""
+"""The models that have names: what `assay models` prints."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from importlib.resources import files
 
 from assay.models import efficientnet_lite
 from assay.models.loaders import timm as from_timm
 from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders import zoo
-
-
-@functools.cache
-def imagenet_synsets() -> tuple[str, ...]:
-    """Return the 1,000 WordNet ids in label order, which is their alphabetical order.
-
-    The file beside this module is the output of
-    `python -c "from timm.data import ImageNetInfo; print(*ImageNetInfo('imagenet-1k').label_names(), sep='\\n')"`.
-    """
-    return tuple((files("assay.models") / "imagenet_synsets.txt").read_text("ascii").split())
-
-
-@functools.cache
-def imagenet_classes() -> tuple[str, ...]:
-    """Return torchvision's 1,000 class names in label order."""
-    from torchvision.models import AlexNet_Weights
-
-    return tuple(AlexNet_Weights.DEFAULT.meta["categories"])
 
 
 @dataclasses.dataclass(frozen=True)

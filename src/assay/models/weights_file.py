@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from assay.core.errors import AssayError, BadInput
 from assay.models.atomic import write_atomically
-from assay.models.loaders.foreign import TORCHSCRIPT, is_torch, what_else
-from assay.models.loaders.matching import flattened
+from assay.models.foreign import TORCHSCRIPT, is_torch, what_else
+from assay.models.matching import flattened
 
 _UNKNOWN = (
     "its first bytes are those of no format that Assay knows. Give the weights alone, saved by "

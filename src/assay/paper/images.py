@@ -32,7 +32,7 @@ def checked_imagenet(folder: Path) -> Source:
     Raises `BadInput` where there is none, and where a class has no picture, naming its synset.
     """
     from assay.data.imagenet import imagenet
-    from assay.models.listing import imagenet_classes, imagenet_synsets
+    from assay.models.imagenet import imagenet_classes, imagenet_synsets
 
     try:
         source = imagenet(str(folder), None)
@@ -136,7 +136,7 @@ class SingleImages:
         return known
 
     def _label(self, path: Path, name: str) -> int:
-        from assay.models.listing import imagenet_classes, imagenet_synsets
+        from assay.models.imagenet import imagenet_classes, imagenet_synsets
 
         classes = imagenet_classes()
         if name.isdecimal() and int(name) < len(classes):

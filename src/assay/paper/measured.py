@@ -94,7 +94,7 @@ def _digits(run: Run, table: PrintedTable, protocol: Protocol) -> Lines:
 
 
 def _panels(run: Run, table: PrintedTable, protocol: Protocol) -> Lines:
-    from assay.models.listing import imagenet_classes
+    from assay.models.imagenet import imagenet_classes
 
     classes = imagenet_classes()
     lines: Lines = {}

@@ -81,7 +81,7 @@ def _panels(run: Run) -> tuple[Panel, ...]:
 
 def _panel(picture: Picture, run: Run, model: str, data: str, goal: str) -> Panel:
     from assay.data.labels import find_class
-    from assay.models.listing import imagenet_classes
+    from assay.models.imagenet import imagenet_classes
 
     # a file of weights knows no names
     names = class_names(run, model, data) or list(imagenet_classes())

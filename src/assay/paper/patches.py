@@ -117,7 +117,7 @@ def _check(order: PatchOrder, model: Classifier, data: Data) -> None:
 def recipe_of(order: PatchOrder, model: Classifier, images: int) -> Recipe:
     """Return how a patch is trained: as the paper does, or on the few pictures of the stand-in with Adam."""
     from assay.data.labels import find_class
-    from assay.models.listing import imagenet_classes, imagenet_synsets
+    from assay.models.imagenet import imagenet_classes, imagenet_synsets
     from assay.patches import Recipe
     from assay.patches.pictures import mask_of
 

@@ -72,7 +72,7 @@ def filled_in(raw: Mapping[str, Any], choices: Choices, pictures: Callable[[], l
 
 def imagenet_number(name: str) -> int:
     """Return the label of a class of ImageNet by its name."""
-    from assay.models.listing import imagenet_classes
+    from assay.models.imagenet import imagenet_classes
 
     return imagenet_classes().index(name)
 

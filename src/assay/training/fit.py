@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from assay.core.draws import Draws
 from assay.core.errors import AssayError, BadInput
 from assay.models.classifier import Classifier, update_with_state
-from assay.models.untrained import seeded
+from assay.models.seeded import seeded
 from assay.training.checkpoint import Checkpoint
 from assay.training.dataset_view import Examples
 from assay.training.losses import CrossEntropy, Loss

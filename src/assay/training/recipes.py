@@ -18,7 +18,8 @@ from assay.core.errors import BadInput, ModelError
 from assay.core.oracle import frozen
 from assay.data.dataset import Data
 from assay.models.classifier import Classifier
-from assay.models.untrained import is_code, seeded, untrained
+from assay.models.loaders.untrained import is_code, untrained
+from assay.models.seeded import seeded
 from assay.models.weights_file import save_weights
 from assay.training.checkpoint import CHECKPOINT, LOG
 from assay.training.dataset_view import Examples, FromData

@@ -10,7 +10,7 @@ import pytest
 
 from assay.cli import paper
 from assay.cli.launch import Launch
-from assay.models.listing import imagenet_synsets
+from assay.models.imagenet import imagenet_synsets
 from assay.paper.printed import printed_tables
 from assay.paper.studies import raw_study
 from assay.paper.view import MODES

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.cli import patch_commands as patch_train
+from assay.cli import patch_train
 from assay.patches import Patch, PatchProgress
 from assay.patches.pictures import read_picture
 from tests.unit.cli.patch_place import FILE, TRAIN, write_named

@@ -11,7 +11,7 @@ from torch import nn
 from assay.core.errors import BadInput
 from assay.data import load_data
 from assay.models.classifier import Classifier
-from assay.models.listing import imagenet_classes, imagenet_synsets
+from assay.models.imagenet import imagenet_classes, imagenet_synsets
 
 BIRDS = Classifier(nn.Flatten(), classes=("crane", "hen"), synsets=("n02012849", "n01514859"))
 

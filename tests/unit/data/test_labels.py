@@ -4,7 +4,7 @@ import pytest
 
 from assay.core.errors import BadInput
 from assay.data.labels import Vocabulary, check_labels, find_class, label_folders
-from assay.models.listing import imagenet_classes, imagenet_synsets
+from assay.models.imagenet import imagenet_classes, imagenet_synsets
 
 IMAGENET = Vocabulary(imagenet_classes(), imagenet_synsets())
 PETS = Vocabulary(("dog", "cat", "great horned owl"))

@@ -16,7 +16,7 @@ from assay.core.threat import Linf
 from assay.data import load_data
 from assay.defenses.table import CUT
 from assay.models import Classifier, Normalized, load_model
-from assay.models.untrained import seeded
+from assay.models.seeded import seeded
 
 WRAPPERS = [name for name in BROKEN if name != "distillation"]
 # in front of the network or instead of its image: nothing of any slope comes through

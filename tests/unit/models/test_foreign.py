@@ -12,7 +12,7 @@ from torch import nn
 
 from assay.core.errors import BadInput
 from assay.models import load_model
-from assay.models.loaders.foreign import is_safetensors, what_else
+from assay.models.foreign import is_safetensors, what_else
 from assay.models.weights_file import save_weights
 
 

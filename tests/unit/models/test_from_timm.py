@@ -10,7 +10,7 @@ from assay.core.errors import BadInput
 from assay.models import load_model
 from assay.models.classifier import Preprocess
 from assay.models.loaders.timm import _preprocess
-from assay.models.untrained import seeded
+from assay.models.seeded import seeded
 from assay.models.weights_file import Unavailable
 
 

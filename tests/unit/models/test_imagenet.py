@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from timm.data import ImageNetInfo
 
-from assay.models.listing import imagenet_classes, imagenet_synsets
+from assay.models.imagenet import imagenet_classes, imagenet_synsets
 
 
 def test_synsets_are_those_that_timm_lists() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from assay.models.untrained import seeded
+from assay.models.seeded import seeded
 
 
 def test_numbers_follow_the_seed_and_the_state_comes_back() -> None:

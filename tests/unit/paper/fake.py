@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from assay.models.listing import imagenet_synsets
+from assay.models.imagenet import imagenet_synsets
 
 RICH = 6
 

@@ -12,7 +12,7 @@ from PIL import Image
 from assay.evaluation.run import Run
 from assay.evaluation.run_study import run_study
 from assay.evaluation.study.spec import Study
-from assay.models.listing import imagenet_classes
+from assay.models.imagenet import imagenet_classes
 from assay.paper.choices import Choices
 from assay.paper.patches import patch_orders, train_patches
 from assay.paper.runs import TableRun

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from assay.core.errors import BadInput
-from assay.models.listing import imagenet_synsets
+from assay.models.imagenet import imagenet_synsets
 from assay.paper import images
 from assay.paper.choices import Choices
 from assay.paper.images import SingleImages, checked_imagenet, of_the_paper

@@ -11,7 +11,7 @@ import torch
 
 from assay.data import load_data
 from assay.models import load_model
-from assay.models.listing import imagenet_classes
+from assay.models.imagenet import imagenet_classes
 from assay.paper.patched import kept_patches, patch_panels
 from assay.paper.views import view
 from assay.patches import Patch

@@ -9,7 +9,7 @@ from torch import nn
 
 from assay.core.errors import BadInput
 from assay.models import load_model
-from assay.models.listing import imagenet_classes
+from assay.models.imagenet import imagenet_classes
 from assay.paper.choices import Choices
 from assay.paper.patches import PatchOrder, interval, patch_orders, recipe_of, success, train_patches
 from assay.paper.runs import TableRun

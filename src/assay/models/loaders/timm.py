@@ -9,10 +9,10 @@ from torch import nn
 
 from assay.core.errors import BadInput
 from assay.models.classifier import Classifier, Preprocess
-from assay.models.listing import imagenet_classes, imagenet_synsets
+from assay.models.imagenet import imagenet_classes, imagenet_synsets
 from assay.models.normalized import Normalized
+from assay.models.seeded import seeded
 from assay.models.spec import Request, unknown
-from assay.models.untrained import seeded
 from assay.models.weights_file import Unavailable
 
 SCHEME = "timm:"

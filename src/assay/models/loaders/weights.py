@@ -13,12 +13,12 @@ from torch import nn
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.held import set_mode
 from assay.models.classifier import Classifier
-from assay.models.loaders.foreign import is_safetensors, what_else
-from assay.models.loaders.matching import Found, flattened, matched
+from assay.models.foreign import is_safetensors, what_else
 from assay.models.loaders.python import described
+from assay.models.loaders.untrained import is_code, takes_classes, untrained
+from assay.models.matching import Found, flattened, matched
 from assay.models.normalized import Normalized, Thresholded
 from assay.models.spec import Options, Request, check_sides, take_apart
-from assay.models.untrained import is_code, takes_classes, untrained
 from assay.models.weights_file import fill, read_safetensors, read_torch, state_in
 
 # what a safetensors file may say about itself, under the same names as the options

@@ -1,12 +1,8 @@
-"""torch's global generators under a seed, for a while."""
+"""Networks without weights, by name: what training starts from and what a file of weights fills."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
-
-import torch
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.models.architectures import ARCHITECTURES
@@ -15,18 +11,6 @@ from assay.models.loaders import timm as from_timm
 from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders.python import code_of, described, is_python, make
 from assay.models.spec import Options
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generators on all devices, and put their states back afterwards."""
-    # naming the devices avoids a warning where there are several, and waking them up where nobody uses them
-    awake = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = range(torch.cuda.device_count()) if awake else ()
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
-
 
 WITH_CLASSES = ("torchvision", "timm")
 
