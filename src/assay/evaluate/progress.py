@@ -6,7 +6,8 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from assay.evaluate.cost import Passes, passes_per_sample
+from assay.core.compose import Passes
+from assay.evaluate.cost import passes_per_sample
 from assay.evaluate.executors.base import Done
 from assay.evaluate.plan import Cell, Unit
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from assay.evaluate.cost import Passes, Speed, estimate, passes_per_sample, time_passes
+from assay.core.compose import Passes
+from assay.evaluate.cost import Speed, estimate, passes_per_sample, time_passes
 from assay.evaluate.loading import Loader
 from assay.evaluate.plan import make_plan
 from tests.unit.evaluate.tiny import images, run_here, study

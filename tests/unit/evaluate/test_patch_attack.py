@@ -8,11 +8,12 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
+from assay.core.compose import Passes
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import rank_of
 from assay.data import load_data
-from assay.evaluate.cost import Passes, passes_per_sample
+from assay.evaluate.cost import passes_per_sample
 from assay.evaluate.loading import Loader
 from assay.evaluate.plan import Cell, make_plan
 from assay.evaluate.progress import Progress
