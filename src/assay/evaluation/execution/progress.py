@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from assay.core.compose import Passes
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.cost import passes_per_sample
 from assay.evaluation.executors.base import Done
-from assay.evaluation.plan import Cell, Unit
 
 
 @dataclasses.dataclass(frozen=True)
