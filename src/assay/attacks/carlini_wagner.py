@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from assay.attacks.adam import Momenta
 from assay.attacks.carlini_wagner_l0 import CarliniWagnerL0
 from assay.attacks.carlini_wagner_linf import CarliniWagnerLinf
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.options import Inner, Kappa, Option, Rounds
 from assay.attacks.penalty import Constant, Variables, balance, cosine, settled_at, where
 from assay.core.compose import ByNorm
 from assay.core.draws import Draws
@@ -124,7 +125,12 @@ class CarliniWagner:
         )
 
 
-def carlini_wagner(inner: int = 100, rounds: int = 5, kappa: float = 0.0, tanh: bool = False) -> ByNorm:
+def carlini_wagner(
+    inner: Inner = 100,
+    rounds: Rounds = 5,
+    kappa: Kappa = 0.0,
+    tanh: Annotated[bool, Option("Whether to search in the space of the inverse tangent, as the paper does.")] = False,
+) -> ByNorm:
     """Return the attack of Carlini and Wagner 2017 for the norm at hand, of `inner * rounds` steps at most."""
     steps = inner * rounds
     return ByNorm(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from assay.attacks.options import Option
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
+
+Levels = Annotated[int, Option("Levels of the corruption.", "forward passes")]
 
 
 class Level(NamedTuple):
@@ -32,8 +35,8 @@ class GaussianBlur:
     A sample stops at its first success, which counts inside the budget alone. Cost: at most `steps` + 1 forwards.
     """
 
-    steps: int = 20
-    width: float = 0.25
+    steps: Levels = 20
+    width: Annotated[float, Option("Standard deviation of the last blur.", "share of the longer side")] = 0.25
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
@@ -63,7 +66,7 @@ class ContrastReduction:
     A sample stops at its first success, which counts inside the budget alone. Cost: at most `steps` + 1 forwards.
     """
 
-    steps: int = 20
+    steps: Levels = 20
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
@@ -92,7 +95,7 @@ class SaltAndPepper:
     A sample stops at its first success, which counts inside the budget alone. Cost: at most `steps` + 1 forwards.
     """
 
-    steps: int = 50
+    steps: Levels = 50
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.SMALLEST

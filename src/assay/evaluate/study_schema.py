@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from assay.attacks import ATTACKS
+from assay.attacks import ATTACKS, AttackEntry
 from assay.core.norms import NORMS
-from assay.core.objective import OBJECTIVES
-from assay.evaluate import patch_attack, universal_attack
-from assay.evaluate.attack_options import general_options
+from assay.evaluate.attack_options import STUDY_ATTACKS
 
 _COUNT = {"type": "integer", "minimum": 1}
 _BUDGET = {
@@ -59,7 +57,7 @@ def _grid_keys() -> dict[str, Any]:
         "data": _one_or_more(_short_or("source", _selection())),
         "threats": _one_or_more(_mapping(_threat(), "norm", "eps")),
         "attacks": _one_or_more(
-            {"anyOf": [{"enum": list(ATTACKS)}, *(_attack(name) for name in ATTACKS), _patch(), _universal()]}
+            {"anyOf": [{"enum": list(ATTACKS)}, *(_attack(name, entry) for name, entry in STUDY_ATTACKS.items())]}
         ),
         "question": {
             "enum": ["worst_case", "as_attacked"],
@@ -109,56 +107,10 @@ def _selection() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _attack(name: str) -> dict[str, Any]:
-    options = {option: _option(default) for option, default in ATTACKS[name].options.items() if option != "keeps"}
-    options.update({option: {"enum": list(words)} for option, words in ATTACKS[name].choices.items()})
-    if "objective" in options:
-        tempered = {"type": "string", "pattern": r"^cross_entropy/[0-9.]+(e[+-]?[0-9]+)?$"}
-        options["objective"] = {"anyOf": [{"enum": list(OBJECTIVES)}, tempered]}
-    described = {"const": name, "description": f"{ATTACKS[name].summary} ({ATTACKS[name].paper})"}
-    general = {option: _general(option, value) for option, value in general_options(name).items()}
-    digest = {"surrogate_digest": {"type": "string"}}
-    return _mapping({"attack": described, **general, **digest, **options}, "attack")
-
-
-def _general(option: str, default: Any) -> dict[str, Any]:
-    if option == "surrogate":
-        return {"type": "string", "description": "The model it is made on, or several joined by +."}
-    return {**_option(default), **({"maximum": 1} if option == "diversity" else {})}
-
-
-def _patch() -> dict[str, Any]:
-    described = {
-        "const": patch_attack.NAME,
-        "description": f"{patch_attack.ENTRY.summary} ({patch_attack.ENTRY.paper})",
-    }
-    properties = {
-        "attack": described,
-        "file": {"type": "string", "description": "The patch, as `assay patch train` writes it."},
-        "placement": {**_COUNT, "description": "The number of the first random placement."},
-        "places": {**_COUNT, "description": "How many placements are tried."},
-        "stride": {**_COUNT, "description": "All placements of a grid with so many pixels between them."},
-        "offsets": {"enum": list(patch_attack.OFFSETS)},
-        "at": {"type": "string", "pattern": "^ *[0-9]+ *, *[0-9]+ *$", "description": "A fixed place X,Y."},
-        "digest": {"type": "string"},
-        "restarts": _COUNT,
-    }
-    return _mapping(properties, "attack", "file")
-
-
-def _universal() -> dict[str, Any]:
-    entry = universal_attack.ENTRY
-    described = {"const": universal_attack.NAME, "description": f"{entry.summary} ({entry.paper})"}
-    file = {"type": "string", "description": "The change, as `assay universal train` writes it."}
-    return _mapping({"attack": described, "file": file, "digest": {"type": "string"}}, "attack", "file")
-
-
-def _option(default: Any) -> dict[str, Any]:
-    if isinstance(default, bool):
-        return {"type": "boolean", "default": default}
-    if isinstance(default, int):
-        return {**_COUNT, "default": default}
-    return {"type": "number", "minimum": 0, **({} if default is None else {"default": default})}
+def _attack(name: str, entry: AttackEntry) -> dict[str, Any]:
+    described = {"const": name, "description": f"{entry.summary} ({entry.paper})"}
+    options = {option: one.schema() for option, one in entry.all_options.items()}
+    return _mapping({"attack": described, **options}, "attack", *(["file"] if entry.file else []))
 
 
 def _short_or(key: str, more: dict[str, Any]) -> dict[str, Any]:
