@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.options import Climbed, FirstWeight, Inner, Option, Rounds, check_options
-from assay.attacks.penalty import Constant, balance, where
+from assay.attacks.parts.constant_search import Constant, balance, where
 from assay.core.draws import Draws
 from assay.core.objective import margin
 from assay.core.oracle import Access, Seen

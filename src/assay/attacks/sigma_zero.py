@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.adam import Momenta
 from assay.attacks.ddn import annealed
 from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.options import Climbed, Option, Steps
+from assay.attacks.parts.adam import Momenta
 from assay.core.draws import Draws
 from assay.core.objective import margin
 from assay.core.oracle import Access, Seen
