@@ -83,7 +83,7 @@ class Option:
             return self.expected
         match self.kind:
             case Kind.SWITCH | Kind.TEXT:
-                return self.kind.value
+                return str(self.kind.value)
             case Kind.CHOICE:
                 return f"one of {', '.join(self.choices)}"
             case Kind.OBJECTIVE:
@@ -92,6 +92,15 @@ class Option:
                 return "X,Y in pixels from the top left"
         share = self.unit.startswith("share") and math.isfinite(self.most)
         return f"a {self.unit if share else self.kind.value} {self._range(share)}"
+
+    @property
+    def default_text(self) -> str:
+        """The default as a command line writes it, or `none`."""
+        if self.default is None:
+            return "none"
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
@@ -171,7 +180,7 @@ def options_of_maker(make: Callable[..., Any]) -> Mapping[str, Option]:
 
 def check_options(attack: Any) -> None:
     """Raise `BadInput` for the first option of an attack, a dataclass, whose value it cannot have."""
-    for name, option in options_of_maker(type(attack)).items():
+    for name, option in options_of_maker(attack.__class__).items():
         option.read(name, getattr(attack, name))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,7 +36,7 @@ def pasted(
     offsets: Annotated[Literal["all", "published"], Option("Which random places there are.")] = "all",
     at: Annotated[Place | None, Option("A fixed place X,Y of the top left corner.", "pixels")] = None,
     digest: Digest = None,
-    restarts: Annotated[int, Option("Random starts, on the samples that still stand.", "starts")] = 1,
+    restarts: Annotated[int, GENERIC["restarts"]] = 1,
 ) -> Method:  # shape: an option of the attack each
     """Return the attack that pastes a trained patch (Brown et al. 2017) on images of `image` (height, width) pixels.
 
@@ -73,7 +73,7 @@ STUDY_ATTACKS: Mapping[str, AttackEntry] = {
 }  # fmt: skip
 """What a study may name: the table of attacks, and the attacks that files hold."""
 
-_FILES = {
+_FILES: Mapping[str, tuple[Callable[[Path], Any], str, str]] = {
     "patch": (Patch.load, "patch:file=toaster.safetensors (`assay patch train` makes one)", "patches"),
     "universal": (Universal.load, "universal:file=X.safetensors (`assay universal train`)", "perturbations"),
 }
