@@ -15,7 +15,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from assay.api import Attacked, Evaluation, attack, evaluate, sweep
+    from assay.api import Attacked, Evaluation, attack, doctor, evaluate, sweep
     from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
     from assay.attacks.noise import GaussianNoise, UniformNoise
     from assay.core.compose import Cascade, EachTarget, Restarts, SmallestBudget
@@ -32,7 +32,7 @@ __version__ = "0.1.0"
 
 # importing the package must not import torch: `assay --help` answers at once
 _WHERE = {
-    "assay.api": ("Attacked", "Evaluation", "attack", "evaluate", "sweep"),
+    "assay.api": ("Attacked", "Evaluation", "attack", "doctor", "evaluate", "sweep"),
     "assay.attacks.gradient": ("BIM", "FFGSM", "FGSM", "MIFGSM", "PGD", "RFGSM"),
     "assay.attacks.noise": ("GaussianNoise", "UniformNoise"),
     "assay.core.compose": ("Cascade", "EachTarget", "Restarts", "SmallestBudget"),
@@ -82,6 +82,7 @@ __all__ = [
     "Untargeted",
     "__version__",
     "attack",
+    "doctor",
     "evaluate",
     "load_data",
     "load_model",

@@ -20,13 +20,16 @@ from assay.core.masks import same_mask
 from assay.core.problem import Problem
 from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
-from assay.core.threat import Threat
+from assay.core.threat import Linf, Threat
 from assay.evaluate import run as running
 from assay.evaluate.loading import Loader
+from assay.evaluate.run import given_study
 from assay.evaluate.run_directory import Run
 from assay.evaluate.score import Result
 from assay.evaluate.verdict import Verdict
 from assay.models import Classifier
+from assay.preflight.checks import THOROUGHLY, examine, pairs
+from assay.preflight.findings import Findings
 
 if TYPE_CHECKING:
     from assay.evaluate.export import Exported
@@ -224,6 +227,40 @@ def evaluate(
     return Evaluation(*running.evaluate_with(model, data, attacks, threat, out, **settings))
 
 
+def doctor(
+    model: Any,
+    data: Any,
+    images: int = THOROUGHLY,
+    *,
+    labels: str | None = None,
+    device: str | None = None,
+    batch: int | None = None,
+    allow_pickle: bool = False,
+    allow_random_data: bool = False,
+) -> Findings:  # shape: the settings of `evaluate` that say what is examined
+    """Examine a model and data for what makes robustness numbers wrong: outputs, labels, gradients, modes, units.
+
+    Takes what `evaluate` takes as `model` and `data`, looks at up to `images` of the images, evenly spread over the
+    data, and returns what the checks found, the worst first: `.errors` make every number wrong, `.warnings` may.
+    Settings as for `evaluate`; `labels="predicted"` for images without labels.
+
+    Raises `BadInput` for models and data that cannot be loaded, and for more than one of them.
+    """
+    if images < 1:
+        raise BadInput(f"images is {images}, expected 1 or more.")
+    settings = {
+        "labels": labels, "device": device, "batch": batch, "allow_pickle": allow_pickle,
+        "allow_random_data": allow_random_data,
+    }  # fmt: skip
+    given = given_study(model, data, "uniform-noise", Linf(0), settings)
+    each = list(pairs(given.study))
+    if len(each) > 1:
+        raise BadInput(f"{len(each)} models or data sets were given, expected one of each. Call doctor for each.")
+    ((spec, source),) = each
+    classifier = given.loader.model(spec)
+    return examine(classifier, given.loader.data(source, classifier), images, batch)
+
+
 def _budgets(threats: Sequence[Threat]) -> list[float]:
     head = threats[0]
     for threat in threats:
@@ -256,4 +293,4 @@ def _attacked(found: Found, problem: Problem, threat: Threat) -> Attacked:
     return Attacked(found.x, found.success, size, found.logits, *spent, threat, left_out, found.unscored)
 
 
-__all__ = ["Attacked", "Evaluation", "attack", "evaluate", "sweep"]
+__all__ = ["Attacked", "Evaluation", "attack", "doctor", "evaluate", "sweep"]

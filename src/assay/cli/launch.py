@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.cli.doctor import LookedAt, check_before_run
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import Asked
 from assay.cli.forecast import Forecast
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from assay.evaluate.progress import Progress
     from assay.evaluate.run_directory import Run
     from assay.evaluate.score import Result
+    from assay.preflight.checks import Look
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +81,13 @@ class Launch:
             say(f"{self.asked.directory} belongs to another study ({why}); this one runs in {folder}.")
         return launch, folder
 
-    def _look_first(self, plan: Plan, before: Mapping[str, Any], loader: Loader) -> LookedAt:
+    def _look_first(self, plan: Plan, before: Mapping[str, Any], loader: Loader) -> Look:
+        from assay.preflight.checks import Look, look
+
         done = before.get("status") == "success" and set(before["cells"]) == {cell.digest for cell in plan.cells}
         if done or not self.doctor:
-            return LookedAt()
-        looked = check_before_run(self.asked.study, loader)
+            return Look()
+        looked = look(self.asked.study, loader)
         for warning in looked.warnings:
             say(f"Warning: {warning}", style="yellow")
         return looked

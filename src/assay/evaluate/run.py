@@ -98,13 +98,37 @@ def evaluate_with(
 ) -> tuple[Run, Loader]:
     """Do what `evaluate` does, and return with the run the loader that knows the models and data given as objects."""
     on_progress = settings.pop("on_progress", None)
-    study_settings = {key: settings.pop(key) for key in _STUDY_KEYS if key in settings}
+    given = given_study(model, data, attacks, threat, settings)
+    folder = new_folder(out)
+    run = run_study(given.study, folder, given.options, on_progress=on_progress, loader=given.loader)
+    return run, given.loader
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenStudy:
+    """A study of Python objects, how it is run, and the loader that knows the objects by the names they have in it."""
+
+    study: Study
+    options: Options
+    loader: Loader
+
+
+def given_study(
+    model: Any,
+    data: Any,
+    attacks: Any,
+    threat: Threat | Mapping[str, Any] | list[Any],
+    settings: Mapping[str, Any],
+) -> GivenStudy:
+    """Return the study that the arguments of `evaluate` describe. Raises `BadInput` for what a study does not allow."""
+    study_settings = {key: value for key, value in settings.items() if key in _STUDY_KEYS}
+    rest = {key: value for key, value in settings.items() if key not in _STUDY_KEYS}
     names = [field.name for field in dataclasses.fields(Options)]
-    for name in settings:
+    for name in rest:
         if name not in names:
             known = [*_STUDY_KEYS, *names, "on_progress"]
             raise BadInput(f"Unknown setting {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
-    options = Options(**settings)
+    options = Options(**rest)
     loader = options.loader()
     named = [_named_model(one, loader) for one in _as_list(model)]
     if not isinstance(study_settings.get("goal", ""), str):
@@ -119,8 +143,12 @@ def evaluate_with(
         "attacks": [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)],
         **study_settings,
     }
-    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="assay-"))
-    return run_study(Study.of(raw), folder, options, on_progress=on_progress, loader=loader), loader
+    return GivenStudy(Study.of(raw), options, loader)
+
+
+def new_folder(out: str | os.PathLike[str] | None) -> Path:
+    """Return where a run goes: `out`, or a new temporary directory."""
+    return Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="assay-"))
 
 
 def _named_model(model: str | nn.Module | Classifier, loader: Loader) -> Any:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from assay.cli.doctor_findings import Case, Finding, Level
-from assay.cli.doctor_orders import better_order
 from assay.intervals import wilson
+from assay.preflight.evidence import better_order
+from assay.preflight.findings import Case, Finding, Level
 
 _CONFIDENCE = 0.99  # a doctor that is wrong once in twenty runs would not be listened to
 _ROUGHLY = 0.8
