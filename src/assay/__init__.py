@@ -10,8 +10,6 @@ Three lines are enough to begin:
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,8 +22,8 @@ if TYPE_CHECKING:
     from assay.core.multi_label import MultiLabel, MultiLabelTargeted
     from assay.core.threat import L0, L1, L2, Linf, Threat
     from assay.data import Data, load_data
-    from assay.evaluate.run_directory import Run
-    from assay.evaluate.study import Study
+    from assay.evaluation.run import Run
+    from assay.evaluation.study.spec import Study
     from assay.models import Classifier, load_model
 
 __version__ = "0.1.0"
@@ -41,8 +39,8 @@ _WHERE = {
     "assay.core.multi_label": ("MultiLabel", "MultiLabelTargeted"),
     "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat"),
     "assay.data": ("Data", "load_data"),
-    "assay.evaluate.run_directory": ("Run",),
-    "assay.evaluate.study": ("Study",),
+    "assay.evaluation.run": ("Run",),
+    "assay.evaluation.study.spec": ("Study",),
     "assay.models": ("Classifier", "load_model"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
@@ -98,21 +96,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Room(types.ModuleType):
-    """The package `assay.evaluate`, when called, is the function of that name."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return importlib.import_module("assay.api").evaluate(*args, **kwargs)
-
-
-class _Package(types.ModuleType):
-    # importing a package puts it into its parent under its own name, in front of the function `assay.evaluate`
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "evaluate" and type(value) is types.ModuleType:
-            value.__class__ = _Room
-        types.ModuleType.__setattr__(self, name, value)
-
-
-sys.modules[__name__].__class__ = _Package

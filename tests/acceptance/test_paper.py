@@ -18,8 +18,8 @@ from torchvision import models
 
 import assay
 from assay.core.threat import Threat
-from assay.evaluate.run_directory import Run
-from assay.evaluate.study import Study
+from assay.evaluation.run import Run
+from assay.evaluation.study.spec import Study
 from assay.models import from_torchvision
 from assay.paper.choices import Choices
 from assay.paper.measured import panels

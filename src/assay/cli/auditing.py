@@ -10,8 +10,8 @@ from assay.cli.numbers import duration, plural
 from assay.cli.terminal import Display, say
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
-    from assay.evaluate.verdict import Verdict
+    from assay.evaluation.records.verdicts import Verdict
+    from assay.evaluation.run import Run
 
 
 def audited(launch: Launch, finished: Finished, preset: str | None = None) -> Finished:

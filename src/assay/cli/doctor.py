@@ -15,8 +15,8 @@ from assay.cli.terminal import out, say, write
 from assay.core.errors import AssayError, BadInput
 
 if TYPE_CHECKING:
-    from assay.evaluate.loading import Loader
-    from assay.evaluate.study import DataSpec, ModelSpec, Study
+    from assay.evaluation.loader import Loader
+    from assay.evaluation.study.spec import DataSpec, ModelSpec, Study
     from assay.preflight.findings import Findings
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim", "good": "green"}
@@ -66,7 +66,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Examine models and data for what makes robustness numbers wrong: outputs, labels, gradients, modes, units."""
-    from assay.evaluate.loading import Loader
+    from assay.evaluation.loader import Loader
     from assay.preflight.checks import pairs
 
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)

@@ -13,7 +13,7 @@ from assay.cli.terminal import out, say, write
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
 
 def ls(
@@ -43,7 +43,7 @@ def _directories(folder: Path) -> list[Path]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
     try:
         run = Run.open(path)

@@ -25,7 +25,7 @@ from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from assay.evaluate.options import Options
+    from assay.evaluation.execution.options import Options
     from assay.paper.choices import Choices
     from assay.paper.runs import TableRun
     from assay.patches import PatchProgress
@@ -128,7 +128,7 @@ class HowFlags:
 
     def options(self, command: str) -> Options:
         """Return the options of a run."""
-        from assay.evaluate.options import Options
+        from assay.evaluation.execution.options import Options
 
         return Options(
             executor=self.executor,

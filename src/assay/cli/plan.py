@@ -16,9 +16,9 @@ from assay.cli.terminal import say, write
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from assay.evaluate.cost import Estimate, Speed
-    from assay.evaluate.loading import Loader
-    from assay.evaluate.plan import Cell, Plan
+    from assay.evaluation.cost import Estimate, Speed
+    from assay.evaluation.loader import Loader
+    from assay.evaluation.plan import Cell, Plan
 
 _TIMED = 8
 
@@ -35,10 +35,10 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:  # shape: one parameter for each flag
     """Say what a study will cost: cells, passes, disk, and time from a short measurement."""
-    from assay.evaluate.cost import estimate
-    from assay.evaluate.loading import Loader
-    from assay.evaluate.plan import make_plan
-    from assay.evaluate.store import Store
+    from assay.evaluation.cost import estimate
+    from assay.evaluation.loader import Loader
+    from assay.evaluation.plan import make_plan
+    from assay.evaluation.records.store import Store
 
     asked = read_study(flags, out)
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
@@ -56,7 +56,7 @@ def _speeds(planned: Plan, loader: Loader) -> dict[str, Speed]:
     import torch
 
     from assay.data import Sample
-    from assay.evaluate.cost import time_passes
+    from assay.evaluation.cost import time_passes
 
     speeds = {}
     for cell in {cell.model.label: cell for cell in planned.cells}.values():
@@ -89,7 +89,7 @@ def _plain(planned: Plan, left: Estimate, directory: Path) -> dict[str, Any]:
 
 
 def _told(cell: Cell) -> dict[str, Any]:
-    from assay.evaluate.cost import passes_per_sample
+    from assay.evaluation.cost import passes_per_sample
 
     passes = passes_per_sample(cell)
     return {

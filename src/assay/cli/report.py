@@ -36,7 +36,7 @@ def report(
 ) -> None:
     """Write the page of a run: one file with the numbers, charts, pictures and provenance."""
     from assay import report as reports
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
     run = Run.open(directory)
     tell_gaps(run)

@@ -17,7 +17,7 @@ from assay.cli.terminal import DisplayOption, chosen, out, say, spoken_command
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from assay.evaluate.options import Options
+    from assay.evaluation.execution.options import Options
 
 _HOW = "How it is run; none of it changes a number"
 
@@ -49,7 +49,7 @@ class RunFlags:
 
     def options(self, command: str) -> Options:
         """Return the options of a run."""
-        from assay.evaluate.options import Options
+        from assay.evaluation.execution.options import Options
 
         return Options(
             executor=self.executor,

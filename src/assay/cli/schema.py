@@ -19,8 +19,8 @@ def schema(
     force: Force = False,
 ) -> None:
     """Print the JSON Schema of a study file, for editors that complete and check YAML."""
-    from assay.evaluate.files import write_atomically
-    from assay.evaluate.study import study_schema
+    from assay.evaluation.files import write_atomically
+    from assay.evaluation.study.spec import study_schema
 
     text = json.dumps(study_schema(), indent=2)
     if out is None:

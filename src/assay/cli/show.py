@@ -15,7 +15,7 @@ from assay.cli.terminal import out, write
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
 # what scripts rely on: these names, in this order
 FIELDS = (
@@ -44,7 +44,7 @@ def show(
 ) -> None:
     """Print the numbers of a run; accuracies in JSON and CSV are fractions."""
     from assay import report
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
     from assay.report import effort
 
     if as_json and form:

@@ -16,7 +16,7 @@ from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
     from assay.core.threat import Threat
-    from assay.evaluate.transfer import Crossing, Crossings, Transfer
+    from assay.evaluation.analysis.transfer import Crossing, Crossings, Transfer
     from assay.models import Classifier
 
 
@@ -111,8 +111,8 @@ def _work(  # shape: what the flags say
 ) -> Transfer:
     from assay.attacks import ATTACKS, build
     from assay.cli.flagged_study import parse_attack
-    from assay.evaluate.surrogate import names
-    from assay.evaluate.transfer import Transfer
+    from assay.evaluation.analysis.transfer import Transfer
+    from assay.evaluation.study.surrogates import names
 
     methods = {}
     for text in attacks:

@@ -23,8 +23,8 @@ from assay.report.view import NORMALIZED, groups
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from assay.evaluate.pictures import Picture
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.records.gallery import Picture
+    from assay.evaluation.run import Run
 
 _NETWORK = "mnist-cnn"
 _BUDGETS = (0.0, 0.007, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
@@ -68,8 +68,8 @@ def contents(
 
 
 def _runs(out: Path) -> Iterator[Run]:
-    from assay.evaluate.manifest import NAME
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.records.manifest import NAME
+    from assay.evaluation.run import Run
 
     for path in sorted(out.glob(f"table-*/{NAME}")):
         yield Run.open(path.parent)
@@ -93,7 +93,7 @@ def _of_a_run(source: Source) -> bool:
 
 
 def _panels(out: Path) -> dict[int, tuple[Panel, ...]]:
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
     found = {}
     for figure, names in _PANELS.items():

@@ -15,7 +15,7 @@ from assay.paper.view import MODES, PRINTED, Row
 from assay.report.words import plural
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
 WORDS = {"as_published": "as published", "corrected": "corrected"}
 

@@ -12,9 +12,9 @@ from assay.core.answers import sum_to_one
 from assay.core.errors import AssayError, BadInput
 from assay.core.oracle import Access
 from assay.data import Data
-from assay.evaluate.cost import Speed
-from assay.evaluate.loading import Loader
-from assay.evaluate.study import DataSpec, ModelSpec, Study
+from assay.evaluation.cost import Speed
+from assay.evaluation.loader import Loader
+from assay.evaluation.study.spec import DataSpec, ModelSpec, Study
 from assay.models import Classifier
 from assay.models.normalized import Thresholded
 from assay.preflight.accuracy import clean_accuracy

@@ -8,7 +8,7 @@ import html
 from collections.abc import Iterator
 
 from assay.data import Data
-from assay.evaluate.cost import Speed
+from assay.evaluation.cost import Speed
 from assay.models import Classifier
 from assay.preflight.evidence import Evidence
 

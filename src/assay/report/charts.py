@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from assay.evaluate.verdict import REFUTED
+from assay.evaluation.records.verdicts import REFUTED
 from assay.report import words
 from assay.report.breakdown import Breakdown
 from assay.report.look import IN_PAGE, Look, Spec, dressed, eps_axes

@@ -17,7 +17,7 @@ from assay.report.look import IN_FILE, Spec
 from assay.report.view import groups
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
 FORMATS = ("svg", "png", "pdf")
 _STILL_WIDTH = 720

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assay.evaluate.verdict import FOLDER, Finding, Verdict
+from assay.evaluation.records.verdicts import FOLDER, Finding, Verdict
 from assay.report import verdicts, words
 from assay.report.breakdown import class_names, name_of
 from assay.report.evidence_charts import evidence_charts
@@ -18,7 +18,7 @@ from assay.report.sealing import Chart, chart
 from assay.report.view import Group
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
 MOST_IMAGES = 8
 _THUMBNAIL = 112

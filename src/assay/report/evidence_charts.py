@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from assay.evaluate.verdict import Verdict
+from assay.evaluation.records.verdicts import Verdict
 from assay.report import words
 from assay.report.look import IN_PAGE, Look, Spec, dressed
 from assay.report.palette import SHAPES

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from assay.evaluate.goal_words import spoken
+from assay.evaluation.study.goals import spoken
 from assay.report import words
 from assay.report.view import WORST_CASE, Group
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
 GOOD, ATTENTION, PLAIN = "good", "attention", "plain"
 _FAR_BELOW = 0.05  # a clean accuracy this far under the published one asks for an explanation

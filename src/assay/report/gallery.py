@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from assay.evaluate.pictures import Picture
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.records.gallery import Picture
+    from assay.evaluation.run import Run
 
 _TOP = 5
 _ROLES = {"most": "broken, most changed", "least": "broken, least changed", "survivor": "survived"}

@@ -14,8 +14,8 @@ from assay.report.tables import notes, passes
 from assay.report.view import Group, Line, groups
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
-    from assay.evaluate.score import Result
+    from assay.evaluation.analysis.score import Result
+    from assay.evaluation.run import Run
 
 _COLUMNS = (
     "attack",

@@ -21,8 +21,8 @@ from assay.report.tables import notes, passes
 from assay.report.view import Group, groups
 
 if TYPE_CHECKING:
-    from assay.evaluate.effort import Effort, Stage
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.analysis.query_curves import Effort, Stage
+    from assay.evaluation.run import Run
 
 _MOST_PICTURE_BYTES = 8_000_000
 _PICTURES = "pictures"

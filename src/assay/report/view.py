@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from assay.evaluate.goal_words import spoken
-from assay.evaluate.verdict import REFUTED
+from assay.evaluation.records.verdicts import REFUTED
+from assay.evaluation.study.goals import spoken
 from assay.report import words
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
-    from assay.evaluate.score import Result
-    from assay.evaluate.verdict import Verdict
+    from assay.evaluation.analysis.score import Result
+    from assay.evaluation.records.verdicts import Verdict
+    from assay.evaluation.run import Run
 
 WORST = "worst case"
 AS_ATTACKED = "as_attacked"

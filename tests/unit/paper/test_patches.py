@@ -15,7 +15,7 @@ from assay.paper.choices import Choices
 from assay.paper.patches import PatchOrder, interval, patch_orders, recipe_of, success, train_patches
 from assay.paper.runs import TableRun
 from assay.patches import Patch
-from tests.unit.evaluate.tiny import write_model, write_pictures
+from tests.unit.evaluation.tiny import write_model, write_pictures
 
 
 def run(mode: str, **chosen: object) -> TableRun:

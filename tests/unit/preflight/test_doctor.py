@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import assay
 from assay.core.answers import sum_to_one
-from assay.evaluate.work import check_scores
+from assay.evaluation.attack_unit import check_scores
 from assay.preflight.findings import Finding, Findings, Level
 
 

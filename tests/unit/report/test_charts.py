@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 from assay.report import charts, look
 from assay.report.breakdown import breakdown
 from assay.report.view import Group

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from assay.core.errors import BadInput
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 from assay.report import drawing, figures
 from assay.report.charts import curve
 from assay.report.view import Group

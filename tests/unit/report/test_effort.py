@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from assay.evaluate.effort import Effort, Stage
-from assay.evaluate.run_directory import Run
+from assay.evaluation.analysis.query_curves import Effort, Stage
+from assay.evaluation.run import Run
 from assay.report.effort import after_stages, chart, curves_of, milestones, plain, terminal
 from assay.report.view import groups
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 from assay.report.facts import ATTENTION, GOOD, IDENTIFIERS, checks, sources
 from assay.report.view import Group
 from tests.unit.report.fake_run import with_manifest

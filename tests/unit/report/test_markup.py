@@ -5,8 +5,8 @@ import dataclasses
 import io
 import re
 
-from assay.evaluate.run_directory import Run
-from assay.evaluate.score import Result
+from assay.evaluation.analysis.score import Result
+from assay.evaluation.run import Run
 from assay.report.markup import csv, latex, markdown
 from tests.unit.report.fake_run import HOSTILE
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from assay.evaluate.run_directory import Run
-from assay.evaluate.verdict import FOLDER, Finding
+from assay.evaluation.records.verdicts import FOLDER, Finding
+from assay.evaluation.run import Run
 from assay.report import verdicts
 from assay.report.charts import curve
 from assay.report.evidence import MOST_IMAGES, refuting, rows
