@@ -10,10 +10,10 @@ import typer
 
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
-from assay.cli.numbers import duration, plural, size
 from assay.cli.terminal import out as stdout
 from assay.cli.terminal import say, write
 from assay.core.errors import BadInput
+from assay.wording import duration, plural, size
 
 if TYPE_CHECKING:
     from assay.evaluation.cost import Estimate, Speed

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from assay.cli.launch import tell_gaps
 from assay.cli.places import Force, refuse_figures, refuse_taken
+from assay.cli.sessions import tell_gaps
 from assay.cli.terminal import say, write
 
 PAGE = "report.html"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.launch import tell_gaps
+from assay.cli.sessions import tell_gaps
 from assay.cli.terminal import out, write
 from assay.core.errors import BadInput
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import StudyFlags
-from assay.cli.numbers import plural
 from assay.cli.terminal import write
+from assay.wording import plural
 
 
 def validate(flags: StudyFlags) -> None:

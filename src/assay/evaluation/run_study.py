@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +14,10 @@ from torch import nn
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.threat import UNBOXED, Threat
 from assay.data import Data, given_data, holds_pictures, images_alone, load_data, with_fixed_draws
-from assay.evaluation.execution.lock import locked
 from assay.evaluation.execution.options import Options
-from assay.evaluation.execution.ownership import claim
+from assay.evaluation.execution.ownership import hold
 from assay.evaluation.execution.progress import OnProgress
 from assay.evaluation.execution.runner import RunFailed, Running
-from assay.evaluation.executors import Job
-from assay.evaluation.files import make_folder
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run import Run
@@ -33,7 +28,7 @@ from assay.evaluation.study.targets import given as aimed_at
 from assay.models import Classifier, load_model
 from assay.models.load import on_device
 
-_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels")
+_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels", "audit")
 
 
 def run_study(
@@ -52,16 +47,12 @@ def run_study(
     are kept. A KeyboardInterrupt marks the run as cancelled and goes on.
     """
     options = options or Options()
-    options = dataclasses.replace(options, command=options.command or shlex.join(sys.argv))
-    engine = options.engine()
+    options.engine()
     loader = loader or options.loader()
     try:
         plan = make_plan(study, loader)
-        folder, source = claim(Path(out).expanduser(), plan, options.fork)
-        make_folder(folder)
-        with locked(folder) as taken_over:
-            running = Running(folder, plan, options, Job(folder, loader))
-            return running.run(engine, on_progress or (lambda progress: None), source, taken_over)
+        with hold(out, plan, options.fork) as directory:
+            return Running(directory, plan, options, loader).run(on_progress or (lambda progress: None))
     finally:
         loader.close()
 
@@ -126,7 +117,7 @@ def given_study(
     names = [field.name for field in dataclasses.fields(Options)]
     for name in rest:
         if name not in names:
-            known = [*_STUDY_KEYS, *names, "on_progress"]
+            known = [*_STUDY_KEYS, *names, "doctor", "display", "on_progress"]
             raise BadInput(f"Unknown setting {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
     options = Options(**rest)
     loader = options.loader()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from assay.cli.numbers import duration, plural, size
+from assay.wording import duration, plural, size
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 cells"), (1, "1 cell"), (1000, "1,000 cells")])
