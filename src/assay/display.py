@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from assay.wording import duration
+from assay.wording import rough_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -199,4 +199,4 @@ def _live(what: str) -> Iterator[Watch]:
 
 
 def _left(seconds: float | None) -> str:
-    return "" if seconds is None or seconds <= 0 else f"{duration(seconds)} left"
+    return "" if seconds is None or seconds <= 0 else f"{rough_duration(seconds)} left"

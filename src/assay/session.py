@@ -13,6 +13,7 @@ from assay.audit.audit import LEAST_PASSES, PRESETS, audit_run, check_preset
 from assay.core.sweep import Question
 from assay.display import Silence, Watch
 from assay.evaluation.analysis import score
+from assay.evaluation.cell import Cell
 from assay.evaluation.cost import Speed
 from assay.evaluation.execution.lock import locked
 from assay.evaluation.execution.options import Options
@@ -20,7 +21,7 @@ from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewher
 from assay.evaluation.execution.progress import AUDIT, OnProgress, Progress, expected
 from assay.evaluation.execution.runner import Running
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan import Cell, Plan, make_plan
+from assay.evaluation.plan import Plan, make_plan
 from assay.evaluation.records.manifest import SUCCESS, read_manifest
 from assay.evaluation.records.store import Store
 from assay.evaluation.records.verdicts import Verdict

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from assay.core.budget import Budget
-from assay.evaluation.plan import Cell
+from assay.evaluation.cell import Cell
 from assay.evaluation.records.schema import BROKEN, ERROR, SURVIVED
 from assay.evaluation.run import Run
 

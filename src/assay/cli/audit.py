@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
 from assay.cli.sessions import run_session
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.cli.verdict_text import cost_of, lines
 from assay.core.errors import BadInput
 

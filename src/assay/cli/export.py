@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
+from assay.cli.dataclass_options import expanded
+from assay.cli.exit_codes import Exit
 from assay.cli.flags import AllowPickle, Batch, Device
-from assay.cli.options import expanded
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.display import progress
 from assay.meter import Meter
 from assay.wording import plural

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
+from assay.cli.dataclass_options import expanded
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import Asked
 from assay.cli.flags import AllowPickle
-from assay.cli.options import expanded
 from assay.cli.paper_list import facts, print_facts
 from assay.cli.paper_report import report
 from assay.cli.paper_tables import print_view
 from assay.cli.sessions import errors_of, run_session
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter

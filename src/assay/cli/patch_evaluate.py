@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli.console import DisplayOption, chosen, out, stoppable, write
 from assay.cli.flags import AllowPickle, Batch, Device
 from assay.cli.patch_flags import ImageFlags, SeenFlags, flag, place
 from assay.cli.patch_target import check_answers, check_target
-from assay.cli.terminal import DisplayOption, chosen, out, stoppable, write
 from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter

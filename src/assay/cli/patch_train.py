@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.cli.flags import AllowPickle, Device
 from assay.cli.patch_evaluate import print_measured
 from assay.cli.patch_flags import FitFlags, ImageFlags, PatchFlags, SeenFlags, place
 from assay.cli.patch_target import check_together, find_target
 from assay.cli.places import Force, refuse_taken
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.core.errors import BadInput
 from assay.display import Watch, progress
 from assay.meter import Meter
-from assay.wording import duration, plural
+from assay.wording import plural, rough_duration
 
 if TYPE_CHECKING:
     from assay.data import Data
@@ -147,7 +147,7 @@ def _tell(done: TrainedPatch) -> None:
         last = done.log[-1]
         say(f"Last epoch: loss {last['loss']:.3f}, success {100 * last['success']:.1f} % of the images trained on.")
     seconds = sum(row["seconds"] for row in done.log)
-    say(f"Cost: {done.passes:,} images forward and backward, {duration(seconds)}.")
+    say(f"Cost: {done.passes:,} images forward and backward, {rough_duration(seconds)}.")
 
 
 def _measure(

@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from assay.cli.exits import Exit
-from assay.cli.terminal import Display, say
+from assay.cli.console import Display, say
+from assay.cli.exit_codes import Exit
 from assay.cli.verdict_text import cost_of
 from assay.display import Watch, progress
 from assay.wording import plural

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli.console import DisplayOption, chosen, out, say, stoppable, write
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Norm
-from assay.cli.terminal import DisplayOption, chosen, out, say, stoppable, write
 from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter

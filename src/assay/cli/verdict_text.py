@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from assay.wording import duration, plural
+from assay.wording import plural, rough_duration
 
 if TYPE_CHECKING:
     from assay.evaluation.records.verdicts import Verdict
@@ -17,7 +17,7 @@ def cost_of(verdicts: Sequence[Verdict]) -> str:
     seconds = sum(one.seconds for one in verdicts)
     escalation = f", {more:,} to escalate" if more else ""
     numbers = plural(len(verdicts), "number")
-    return f"Audit     {numbers} in {duration(seconds)}: {passes:,} passes to look{escalation}"
+    return f"Audit     {numbers} in {rough_duration(seconds)}: {passes:,} passes to look{escalation}"
 
 
 def lines(verdict: Verdict) -> Iterator[str]:

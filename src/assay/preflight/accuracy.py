@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from assay.intervals import wilson
 from assay.preflight.evidence import better_order
 from assay.preflight.findings import Case, Finding, Level
+from assay.statistics import wilson
 
 _CONFIDENCE = 0.99  # a doctor that is wrong once in twenty runs would not be listened to
 _ROUGHLY = 0.8

@@ -18,12 +18,12 @@ from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Direct, Seen, frozen
 from assay.data import Data, Sample, Unreadable
-from assay.data.orders import Renumbering
+from assay.data.class_orders import Renumbering
 from assay.evaluation.cost import Speed
 from assay.evaluation.one_score import check_one_score
-from assay.intervals import wilson
 from assay.models import Classifier
 from assay.models.failures import model_error
+from assay.statistics import wilson
 
 _FEW = 8
 _COUNT_FROM_0 = "Count labels from 0, and check that data and model belong together."

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from assay.data.orders import Renumbering
+from assay.data.class_orders import Renumbering
 from assay.preflight.accuracy import chance
 from assay.preflight.evidence import better_order, renumbered
 from tests.unit.cli.workplace import Workplace

@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.cost import Speed, passes_per_sample
 from assay.evaluation.executors.base import Done
-from assay.evaluation.plan import Cell, Unit
 from assay.meter import Meter
 
 ATTACK, AUDIT = "attack", "audit"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import AssayError
+from assay.evaluation.cell import Unit
 from assay.evaluation.cost import Speed
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory
@@ -20,7 +21,7 @@ from assay.evaluation.execution.progress import OnProgress, Tally
 from assay.evaluation.executors import Answer, Done, Executor, Failed, Job
 from assay.evaluation.files import DiskError, append_log, write_atomically
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan import Plan, Unit
+from assay.evaluation.plan import Plan
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.builder import all_failed
 from assay.evaluation.records.manifest import (
