@@ -97,8 +97,12 @@ def progress(what: str, display: Display) -> Iterator[Watch]:
     elif display is Display.FULL:
         with _live(what) as watch:
             yield watch
+    elif display is Display.PLAIN:
+        lines = Lines(what)
+        yield lines
+        lines.close()
     else:
-        yield Lines(what) if display is Display.PLAIN else Silence()
+        yield Silence()
 
 
 class Silence:
@@ -119,15 +123,24 @@ class Lines:
     clock: Callable[[], float] = time.monotonic
     _said: float = -_SECONDS_BETWEEN_LINES
     _last: float | None = None
+    _now: str = ""
+    _shown: str = ""
 
     def update(self, share: float, note: str, left: float | None) -> None:
         """Say how far the work is, if it is time to."""
         now = self.clock()
         ended = share >= 1 and self._last != share
         self._last = share
+        self._now = _line(self.what, share, note, left)
         if ended or now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
-            say("  ".join(part for part in (self.what, f"{100 * share:3.0f} %", note, _left(left)) if part))
+            self.close()
+
+    def close(self) -> None:
+        """Say how far the work came, where that was not said."""
+        if self._now != self._shown:
+            say(self._now)
+        self._shown = self._now
 
     def tell(self, text: str) -> None:
         """Say a line."""
@@ -160,7 +173,7 @@ class Cell:
     def update(self, share: float, note: str, left: float | None) -> None:
         """Show how far the work is, a few times a second at most."""
         now = self.clock()
-        self._now = "  ".join(part for part in (self.what, f"{100 * share:3.0f} %", note, _left(left)) if part)
+        self._now = _line(self.what, share, note, left)
         if self._shown is None or share >= 1 or now - self._looked >= _SECONDS_BETWEEN_LOOKS:
             self._looked = now
             self._show()
@@ -196,6 +209,10 @@ def _live(what: str) -> Iterator[Watch]:
     )
     with shown:
         yield _Bar(shown, shown.add_task(escape(what), total=1, note="", left=""))
+
+
+def _line(what: str, share: float, note: str, left: float | None) -> str:
+    return "  ".join(part for part in (what, f"{100 * share:3.0f} %", note, _left(left)) if part)
 
 
 def _left(seconds: float | None) -> str:

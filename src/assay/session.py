@@ -153,7 +153,7 @@ class _Held:
         before = read_manifest(self.directory.folder)
         done = before.get("status") == SUCCESS and set(before["cells"]) == {cell.digest for cell in self.plan.cells}
         seen = Look() if done or not self.session.doctor else look(self.session.study, self.loader)
-        for warning in seen.warnings:
+        for warning in dict.fromkeys(seen.warnings):
             self.reporter.warn(warning)
         self._expect_audit(seen.speeds)
         with self.reporter.watch("Attacking") as watch:

@@ -67,16 +67,22 @@ def doctor(
 ) -> None:
     """Examine models and data for what makes robustness numbers wrong: outputs, labels, gradients, modes, units."""
     from assay.evaluation.loader import Loader
-    from assay.preflight.checks import pairs
+    from assay.preflight.checks import pairs, steps_of
+    from assay.preflight.findings import Finding, Findings, Level
 
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
+    study = flags.as_study()
     found, failed = [], False
-    for model, data in pairs(flags.as_study()):
+    for model, data in pairs(study):
         findings = _examined(loader, model, data, flags.images)
         found += [{"model": model.label, "data": data.source, **dataclasses.asdict(one)} for one in findings]
         failed |= bool(findings.errors)
         if not as_json:
             _print(f"{model.label} on {data.source}", findings)
+    steps = Findings(tuple(Finding(Level.WARNING, "steps", told) for told in steps_of(study)))
+    found += [{"model": None, "data": None, **dataclasses.asdict(one)} for one in steps]
+    if steps and not as_json:
+        _print("The attacks", steps)
     if as_json:
         write(json.dumps(found, indent=2))
     if failed:

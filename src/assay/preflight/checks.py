@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
@@ -14,6 +15,8 @@ from assay.core.oracle import Access
 from assay.data import Data
 from assay.evaluation.cost import Speed
 from assay.evaluation.loader import Loader
+from assay.evaluation.plan_checks import short_steps
+from assay.evaluation.study.attacks import method_of
 from assay.evaluation.study.spec import DataSpec, ModelSpec, Study
 from assay.models import Classifier
 from assay.models.normalized import Thresholded
@@ -23,6 +26,8 @@ from assay.preflight.findings import Case, Finding, Findings, Level
 
 FEW, THOROUGHLY = 32, 200
 """How many images are looked at before every run, and by `assay doctor`."""
+
+_ANY_SIZE = (224, 224)
 
 UNUSABLE = "model and images"
 """The check of what cannot even be asked: no run is possible with it."""
@@ -229,7 +234,7 @@ def look(study: Study, loader: Loader) -> Look:
 
     Raises `BadInput` with what would make every number wrong.
     """
-    seen = Look()
+    seen = Look(warnings=steps_of(study))
     for spec, source in pairs(study):
         model = loader.model(spec)
         findings = examine(model, loader.data(source, model), FEW, loader.batch)
@@ -243,6 +248,14 @@ def look(study: Study, loader: Loader) -> Look:
     return seen
 
 
+def steps_of(study: Study) -> list[str]:
+    """Return a warning for every attack of a study whose steps do not reach the edge of the ball."""
+    # attacks that a file holds take no steps
+    attacks = [one for grid in study.grids for one in grid.attacks if "file" not in one.options]
+    told = (short_steps(method_of(one.attack, one.options, _ANY_SIZE), one.label) for one in attacks)
+    return list(dict.fromkeys(itertools.chain.from_iterable(told)))
+
+
 def pairs(study: Study) -> Iterator[tuple[ModelSpec, DataSpec]]:
     """Yield every model of a study with every data set it meets, once each, model by model."""
     met: dict[str, dict[tuple[ModelSpec, DataSpec], None]] = {}
@@ -253,4 +266,4 @@ def pairs(study: Study) -> Iterator[tuple[ModelSpec, DataSpec]]:
         yield from of_one_model
 
 
-__all__ = ["CHECKS", "FEW", "THOROUGHLY", "UNUSABLE", "Finding", "Level", "Look", "examine", "look", "pairs"]
+__all__ = ["FEW", "THOROUGHLY", "UNUSABLE", "Look", "examine", "look", "pairs", "steps_of"]

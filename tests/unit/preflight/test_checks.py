@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from assay.data import Data, PictureError
 from assay.models import Classifier
-from assay.preflight.checks import CHECKS, UNUSABLE, Finding, Level, examine
+from assay.preflight.checks import CHECKS, UNUSABLE, examine
+from assay.preflight.findings import Finding, Level
 
 N = 30
 
