@@ -27,12 +27,11 @@ from assay.core.threat import Linf, Threat
 from assay.display import Display, Watch, chosen_in_python, progress
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan_checks import short_steps
 from assay.evaluation.records.verdicts import Verdict
 from assay.evaluation.run import Run
 from assay.evaluation.run_study import given_study, new_folder
 from assay.models import Classifier
-from assay.preflight.checks import THOROUGHLY, examine, pairs
+from assay.preflight.checks import THOROUGHLY, examine, pairs, short_steps
 from assay.preflight.findings import Findings
 from assay.session import AuditSettings, Session, audit_directory
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from assay.core.oracle import Access
 from assay.data import Data
 from assay.evaluation.cost import Speed
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan_checks import short_steps
 from assay.evaluation.study.attacks import method_of
 from assay.evaluation.study.spec import DataSpec, ModelSpec, Study
 from assay.models import Classifier
@@ -23,6 +23,10 @@ from assay.models.normalized import Thresholded
 from assay.preflight.accuracy import clean_accuracy
 from assay.preflight.evidence import gather
 from assay.preflight.findings import Case, Finding, Findings, Level
+from assay.wording import plural
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FEW, THOROUGHLY = 32, 200
 """How many images are looked at before every run, and by `assay doctor`."""
@@ -256,6 +260,32 @@ def steps_of(study: Study) -> list[str]:
     return list(dict.fromkeys(itertools.chain.from_iterable(told)))
 
 
+def short_steps(method: object, called: str = "") -> Iterator[str]:
+    """Yield a warning for every attack of a method whose steps do not reach the edge of the ball, even in a line.
+
+    `called` is the name it goes by, its class by default.
+    """
+    length, moves = getattr(method, "step_length", None), getattr(method, "iterations", getattr(method, "steps", 0))
+    if length is not None and moves * length < 1 - 1e-9:
+        way = f"{100 * moves * length:.2g} % of the way to the edge of the ball"
+        yield (
+            f"{called or type(method).__name__}: {plural(moves, 'step')} of {length:.3g} budgets lead at most {way}, "
+            "so that its numbers say little about the budget. step_size is a share of the budget, not of the range of "
+            f"pixels: leave it out, or give {1 / moves:.3g} or more."
+        )
+    parts = [getattr(method, field.name) for field in dataclasses.fields(method)] if _is_made(method) else []
+    for part in parts:
+        for one in part if isinstance(part, tuple) else (part,):
+            # a choice by norm is a pair of a name and a method
+            for inner in one if isinstance(one, tuple) else (one,):
+                if _is_made(inner):
+                    yield from short_steps(inner, called)
+
+
+def _is_made(value: object) -> TypeGuard[DataclassInstance]:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
 def pairs(study: Study) -> Iterator[tuple[ModelSpec, DataSpec]]:
     """Yield every model of a study with every data set it meets, once each, model by model."""
     met: dict[str, dict[tuple[ModelSpec, DataSpec], None]] = {}
@@ -266,4 +296,4 @@ def pairs(study: Study) -> Iterator[tuple[ModelSpec, DataSpec]]:
         yield from of_one_model
 
 
-__all__ = ["FEW", "THOROUGHLY", "UNUSABLE", "Look", "examine", "look", "pairs", "steps_of"]
+__all__ = ["FEW", "THOROUGHLY", "UNUSABLE", "Look", "examine", "look", "pairs", "short_steps", "steps_of"]
