@@ -98,9 +98,7 @@ def progress(what: str, display: Display) -> Iterator[Watch]:
         with _live(what) as watch:
             yield watch
     elif display is Display.PLAIN:
-        lines = Lines(what)
-        yield lines
-        lines.close()
+        yield Lines(what)
     else:
         yield Silence()
 
@@ -123,24 +121,15 @@ class Lines:
     clock: Callable[[], float] = time.monotonic
     _said: float = -_SECONDS_BETWEEN_LINES
     _last: float | None = None
-    _now: str = ""
-    _shown: str = ""
 
     def update(self, share: float, note: str, left: float | None) -> None:
         """Say how far the work is, if it is time to."""
         now = self.clock()
         ended = share >= 1 and self._last != share
         self._last = share
-        self._now = _line(self.what, share, note, left)
         if ended or now - self._said >= _SECONDS_BETWEEN_LINES:
             self._said = now
-            self.close()
-
-    def close(self) -> None:
-        """Say how far the work came, where that was not said."""
-        if self._now != self._shown:
-            say(self._now)
-        self._shown = self._now
+            say(_line(self.what, share, note, left))
 
     def tell(self, text: str) -> None:
         """Say a line."""

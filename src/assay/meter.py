@@ -66,9 +66,14 @@ class Meter:
     @property
     def share(self) -> float:
         """The finished part of the expected work, earlier runs included: 0 to 1."""
-        whole = sum(self._expected.values())
+        return self.share_without()
+
+    def share_without(self, *parts: Hashable) -> float:
+        """Return the finished part of the expected work but some parts: 0 to 1."""
+        counted = [part for part in self._expected if part not in parts]
+        whole = sum(self._expected[part] for part in counted)
         # rounding must not show as -0 %
-        return max(0.0, 1 - sum(self._left.values()) / whole) if whole else 1.0
+        return max(0.0, 1 - sum(self._left[part] for part in counted) / whole) if whole else 1.0
 
     @property
     def seconds_left(self) -> float | None:

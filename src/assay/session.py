@@ -157,7 +157,7 @@ class _Held:
             self.reporter.warn(warning)
         self._expect_audit(seen.speeds)
         with self.reporter.watch("Attacking") as watch:
-            shown = _Shown(self.directory.folder, watch, self.on_progress)
+            shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter)
             settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
             run = Running(self.directory, self.plan, *settings).run(shown.hear)
         known = {*before.get("warnings", ()), *seen.warnings}
@@ -192,7 +192,7 @@ class _Held:
                 run, settings.preset, loader=self.loader, twin=settings.twin, seed=seed, say=watch.tell
             )
         self.meter.finish(AUDIT)
-        shown.end(self.meter)
+        shown.end()
         return verdicts, [one for one in verdicts if _identity(one) not in before]
 
 
@@ -206,8 +206,8 @@ def audit_directory(run: Run, settings: AuditSettings, loader: Loader, say: Call
 class _Shown:
     """Shows how far a run is, and each cell's numbers as soon as it is finished."""
 
-    def __init__(self, folder: Path, watch: Watch, on_progress: OnProgress) -> None:
-        self._folder, self._watch, self._on_progress = folder, watch, on_progress
+    def __init__(self, folder: Path, watch: Watch, on_progress: OnProgress, meter: Meter) -> None:
+        self._folder, self._watch, self._on_progress, self._meter = folder, watch, on_progress, meter
         self._last: Progress | None = None
         self.was_done = False
 
@@ -219,14 +219,18 @@ class _Shown:
         if self.was_done:
             return
         errors = f", {plural(now.errors, 'error')}" if now.errors else ""
-        self._watch.update(now.share, f"{now.records:,} of {now.records_planned:,} records{errors}", now.remaining)
+        # the time left is that of all that is still to come, the share that of the attacks
+        share, note = self._meter.share_without(AUDIT), f"{now.records:,} of {now.records_planned:,} records{errors}"
+        self._watch.update(share, note, now.remaining)
         if now.cell is not None and now.cell_finished and (told := _numbers(self._folder, now.cell)):
             self._watch.tell(told)
 
-    def end(self, meter: Meter) -> None:
+    def end(self) -> None:
         """Tell `on_progress` that the audit is done as well."""
         if self._last is not None:
-            now = dataclasses.replace(self._last, stage=AUDIT, share=meter.share, remaining=meter.seconds_left)
+            now = dataclasses.replace(
+                self._last, stage=AUDIT, share=self._meter.share, remaining=self._meter.seconds_left
+            )
             self._on_progress(now)
 
 

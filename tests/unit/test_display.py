@@ -37,18 +37,7 @@ def test_the_end_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines("Attacking", Clock())
     for _ in range(3):
         lines.update(1.0, "", None)
-    lines.close()
     assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_where_the_work_ends_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("Attacking", Display.PLAIN) as watch:
-        for done in range(3):
-            watch.update(done / 4, f"{done} of 2 records", None)
-    assert capsys.readouterr().err.splitlines() == [
-        "Attacking    0 %  0 of 2 records",
-        "Attacking   50 %  2 of 2 records",
-    ]
 
 
 def test_nothing_is_shown_where_nothing_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:

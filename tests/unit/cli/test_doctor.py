@@ -56,4 +56,4 @@ def test_steps_that_end_inside_the_ball_are_named_by_doctor_plan_and_run(place: 
     (one,) = [one for one in json.loads(said.out) if one["check"] == "steps"]
     assert (one["level"], told in one["text"]) == ("warning", True)
     assert told in place.assay("plan study.yaml").out
-    assert f"Warning: pgd(step_size=0.001, steps=2): {told}" in place.assay("run study.yaml").err
+    assert f"Warning: pgd(steps=2, step_size=0.001): {told}" in place.assay("run study.yaml").err
