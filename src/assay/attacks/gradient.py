@@ -154,6 +154,11 @@ class PGD:
 
     access: ClassVar[Access] = Access.GRADIENT
 
+    @property
+    def step_length(self) -> float:
+        """The length of a step, in budgets."""
+        return 2.5 / self.steps if self.step_size is None else self.step_size
+
     def init(self, problem: Problem, draws: Draws) -> Point:
         """Begin at the given start, at a random point, or at the image."""
         if problem.start is not None:
@@ -162,7 +167,7 @@ class PGD:
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
-        size = 2.5 / self.steps if self.step_size is None else self.step_size
+        size = self.step_length
         return Point(stride(problem, state.query, gradient_of(seen), size))
 
 
@@ -181,13 +186,18 @@ class BIM:
 
     access: ClassVar[Access] = Access.GRADIENT
 
+    @property
+    def step_length(self) -> float:
+        """The length of a step, in budgets."""
+        return 1 / self.steps if self.step_size is None else self.step_size
+
     def init(self, problem: Problem, draws: Draws) -> Point:
         """Begin at the given start or at the image."""
         return Point(start_of(problem))
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
-        size = 1 / self.steps if self.step_size is None else self.step_size
+        size = self.step_length
         return Point(stride(problem, state.query, gradient_of(seen), size))
 
 
@@ -208,6 +218,11 @@ class MIFGSM:
 
     access: ClassVar[Access] = Access.GRADIENT
 
+    @property
+    def step_length(self) -> float:
+        """The length of a step, in budgets."""
+        return 1 / self.steps if self.step_size is None else self.step_size
+
     def init(self, problem: Problem, draws: Draws) -> Moving:
         """Begin at the given start or at the image, at rest."""
         start = start_of(problem)
@@ -215,7 +230,7 @@ class MIFGSM:
 
     def step(self, state: Moving, seen: Seen, problem: Problem, draws: Draws) -> Moving:
         """Add the gradient to the momentum and take one projected step along it."""
-        size = 1 / self.steps if self.step_size is None else self.step_size
+        size = self.step_length
         momentum = self.decay * state.momentum + of_mean_one(gradient_of(seen), problem)
         point = stride(problem, state.point, momentum, size)
         t = state.t + 1

@@ -116,6 +116,11 @@ class VMIFGSM:
 
     access: ClassVar[Access] = Access.GRADIENT
 
+    @property
+    def step_length(self) -> float:
+        """The length of a step, in budgets."""
+        return 1 / self.iterations if self.step_size is None else self.step_size
+
     def __post_init__(self) -> None:
         """Refuse nothing to do."""
         if self.iterations < 1 or self.neighbours < 1:
@@ -148,9 +153,10 @@ class VMIFGSM:
         return state._replace(query=state.after, point=state.after, variance=variance, total=nil)
 
     def _moved(self, state: Tuned, grad: Tensor, problem: Problem) -> Tuned:
-        size = 1 / self.iterations if self.step_size is None else self.step_size
         momentum = self.decay * state.momentum + of_mean_one(grad + state.variance, problem)
-        return state._replace(grad=grad, momentum=momentum, after=stride(problem, state.point, momentum, size))
+        return state._replace(
+            grad=grad, momentum=momentum, after=stride(problem, state.point, momentum, self.step_length)
+        )
 
     def _neighbour(self, point: Tensor, problem: Problem, draws: Draws) -> Tensor:
         # a neighbour may leave budget and box: it is there for its gradient
