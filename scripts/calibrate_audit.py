@@ -26,8 +26,8 @@ from assay.audit.audit import audit_run
 from assay.audit.checks import VERSION
 from assay.audit.zoo import BROKEN, wrap
 from assay.data import Data
-from assay.evaluate.loading import Loader
-from assay.evaluate.verdict import Verdict
+from assay.evaluation.loader import Loader
+from assay.evaluation.records.verdicts import Verdict
 from assay.models import Classifier
 
 ROOT = Path(__file__).parents[1]

@@ -39,7 +39,7 @@ def test_public_names_are_listed_and_others_are_errors() -> None:
 
 def test_evaluate_stays_a_function() -> None:
     # the package has a folder of the same name, and importing from it must not put the module in the function's place
-    importlib.import_module("assay.evaluate.study")
+    importlib.import_module("assay.evaluation.study.spec")
     assert callable(assay.evaluate)
 
 

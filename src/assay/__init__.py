@@ -10,22 +10,20 @@ Three lines are enough to begin:
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from assay.api import Attacked, Evaluation, attack, evaluate, sweep
+    from assay.attacks.baselines import GaussianNoise, UniformNoise
     from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
-    from assay.attacks.noise import GaussianNoise, UniformNoise
     from assay.core.compose import Cascade, EachTarget, Restarts, SmallestBudget
     from assay.core.errors import AssayError, BadInput, ModelError
     from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
     from assay.core.multi_label import MultiLabel, MultiLabelTargeted
     from assay.core.threat import L0, L1, L2, Linf, Threat
     from assay.data import Data, load_data
-    from assay.evaluate.run_directory import Run
-    from assay.evaluate.study import Study
+    from assay.evaluation.run import Run
+    from assay.evaluation.study.spec import Study
     from assay.models import Classifier, load_model
 
 __version__ = "0.1.0"
@@ -34,15 +32,15 @@ __version__ = "0.1.0"
 _WHERE = {
     "assay.api": ("Attacked", "Evaluation", "attack", "evaluate", "sweep"),
     "assay.attacks.gradient": ("BIM", "FFGSM", "FGSM", "MIFGSM", "PGD", "RFGSM"),
-    "assay.attacks.noise": ("GaussianNoise", "UniformNoise"),
+    "assay.attacks.baselines": ("GaussianNoise", "UniformNoise"),
     "assay.core.compose": ("Cascade", "EachTarget", "Restarts", "SmallestBudget"),
     "assay.core.errors": ("AssayError", "BadInput", "ModelError"),
     "assay.core.goal": ("OutOfTop", "Targeted", "Toward", "Untargeted"),
     "assay.core.multi_label": ("MultiLabel", "MultiLabelTargeted"),
     "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat"),
     "assay.data": ("Data", "load_data"),
-    "assay.evaluate.run_directory": ("Run",),
-    "assay.evaluate.study": ("Study",),
+    "assay.evaluation.run": ("Run",),
+    "assay.evaluation.study.spec": ("Study",),
     "assay.models": ("Classifier", "load_model"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
@@ -97,21 +95,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Room(types.ModuleType):
-    """The package `assay.evaluate`, when called, is the function of that name."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return importlib.import_module("assay.api").evaluate(*args, **kwargs)
-
-
-class _Package(types.ModuleType):
-    # importing a package puts it into its parent under its own name, in front of the function `assay.evaluate`
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "evaluate" and type(value) is types.ModuleType:
-            value.__class__ = _Room
-        types.ModuleType.__setattr__(self, name, value)
-
-
-sys.modules[__name__].__class__ = _Package

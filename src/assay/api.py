@@ -21,15 +21,15 @@ from assay.core.problem import Problem
 from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
 from assay.core.threat import Threat
-from assay.evaluate import run as running
-from assay.evaluate.loading import Loader
-from assay.evaluate.run_directory import Run
-from assay.evaluate.score import Result
-from assay.evaluate.verdict import Verdict
+from assay.evaluation import run_study as running
+from assay.evaluation.analysis.score import Result
+from assay.evaluation.loader import Loader
+from assay.evaluation.records.verdicts import Verdict
+from assay.evaluation.run import Run
 from assay.models import Classifier
 
 if TYPE_CHECKING:
-    from assay.evaluate.export import Exported
+    from assay.evaluation.export.images import Exported
 
 Kind = TypeVar("Kind", bound=enum.Enum)
 
@@ -173,7 +173,7 @@ class Evaluation:
 
         Raises `BadInput` for a folder with other files, unknown choices, and images that the form cannot hold.
         """
-        from assay.evaluate.export import Choice, export_images
+        from assay.evaluation.export.images import Choice, export_images
 
         names = [field.name for field in dataclasses.fields(Choice) if field.name != "form"]
         for name in chosen:

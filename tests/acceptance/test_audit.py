@@ -27,10 +27,10 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.threat import Linf
 from assay.data import load_data
-from assay.evaluate.loading import Loader
-from assay.evaluate.run import run_study
-from assay.evaluate.study import Study
-from assay.evaluate.verdict import Verdict
+from assay.evaluation.loader import Loader
+from assay.evaluation.records.verdicts import Verdict
+from assay.evaluation.run_study import run_study
+from assay.evaluation.study.spec import Study
 from assay.models import load_model
 from tests.honest import HONEST
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from assay.evaluate.run_directory import Run
-from tests.unit.evaluate.tiny import rows, write_model, write_pictures
+from assay.evaluation.run import Run
+from tests.unit.evaluation.tiny import rows, write_model, write_pictures
 
 PAUSE = "time.sleep(0.01)"
 SAMPLES, SHARDS = 96, 48
 SCRIPT = """
 import sys
-from assay.evaluate.run import Options, run_study
-from assay.evaluate.study_yaml import load_study
+from assay.evaluation.run_study import Options, run_study
+from assay.evaluation.study.yaml_source import load_study
 run_study(load_study(sys.argv[1]), sys.argv[2], Options(executor="processes", workers=2))
 """
 

@@ -18,9 +18,9 @@ from torchvision import models
 
 import assay
 from assay.core.threat import Threat
-from assay.evaluate.run_directory import Run
-from assay.evaluate.study import Study
-from assay.models import from_torchvision
+from assay.evaluation.run import Run
+from assay.evaluation.study.spec import Study
+from assay.models.loaders import torchvision as from_torchvision
 from assay.paper.choices import Choices
 from assay.paper.measured import panels
 from assay.paper.studies import filled_in, raw_study

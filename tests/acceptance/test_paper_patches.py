@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import assay.patches
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 from assay.patches import Patch
 from tests.unit.cli.workplace import Workplace
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.evaluate.study_yaml import read_yaml
+from assay.evaluation.study.yaml_source import read_yaml
 from assay.paper.smallest import said as said_of
 from assay.paper.smallest import smallest_changes
 from assay.paper.temperatures import read_rows

@@ -8,8 +8,8 @@ import functools
 import pytest
 import torch
 
+from assay.attacks.baselines import UniformNoise
 from assay.attacks.gradient import BIM, FGSM, PGD
-from assay.attacks.noise import UniformNoise
 from assay.core.compose import (
     ByNorm,
     Cascade,

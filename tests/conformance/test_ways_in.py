@@ -15,7 +15,7 @@ import torch
 import assay
 from assay.cli import main
 from assay.data import image_digest, images_alone
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 from tests.conformance import ways_models, ways_pictures
 from tests.conformance.ways_models import EPS, KINDS, NAMED_KINDS, fitted, handed_over, plain_fgsm, plain_logits
 from tests.conformance.ways_pictures import EVERY, LABELS, NAMED_SOURCES, OBJECTS, Source, images

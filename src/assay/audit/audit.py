@@ -30,12 +30,12 @@ from assay.core.goal import Untargeted
 from assay.core.oracle import Oracle
 from assay.core.problem import Problem
 from assay.data import Sample
-from assay.evaluate.loading import Loader
-from assay.evaluate.masks import Chosen, mask_for
-from assay.evaluate.record import BROKEN, SURVIVED
-from assay.evaluate.run_directory import Run
-from assay.evaluate.verdict import Verdict, keep_verdicts
-from assay.evaluate.work import method_for, stacked, threat_of
+from assay.evaluation.attack_unit import method_for, stacked, threat_of
+from assay.evaluation.loader import Loader
+from assay.evaluation.records.schema import BROKEN, SURVIVED
+from assay.evaluation.records.verdicts import Verdict, keep_verdicts
+from assay.evaluation.run import Run
+from assay.evaluation.study.masks import Chosen, mask_for
 from assay.models import Classifier
 
 Say = Callable[[str], None]

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from assay.core.budget import Budget
-from assay.evaluate.plan import Cell
-from assay.evaluate.record import BROKEN, ERROR, SURVIVED
-from assay.evaluate.run_directory import Run
+from assay.evaluation.cell import Cell
+from assay.evaluation.records.schema import BROKEN, ERROR, SURVIVED
+from assay.evaluation.run import Run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from assay.core.lenses import Averaged, Expectation
 from assay.core.objective import margin
 from assay.core.oracle import Access, Oracle
 from assay.core.search import Keeps
-from assay.evaluate.verdict import Attempt
+from assay.evaluation.records.verdicts import Attempt
 
 STEPS, LOOKS = 50, 10
 JUDGES, BLIND, FEW = 10, 0.9, 12

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from assay.core.errors import BadInput
 from assay.data import Sample, image_digest
-from assay.evaluate.plan import Cell
-from assay.evaluate.run_directory import Run
+from assay.evaluation.cell import Cell
+from assay.evaluation.run import Run
 
 
 def check_same_images(run: Run, cell: Cell, samples: Sequence[Sample]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from assay.audit.checks import CHECKS
-from assay.evaluate.verdict import REFUTED, SUSPECT, TRUSTED, Attempt, Finding
+from assay.evaluation.records.verdicts import REFUTED, SUSPECT, TRUSTED, Attempt, Finding
 
 LEAST, SHARE = 2, 0.01
 WEAK = "two families"

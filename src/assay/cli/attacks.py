@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assay.cli.terminal import out, write
+from assay.cli.console import out, write
 
 
 def attacks(
@@ -17,7 +17,7 @@ def attacks(
 ) -> None:
     """List the attacks, or the options of one."""
     from assay.attacks import build
-    from assay.evaluate.attack_options import STUDY_ATTACKS
+    from assay.evaluation.study.attacks import STUDY_ATTACKS
 
     if name is not None and name not in STUDY_ATTACKS:
         build(name)
@@ -35,7 +35,7 @@ def attacks(
 
 
 def _facts(name: str, entry: Any) -> dict[str, Any]:
-    from assay.evaluate.attack_options import general_options
+    from assay.evaluation.study.attacks import general_options
 
     options = {option: default for option, default in entry.options.items() if option != "keeps"}
     return {

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.auditing import cost_of, lines
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
 from assay.cli.launch import Finished, Launch
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from assay.evaluate.loading import Loader
-    from assay.evaluate.options import Options
-    from assay.evaluate.run_directory import Run
-    from assay.evaluate.verdict import Verdict
+    from assay.evaluation.execution.options import Options
+    from assay.evaluation.loader import Loader
+    from assay.evaluation.records.verdicts import Verdict
+    from assay.evaluation.run import Run
 
 USUAL = "pgd"
 
@@ -54,7 +54,7 @@ class AuditFlags:
 
     def options(self, command: str) -> Options:
         """Return the options of the run that is audited."""
-        from assay.evaluate.options import Options
+        from assay.evaluation.execution.options import Options
 
         return Options(
             device=self.device,
@@ -70,7 +70,7 @@ def audit(ctx: typer.Context, flags: StudyFlags, how: AuditFlags) -> None:
 
     Takes a finished run directory, or what `assay run` takes; the attack is then pgd unless another is named.
     """
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
     command = spoken_command(ctx.obj or ())
     try:

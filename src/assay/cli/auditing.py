@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from assay.cli.console import Display, say
 from assay.cli.launch import Finished, Launch
-from assay.cli.numbers import duration, plural
-from assay.cli.terminal import Display, say
+from assay.wording import plural, rough_duration
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
-    from assay.evaluate.verdict import Verdict
+    from assay.evaluation.records.verdicts import Verdict
+    from assay.evaluation.run import Run
 
 
 def audited(launch: Launch, finished: Finished, preset: str | None = None) -> Finished:
@@ -46,7 +46,7 @@ def cost_of(verdicts: Sequence[Verdict]) -> str:
     seconds = sum(one.seconds for one in verdicts)
     escalation = f", {more:,} to escalate" if more else ""
     numbers = plural(len(verdicts), "number")
-    return f"Audit     {numbers} in {duration(seconds)}: {passes:,} passes to look{escalation}"
+    return f"Audit     {numbers} in {rough_duration(seconds)}: {passes:,} passes to look{escalation}"
 
 
 def lines(verdict: Verdict) -> Iterator[str]:

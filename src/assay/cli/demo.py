@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.auditing import audited
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, out, say, spoken_command, write
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import Asked
 from assay.cli.launch import Finished, Launch, exit_code
-from assay.cli.numbers import plural
-from assay.cli.report import PAGE
-from assay.cli.terminal import DisplayOption, chosen, out, say, spoken_command, write
+from assay.cli.runs import PAGE
 from assay.core.errors import AssayError
+from assay.wording import plural
 
 if TYPE_CHECKING:
-    from assay.evaluate.score import Result
-    from assay.evaluate.study import Study
+    from assay.evaluation.analysis.score import Result
+    from assay.evaluation.study.spec import Study
 
 _DATA = {"source": "mnist/test", "sample": 1000}
 _DIGITS: dict[str, Any] = {"models": "zoo:mnist-cnn", "data": _DATA}
@@ -77,7 +77,7 @@ def demo(
     Among them are the plain and the defensively distilled MNIST network of Sen et al. 2023 (Tables XIII and XIV).
     """
     from assay import report
-    from assay.evaluate.options import Options
+    from assay.evaluation.execution.options import Options
 
     command = spoken_command(ctx.obj or ())
     say("Assay demo: three models, real images, about 2 minutes on 2 cores")
@@ -101,7 +101,7 @@ def demo(
 
 def demo_study(without_pictures: bool = False) -> Study:
     """Return what the demo measures."""
-    from assay.evaluate.study import Study
+    from assay.evaluation.study.spec import Study
 
     return Study.of({"study": "demo", "grids": _DIGIT_GRIDS + ([] if without_pictures else _PICTURE_GRIDS)})
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.exits import Exit
+from assay.cli.console import out, say, write
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Labels, Outputs, StudyFlags
-from assay.cli.terminal import out, say, write
 from assay.core.errors import AssayError, BadInput
 
 if TYPE_CHECKING:
     from assay.cli.doctor_checks import Finding
-    from assay.evaluate.cost import Speed
-    from assay.evaluate.loading import Loader
-    from assay.evaluate.study import DataSpec, ModelSpec, Study
+    from assay.evaluation.cost import Speed
+    from assay.evaluation.loader import Loader
+    from assay.evaluation.study.spec import DataSpec, ModelSpec, Study
 
 _MARKS = {"error": "✗", "warning": "!", "note": "·", "good": "✓"}
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim", "good": "green"}
@@ -70,7 +70,7 @@ def doctor(
 ) -> None:
     """Examine models and data for what makes robustness numbers wrong: outputs, labels, gradients, modes, units."""
     from assay.cli.doctor_checks import Level
-    from assay.evaluate.loading import Loader
+    from assay.evaluation.loader import Loader
 
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
     told = []

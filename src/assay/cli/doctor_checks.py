@@ -12,7 +12,7 @@ from assay.cli.doctor_findings import Case, Finding, Level
 from assay.cli.doctor_model import eval_mode, gradients, outputs, train_mode, weights
 from assay.core.errors import AssayError
 from assay.data import Data
-from assay.evaluate.cost import Speed
+from assay.evaluation.cost import Speed
 from assay.models import Classifier
 
 SILENTLY, THOROUGHLY = 32, 200

@@ -19,8 +19,8 @@ from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Direct, Seen, frozen
 from assay.data import Data, Sample, Unreadable
-from assay.evaluate.cost import Speed
-from assay.evaluate.one_score import check_one_score
+from assay.evaluation.cost import Speed
+from assay.evaluation.one_score import check_one_score
 from assay.models import Classifier
 from assay.models.failures import model_error
 

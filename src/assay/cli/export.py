@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
+from assay.cli.dataclass_options import expanded
+from assay.cli.exit_codes import Exit
 from assay.cli.flags import AllowPickle, Batch, Device
-from assay.cli.numbers import plural
-from assay.cli.options import expanded
 from assay.cli.progress import Pace, progress
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
+from assay.wording import plural
 
 if TYPE_CHECKING:
-    from assay.evaluate.export import Choice, Exported
+    from assay.evaluation.export.images import Choice, Exported
 
 app = typer.Typer(name="export", help="Write what a run found as files.", no_args_is_help=True)
 
@@ -60,7 +60,7 @@ class ChoiceFlags:
     def choice(self) -> Choice:
         """Return the choice."""
         from assay.cli.flagged_study import parse_budgets
-        from assay.evaluate.export import Choice
+        from assay.evaluation.export.images import Choice
 
         return Choice(
             form=self.form.value,
@@ -96,9 +96,9 @@ def images(
     Each attack is run again from its seed, and its results are held against the records. Every image is judged as it
     was written: rounding to 8 bits undoes some.
     """
-    from assay.evaluate.export import export_images
-    from assay.evaluate.loading import Loader
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.export.images import export_images
+    from assay.evaluation.loader import Loader
+    from assay.evaluation.run import Run
 
     choice, run = flags.choice(), Run.open(directory)
     loader = Loader(how.device, how.allow_pickle, how.batch)

@@ -12,8 +12,8 @@ from assay.cli.flags import StudyFlags
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from assay.evaluate.misplaced import Places
-    from assay.evaluate.study import Study
+    from assay.evaluation.study.errors import Places
+    from assay.evaluation.study.spec import Study
 
 LOCK = "study.lock.yaml"
 _PLACE_IS_A_FLAG = re.compile(r"^(--(?!set)[a-z-]+)  [^:\s]+: ", re.MULTILINE)
@@ -36,8 +36,8 @@ def read_study(flags: StudyFlags, out: Path | None = None) -> Asked:
 
     Raises `BadInput` naming the place in the file, or the flag, of every slip.
     """
-    from assay.evaluate.study import Study
-    from assay.evaluate.study_yaml import override
+    from assay.evaluation.study.spec import Study
+    from assay.evaluation.study.yaml_source import override
 
     raw, places, directory = _written(flags, out)
     raw, places = _lay_over(raw, places, flags)
@@ -49,8 +49,8 @@ def read_study(flags: StudyFlags, out: Path | None = None) -> Asked:
 
 
 def _written(flags: StudyFlags, out: Path | None) -> tuple[dict[str, Any], Places, Path | None]:
-    from assay.evaluate.misplaced import Places
-    from assay.evaluate.study_yaml import read_yaml
+    from assay.evaluation.study.errors import Places
+    from assay.evaluation.study.yaml_source import read_yaml
 
     if flags.study is None:
         _require(flags)
@@ -92,7 +92,7 @@ def _require(flags: StudyFlags) -> None:
 
 
 def _lay_over(raw: dict[str, Any], places: Places, flags: StudyFlags) -> tuple[dict[str, Any], Places]:
-    from assay.evaluate.misplaced import Places
+    from assay.evaluation.study.errors import Places
 
     values, keys = dict(places.values), dict(places.keys)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from assay.evaluate.cost import Speed
-    from assay.evaluate.plan import Cell, Unit
+    from assay.evaluation.cell import Cell, Unit
+    from assay.evaluation.cost import Speed
 
 
 class Forecast:
@@ -61,7 +61,7 @@ class Forecast:
 
 def _expected(cell: Cell, speeds: Mapping[str, Speed]) -> float:
     """Return the seconds a unit of `cell` should take; any unit of time, where no speed is known."""
-    from assay.evaluate.cost import Speed, passes_per_sample
+    from assay.evaluation.cost import Speed, passes_per_sample
 
     slowest = max(speeds.values(), key=lambda speed: speed.forward, default=Speed(1.0, 2.0))
     speed = speeds.get(cell.model.label, slowest)

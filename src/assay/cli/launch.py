@@ -8,22 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay.cli.console import Display, say
 from assay.cli.doctor import LookedAt, check_before_run
-from assay.cli.exits import Exit
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import Asked
 from assay.cli.forecast import Forecast
-from assay.cli.numbers import plural
 from assay.cli.progress import Watch, progress
-from assay.cli.terminal import Display, say
+from assay.wording import plural
 
 if TYPE_CHECKING:
-    from assay.evaluate.cost import Speed
-    from assay.evaluate.loading import Loader
-    from assay.evaluate.options import Options
-    from assay.evaluate.plan import Cell, Plan
-    from assay.evaluate.progress import Progress
-    from assay.evaluate.run_directory import Run
-    from assay.evaluate.score import Result
+    from assay.evaluation.analysis.score import Result
+    from assay.evaluation.cell import Cell
+    from assay.evaluation.cost import Speed
+    from assay.evaluation.execution.options import Options
+    from assay.evaluation.execution.progress import Progress
+    from assay.evaluation.loader import Loader
+    from assay.evaluation.plan import Plan
+    from assay.evaluation.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Launch:
 
     def start(self) -> Finished:
         """Run what is not done. Raises what `run_study` raises, and `BadInput` for what the doctor refuses."""
-        from assay.evaluate.manifest import add_warnings, read_manifest, write_manifest
-        from assay.evaluate.plan import make_plan
-        from assay.evaluate.run import run_study
+        from assay.evaluation.plan import make_plan
+        from assay.evaluation.records.manifest import add_warnings, read_manifest, write_manifest
+        from assay.evaluation.run_study import run_study
 
         self.options.engine()  # an unknown executor is told before anything is loaded
         if self.display is not Display.NONE:
@@ -72,7 +73,7 @@ class Launch:
 
     def _placed(self, plan: Plan) -> tuple[Launch, Path]:
         """Return where the run will be; a directory nobody named gives way to a free one beside it."""
-        from assay.evaluate.claim import belongs_elsewhere, claim
+        from assay.evaluation.execution.ownership import belongs_elsewhere, claim
 
         why = "" if self.asked.chosen else belongs_elsewhere(self.asked.directory, plan)
         launch = dataclasses.replace(self, options=dataclasses.replace(self.options, fork=True)) if why else self
@@ -118,8 +119,8 @@ class Teller:
             self._tell_numbers(now.cell)
 
     def _tell_numbers(self, cell: Cell) -> None:
-        from assay.evaluate import score
-        from assay.evaluate.store import Store
+        from assay.evaluation.analysis import score
+        from assay.evaluation.records.store import Store
 
         if cell.digest in self._told or not all(self._is_stored(cell, chunk) for chunk in range(cell.chunks)):
             return
@@ -132,7 +133,7 @@ class Teller:
             self._watch.tell(f"{what}: {accuracy}; {_left(found)}")
 
     def _is_stored(self, cell: Cell, chunk: int) -> bool:
-        from assay.evaluate.store import Store
+        from assay.evaluation.records.store import Store
 
         return Store(self._folder).shard(cell.digest, chunk).exists()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from assay.cli.terminal import say
+from assay.cli.console import say
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def check_answers(model: Classifier, data: Data, *, climbed: bool) -> None:
     Raises `BadInput` for labels that are no classes of its, and, where its answers are to be `climbed`, for
     probabilities; `ModelError` for scores that are no numbers.
     """
-    from assay.evaluate.one_score import check_one_score
-    from assay.evaluate.work import check_numbers, check_scores
+    from assay.evaluation.attack_unit import check_numbers, check_scores
+    from assay.evaluation.one_score import check_one_score
 
     name, x = _first_image(model, data)
     with model.held():

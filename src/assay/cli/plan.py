@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli.console import out as stdout
+from assay.cli.console import say, write
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
-from assay.cli.numbers import duration, plural, size
-from assay.cli.terminal import out as stdout
-from assay.cli.terminal import say, write
 from assay.core.errors import BadInput
+from assay.wording import file_size, plural, rough_duration
 
 if TYPE_CHECKING:
-    from assay.evaluate.cost import Estimate, Speed
-    from assay.evaluate.loading import Loader
-    from assay.evaluate.plan import Cell, Plan
+    from assay.evaluation.cell import Cell
+    from assay.evaluation.cost import Estimate, Speed
+    from assay.evaluation.loader import Loader
+    from assay.evaluation.plan import Plan
 
 _TIMED = 8
 
@@ -35,10 +36,10 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:  # shape: one parameter for each flag
     """Say what a study will cost: cells, passes, disk, and time from a short measurement."""
-    from assay.evaluate.cost import estimate
-    from assay.evaluate.loading import Loader
-    from assay.evaluate.plan import make_plan
-    from assay.evaluate.store import Store
+    from assay.evaluation.cost import estimate
+    from assay.evaluation.loader import Loader
+    from assay.evaluation.plan import make_plan
+    from assay.evaluation.records.store import Store
 
     asked = read_study(flags, out)
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
@@ -56,7 +57,7 @@ def _speeds(planned: Plan, loader: Loader) -> dict[str, Speed]:
     import torch
 
     from assay.data import Sample
-    from assay.evaluate.cost import time_passes
+    from assay.evaluation.cost import time_passes
 
     speeds = {}
     for cell in {cell.model.label: cell for cell in planned.cells}.values():
@@ -89,7 +90,7 @@ def _plain(planned: Plan, left: Estimate, directory: Path) -> dict[str, Any]:
 
 
 def _told(cell: Cell) -> dict[str, Any]:
-    from assay.evaluate.cost import passes_per_sample
+    from assay.evaluation.cost import passes_per_sample
 
     passes = passes_per_sample(cell)
     return {
@@ -137,8 +138,10 @@ def _summary(planned: Plan, left: Estimate, directory: Path) -> list[str]:
         f"{plural(len(planned.cells), 'cell')}, {plural(left.records, 'record')} to make{done}",
         f"passes  at most {left.passes.forwards:,} forward and {left.passes.backwards:,} backward; "
         "samples that are broken early stop",
-        f"disk    about {size(left.bytes)} of records in {directory}, and the pictures",
+        f"disk    about {file_size(left.bytes)} of records in {directory}, and the pictures",
     ]
     if left.seconds is not None:
-        lines.insert(1, f"time    at most about {duration(left.seconds)} in one process, from timing {_TIMED} images")
+        lines.insert(
+            1, f"time    at most about {rough_duration(left.seconds)} in one process, from timing {_TIMED} images"
+        )
     return lines + [f"note    {note}" for note in planned.notes]

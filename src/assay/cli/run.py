@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assay.cli.auditing import audited
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, out, say, spoken_command
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, StudyFlags
 from assay.cli.launch import Launch, closing_words, exit_code
-from assay.cli.terminal import DisplayOption, chosen, out, say, spoken_command
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
-    from assay.evaluate.options import Options
+    from assay.evaluation.execution.options import Options
 
 _HOW = "How it is run; none of it changes a number"
 
@@ -49,7 +49,7 @@ class RunFlags:
 
     def options(self, command: str) -> Options:
         """Return the options of a run."""
-        from assay.evaluate.options import Options
+        from assay.evaluation.execution.options import Options
 
         return Options(
             executor=self.executor,

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, out, say, write
+from assay.cli.exit_codes import Exit
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Norm
 from assay.cli.progress import Pace, progress
-from assay.cli.terminal import DisplayOption, chosen, out, say, write
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
     from assay.core.threat import Threat
-    from assay.evaluate.transfer import Crossing, Crossings, Transfer
+    from assay.evaluation.analysis.transfer import Crossing, Crossings, Transfer
     from assay.models import Classifier
 
 
@@ -111,8 +111,8 @@ def _work(  # shape: what the flags say
 ) -> Transfer:
     from assay.attacks import ATTACKS, build
     from assay.cli.flagged_study import parse_attack
-    from assay.evaluate.surrogate import names
-    from assay.evaluate.transfer import Transfer
+    from assay.evaluation.analysis.transfer import Transfer
+    from assay.evaluation.study.surrogates import names
 
     methods = {}
     for text in attacks:

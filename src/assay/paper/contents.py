@@ -8,23 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay import wording as words
 from assay.core.errors import AssayError, BadInput
 from assay.paper.inputs import Example, Panel, PaperContents, Probe
 from assay.paper.logs import training_logs
 from assay.paper.smallest import smallest_changes
 from assay.paper.temperatures import TemperatureRow
 from assay.paper.view import TableView
-from assay.report import words
 from assay.report.breakdown import class_names, name_of
-from assay.report.facts import Source, sources
 from assay.report.gallery import bars, magnification
-from assay.report.view import NORMALIZED, groups
+from assay.report.groups import NORMALIZED, groups
+from assay.report.provenance import Source, sources
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from assay.evaluate.pictures import Picture
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.records.gallery import Picture
+    from assay.evaluation.run import Run
 
 _NETWORK = "mnist-cnn"
 _BUDGETS = (0.0, 0.007, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
@@ -68,8 +68,8 @@ def contents(
 
 
 def _runs(out: Path) -> Iterator[Run]:
-    from assay.evaluate.manifest import NAME
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.records.manifest import NAME
+    from assay.evaluation.run import Run
 
     for path in sorted(out.glob(f"table-*/{NAME}")):
         yield Run.open(path.parent)
@@ -93,7 +93,7 @@ def _of_a_run(source: Source) -> bool:
 
 
 def _panels(out: Path) -> dict[int, tuple[Panel, ...]]:
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
     found = {}
     for figure, names in _PANELS.items():

@@ -11,7 +11,7 @@ from assay.paper.patches import BATCH, EPOCHS, HELD_OUT
 from assay.paper.studies import filled_in, patch_files, raw_study
 
 if TYPE_CHECKING:
-    from assay.evaluate.study import Grid
+    from assay.evaluation.study.spec import Grid
 
 CLASSES, DIGITS = 1000, 10_000
 """How many classes ImageNet has, and how many test images MNIST."""
@@ -31,7 +31,7 @@ def rough(name: str) -> Rough:
     raw = raw_study(name)
     if list(patch_files(raw)):
         return _of_patches(raw, _images(raw["data"]))
-    from assay.evaluate.study import Study
+    from assay.evaluation.study.spec import Study
 
     study = Study.of(filled_in(raw, Choices(Path("OUT"), Path("DIR")), lambda: [raw["data"]]))
     images = [_images(grid.get("data", raw.get("data"))) for grid in raw.get("grids", [raw])]
@@ -52,8 +52,8 @@ def _images(data: Any) -> int:
 
 def _passes(grid: Grid) -> tuple[int, int]:
     """Return the passes of one image in all cells of a grid."""
-    from assay.evaluate.cost import passes_per_sample
-    from assay.evaluate.plan import Cell
+    from assay.evaluation.cell import Cell
+    from assay.evaluation.cost import passes_per_sample
 
     forwards = backwards = 0
     for model in grid.models:

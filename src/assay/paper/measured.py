@@ -11,12 +11,12 @@ from assay.paper.patches import interval, success
 from assay.paper.printed import PrintedTable
 from assay.paper.studies import imagenet_number
 from assay.paper.tables import Kind, Protocol
-from assay.report.words import plural
+from assay.wording import plural
 
 if TYPE_CHECKING:
-    from assay.evaluate.pictures import Picture
-    from assay.evaluate.run_directory import Run
-    from assay.evaluate.score import Result
+    from assay.evaluation.analysis.score import Result
+    from assay.evaluation.records.gallery import Picture
+    from assay.evaluation.run import Run
 
 Count = tuple[int, int]
 
@@ -121,8 +121,8 @@ def _likeliest(picture: Picture, classes: Sequence[str]) -> Line:
 
 
 def _patches(run: Run, table: PrintedTable, protocol: Protocol) -> Lines:
-    from assay.evaluate.arrow import compute as pc
-    from assay.evaluate.record import SCHEMA
+    from assay.evaluation.records.arrow import compute as pc
+    from assay.evaluation.records.schema import SCHEMA
 
     if "target_rank" not in SCHEMA.names:
         return {}

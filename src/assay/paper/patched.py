@@ -17,8 +17,8 @@ from assay.report.gallery import bars
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from assay.evaluate.pictures import Picture
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.records.gallery import Picture
+    from assay.evaluation.run import Run
 
 _TABLES = {4: "VII", 5: "IX", 6: "XI"}
 
@@ -47,7 +47,7 @@ def kept_patches(out: Path) -> dict[tuple[str, int], Tensor]:
 
 def patch_panels(out: Path) -> dict[int, tuple[Panel, ...]]:
     """Return the panels of Figures 4 to 6: for each target class one image with its largest patch."""
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
     found: dict[int, tuple[Panel, ...]] = {}
     for figure, table in _TABLES.items():

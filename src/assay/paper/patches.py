@@ -138,7 +138,7 @@ def success(records: pa.Table, target: int, top: int) -> tuple[int, int]:
     Images of the target class itself, and those that could not be evaluated, are in neither number. `records` needs
     the columns label, target_rank and status.
     """
-    from assay.evaluate.arrow import compute as pc
+    from assay.evaluation.records.arrow import compute as pc
 
     reached = pc.less_equal(_others(records, target)["target_rank"], top)
     return int(pc.sum(reached).as_py() or 0), len(reached)
@@ -149,8 +149,8 @@ def interval(records: pa.Table, target: int, top: int) -> tuple[float, float] | 
 
     `records` needs the column sample_id too. None where there are no rows.
     """
-    from assay.evaluate.arrow import compute as pc
-    from assay.intervals import clustered
+    from assay.evaluation.records.arrow import compute as pc
+    from assay.statistics import clustered
 
     others = _others(records, target)
     if not len(others):
@@ -163,7 +163,7 @@ def interval(records: pa.Table, target: int, top: int) -> tuple[float, float] | 
 
 
 def _others(records: pa.Table, target: int) -> pa.Table:
-    from assay.evaluate.arrow import compute as pc
-    from assay.evaluate.record import ERROR
+    from assay.evaluation.records.arrow import compute as pc
+    from assay.evaluation.records.schema import ERROR
 
     return records.filter(pc.and_(pc.not_equal(records["label"], target), pc.not_equal(records["status"], ERROR)))

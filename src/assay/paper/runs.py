@@ -16,7 +16,7 @@ from assay.paper.studies import filled_in, image_numbers, patch_files, raw_study
 from assay.paper.tables import PROTOCOLS, Kind, Protocol
 
 if TYPE_CHECKING:
-    from assay.evaluate.study import Study
+    from assay.evaluation.study.spec import Study
 
 OUT = Path("runs/sen2023")
 """Where runs go when nobody says."""
@@ -54,7 +54,7 @@ class TableRun:
 
     def study(self) -> Study:
         """Return the study. Raises `BadInput` for pictures that are not there."""
-        from assay.evaluate.study import Study
+        from assay.evaluation.study.spec import Study
 
         return Study.of(filled_in(raw_study(self.name), self.choices, self._single_images))
 

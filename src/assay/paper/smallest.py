@@ -8,14 +8,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from assay import wording as words
 from assay.paper.tables import PROTOCOLS
-from assay.report import words
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from assay.evaluate.pictures import Picture
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.records.gallery import Picture
+    from assay.evaluation.run import Run
 
 TABLE = "XIV"
 
@@ -40,7 +40,7 @@ class Smallest:
 
 def smallest_changes(out: Path) -> tuple[Smallest, ...]:
     """Return the digits that gave way on every network of the run in `out`; none where there is no finished run."""
-    from assay.evaluate.manifest import SUCCESS
+    from assay.evaluation.records.manifest import SUCCESS
     from assay.paper.runs import directory_of
     from assay.paper.views import opened
 
@@ -49,7 +49,7 @@ def smallest_changes(out: Path) -> tuple[Smallest, ...]:
 
 
 def _digits(run: Run) -> tuple[Smallest, ...]:
-    from assay.evaluate.record import BROKEN
+    from assay.evaluation.records.schema import BROKEN
 
     by_network: dict[str, dict[str, Picture]] = {}
     for digest, cell in run.cells.items():

@@ -39,7 +39,7 @@ def studies_folder() -> Traversable:
 
 def raw_study(name: str) -> dict[str, Any]:
     """Return a study as its file has it, as plain values."""
-    from assay.evaluate.study_yaml import read_yaml
+    from assay.evaluation.study.yaml_source import read_yaml
 
     file = f"{name}.yaml"
     return dict(read_yaml((studies_folder() / file).read_text("utf-8"), file)[0])

@@ -14,7 +14,7 @@ from assay.paper.tables import Protocol, protocol
 from assay.paper.view import MODES, PRINTED, Row, TableView
 
 if TYPE_CHECKING:
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
 Values = tuple[float | None, ...]
 
@@ -67,7 +67,7 @@ def finished_runs(out: Path, how: Protocol, stand_in: bool) -> dict[str, Run]:
 
 
 def _finished(out: Path, studies: Mapping[str, str], stand_in: bool) -> dict[str, Run]:
-    from assay.evaluate.manifest import SUCCESS
+    from assay.evaluation.records.manifest import SUCCESS
 
     found = {mode: opened(directory_of(out, studies[mode], stand_in)) for mode in MODES if mode in studies}
     return {mode: run for mode, run in found.items() if run is not None and run.status == SUCCESS}
@@ -76,7 +76,7 @@ def _finished(out: Path, studies: Mapping[str, str], stand_in: bool) -> dict[str
 def opened(directory: Path) -> Run | None:
     """Return the run in a directory, or None where there is none."""
     from assay.core.errors import BadInput
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
     try:
         return Run.open(directory)

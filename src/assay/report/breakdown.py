@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from assay.report import words
+from assay import wording as words
+from assay.report.groups import Group
 from assay.report.headline import size_of
-from assay.report.view import Group
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.run import Run
 
 MOST_CLASSES = 20
 _MOST_ROWS = 4000
@@ -110,7 +110,7 @@ def _counts(records: pa.Table, cells: list[str | None]) -> dict[tuple[str, float
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from assay.evaluate.record import UNCOUNTED
+    from assay.evaluation.records.schema import UNCOUNTED
 
     mine = records.filter(pc.is_in(records["cell"], value_set=pa.array(cells, pa.string())))
     keys = ["cell", "eps", "label", "status", "prediction"]

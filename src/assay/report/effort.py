@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from assay.report import words
-from assay.report.look import IN_PAGE, Look, Spec, dressed
-from assay.report.view import Group, Line
+from assay import wording as words
+from assay.report.groups import Group, Line
+from assay.report.theme import IN_PAGE, Look, Spec, dressed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from assay.evaluate.effort import Effort, Stage
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.analysis.query_curves import Effort, Stage
+    from assay.evaluation.run import Run
 
 _TITLES = {
     "queries": "queries per image",
@@ -30,7 +30,7 @@ def milestones(spent: int) -> list[int]:
 
 
 def terminal(run: Run, over: str, console: Console) -> None:
-    """Print accuracy against a cost, one table per model and data set; see `assay.evaluate.effort`."""
+    """Print accuracy against a cost, one table per model and data set; see `assay.evaluation.analysis.query_curves`."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -58,7 +58,7 @@ def terminal(run: Run, over: str, console: Console) -> None:
 
 
 def _predicted(run: Run, curve: Effort) -> bool:
-    from assay.evaluate.study import PREDICTED_LABELS
+    from assay.evaluation.study.spec import PREDICTED_LABELS
 
     return str(run.manifest["cells"][curve.cell]["data"]).endswith(PREDICTED_LABELS)
 

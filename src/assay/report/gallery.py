@@ -10,16 +10,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assay.report import words
+from assay import wording as words
 from assay.report.breakdown import class_names, name_of
-from assay.report.view import Group, Line
+from assay.report.groups import Group, Line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from assay.evaluate.pictures import Picture
-    from assay.evaluate.run_directory import Run
+    from assay.evaluation.records.gallery import Picture
+    from assay.evaluation.run import Run
 
 _TOP = 5
 _ROLES = {"most": "broken, most changed", "least": "broken, least changed", "survivor": "survived"}

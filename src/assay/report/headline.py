@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from assay.evaluate.goal_words import spoken
-from assay.evaluate.verdict import REFUTED, SUSPECT
-from assay.report import verdicts, words
-from assay.report.view import AS_ATTACKED, UNTARGETED, WORST_CASE, Group, Line
+from assay import wording as words
+from assay.evaluation.records.verdicts import REFUTED, SUSPECT
+from assay.evaluation.study.goals import spoken
+from assay.report import verdicts
+from assay.report.groups import AS_ATTACKED, UNTARGETED, WORST_CASE, Group, Line
 
 if TYPE_CHECKING:
-    from assay.evaluate.score import Result
+    from assay.evaluation.analysis.score import Result
 
 _IMPERCEPTIBLE = 4.05  # grey levels of 255
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assay.evaluate.verdict import REFUTED
-from assay.report import verdicts, words
+from assay import wording as words
+from assay.evaluation.records.verdicts import REFUTED
+from assay.report import verdicts
 from assay.report.effort import after_stages
+from assay.report.groups import NORMALIZED, WORST, Group, Line, groups
 from assay.report.headline import telling
-from assay.report.view import NORMALIZED, WORST, Group, Line, groups
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from assay.evaluate.effort import Stage
-    from assay.evaluate.run_directory import Run
-    from assay.evaluate.score import Result
+    from assay.evaluation.analysis.query_curves import Stage
+    from assay.evaluation.analysis.score import Result
+    from assay.evaluation.run import Run
 
 _LABEL = 18
 _GREY = "grey levels"

@@ -14,7 +14,7 @@ from assay.core.compose import Restarts, Through
 from assay.core.errors import BadInput
 from assay.core.lenses import Averaged, Expectation, InputDiversity, TranslationInvariance
 from assay.core.oracle import Access
-from assay.evaluate.attack_options import describe
+from assay.evaluation.study.attacks import describe
 from tests.conformance.bench import case
 
 

@@ -13,12 +13,12 @@ from safetensors import safe_open
 from assay.audit.audit import audit_run
 from assay.audit.claims import groups
 from assay.core.errors import BadInput
-from assay.evaluate.loading import Loader
-from assay.evaluate.plan import Cell
-from assay.evaluate.run_directory import Run
-from assay.evaluate.verdict import FOLDER, Verdict
-from assay.evaluate.work import threat_of
-from tests.unit.evaluate.tiny import run_here, study, write_model, write_pictures
+from assay.evaluation.attack_unit import threat_of
+from assay.evaluation.cell import Cell
+from assay.evaluation.loader import Loader
+from assay.evaluation.records.verdicts import FOLDER, Verdict
+from assay.evaluation.run import Run
+from tests.unit.evaluation.tiny import run_here, study, write_model, write_pictures
 
 LINF = {"norm": "linf", "eps": ["0", "2/255"]}
 

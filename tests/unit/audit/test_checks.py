@@ -13,7 +13,7 @@ from assay.audit.planted import Planted
 from assay.audit.probes.attacks import Growth, Paths, Tries
 from assay.audit.probes.twins import Twins
 from assay.core.oracle import Access
-from assay.evaluate.verdict import Finding
+from assay.evaluation.records.verdicts import Finding
 from tests.unit.audit.subjects import CLEAN, leaf, seen
 
 

@@ -11,8 +11,8 @@ import torch
 
 import assay
 from assay.core.errors import BadInput
-from assay.evaluate.record import ADDED
-from assay.evaluate.run_directory import Run
+from assay.evaluation.records.schema import ADDED
+from assay.evaluation.run import Run
 
 THREAT = assay.Linf("1/255")
 

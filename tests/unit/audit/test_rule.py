@@ -8,7 +8,7 @@ import pytest
 
 from assay.audit.checks import CHECKS, examine
 from assay.audit.rule import flags, judge, reason, refuting
-from assay.evaluate.verdict import Attempt
+from assay.evaluation.records.verdicts import Attempt
 from tests.unit.audit.subjects import CLEAN, seen
 
 CLEAR = examine(CLEAN)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import assay
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 from tests.unit.cli.conftest import Workplace
 
 DISTILLED = "--model zoo:mnist-distilled-t100 --data mnist/test --limit 8"

@@ -7,8 +7,8 @@ import pytest
 
 from assay.cli import demo
 from assay.cli.demo import demo_study, shown
-from assay.evaluate.score import Result
-from assay.evaluate.study import Grid
+from assay.evaluation.analysis.score import Result
+from assay.evaluation.study.spec import Grid
 from tests.unit.cli.workplace import Workplace
 
 STD = 128 / 255

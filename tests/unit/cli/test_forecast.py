@@ -6,8 +6,8 @@ import pytest
 
 from assay.cli import forecast
 from assay.cli.forecast import Forecast
-from assay.evaluate.cost import Speed
-from assay.evaluate.study import Study
+from assay.evaluation.cost import Speed
+from assay.evaluation.study.spec import Study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def test_what_an_earlier_run_did_is_done(clock: list[float]) -> None:
 
 
 def test_unknown_models_count_as_the_slowest_known() -> None:
-    from assay.evaluate.plan import Cell as RealCell
+    from assay.evaluation.plan import Cell as RealCell
 
     grid = Study.of(
         {"study": "a", "models": ["a.py:f", "b.py:f"], "data": "samples", "threats": [{"norm": "linf", "eps": ["0.1"]}],

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 from tests.unit.cli.workplace import Workplace
 
 STUDY = """

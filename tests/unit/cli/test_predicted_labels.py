@@ -14,7 +14,7 @@ from PIL import Image
 import assay
 from assay.cli import main
 from assay.core.errors import BadInput
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 
 SAID = "labels: predicted by the model"
 CODE = """

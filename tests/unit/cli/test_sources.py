@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from assay.cli import main
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 
 CODE = """
 import random

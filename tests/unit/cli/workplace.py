@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 # before a test puts something else in the place of a function: what is first imported then would keep it
-import assay.evaluate.run  # noqa: F401
+import assay.evaluation.run_study  # noqa: F401
 from assay.cli import main
 
 MODELS = '''

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from assay.evaluate.run import run_study
-from assay.evaluate.run_directory import Run
-from assay.evaluate.study import Study
+from assay.evaluation.run import Run
+from assay.evaluation.run_study import run_study
+from assay.evaluation.study.spec import Study
 from assay.models.imagenet import imagenet_classes
 from assay.paper.choices import Choices
 from assay.paper.patches import patch_orders, train_patches

@@ -9,7 +9,7 @@ import pytest
 from torchvision.models import get_model_weights
 
 from assay.core.threat import Linf
-from assay.evaluate.study import Study
+from assay.evaluation.study.spec import Study
 from assay.paper.choices import Choices
 from assay.paper.printed import printed_table
 from assay.paper.studies import (

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from assay.evaluate.run import run_study
-from assay.evaluate.study import Study
+from assay.evaluation.run_study import run_study
+from assay.evaluation.study.spec import Study
 from assay.paper.choices import Choices
 from assay.paper.printed import printed_tables
 from assay.paper.runs import table_runs
@@ -16,7 +16,7 @@ from assay.paper.sentences import peak
 from assay.paper.studies import filled_in, raw_study
 from assay.paper.view import MODES, PRINTED
 from assay.paper.views import view, views
-from tests.unit.evaluate.tiny import write_model, write_pictures
+from tests.unit.evaluation.tiny import write_model, write_pictures
 
 N = 12
 

@@ -8,8 +8,17 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from assay.evaluate.run_directory import Run
-from assay.evaluate.verdict import FOLDER, REFUTED, SUSPECT, TRUSTED, Attempt, Finding, Verdict, keep_verdicts
+from assay.evaluation.records.verdicts import (
+    FOLDER,
+    REFUTED,
+    SUSPECT,
+    TRUSTED,
+    Attempt,
+    Finding,
+    Verdict,
+    keep_verdicts,
+)
+from assay.evaluation.run import Run
 from tests.unit.report.fake_run import DIGIT_BUDGETS, HOSTILE, draw_digit, fake_run
 
 IMAGES = "adversarial-0.safetensors"

@@ -15,11 +15,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from assay.evaluate.manifest import write_manifest
-from assay.evaluate.pictures import Picture, encode
-from assay.evaluate.record import SCHEMA
-from assay.evaluate.run_directory import Run
-from assay.evaluate.store import Store
+from assay.evaluation.records.gallery import Picture, encode
+from assay.evaluation.records.manifest import write_manifest
+from assay.evaluation.records.schema import SCHEMA
+from assay.evaluation.records.store import Store
+from assay.evaluation.run import Run
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 HOSTILE_FILE = "</script><script>alert(2)</script>/&'\".jpg"

@@ -5,10 +5,11 @@ import json
 
 import pytest
 
-from assay.evaluate.run_directory import Run
-from assay.report import charts, look
+from assay.evaluation.run import Run
+from assay.report import charts
+from assay.report import theme as look
 from assay.report.breakdown import breakdown
-from assay.report.view import Group
+from assay.report.groups import Group
 
 
 def rows_of(spec: dict) -> list[dict]:  # type: ignore[type-arg]

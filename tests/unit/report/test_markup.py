@@ -5,9 +5,9 @@ import dataclasses
 import io
 import re
 
-from assay.evaluate.run_directory import Run
-from assay.evaluate.score import Result
-from assay.report.markup import csv, latex, markdown
+from assay.evaluation.analysis.score import Result
+from assay.evaluation.run import Run
+from assay.report.formats import csv, latex, markdown
 from tests.unit.report.fake_run import HOSTILE
 
 

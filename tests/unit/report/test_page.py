@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 from assay.report import page
-from assay.report.markup import csv
+from assay.report.formats import csv
 from tests.unit.report.fake_run import HOSTILE, fake_run, with_manifest
 
 ALLOWED = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from assay.evaluate.run_directory import Run
+from assay.evaluation.run import Run
 from assay.report.tables import terminal
 from tests.unit.report.fake_run import HOSTILE, Rows, fake_run, with_manifest
 

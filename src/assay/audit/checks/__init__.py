@@ -19,7 +19,7 @@ from assay.audit.checks.twin_distances import twin_distances
 from assay.audit.checks.zero_gradients import zero_gradients
 from assay.audit.evidence import Evidence
 from assay.audit.subject import GRADIENT_STEPS
-from assay.evaluate.verdict import Finding
+from assay.evaluation.records.verdicts import Finding
 
 VERSION = 3
 """Raised when a check or the rule of the verdict changes: older verdicts are then made anew."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from assay.audit.evidence import Evidence
 from assay.audit.probes.attacks import Tries
-from assay.evaluate.verdict import Finding
+from assay.evaluation.records.verdicts import Finding
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,173 @@
+"""What a plan will cost: passes counted beforehand, and seconds from timing a few."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from assay.attacks.patch import Pasted
+from assay.attacks.universal import Added
+from assay.core.compose import (
+    COMPOSITIONS,
+    Cascade,
+    EachTarget,
+    Method,
+    Restarts,
+    SmallestBudget,
+    Through,
+    Transferred,
+    access_of,
+    for_norm,
+    kept_by,
+)
+from assay.core.draws import Draws
+from assay.core.goal import Untargeted
+from assay.core.objective import cross_entropy
+from assay.core.oracle import Access, Direct
+from assay.core.problem import Problem
+from assay.core.search import Attack, Keeps
+from assay.core.sweep import first_attack
+from assay.core.threat import NORMS, Threat
+from assay.evaluation.cell import Cell
+from assay.evaluation.plan import Plan
+from assay.evaluation.study.attacks import method_of
+
+# measured on MNIST shards: bytes of a record in a compressed shard, and of what a shard has besides
+_RECORD_BYTES, _SHARD_BYTES = 20, 8_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Passes:
+    """Forward and backward passes: an upper bound, since a sample that is broken early stops."""
+
+    forwards: int
+    backwards: int
+
+    @property
+    def weight(self) -> int:
+        """The passes as one number for estimating time: a backward costs about as much as a forward, or more."""
+        return self.forwards + 2 * self.backwards
+
+    def times(self, n: int) -> Passes:
+        """Return the passes of `n` samples."""
+        return Passes(self.forwards * n, self.backwards * n)
+
+
+def passes_per_sample(cell: Cell) -> Passes:
+    """Return the most that one sample of a cell can cost, the look at the image itself included."""
+    method = for_norm(method_of(cell.attack.attack, cell.attack.options, cell.image), cell.threat.norm)
+    if cell.attack.options.get("surrogate"):
+        # only its passes are asked for
+        method = Transferred(method, Direct(torch.nn.Identity()))
+    budgets = sum(budget.value > 0 for budget in cell.budgets)
+    if kept_by(method) is Keeps.SMALLEST:
+        # one run serves every budget
+        budgets = min(budgets, 1)
+    once = _passes(method, cell.threat.norm)
+    first = first_attack(method)
+    begins = first is not None and _begins_at_image(first, cell.threat.norm)
+    shared = int(begins and first is not None and first.access is Access.GRADIENT)
+    targeted = int(cell.goal == "targeted least-likely")
+    saved = budgets if begins else 0
+    return Passes(
+        1 + targeted + budgets * once.forwards - saved,
+        shared + budgets * once.backwards - (saved if shared else 0),
+    )
+
+
+def _passes(method: Method, norm: str) -> Passes:
+    method = for_norm(method, norm)
+    match method:
+        case Cascade(parts):
+            each = [_passes(part, norm) for part in parts]
+            return Passes(sum(one.forwards for one in each), sum(one.backwards for one in each))
+        case Restarts(attack, n):
+            return _passes(attack, norm).times(n)
+        case EachTarget(attack, k):
+            inner = _passes(attack, norm).times(k)
+            return Passes(inner.forwards + 1, inner.backwards)
+        case SmallestBudget(attack, rounds):
+            # the look at the image itself is the cell's own
+            return _passes(attack, norm).times(rounds)
+        case Transferred(attack, _):
+            inner = _passes(attack, norm)
+            return Passes(inner.forwards + 1, inner.backwards)
+        case Through(lens, attack):
+            inner = _passes(attack, norm)
+            if access_of(attack) is not Access.GRADIENT:
+                return inner
+            # of every look with a gradient; what is left are the looks that judge
+            forwards, backwards = lens.passes
+            judged = inner.forwards - inner.backwards
+            return Passes(judged + inner.backwards * forwards, inner.backwards * backwards)
+    assert not isinstance(method, COMPOSITIONS)
+    return Passes(method.steps + 1, method.steps if method.access is Access.GRADIENT else 0)
+
+
+def _begins_at_image(attack: Attack, norm: str) -> bool:
+    if isinstance(attack, (Pasted, Added)):
+        # made for images of one size
+        return False
+    # asked of the attack itself, on an image of four values that no model ever sees
+    x = torch.full((1, 1, 2, 2), 0.5)
+    threat = Threat(NORMS[norm], 0.1)
+    problem = Problem(Direct(torch.nn.Identity()), x, Untargeted(torch.zeros(1, dtype=torch.int64)), threat)
+    query: Tensor = attack.init(problem, Draws(torch.zeros(1, dtype=torch.int64)).fold("init")).query
+    return torch.equal(query, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What is left of a plan: passes, records and bytes; `seconds` where passes were timed."""
+
+    units: int
+    records: int
+    passes: Passes
+    bytes: int
+    seconds: float | None = None
+
+
+def estimate(plan: Plan, done: dict[str, set[int]] | None = None, speeds: dict[str, Speed] | None = None) -> Estimate:
+    """Return the cost of what is left of `plan`; `speeds` are by model label, from `time_passes`."""
+    units = plan.todo(done or {})
+    each = {cell.digest: passes_per_sample(cell) for cell in plan.cells}
+    costs = [(unit, each[unit.cell.digest].times(len(unit.cell.positions(unit.chunk)))) for unit in units]
+    seconds = None
+    if speeds is not None:
+        seconds = sum(speeds[unit.cell.model.label].seconds(cost) for unit, cost in costs)
+    records = sum(unit.rows for unit in units)
+    return Estimate(
+        units=len(units),
+        records=records,
+        passes=Passes(sum(cost.forwards for _, cost in costs), sum(cost.backwards for _, cost in costs)),
+        bytes=records * _RECORD_BYTES + len(units) * _SHARD_BYTES,
+        seconds=seconds,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """Seconds of a forward pass and of a backward pass, per sample."""
+
+    forward: float
+    backward: float
+
+    def seconds(self, passes: Passes) -> float:
+        """Return how long some passes take."""
+        return passes.forwards * self.forward + passes.backwards * self.backward
+
+
+def time_passes(oracle: Direct, images: Tensor, labels: Sequence[int]) -> Speed:
+    """Time a model on some images `[N, C, H, W]` (after one pass to warm up)."""
+    goal = Untargeted(torch.tensor(list(labels), device=images.device))
+    draws = Draws(torch.zeros(len(images), dtype=torch.int64, device=images.device))
+    spent = []
+    for access in (Access.SCORES, Access.SCORES, Access.GRADIENT):
+        began = time.perf_counter()
+        oracle.look(images, goal, cross_entropy, access, draws).logits.cpu()
+        spent.append((time.perf_counter() - began) / len(images))
+    return Speed(spent[1], max(0.0, spent[2] - spent[1]))

@@ -1,0 +1,66 @@
+"""How a study is run. None of it changes a result."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from assay.core.errors import BadInput, did_you_mean
+from assay.evaluation.executors import EXECUTORS, Executor
+from assay.evaluation.loader import Loader
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to run a study; none of it changes a result but `allow_random_data`, of data that are random.
+
+    `executor` is a name (`serial`, `processes`) or an executor; `workers` of None is one per processor. `fork`
+    starts a new directory beside one of another study, with the finished shards they share. `fail_on_error` ends
+    the run: True at the first sample that cannot be evaluated, a fraction or a count above so many. `retry_errors`
+    runs chunks with error records again. `batch` bounds the rows of a pass. `allow_pickle` admits weights that
+    could run code. `allow_random_data` fixes what samples draw at random while they are read, one draw per sample;
+    without it such data are refused. `device` is where models compute: by default the CPU for those named, and for
+    those given as objects wherever they are. `command` is kept in the manifest.
+    """
+
+    executor: str | Executor = "serial"
+    workers: int | None = None
+    fork: bool = False
+    fail_on_error: bool | float = False
+    retry_errors: bool = False
+    device: str | None = None
+    batch: int | None = None
+    allow_pickle: bool = False
+    allow_random_data: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing."""
+        if self.workers is not None and self.workers < 1:
+            raise BadInput(f"workers is {self.workers}, expected 1 or more.")
+        if self.batch is not None and self.batch < 1:
+            raise BadInput(f"batch is {self.batch}, expected 1 or more.")
+        if self.fail_on_error < 0:
+            raise BadInput(
+                f"fail_on_error is {self.fail_on_error}, expected true, false, a fraction below 1, or a count."
+            )
+
+    def loader(self) -> Loader:
+        """Return a loader for models and data with these options."""
+        return Loader(self.device, self.allow_pickle, self.batch, allow_random_data=self.allow_random_data)
+
+    def engine(self) -> Executor:
+        """Return the executor. Raises `BadInput` for an unknown name."""
+        if not isinstance(self.executor, str):
+            return self.executor
+        make = EXECUTORS.get(self.executor)
+        if make is None:
+            near = did_you_mean(self.executor, EXECUTORS)
+            raise BadInput(f"Unknown executor {self.executor!r}.{near} There are: {', '.join(EXECUTORS)}.")
+        return make(self.workers)
+
+    def most_errors(self, samples: int) -> float:
+        """Return how many of `samples` may fail."""
+        allowed = self.fail_on_error
+        if isinstance(allowed, bool):
+            return 0 if allowed else float("inf")
+        return allowed * samples if allowed < 1 else allowed

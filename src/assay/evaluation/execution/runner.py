@@ -1,0 +1,182 @@
+"""A run that holds its directory: what is not done gets done, and how it ended is noted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from assay.core.errors import AssayError
+from assay.evaluation.cell import Unit
+from assay.evaluation.execution.options import Options
+from assay.evaluation.execution.progress import Meter, OnProgress
+from assay.evaluation.executors import Answer, Done, Executor, Failed, Job
+from assay.evaluation.files import DiskError, append_log, write_atomically
+from assay.evaluation.plan import Plan
+from assay.evaluation.records.arrow import compute as pc
+from assay.evaluation.records.builder import all_failed
+from assay.evaluation.records.manifest import (
+    CANCELLED,
+    FAILED,
+    SUCCESS,
+    add_warnings,
+    finish,
+    new_manifest,
+    read_manifest,
+    write_manifest,
+)
+from assay.evaluation.records.schema import ERROR
+from assay.evaluation.records.store import Store
+from assay.evaluation.run import STUDY_FILE, Run
+from assay.evaluation.study.yaml_source import write_yaml
+
+# so many units whose workers died, and none that worked: it is not the samples
+_DEATHS = 3
+
+
+class RunFailed(AssayError):
+    """A run that could not go on; what is finished is kept."""
+
+    exit_code = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Proof:
+    """Which models are known to work, and how many more dead units each of the others may have."""
+
+    worked: set[str]
+    chances: Counter[str]
+
+    @classmethod
+    def of(cls, todo: Sequence[Unit], finished: Sequence[Unit]) -> _Proof:
+        """Return what is known before a run: what an earlier one finished has worked."""
+        counts = Counter(unit.cell.model.label for unit in todo)
+        chances = Counter({model: min(count, _DEATHS) for model, count in counts.items()})
+        return cls({unit.cell.model.label for unit in finished}, chances)
+
+    def hopeless(self, failed: Failed) -> bool:
+        """Whether a failure says that the model cannot work, rather than that some samples cannot."""
+        model = failed.unit.cell.model.label
+        self.chances[model] -= 1 if failed.died else _DEATHS
+        return model not in self.worked and self.chances[model] <= 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """A run that holds its directory."""
+
+    folder: Path
+    plan: Plan
+    options: Options
+    job: Job
+
+    def run(self, engine: Executor, on_progress: OnProgress, source: Path | None, taken_over: bool) -> Run:
+        """Do what is not done, and note how it ended."""
+        before = read_manifest(self.folder)
+        todo, warnings = self._todo(source, taken_over)
+        cells = {cell.digest: cell.plain() for cell in self.plan.cells}
+        meter = Meter(self.plan.units, todo)
+        on_progress(meter.read())
+        if not todo and before.get("status") == SUCCESS and before["cells"] == cells and not warnings:
+            return Run.open(self.folder)
+        manifest = new_manifest(self.plan, self.options.command, before)
+        add_warnings(manifest, [*self.plan.notes, *warnings])
+        append_log(self.folder, f"{len(todo)} of {len(self.plan.units)} units to do")
+        write_atomically(self.folder / STUDY_FILE, write_yaml(self.plan.study.plain()).encode())
+        write_manifest(self.folder, manifest)
+        with self._ending(manifest):
+            self._do(engine, todo, meter, on_progress)
+        return Run.open(self.folder)
+
+    def _todo(self, source: Path | None, taken_over: bool) -> tuple[list[Unit], list[str]]:
+        store, cells = self.job.store, self.plan.cells
+        store.clean()
+        warnings = []
+        if source is not None:
+            count = store.take_from(Store(source), cells)
+            warnings.append(f"Forked from {source}: {count} finished shards are its.")
+        if taken_over:
+            warnings.append("An earlier run here was killed; this one went on from its finished shards.")
+        gone = store.keep_only(cells)
+        if gone:
+            warnings.append(f"{len(gone)} cells are no longer in the study; their records rest in retired/.")
+        done, damaged = store.done(cells)
+        if self.options.retry_errors:
+            for cell in cells:
+                done[cell.digest] -= store.erroneous(cell, done[cell.digest])
+        return self.plan.todo(done), warnings + [store.put_aside(one) for one in damaged]
+
+    @contextlib.contextmanager
+    def _ending(self, manifest: dict[str, Any]) -> Iterator[None]:
+        status = FAILED
+        try:
+            yield
+            status = SUCCESS
+        except KeyboardInterrupt:
+            status = CANCELLED
+            raise
+        finally:
+            finish(manifest, self.plan, status, self._errors())
+            append_log(self.folder, f"ended: {status}")
+            # where the disk is full the first error is the one to hear
+            with contextlib.nullcontext() if status == SUCCESS else contextlib.suppress(DiskError):
+                write_manifest(self.folder, manifest)
+
+    def _errors(self) -> int:
+        status = self.job.store.read([cell.digest for cell in self.plan.cells], ["status"])["status"]
+        return int(pc.sum(pc.equal(status, ERROR)).as_py() or 0)
+
+    def _do(self, engine: Executor, todo: Sequence[Unit], meter: Meter, on_progress: OnProgress) -> None:
+        limit = self.options.most_errors(sum(cell.n for cell in self.plan.cells))
+        earlier = self._failed_samples() if limit < math.inf else 0
+        proof = _Proof.of(todo, self._finished(todo))
+        with contextlib.closing(engine.run(todo, self.job)) as answers:  # type: ignore[type-var]  # a generator
+            for answer in answers:
+                done = self._settled(answer, proof)
+                meter.add(done)
+                on_progress(meter.read(done.unit.cell))
+                if earlier + meter.errors > limit:
+                    raise RunFailed(self._too_many(earlier + meter.errors))
+
+    def _failed_samples(self) -> int:
+        records = self.job.store.read([cell.digest for cell in self.plan.cells], ["cell", "sample_id", "status"])
+        failed = records.filter(pc.equal(records["status"], ERROR))
+        return int(failed.group_by(["cell", "sample_id"]).aggregate([]).num_rows)
+
+    def _finished(self, todo: Sequence[Unit]) -> list[Unit]:
+        left = {(unit.cell.digest, unit.chunk) for unit in todo}
+        return [unit for unit in self.plan.units if (unit.cell.digest, unit.chunk) not in left]
+
+    def _settled(self, answer: Answer, proof: _Proof) -> Done:
+        """Return what a unit gave; one that failed becomes error records, unless nothing of its model ever worked."""
+        if isinstance(answer, Done):
+            proof.worked.add(answer.unit.cell.model.label)
+            return answer
+        if proof.hopeless(answer):
+            raise RunFailed(
+                f"{answer.unit.cell.model.label} failed before any of its samples could be evaluated: {answer.reason} "
+                f"Put that right; the same command continues. ({self.folder / 'log'} may say more)"
+            )
+        return self._store_failure(answer)
+
+    def _store_failure(self, failed: Failed) -> Done:
+        unit = failed.unit
+        append_log(self.folder, f"cell {unit.cell.digest} chunk {unit.chunk} became error records: {failed.reason}")
+        data = self.job.loader.data(unit.cell.data, self.job.loader.model(unit.cell.model))
+        positions = unit.cell.positions(unit.chunk)
+        ids, labels = [data.ids[at] for at in positions], [data.labels[at] for at in positions]
+        self.job.store.write(unit, all_failed(unit, ids, labels, failed.reason))
+        return Done(unit, 0, 0, len(ids), 0.0)
+
+    def _too_many(self, errors: int) -> str:
+        status = self.job.store.read([cell.digest for cell in self.plan.cells], ["sample_id", "status", "error"])
+        first = status.filter(pc.equal(status["status"], ERROR)).slice(0, 1).to_pylist()
+        example = f" The first: {first[0]['sample_id']}: {first[0]['error']}" if first else ""
+        return (
+            f"{errors} samples could not be evaluated; fail_on_error allows {self.options.fail_on_error}.{example} "
+            "Put it right and run with retry_errors, or allow more."
+        )

@@ -1,0 +1,229 @@
+"""Worker processes of one thread each. They load the model themselves, write their shards themselves, and may die.
+
+Only names travel: plain lines of JSON, a unit there and counts back. A fresh interpreter per worker needs neither a
+guarded main module nor anything that can be pickled.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from assay.core.errors import AssayError, BadInput
+from assay.evaluation.cell import Unit
+from assay.evaluation.executors.base import Answer, Done, Failed, Job
+from assay.evaluation.study.surrogates import names
+
+_ENTRY = "from assay.evaluation.executors.worker import main; main()"
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_STARTS = 3
+_LAST_WORDS = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """Runs units in `workers` processes; a unit whose worker dies is tried `retries` times more."""
+
+    workers: int | None = None
+    retries: int = 2
+
+    def run(self, units: Sequence[Unit], job: Job) -> Iterator[Answer]:
+        """Yield one answer per unit, as they finish.
+
+        Raises `BadInput` for models or data that exist in this process alone, and what a worker raises as an
+        `AssayError`.
+        """
+        check_named(units, job)
+        job.loader.release()
+        crew = _Crew(job, units)
+        waiting = collections.deque(enumerate(units))
+        tries: collections.Counter[int] = collections.Counter()
+        try:
+            for _ in range(min(self.workers or processors(), len(units))):
+                crew.hire(waiting)
+            while crew.members:
+                worker, line = crew.events.get()
+                if line is not None:
+                    answer = crew.heard(worker, line, waiting)
+                    if answer is not None:
+                        yield answer
+                    continue
+                if worker not in crew.members:
+                    continue
+                at, code = crew.lost(worker)
+                if at is not None:
+                    tries[at] += 1
+                    if tries[at] > self.retries:
+                        yield Failed(units[at], _epitaph(code, tries[at]), died=True)
+                    else:
+                        waiting.appendleft((at, units[at]))
+                if waiting:
+                    crew.hire(waiting)
+        finally:
+            crew.dismiss()
+
+
+class _Worker:
+    """A worker process, the unit it has, and whether it has ever been ready."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.unit: int | None = None
+        self.ready = False
+        self.leaving = False
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send a message; that a worker is gone is heard on its other end."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+
+
+class _Crew:
+    """The workers alive, and what they say."""
+
+    def __init__(self, job: Job, units: Sequence[Unit]) -> None:
+        self._job = job
+        self._units = units
+        self._starts_failed = 0
+        self.members: list[_Worker] = []
+        self.events: queue.SimpleQueue[tuple[_Worker, bytes | None]] = queue.SimpleQueue()
+
+    def hire(self, waiting: collections.deque[tuple[int, Unit]]) -> None:
+        """Start a worker."""
+        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        alone = {"process_group": 0} if os.name == "posix" else {"creationflags": 0x200}
+        with (self._job.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _ENTRY],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **dict.fromkeys(_THREADS, "1"), "PYTHONPATH": path},
+                **alone,  # type: ignore[call-overload]  # a group of its own: Ctrl-C is the parent's to handle
+            )
+        worker = _Worker(process)
+        self.members.append(worker)
+        threading.Thread(target=_listen, args=(worker, process.stdout, self.events), daemon=True).start()
+        threading.Thread(target=_outlive, args=(worker, self.events), daemon=True).start()
+        loader = self._job.loader
+        cells = {unit.cell.digest: unit.cell.plain() for unit in self._units}
+        kept = ("device", "allow_pickle", "batch", "allow_random_data")
+        settings = {name: getattr(loader, name) for name in kept}
+        worker.tell({"folder": str(self._job.folder.resolve()), "cells": cells, "loader": settings})
+
+    def heard(self, worker: _Worker, line: bytes, waiting: collections.deque[tuple[int, Unit]]) -> Answer | None:
+        """Take a worker's word, and give it the next unit. Raises the `AssayError` that a worker met."""
+        try:
+            message = json.loads(line)
+        except ValueError:
+            return None  # something printed before the worker could take its output away
+        if "stop" in message:
+            raise revived(message["kind"], message["stop"])
+        answer: Answer | None = None
+        if worker.unit is not None:
+            unit = self._units[worker.unit]
+            answer = Failed(unit, message["failed"]) if "failed" in message else Done(unit, **message["done"])
+        worker.ready, worker.unit, self._starts_failed = True, None, 0
+        if waiting:
+            worker.unit, unit = waiting.popleft()
+            worker.tell({"cell": unit.cell.digest, "chunk": unit.chunk})
+        else:
+            worker.leaving = True
+            worker.tell({"leave": True})
+        return answer
+
+    def lost(self, worker: _Worker) -> tuple[int | None, int]:
+        """Note that a worker is gone; return the unit it took with it, and how it ended."""
+        self.members.remove(worker)
+        code = _end(worker.process)
+        if not worker.ready:
+            self._starts_failed += 1
+            if self._starts_failed >= _STARTS:
+                raise AssayError(f"Worker processes do not start; {self._job.folder / 'log'} says why.")
+        return worker.unit, code
+
+    def dismiss(self) -> None:
+        """Stop every worker now."""
+        for worker in self.members:
+            worker.process.kill()
+        for worker in self.members:
+            _end(worker.process)
+        self.members.clear()
+
+
+def revived(kind: list[str], text: str) -> AssayError:
+    """Return the error that a worker met, of its own kind (module and name) where that is one of the package's."""
+    module, name = kind
+    found = getattr(importlib.import_module(module), name, None) if module.startswith("assay.") else None
+    if not (isinstance(found, type) and issubclass(found, AssayError)):
+        return AssayError(text)
+    # made without its constructor, which may take other things than a text
+    return found.__new__(found, text)
+
+
+def check_named(units: Sequence[Unit], job: Job) -> None:
+    """Raise `BadInput` for models, data and masks that a worker could not load by name."""
+    for unit in units:
+        source, surrogate = unit.cell.data.source, unit.cell.attack.options.get("surrogate")
+        models = (unit.cell.model.model, *(names(surrogate) if surrogate else ()))
+        for model in (one for one in models if one in job.loader.models):
+            raise BadInput(
+                f"The model {model} exists in this Python process alone and cannot be sent to workers. Name it as "
+                "'my.py:factory' or 'package.module:factory', or use executor='serial'."
+            )
+        if unit.cell.threat.mask in job.loader.masks:
+            raise BadInput(
+                f"The mask {unit.cell.threat.mask} exists in this Python process alone and cannot be sent to workers. "
+                "Save it as .npy and name the file (mask: mask.npy), or use executor='serial'."
+            )
+        if source in job.loader.datasets:
+            raise BadInput(
+                f"The data {source} exists in this Python process alone and cannot be sent to workers. Give its "
+                "source as text ('folder:DIR', 'mnist/test'), or use executor='serial'."
+            )
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _listen(worker: _Worker, pipe: IO[bytes], events: queue.SimpleQueue[tuple[_Worker, bytes | None]]) -> None:
+    with pipe:
+        for line in pipe:
+            events.put((worker, line))
+    events.put((worker, None))
+
+
+def _outlive(worker: _Worker, events: queue.SimpleQueue[tuple[_Worker, bytes | None]]) -> None:
+    # a process that the worker forked may keep its pipe open after it; what it said is read by then
+    worker.process.wait()
+    time.sleep(_LAST_WORDS)
+    events.put((worker, None))
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    return process.wait()
+
+
+def _epitaph(code: int, tries: int) -> str:
+    how = f"killed by signal {-code}" if code < 0 else f"with exit code {code}"
+    memory = "; out of memory?" if code == -9 else ""
+    return f"The worker process died ({how}{memory}), at each of {tries} tries."

@@ -1,0 +1,76 @@
+"""The worker process: reads units by name, does them, says what they cost. It never outlives its parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+_ORPHANED = 3
+
+
+def main() -> None:
+    """Serve the parent on standard input and output until told to leave."""
+    # whatever the user's code prints goes to the log; the pipe is for messages alone
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(messages,), daemon=True).start()
+    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+
+    from assay.core.errors import AssayError
+
+    try:
+        _serve(messages, out)
+    except AssayError as error:
+        _say(out, {"stop": str(error), "kind": [type(error).__module__, type(error).__qualname__]})
+
+
+def _serve(messages: queue.SimpleQueue[dict[str, Any]], out: TextIO) -> None:
+    import torch
+
+    from assay.evaluation.cell import Cell, Unit
+    from assay.evaluation.executors.base import Done, Job, perform
+    from assay.evaluation.loader import Loader
+
+    torch.set_num_threads(1)
+    setup = messages.get()
+    job = Job(Path(setup["folder"]), Loader(**setup["loader"]))
+    cells = {digest: Cell.of(plain) for digest, plain in setup["cells"].items()}
+    _say(out, {"ready": True})
+    while "leave" not in (message := messages.get()):
+        answer = perform(Unit(cells[message["cell"]], message["chunk"]), job)
+        if isinstance(answer, Done):
+            counts = ("forwards", "backwards", "errors", "seconds")
+            _say(out, {"done": {name: getattr(answer, name) for name in counts}})
+        else:
+            _say(out, {"failed": answer.reason})
+
+
+def _say(out: TextIO, message: dict[str, Any]) -> None:
+    out.write(json.dumps(message) + "\n")
+    out.flush()
+
+
+def _read(messages: queue.SimpleQueue[dict[str, Any]]) -> None:
+    # the raw descriptor: a thread that waits inside sys.stdin would hold its lock when the interpreter ends
+    rest = b""
+    while chunk := os.read(0, 1 << 16):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            messages.put(json.loads(line))
+    # the other end is closed: the parent is gone, however it went
+    os._exit(_ORPHANED)
+
+
+def _watch(parent: int) -> None:
+    # a process forked from the parent may keep the pipe open after it; being given another parent tells as well
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(_ORPHANED)

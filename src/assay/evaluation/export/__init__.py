@@ -1,0 +1,1 @@
+"""Adversarial images written to files with an index."""

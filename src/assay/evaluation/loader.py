@@ -1,0 +1,156 @@
+"""Models and data by their specs: loaded when first needed, and kept while they are in use."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.core.errors import BadInput
+from assay.core.masks import Mask
+from assay.core.oracle import Direct
+from assay.data import Data, check_steady, load_data
+from assay.evaluation.cell import Cell
+from assay.evaluation.study import surrogates as surrogate
+from assay.evaluation.study.spec import DataSpec, ModelSpec
+from assay.evaluation.study.targets import aimed
+from assay.models import Classifier, load_model
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """A model held still, ready to be measured, and the surrogates that attacks on it are made on, by their names."""
+
+    classifier: Classifier
+    oracle: Direct
+    surrogates: dict[str, Direct] = dataclasses.field(default_factory=dict)
+    masks: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
+    _classes: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.classifier.device
+
+    def classes(self, one: Tensor) -> int:
+        """Return how many logits the model gives, asking it once about `one` image `[1, C, H, W]`.
+
+        Raises `ModelError` when its answer is no tensor of logits.
+        """
+        if not self._classes:
+            self._classes.append(self.oracle.answers(one).shape[1])
+        return self._classes[0]
+
+
+@dataclasses.dataclass
+class Loader:
+    """Loads what specs name. `models`, `datasets` and `masks` are those given as Python objects, by their names.
+
+    One model is kept loaded at a time, besides those given: they may be large, and units come model by model. While
+    a model is on the bench its parameters are frozen and it is in eval mode; `close` puts everything back. `device`
+    is where models compute; None is the CPU for those loaded here, and for those given wherever they are.
+    """
+
+    device: str | None = None
+    allow_pickle: bool = False
+    batch: int | None = None
+    models: Mapping[str, Classifier] = dataclasses.field(default_factory=dict)
+    datasets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    masks: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
+    allow_random_data: bool = False
+
+    def __post_init__(self) -> None:
+        self._model: tuple[ModelSpec, Classifier] | None = None
+        self._surrogates: dict[str, tuple[Classifier, ...]] = {}
+        self._data: dict[tuple[str, str], Data] = {}
+        self._bench: tuple[str, Bench] | None = None
+        self._held = contextlib.ExitStack()
+
+    def model(self, spec: ModelSpec) -> Classifier:
+        """Return the model a spec names."""
+        if spec.model in self.models:
+            return self.models[spec.model]
+        if self._model is None or self._model[0] != spec:
+            self.close()
+            self._model = None
+            loaded = load_model(
+                spec.model, outputs=spec.outputs, allow_pickle=self.allow_pickle, device=self.device or "cpu"
+            )
+            self._model = (spec, loaded)
+        return self._model[1]
+
+    def surrogate(self, written: str) -> tuple[Classifier, ...]:
+        """Return the models of a surrogate; the last one stays loaded beside the model that is measured."""
+        if written not in self._surrogates:
+            loaded = tuple(
+                self.models.get(name) or load_model(name, allow_pickle=self.allow_pickle, device=self.device or "cpu")
+                for name in surrogate.names(written)
+            )
+            self._surrogates = {written: loaded}
+        return self._surrogates[written]
+
+    def data(self, spec: DataSpec, model: Classifier) -> Data:
+        """Return the data a spec names, prepared as `model` wants its pictures.
+
+        Raises `BadInput` where a sample is another image each time it is read.
+        """
+        wants = (model.input_shape, model.channels, model.preprocess, model.synsets, model.classes)
+        # predicted labels are one model's alone
+        key = (spec.model_dump_json(), repr((*wants, model.digest) if spec.labels else wants))
+        if key not in self._data:
+            given = self.datasets.get(spec.source, spec.source)
+            loaded = given if isinstance(given, Data) and not spec.labels else self._load(given, spec, model)
+            self._data[key] = check_steady(loaded, allowed=self.allow_random_data)
+        return self._data[key]
+
+    def _load(self, given: Any, spec: DataSpec, model: Classifier) -> Data:
+        chosen = spec.model_dump(exclude={"source"})
+        ids = list(spec.ids) if spec.ids is not None else None
+        settings = {**chosen, "ids": ids, "allow_random_data": self.allow_random_data}
+        return load_data(given, model=model, **settings)
+
+    def bench(self, cell: Cell) -> Bench:
+        """Return the cell's model, held still. Raises `BadInput` when its weights are not those of the plan."""
+        if self._bench is None or self._bench[0] != cell.model.label:
+            classifier = self.model(cell.model)
+            self.close()
+            self._held.enter_context(classifier.held())
+            self._bench = (cell.model.label, Bench(classifier, classifier.oracle(self.batch), masks=self.masks))
+        bench = self._bench[1]
+        if bench.classifier.digest != cell.weights:
+            raise BadInput(
+                f"{cell.model.model} has weights {bench.classifier.digest} here, and {cell.weights} in the plan. "
+                "A model must be the same each time it is loaded: seed its factory, or load its weights from a file."
+            )
+        written = cell.attack.options.get("surrogate")
+        if written and written not in bench.surrogates:
+            models = self.surrogate(written)
+            surrogate.resolved(cell.attack.options, models, bench.classifier)
+            bench.surrogates[written] = self._held.enter_context(surrogate.held(models, self.batch))
+        return bench
+
+    def samples(self, cell: Cell) -> Data:
+        """Return the cell's data, with the targets of its goal. Raises `BadInput` when it is not that of the plan."""
+        model = self.bench(cell).classifier
+        data = self.data(cell.data, model)
+        if data.fingerprint != cell.fingerprint or len(data) != cell.n:
+            raise BadInput(
+                f"{cell.data.source} is not the data of the plan (fingerprint {data.fingerprint}, planned "
+                f"{cell.fingerprint}; {len(data)} samples, planned {cell.n}). Leave the files alone during a run."
+            )
+        return aimed(cell.goal, data, model.classes or data.classes)[1]
+
+    def release(self) -> None:
+        """Let go of the model loaded here, where it is used elsewhere."""
+        self.close()
+        self._model = None
+        self._surrogates = {}
+
+    def close(self) -> None:
+        """Take the model off the bench, and give it back as it was."""
+        self._bench = None
+        self._held.close()

@@ -1,0 +1,152 @@
+"""The plan: a study resolved into cells, and cells cut into chunks. What is left to do is a subtraction."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assay.core.errors import BadInput
+from assay.data import Data
+from assay.evaluation.cell import Cell, Unit
+from assay.evaluation.loader import Loader
+from assay.evaluation.plan_checks import check_access, check_units, mask_notes
+from assay.evaluation.study import masks
+from assay.evaluation.study import surrogates as surrogate
+from assay.evaluation.study.attacks import STUDY_ATTACKS, resolved
+from assay.evaluation.study.spec import AttackSpec, DataSpec, Grid, ModelSpec, Study
+from assay.evaluation.study.targets import aimed
+from assay.models import Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A resolved study: its cells, what the manifest says about its models and data, and notes for the user."""
+
+    study: Study
+    cells: tuple[Cell, ...]
+    models: Mapping[str, Mapping[str, Any]]
+    data: Mapping[str, Mapping[str, Any]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def units(self) -> list[Unit]:
+        """All units; those of one model follow each other, so that it is loaded once."""
+        return [Unit(cell, chunk) for cell in self.cells for chunk in range(cell.chunks)]
+
+    def todo(self, done: Mapping[str, set[int]]) -> list[Unit]:
+        """Return what is planned and not done; `done` holds the finished chunks per cell digest."""
+        return [unit for unit in self.units if unit.chunk not in done.get(unit.cell.digest, ())]
+
+
+def make_plan(study: Study, loads: Loader) -> Plan:
+    """Resolve a study: load each model and data set once, and name every cell by what its numbers depend on.
+
+    Raises `BadInput` where a cell cannot be: normalised budgets for a model of unknown normalisation, two cells
+    that are one, one data source in two selections.
+    """
+    cells: dict[str, Cell] = {}
+    models: dict[str, dict[str, Any]] = {}
+    data: dict[str, dict[str, Any]] = {}
+    selections: dict[str, DataSpec] = {}
+    notes: dict[str, None] = {}
+    for grid, spec in _model_by_model(study):
+        model = loads.model(spec)
+        grid = grid.model_copy(update={"attacks": tuple(_resolved(one, model, loads) for one in grid.attacks)})
+        models[spec.label] = _model_facts(model)
+        check_units(grid, model)
+        check_access(grid, model)
+        for chosen in grid.data:
+            if selections.setdefault(chosen.source, chosen) != chosen:
+                raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
+            loaded = loads.data(chosen, model)
+            facts = _data_facts(loaded)
+            data.setdefault(chosen.label, facts)
+            notes.update(dict.fromkeys(f"{chosen.label}: {note}" for note in loaded.notes))
+            shape = model.input_shape or loaded.input_shape
+            threats = [masks.resolved(one, loaded, shape, loads.masks) for one in grid.threats]
+            notes.update(dict.fromkeys(mask_notes(threats)))
+            goal = aimed(grid.goal, loaded, model.classes or loaded.classes)[0]
+            here = grid.model_copy(update={"goal": goal, "threats": tuple(threats)})
+            for cell in _cells(here, spec, chosen, model=model, data=facts):
+                cells.setdefault(cell.digest, cell)
+    return Plan(study, tuple(cells.values()), models, data, tuple(notes))
+
+
+def _model_by_model(study: Study) -> list[tuple[Grid, ModelSpec]]:
+    # in the study's order, but all grids of one model together: it is loaded once
+    pairs = [(grid, spec) for grid in study.grids for spec in grid.models]
+    places: dict[str, int] = {}
+    for _, spec in pairs:
+        places.setdefault(spec.label, len(places))
+    return sorted(pairs, key=lambda pair: places[pair[1].label])
+
+
+def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, data: Mapping[str, Any]) -> list[Cell]:
+    shape = model.input_shape or data["image_shape"]
+    return [
+        Cell(
+            model=spec,
+            weights=model.digest,
+            preprocess=json.dumps(_model_facts(model)["preprocess"], sort_keys=True),
+            data=chosen,
+            fingerprint=data["fingerprint"],
+            ids_digest=data["ids_digest"],
+            n=data["n"],
+            attack=attack,
+            version=STUDY_ATTACKS[attack.attack].version,
+            threat=threat,
+            question=grid.question,
+            goal=grid.goal,
+            order=grid.order,
+            seed=grid.seed,
+            chunk=grid.chunk or usual_chunk(shape, data["n"]),
+            **({} if shape is None else {"image": (shape[1], shape[2])}),
+        )
+        for threat in grid.threats
+        for attack in grid.attacks
+    ]
+
+
+def _resolved(attack: AttackSpec, model: Classifier, loads: Loader) -> AttackSpec:
+    options = resolved(attack.attack, attack.options)
+    if options.get("surrogate"):
+        options = surrogate.resolved(options, loads.surrogate(options["surrogate"]), model)
+    return attack.model_copy(update={"options": options})
+
+
+def usual_chunk(shape: Sequence[int] | None, n: int) -> int:
+    """Return the samples of a chunk: enough for a full pass, few enough to lose little and to share out.
+
+    It depends on the data alone, never on the workers: results must not.
+    """
+    if shape is not None and math.prod(shape) <= 4096:
+        return 128
+    return min(32, max(8, n // 32))
+
+
+def _model_facts(model: Classifier) -> dict[str, Any]:
+    preprocess = model.preprocess
+    return {
+        "digest": model.digest,
+        "mean": list(model.mean) if model.mean is not None else None,
+        "std": list(model.std) if model.std is not None else None,
+        "input_shape": list(model.input_shape) if model.input_shape is not None else None,
+        "preprocess": preprocess.facts() if preprocess is not None else None,
+        "classes": list(model.classes) if model.classes is not None else None,
+        "published_accuracy": model.published_accuracy,
+    }
+
+
+def _data_facts(data: Data) -> dict[str, Any]:
+    told = "\n".join(f"{label} {name}" for name, label in zip(data.ids, data.labels, strict=True))
+    return {
+        "fingerprint": data.fingerprint,
+        "n": len(data),
+        "ids_digest": hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
+        "classes": list(data.classes) if data.classes is not None else None,
+        "image_shape": list(data.input_shape) if data.input_shape is not None else None,
+    }

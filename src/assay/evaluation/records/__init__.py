@@ -1,0 +1,1 @@
+"""Records: the tables a run keeps, and everything stored beside them."""

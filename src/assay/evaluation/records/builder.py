@@ -1,0 +1,225 @@
+"""A unit's records while they are being filled: one array per column, never one object per row."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assay.core.found import told_size
+from assay.core.goal import Goal, Targeted, excluded, rank_of, scored
+from assay.core.norms import NORMS
+from assay.core.oracle import Cost
+from assay.core.problem import Problem
+from assay.core.sweep import Curve, Question
+from assay.core.tensors import flat
+from assay.evaluation.cell import SCHEMA_VERSION, Unit
+from assay.evaluation.records.schema import (
+    BROKEN,
+    CLEAN_WRONG,
+    ERROR,
+    EXCLUDED,
+    SCHEMA,
+    STATUSES,
+    SURVIVED,
+    stage_label,
+)
+
+Array = NDArray[Any]
+
+# a missing whole number while a table is filled; in the table it is null, as NaN is
+_NONE = -1
+_CODE = {status: code for code, status in enumerate(STATUSES)}
+_SIZES = tuple(f"size_{name}" for name in NORMS)
+_COUNTS = ("forwards", "backwards", "queries", "steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of a unit with N samples and B budgets.
+
+    `samples` are the columns that are one per sample (`[N]`), `rows` those that are one per sample and budget
+    (`[B, N]`), `errors` the texts by budget and sample, `digests` the names of the pixels by
+    sample, `told` what all rows say of how the model was asked. `stages` names the parts of a composed attack.
+    """
+
+    unit: Unit
+    ids: Sequence[str]
+    samples: dict[str, Array]
+    rows: dict[str, Array]
+    errors: dict[tuple[int, int], str]
+    stages: Sequence[str] = ()
+    digests: dict[int, str] = dataclasses.field(default_factory=dict)
+    told: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def fail(self, at: int, text: str, budgets: Sequence[int] | None = None) -> None:
+        """Make sample `at` an error at the given budgets, or at all."""
+        for budget in range(len(self.unit.cell.budgets)) if budgets is None else budgets:
+            self.rows["status"][budget, at] = _CODE[ERROR]
+            self.errors[budget, at] = text[:500]
+
+    def look(self, at: Tensor, logits: Tensor, goal: Goal) -> None:
+        """Fill in what the model says about the images themselves; until attacked, that is also the end."""
+        where = _numpy(at)
+        for name, value in _answer(logits, goal.y).items():
+            self.samples[f"clean_{name}"][where] = value
+            self.rows[name][:, where] = value
+        if isinstance(goal, Targeted):
+            self.samples["target"][where] = _numpy(goal.t)
+            self.rows["target_rank"][:, where] = _numpy(_known_rank(logits, goal.t))
+            self.rows["status"][:, where[_numpy(excluded(goal))]] = _CODE[EXCLUDED]
+
+    def bill(self, at: Tensor, cost: Cost) -> None:
+        """Book the look at the images on the first budget."""
+        where = _numpy(at)
+        for name, spent in (*zip(("forwards", "backwards"), cost, strict=True), ("queries", cost.forwards)):
+            self.rows[name][0, where] += _numpy(spent)
+        self.rows["steps"][0, where] += 1
+
+    def tell(self, at: Tensor, problem: Problem, curve: Curve) -> None:
+        """Fill in what a sweep found about the samples `at`, budget by budget."""
+        composed = len(self.stages) > 1
+        where, values = _numpy(at), [budget.value for budget in self.unit.cell.budgets]
+        # one call for all budgets: ten small operations on [N, K] cost more to start than to do
+        logits = torch.cat([found.logits for found in curve.found])
+        whole = _answer(logits, problem.goal.y.repeat(len(values)))
+        if isinstance(problem.goal, Targeted):
+            whole["target_rank"] = _numpy(_known_rank(logits, problem.goal.t.repeat(len(values))))
+        for name, value in whole.items():
+            self.rows[name][:, where] = value.reshape(len(values), -1)
+        for budget, (found, origin) in enumerate(zip(curve.found, curve.origin, strict=True)):
+            threat = problem.threat.at(values[budget])
+            for name, size in sizes(found.x, problem).items():
+                told = told_size(size, threat, torch.float32) if name == f"size_{threat.norm.name}" else size
+                self.rows[name][budget, where] = _numpy(told)
+            for name, spent in zip(_COUNTS, found.costs, strict=False):
+                self.rows[name][budget, where] += _numpy(spent)
+            by = _numpy(origin)
+            inherited = (by >= 0) & (by != budget)
+            self.rows["from_eps"][budget, where[inherited]] = np.array(values)[by[inherited]]
+            status = self.rows["status"][budget]
+            outcome = np.where(_numpy(found.success), _CODE[BROKEN], _CODE[SURVIVED])
+            status[where] = np.where(status[where] == _CODE[CLEAN_WRONG], _CODE[CLEAN_WRONG], outcome)
+            if composed:
+                broke = status[where] == _CODE[BROKEN]
+                self.rows["stage"][budget, where[broke]] = _numpy(found.part)[broke]
+        self._fail_unscored(where, curve)
+
+    def _fail_unscored(self, where: Array, curve: Curve) -> None:
+        # a sample is no survivor of an attack that asked about points the model had no answer to; where each budget
+        # speaks for the smaller ones, of theirs too
+        cumulative = self.unit.cell.question == Question.WORST_CASE.value
+        points = np.zeros(len(where), np.int64)
+        for budget, found in enumerate(curve.found):
+            points = points * cumulative + _numpy(found.unscored)
+            status = self.rows["status"][budget, where]
+            unknown = (points > 0) & (status == _CODE[SURVIVED]) | (self.rows["prediction"][budget, where] == _NONE)
+            for row in where[unknown]:
+                self.fail(int(row), "The model returned NaN or infinite scores for the attacked image.", [budget])
+
+    def table(self) -> pa.Table:
+        """Return the records: all samples at the first budget, then all at the next."""
+        cell, n, b = self.unit.cell, len(self.ids), len(self.unit.cell.budgets)
+        constant = {
+            "schema": SCHEMA_VERSION, "cell": cell.digest, "model": cell.model.label, "data": cell.data.label,
+            "attack": cell.attack.label, "threat": cell.threat.label, "unit": cell.unit, "question": cell.question,
+            "goal": cell.goal, "seed": cell.seed, "chunk": self.unit.chunk,
+        }  # fmt: skip
+        written: Any = pa.array([budget.written for budget in cell.budgets])
+        statuses: Any = pa.array(STATUSES)
+        stages: Any = pa.array([stage_label(*one) for one in enumerate(self.stages, 1)], pa.string())
+        columns: dict[str, Any] = {
+            **{name: pa.repeat(pa.scalar(value, SCHEMA.field(name).type), n * b) for name, value in constant.items()},
+            **{name: _arrow(name, np.tile(values, b)) for name, values in self.samples.items()},
+            **{
+                name: _arrow(name, values.reshape(-1))
+                for name, values in self.rows.items()
+                if name not in ("status", "stage")
+            },
+            "eps": pa.array(np.repeat([budget.value for budget in cell.budgets], n)),
+            "eps_written": written.take(pa.array(np.repeat(np.arange(b), n))),
+            "sample_id": pa.concat_arrays([pa.array(self.ids, pa.string())] * b),
+            "status": statuses.take(pa.array(self.rows["status"].reshape(-1))),
+            "stage": stages.take(_index(self.rows["stage"])),
+            "error": pa.array([self.errors.get((i, j)) for i in range(b) for j in range(n)], pa.string())
+            if self.errors
+            else pa.nulls(n * b, pa.string()),
+            **{name: pa.array([self.told.get(name)] * (n * b), pa.string()) for name in ("form", "edges")},
+            "image_digest": pa.concat_arrays([pa.array([self.digests.get(j) for j in range(n)], pa.string())] * b),
+        }
+        return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def blank(unit: Unit, ids: Sequence[str], labels: Sequence[int], stages: Sequence[str] = ()) -> Columns:
+    """Return the columns of a unit of which nothing is known but its samples and the parts of its attack."""
+    shape = (len(unit.cell.budgets), len(ids))
+    whole = {name: np.full(shape, _NONE, np.int64) for name in ("prediction", "rank", "target_rank")}
+    real = {name: np.full(shape, np.nan, np.float32) for name in ("confidence", *_SIZES)}
+    spent = {name: np.zeros(shape, np.int64) for name in _COUNTS}
+    rest: dict[str, Array] = {
+        "status": np.full(shape, _CODE[CLEAN_WRONG], np.int8),
+        "stage": np.full(shape, _NONE, np.int16),
+        "seconds": np.zeros(shape),
+        "from_eps": np.full(shape, np.nan),
+    }
+    samples: dict[str, Array] = {
+        "label": np.array(labels, np.int64),
+        **{name: np.full(shape[1], _NONE, np.int64) for name in ("target", "clean_prediction", "clean_rank")},
+        "clean_confidence": np.full(shape[1], np.nan, np.float32),
+    }
+    return Columns(unit, ids, samples, {**whole, **real, **spent, **rest}, {}, stages)
+
+
+def all_failed(unit: Unit, ids: Sequence[str], labels: Sequence[int], text: str) -> pa.Table:
+    """Return the records of a unit that could not be done at all."""
+    columns = blank(unit, ids, labels)
+    for at in range(len(ids)):
+        columns.fail(at, text)
+    return columns.table()
+
+
+def sizes(z: Tensor, problem: Problem) -> dict[str, Tensor]:
+    """Return the size `[N]` of the change in every norm, in the unit of the budget, by the name of its column."""
+    move = z - problem.x
+    unit = flat(move / problem.threat.scale) if isinstance(problem.threat.scale, Tensor) else flat(move)
+    return {f"size_{name}": norm.size(unit) for name, norm in NORMS.items()}
+
+
+def _answer(logits: Tensor, y: Tensor) -> dict[str, Array]:
+    known = scored(logits)
+    confidence, prediction = logits.softmax(1).max(1)
+    none = torch.full_like(y, _NONE)
+    return {
+        "prediction": _numpy(torch.where(known, prediction, none)),
+        "confidence": _numpy(confidence),
+        "rank": _numpy(_known_rank(logits, y)),
+    }
+
+
+def _known_rank(logits: Tensor, y: Tensor) -> Tensor:
+    return torch.where(scored(logits), rank_of(logits, y), _NONE)
+
+
+def _index(values: Array) -> Any:
+    flat = values.reshape(-1)
+    return pa.array(flat, pa.int16(), mask=flat == _NONE)
+
+
+def _arrow(name: str, values: Array) -> Any:
+    kind: Any = SCHEMA.field(name).type
+    if not SCHEMA.field(name).nullable:
+        return pa.array(values, kind)
+    if np.issubdtype(values.dtype, np.integer):
+        return pa.array(values.astype(kind.to_pandas_dtype()), kind, mask=values == _NONE)
+    return pa.array(values, kind, mask=np.isnan(values))
+
+
+def _numpy(value: Tensor) -> Array:
+    array: Array = value.detach().cpu().numpy()
+    return array

@@ -1,0 +1,197 @@
+"""The store: one Parquet shard per cell and chunk. Done means the shard is there with the planned rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from assay.core.errors import BadInput
+from assay.evaluation.cell import Cell, Unit
+from assay.evaluation.files import in_words, remove_unfinished, write_atomically
+from assay.evaluation.records.arrow import compute as pc
+from assay.evaluation.records.schema import ADDED, ERROR, SCHEMA
+
+RESULTS, RETIRED, DAMAGED, GALLERY = "results", "retired", "damaged", "gallery"
+
+
+@dataclasses.dataclass(frozen=True)
+class Damaged:
+    """A shard that cannot be used, and why."""
+
+    path: Path
+    wrong: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """The records of a run directory.
+
+    `results/<cell>/part-<chunk>.parquet` holds exactly the cells of the study as it stands; a cell that the study
+    no longer has rests in `retired/`, and comes back if the study does.
+    """
+
+    folder: Path
+
+    def shard(self, cell: str, chunk: int) -> Path:
+        """Return where a chunk's records are."""
+        return self.folder / RESULTS / cell / f"part-{chunk:05d}.parquet"
+
+    def pictures(self, cell: str, chunk: int) -> Path:
+        """Return where a chunk's pictures are."""
+        return self.folder / GALLERY / f"{cell}-{chunk}.safetensors"
+
+    def write(self, unit: Unit, table: pa.Table) -> None:
+        """Write a unit's records; afterwards it is done. Raises `DiskError`."""
+        if table.num_rows != unit.rows or table.schema != SCHEMA:
+            raise ValueError(f"{table.num_rows} records of {table.schema} for {unit.rows} planned rows")
+        sink = pa.BufferOutputStream()
+        # the stubs know the switch alone, not the list of columns
+        dictionaries: Any = [field.name for field in SCHEMA if pa.types.is_string(field.type)]
+        # a third of zstd's time for a quarter more bytes: shards are small, and many
+        pq.write_table(
+            table, sink, compression="snappy", use_dictionary=dictionaries, write_statistics=False, store_schema=False
+        )
+        write_atomically(self.shard(unit.cell.digest, unit.chunk), memoryview(sink.getvalue()))
+
+    def done(self, cells: Iterable[Cell]) -> tuple[dict[str, set[int]], list[Damaged]]:
+        """Return the finished chunks per cell, and the shards that are there but cannot be used."""
+        done: dict[str, set[int]] = {}
+        damaged: list[Damaged] = []
+        for cell in cells:
+            finished = done.setdefault(cell.digest, set())
+            for chunk in range(cell.chunks):
+                path = self.shard(cell.digest, chunk)
+                wrong = _wrong(path, cell.rows(chunk)) if path.exists() else "is not there"
+                if not wrong:
+                    finished.add(chunk)
+                elif path.exists():
+                    damaged.append(Damaged(path, wrong))
+        return done, damaged
+
+    def put_aside(self, damaged: Damaged) -> str:
+        """Move a damaged shard out of the results, and return what was done in words."""
+        aside = self.folder / DAMAGED / f"{damaged.path.parent.name}-{damaged.path.name}"
+        _move(damaged.path, aside)
+        return f"{damaged.path} {damaged.wrong}; moved to {aside}, and its samples run again."
+
+    def read(self, cells: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the records of some cells, in order of cell and chunk; damaged shards are left out."""
+        schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
+        shards = [
+            str(path)
+            for cell in cells
+            for path in sorted((self.folder / RESULTS / cell).glob("part-*.parquet"))
+            if not _wrong(path, None)
+        ]
+        if not shards:
+            return schema.empty_table()
+        try:
+            return ds.dataset(shards, schema=SCHEMA, format="parquet").to_table(columns=schema.names)
+        except (pa.ArrowException, OSError) as error:
+            raise BadInput(_unreadable(map(Path, shards), error)) from error
+
+    def chunk(self, cell: str, chunk: int, columns: Sequence[str]) -> pa.Table:
+        """Return some columns of a finished chunk's records. Raises `BadInput` for a damaged shard."""
+        path = self.shard(cell, chunk)
+        try:
+            return pq.read_table(path, columns=list(columns), partitioning=None)
+        except (pa.ArrowException, OSError) as error:
+            raise BadInput(_unreadable([path], error)) from error
+
+    def erroneous(self, cell: Cell, chunks: Iterable[int]) -> set[int]:
+        """Return the chunks of a cell that hold error records."""
+        found = set()
+        for chunk in chunks:
+            status = self.chunk(cell.digest, chunk, ["status"])["status"]
+            if pc.any(pc.equal(status, ERROR)).as_py():
+                found.add(chunk)
+        return found
+
+    def cells(self) -> set[str]:
+        """Return the digests of the cells that have shards here, retired ones too."""
+        folders = [self.folder / RESULTS, self.folder / RETIRED]
+        return {path.parent.name for folder in folders for path in folder.glob("*/part-*.parquet")}
+
+    def keep_only(self, cells: Iterable[Cell]) -> list[str]:
+        """Retire the cells that are not in `cells`, bring back those that are; return the newly retired."""
+        planned = {cell.digest for cell in cells}
+        results, retired = self.folder / RESULTS, self.folder / RETIRED
+        leaving = [path.name for path in results.glob("*") if path.is_dir() and path.name not in planned]
+        for name in leaving:
+            _move(results / name, retired / name)
+        for name in planned:
+            if (retired / name).is_dir() and not (results / name).exists():
+                _move(retired / name, results / name)
+        return leaving
+
+    def take_from(self, other: Store, cells: Iterable[Cell]) -> int:
+        """Link or copy another store's finished shards of `cells` into this one; return how many."""
+        taken = 0
+        for cell in cells:
+            pairs = [(other.shard(cell.digest, i), self.shard(cell.digest, i)) for i in range(cell.chunks)]
+            pairs += [(other.pictures(cell.digest, i), self.pictures(cell.digest, i)) for i in range(cell.chunks)]
+            for source, target in pairs:
+                if source.exists() and not target.exists():
+                    _link(source, target)
+                    taken += source.suffix == ".parquet"
+        return taken
+
+    def clean(self) -> None:
+        """Remove what a killed run left half-written."""
+        for name in (RESULTS, GALLERY):
+            remove_unfinished(self.folder / name)
+        for path in self.folder.glob(".writing-*"):
+            path.unlink(missing_ok=True)
+
+
+def _wrong(path: Path, rows: int | None) -> str:
+    try:
+        found = pq.read_metadata(path)
+    except (pa.ArrowException, OSError):
+        return "is cut off or damaged"
+    names = found.schema.names
+    if [*names, *(name for name in ADDED if name not in names)] != SCHEMA.names:
+        return "was written by another version"
+    if rows is not None and found.num_rows != rows:
+        return f"has {found.num_rows} rows where {rows} are planned"
+    return ""
+
+
+def _unreadable(shards: Iterable[Path], error: Exception) -> str:
+    """Say which shard cannot be read: the end of the file was right, and something before it is not."""
+    for path in shards:
+        try:
+            pq.read_table(path, partitioning=None)
+        except (pa.ArrowException, OSError):
+            first = str(error).strip().partition("\n")[0]
+            return f"{path} is damaged ({first}). Delete it and run the study again: its samples are attacked again."
+    return f"The records cannot be read: {error}."
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
+        source.replace(target)
+    except OSError as error:
+        raise in_words(error, target) from error
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:
+            write_atomically(target, source.read_bytes())
+    except OSError as error:
+        raise in_words(error, target) from error

@@ -1,0 +1,138 @@
+"""A run directory as a reader sees it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from assay.core.budget import parse_budget
+from assay.core.errors import BadInput, did_you_mean
+from assay.evaluation.analysis import query_curves as effort
+from assay.evaluation.analysis import score
+from assay.evaluation.analysis.score import Result
+from assay.evaluation.cell import Cell
+from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, decode
+from assay.evaluation.records.manifest import NAME, read_manifest
+from assay.evaluation.records.store import Store
+from assay.evaluation.records.verdicts import Verdict, read_verdicts
+from assay.evaluation.study.spec import Study
+from assay.evaluation.study.yaml_source import load_study
+
+STUDY_FILE = "study.lock.yaml"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run directory: its study's name, its manifest, and the records stored so far."""
+
+    path: Path
+    study: str
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """Open a run directory. Raises `BadInput` when `path` is none."""
+        folder = Path(path).expanduser()
+        manifest = read_manifest(folder)
+        if not manifest:
+            near = [one.name for one in folder.parent.glob("*") if (one / NAME).is_file()] if folder.name else []
+            why = "it has no manifest.json" if folder.is_dir() else "there is no such directory"
+            raise BadInput(f"{path} is not a run directory: {why}.{did_you_mean(folder.name, near)}")
+        return cls(folder, manifest["study"], manifest)
+
+    @property
+    def status(self) -> str:
+        """`success`, `error` or `cancelled`; `started` while it runs, and after it was killed."""
+        return str(self.manifest["status"])
+
+    @property
+    def reportable(self) -> bool:
+        """Whether the numbers may be reported; `manifest["not_reportable_because"]` says why not."""
+        return bool(self.manifest["reportable"])
+
+    @property
+    def cells(self) -> dict[str, dict[str, Any]]:
+        """The resolved cells by digest."""
+        return dict(self.manifest["cells"])
+
+    @property
+    def store(self) -> Store:
+        """Where the records are."""
+        return Store(self.path)
+
+    def spec(self) -> Study:
+        """Return the resolved study."""
+        return load_study(self.path / STUDY_FILE)
+
+    def records(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the records, one row per sample and budget, in order of cell and chunk."""
+        return self.store.read(list(self.cells), columns)
+
+    def results(self) -> list[score.Result]:
+        """Return one result per cell and budget."""
+        return _joined(score.results(self.records(score.SCORED), self._stds()), self.verdicts())
+
+    def worst_case(self) -> list[score.Result]:
+        """Return the per-sample worst case over the attacks, one per model, data set, threat, question and budget."""
+        found = score.worst_case(self.records((*score.SCORED, "sample_id")), self._stds())
+        return _joined(found, self.verdicts())
+
+    def verdicts(self) -> list[Verdict]:
+        """Return what an audit said about the numbers of the cells as they stand."""
+        return [one for one in read_verdicts(self.path) if set(one.cells) == self._behind(one)]
+
+    def _behind(self, verdict: Verdict) -> set[str]:
+        # the cells that its number comes from now: an attack added since makes another number
+        about = {name: getattr(verdict, name) for name in ("model", "data", "threat", "unit", "goal")}
+        about["question"] = "worst_case"
+        return {
+            digest
+            for digest, cell in self.cells.items()
+            if all(cell.get(name, value) == value for name, value in about.items())
+            and verdict.eps in [parse_budget(written).value for written in cell.get("eps", [verdict.eps_written])]
+        }
+
+    def efforts(self, over: str) -> list[effort.Effort]:
+        """Return accuracy against `queries`, `steps`, `forwards` or `backwards`, per cell that stops at success."""
+        return effort.efforts(self.records(effort.NEEDED), self.cells, over)
+
+    def stages(self) -> list[effort.Stage]:
+        """Return what each stage of the composed attacks left standing, per cell and budget."""
+        return effort.stages(self.records(effort.NEEDED), self.cells)
+
+    def gaps(self) -> list[str]:
+        """Return what is not there of the records that the run should have, in words; nothing where all are."""
+        cells = [Cell.of(plain) for plain in self.cells.values()]
+        done, damaged = self.store.done(cells)
+        missing = sum(cell.chunks - len(done[cell.digest]) for cell in cells) - len(damaged)
+        told = [f"{one.path} {one.wrong}" for one in damaged]
+        return [*told, *([f"{missing} chunks of records are not there"] if missing else [])]
+
+    def gallery(self, cell: str) -> list[Picture]:
+        """Return the pictures kept for a cell (a digest)."""
+        paths = [self.store.pictures(cell, chunk) for chunk in range(PICTURED_CHUNKS)]
+        return [picture for path in paths if path.is_file() for picture in decode(path)]
+
+    def _stds(self) -> dict[str, Sequence[float] | None]:
+        return {name: facts["std"] for name, facts in self.manifest["models"].items()}
+
+
+def _joined(results: Sequence[Result], verdicts: Sequence[Verdict]) -> list[Result]:
+    """Return results with the verdict on each; a result of several attacks together gets that of all together."""
+    known = {one.key: one for one in verdicts}
+    return [dataclasses.replace(one, verdict=_verdict(one, known)) for one in results]
+
+
+def _verdict(result: Result, known: Mapping[tuple[Any, ...], Verdict]) -> str | None:
+    one = known.get((result.model, result.data, result.threat, result.unit, result.eps, result.goal))
+    if one is None or result.question != "worst_case":
+        return None
+    return one.cells.get(result.cell) if result.cell else one.verdict
+
+
+__all__ = ["STUDY_FILE", "Picture", "Result", "Run"]

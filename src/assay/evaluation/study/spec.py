@@ -1,0 +1,225 @@
+"""The typed study: which models meet which attacks, on which data, under which threats.
+
+Written in YAML or built in Python; either way every slip is named with its place, what was expected, and the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+
+from assay.core.errors import BadInput
+from assay.evaluation.study.attacks import check_goal_of, check_options, given_options, norms_of
+from assay.evaluation.study.errors import Misplaced, Places, explain
+from assay.evaluation.study.goals import check_goal
+from assay.evaluation.study.threats import ThreatSpec, as_list
+
+GRID_KEYS = ("models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk")
+
+PREDICTED_LABELS = "(labels: predicted by the model)"
+"""What records call data whose labels are the model's own answers, behind their source."""
+
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+def _off(value: Any) -> Any:
+    # an unquoted off is a truth value in YAML
+    return "off" if value is False else value
+
+
+def _lifted(key: str) -> Any:
+    """Return a validator that reads the short form (`"mnist/test"`) as the long one (`{source: mnist/test}`)."""
+
+    def lift(value: Any) -> Any:
+        return {key: value} if isinstance(value, str) else value
+
+    return BeforeValidator(lift)
+
+
+class ModelSpec(BaseModel):
+    """A model by its spec, and what it returns."""
+
+    model_config = _STRICT
+
+    model: str = Field(min_length=1)
+    outputs: Literal["logits", "probabilities"] = "logits"
+
+    @property
+    def label(self) -> str:
+        """The model in the records."""
+        return self.model if self.outputs == "logits" else f"{self.model} ({self.outputs})"
+
+
+class DataSpec(BaseModel):
+    """A data set by its source, and which of its samples."""
+
+    model_config = _STRICT
+
+    source: str = Field(min_length=1)
+    limit: StrictInt | None = Field(None, ge=1)
+    sample: StrictInt | None = Field(None, ge=1)
+    per_class: StrictInt | None = Field(None, ge=1)
+    ids: tuple[str, ...] | None = Field(None, min_length=1)
+    seed: StrictInt = 0
+    part: str | None = Field(None, pattern=r"^(held-out|rest) [1-9][0-9]*$")
+    labels: Literal["predicted"] | None = None
+
+    @property
+    def label(self) -> str:
+        """The data in the records: the source, and where labels are the model's own answers, that."""
+        return f"{self.source} {PREDICTED_LABELS}" if self.labels else self.source
+
+
+class AttackSpec(BaseModel):
+    """An attack by its name in the table of attacks, with the options that differ from its defaults."""
+
+    model_config = _STRICT
+
+    attack: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return {"attack": value}
+        if set(value) == {"attack", "options"} and isinstance(value["options"], Mapping):
+            return value
+        return {"attack": value.get("attack"), "options": {k: v for k, v in value.items() if k != "attack"}}
+
+    @model_validator(mode="after")
+    def _known_attack(self) -> AttackSpec:
+        check_options(self.attack, self.options)
+        object.__setattr__(self, "options", given_options(self.attack, self.options))
+        return self
+
+    @property
+    def label(self) -> str:
+        """The attack in the records: `fgsm`, `pgd(steps=10)`."""
+        # of a file its name: where it lies changes nothing, and its digest is in the cell
+        told = {**self.options, **({"file": PurePath(self.options["file"]).stem} if "file" in self.options else {})}
+        inside = ", ".join(f"{name}={value}" for name, value in told.items() if "digest" not in name)
+        return f"{self.attack}({inside})" if inside else self.attack
+
+
+_Models = Annotated[tuple[Annotated[ModelSpec, _lifted("model")], ...], BeforeValidator(as_list)]
+_Data = Annotated[tuple[Annotated[DataSpec, _lifted("source")], ...], BeforeValidator(as_list)]
+_Threats = Annotated[tuple[ThreatSpec, ...], BeforeValidator(as_list)]
+_Attacks = Annotated[tuple[AttackSpec, ...], BeforeValidator(as_list)]
+
+
+class Grid(BaseModel):
+    """Every model with every data set, threat and attack, under one question."""
+
+    model_config = _STRICT
+
+    models: _Models = Field(min_length=1)
+    data: _Data = Field(min_length=1)
+    threats: _Threats = Field(min_length=1)
+    attacks: _Attacks = Field(min_length=1)
+    question: Literal["worst_case", "as_attacked"] = "worst_case"
+    goal: Annotated[str, BeforeValidator(check_goal)] = "untargeted"
+    order: Literal["ascending", "descending"] = "ascending"
+    seed: StrictInt = 0
+    chunk: StrictInt | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _cells_that_exist(self) -> Grid:
+        for i, attack in enumerate(self.attacks):
+            for threat in self.threats:
+                if threat.norm not in norms_of(attack.attack):
+                    told = f"{attack.attack} works in {', '.join(norms_of(attack.attack))}, not in {threat.norm}"
+                    raise Misplaced(("attacks", i), f"{told}. Give each norm its attacks, in grids of their own.")
+            try:
+                check_goal_of(attack.attack, self.goal)
+            except BadInput as error:
+                raise Misplaced(("attacks", i), f"{error}. Leave the attack out, or change the goal.") from error
+            if attack in self.attacks[:i]:
+                raise Misplaced(("attacks", i), f"{attack.label} is there already. Leave one out.")
+        return self
+
+
+class Study(BaseModel):
+    """A named list of grids. `Study.of(mapping)` reads the written form; a plain study has one grid."""
+
+    model_config = _STRICT
+
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    audit: Annotated[Literal["off", "quick", "standard", "thorough"], BeforeValidator(_off)] = "quick"
+    grids: tuple[Grid, ...] = Field(min_length=1)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any], places: Places | None = None) -> Study:
+        """Read a study from plain values.
+
+        Raises `BadInput` with one line per slip: its place in the file where `places` knows it, its path, what was
+        expected, and the fix.
+        """
+        if not isinstance(raw, Mapping):
+            raise BadInput(f"A study is a mapping with the keys study, {', '.join(GRID_KEYS)}; got {raw!r}.")
+        try:
+            return cls.model_validate(_with_grids(raw))
+        except ValidationError as error:
+            raise explain(error, raw, places or Places(), _KEYS) from None
+
+    def plain(self) -> dict[str, Any]:
+        """Return the resolved study as plain values; `Study.of` reads them back to an equal study."""
+        # the usual audit goes without saying
+        audit = {} if self.audit == "quick" else {"audit": self.audit}
+        return {"study": self.study, **audit, "grids": [_plain_grid(grid) for grid in self.grids]}
+
+
+_KEYS: Mapping[str, Sequence[str]] = {
+    "models": tuple(ModelSpec.model_fields),
+    "data": tuple(DataSpec.model_fields),
+    "threats": tuple(ThreatSpec.model_fields),
+    "grids": tuple(Grid.model_fields),
+    "": ("study", "audit", *GRID_KEYS, "grids"),
+}
+
+
+def _with_grids(raw: Mapping[str, Any]) -> dict[str, Any]:
+    top = dict(raw)
+    if "grids" not in top:
+        # keys that a study does not know stay at the top, to be refused there
+        inside = {key: top.pop(key) for key in GRID_KEYS if key in top}
+        return {**top, "grids": [inside]}
+    inherited = {key: top.pop(key) for key in GRID_KEYS if key in top}
+    top["grids"] = [{**inherited, **grid} if isinstance(grid, Mapping) else grid for grid in as_list(top["grids"])]
+    return top
+
+
+def _plain_grid(grid: Grid) -> dict[str, Any]:
+    plain = grid.model_dump(mode="json", exclude_none=True, exclude={"threats", "attacks"})
+    plain["threats"] = [
+        {
+            **threat.model_dump(mode="json", include={"norm", "box", "grid"}),
+            **threat.masking(),
+            "eps": [budget.written for budget in threat.eps],
+        }
+        for threat in grid.threats
+    ]
+    plain["attacks"] = [{"attack": attack.attack, **attack.options} for attack in grid.attacks]
+    return plain
+
+
+__all__ = [
+    "GRID_KEYS",
+    "AttackSpec",
+    "DataSpec",
+    "Grid",
+    "ModelSpec",
+    "Study",
+    "ThreatSpec",
+]
