@@ -169,7 +169,7 @@ def test_probabilities_as_output(tmp_path: Path, source: str) -> None:
     path = Path(write_model(tmp_path / "model").split(":")[0])
     path.write_text(path.read_text().replace("self.patterns.T) * 2", "self.patterns.T * 2).softmax(1)"))
     spec = {"model": f"{path}:factory", "outputs": "probabilities"}
-    _, (verdict,) = audited(tmp_path / "run", study(spec, source, threats=NOBODY, attacks=["fgsm"]))
+    _, (verdict,) = audited(tmp_path / "run", study(spec, source, threats=LINF, attacks=["fgsm"]))
     assert next(one for one in verdict.findings if one.check == "probabilities").flag
 
 
