@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from assay.attacks.gradient import PGD
-from assay.core.compose import Cascade, EachTarget, Restarts, kept_by
+from assay.core.compose import Cascade, EachTarget, Restarts
 from assay.core.errors import BadInput
 from assay.core.oracle import Direct, frozen
 from assay.core.search import Found, Keeps
@@ -90,7 +90,7 @@ def test_as_attacked_is_what_separate_runs_say(name: str, norm: str) -> None:
     here = case_of(name, norm)
     curve = walked(name, norm, Question.AS_ATTACKED).curve
     for i, (eps, found) in enumerate(zip(budgets_of(norm), curve.found, strict=True)):
-        if kept_by(make(name)) is Keeps.SMALLEST:
+        if make(name).keeps is Keeps.SMALLEST:
             # one run without a budget says what it does at every one
             own = alone(name, norm, torch.inf, None)
             inside = own.success & here.threat.at(eps).allows(own.size)
