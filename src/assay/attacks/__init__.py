@@ -116,7 +116,9 @@ class AttackEntry:
         """
         given = {option: self.read(name, option, value) for option, value in options.items()}
         own = {option: given.pop(option) for option in self.options if option in given}
-        return wrapped(self.make(**own, **bound), **{option: given[option] for option in given if option in GENERIC})
+        attack = self.make(**own, **bound)
+        general = {option: value for option, value in given.items() if option in GENERIC}
+        return wrapped(attack, **general) if general else attack
 
 
 ATTACKS: Mapping[str, AttackEntry] = {
