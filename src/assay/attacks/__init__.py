@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from assay.attacks.alma import ALMA
@@ -34,7 +34,7 @@ from assay.attacks.simba import simba
 from assay.attacks.spatial import Spatial
 from assay.attacks.square import Square
 from assay.attacks.transfer import di_fgsm, si_fgsm, ti_fgsm, vmi_fgsm
-from assay.core.compose import Method, access_of
+from assay.core.compose import Method
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.oracle import Access
 from assay.core.search import Attack
@@ -69,14 +69,14 @@ class AttackEntry:
     @property
     def access(self) -> Access:
         """What the attack needs to see of the model."""
-        return Access.LABELS if self.file else access_of(self.make())
+        return Access.LABELS if self.file else self.make().access
 
-    @property
+    @functools.cached_property
     def options(self) -> Mapping[str, Option]:
         """The attack's own options."""
         return options_of_maker(self.make)
 
-    @property
+    @functools.cached_property
     def general(self) -> Mapping[str, Option]:
         """The options that it takes besides, with the values at which they change nothing."""
         if self.file:
@@ -85,7 +85,7 @@ class AttackEntry:
         fitting = {name: one for name, one in GENERIC.items() if name not in own and not unfit(name, attack)}
         return {**fitting, **self.more}
 
-    @property
+    @functools.cached_property
     def all_options(self) -> Mapping[str, Option]:
         """Own and general options, in the order in which they are written."""
         return {**self.options, **self.general}
@@ -146,8 +146,8 @@ ATTACKS: Mapping[str, AttackEntry] = {
         MIFGSM, 2, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer", paper_id="1710.06081",
     ),
     "ni-fgsm": AttackEntry(
-        partial(MIFGSM, lookahead=True), 2, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer",
-        paper_id="1908.06281",
+        functools.partial(MIFGSM, lookahead=True), 2, _BALLS, "momentum with a look ahead", "Lin et al. 2020",
+        "transfer", paper_id="1908.06281",
     ),
     "di-fgsm": AttackEntry(
         di_fgsm, 1, _BALLS, "momentum at randomly resized images", "Xie et al. 2019", "transfer", paper_id="1803.06978",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from assay.attacks.options import Option, options_of_maker
-from assay.core.compose import Lens, Method, Restarts, SmallestBudget, Through, access_of, kept_by
+from assay.core.compose import Composition, Lens, Method, Restarts, SmallestBudget, Through, is_attack
 from assay.core.lenses import Averaged, Expectation, InputDiversity
 from assay.core.oracle import Access
 from assay.core.search import Keeps
@@ -49,31 +49,33 @@ _LENSES = ("eot", "averaged", "averaged_sigma", "diversity")
 
 def unfit(option: str, attack: Method) -> str:
     """Return why an attack cannot take an option of `GENERIC`; nothing where it can."""
-    if option in _LENSES and access_of(attack) is not Access.GRADIENT:
+    if option in _LENSES and attack.access is not Access.GRADIENT:
         return f"asks for no gradients, {option} is for attacks that do."
     # one that looks for the smallest change by itself needs no bisection
-    if option == "smallest" and kept_by(attack) is Keeps.SMALLEST:
+    if option == "smallest" and attack.keeps is Keeps.SMALLEST:
         return "looks for the smallest change by itself: leave out smallest."
     return ""
 
 
 def unwrapped(method: Method) -> list[tuple[Method, dict[str, Any]]]:
     """Return the ways to read a method as one with generic options: itself, and what `wrapped` made it of."""
-    readings: list[tuple[Method, dict[str, Any]]] = [(method, {})]
     options: dict[str, Any] = {}
-    if isinstance(method, SmallestBudget):
-        options, method = {"smallest": method.rounds}, method.attack
-        readings.append((method, options))
-    if isinstance(method, Restarts):
-        options, method = {**options, "restarts": method.n}, method.attack
-        readings.append((method, options))
-    while isinstance(method, Through):
-        own = _written(method.lens)
-        if not own or own.keys() & options.keys():
-            break
-        options, method = {**options, **own}, method.attack
+    readings = [(method, options)]
+    while not is_attack(method) and (own := _options_of(method)) and not own.keys() & options.keys():
+        options, method = {**options, **own}, method.children[0]
         readings.append((method, options))
     return readings
+
+
+_COUNTED: Mapping[type, tuple[str, str]] = {SmallestBudget: ("smallest", "rounds"), Restarts: ("restarts", "n")}
+"""The compositions that `wrapped` makes, each with its option and the field that holds the value."""
+
+
+def _options_of(method: Composition) -> dict[str, Any]:
+    if method.lens is not None:
+        return _written(method.lens)
+    option, field = _COUNTED.get(type(method), ("", ""))
+    return {option: getattr(method, field)} if option else {}
 
 
 def _written(lens: Lens) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from assay.attacks import FAMILIES, GOALS, AttackEntry
 from assay.attacks.options import Kind, Option
-from assay.core.compose import COMPOSITIONS, ByNorm
+from assay.core.compose import for_norm, is_attack
 from assay.core.objective import OBJECTIVES
 from assay.evaluation.study.attacks import STUDY_ATTACKS
 
@@ -88,9 +88,10 @@ def _about(entry: AttackEntry) -> str:
     """Return what a function or a class says of itself; of a method per norm, what each of its attacks says too."""
     make = entry.make
     told: list[Any] = [make.func if isinstance(make, partial) else make]
-    method = None if entry.file else make()
-    if isinstance(method, ByNorm):
-        told += dict.fromkeys(type(one) for _, one in method.choices if not isinstance(one, COMPOSITIONS))
-    texts = [inspect.getdoc(one) or "" for one in told]
+    if not entry.file:
+        method = make()
+        each = [for_norm(method, norm) for norm in entry.norms]
+        told += [type(one) for one in each if one is not method and is_attack(one)]
+    texts = [inspect.getdoc(one) or "" for one in dict.fromkeys(told)]
     # what Markdown would read as markup
     return "\n\n".join(texts).replace("<", "&lt;").replace("*", "\\*")

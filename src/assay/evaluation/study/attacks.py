@@ -13,7 +13,7 @@ from assay.attacks.generic import GENERIC, unwrapped
 from assay.attacks.options import Kind, Option
 from assay.attacks.patch import Pasted, Place
 from assay.attacks.universal import Added
-from assay.core.compose import COMPOSITIONS, Method, Restarts
+from assay.core.compose import Method, Restarts, is_attack
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.evaluation.study.errors import Misplaced, UnknownKey
@@ -149,11 +149,10 @@ def describe(method: Method) -> dict[str, Any]:
 
 def _candidates(entry: AttackEntry, attack: Method) -> list[dict[str, Any]]:
     # a class says its options itself; of a composition only the words it chooses by can be tried
-    if isinstance(attack, COMPOSITIONS):
+    if not is_attack(attack):
         words = {name: one.choices for name, one in entry.options.items() if one.kind is Kind.CHOICE}
         return [dict(zip(words, chosen, strict=True)) for chosen in itertools.product(*words.values())]
-    plain = entry.make()
-    if isinstance(plain, COMPOSITIONS) or type(plain) is not type(attack):
+    if type(entry.make()) is not type(attack):
         return []
     return [{option: value for option, value in options_of(attack).items() if option != "keeps"}]
 
