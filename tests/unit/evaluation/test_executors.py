@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from assay.core.errors import AssayError, BadInput
-from assay.evaluation.executors import EXECUTORS, Job, Processes, Serial, processes
+from assay.evaluation.executors import EXECUTORS, Done, Job, Processes, Serial, processes
 from assay.evaluation.files import DiskError
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
@@ -101,18 +101,40 @@ def test_a_worker_has_one_thread(source: str, tmp_path: Path) -> None:
 
 
 def test_stopping_early_leaves_no_process(source: str, tmp_path: Path) -> None:
-    model = write_model(tmp_path / "model", "time.sleep(0.05)")
+    beats = tmp_path / "beats"
+    model = write_model(tmp_path / "model", f"time.sleep(0.05); open({str(beats)!r}, 'a').write('.')")
     (tmp_path / "run").mkdir()
     loader = Loader()
     units = make_plan(study(model, source, chunk=2), loader).units
     answers = Processes(2).run(units, Job(tmp_path / "run", loader))
-    next(answers)
+    first = next(answers)
+    assert isinstance(first, Done) and first.records.num_rows == first.unit.rows
     began = time.monotonic()
     answers.close()  # type: ignore[attr-defined]
     assert time.monotonic() - began < 3
-    stored = len(list((tmp_path / "run").rglob("*.parquet")))
+    alive = beats.stat().st_size
     time.sleep(0.5)
-    assert len(list((tmp_path / "run").rglob("*.parquet"))) == stored < len(units)
+    assert beats.stat().st_size == alive
+    # who wants the records writes them
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log"]
+
+
+def test_workers_need_no_disk_in_common_with_the_run(source: str, tmp_path: Path) -> None:
+    # whatever a worker writes by a relative name, or learns of the run's directory, would show here
+    hook = "[1 / 0 for _ in '.' if any('hidden' in one for one in (*os.sys.argv, *os.environ.values(), os.getcwd()))]"
+    model = write_model(tmp_path / "model", hook)
+    given = study(model, source, attacks="fgsm", chunk=8)
+    there = run_here(tmp_path / "hidden", given, executor="processes", workers=2)
+    assert [one.errors for one in there.results()] == [0, 0, 0, 0]
+    assert rows(there) == rows(run_here(tmp_path / "here", given))
+
+
+def test_a_traceback_of_a_worker_is_in_the_log(source: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", f"1 / 0 if abs(x[0, 0, 0, 0] - {MARKED!r}) < 1e-6 else None")
+    for executor in ("serial", "processes"):
+        run = run_here(tmp_path / executor, study(model, source, attacks="fgsm", chunk=4), executor=executor, workers=1)
+        assert sum(one.errors for one in run.results()[:1]) == 4
+        assert "ZeroDivisionError" in (run.path / "log").read_text()
 
 
 def test_executors_by_name() -> None:

@@ -61,6 +61,12 @@ class Store:
         )
         write_atomically(self.shard(unit.cell.digest, unit.chunk), memoryview(sink.getvalue()))
 
+    def put(self, unit: Unit, table: pa.Table, pictures: bytes) -> None:
+        """Write a unit's records, and before them its pictures where it has any. Raises `DiskError`."""
+        if pictures:
+            write_atomically(self.pictures(unit.cell.digest, unit.chunk), pictures)
+        self.write(unit, table)
+
     def done(self, cells: Iterable[Cell]) -> tuple[dict[str, set[int]], list[Damaged]]:
         """Return the finished chunks per cell, and the shards that are there but cannot be used."""
         done: dict[str, set[int]] = {}
@@ -150,6 +156,19 @@ class Store:
             remove_unfinished(self.folder / name)
         for path in self.folder.glob(".writing-*"):
             path.unlink(missing_ok=True)
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Return records as the bytes of an Arrow stream, for another process; `from_bytes` reads them."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def from_bytes(content: bytes) -> pa.Table:
+    """Return the records of an Arrow stream."""
+    return pa.ipc.open_stream(content).read_all()
 
 
 def _wrong(path: Path, rows: int | None) -> str:
