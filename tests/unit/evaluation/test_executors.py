@@ -7,10 +7,10 @@ import pytest
 
 from assay.core.errors import AssayError, BadInput
 from assay.evaluation.executors import EXECUTORS, Done, Job, Processes, Serial, processes
-from assay.evaluation.files import DiskError
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run_study import RunFailed
+from assay.files import DiskError
 from tests.unit.evaluation.tiny import images, rows, run_here, study, write_model, write_pictures
 
 # the first image of chunk 1 when there are 24 pictures in chunks of 4: pictures come by folder, so number 16 is 4
@@ -78,7 +78,7 @@ def test_an_error_keeps_its_kind_on_the_way(source: str, tmp_path: Path) -> None
         run_here(tmp_path / "a", study(unlike, source, attacks="fgsm"), executor="processes", workers=1)
     kind = [DiskError.__module__, DiskError.__qualname__]
     assert isinstance(processes.revived(kind, "full"), DiskError) and str(processes.revived(kind, "full")) == "full"
-    for other in (["os", "system"], ["assay.evaluation.files", "make_folder"], ["assay.evaluation.files", "nothing"]):
+    for other in (["os", "system"], ["assay.files", "make_folder"], ["assay.files", "nothing"]):
         assert type(processes.revived(other, "x")) is AssayError
 
 

@@ -19,7 +19,6 @@ from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory
 from assay.evaluation.execution.progress import OnProgress, Tally
 from assay.evaluation.executors import Answer, Done, Executor, Failed, Job
-from assay.evaluation.files import DiskError, append_log, write_atomically
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan
 from assay.evaluation.records.arrow import compute as pc
@@ -38,6 +37,7 @@ from assay.evaluation.records.schema import ERROR
 from assay.evaluation.records.store import Store
 from assay.evaluation.run import STUDY_FILE, Run
 from assay.evaluation.study.yaml_source import write_yaml
+from assay.files import DiskError, append_log, write_atomically
 from assay.meter import Meter
 
 # so many units whose workers died, and none that worked: it is not the samples

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from assay.core.errors import BadInput
 from assay.evaluation.cell import Cell, Unit
-from assay.evaluation.files import in_words, remove_unfinished, write_atomically
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import ADDED, ERROR, SCHEMA
+from assay.files import in_words, remove_unfinished, write_atomically
 
 RESULTS, RETIRED, DAMAGED, GALLERY = "results", "retired", "damaged", "gallery"
 
