@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +91,22 @@ class Store:
     def read(self, cells: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Return the records of some cells, in order of cell and chunk; damaged shards are left out."""
         schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
-        shards = [
-            str(path)
-            for cell in cells
-            for path in sorted((self.folder / RESULTS / cell).glob("part-*.parquet"))
-            if not _wrong(path, None)
-        ]
+        shards = [str(path) for path in self._shards(cells) if not _wrong(path, None)]
         if not shards:
             return schema.empty_table()
         try:
             return ds.dataset(shards, schema=SCHEMA, format="parquet").to_table(columns=schema.names)
         except (pa.ArrowException, OSError) as error:
             raise BadInput(_unreadable(map(Path, shards), error)) from error
+
+    def state(self, cells: Sequence[str]) -> tuple[tuple[str, int, int, int], ...]:
+        """Return which shards of some cells are there, and what changes when one is written again."""
+        found = [(str(path), path.stat()) for path in self._shards(cells)]
+        return tuple((path, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found)
+
+    def _shards(self, cells: Sequence[str]) -> Iterator[Path]:
+        for cell in cells:
+            yield from sorted((self.folder / RESULTS / cell).glob("part-*.parquet"))
 
     def chunk(self, cell: str, chunk: int, columns: Sequence[str]) -> pa.Table:
         """Return some columns of a finished chunk's records. Raises `BadInput` for a damaged shard."""
