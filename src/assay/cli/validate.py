@@ -22,7 +22,7 @@ def schema(
     force: Force = False,
 ) -> None:
     """Print the JSON Schema of a study file, for editors that complete and check YAML."""
-    from assay.evaluation.study.json_schema import study_schema
+    from assay.evaluation.study.spec import study_schema
     from assay.files import write_atomically
 
     text = json.dumps(study_schema(), indent=2)
