@@ -123,10 +123,11 @@ class Session:
         loader = self.loader or self.options.loader()
         try:
             plan = make_plan(self.study, loader)
-            why = "" if self.chosen else belongs_elsewhere(self.out, plan)
-            with hold(self.out, plan, self.options.fork or bool(why)) as directory:
+            out = self.out.expanduser()
+            why = "" if self.chosen else belongs_elsewhere(out, plan)
+            with hold(out, plan, self.options.fork or bool(why)) as directory:
                 if why:
-                    reporter.note(f"{self.out} belongs to another study ({why}); this one runs in {directory.folder}.")
+                    reporter.note(f"{out} belongs to another study ({why}); this one runs in {directory.folder}.")
                 return _Held(self, plan, directory, loader, reporter, on_progress or _unheard).work()
         finally:
             loader.close()

@@ -16,9 +16,9 @@ from assay.audit.escalate import Broken
 from assay.audit.evidence import Evidence
 from assay.audit.rule import judge, reason, refuting
 from assay.audit.subject import Subject
-from assay.evaluation.files import make_folder, write_atomically
 from assay.evaluation.records.schema import BROKEN, SURVIVED
 from assay.evaluation.records.verdicts import FOLDER, REFUTED, SUSPECT, Verdict
+from assay.files import make_folder, write_atomically
 
 NOTHING_LEFT = "Nothing was left standing: the number cannot be too high."
 ONE_STEP = "Nothing was left standing, but no iterative gradient attack ran."

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from assay.evaluation.files import DiskError, make_folder, remove_unfinished, write_atomically
 from assay.evaluation.run import Run
+from assay.files import DiskError, make_folder, remove_unfinished, write_atomically
 from tests.unit.evaluation.tiny import rows, run_here, study
 
 

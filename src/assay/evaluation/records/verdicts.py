@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import BadInput
-from assay.evaluation.files import make_folder, write_atomically
+from assay.files import make_folder, write_atomically
 
 TRUSTED, SUSPECT, REFUTED = "trusted", "suspect", "refuted"
 VERDICTS = (TRUSTED, SUSPECT, REFUTED)
