@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from assay.core.budget import Budget
@@ -14,11 +15,15 @@ from assay.evaluation.run import Run
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One robust number: the cells it comes from, its budget, and per cell what became of every sample (by id)."""
+    """One robust number: the cells it comes from, its budget, and per cell what became of every sample (by id).
+
+    `passes` is what the evaluation spent on it.
+    """
 
     cells: tuple[Cell, ...]
     budget: Budget
     statuses: dict[str, dict[str, str]]
+    passes: int = 0
 
     @property
     def head(self) -> Cell:
@@ -89,17 +94,21 @@ def _group(run: Run, cells: Sequence[Cell]) -> Group:
     names = ["cell", "eps", "sample_id", "status", "forwards"]
     rows = run.store.read([cell.digest for cell in cells], names).to_pydict()
     by: dict[float, dict[str, dict[str, str]]] = {}
-    for digest, eps, sample, status in zip(*(rows[name] for name in names[:-1]), strict=True):
+    spent: Counter[float] = Counter()
+    for digest, eps, sample, status, forwards in zip(*(rows[name] for name in names), strict=True):
         by.setdefault(eps, {}).setdefault(digest, {})[sample] = status
-    passes = sum(rows["forwards"]) / max(1, len(set(rows["sample_id"])))
-    return Group(tuple(_claims(cells, by)), passes)
+        spent[eps] += forwards
+    passes = spent.total() / max(1, len(set(rows["sample_id"])))
+    return Group(tuple(_claims(cells, by, spent)), passes)
 
 
-def _claims(cells: Sequence[Cell], by: dict[float, dict[str, dict[str, str]]]) -> Iterator[Claim]:
+def _claims(
+    cells: Sequence[Cell], by: dict[float, dict[str, dict[str, str]]], spent: Mapping[float, int]
+) -> Iterator[Claim]:
     budgets = {budget.value: budget for cell in cells for budget in cell.budgets}
     for eps in sorted(budgets):
         own = tuple(cell for cell in cells if cell.digest in by.get(eps, {}))
-        claim = Claim(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own})
+        claim = Claim(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own}, spent[eps])
         # where every image failed to load there is no number
         if eps > 0 and claim.outcomes:
             yield claim

@@ -48,7 +48,7 @@ def gather(subject: Subject, *, probabilities: bool = False) -> Evidence:
     passes: dict[str, int] = {}
 
     def metered(name: str, probe: Callable[[Subject], Any]) -> Any:
-        meter = Metered(subject.meter.oracle)
+        meter = Metered(subject.meter.oracle, hear=subject.meter.hear)
         own = dataclasses.replace(subject, problem=dataclasses.replace(subject.problem, oracle=meter))
         seen = probe(own)
         passes[name] = meter.spent[0]
