@@ -5,56 +5,63 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from assay.audit.checks import VERSION, examine
+from assay.audit.checks import VERSION
 from assay.audit.claims import Claim
-from assay.audit.escalate import Broken
+from assay.audit.escalate import Broken, nothing_broken
 from assay.audit.evidence import Evidence
 from assay.audit.rule import judge, reason, refuting
 from assay.audit.subject import Subject
+from assay.core.tensors import take
 from assay.evaluation.files import make_folder, write_atomically
 from assay.evaluation.records.schema import BROKEN, SURVIVED
-from assay.evaluation.records.verdicts import FOLDER, REFUTED, SUSPECT, Verdict
+from assay.evaluation.records.verdicts import FOLDER, REFUTED, SUSPECT, Finding, Verdict
 
 NOTHING_LEFT = "Nothing was left standing: the number cannot be too high."
 ONE_STEP = "Nothing was left standing, but no iterative gradient attack ran."
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Judged:
-    """All that a verdict is written from. `billed` says that the evidence was gathered about this very number."""
+    """All that a verdict is written from.
+
+    `evaluation` is what a sample cost the evaluation, `limit` the most that the escalation might spend. Where nothing
+    was left standing there is neither subject nor evidence; `weak` then says that no attack was iterative. `billed`
+    says that the evidence was gathered about this very number.
+    """
 
     claim: Claim
     preset: str
     seed: int
     evaluation: float
-    seconds: float
-    ids: list[str]
-    subject: Subject | None
-    evidence: Evidence | None
-    broken: Broken | None
-    billed: bool
+    seconds: float = 0.0
+    ids: Sequence[str] = ()
+    subject: Subject | None = None
+    evidence: Evidence | None = None
+    findings: tuple[Finding, ...] = ()
+    broken: Broken | None = None
+    limit: float = math.inf
+    billed: bool = True
     weak: bool = False
-
-    @classmethod
-    def of_nothing(cls, claim: Claim, preset: str, seed: int, evaluation: float, *, weak: bool) -> Judged:
-        """Return what there is to say where nothing was left standing; `weak` where no attack was iterative."""
-        return cls(claim, preset, seed, evaluation, 0.0, [], None, None, None, True, weak)
 
 
 def written(folder: Path, judged: Judged) -> Verdict:
     """Return the verdict, and keep the images that the escalation broke in the run directory `folder`."""
-    claim, evidence, broken = judged.claim, judged.evidence, judged.broken
+    claim, evidence, broken, findings = judged.claim, judged.evidence, judged.broken, judged.findings
     head, n = claim.head, len(claim.outcomes)
-    findings = examine(evidence) if evidence is not None else ()
     asked = int(judged.subject.survived.sum()) if broken is not None and judged.subject is not None else 0
     count = len(broken.at) if broken is not None else 0
     attempts = broken.attempts if broken is not None else ()
-    verdict = SUSPECT if judged.weak else judge(findings, claim.survived, asked, count)
+    stopped = broken is not None and broken.stopped
+    verdict = SUSPECT if judged.weak else judge(findings, claim.survived, asked, count, stopped=stopped)
     first = claim.survived / n if n else 0.0
     passes = evidence.passes if evidence is not None and judged.billed else {}
     return Verdict(
@@ -70,7 +77,11 @@ def written(folder: Path, judged: Judged) -> Verdict:
         seed=judged.seed,
         checks=VERSION,
         verdict=verdict,
-        why=reason(findings, attempts, verdict) if findings else ONE_STEP if judged.weak else NOTHING_LEFT,
+        why=reason(findings, attempts, verdict, stopped=stopped)
+        if findings
+        else ONE_STEP
+        if judged.weak
+        else NOTHING_LEFT,
         n=n,
         survived=claim.survived,
         asked=asked,
@@ -86,6 +97,8 @@ def written(folder: Path, judged: Judged) -> Verdict:
         seconds=judged.seconds,
         curves=_curves(evidence) if evidence is not None else {},
         images=_keep(folder, judged),
+        escalation_limit=round(judged.limit) if broken is not None and math.isfinite(judged.limit) else None,
+        stopped=stopped,
     )
 
 
@@ -119,6 +132,32 @@ def _keep(folder: Path, judged: Judged) -> str | None:
     make_folder(folder / FOLDER)
     write_atomically(folder / FOLDER / name, save(tensors, told))
     return name
+
+
+def broken_before(folder: Path, verdict: Verdict, ids: Sequence[str], subject: Subject) -> Broken:
+    """Return what an earlier escalation broke of a number, as its images in the run directory `folder` show it.
+
+    Images that are gone, damaged, or outside box and budget count as not found.
+    """
+    nothing = nothing_broken(subject)
+    path = folder / FOLDER / Path(verdict.images or "none").name
+    if verdict.images is None or not path.is_file():
+        return nothing
+    try:
+        with safe_open(path, "pt") as file:
+            images, classes = file.get_tensor("images"), file.get_tensor("predictions")
+            names = json.loads(file.metadata()["ids"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return nothing
+    places = {name: i for i, name in enumerate(ids)}
+    known = [i for i, name in enumerate(names) if name in places]
+    x = subject.problem.x
+    if images.shape[1:] != x.shape[1:] or not len(images) == len(classes) == len(names):
+        return nothing
+    at = torch.tensor([places[names[i]] for i in known], dtype=torch.int64, device=x.device)
+    own = Broken(at, images[known].to(x), classes[known].to(x.device))
+    threat = take(subject.problem, at).threat
+    return own.taken(threat.allows(threat.size(own.images, x[at])) & threat.in_box(own.images) & subject.survived[at])
 
 
 def _curves(evidence: Evidence) -> dict[str, Any]:

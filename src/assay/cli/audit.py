@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.auditing import cost_of, lines
+from assay.cli.auditing import cost_of, lines, told_audit
 from assay.cli.exits import Exit
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
@@ -135,6 +135,7 @@ def _audited(run: Run, flags: StudyFlags, how: AuditFlags, loader: Loader) -> li
 
     twin = None if how.twin is None else load_model(how.twin, allow_pickle=how.allow_pickle, device=how.device)
     try:
-        return audit_run(run, how.preset.value, loader=loader, twin=twin, seed=flags.seed or 0, say=say)
+        with told_audit(chosen(how.display)) as told:
+            return audit_run(run, how.preset.value, loader=loader, twin=twin, seed=flags.seed or 0, **told)
     finally:
         loader.close()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assay.cli.launch import Finished, Launch
 from assay.cli.numbers import duration, plural
+from assay.cli.progress import Watch, progress
 from assay.cli.terminal import Display, say
 
 if TYPE_CHECKING:
+    from assay.audit.progress import AuditProgress
     from assay.evaluation.records.verdicts import Verdict
     from assay.evaluation.run import Run
 
@@ -23,16 +26,42 @@ def audited(launch: Launch, finished: Finished, preset: str | None = None) -> Fi
         return finished
     run = finished.run
     before = {id_of(one) for one in run.verdicts()}
-    said = say if launch.display is not Display.NONE else _silent
     try:
         # the models of the run itself: a factory may give others each time
-        verdicts = audit_run(run, chosen, loader=finished.loader, say=said, seed=_seed(run))
+        with told_audit(launch.display) as told:
+            verdicts = audit_run(run, chosen, loader=finished.loader, seed=_seed(run), **told)
     finally:
         finished.loader.close()
     new = [one for one in verdicts if id_of(one) not in before]
     if new:
         say(cost_of(new))
     return Finished(run, finished.was_done and not new, finished.loader)
+
+
+@contextlib.contextmanager
+def told_audit(display: Display) -> Iterator[dict[str, Any]]:
+    """Give what `audit_run` tells how far it is, as progress with the time left on standard error."""
+    with progress("Auditing", display) as watch:
+        said = watch.tell if display is not Display.NONE else _silent
+        yield {"say": said, "on_progress": _Teller(watch).hear}
+
+
+class _Teller:
+    """Shows how far an audit is, and says before an escalation what it takes at most."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._stage: tuple[str, str] | None = None
+
+    def hear(self, now: AuditProgress) -> None:
+        """Take in how far the audit is."""
+        stage = (now.about, now.stage)
+        if stage != self._stage and now.stage == "escalation":
+            left = "" if now.seconds_left is None else f", {duration(now.seconds_left)}"
+            self._watch.tell(f"Escalating {now.about}: at most {now.most:,} passes{left}. Ctrl-C keeps what is found.")
+        self._stage = stage
+        tried = " ".join(part for part in (now.stage, "at", now.budget, now.tried and f"({now.tried})") if part)
+        self._watch.update(now.share, f"{tried}, {now.passes:,} of {now.most:,} passes", now.seconds_left)
 
 
 def id_of(verdict: Verdict) -> tuple[object, ...]:
@@ -61,7 +90,10 @@ def lines(verdict: Verdict) -> Iterator[str]:
             if one.mandatory:
                 yield f"          {one.remedy}"
     for attempt in verdict.attempts:
-        yield f"  tried   {attempt.name} on {attempt.asked}: broke {attempt.broken} ({attempt.passes:,} passes)"
+        if attempt.asked or not attempt.skipped:
+            yield f"  tried   {attempt.name} on {attempt.asked}: broke {attempt.broken} ({attempt.passes:,} passes)"
+        if attempt.skipped:
+            yield f"  skipped {attempt.name} on {attempt.skipped}: {verdict.why_skipped}"
 
 
 def _seed(run: Run) -> int:

@@ -33,6 +33,10 @@ class Check:
     `value` and `unit` say what is measured; in per cent a value is a share, from 0 to 1. `source` says where the
     threshold is from. `cause` is what the report says is wrong with the model where this check flags, `remedy` what to
     do about it. A mandatory check that flags makes a number suspect; the others explain.
+
+    What a flag says of the evaluation's attacks decides how it is escalated: gradients do not lead to what is there
+    (`masks`), they are not those of the model (`untrue`), an attack misses what is there (`misses`), or was
+    `stopped_early`. One that is `weak` makes a number suspect even where nothing survived.
     """
 
     test: Callable[[Evidence], Seen]
@@ -44,6 +48,11 @@ class Check:
     cause: str
     remedy: str
     mandatory: bool = True
+    masks: bool = False
+    untrue: bool = False
+    misses: bool = False
+    stopped_early: bool = False
+    weak: bool = False
 
     def find(self, name: str, evidence: Evidence) -> Finding:
         """Return the finding."""

@@ -101,6 +101,12 @@ class Verdict:
         return tuple(one.name for one in self.attempts if one.skipped)
 
     @property
+    def why_skipped(self) -> str:
+        """Why attempts were not made on all survivors that they were meant for."""
+        most = "all" if self.escalation_limit is None else f"{self.escalation_limit:,}"
+        return "the escalation was stopped" if self.stopped else f"the limit of {most} passes was reached"
+
+    @property
     def key(self) -> tuple[Any, ...]:
         """What the verdict is about."""
         return (self.model, self.data, self.threat, self.unit, self.eps, self.goal)
