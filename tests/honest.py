@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from assay.data.cache import cache_dir
 from assay.data.mnist import mnist
-from assay.defenses.adversarial import Trades
-from assay.defenses.examples import InMemory
-from assay.defenses.fit import FitSettings, fit
 from assay.models import Classifier, Preprocess, load_model
 from assay.models.architectures import mnist_fast
 from assay.models.seeded import seeded
+from assay.training.adversarial import Trades
+from assay.training.dataset_view import InMemory
+from assay.training.fit import FitSettings, fit
 
 CENTRES, VALIDATION = 1000, 1000
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
-FILE_LINES, BODY_LINES, ARGUMENTS = 300, 40, 6
+FILE_LINES, BODY_LINES, ARGUMENTS = 450, 60, 8
+# a call of more than so many arguments is read by their names: all but the first few are keyword-only
+UNNAMED, POSITIONAL = 6, 4
 REASON = re.compile(r"# shape: \S+ \S+")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -36,6 +38,8 @@ def too_large(name: str, text: str) -> Iterator[str]:
                 yield f"{name}:{node.lineno} {node.name}: a body of {length} lines; at most {BODY_LINES}"
             if (count := arguments(node)) > ARGUMENTS:
                 yield f"{name}:{node.lineno} {node.name}: {count} arguments; at most {ARGUMENTS} (an object is missing)"
+            elif count > UNNAMED and (count := positional(node)) > POSITIONAL:
+                yield f"{name}:{node.lineno} {node.name}: {count} positional arguments; at most {POSITIONAL} of so many"
 
 
 def has_reason(lines: list[str]) -> bool:
@@ -52,17 +56,30 @@ def body_lines(node: Function, lines: list[str]) -> int:
 
 def arguments(node: Function) -> int:
     """Count the parameters of a function, without `self` and `cls`."""
-    parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
-    return sum(parameter is not None and parameter.arg not in ("self", "cls") for parameter in parameters)
+    more = [*node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
+    return positional(node) + sum(parameter is not None for parameter in more)
+
+
+def positional(node: Function) -> int:
+    """Count the parameters that a call may give without their names, without `self` and `cls`."""
+    return sum(one.arg not in ("self", "cls") for one in [*node.args.posonlyargs, *node.args.args])
 
 
 LONG_BODY = "def f():\n" + "    x = 1\n" * (BODY_LINES + 1)
 LONG_FILE = "x = 1\n" * (FILE_LINES + 1)
-MANY = ", ".join("abcdefg")
+MANY = ", ".join("abcdefghi")
+SEVEN = "a, b, c, d, *, e, f, g"
 
 
 @pytest.mark.parametrize(
-    "text", [LONG_BODY, LONG_FILE, f"def f({MANY}): ...", f"class A:\n    def f(self, *, {MANY}): ..."]
+    "text",
+    [
+        LONG_BODY,
+        LONG_FILE,
+        f"def f({MANY}): ...",
+        f"class A:\n    def f(self, *, {MANY}): ...",
+        f"def f({SEVEN.replace('d, *,', 'd,')}): ...",
+    ],
 )
 def test_what_is_too_large_is_found(text: str) -> None:
     assert len(list(too_large("a.py", text))) == 1
@@ -74,8 +91,8 @@ def test_what_is_too_large_is_found(text: str) -> None:
         LONG_BODY.replace("():", "():  # shape: one table of cases"),
         "# shape: generated from the schema\n" + LONG_FILE,
         f"def f(  # shape: the command's options\n    {MANY}\n): ...",
-        "def f():\n    '''" + "\n" * 60 + "'''\n    return 1\n",
-        f"class A:\n    def f(self, {MANY[:-3]}): ...",
+        "def f():\n    '''" + "\n" * 80 + "'''\n    return 1\n",
+        f"class A:\n    def f(self, {SEVEN}): ...",
     ],
 )
 def test_what_has_its_reason_or_its_size_passes(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What one epoch of `assay.defenses.fit` costs over a bare PyTorch loop, in the better memory format of the two."""
+"""What one epoch of `assay.training.fit` costs over a bare PyTorch loop, in the better memory format of the two."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assay.defenses import FitSettings, fit, new_network
-from assay.defenses.examples import InMemory
+from assay.training import FitSettings, fit, new_network
+from assay.training.dataset_view import InMemory
 from benchmarks import subjects
 from benchmarks.measure import Outcome, at_most, interleaved
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from assay.api import Attacked, Evaluation, attack, evaluate, sweep
+    from assay.attacks.baselines import GaussianNoise, UniformNoise
     from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
-    from assay.attacks.noise import GaussianNoise, UniformNoise
     from assay.core.compose import Cascade, EachTarget, Restarts, SmallestBudget
     from assay.core.errors import AssayError, BadInput, ModelError
     from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
@@ -32,7 +32,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "assay.api": ("Attacked", "Evaluation", "attack", "evaluate", "sweep"),
     "assay.attacks.gradient": ("BIM", "FFGSM", "FGSM", "MIFGSM", "PGD", "RFGSM"),
-    "assay.attacks.noise": ("GaussianNoise", "UniformNoise"),
+    "assay.attacks.baselines": ("GaussianNoise", "UniformNoise"),
     "assay.core.compose": ("Cascade", "EachTarget", "Restarts", "SmallestBudget"),
     "assay.core.errors": ("AssayError", "BadInput", "ModelError"),
     "assay.core.goal": ("OutOfTop", "Targeted", "Toward", "Untargeted"),

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import assay
 from assay.audit import probe_gradients
-from assay.defenses import FitProgress, FitSettings, Training, distill
 from assay.paper.temperatures import TemperatureRow, written_rows
+from assay.training import FitProgress, FitSettings, Training
+from assay.training import distillation as distill
 
 EPS = (0.1, 0.3)
 GAPS = (0.05, 0.5, 0.95)

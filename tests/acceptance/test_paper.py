@@ -20,7 +20,7 @@ import assay
 from assay.core.threat import Threat
 from assay.evaluation.run import Run
 from assay.evaluation.study.spec import Study
-from assay.models import from_torchvision
+from assay.models.loaders import torchvision as from_torchvision
 from assay.paper.choices import Choices
 from assay.paper.measured import panels
 from assay.paper.studies import filled_in, raw_study

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
+from assay.attacks.baselines import UniformNoise
 from assay.attacks.gradient import BIM, FGSM, PGD
-from assay.attacks.noise import UniformNoise
 from assay.core.compose import (
     ByNorm,
     Cascade,

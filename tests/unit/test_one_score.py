@@ -11,10 +11,10 @@ import assay
 from assay.attacks import ATTACKS, build
 from assay.core.errors import ModelError
 from assay.core.oracle import Access
-from assay.defenses.examples import InMemory
-from assay.defenses.standard import check_network
 from assay.models.ensemble import Ensemble
 from assay.models.function import Predictions
+from assay.training.dataset_view import InMemory
+from assay.training.recipes import check_network
 
 N = 14
 X = 0.35 + 0.3 * torch.rand(N, 1, 6, 6, generator=torch.Generator().manual_seed(8))

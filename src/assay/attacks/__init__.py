@@ -15,9 +15,9 @@ from typing import Any
 from assay.attacks.alma import ALMA
 from assay.attacks.apgd import apgd, apgd_targeted
 from assay.attacks.autoattack import auto_attack, cascade
+from assay.attacks.baselines import ContrastReduction, GaussianBlur, GaussianNoise, SaltAndPepper, UniformNoise
 from assay.attacks.boundary import Boundary
 from assay.attacks.carlini_wagner import carlini_wagner
-from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.attacks.ddn import DDN
 from assay.attacks.deepfool import DeepFool, SuperDeepFool
 from assay.attacks.ead import EAD
@@ -29,7 +29,6 @@ from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
 from assay.attacks.hop_skip_jump import HopSkipJump
 from assay.attacks.jsma import JSMA
 from assay.attacks.lbfgs import LBFGS
-from assay.attacks.noise import GaussianNoise, UniformNoise
 from assay.attacks.one_pixel import OnePixel
 from assay.attacks.pdpgd import PDPGD
 from assay.attacks.sigma_zero import SigmaZero

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.gradient import gradient_of, start_of
-from assay.attacks.penalty import Constant, cosine, where
+from assay.attacks.parts.constant_search import Constant, cosine, where
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen

@@ -8,9 +8,9 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.adam import Momenta
-from assay.attacks.ascent import Moments
 from assay.attacks.gradient import budget_of, gradient_of, start_of
+from assay.attacks.parts.adam import Momenta
+from assay.attacks.parts.optimisers import Moments
 from assay.core.compose import Through
 from assay.core.draws import Draws
 from assay.core.errors import BadInput

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from assay.attacks.linearised import Plane, Walk, begun, nearest_plane, seen_at, toward
+from assay.attacks.parts.linearisation import Plane, Walk, begun, nearest_plane, seen_at, toward
 from assay.core.compose import EachTarget
 from assay.core.draws import Draws
 from assay.core.errors import BadInput

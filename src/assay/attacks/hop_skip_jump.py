@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.decision import Between, approached, begun, closed, cut, directions, found_start, started
+from assay.attacks.parts.boundary_walk import Between, approached, begun, closed, cut, directions, found_start, started
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.objective import Objective, margin

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from assay.attacks.gradient import gradient_of, start_of
-from assay.attacks.penalty import Constant, balance, where
+from assay.attacks.parts.constant_search import Constant, balance, where
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.objective import Objective, margin

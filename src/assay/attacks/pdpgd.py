@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.adam import Momenta
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.parts.adam import Momenta
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen

@@ -9,8 +9,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.cosine import cosines
 from assay.attacks.gradient import budget_of
+from assay.attacks.parts.dct import cosines
 from assay.core.compose import ByNorm
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from assay.core.budget import Budget
-from assay.evaluation.plan import Cell
+from assay.evaluation.cell import Cell
 from assay.evaluation.records.schema import BROKEN, ERROR, SURVIVED
 from assay.evaluation.run import Run
 

@@ -24,7 +24,7 @@ from assay.core.goal import Untargeted, scored
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Direct, Seen, frozen
 from assay.core.tensors import flat
-from assay.data.sample import Data, Sample
+from assay.data.dataset import Data, Sample
 from assay.models import Classifier
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from assay.core.errors import BadInput
 from assay.data import Sample, image_digest
-from assay.evaluation.plan import Cell
+from assay.evaluation.cell import Cell
 from assay.evaluation.run import Run
 
 

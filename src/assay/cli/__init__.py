@@ -19,24 +19,20 @@ from assay.cli import (
     demo,
     doctor,
     export,
-    ls,
     models,
     paper,
     patch,
     plan,
-    report,
     run,
-    schema,
-    show,
+    runs,
     train,
     transfer,
     universal,
     validate,
 )
-from assay.cli.exits import EPILOG
-from assay.cli.failures import in_words
-from assay.cli.options import expanded
-from assay.cli.terminal import say
+from assay.cli.console import say
+from assay.cli.dataclass_options import expanded
+from assay.cli.exit_codes import EPILOG, in_words
 
 _MEASURE, _LOOK, _FIND = "Measure", "Look at runs", "Find out what there is"
 
@@ -64,8 +60,8 @@ for panel, commands in {
         paper.app,
         demo.demo,
     ),
-    _LOOK: (ls.ls, show.show, report.report, export.app),
-    _FIND: (models.models, attacks.attacks, data.app, schema.schema),
+    _LOOK: (runs.ls, runs.show, runs.report, export.app),
+    _FIND: (models.models, attacks.attacks, data.app, validate.schema),
 }.items():
     for command in commands:
         if isinstance(command, typer.Typer):

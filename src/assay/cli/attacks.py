@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assay.cli.terminal import out, write
+from assay.cli.console import out, write
 
 
 def attacks(

@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from assay.cli.console import Display, say
 from assay.cli.launch import Finished, Launch
-from assay.cli.numbers import duration, plural
 from assay.cli.progress import Watch, progress
-from assay.cli.terminal import Display, say
+from assay.wording import plural, rough_duration
 
 if TYPE_CHECKING:
     from assay.audit.progress import AuditProgress
@@ -57,7 +57,7 @@ class _Teller:
         """Take in how far the audit is."""
         stage = (now.about, now.stage)
         if stage != self._stage and now.stage == "escalation":
-            left = "" if now.seconds_left is None else f", {duration(now.seconds_left)}"
+            left = "" if now.seconds_left is None else f", {rough_duration(now.seconds_left)}"
             self._watch.tell(f"Escalating {now.about}: at most {now.most:,} passes{left}. Ctrl-C keeps what is found.")
         self._stage = stage
         tried = " ".join(part for part in (now.stage, "at", now.budget, now.tried and f"({now.tried})") if part)
@@ -75,7 +75,7 @@ def cost_of(verdicts: Sequence[Verdict]) -> str:
     seconds = sum(one.seconds for one in verdicts)
     escalation = f", {more:,} to escalate" if more else ""
     numbers = plural(len(verdicts), "number")
-    return f"Audit     {numbers} in {duration(seconds)}: {passes:,} passes to look{escalation}"
+    return f"Audit     {numbers} in {rough_duration(seconds)}: {passes:,} passes to look{escalation}"
 
 
 def lines(verdict: Verdict) -> Iterator[str]:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from assay.cli.options import expanded
-from assay.cli.terminal import out, say, write
+from assay.cli.console import out, say, write
+from assay.cli.dataclass_options import expanded
 
 app = typer.Typer(name="data", help="List data sets, and fetch them.", no_args_is_help=True)
 

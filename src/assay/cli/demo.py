@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.auditing import audited
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, out, say, spoken_command, write
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import Asked
 from assay.cli.launch import Finished, Launch, exit_code
-from assay.cli.numbers import plural
-from assay.cli.report import PAGE
-from assay.cli.terminal import DisplayOption, chosen, out, say, spoken_command, write
+from assay.cli.runs import PAGE
 from assay.core.errors import AssayError
+from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result

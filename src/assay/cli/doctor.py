@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.exits import Exit
+from assay.cli.console import out, say, write
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Labels, Outputs, StudyFlags
-from assay.cli.terminal import out, say, write
 from assay.core.errors import AssayError, BadInput
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from assay.cli.doctor_findings import Case, Finding, Level
 from assay.cli.doctor_orders import better_order
-from assay.intervals import wilson
+from assay.statistics import wilson
 
 _CONFIDENCE = 0.99  # a doctor that is wrong once in twenty runs would not be listened to
 _ROUGHLY = 0.8

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from assay.data.orders import Renumbering
-from assay.intervals import wilson
+from assay.data.class_orders import Renumbering
+from assay.statistics import wilson
 
 _CONFIDENCE = 0.99
 _EXPLAINED = 0.5

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
+from assay.cli.dataclass_options import expanded
+from assay.cli.exit_codes import Exit
 from assay.cli.flags import AllowPickle, Batch, Device
-from assay.cli.numbers import plural
-from assay.cli.options import expanded
 from assay.cli.progress import Pace, progress
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
+from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.export.images import Choice, Exported

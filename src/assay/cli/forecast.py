@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from assay.evaluation.cell import Cell, Unit
     from assay.evaluation.cost import Speed
-    from assay.evaluation.plan import Cell, Unit
 
 
 class Forecast:

@@ -8,21 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay.cli.console import Display, say
 from assay.cli.doctor import LookedAt, check_before_run
-from assay.cli.exits import Exit
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import Asked
 from assay.cli.forecast import Forecast
-from assay.cli.numbers import plural
 from assay.cli.progress import Watch, progress
-from assay.cli.terminal import Display, say
+from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result
+    from assay.evaluation.cell import Cell
     from assay.evaluation.cost import Speed
     from assay.evaluation.execution.options import Options
     from assay.evaluation.execution.progress import Progress
     from assay.evaluation.loader import Loader
-    from assay.evaluation.plan import Cell, Plan
+    from assay.evaluation.plan import Plan
     from assay.evaluation.run import Run
 
 

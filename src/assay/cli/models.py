@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.terminal import out, say, write
+from assay.cli.console import out, say, write
 from assay.core.errors import BadInput, did_you_mean
 
 if TYPE_CHECKING:

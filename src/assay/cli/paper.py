@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
+from assay.cli.dataclass_options import expanded
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import Asked
 from assay.cli.flags import AllowPickle
 from assay.cli.launch import Finished, Launch, errors_of
-from assay.cli.numbers import plural
-from assay.cli.options import expanded
 from assay.cli.paper_list import facts, print_facts
 from assay.cli.paper_report import report
 from assay.cli.paper_tables import print_view
 from assay.cli.progress import Pace, progress
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
+from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.execution.options import Options

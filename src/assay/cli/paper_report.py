@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from assay.cli.console import say, write
 from assay.cli.places import Force, refuse_figures, refuse_taken
-from assay.cli.report import Figure
-from assay.cli.terminal import say, write
+from assay.cli.runs import Figure
 
 PAGE = "paper.html"
 OUT = Path("runs/sen2023")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from assay.cli.options import expanded
+from assay.cli.dataclass_options import expanded
 from assay.cli.patch_evaluate import evaluate
 from assay.cli.patch_files import apply, sheet
 from assay.cli.patch_train import train

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from assay.cli.console import write
 from assay.cli.patch_flags import place
 from assay.cli.places import Force, free_name, refuse_taken
-from assay.cli.terminal import write
 from assay.core.errors import BadInput
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from assay.cli.terminal import say
+from assay.cli.console import say
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:

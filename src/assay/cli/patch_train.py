@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
+from assay.cli.exit_codes import Exit
 from assay.cli.flags import AllowPickle, Device
-from assay.cli.numbers import duration, plural
 from assay.cli.patch_evaluate import print_measured
 from assay.cli.patch_flags import FitFlags, ImageFlags, PatchFlags, SeenFlags, place
 from assay.cli.patch_target import check_together, find_target
 from assay.cli.places import Force, refuse_taken
 from assay.cli.progress import Pace, Watch, progress
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
+from assay.wording import duration, plural
 
 if TYPE_CHECKING:
     from assay.data import Data

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assay.cli.console import out as stdout
+from assay.cli.console import say, write
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
-from assay.cli.numbers import duration, plural, size
-from assay.cli.terminal import out as stdout
-from assay.cli.terminal import say, write
 from assay.core.errors import BadInput
+from assay.wording import file_size, plural, rough_duration
 
 if TYPE_CHECKING:
+    from assay.evaluation.cell import Cell
     from assay.evaluation.cost import Estimate, Speed
     from assay.evaluation.loader import Loader
-    from assay.evaluation.plan import Cell, Plan
+    from assay.evaluation.plan import Plan
 
 _TIMED = 8
 
@@ -137,8 +138,10 @@ def _summary(planned: Plan, left: Estimate, directory: Path) -> list[str]:
         f"{plural(len(planned.cells), 'cell')}, {plural(left.records, 'record')} to make{done}",
         f"passes  at most {left.passes.forwards:,} forward and {left.passes.backwards:,} backward; "
         "samples that are broken early stop",
-        f"disk    about {size(left.bytes)} of records in {directory}, and the pictures",
+        f"disk    about {file_size(left.bytes)} of records in {directory}, and the pictures",
     ]
     if left.seconds is not None:
-        lines.insert(1, f"time    at most about {duration(left.seconds)} in one process, from timing {_TIMED} images")
+        lines.insert(
+            1, f"time    at most about {rough_duration(left.seconds)} in one process, from timing {_TIMED} images"
+        )
     return lines + [f"note    {note}" for note in planned.notes]

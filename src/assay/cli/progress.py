@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from assay.cli.numbers import duration
-from assay.cli.terminal import Display, log, say
+from assay.cli.console import Display, log, say
+from assay.wording import rough_duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -118,4 +118,4 @@ def _live(what: str) -> Iterator[Watch]:
 
 
 def _left(seconds: float | None) -> str:
-    return "" if seconds is None or seconds <= 0 else f"{duration(seconds)} left"
+    return "" if seconds is None or seconds <= 0 else f"{rough_duration(seconds)} left"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assay.cli.auditing import audited
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, out, say, spoken_command
+from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, StudyFlags
 from assay.cli.launch import Launch, closing_words, exit_code
-from assay.cli.terminal import DisplayOption, chosen, out, say, spoken_command
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:

@@ -1,15 +1,252 @@
-"""`assay train`: networks of our own, trained by one plain loop that goes on where it was stopped."""
+"""What the training commands share: their flags, their progress, and what they say at the end."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import contextlib
+import dataclasses
+import enum
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.options import expanded
-from assay.cli.terminal import DisplayOption, say, spoken_command
-from assay.cli.train_adversarial import adversarial
-from assay.cli.train_flags import TrainFlags, finish, shown, training
+from assay.cli.console import Display, DisplayOption, chosen, say, spoken_command, write
+from assay.cli.dataclass_options import expanded
+from assay.cli.exit_codes import Exit
+from assay.cli.progress import Pace, progress
+from assay.wording import rough_duration
+
+if TYPE_CHECKING:
+    from assay.training.adversarial import Surrogate
+    from assay.training.dataset_view import Examples
+    from assay.training.fit import FitProgress
+    from assay.training.losses import Loss
+    from assay.training.recipes import Trained, Training
+    from assay.training.robustness_probe import Probe
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainFlags:
+    """What to train, on what, and how."""
+
+    arch: Annotated[str, typer.Option(help="The architecture.")] = "mnist-cnn"
+    data: Annotated[str, typer.Option(help="The training data.")] = "mnist/train"
+    validation: Annotated[int, typer.Option(help="How many of its last samples validate.")] = 10_000
+    test: Annotated[str, typer.Option(help="Data to measure the finished weights on; '' for none.")] = "mnist/test"
+    limit: Annotated[int | None, typer.Option(help="Only the first N samples.", show_default=False)] = None
+    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 10
+    batch: Annotated[int, typer.Option(help="Samples per step.")] = 64
+    learning_rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-4
+    seed: Annotated[int, typer.Option(help="The seed of weights, order and dropout.")] = 0
+    classes: Annotated[
+        int | None, typer.Option(help="Outputs, for torchvision: and timm: architectures.", show_default=False)
+    ] = None
+    out: Annotated[Path | None, typer.Option(help="Where to write (runs/METHOD-ARCH).", show_default=False)] = None
+
+    def folder(self, method: str) -> Path:
+        """Return where to write."""
+        from assay.training.recipes import file_name
+
+        return self.out or Path("runs") / f"{method}-{file_name(self.arch)}"
+
+
+def training(flags: TrainFlags) -> Training:
+    """Return what flags ask to train."""
+    from assay.data import load_data
+    from assay.training.fit import FitSettings
+    from assay.training.recipes import Training
+
+    settings = FitSettings(epochs=flags.epochs, batch=flags.batch, learning_rate=flags.learning_rate, seed=flags.seed)
+    return Training(flags.arch, load_data(flags.data, limit=flags.limit), flags.validation, settings, flags.classes)
+
+
+@contextlib.contextmanager
+def shown(
+    ctx: typer.Context, what: str, stages: int, display: Display | None
+) -> Iterator[Callable[[str, int, FitProgress], None]]:
+    """Give a function that shows how far stage number `i` of `stages` is, and say how to go on after Ctrl-C."""
+    try:
+        with progress(what, chosen(display)) as watch:
+            pace = Pace()
+
+            def show(stage: str, i: int, now: FitProgress) -> None:
+                share = ((now.epoch - 1) * now.batches + now.batch) / (now.epochs * now.batches)
+                whole = (i + share) / stages
+                note = f"epoch {now.epoch} of {now.epochs}, loss {now.loss:.3f}"
+                watch.update(whole, f"{stage} {note}".strip(), pace.left(whole))
+
+            yield show
+    except KeyboardInterrupt:
+        say("Stopped. The finished epochs are kept; the same command continues:")
+        say(f"  {spoken_command(ctx.obj or ())}")
+        raise typer.Exit(Exit.STOPPED) from None
+
+
+def finish(done: Trained, flags: TrainFlags) -> str:
+    """Say what a training gave and cost, test its weights, and return how to name them as a model."""
+    from assay.models.loaders.untrained import is_code
+
+    kept = done.log.kept
+    say(f"Validation accuracy {100 * kept.validation_accuracy:.2f} % after {kept.epoch} epochs.")
+    say(f"Cost: {done.passes:,} samples forward and backward, {rough_duration(done.log.seconds)}.")
+    write(str(done.path))
+    # code is named by whoever runs it, never by the file
+    spec = f"file:{done.path}" + (f"?arch={flags.arch}" if is_code(flags.arch) else "")
+    if flags.test:
+        _test(spec, flags)
+    say(f"Use it with: --model {spec}")
+    return spec
+
+
+def _test(spec: str, flags: TrainFlags) -> None:
+    from assay.data import load_data
+    from assay.models import load_model
+    from assay.training.dataset_view import FromData
+    from assay.training.fit import FitSettings, validate
+
+    model = load_model(spec)
+    data = load_data(flags.test, model=model)
+    accuracy = validate(model.module, FromData(data, 0, len(data)), FitSettings(batch=flags.batch))[1]
+    say(f"{flags.test}: {100 * accuracy:.2f} % of {len(data):,} right, with the weights as stored.")
+
+
+class How(enum.StrEnum):
+    """How the worst point is sought."""
+
+    FGSM = "fgsm"
+    PGD = "pgd"
+    TRADES = "trades"
+    ENSEMBLE = "ensemble"
+
+
+class Schedule(enum.StrEnum):
+    """How the learning rate moves."""
+
+    TRIANGULAR = "triangular"
+    PLATEAU = "plateau"
+
+
+class Norm(enum.StrEnum):
+    """In which norm the size counts."""
+
+    LINF = "linf"
+    L2 = "l2"
+
+
+def _flag(text: str) -> object:
+    return typer.Option(help=text, show_default=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialFlags:
+    """Against what to train, and how the worst point is sought."""
+
+    method: Annotated[How, typer.Option(help="How the worst point is sought.")] = How.PGD
+    eps: Annotated[str, typer.Option(help="The size of the changes, such as 0.3 or 8/255.")] = "0.3"
+    norm: Annotated[Norm, typer.Option(help="The norm of the size.")] = Norm.LINF
+    steps: Annotated[int | None, _flag("pgd, trades: steps per search (10).")] = None
+    step_size: Annotated[float | None, _flag("fgsm, pgd, trades: the step, in budgets (0.25; of fgsm 1.25).")] = None
+    beta: Annotated[float | None, _flag("trades: the weight of the divergence (1).")] = None
+    surrogate: Annotated[list[str] | None, _flag("ensemble: another network to find points on (repeatable).")] = None
+    warmup: Annotated[float, typer.Option(help="The share of the training over which the size grows to eps.")] = 0.2
+    schedule: Annotated[Schedule, typer.Option(help="The learning rate: triangular, or by plateaus.")] = (
+        Schedule.TRIANGULAR
+    )
+
+    def loss(self, examples: Examples, batch: int) -> Loss:
+        """Return the loss for training on `examples`. Raises `BadInput` for flags that do not go together."""
+        from assay.training.adversarial import adversarial_loss
+
+        surrogates = self._surrogates(examples, batch) if self.surrogate or self.method is How.ENSEMBLE else None
+        return adversarial_loss(
+            self.method.value,
+            eps=self.size,
+            norm=self.norm.value,
+            warmup=self.warmup,
+            steps=self.steps,
+            step_size=self.step_size,
+            beta=self.beta,
+            surrogates=surrogates,
+        )
+
+    def _surrogates(self, examples: Examples, batch: int) -> tuple[Surrogate, ...]:
+        import torch
+
+        from assay.models import load_model
+        from assay.training.adversarial import Surrogate
+
+        models = [load_model(spec) for spec in self.surrogate or ()]
+        found = tuple(Surrogate(model.spec, model.digest, model.module) for model in models)
+        # spread over all of them: examples often lie class by class
+        some = torch.linspace(0, len(examples) - 1, min(100, len(examples))).long()
+        for one in found:
+            for at in torch.split(some, max(1, batch)):
+                one.check(*examples.batch(at))
+        return found
+
+    def probe(self) -> Probe:
+        """Return what measures robustness after every epoch."""
+        from assay.training.robustness_probe import Probe
+
+        return Probe(self.size, self.norm.value)
+
+    @property
+    def size(self) -> float:
+        """The size of the changes in pixel units. Raises `BadInput` for one in a model's own units."""
+        from assay.core.budget import PIXEL, check_budget, parse_budget
+        from assay.core.errors import BadInput
+
+        budget = check_budget(parse_budget(self.eps), self.norm.value)
+        if budget.unit != PIXEL:
+            raise BadInput(f"eps is {self.eps!r}; adversarial training takes pixel units, such as 0.3 or 8/255.")
+        return budget.value
+
+
+def adversarial(ctx: typer.Context, flags: TrainFlags, attack: AdversarialFlags, display: DisplayOption = None) -> None:
+    """Train at the worst points that an attack finds; the same command goes on after Ctrl-C.
+
+    After every epoch the robust accuracy under PGD is measured; a training that collapses ends with the weights of its
+    last good epoch.
+    """
+    from assay.training.recipes import train_standard
+
+    asked = training(flags)
+    settings = dataclasses.replace(
+        asked.settings,
+        loss=attack.loss(asked.parts()[0], flags.batch),
+        schedule=attack.schedule.value,
+        probe=attack.probe(),
+    )
+    asked, out = dataclasses.replace(asked, settings=settings), flags.folder(f"train-{attack.method.value}")
+    with shown(ctx, f"Training {flags.arch} against {attack.norm.value} {attack.eps}", 1, display) as show:
+        done = train_standard(asked, out, spoken_command(ctx.obj or ()), lambda now: show("", 0, now))
+    if done.log.stopped:
+        say(done.log.stopped)
+    kept = done.log.kept.robust_accuracy
+    if kept is not None:
+        say(f"PGD with 10 steps leaves {100 * kept:.1f} % of the first validation images right.")
+    spec = finish(done, flags)
+    if flags.test:
+        _test_robustness(spec, flags.test, attack)
+
+
+def _test_robustness(spec: str, source: str, attack: AdversarialFlags) -> None:
+    """Say what a longer PGD leaves of the test accuracy of the weights as stored."""
+    from assay.data import load_data
+    from assay.models import load_model
+    from assay.training.dataset_view import FromData
+
+    model = load_model(spec)
+    data = load_data(source, model=model)
+    probe = dataclasses.replace(attack.probe(), steps=50, count=1000)
+    count = min(probe.count, len(data))
+    kept = probe(model.module, FromData(data, 0, count), seed=0).robust or 0.0
+    say(
+        f"{source}: {100 * kept:.2f} % of the first {count:,} right under PGD with {probe.steps} steps at "
+        f"{attack.norm.value} {attack.eps}. More restarts and other attacks leave less: try --attack autoattack."
+    )
+
 
 app = typer.Typer(name="train", help="Train a network.", no_args_is_help=True)
 
@@ -19,7 +256,7 @@ def standard(ctx: typer.Context, flags: TrainFlags, display: DisplayOption = Non
 
     The defaults are the MNIST network of Sen et al. 2023 at their settings, with batch 64.
     """
-    from assay.defenses.standard import train_standard
+    from assay.training.recipes import train_standard
 
     asked = training(flags)
     with shown(ctx, f"Training {flags.arch}", 1, display) as show:
@@ -41,7 +278,7 @@ def distill(
     Both train at the temperature and are deployed without it. The defaults are those of Sen et al. 2023. Expect
     masked gradients, and no robustness.
     """
-    from assay.defenses.distill import distill, distill_as_published
+    from assay.training.distillation import distill, distill_as_published
 
     asked = training(flags)
     stages = ("student",) if as_published else ("teacher", "student")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.exits import Exit
+from assay.cli.console import DisplayOption, chosen, out, say, write
+from assay.cli.exit_codes import Exit
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Norm
 from assay.cli.progress import Pace, progress
-from assay.cli.terminal import DisplayOption, chosen, out, say, write
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
+from assay.cli.dataclass_options import expanded
 from assay.cli.flags import AllowPickle, Device
-from assay.cli.options import expanded
 from assay.cli.patch_target import check_together, find_target
 from assay.cli.places import Force, refuse_taken
 from assay.cli.progress import Pace, progress
-from assay.cli.terminal import DisplayOption, chosen, say, spoken_command, write
 from assay.core.errors import BadInput
 
 app = typer.Typer(name="universal", help="Find one change for all images.", no_args_is_help=True)

@@ -1,11 +1,40 @@
-"""`assay validate`: whether a study can be run, without running or loading anything."""
+"""`assay schema`: the JSON Schema of a study, for editors."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from assay.cli.console import say, write
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import StudyFlags
-from assay.cli.numbers import plural
-from assay.cli.terminal import write
+from assay.cli.places import Force, refuse_taken
+from assay.wording import plural
+
+_NAME = "study.schema.json"
+
+
+def schema(
+    out: Annotated[Path | None, typer.Option("--out", help="A file to write, instead of standard output.")] = None,
+    force: Force = False,
+) -> None:
+    """Print the JSON Schema of a study file, for editors that complete and check YAML."""
+    from assay.evaluation.files import write_atomically
+    from assay.evaluation.study.json_schema import study_schema
+
+    text = json.dumps(study_schema(), indent=2)
+    if out is None:
+        write(text)
+        return
+    out = out / _NAME if out.is_dir() else out
+    content = f"{text}\n".encode()
+    if not (out.is_file() and out.read_bytes() == content):
+        refuse_taken(out, force=force)
+        write_atomically(out, content)
+    say(f"Written: {out}. Begin a study with: # yaml-language-server: $schema={out.name}")
 
 
 def validate(flags: StudyFlags) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from assay.data.written import Reading
+from assay.data.written_labels import Reading
 
 Bands = NDArray[np.float32]
 

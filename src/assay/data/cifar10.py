@@ -10,7 +10,7 @@ import torch
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.data.cache import cache_dir, say
-from assay.data.source import Known, Source, Stored
+from assay.data.dataset import Known, Source, Stored
 from assay.models.classifier import Classifier
 from assay.models.weights_file import Unavailable
 

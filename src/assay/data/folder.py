@@ -6,15 +6,15 @@ import dataclasses
 from pathlib import Path
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.data.files import LabelledFiles
-from assay.data.formats import USUAL
+from assay.data.class_orders import Folders, numbered, renumberings
+from assay.data.dataset import Source
+from assay.data.folder_scan import Listing, scan
+from assay.data.labelled_files import LabelledFiles
 from assay.data.labels import Labelling, Vocabulary, label_folders
-from assay.data.nesting import check_nesting
-from assay.data.orders import Folders, numbered, renumberings
-from assay.data.scan import Listing, scan
-from assay.data.source import Source
+from assay.data.nested_pairs import check_nesting
+from assay.data.pictures import USUAL
 from assay.data.spec import take_apart
-from assay.data.written import READING, Written
+from assay.data.written_labels import READING, Written
 from assay.models.classifier import Classifier
 
 OPTIONS = READING | {"order"}

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import BadInput
-from assay.data.given import given_data
-from assay.data.sample import Data
-from assay.data.source import Known, Source
-from assay.data.steady import with_fixed_draws
+from assay.data.dataset import Data, Known, Source
+from assay.data.python_objects import given_data
+from assay.data.repeatability import with_fixed_draws
 from assay.data.torch_dataset import torch_dataset
 from assay.models.classifier import Classifier
-from assay.models.from_python import called, code_of, found, is_python
+from assay.models.loaders.python import called, code_of, found, is_python
 
 
 def names_python(source: str) -> bool:

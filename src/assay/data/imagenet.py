@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from assay.core.errors import BadInput
-from assay.data.files import LabelledFiles
+from assay.data.dataset import Source
 from assay.data.folder import class_folders, existing
+from assay.data.folder_scan import pictures_under
+from assay.data.labelled_files import LabelledFiles
 from assay.data.labels import Vocabulary, check_labels
-from assay.data.scan import pictures_under
-from assay.data.source import Source
 from assay.data.spec import take_apart
-from assay.data.written import READING, Written
+from assay.data.written_labels import READING, Written
 from assay.models.classifier import Classifier
 from assay.models.imagenet import imagenet_classes, imagenet_synsets
 

@@ -15,10 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from assay.core.errors import AssayError, BadInput
+from assay.data.dataset import Labels, PictureError
 from assay.data.known_labels import LABEL_KEYS, ItemLabels, check_same_label, class_number
 from assay.data.pictures import picture_tensor, to_eight_bits
-from assay.data.sample import PictureError
-from assay.data.source import Labels
 from assay.models.classifier import Preprocess
 
 IMAGE_KEYS = ("image", "images", "img", "pixel_values", "pixels", "picture", "input", "inputs", "x", "data")

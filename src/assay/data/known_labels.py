@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from assay.core.errors import BadInput
-from assay.data.sample import PictureError
-from assay.data.several_labels import SEVERAL_LABELS
-from assay.data.source import Labels
+from assay.data.dataset import Labels, PictureError
+from assay.data.labels import SEVERAL_LABELS
 
 PROBES = 12
 """How many items are read to see whether the labels that a data set keeps are those of its items."""

@@ -8,19 +8,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.data.arrays_file import hdf5, npz
+from assay.data.arrays import hdf5, npz
 from assay.data.cifar10 import cifar10
+from assay.data.dataset import Data, PictureError, Selected, Source, check_layout
 from assay.data.folder import folder
 from assay.data.from_python import from_python, names_python, whole
-from assay.data.given import Given, given_data
 from assay.data.imagenet import imagenet
+from assay.data.imagenet_samples import samples
 from assay.data.labels import check_labels
 from assay.data.mnist import mnist_source
 from assay.data.predicted import check_request, images_alone, loose_pictures, with_predictions, without_labels
-from assay.data.sample import Data, PictureError, check_layout
-from assay.data.samples import samples
-from assay.data.select import Selection, select
-from assay.data.source import Selected, Source
+from assay.data.python_objects import Given, given_data
+from assay.data.selection import Selection, select
 from assay.data.table import table
 from assay.data.torch_dataset import torch_dataset
 from assay.models.classifier import Classifier

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.data.files import LabelledFiles
+from assay.data.dataset import Data, Sample, Source
 from assay.data.folder import existing
-from assay.data.sample import Data, Sample
-from assay.data.scan import pictures_under
-from assay.data.source import Source
+from assay.data.folder_scan import pictures_under
+from assay.data.labelled_files import LabelledFiles
 from assay.models.classifier import Classifier
 
 PREDICTED = "predicted"

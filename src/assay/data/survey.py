@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from assay.data.bands import deep_values, is_deep
-from assay.data.formats import prepare_pillow
-from assay.data.written import Written
+from assay.data.pictures import prepare_pillow
+from assay.data.written_labels import Written
 from assay.models.classifier import Classifier, Preprocess
 
 _LOOKED_AT = 24

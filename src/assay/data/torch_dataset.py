@@ -6,10 +6,10 @@ from typing import Any
 
 from PIL import Image
 
-from assay.data.given import Given
+from assay.data.dataset import Source
 from assay.data.items import Items, LabelledItems, fixed_draws, image_and_label
 from assay.data.known_labels import LABEL_KEYS, labels_of
-from assay.data.source import Source
+from assay.data.python_objects import Given
 from assay.models.classifier import Classifier
 
 FIXED = (

@@ -25,9 +25,9 @@ from assay.core.sweep import Curve, Order, Question, first_look, sweep
 from assay.core.tensors import take
 from assay.core.threat import UNBOXED, Threat
 from assay.data import Data, Sample, Unreadable, image_digest
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.loader import Bench
 from assay.evaluation.one_score import check_one_score
-from assay.evaluation.plan import Cell, Unit
 from assay.evaluation.records.builder import Columns, blank
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, choose
 from assay.evaluation.records.schema import BROKEN, STATUSES

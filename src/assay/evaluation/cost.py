@@ -32,7 +32,8 @@ from assay.core.problem import Problem
 from assay.core.search import Attack, Keeps
 from assay.core.sweep import first_attack
 from assay.core.threat import NORMS, Threat
-from assay.evaluation.plan import Cell, Plan
+from assay.evaluation.cell import Cell
+from assay.evaluation.plan import Plan
 from assay.evaluation.study.attacks import method_of
 
 # measured on MNIST shards: bytes of a record in a compressed shard, and of what a shard has besides

@@ -14,7 +14,7 @@ from assay.core.errors import BadInput
 from assay.core.masks import Mask
 from assay.core.oracle import Direct
 from assay.data import Data, check_steady, load_data
-from assay.evaluation.plan import Cell
+from assay.evaluation.cell import Cell
 from assay.evaluation.study import surrogates as surrogate
 from assay.evaluation.study.spec import DataSpec, ModelSpec
 from assay.evaluation.study.targets import aimed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.analysis import query_curves as effort
 from assay.evaluation.analysis import score
 from assay.evaluation.analysis.score import Result
-from assay.evaluation.plan import Cell
+from assay.evaluation.cell import Cell
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, decode
 from assay.evaluation.records.manifest import NAME, read_manifest
 from assay.evaluation.records.store import Store
-from assay.evaluation.records.verdicts import Verdict, joined, read_verdicts
+from assay.evaluation.records.verdicts import Verdict, read_verdicts
 from assay.evaluation.study.spec import Study
 from assay.evaluation.study.yaml_source import load_study
 
@@ -75,12 +75,12 @@ class Run:
 
     def results(self) -> list[score.Result]:
         """Return one result per cell and budget."""
-        return joined(score.results(self.records(score.SCORED), self._stds()), self.verdicts())
+        return _joined(score.results(self.records(score.SCORED), self._stds()), self.verdicts())
 
     def worst_case(self) -> list[score.Result]:
         """Return the per-sample worst case over the attacks, one per model, data set, threat, question and budget."""
         found = score.worst_case(self.records((*score.SCORED, "sample_id")), self._stds())
-        return joined(found, self.verdicts())
+        return _joined(found, self.verdicts())
 
     def verdicts(self) -> list[Verdict]:
         """Return what an audit said about the numbers of the cells as they stand."""
@@ -120,6 +120,19 @@ class Run:
 
     def _stds(self) -> dict[str, Sequence[float] | None]:
         return {name: facts["std"] for name, facts in self.manifest["models"].items()}
+
+
+def _joined(results: Sequence[Result], verdicts: Sequence[Verdict]) -> list[Result]:
+    """Return results with the verdict on each; a result of several attacks together gets that of all together."""
+    known = {one.key: one for one in verdicts}
+    return [dataclasses.replace(one, verdict=_verdict(one, known)) for one in results]
+
+
+def _verdict(result: Result, known: Mapping[tuple[Any, ...], Verdict]) -> str | None:
+    one = known.get((result.model, result.data, result.threat, result.unit, result.eps, result.goal))
+    if one is None or result.question != "worst_case":
+        return None
+    return one.cells.get(result.cell) if result.cell else one.verdict
 
 
 __all__ = ["STUDY_FILE", "Picture", "Result", "Run"]

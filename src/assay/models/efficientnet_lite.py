@@ -12,7 +12,7 @@ from assay.core.errors import BadInput
 from assay.models.classifier import Classifier, Preprocess
 from assay.models.imagenet import imagenet_classes, imagenet_synsets
 from assay.models.normalized import Normalized
-from assay.models.request import Request
+from assay.models.spec import Request
 
 MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from assay.models import efficientnet_lite, from_timm, from_torchvision, zoo
+from assay.models import efficientnet_lite
+from assay.models.loaders import timm as from_timm
+from assay.models.loaders import torchvision as from_torchvision
+from assay.models.loaders import zoo
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,16 @@ from torch.nn.parameter import is_lazy
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.held import set_mode
 from assay.core.oracle import Access
-from assay.models import efficientnet_lite, from_file, from_python, from_timm, from_torchvision, zoo
+from assay.models import efficientnet_lite
 from assay.models.classifier import Classifier, Reset, digest_of
 from assay.models.function import Function, as_module, name_of
+from assay.models.loaders import python as from_python
+from assay.models.loaders import timm as from_timm
+from assay.models.loaders import torchvision as from_torchvision
+from assay.models.loaders import weights as from_file
+from assay.models.loaders import zoo
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
-from assay.models.request import Request, take_apart
+from assay.models.spec import Request, take_apart
 from assay.models.static_batch import StaticBatch, static_rows
 
 OUTPUTS = ("logits", "probabilities")

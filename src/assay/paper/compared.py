@@ -6,9 +6,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from assay.intervals import wilson
+from assay import wording as words
 from assay.paper.view import MODES, PRINTED, Row, TableView
-from assay.report import words
+from assay.statistics import wilson
 
 TITLES = {
     "I": "Error without an attack",

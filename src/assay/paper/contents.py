@@ -8,17 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay import wording as words
 from assay.core.errors import AssayError, BadInput
 from assay.paper.inputs import Example, Panel, PaperContents, Probe
 from assay.paper.logs import training_logs
 from assay.paper.smallest import smallest_changes
 from assay.paper.temperatures import TemperatureRow
 from assay.paper.view import TableView
-from assay.report import words
 from assay.report.breakdown import class_names, name_of
-from assay.report.facts import Source, sources
 from assay.report.gallery import bars, magnification
-from assay.report.view import NORMALIZED, groups
+from assay.report.groups import NORMALIZED, groups
+from assay.report.provenance import Source, sources
 
 if TYPE_CHECKING:
     from torch import Tensor

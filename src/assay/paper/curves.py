@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from assay import wording as words
 from assay.paper.inputs import Line, TrainingLog
 from assay.paper.view import AS_PUBLISHED, PRINTED
-from assay.report import words
-from assay.report.look import IN_PAGE, Look, Spec, dressed, eps_axes
-from assay.report.palette import SHAPES
+from assay.report.theme import IN_PAGE, SHAPES, Look, Spec, dressed, eps_axes
 
 TRAINING, VALIDATION = "training", "validation"
 _KINDS: dict[str, tuple[str, int, str]] = {

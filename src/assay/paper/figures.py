@@ -10,8 +10,8 @@ from typing import Any
 from assay.paper import curves, masking, pictures
 from assay.paper.inputs import PaperContents, TrainingLog
 from assay.paper.logs import FIGURE_7, FIGURE_10
-from assay.report.drawing import write_charts
-from assay.report.look import IN_FILE, IN_PAGE, Spec
+from assay.report.export import write_charts
+from assay.report.theme import IN_FILE, IN_PAGE, Spec
 
 TITLES = {
     1: "Images and their five likeliest classes, no attack",

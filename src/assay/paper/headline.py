@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from assay import wording as words
 from assay.paper.compared import TITLES, largest_difference
 from assay.paper.inputs import Line, PaperContents, Point
 from assay.paper.view import AS_PUBLISHED, CORRECTED, PRINTED
-from assay.report import words
 
 Step = tuple[str, float, float, float, str]
 

@@ -14,7 +14,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.paper.choices import Choices
 
 if TYPE_CHECKING:
-    from assay.data.source import Source
+    from assay.data.dataset import Source
 
 PER_CLASS = 5
 """The pictures of a class in the paper's data: image i is image i mod 5 of class i div 5."""
@@ -97,7 +97,7 @@ class SingleImages:
         return [{"source": one, "ids": list(dict.fromkeys(ids))} for one, ids in both if ids]
 
     def _source(self) -> Source:
-        from assay.data.samples import samples
+        from assay.data.imagenet_samples import samples
 
         if self.choices.stand_in:
             return samples("", None)

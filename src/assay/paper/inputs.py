@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.intervals import wilson
 from assay.paper.smallest import Smallest
 from assay.paper.temperatures import TemperatureRow
 from assay.paper.view import PRINTED, TableView
-from assay.report.facts import Source
 from assay.report.gallery import Bar
+from assay.report.provenance import Source
+from assay.statistics import wilson
 
 if TYPE_CHECKING:
     from torch import Tensor

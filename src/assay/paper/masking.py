@@ -9,7 +9,7 @@ from typing import Any
 from assay.audit.gradients import ROUNDED, ZERO
 from assay.paper.inputs import Probe
 from assay.paper.temperatures import TemperatureRow
-from assay.report.look import IN_PAGE, Look, Spec, dressed
+from assay.report.theme import IN_PAGE, Look, Spec, dressed
 
 _ROW, _RIDGE = 42, 76
 _BEND = 10.0  # where the axis of gaps turns from linear to logarithmic

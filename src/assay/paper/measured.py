@@ -11,7 +11,7 @@ from assay.paper.patches import interval, success
 from assay.paper.printed import PrintedTable
 from assay.paper.studies import imagenet_number
 from assay.paper.tables import Kind, Protocol
-from assay.report.words import plural
+from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result

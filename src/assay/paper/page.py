@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from assay import __version__
+from assay import wording as words
 from assay.audit.gradients import ROUNDED, ZERO
 from assay.paper import masking
 from assay.paper.compared import TITLES, Compared, compared
@@ -18,9 +19,8 @@ from assay.paper.inputs import PaperContents
 from assay.paper.pictures import Strip, strip
 from assay.paper.smallest import said
 from assay.paper.view import MODES, TableView
-from assay.report import words
-from assay.report.look import Spec
-from assay.report.sealing import Chart, chart, environment, sealed
+from assay.report.html import Chart, chart, environment, sealed
+from assay.report.theme import Spec
 
 TEMPLATES = Path(__file__).parent / "templates"
 # what torchvision's networks divide each channel by: the unit of the paper's eps

@@ -150,7 +150,7 @@ def interval(records: pa.Table, target: int, top: int) -> tuple[float, float] | 
     `records` needs the column sample_id too. None where there are no rows.
     """
     from assay.evaluation.records.arrow import compute as pc
-    from assay.intervals import clustered
+    from assay.statistics import clustered
 
     others = _others(records, target)
     if not len(others):

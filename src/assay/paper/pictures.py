@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from assay.paper.inputs import Example, Panel
 from assay.paper.smallest import Smallest
 from assay.report.gallery import Bar, png
-from assay.report.look import IN_PAGE, Look, Spec, dressed
+from assay.report.theme import IN_PAGE, Look, Spec, dressed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from assay.paper.printed import PrintedTable
 from assay.paper.probes import read_probe
 from assay.paper.tables import STAND_INS, Kind, Protocol
 from assay.paper.view import MODES, PRINTED, Row
-from assay.report.words import plural
+from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run

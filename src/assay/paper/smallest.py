@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from assay import wording as words
 from assay.paper.tables import PROTOCOLS
-from assay.report import words
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,12 +16,12 @@ from assay.core.goal import Goal, Targeted, Untargeted, rank_of, scored
 from assay.core.objective import margin
 from assay.core.oracle import Access, Oracle
 from assay.data import Data, Sample
-from assay.intervals import clustered
 from assay.models import Classifier
 from assay.patches.patch import Patch
 from assay.patches.placing import Placing
 from assay.patches.transforms import Transforms
 from assay.patches.victims import Victims
+from assay.statistics import clustered
 
 _AT_ONCE = 64
 

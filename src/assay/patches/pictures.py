@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.data.sample import PictureError
+from assay.data.dataset import PictureError
 from assay.models.atomic import write_atomically
 from assay.patches.patch import Patch
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from assay.attacks.ascent import Adam, Momentum
+from assay.attacks.parts.optimisers import Adam, Momentum
 from assay.attacks.patch import Place, Room
 from assay.core.errors import BadInput, did_you_mean
 from assay.patches.transforms import Transforms

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.attacks.ascent import Moments, Rolling
+from assay.attacks.parts.optimisers import Moments, Rolling
 from assay.core.course import Course
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
@@ -25,13 +25,13 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps, Terms, search
 from assay.core.threat import LINF, UNBOXED, Threat
 from assay.data import Data
-from assay.defenses.checkpoint import Checkpoint
-from assay.defenses.examples import FromData, Kept
 from assay.models import Classifier
 from assay.patches.patch import Patch
 from assay.patches.placing import FromVariable, Placing
 from assay.patches.recipe import Recipe, pixels_of
 from assay.patches.victims import Victims
+from assay.training.checkpoint import Checkpoint
+from assay.training.dataset_view import FromData, Kept
 
 
 class PatchFailed(AssayError):

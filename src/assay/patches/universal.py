@@ -25,10 +25,10 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps, Terms, search
 from assay.core.threat import NORMS, UNBOXED, Threat
 from assay.data import Data
-from assay.defenses.examples import FromData, Kept
 from assay.models import Classifier
 from assay.models.weights_file import read_safetensors, save_tensors
 from assay.patches.victims import Victims
+from assay.training.dataset_view import FromData, Kept
 
 FORMAT = "assay universal perturbation 1"
 

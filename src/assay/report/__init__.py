@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from assay.report.drawing import figures
-from assay.report.markup import csv, latex, markdown
+from assay.report.export import figures
+from assay.report.formats import csv, latex, markdown
 from assay.report.page import page
 from assay.report.tables import terminal
 

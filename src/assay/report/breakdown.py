@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from assay.report import words
+from assay import wording as words
+from assay.report.groups import Group
 from assay.report.headline import size_of
-from assay.report.view import Group
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from assay.report import words
-from assay.report.look import IN_PAGE, Look, Spec, dressed
-from assay.report.view import Group, Line
+from assay import wording as words
+from assay.report.groups import Group, Line
+from assay.report.theme import IN_PAGE, Look, Spec, dressed
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from assay import wording as words
 from assay.evaluation.records.verdicts import FOLDER, Finding, Verdict
-from assay.report import verdicts, words
+from assay.report import verdicts
 from assay.report.breakdown import class_names, name_of
-from assay.report.evidence_charts import evidence_charts
+from assay.report.charts import evidence_charts
 from assay.report.gallery import png
+from assay.report.groups import Group
 from assay.report.headline import size_of
-from assay.report.sealing import Chart, chart
-from assay.report.view import Group
+from assay.report.html import Chart, chart
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run

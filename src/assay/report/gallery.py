@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assay.report import words
+from assay import wording as words
 from assay.report.breakdown import class_names, name_of
-from assay.report.view import Group, Line
+from assay.report.groups import Group, Line
 
 if TYPE_CHECKING:
     from PIL.Image import Image

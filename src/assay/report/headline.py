@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT
 from assay.evaluation.study.goals import spoken
-from assay.report import verdicts, words
-from assay.report.view import AS_ATTACKED, UNTARGETED, WORST_CASE, Group, Line
+from assay.report import verdicts
+from assay.report.groups import AS_ATTACKED, UNTARGETED, WORST_CASE, Group, Line
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result

@@ -7,18 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.report import charts, verdicts, words
+from assay import wording as words
+from assay.report import charts, verdicts
 from assay.report.breakdown import Breakdown, breakdown
 from assay.report.effort import chart as drawn
 from assay.report.effort import curves_of
 from assay.report.evidence import Evidence, evidence
-from assay.report.facts import IDENTIFIERS, checks, sources
+from assay.report.formats import csv
 from assay.report.gallery import shelves, write_pictures
+from assay.report.groups import Group, groups
 from assay.report.headline import Headline, headline, size_of, spotlight, telling
-from assay.report.markup import csv
-from assay.report.sealing import Chart, chart, data_uri, environment, sealed
+from assay.report.html import Chart, chart, data_uri, environment, sealed
+from assay.report.provenance import IDENTIFIERS, checks, sources
 from assay.report.tables import notes, passes
-from assay.report.view import Group, groups
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.query_curves import Effort, Stage

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED
-from assay.report import verdicts, words
+from assay.report import verdicts
 from assay.report.effort import after_stages
+from assay.report.groups import NORMALIZED, WORST, Group, Line, groups
 from assay.report.headline import telling
-from assay.report.view import NORMALIZED, WORST, Group, Line, groups
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT, TRUSTED
-from assay.intervals import wilson
-from assay.report import words
-from assay.report.view import Group
+from assay.report.groups import Group
+from assay.statistics import wilson
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.ascent import Adam, Moments, Momentum, Rolling
+from assay.attacks.parts.optimisers import Adam, Moments, Momentum, Rolling
 from assay.core.course import Course
 from assay.core.draws import Draws
 from assay.core.errors import BadInput

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from assay.attacks.boundary import Boundary
-from assay.attacks.cosine import cosines, from_waves
 from assay.attacks.estimated import nes, spsa
 from assay.attacks.hop_skip_jump import HopSkipJump
 from assay.attacks.one_pixel import OnePixel
+from assay.attacks.parts.dct import cosines, from_waves
 from assay.attacks.simba import Basis, SimBA, simba
 from assay.core.compose import run
 from assay.core.errors import BadInput

@@ -15,7 +15,7 @@ from torch import Tensor
 from assay.attacks import build
 from assay.attacks.carlini_wagner import CarliniWagner
 from assay.attacks.lbfgs import LBFGS, Line
-from assay.attacks.penalty import Constant
+from assay.attacks.parts.constant_search import Constant
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
 from assay.core.oracle import Seen

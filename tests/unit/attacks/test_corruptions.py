@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.corruptions import ContrastReduction, GaussianBlur, SaltAndPepper
+from assay.attacks.baselines import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.oracle import Direct

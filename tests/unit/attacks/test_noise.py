@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from assay.attacks.noise import GaussianNoise, UniformNoise
+from assay.attacks.baselines import GaussianNoise, UniformNoise
 from assay.core.errors import BadInput
 from assay.core.threat import NORMS, Threat
 from tests.conformance.bench import EPS, case

@@ -14,8 +14,8 @@ from assay.audit.audit import audit_run
 from assay.audit.claims import groups
 from assay.core.errors import BadInput
 from assay.evaluation.attack_unit import threat_of
+from assay.evaluation.cell import Cell
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan import Cell
 from assay.evaluation.records.verdicts import FOLDER, Verdict
 from assay.evaluation.run import Run
 from tests.unit.evaluation.tiny import run_here, study, write_model, write_pictures

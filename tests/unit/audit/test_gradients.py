@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from assay.audit import GradientProbe, Histogram, probe_gradients
 from assay.core.errors import BadInput
-from assay.data.sample import Data, PictureError
+from assay.data.dataset import Data, PictureError
 from assay.models import load_model
 
 

@@ -54,7 +54,7 @@ def test_no_connection(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> Non
     def gone(*_: object) -> None:
         raise Unavailable("no route to host")
 
-    monkeypatch.setattr("assay.data.samples.fetch_wheel", gone)
+    monkeypatch.setattr("assay.data.imagenet_samples.fetch_wheel", gone)
     said = place.assay("data get samples")
     assert said.code == 2
     assert "The 20 sample pictures could not be fetched: no route to host" in said.err

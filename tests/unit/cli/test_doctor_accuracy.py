@@ -10,7 +10,7 @@ from PIL import Image
 
 from assay.cli.doctor_accuracy import chance
 from assay.cli.doctor_orders import better_order, renumbered
-from assay.data.orders import Renumbering
+from assay.data.class_orders import Renumbering
 from tests.unit.cli.workplace import Workplace
 
 MODELS = """

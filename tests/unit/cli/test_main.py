@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import assay
-from assay.cli import app, exits, main
+from assay.cli import app, main
+from assay.cli import exit_codes as exits
 from assay.core.errors import BadInput
 from tests.unit.cli.workplace import Workplace
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.intervals import clustered
+from assay.statistics import clustered
 from tests.unit.cli.patch_place import coloured, hits, write_named
 from tests.unit.cli.workplace import Workplace
 

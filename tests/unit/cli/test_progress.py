@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from assay.cli.console import Display, chosen
 from assay.cli.progress import Lines, Pace, progress
-from assay.cli.terminal import Display, chosen
 
 
 class Clock:

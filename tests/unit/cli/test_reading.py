@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.cli.show import FIELDS
+from assay.cli.runs import FIELDS
 from tests.unit.cli.workplace import Said, Workplace
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from assay.cli.terminal import out, say, spoken_command, write
+from assay.cli.console import out, say, spoken_command, write
 
 
 class Terminal(io.StringIO):

@@ -51,7 +51,7 @@ def test_training_again_does_nothing_and_more_epochs_are_another_training(place:
 
 
 def test_ctrl_c_keeps_the_finished_epochs(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit = importlib.import_module("assay.defenses.fit")
+    fit = importlib.import_module("assay.training.fit")
     validate, calls = fit.validate, []
 
     def stop_in_the_second_epoch(*given: object) -> object:
@@ -148,7 +148,7 @@ def test_adversarial_training_by_every_method(place: Workplace, flags: str, pass
 
 def test_adversarial_training_goes_on_after_ctrl_c(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     line = f"{ADVERSARIAL} --method pgd --steps 2 --epochs 3 --test="
-    fit = importlib.import_module("assay.defenses.fit")
+    fit = importlib.import_module("assay.training.fit")
     validate, calls = fit.validate, []
 
     def stop_in_the_second_epoch(*given: object) -> object:
@@ -169,7 +169,7 @@ def test_adversarial_training_goes_on_after_ctrl_c(place: Workplace, monkeypatch
 
 
 def test_a_collapse_is_said_and_the_weights_are_those_before(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from assay.defenses.probe import Probe, Probed
+    from assay.training.robustness_probe import Probe, Probed
 
     readings = [Probed(0.8, 0.9), Probed(0.1, 0.95), Probed(0.5, 0.5)]
     monkeypatch.setattr(Probe, "__call__", lambda *_, **__: readings.pop(0))

@@ -17,8 +17,8 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.threat import Linf
 from assay.data import load_data
-from assay.intervals import wilson
 from assay.models import load_model
+from assay.statistics import wilson
 from tests.unit.cli.workplace import Workplace
 
 OTHERS = '''

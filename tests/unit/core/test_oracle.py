@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from assay.attacks.baselines import UniformNoise
 from assay.attacks.gradient import FGSM, PGD
-from assay.attacks.noise import UniformNoise
 from assay.core.draws import Draws
 from assay.core.errors import ModelError
 from assay.core.goal import OutOfTop, Targeted, Untargeted, scored

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.attacks.ascent import Adam, Momentum
+from assay.attacks.parts.optimisers import Adam, Momentum
 from assay.core.course import Course
 from assay.core.draws import Draws
 from assay.core.errors import BadInput

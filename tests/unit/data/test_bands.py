@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from assay.data.dataset import PictureError
 from assay.data.pictures import Pictures, picture_tensor, to_eight_bits
-from assay.data.sample import PictureError
-from assay.data.written import Reading
+from assay.data.written_labels import Reading
 from assay.models.classifier import Preprocess
 
 RNG = np.random.default_rng(0)

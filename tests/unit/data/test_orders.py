@@ -8,7 +8,7 @@ from PIL import Image
 
 from assay.core.errors import BadInput
 from assay.data import load_data
-from assay.data.orders import Folders, numbered, renumberings
+from assay.data.class_orders import Folders, numbered, renumberings
 
 TWELVE = tuple(map(str, range(12)))
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torchvision import models
 
+from assay.data.dataset import PictureError
+from assay.data.folder_scan import pictures_under
 from assay.data.pictures import Pictures, decode, picture_tensor
-from assay.data.sample import PictureError
-from assay.data.scan import pictures_under
 from assay.models.classifier import Preprocess
 
 RGB = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))

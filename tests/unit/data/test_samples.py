@@ -10,9 +10,9 @@ from torch import nn
 
 from assay.core.errors import BadInput
 from assay.data import Sample, load_data
-from assay.data import samples as room
+from assay.data import imagenet_samples as room
+from assay.data.imagenet_samples import SHA256
 from assay.data.mnist import ChecksumMismatch
-from assay.data.samples import SHA256
 from assay.models.classifier import Classifier, Preprocess
 from assay.models.weights_file import Unavailable
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from assay.data import load_data
-from assay.data.formats import picture_endings, way_out
-from assay.data.scan import pictures_under, scan
+from assay.data.folder_scan import pictures_under, scan
+from assay.data.pictures import picture_endings, way_out
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.core.errors import BadInput
-from assay.data.select import Selection, select
+from assay.data.selection import Selection, select
 
 LABELS = [0] * 600 + [1] * 300 + [2] * 100
 IDS = [f"set/{i:04d}" for i in range(1000)]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from assay.core.errors import BadInput
 from assay.data import load_data
-from assay.data.several_labels import columns_of_labels, lists_of_labels
+from assay.data.labels import columns_of_labels, lists_of_labels
 
 WAY = r"goal=assay.MultiLabel\(y\)"
 

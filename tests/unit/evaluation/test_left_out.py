@@ -20,7 +20,7 @@ from assay.evaluation.analysis.score import results, worst_case
 from assay.evaluation.records.schema import from_table
 from assay.evaluation.run_study import evaluate
 from assay.models import Classifier, load_model
-from assay.report.markup import markdown
+from assay.report.formats import markdown
 from tests.unit.evaluation.test_work import N, Small, outcomes, records
 from tests.unit.evaluation.tiny import data, images, rows
 

@@ -16,8 +16,9 @@ from assay.core.budget import parse_budget
 from assay.core.errors import BadInput
 from assay.core.masks import Mask
 from assay.core.threat import L2, Linf
+from assay.evaluation.cell import Cell
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan import Cell, make_plan
+from assay.evaluation.plan import make_plan
 from assay.evaluation.run_study import evaluate
 from assay.evaluation.study.masks import Chosen, mask_for, name_of, read_mask, resolved
 from assay.evaluation.study.spec import Study, ThreatSpec

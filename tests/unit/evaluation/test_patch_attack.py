@@ -12,12 +12,14 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import rank_of
 from assay.data import load_data
+from assay.evaluation.cell import Cell
 from assay.evaluation.cost import Passes, passes_per_sample
 from assay.evaluation.execution.progress import Progress
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan import Cell, make_plan
+from assay.evaluation.plan import make_plan
 from assay.evaluation.run_study import run_study
-from assay.evaluation.study.spec import Study, study_schema
+from assay.evaluation.study.json_schema import study_schema
+from assay.evaluation.study.spec import Study
 from assay.models import load_model
 from assay.patches import Patch
 from tests.unit.evaluation.tiny import rows, run_here, study

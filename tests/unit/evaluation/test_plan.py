@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan import Cell, Plan, Unit, make_plan, usual_chunk
+from assay.evaluation.plan import Plan, make_plan, usual_chunk
 from assay.evaluation.study.spec import AttackSpec, DataSpec, ModelSpec, Study, ThreatSpec
 from tests.unit.evaluation.tiny import study
 

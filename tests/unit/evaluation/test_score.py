@@ -17,7 +17,7 @@ from assay.core.errors import BadInput
 from assay.evaluation.analysis.compare import confusion, mcnemar, minimal_budgets, per_class
 from assay.evaluation.analysis.score import SCORED, Result, results, worst_case
 from assay.evaluation.records.schema import SCHEMA, STATUSES, Record, to_table
-from assay.intervals import mcnemar_p, wilson
+from assay.statistics import mcnemar_p, wilson
 from tests.unit.evaluation.test_record import ONE
 
 STATUS = st.sampled_from(["clean_wrong", "broken", "survived", "error"])

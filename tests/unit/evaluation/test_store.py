@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.evaluation.plan import Unit
+from assay.evaluation.cell import Unit
 from assay.evaluation.records.builder import all_failed
 from assay.evaluation.records.schema import from_table
 from assay.evaluation.records.store import Store

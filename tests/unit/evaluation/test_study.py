@@ -156,3 +156,8 @@ def test_every_slip_is_told_at_once_and_only_once() -> None:
     assert len(lines) == len(set(lines))
     places = {line.split(":")[0] for line in lines}
     assert places == {"attacks", "seed", "threats.eps[0]", "grids[0].goal", "grids[1].goal"}
+
+
+def test_the_audit_is_among_the_keys_suggested_beside_a_wrong_one() -> None:
+    with pytest.raises(BadInput, match=r"Unknown key 'audti'\. Did you mean 'audit'\? There are: study, audit, models"):
+        Study.of({**PLAIN, "audti": "off"})

@@ -8,7 +8,8 @@ from jsonschema import Draft202012Validator
 
 from assay.attacks import ATTACKS
 from assay.core.errors import BadInput
-from assay.evaluation.study.spec import Study, study_schema
+from assay.evaluation.study.json_schema import study_schema
+from assay.evaluation.study.spec import Study
 from tests.unit.evaluation.test_study import L2, PLAIN
 
 SCHEMA = Draft202012Validator(study_schema())

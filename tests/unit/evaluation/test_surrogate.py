@@ -19,11 +19,12 @@ from assay.core.oracle import Direct
 from assay.core.threat import Linf
 from assay.data import load_data
 from assay.evaluation.analysis.query_curves import stops_at_success
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.cost import passes_per_sample
 from assay.evaluation.executors.base import Job
 from assay.evaluation.executors.processes import check_named
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan import Cell, Unit, make_plan
+from assay.evaluation.plan import make_plan
 from assay.evaluation.study.json_schema import study_schema
 from assay.evaluation.study.spec import AttackSpec, Study
 from assay.models import Ensemble, load_model

@@ -17,8 +17,9 @@ from assay.core.search import Keeps
 from assay.core.threat import Linf
 from assay.data import Sample
 from assay.evaluation.attack_unit import Outcome, do
+from assay.evaluation.cell import Unit
 from assay.evaluation.loader import Bench, Loader
-from assay.evaluation.plan import Unit, make_plan
+from assay.evaluation.plan import make_plan
 from assay.evaluation.records.schema import Record, from_table
 from assay.models import Classifier, load_model
 from tests.unit.evaluation.tiny import data, images, patterns, study

@@ -9,7 +9,7 @@ import torch
 from assay.core.errors import BadInput
 from assay.models import load_model
 from assay.models.classifier import Preprocess
-from assay.models.from_timm import _preprocess
+from assay.models.loaders.timm import _preprocess
 from assay.models.seeded import seeded
 from assay.models.weights_file import Unavailable
 

@@ -13,7 +13,8 @@ from torchvision import models
 
 from assay.core.errors import BadInput
 from assay.data.pictures import picture_tensor
-from assay.models import from_torchvision, load_model
+from assay.models import load_model
+from assay.models.loaders import torchvision as from_torchvision
 from assay.models.weights_file import Unavailable
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from assay.core.errors import BadInput
 from assay.models.classifier import Preprocess
-from assay.models.request import Options, take_apart
+from assay.models.spec import Options, take_apart
 
 ALLOWED = frozenset({"mean", "std", "size", "channels", "resize", "crop", "pad", "interpolation", "arch"})
 

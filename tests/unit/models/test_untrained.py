@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from assay.core.errors import BadInput
-from assay.models.untrained import is_code, takes_classes, untrained
+from assay.models.loaders.untrained import is_code, takes_classes, untrained
 
 CODE = """
 from torch import nn

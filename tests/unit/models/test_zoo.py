@@ -11,8 +11,8 @@ from assay import PGD, Linf, attack
 from assay.core.objective import margin
 from assay.data.mnist import mnist
 from assay.models import load_model
+from assay.models.loaders.zoo import ZOO
 from assay.models.weights_file import read_safetensors
-from assay.models.zoo import ZOO
 
 FILE = Path(str(files("assay.models"))) / "weights" / "mnist-cnn.safetensors"
 LOGS = Path(__file__).parents[3] / "src" / "assay" / "paper" / "training"

@@ -3,9 +3,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from assay.intervals import wilson
 from assay.paper.compared import compared
 from assay.paper.view import CORRECTED, Row, TableView
+from assay.statistics import wilson
 
 ROW = Row("toaster", (48.69, 90.48), {CORRECTED: (50.0, None)}, {CORRECTED: ((10, 20), None)})
 

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from assay.core.errors import BadInput
-from assay.intervals import wilson
 from assay.paper import curves, masking, pictures
 from assay.paper.figures import TITLES, figure, figures, specs
 from assay.paper.inputs import PaperContents, lines_of
 from assay.paper.logs import FIGURE_7, FIGURE_10, training_logs
 from assay.paper.view import PRINTED
-from assay.report import drawing
-from assay.report.look import IN_FILE
+from assay.report import export as drawing
+from assay.report.theme import IN_FILE
+from assay.statistics import wilson
 from tests.unit.paper.fake_paper import HOSTILE, SCALED, digits_table, full, log, panel, picture, probe, temperature
 
 FIGURES = ["figure-1", "figure-2", "figure-3", "figure-4", "figure-7", "figure-8", "figure-9", "figure-10", "figure-11"]

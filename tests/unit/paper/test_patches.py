@@ -8,13 +8,13 @@ import pytest
 from torch import nn
 
 from assay.core.errors import BadInput
-from assay.intervals import clustered, wilson
 from assay.models import load_model
 from assay.models.imagenet import imagenet_classes
 from assay.paper.choices import Choices
 from assay.paper.patches import PatchOrder, interval, patch_orders, recipe_of, success, train_patches
 from assay.paper.runs import TableRun
 from assay.patches import Patch
+from assay.statistics import clustered, wilson
 from tests.unit.evaluation.tiny import write_model, write_pictures
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import assay
-from assay.defenses import FitSettings
 from assay.paper.temperatures import TemperatureRow, read_rows, temperatures, written_rows
+from assay.training import FitSettings
 
 ROOT = Path(__file__).parents[3]
 

@@ -12,9 +12,9 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import rank_of
 from assay.data import PictureError
-from assay.intervals import clustered, wilson
 from assay.patches import Patch, Transforms, measure
 from assay.patches.evaluate import Where
+from assay.statistics import clustered, wilson
 from tests.unit.patches.toys import SIZE, data, images, model
 
 

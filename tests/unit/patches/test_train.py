@@ -168,7 +168,7 @@ def test_it_is_the_loop_that_people_write(tmp_path: Path, optimizer: str) -> Non
     from assay.attacks.patch import Room
     from assay.core.draws import Draws
     from assay.core.over_data import OverData
-    from assay.defenses.examples import FromData
+    from assay.training.dataset_view import FromData
 
     few = recipe(optimizer=optimizer, epochs=3, rate=0.1, published=True)
     done = train_patch([model()], data(24), few, tmp_path).patch.pixels

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from assay.evaluation.run import Run
-from assay.report.view import Group, groups
+from assay.report.groups import Group, groups
 from tests.unit.report.fake_run import fake_run
 
 

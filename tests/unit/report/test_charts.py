@@ -6,9 +6,10 @@ import json
 import pytest
 
 from assay.evaluation.run import Run
-from assay.report import charts, look
+from assay.report import charts
+from assay.report import theme as look
 from assay.report.breakdown import breakdown
-from assay.report.view import Group
+from assay.report.groups import Group
 
 
 def rows_of(spec: dict) -> list[dict]:  # type: ignore[type-arg]

@@ -7,9 +7,10 @@ import pytest
 
 from assay.core.errors import BadInput
 from assay.evaluation.run import Run
-from assay.report import drawing, figures
+from assay.report import export as drawing
+from assay.report import figures
 from assay.report.charts import curve
-from assay.report.view import Group
+from assay.report.groups import Group
 from tests.unit.report.fake_run import HOSTILE
 
 

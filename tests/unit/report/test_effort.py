@@ -9,7 +9,7 @@ from rich.console import Console
 from assay.evaluation.analysis.query_curves import Effort, Stage
 from assay.evaluation.run import Run
 from assay.report.effort import after_stages, chart, curves_of, milestones, plain, terminal
-from assay.report.view import groups
+from assay.report.groups import groups
 
 
 def test_milestones_are_round_and_end_where_the_spending_does() -> None:

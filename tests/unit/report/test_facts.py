@@ -4,8 +4,8 @@ import copy
 import dataclasses
 
 from assay.evaluation.run import Run
-from assay.report.facts import ATTENTION, GOOD, IDENTIFIERS, checks, sources
-from assay.report.view import Group
+from assay.report.groups import Group
+from assay.report.provenance import ATTENTION, GOOD, IDENTIFIERS, checks, sources
 from tests.unit.report.fake_run import with_manifest
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from assay.evaluation.run import Run
 from assay.report import gallery
-from assay.report.view import Group
+from assay.report.groups import Group
 from tests.unit.report.fake_run import HOSTILE, HOSTILE_FILE
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from assay.report.groups import Group, Line
 from assay.report.headline import headline, spotlight
-from assay.report.view import Group, Line
 
 
 def only(group: Group, line: Line, eps: set[str] | None = None) -> Group:

@@ -7,7 +7,7 @@ import re
 
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.run import Run
-from assay.report.markup import csv, latex, markdown
+from assay.report.formats import csv, latex, markdown
 from tests.unit.report.fake_run import HOSTILE
 
 

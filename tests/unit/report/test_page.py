@@ -11,7 +11,7 @@ import pytest
 
 from assay.evaluation.run import Run
 from assay.report import page
-from assay.report.markup import csv
+from assay.report.formats import csv
 from tests.unit.report.fake_run import HOSTILE, fake_run, with_manifest
 
 ALLOWED = {

@@ -11,14 +11,13 @@ import pytest
 from assay.evaluation.records.verdicts import FOLDER, Finding
 from assay.evaluation.run import Run
 from assay.report import verdicts
-from assay.report.charts import curve
+from assay.report.charts import curve, evidence_charts
 from assay.report.evidence import MOST_IMAGES, refuting, rows
-from assay.report.evidence_charts import evidence_charts
-from assay.report.facts import checks
+from assay.report.formats import csv, latex, markdown
+from assay.report.groups import Group, groups
 from assay.report.headline import headline
-from assay.report.markup import csv, latex, markdown
 from assay.report.page import page
-from assay.report.view import Group, groups
+from assay.report.provenance import checks
 from tests.unit.report.audited import IMAGES, audited_run
 from tests.unit.report.fake_run import HOSTILE
 from tests.unit.report.test_page import ALLOWED, Reader

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from assay.report.view import WORST, Group, groups
+from assay.report.groups import WORST, Group, groups
 from tests.unit.report.fake_run import Rows, fake_run, with_manifest
 
 

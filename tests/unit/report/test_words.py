@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from assay.report import words
+from assay import wording as words
 
 
 @pytest.mark.parametrize(

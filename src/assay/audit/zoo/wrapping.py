@@ -7,11 +7,11 @@ import importlib
 from collections.abc import Callable
 from functools import partial
 
-from assay.audit.zoo.table import BROKEN
 from assay.core.errors import BadInput, did_you_mean
+from assay.defenses.table import BROKEN
 from assay.models import Classifier, load_model
 from assay.models.classifier import digest_of
-from assay.models.from_python import code_of
+from assay.models.loaders.python import code_of
 
 # the modules whose functions are all defences around one network -> that network
 HOMES = {"assay.audit.zoo.mnist": "zoo:mnist-cnn", "assay.audit.zoo.lite0": "efficientnet-lite0"}

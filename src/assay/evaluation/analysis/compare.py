@@ -12,7 +12,7 @@ from assay.core.errors import BadInput
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.arrow import make_table
 from assay.evaluation.records.schema import BROKEN, CLEAN_WRONG, EXCLUDED, SURVIVED, UNCOUNTED
-from assay.intervals import mcnemar_p, wilson
+from assay.statistics import mcnemar_p, wilson
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ from assay.evaluation.records.schema import (
     UNCOUNTED,
 )
 from assay.evaluation.study.spec import PREDICTED_LABELS
-from assay.intervals import wilson
+from assay.statistics import wilson
 
 Array = NDArray[Any]
 Stds = Mapping[str, Sequence[float] | None]

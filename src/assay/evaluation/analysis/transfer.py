@@ -22,8 +22,8 @@ from assay.data import Data, Sample
 from assay.evaluation.attack_unit import check_labels, check_numbers, check_scores, stacked
 from assay.evaluation.one_score import check_one_score
 from assay.evaluation.study.surrogates import check_fit, held
-from assay.intervals import wilson
 from assay.models import Classifier
+from assay.statistics import wilson
 
 _AT_ONCE = 64
 

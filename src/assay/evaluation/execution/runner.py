@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import AssayError
+from assay.evaluation.cell import Unit
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.progress import Meter, OnProgress
 from assay.evaluation.executors import Answer, Done, Executor, Failed, Job
 from assay.evaluation.files import DiskError, append_log, write_atomically
-from assay.evaluation.plan import Plan, Unit
+from assay.evaluation.plan import Plan
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.builder import all_failed
 from assay.evaluation.records.manifest import (

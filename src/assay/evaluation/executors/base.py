@@ -11,9 +11,9 @@ from typing import Protocol, TypeAlias
 
 from assay.core.errors import AssayError
 from assay.evaluation.attack_unit import do
+from assay.evaluation.cell import Unit
 from assay.evaluation.files import append_log, write_atomically
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan import Unit
 from assay.evaluation.records.gallery import encode
 from assay.evaluation.records.store import Store
 from assay.models.failures import in_short, users_frame

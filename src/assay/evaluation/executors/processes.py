@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from assay.core.errors import AssayError, BadInput
+from assay.evaluation.cell import Unit
 from assay.evaluation.executors.base import Answer, Done, Failed, Job
-from assay.evaluation.plan import Unit
 from assay.evaluation.study.surrogates import names
 
 _ENTRY = "from assay.evaluation.executors.worker import main; main()"

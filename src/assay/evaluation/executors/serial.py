@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
+from assay.evaluation.cell import Unit
 from assay.evaluation.executors.base import Answer, Job, perform
-from assay.evaluation.plan import Unit
 
 
 @dataclasses.dataclass(frozen=True)

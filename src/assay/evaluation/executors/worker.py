@@ -35,9 +35,9 @@ def main() -> None:
 def _serve(messages: queue.SimpleQueue[dict[str, Any]], out: TextIO) -> None:
     import torch
 
+    from assay.evaluation.cell import Cell, Unit
     from assay.evaluation.executors.base import Done, Job, perform
     from assay.evaluation.loader import Loader
-    from assay.evaluation.plan import Cell, Unit
 
     torch.set_num_threads(1)
     setup = messages.get()

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from assay.core.budget import Budget, parse_budget
 from assay.core.errors import BadInput, did_you_mean
+from assay.evaluation.cell import Cell
 from assay.evaluation.export.image_files import check_channels, check_form
 from assay.evaluation.loader import Loader
-from assay.evaluation.plan import Cell
 from assay.evaluation.records.schema import BROKEN, CLEAN_WRONG, SURVIVED
 from assay.evaluation.run import Run
 

@@ -19,6 +19,7 @@ from assay.core.oracle import Access
 from assay.core.sweep import Curve
 from assay.core.tensors import take
 from assay.evaluation.attack_unit import Asked, do
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.execution.lock import NAME as LOCK
 from assay.evaluation.execution.lock import locked
 from assay.evaluation.executors.base import failure
@@ -27,7 +28,6 @@ from assay.evaluation.export.image_files import check_channels, file_name, write
 from assay.evaluation.export.index import Entry, Index
 from assay.evaluation.files import make_folder, remove_unfinished
 from assay.evaluation.loader import Bench, Loader
-from assay.evaluation.plan import Cell, Unit
 from assay.evaluation.run import Run
 
 

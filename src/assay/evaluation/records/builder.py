@@ -19,14 +19,13 @@ from assay.core.oracle import Cost
 from assay.core.problem import Problem
 from assay.core.sweep import Curve, Question
 from assay.core.tensors import flat
-from assay.evaluation.plan import Unit
+from assay.evaluation.cell import SCHEMA_VERSION, Unit
 from assay.evaluation.records.schema import (
     BROKEN,
     CLEAN_WRONG,
     ERROR,
     EXCLUDED,
     SCHEMA,
-    SCHEMA_VERSION,
     STATUSES,
     SURVIVED,
     stage_label,

@@ -14,8 +14,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from assay.core.errors import BadInput
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.files import in_words, remove_unfinished, write_atomically
-from assay.evaluation.plan import Cell, Unit
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import ADDED, ERROR, SCHEMA
 

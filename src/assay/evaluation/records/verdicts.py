@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from assay.core.errors import BadInput
-from assay.evaluation.analysis.score import Result
 from assay.evaluation.files import make_folder, write_atomically
 
 TRUSTED, SUSPECT, REFUTED = "trusted", "suspect", "refuted"
@@ -157,16 +156,3 @@ def keep_verdicts(folder: Path, verdicts: Iterable[Verdict]) -> None:
     make_folder(folder / FOLDER)
     told = json.dumps([one.plain() for one in kept.values()], indent=1, allow_nan=False)
     write_atomically(folder / FOLDER / FILE, told.encode())
-
-
-def joined(results: Sequence[Result], verdicts: Sequence[Verdict]) -> list[Result]:
-    """Return results with the verdict on each; a result of several attacks together gets that of all together."""
-    known = {one.key: one for one in verdicts}
-    return [dataclasses.replace(one, verdict=_verdict(one, known)) for one in results]
-
-
-def _verdict(result: Result, known: Mapping[tuple[Any, ...], Verdict]) -> str | None:
-    one = known.get((result.model, result.data, result.threat, result.unit, result.eps, result.goal))
-    if one is None or result.question != "worst_case":
-        return None
-    return one.cells.get(result.cell) if result.cell else one.verdict

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from assay.core.errors import BadInput, did_you_mean
 
@@ -47,21 +47,27 @@ def spoken(path: Path) -> str:
     return text
 
 
-def explain(error: ValidationError, raw: Mapping[str, Any], places: Places) -> BadInput:
-    """Return the `BadInput` that says, one line per slip, where it is, what it is, and the fix."""
+def explain(
+    error: ValidationError, raw: Mapping[str, Any], places: Places, keys: Mapping[str, Sequence[str]]
+) -> BadInput:
+    """Return the `BadInput` that says, one line per slip, where it is, what it is, and the fix.
+
+    `keys` are those that a mapping may have, by the key that it stands under ("" at the top).
+    """
     # a list whose every entry is refused is also reported as empty: said once is enough
     slips = [one for one in error.errors() if not (one["type"] == "too_short" and one["input"])]
-    lines = [_line(one, raw, places) for one in slips]
+    lines = [_line(one, raw, places, keys) for one in slips]
     return BadInput("\n".join(dict.fromkeys(lines)))
 
 
-def _line(one: Any, raw: Mapping[str, Any], places: Places) -> str:
+def _line(one: Any, raw: Mapping[str, Any], places: Places, keys: Mapping[str, Sequence[str]]) -> str:
     cause = one.get("ctx", {}).get("error")
     where = cause.where if isinstance(cause, Misplaced) else ()
     path = _written_path((*one["loc"], *where), raw)
     key = one["type"] in ("extra_forbidden", "missing") or isinstance(cause, UnknownKey)
     place = places.of(path, key=key)
-    return f"{place}  {_label(path)}{_message(one, cause)}" if place else f"{_label(path)}{_message(one, cause)}"
+    told = f"{_label(path)}{_message(one, cause, keys)}"
+    return f"{place}  {told}" if place else told
 
 
 class UnknownKey(Misplaced):
@@ -72,13 +78,14 @@ def _label(path: Path) -> str:
     return f"{spoken(path)}: " if path else ""
 
 
-def _message(one: Any, cause: BaseException | None) -> str:
+def _message(one: Any, cause: BaseException | None, keys: Mapping[str, Sequence[str]]) -> str:
     if cause is not None:
         return str(cause)
     name = one["loc"][-1] if one["loc"] else ""
     match one["type"]:
         case "extra_forbidden":
-            choices = _keys_beside(one["loc"])
+            around = [part for part in one["loc"][:-1] if isinstance(part, str)]
+            choices = keys[around[-1] if around else ""]
             return f"Unknown key {name!r}.{did_you_mean(str(name), choices)} There are: {', '.join(choices)}."
         case "missing":
             return f"is missing. {_EXAMPLES.get(str(name), 'Write it.')}"
@@ -108,22 +115,6 @@ _EXAMPLES = {
 
 def _choices(one: Any) -> list[str]:
     return [part.strip().strip("'") for part in str(one["ctx"]["expected"]).replace(" or ", ",").split(",")]
-
-
-def _keys_beside(loc: Sequence[str | int]) -> list[str]:
-    """Return the keys that the mapping around a refused key may have."""
-    from assay.evaluation.study import spec as study
-
-    names = [part for part in loc[:-1] if isinstance(part, str)]
-    inside: dict[str, type[BaseModel]] = {
-        "models": study.ModelSpec,
-        "data": study.DataSpec,
-        "threats": study.ThreatSpec,
-        "grids": study.Grid,
-    }
-    if not names:
-        return ["study", *study.GRID_KEYS, "grids"]
-    return list(inside[names[-1]].model_fields)
 
 
 def _written_path(path: Path, raw: Mapping[str, Any]) -> Path:

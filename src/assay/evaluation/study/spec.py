@@ -5,7 +5,7 @@ Written in YAML or built in Python; either way every slip is named with its plac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,6 @@ from assay.core.errors import BadInput
 from assay.evaluation.study.attacks import check_goal_of, check_options, given_options, norms_of
 from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.goals import check_goal
-from assay.evaluation.study.json_schema import study_schema
 from assay.evaluation.study.threats import ThreatSpec, as_list
 
 GRID_KEYS = ("models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk")
@@ -172,13 +171,22 @@ class Study(BaseModel):
         try:
             return cls.model_validate(_with_grids(raw))
         except ValidationError as error:
-            raise explain(error, raw, places or Places()) from None
+            raise explain(error, raw, places or Places(), _KEYS) from None
 
     def plain(self) -> dict[str, Any]:
         """Return the resolved study as plain values; `Study.of` reads them back to an equal study."""
         # the usual audit goes without saying
         audit = {} if self.audit == "quick" else {"audit": self.audit}
         return {"study": self.study, **audit, "grids": [_plain_grid(grid) for grid in self.grids]}
+
+
+_KEYS: Mapping[str, Sequence[str]] = {
+    "models": tuple(ModelSpec.model_fields),
+    "data": tuple(DataSpec.model_fields),
+    "threats": tuple(ThreatSpec.model_fields),
+    "grids": tuple(Grid.model_fields),
+    "": ("study", "audit", *GRID_KEYS, "grids"),
+}
 
 
 def _with_grids(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,5 +222,4 @@ __all__ = [
     "ModelSpec",
     "Study",
     "ThreatSpec",
-    "study_schema",
 ]

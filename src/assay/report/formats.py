@@ -1,0 +1,129 @@
+"""The numbers as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import dataclasses
+import io
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from assay import wording as words
+from assay.report import verdicts
+from assay.report.groups import Group, Line, groups
+from assay.report.tables import notes, passes
+
+if TYPE_CHECKING:
+    from assay.evaluation.analysis.score import Result
+    from assay.evaluation.run import Run
+
+_COLUMNS = (
+    "attack",
+    "eps",
+    "grey levels",
+    "accuracy",
+    "95 % interval",
+    "attack success",
+    "median size",
+    "passes/image",
+)
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "∞": r"$\infty$", "₂": r"$_2$", "₁": r"$_1$", "₀": r"$_0$", "—": "---", "–": "--", "·": r"$\cdot$",
+    "\u00a0": "~", "✓": r"$\surd$", "✗": r"$\times$",
+}  # fmt: skip
+
+
+def markdown(run: Run) -> str:
+    """Return the run's tables as Markdown."""
+    parts, stages = [f"# {_markdown(run.study)}"], run.stages()
+    for group in groups(run):
+        parts.append(f"## {_markdown(group.model)} on {_markdown(group.data)}")
+        parts.append(f"{words.plural(group.n, 'image')}, {_markdown(group.kind)}, clean {group.clean}")
+        lines = [_row(_COLUMNS), _row(["---"] + ["---:"] * (len(_COLUMNS) - 1))]
+        lines += [_row([_markdown(cell) for cell in cells]) for cells in _cells(group)]
+        parts.append("\n".join(lines))
+        parts += [f"- {_markdown(note)}" for note in [*notes(group, stages), *verdicts.lines(group), *_legend(group)]]
+    parts += [f"**Not reportable:** {_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(run: Run) -> str:
+    r"""Return the run's tables as LaTeX, for `\usepackage{booktabs}`."""
+    unfit = [f"Not reportable: {reason}" for reason in run.manifest["not_reportable_because"]]
+    stages = run.stages()
+    return "\n".join(_latex_table(group, [*notes(group, stages), *_legend(group), *unfit]) for group in groups(run))
+
+
+def csv(run: Run) -> str:
+    """Return one line per cell and budget, every field of the result, as CSV.
+
+    `after_escalation` is what an audit left of the number: as measured, unless it was refuted.
+    """
+    stream = io.StringIO()
+    after = {(one.cell, one.eps): left for one, left in _audited(run)}
+    rows = [
+        {**dataclasses.asdict(result), "after_escalation": after.get((result.cell, result.eps))}
+        for result in run.results()
+    ]
+    writer = csv_module.DictWriter(stream, list(rows[0]) if rows else ["cell"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _audited(run: Run) -> Iterator[tuple[Result, float]]:
+    for group in groups(run):
+        for line in group.lines:
+            yield from ((result, group.left(result)) for result in line.results if result.verdict is not None)
+
+
+def _legend(group: Group) -> list[str]:
+    return [verdicts.LEGEND] if group.verdicts else []
+
+
+def _cells(group: Group) -> list[list[str]]:
+    return [_line_cells(group, line, result) for line in group.shown for result in line.results]
+
+
+def _line_cells(group: Group, line: Line, result: Result) -> list[str]:
+    grey = words.grey(result.grey_levels) if group.norm == "linf" else words.EM_DASH
+    told = verdicts.told(group, result)
+    return [
+        line.label, result.eps_written, grey, told.marked, told.range,
+        words.percent(result.attack_success, result.n), words.size(result.median_size), passes(line, result),
+    ]  # fmt: skip
+
+
+def _row(cells: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown(text: str) -> str:
+    """Escape what Markdown or the HTML in it would read as markup."""
+    escaped = re.sub(r"([\\`*_{}\[\]#|~])", r"\\\1", text.replace("\n", " "))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def _latex_table(group: Group, told: list[str]) -> str:
+    about = f"{group.model} on {group.data}: {words.plural(group.n, 'image')}, {group.kind}, clean {group.clean}."
+    caption = " ".join([about, *(f"{note}." for note in told)])
+    body = []
+    for line in group.shown:
+        body += [" & ".join(map(_latex, _line_cells(group, line, result))) + r" \\" for result in line.results]
+        body.append(r"\midrule")
+    head = " & ".join(map(_latex, _COLUMNS)) + r" \\"
+    rows = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(caption)}}}",
+        r"\begin{tabular}{lrrrlrrr}",
+        r"\toprule",
+    ]
+    return "\n".join([*rows, head, r"\midrule", *body[:-1], r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])

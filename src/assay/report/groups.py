@@ -1,0 +1,199 @@
+"""A run as its reader sees it: one group per model, data set and threat, one line per attack."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from assay import wording as words
+from assay.evaluation.records.verdicts import REFUTED
+from assay.evaluation.study.goals import spoken
+
+if TYPE_CHECKING:
+    from assay.evaluation.analysis.score import Result
+    from assay.evaluation.records.verdicts import Verdict
+    from assay.evaluation.run import Run
+
+WORST = "worst case"
+AS_ATTACKED = "as_attacked"
+WORST_CASE = "worst_case"
+NORMALIZED = "normalized"
+UNTARGETED = "untargeted"
+_SETTINGS = {"no-box": "no box", "grid=255": "8-bit images"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One attack over its budgets, or the per-sample worst case over several (`cell` is None)."""
+
+    label: str
+    question: str
+    cell: str | None
+    results: tuple[Result, ...]
+
+    @property
+    def worst(self) -> bool:
+        """Whether this is the worst case over the attacks."""
+        return self.cell is None
+
+    @property
+    def note(self) -> str:
+        """What a reader must know before quoting these numbers."""
+        if self.worst:
+            return "per image, whichever attack broke it"
+        return words.ONE_ATTACK if self.question == AS_ATTACKED else ""
+
+    @property
+    def passes(self) -> str:
+        """Forward and backward passes per image, all budgets together."""
+        n = max(1, self.results[0].n)
+        forwards = sum(result.forwards for result in self.results) / n
+        backwards = sum(result.backwards for result in self.results) / n
+        return f"{forwards:.3g} + {backwards:.3g}"
+
+    def at(self, eps: float) -> Result | None:
+        """Return the result at a budget, if there is one."""
+        return next((result for result in self.results if result.eps == eps), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """What may be compared: everything tried on one model with the same images and the same kind of change.
+
+    `verdicts` are what an audit said about its worst-case numbers, in the order of their budgets.
+    """
+
+    model: str
+    data: str
+    threat: str
+    unit: str
+    goal: str
+    lines: tuple[Line, ...]
+    worst: Line | None
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def norm(self) -> str:
+        """The norm that measures the change: `linf`, `l2`, `l1` or `l0`."""
+        return self.threat.split()[0]
+
+    @property
+    def first(self) -> Result:
+        """Any result of the group: the clean numbers are the same in all."""
+        return self.lines[0].results[0]
+
+    @property
+    def n(self) -> int:
+        """How many images were attacked."""
+        return self.first.n
+
+    @property
+    def shown(self) -> tuple[Line, ...]:
+        """All lines, the worst case last."""
+        return (*self.lines, self.worst) if self.worst else self.lines
+
+    @property
+    def budgets(self) -> tuple[Result, ...]:
+        """One result per budget, in rising order: for what a budget is, not for its numbers."""
+        by_eps = {result.eps: result for line in self.lines for result in line.results}
+        return tuple(by_eps[eps] for eps in sorted(by_eps))
+
+    @property
+    def kind(self) -> str:
+        """The kind of change, in words."""
+        parts = [words.norm(self.norm)]
+        if self.unit == NORMALIZED:
+            parts.append("normalised units")
+        parts += [_SETTINGS.get(part, part).replace("mask=", "in ") for part in self.threat.split()[1:]]
+        if self.goal != UNTARGETED:
+            parts.append(spoken(self.goal))
+        return ", ".join(parts)
+
+    @property
+    def clean(self) -> str:
+        """The accuracy without an attack, with its interval."""
+        first = self.first
+        if words.missing(first.clean_accuracy):
+            return "accuracy unknown: labels are predicted by the model"
+        kept = words.percent(first.clean_accuracy, first.n)
+        return f"{kept} {words.interval(first.clean_low, first.clean_high, first.n)}"
+
+    @property
+    def merged(self) -> tuple[str, ...]:
+        """The attacks that the worst case is over."""
+        worst = self.worst
+        return tuple(line.label for line in self.lines if line.question == worst.question) if worst else ()
+
+    def verdict(self, eps: float) -> Verdict | None:
+        """Return what an audit said at a budget."""
+        return next((one for one in self.verdicts if one.eps == eps), None)
+
+    def left(self, result: Result) -> float:
+        """Return the accuracy that is left: after the escalation where that refuted a number, else as measured."""
+        verdict = self.verdict(result.eps)
+        if verdict is None or result.verdict != REFUTED:
+            return result.robust_accuracy
+        return min(verdict.after_escalation, result.robust_accuracy)
+
+    def lowest(self, eps: float) -> tuple[Line, Result] | None:
+        """Return the line that leaves the least accuracy at a budget."""
+        found = [(line, result) for line in reversed(self.shown) if (result := line.at(eps)) is not None]
+        return min(found, key=lambda pair: self.left(pair[1])) if found else None
+
+
+def groups(run: Run) -> list[Group]:
+    """Return the run's groups, those of most images first, else in the order their cells were planned."""
+    by_key: dict[_Key, dict[str, list[Result]]] = {}
+    order = {cell: place for place, cell in enumerate(run.manifest["cells"])}
+    for result in sorted(run.results(), key=lambda result: (order.get(result.cell, len(order)), result.eps)):
+        if result.n:
+            by_key.setdefault(_key(result), {}).setdefault(result.cell, []).append(result)
+    merged = run.worst_case() if any(len(found) > 1 for found in by_key.values()) else []
+    verdicts = sorted(run.verdicts(), key=lambda verdict: verdict.eps)
+    made = [_group(key, found, merged, verdicts) for key, found in by_key.items()]
+    return sorted(made, key=lambda group: -group.n)
+
+
+_Key = tuple[str, str, str, str, str]
+
+
+def _key(about: Result | Verdict) -> _Key:
+    return about.model, about.data, about.threat, about.unit, about.goal
+
+
+def _group(key: _Key, found: dict[str, list[Result]], merged: list[Result], verdicts: Sequence[Verdict]) -> Group:
+    lines = tuple(
+        Line(label, results[0].question, cell, tuple(results))
+        for label, (cell, results) in zip(_labels(found), found.items(), strict=True)
+    )
+    worst = _worst(lines, [result for result in merged if _key(result) == key and result.n])
+    return Group(*key, lines, worst, tuple(one for one in verdicts if _key(one) == key))
+
+
+def _worst(lines: Sequence[Line], merged: Sequence[Result]) -> Line | None:
+    """Return the worst case over several attacks of one question, at the budgets that more than one of them tried.
+
+    Where both questions have one, it is that of the attacks run for the worst case.
+    """
+    for question in (WORST_CASE, AS_ATTACKED):
+        tried = [result.eps for line in lines for result in line.results if line.question == question]
+        shared = [result for result in merged if result.question == question and tried.count(result.eps) > 1]
+        if shared:
+            return Line(WORST, question, None, tuple(sorted(shared, key=lambda result: result.eps)))
+    return None
+
+
+def _labels(found: dict[str, list[Result]]) -> list[str]:
+    """Name lines by attack; where two share it, by what they differ in."""
+    names = [results[0].attack for results in found.values()]
+    labels: list[str] = []
+    for name, (cell, results) in zip(names, found.items(), strict=True):
+        same = [other[0] for other in found.values() if other[0].attack == name]
+        label = name
+        if len({other.question for other in same}) > 1:
+            label += f", {results[0].question.replace('_', ' ')}"
+        if len({other.seed for other in same}) > 1:
+            label += f", seed {results[0].seed}"
+        labels.append(label if labels.count(label) == 0 else f"{label}, {cell[:6]}")
+    return labels

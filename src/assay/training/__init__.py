@@ -1,0 +1,33 @@
+"""Training of networks: standard, distilled and adversarial, by one loop that can be interrupted."""
+
+from assay.training.adversarial import Ensemble, Fast, Madry, Surrogate, Trades
+from assay.training.distillation import Distilled, distill, distill_as_published, soft_labels
+from assay.training.fit import EpochLog, FitLog, FitProgress, FitSettings, TrainingFailed, fit
+from assay.training.losses import CrossEntropy, Loss
+from assay.training.recipes import Trained, Training, new_network, train_standard
+from assay.training.robustness_probe import Probe
+
+__all__ = [
+    "CrossEntropy",
+    "Distilled",
+    "Ensemble",
+    "EpochLog",
+    "Fast",
+    "FitLog",
+    "FitProgress",
+    "FitSettings",
+    "Loss",
+    "Madry",
+    "Probe",
+    "Surrogate",
+    "Trades",
+    "Trained",
+    "Training",
+    "TrainingFailed",
+    "distill",
+    "distill_as_published",
+    "fit",
+    "new_network",
+    "soft_labels",
+    "train_standard",
+]
