@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks import fitting
-from assay.core.compose import COMPOSITIONS, Method, access_of
+from assay.core.compose import Composition, Method, is_attack
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError, did_you_mean
 from assay.core.found import Found, Keeps, nothing, put, unbilled
@@ -145,19 +145,16 @@ def check_method(method: object) -> None:
     """Raise `BadInput` for a name or a class where an attack is expected."""
     if isinstance(method, type):
         raise BadInput(f"method is the class {method.__name__}, expected an attack: {method.__name__}().")
-    if isinstance(method, COMPOSITIONS) or all(callable(getattr(method, m, None)) for m in _MOVES):
+    if is_attack(method) or isinstance(method, Composition):  # type: ignore[arg-type]  # whatever the user gave
         return
     raise BadInput(
         f"method is {method!r}; expected an attack such as assay.PGD(steps=40). By name: assay.attacks.build('pgd')."
     )
 
 
-_MOVES = ("init", "step")
-
-
 def check_access(method: Method, model: Classifier) -> None:
     """Raise `BadInput` for an attack that needs more than the model gives."""
-    needs = access_of(method)
+    needs = method.access
     if needs > model.access:
         raise BadInput(
             f"The attack needs {needs.name.lower()} and the model gives {model.access.name.lower()} alone. "

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from assay.core.compose import Method, Through, kept_by, run
+from assay.core.compose import Method, Through, run
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.oracle import Direct, Oracle
@@ -251,7 +251,7 @@ def check_grid(attack: Method, case: Case) -> None:
 def check_grid_costs_no_success(attack: Method, case: Case) -> None:
     """The grid moves a point by half a level at most: at 15 levels few verdicts change."""
     # the last point of an attack that looks for the smallest change is at the boundary, where half a level decides
-    keeps = Keeps.SMALLEST if kept_by(attack) is Keeps.SMALLEST else Keeps.LAST
+    keeps = Keeps.SMALLEST if attack.keeps is Keeps.SMALLEST else Keeps.LAST
     free = case.but(threat=case.threat.at(15 / 255)).run(attack, keeps)
     here = case.but(threat=dataclasses.replace(case.threat, grid=255).at(15 / 255)).run(attack, keeps)
     change = (here.x - free.x).abs().max() * 255

@@ -16,8 +16,6 @@ from assay.core.compose import (
     Restarts,
     SmallestBudget,
     Through,
-    access_of,
-    kept_by,
     run,
     stages,
 )
@@ -259,9 +257,9 @@ def test_an_attack_sees_the_model_through_its_lens_and_is_billed_for_it() -> Non
     assert torch.equal(run(method, dataclasses.replace(here.problem(), known=known), here.draws).x, found.x)
     curve = sweep(method, here.problem(), here.draws, [0.0, 0.05, 0.1])
     assert torch.equal(curve.found[1].x, here.but(threat=here.threat.at(0.05)).run(method).x)
-    assert access_of(method) is Access.GRADIENT
+    assert method.access is Access.GRADIENT
     assert stages(method) == ("bim",)
-    assert kept_by(method) is Keeps.LAST
+    assert method.keeps is Keeps.LAST
 
 
 def test_by_norm_is_the_method_of_the_norm() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from assay.attacks.gradient import PGD
-from assay.core.compose import Cascade, EachTarget, Restarts, kept_by
+from assay.core.compose import Cascade, EachTarget, Restarts
 from assay.core.errors import BadInput
 from assay.core.oracle import Direct, frozen
 from assay.core.search import Keeps
@@ -58,7 +58,7 @@ def test_as_attacked_is_what_separate_runs_say(name: str, norm: str) -> None:
     here, budgets = case(norm), budgets_of(norm)
     curve = walk(make(name), here, budgets, Question.AS_ATTACKED)
     for i, (eps, found) in enumerate(zip(budgets, curve.found, strict=True)):
-        if kept_by(make(name)) is Keeps.SMALLEST:
+        if make(name).keeps is Keeps.SMALLEST:
             # one run without a budget says what it does at every one
             alone = here.but(threat=here.threat.at(torch.inf)).run(make(name))
             inside = alone.success & here.threat.at(eps).allows(alone.size)

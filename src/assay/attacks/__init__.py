@@ -36,7 +36,7 @@ from assay.attacks.simba import simba
 from assay.attacks.spatial import Spatial
 from assay.attacks.square import Square
 from assay.attacks.transfer import di_fgsm, si_fgsm, ti_fgsm, vmi_fgsm
-from assay.core.compose import Method, access_of, kept_by
+from assay.core.compose import Method
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.core.oracle import Access
@@ -67,7 +67,7 @@ class AttackEntry:
     @property
     def access(self) -> Access:
         """What the attack needs to see of the model."""
-        return access_of(self.make())
+        return self.make().access
 
     @property
     def options(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class AttackEntry:
     def general(self) -> Mapping[str, Any]:
         """The options of `GENERIC` that the attack takes, with the values at which they change nothing."""
         # one that looks for the smallest change by itself needs no bisection
-        alone = kept_by(self.make()) is Keeps.SMALLEST
+        alone = self.make().keeps is Keeps.SMALLEST
         return {option: value for option, value in GENERIC.items() if not (alone and option == "smallest")}
 
     @property

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from assay.core.compose import Lens, Method, Restarts, SmallestBudget, Through, access_of, kept_by
+from assay.core.compose import Composition, Lens, Method, Restarts, SmallestBudget, Through, is_attack
 from assay.core.errors import BadInput
 from assay.core.lenses import Averaged, Expectation, InputDiversity
 from assay.core.oracle import Access
@@ -51,10 +51,10 @@ def wrapped(name: str, attack: Method, given: Mapping[str, Any]) -> Method:
     """
     options = {**GENERIC, **{option: checked(name, option, value) for option, value in given.items()}}
     for option, lens in _lenses(options).items():
-        if access_of(attack) is not Access.GRADIENT:
+        if attack.access is not Access.GRADIENT:
             raise BadInput(f"Attack {name!r} asks for no gradients, {option} is for attacks that do.")
         attack = Through(lens, attack)
-    if options["smallest"] and kept_by(attack) is Keeps.SMALLEST:
+    if options["smallest"] and attack.keeps is Keeps.SMALLEST:
         raise BadInput(f"Attack {name!r} looks for the smallest change by itself: leave out smallest.")
     attack = attack if options["restarts"] == 1 else Restarts(attack, options["restarts"])
     return SmallestBudget(attack, options["smallest"]) if options["smallest"] else attack
@@ -62,21 +62,23 @@ def wrapped(name: str, attack: Method, given: Mapping[str, Any]) -> Method:
 
 def unwrapped(method: Method) -> list[tuple[Method, dict[str, Any]]]:
     """Return the ways to read a method as one with generic options: itself, and what `wrapped` made it of."""
-    readings: list[tuple[Method, dict[str, Any]]] = [(method, {})]
     options: dict[str, Any] = {}
-    if isinstance(method, SmallestBudget):
-        options, method = {"smallest": method.rounds}, method.attack
-        readings.append((method, options))
-    if isinstance(method, Restarts):
-        options, method = {**options, "restarts": method.n}, method.attack
-        readings.append((method, options))
-    while isinstance(method, Through):
-        own = _written(method.lens)
-        if not own or own.keys() & options.keys():
-            break
-        options, method = {**options, **own}, method.attack
+    readings = [(method, options)]
+    while not is_attack(method) and (own := _options_of(method)) and not own.keys() & options.keys():
+        options, method = {**options, **own}, method.children[0]
         readings.append((method, options))
     return readings
+
+
+_COUNTED: Mapping[type, tuple[str, str]] = {SmallestBudget: ("smallest", "rounds"), Restarts: ("restarts", "n")}
+"""The compositions that `wrapped` makes, each with its option and the field that holds the value."""
+
+
+def _options_of(method: Composition) -> dict[str, Any]:
+    if method.lens is not None:
+        return _written(method.lens)
+    option, field = _COUNTED.get(type(method), ("", ""))
+    return {option: getattr(method, field)} if option else {}
 
 
 def _lenses(options: Mapping[str, Any]) -> dict[str, Lens]:

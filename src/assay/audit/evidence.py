@@ -14,7 +14,6 @@ from assay.audit.probes.sight import Sight, sight
 from assay.audit.probes.slopes import Slopes, slopes
 from assay.audit.probes.twins import Twins, twins
 from assay.audit.subject import Leaf, Metered, Subject, passes_of
-from assay.core.compose import Transferred
 from assay.core.errors import BadInput, ModelError
 
 _POINTS = 45
@@ -70,7 +69,7 @@ def gather(subject: Subject, *, probabilities: bool = False) -> Evidence:
 def planted(subject: Subject) -> Planted | None:
     """Plant adversarial points, and count how many the evaluation finds; None where it cannot be asked."""
     method = subject.evaluation
-    if method is None or isinstance(method, Transferred):
+    if method is None:
         return None
     few = subject.some("planted", _POINTS + passes_of(method, subject.norm, 2), 32)
     problem = dataclasses.replace(few.problem, oracle=few.meter.oracle)

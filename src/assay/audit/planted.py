@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from assay.attacks.gradient import PGD, Point, gradient_of
 from assay.audit.heads import Headed, Heads, Network
-from assay.core.compose import Cascade, EachTarget, Method, Restarts, SmallestBudget, Through, Transferred, run
+from assay.core.compose import Method, is_attack, run
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
@@ -121,15 +121,10 @@ def _check(problem: Problem, method: Method) -> None:
         raise BadInput("The method attacks another model, whose features have no planted solutions: leave it out.")
 
 
-def _transfers(method: Any) -> bool:
-    match method:
-        case Transferred():
-            return True
-        case Cascade(parts):
-            return any(_transfers(part) for part in parts)
-        case Restarts(attack, _) | EachTarget(attack, _) | SmallestBudget(attack, _) | Through(_, attack):
-            return _transfers(attack)
-    return any(_transfers(choice) for _, choice in getattr(method, "choices", ()))
+def _transfers(method: Method) -> bool:
+    if is_attack(method):
+        return False
+    return method.surrogate is not None or any(_transfers(child) for child in method.children)
 
 
 def _planted(problem: Problem, draws: Draws, bill: _Bill) -> tuple[Problem, Draws] | None:

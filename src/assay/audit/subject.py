@@ -5,30 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from assay.core.compose import (
-    COMPOSITIONS,
-    ByNorm,
-    Cascade,
-    EachTarget,
-    Method,
-    Restarts,
-    SmallestBudget,
-    Through,
-    Transferred,
-    for_norm,
-)
+from assay.core.compose import Cascade, Method, Passes, for_norm, is_attack, numbers_of
 from assay.core.draws import Draws
-from assay.core.goal import Goal, Untargeted
+from assay.core.goal import Goal
 from assay.core.lenses import Expectation
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Direct, Oracle, Seen
 from assay.core.problem import Problem
-from assay.core.search import Attack
 from assay.core.tensors import take
 
 GRADIENT_STEPS = 10
@@ -123,7 +111,7 @@ class Subject:
     @property
     def evaluation(self) -> Method | None:
         """The attacks of the number on this model, one after the other; None where all look at other models."""
-        own = tuple(one for one in self.methods if not isinstance(one, Transferred))
+        own = tuple(one for one in self.methods if is_attack(one) or one.surrogate is None)
         return Cascade(own) if len(own) > 1 else next(iter(own), None)
 
     def some(self, probe: str, cost: float, most: int, *, survivors: bool = False) -> Subject:
@@ -175,22 +163,19 @@ class Leaf:
 
 def leaves(method: Method) -> list[Leaf]:
     """Return the single attacks of a method."""
-    match method:
-        case Cascade(parts):
-            return [leaf for part in parts for leaf in leaves(part)]
-        case ByNorm(choices):
-            return [leaf for _, choice in choices for leaf in leaves(choice)]
-        case Restarts(attack, _) | EachTarget(attack, _) | SmallestBudget(attack, _):
-            return leaves(attack)
-        case Through(lens, attack):
-            averages = isinstance(lens, Expectation)
-            seen = [dataclasses.replace(leaf, averages=averages or leaf.averages) for leaf in leaves(attack)]
-            # gradients estimated from scores are no gradients
-            return [dataclasses.replace(leaf, access=min(leaf.access, lens.access)) for leaf in seen]
-        case Transferred(attack, _):
-            return [dataclasses.replace(leaf, elsewhere=True) for leaf in leaves(attack)]
-    assert not isinstance(method, COMPOSITIONS)
-    return [Leaf(method.steps, method.access, method.objective)]
+    if is_attack(method):
+        return [Leaf(method.steps, method.access, method.objective)]
+    found = [leaf for child in method.children for leaf in leaves(child)]
+    if method.surrogate is not None:
+        return [dataclasses.replace(leaf, elsewhere=True) for leaf in found]
+    if (lens := method.lens) is None:
+        return found
+    averages = isinstance(lens, Expectation)
+    # gradients estimated from scores are no gradients
+    return [
+        dataclasses.replace(leaf, averages=averages or leaf.averages, access=min(leaf.access, lens.access))
+        for leaf in found
+    ]
 
 
 def is_iterative(methods: Sequence[Method], norm: str) -> bool:
@@ -200,57 +185,31 @@ def is_iterative(methods: Sequence[Method], norm: str) -> bool:
 
 
 def lengthened(method: Method, times: int = 2) -> Method:
-    """Return a method whose attacks make `times` as many steps."""
-
-    def longer(attack: Attack) -> Attack:
-        fields = dataclasses.fields(attack)  # type: ignore[arg-type]  # every attack is a dataclass
-        # of some attacks the number of steps follows from other options
-        if "steps" not in [field.name for field in fields]:
-            return attack
-        return dataclasses.replace(attack, steps=times * attack.steps)  # type: ignore[type-var]  # the same
-
-    return _mapped(method, longer)
+    """Return a method whose attacks on the model itself make `times` as many steps."""
+    if not is_attack(method):
+        elsewhere = method.surrogate is not None
+        return method if elsewhere else method.with_children(tuple(lengthened(one, times) for one in method.children))
+    fields = dataclasses.fields(method)  # type: ignore[arg-type]  # every attack is a dataclass
+    # of some attacks the number of steps follows from other options
+    if "steps" not in [field.name for field in fields]:
+        return method
+    return dataclasses.replace(method, steps=times * method.steps)  # type: ignore[type-var]  # the same
 
 
 def passes_of(method: Method, norm: str, classes: int) -> int:
     """Return about how many passes a sample costs that a method does not break; a look with its gradient is one.
 
-    A plan's estimate (`evaluate.cost`) counts forwards and backwards apart, and does not know the classes.
+    A plan's estimate (`compose.most_passes`) counts forwards and backwards apart, and the surrogate's too.
     """
-    match for_norm(method, norm):
-        case Cascade(parts):
-            return sum(passes_of(part, norm, classes) for part in parts)
-        case Restarts(attack, n) | SmallestBudget(attack, n):
-            return n * passes_of(attack, norm, classes)
-        case EachTarget(attack, k):
-            # towards a target there is one difference of logits
-            return 1 + min(k, classes - 1) * passes_of(attack, norm, 2)
-        case Through(lens, attack):
-            return max(lens.passes) * passes_of(attack, norm, classes)
-        case Transferred():
-            return 1
-        case ByNorm():
-            raise AssertionError("resolved above")
-        case attack:
-            rows = math.prod(numbers_of(attack.objective, classes)) if attack.access is Access.GRADIENT else 1
-            return attack.steps * rows + 1
 
+    def looks(method: Method, classes: int | None) -> Passes:
+        method = for_norm(method, norm)
+        if is_attack(method):
+            gradients = numbers_of(method.objective, classes or 2) if method.access is Access.GRADIENT else ()
+            return Passes(method.steps * math.prod(gradients) + 1, 0)
+        if method.surrogate is not None:
+            return Passes(1, 0)
+        each = method.passes(looks, classes) if method.lens is None else looks(method.children[0], classes)
+        return each if method.lens is None else each.times(max(method.lens.passes))
 
-def numbers_of(objective: Objective, classes: int) -> tuple[int, ...]:
-    """Return `()` for an objective of one number per image, `(R,)` for one of several, each with its own gradient."""
-    loss = objective(torch.zeros(1, classes), Untargeted(torch.zeros(1, dtype=torch.int64)))
-    return tuple(loss.shape[1:])
-
-
-def _mapped(method: Method, change: Callable[[Attack], Attack]) -> Method:
-    match method:
-        case Cascade(parts):
-            return dataclasses.replace(method, parts=tuple(_mapped(part, change) for part in parts))
-        case ByNorm(choices):
-            return ByNorm(tuple((name, _mapped(choice, change)) for name, choice in choices))
-        case Restarts() | EachTarget() | SmallestBudget() | Through():
-            return dataclasses.replace(method, attack=_mapped(method.attack, change))
-        case Transferred():
-            return method
-    assert not isinstance(method, COMPOSITIONS)
-    return change(method)
+    return looks(method, classes).forwards

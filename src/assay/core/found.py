@@ -31,7 +31,7 @@ class Found(NamedTuple):
     """The result per sample. `success` means goal reached inside budget and box; counts are int64 `[N]`.
 
     `gap` is the goal's, -inf where nothing was found out; `logits` are those at `x`. `part` (int64) says which leaf of
-    a composition found `x`, counted as `compose.stages` lists them. `queries` are the rows the attack asked about,
+    a composition found `x`, counted as `Composition.stages` lists them. `queries` are the rows the attack asked about,
     `looks` how often it was asked, `unscored` how many of the points asked about had scores without an order (NaN or
     infinite): such a point is no success, and is the result only as the LAST one, or where no other was seen.
     """

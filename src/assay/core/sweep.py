@@ -17,13 +17,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from assay.core.compose import COMPOSITIONS, Cascade, Method, Restarts, for_norm, kept_by, run
+from assay.core.compose import Method, first_attack, for_norm, run
 from assay.core.draws import Draws
 from assay.core.found import Found, Keeps, bill, nothing, put, unbilled
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
 from assay.core.problem import Known, Problem
-from assay.core.search import Attack
 from assay.core.tensors import counts, take
 
 
@@ -74,7 +73,7 @@ def sweep(
     if not len(everyone) or not budgets:
         return Curve([nothing(problem.x) for _ in budgets], [counts(problem.x) for _ in budgets])
     shared = _shared_look(method, problem, draws, budgets)
-    smallest, down = kept_by(method) is Keeps.SMALLEST, order is Order.DESCENDING
+    smallest, down = method.keeps is Keeps.SMALLEST, order is Order.DESCENDING
     down = down and question is Question.WORST_CASE
     if shared is None and problem.known is None and (smallest or down):
         # their survivors show the image itself
@@ -108,17 +107,6 @@ def first_look(method: Method, problem: Problem, draws: Draws) -> Known:
         access = access if torch.equal(problem.threat.snap(query, problem.x), problem.x) else Access.SCORES
     seen = problem.oracle.look(problem.x, problem.goal, objective, access, draws.at(0))
     return Known(problem.x, objective, seen)
-
-
-def first_attack(method: Method) -> Attack | None:
-    """Return the attack that a method asks with first, or None where it begins with a question of its own."""
-    match method:
-        case Cascade(parts):
-            return first_attack(parts[0])
-        case Restarts(attack, _):
-            return first_attack(attack)
-    # the other compositions begin by ranking targets, or see the model through a lens
-    return None if isinstance(method, COMPOSITIONS) else method
 
 
 def _shared_look(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Known | None:

@@ -11,26 +11,13 @@ from torch import Tensor
 
 from assay.attacks.patch import Pasted
 from assay.attacks.universal import Added
-from assay.core.compose import (
-    COMPOSITIONS,
-    Cascade,
-    EachTarget,
-    Method,
-    Restarts,
-    SmallestBudget,
-    Through,
-    Transferred,
-    access_of,
-    for_norm,
-    kept_by,
-)
+from assay.core.compose import Passes, Transferred, first_attack, for_norm, most_passes
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Direct
 from assay.core.problem import Problem
 from assay.core.search import Attack, Keeps
-from assay.core.sweep import first_attack
 from assay.core.threat import NORMS, Threat
 from assay.evaluation.cell import Cell
 from assay.evaluation.plan import Plan
@@ -40,23 +27,6 @@ from assay.evaluation.study.attacks import method_of
 _RECORD_BYTES, _SHARD_BYTES = 20, 8_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Passes:
-    """Forward and backward passes: an upper bound, since a sample that is broken early stops."""
-
-    forwards: int
-    backwards: int
-
-    @property
-    def weight(self) -> int:
-        """The passes as one number for estimating time: a backward costs about as much as a forward, or more."""
-        return self.forwards + 2 * self.backwards
-
-    def times(self, n: int) -> Passes:
-        """Return the passes of `n` samples."""
-        return Passes(self.forwards * n, self.backwards * n)
-
-
 def passes_per_sample(cell: Cell) -> Passes:
     """Return the most that one sample of a cell can cost, the look at the image itself included."""
     method = for_norm(method_of(cell.attack.attack, cell.attack.options, cell.image), cell.threat.norm)
@@ -64,10 +34,10 @@ def passes_per_sample(cell: Cell) -> Passes:
         # only its passes are asked for
         method = Transferred(method, Direct(torch.nn.Identity()))
     budgets = sum(budget.value > 0 for budget in cell.budgets)
-    if kept_by(method) is Keeps.SMALLEST:
+    if method.keeps is Keeps.SMALLEST:
         # one run serves every budget
         budgets = min(budgets, 1)
-    once = _passes(method, cell.threat.norm)
+    once = most_passes(method, cell.threat.norm)
     first = first_attack(method)
     begins = first is not None and _begins_at_image(first, cell.threat.norm)
     shared = int(begins and first is not None and first.access is Access.GRADIENT)
@@ -77,35 +47,6 @@ def passes_per_sample(cell: Cell) -> Passes:
         1 + targeted + budgets * once.forwards - saved,
         shared + budgets * once.backwards - (saved if shared else 0),
     )
-
-
-def _passes(method: Method, norm: str) -> Passes:
-    method = for_norm(method, norm)
-    match method:
-        case Cascade(parts):
-            each = [_passes(part, norm) for part in parts]
-            return Passes(sum(one.forwards for one in each), sum(one.backwards for one in each))
-        case Restarts(attack, n):
-            return _passes(attack, norm).times(n)
-        case EachTarget(attack, k):
-            inner = _passes(attack, norm).times(k)
-            return Passes(inner.forwards + 1, inner.backwards)
-        case SmallestBudget(attack, rounds):
-            # the look at the image itself is the cell's own
-            return _passes(attack, norm).times(rounds)
-        case Transferred(attack, _):
-            inner = _passes(attack, norm)
-            return Passes(inner.forwards + 1, inner.backwards)
-        case Through(lens, attack):
-            inner = _passes(attack, norm)
-            if access_of(attack) is not Access.GRADIENT:
-                return inner
-            # of every look with a gradient; what is left are the looks that judge
-            forwards, backwards = lens.passes
-            judged = inner.forwards - inner.backwards
-            return Passes(judged + inner.backwards * forwards, inner.backwards * backwards)
-    assert not isinstance(method, COMPOSITIONS)
-    return Passes(method.steps + 1, method.steps if method.access is Access.GRADIENT else 0)
 
 
 def _begins_at_image(attack: Attack, norm: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from assay.attacks import ATTACKS, FAMILIES, GOALS, AttackEntry
-from assay.core.compose import COMPOSITIONS, ByNorm
+from assay.core.compose import for_norm, is_attack
 
 _OPENING = """# Attacks
 
@@ -59,7 +60,7 @@ def _section(name: str, entry: AttackEntry) -> str:
     given = {option: value for option, value in entry.options.items() if option != "keeps"}
     written = [f"`{option}={_default(value)}`" + _words(entry, option) for option, value in given.items()]
     options = f"\nOptions: {', '.join(written)}.\n" if written else "\nNo options.\n"
-    return f"### {name}\n\n{_about(entry.make)}\n{options}"
+    return f"### {name}\n\n{_about(entry.make, entry.norms)}\n{options}"
 
 
 def _words(entry: AttackEntry, option: str) -> str:
@@ -72,13 +73,12 @@ def _default(value: Any) -> str:
     return "its own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _about(make: Any) -> str:
+def _about(make: Any, norms: Sequence[str]) -> str:
     """Return what a function or a class says of itself; of a method per norm, what each of its attacks says too."""
     told = [make.func if isinstance(make, partial) else make]
     method = make()
-    if isinstance(method, ByNorm):
-        kinds = {type(one): None for _, one in method.choices if not isinstance(one, COMPOSITIONS)}
-        told += list(kinds)
-    texts = [inspect.getdoc(one) or "" for one in told]
+    each = [for_norm(method, norm) for norm in norms]
+    told += [type(one) for one in each if one is not method and is_attack(one)]
+    texts = [inspect.getdoc(one) or "" for one in dict.fromkeys(told)]
     # what Markdown would read as markup
     return "\n\n".join(texts).replace("<", "&lt;").replace("*", "\\*")

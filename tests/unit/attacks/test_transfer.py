@@ -13,7 +13,7 @@ from assay.attacks import build
 from assay.attacks.ddn import DDN
 from assay.attacks.gradient import BIM, MIFGSM
 from assay.attacks.transfer import VMIFGSM, vmi_fgsm
-from assay.core.compose import Cascade, EachTarget, Restarts, Through, Transferred, access_of, kept_by, run, stages
+from assay.core.compose import Cascade, EachTarget, Restarts, Through, Transferred, run, stages
 from assay.core.errors import BadInput
 from assay.core.lenses import ScaleCopies, TranslationInvariance
 from assay.core.oracle import Access, Direct
@@ -116,7 +116,7 @@ def test_the_model_itself_is_asked_once_about_each_sample(name: str) -> None:
     assert torch.equal(found.queries, torch.ones_like(found.queries))
     assert int(found.forwards.sum()) == home.model.forwards + 30
     assert int(found.backwards.sum()) == home.model.backwards
-    assert access_of(method) is Access.LABELS and kept_by(method) is Keeps.LAST
+    assert method.access is Access.LABELS and method.keeps is Keeps.LAST
     assert stages(method) == stages(METHODS[name])
     # the images are the surrogate's, the verdict is the model's
     kept = Keeps.SMALLEST if name == "ddn" else Keeps.LAST

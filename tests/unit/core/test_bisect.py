@@ -10,7 +10,7 @@ import torch
 from assay.attacks import build
 from assay.attacks.gradient import FGSM, PGD
 from assay.attacks.sigma_zero import SigmaZero
-from assay.core.compose import Restarts, SmallestBudget, access_of, kept_by, run, stages
+from assay.core.compose import Restarts, SmallestBudget, run, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
@@ -108,8 +108,8 @@ def test_a_start_is_brought_inside_each_budget() -> None:
 
 def test_what_it_says_about_itself() -> None:
     method = SmallestBudget(Restarts(PGD(), 2))
-    assert kept_by(method) is Keeps.SMALLEST
-    assert access_of(method) is Access.GRADIENT
+    assert method.keeps is Keeps.SMALLEST
+    assert method.access is Access.GRADIENT
     assert stages(method) == ("pgd",)
     with pytest.raises(BadInput, match="SmallestBudget with 0 rounds"):
         SmallestBudget(PGD(), 0)

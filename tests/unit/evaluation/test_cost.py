@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from assay.evaluation.cost import Passes, Speed, estimate, passes_per_sample, time_passes
+from assay.core.compose import Passes
+from assay.evaluation.cost import Speed, estimate, passes_per_sample, time_passes
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from tests.unit.evaluation.tiny import images, run_here, study

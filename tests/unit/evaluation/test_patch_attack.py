@@ -8,12 +8,13 @@ import pytest
 import torch
 from jsonschema import Draft202012Validator
 
+from assay.core.compose import Passes
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import rank_of
 from assay.data import load_data
 from assay.evaluation.cell import Cell
-from assay.evaluation.cost import Passes, passes_per_sample
+from assay.evaluation.cost import passes_per_sample
 from assay.evaluation.execution.progress import Progress
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan

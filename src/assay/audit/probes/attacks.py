@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from assay.attacks import ATTACKS, build
-from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, numbers_of, passes_of
-from assay.core.compose import Method, run
+from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, passes_of
+from assay.core.compose import Method, Transferred, numbers_of, run
 from assay.core.course import Course
 from assay.core.draws import Draws
 from assay.core.errors import ModelError
@@ -118,8 +118,6 @@ def black_box(subject: Subject) -> Tries:
     told = tries(few, {"square": score, "hop-skip-jump": label})
     if subject.twin is None or not len(few.survived) or subject.norm not in ATTACKS["mi-fgsm"].norms:
         return told
-    from assay.core.compose import Transferred
-
     moved = Transferred(build("mi-fgsm", steps=_TRANSFER), few.meter.of(subject.twin))
     return Tries(told.asked, {**told.broken, "transfer": _broken(few, moved)})
 

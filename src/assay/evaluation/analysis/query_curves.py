@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.attacks import ATTACKS, build
-from assay.core.compose import Method, for_norm, kept_by
+from assay.core.compose import Method, for_norm
 from assay.core.compose import stages as stage_names
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.search import Keeps
@@ -74,7 +74,7 @@ def stops_at_success(cell: Mapping[str, Any]) -> bool:
     """Whether the counts of a cell (as the manifest keeps it) are those up to a sample's first success."""
     method = _method(cell)
     asked = cell["question"] == Question.WORST_CASE.value and cell["order"] == Order.ASCENDING.value
-    return asked and method is not None and kept_by(method) is Keeps.FIRST
+    return asked and method is not None and method.keeps is Keeps.FIRST
 
 
 def _method(cell: Mapping[str, Any]) -> Method | None:

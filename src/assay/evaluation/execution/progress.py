@@ -6,8 +6,9 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from assay.core.compose import Passes
 from assay.evaluation.cell import Cell, Unit
-from assay.evaluation.cost import Passes, passes_per_sample
+from assay.evaluation.cost import passes_per_sample
 from assay.evaluation.executors.base import Done
 
 

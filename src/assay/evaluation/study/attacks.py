@@ -9,7 +9,7 @@ from typing import Any
 
 from assay.attacks import ATTACKS, GOALS, AttackEntry, build, options_of
 from assay.attacks.generic import unwrapped
-from assay.core.compose import COMPOSITIONS, Method
+from assay.core.compose import Method, is_attack
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.evaluation.study import patch_attack, universal_attack
@@ -104,11 +104,10 @@ def describe(method: Method) -> dict[str, Any]:
 
 def _candidates(entry: AttackEntry, attack: Method) -> list[dict[str, Any]]:
     # a class says its options itself; of a composition only the words it chooses by can be tried
-    if isinstance(attack, COMPOSITIONS):
+    if not is_attack(attack):
         names, values = entry.choices.keys(), entry.choices.values()
         return [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values)]
-    plain = entry.make()
-    if isinstance(plain, COMPOSITIONS) or type(plain) is not type(attack):
+    if type(entry.make()) is not type(attack):
         return []
     return [{option: value for option, value in options_of(attack).items() if option != "keeps"}]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from assay.core.compose.method import CountPasses, Method, Passes, check_count, run, stages
 from assay.core.draws import Draws
 from assay.core.found import Found, Keeps, bill, nothing, put
 from assay.core.objective import margin
@@ -19,7 +20,77 @@ from assay.core.tensors import take
 # early, while one that fails pays for all its looks
 _FIRST = 0.1
 
-Ask = Callable[[Problem, Draws], Found]
+
+@dataclasses.dataclass(frozen=True)
+class SmallestBudget:
+    """The smallest budget at which `attack` succeeds, by bisection: at most `rounds` runs of it per sample.
+
+    The budget doubles until a first success, then the interval between the largest failure and the smallest success is
+    halved; a success smaller than its budget narrows it further. Only samples with something left to find are asked.
+    Within a finite budget the first run has all of it, and a sample that withstands it is finished. Keeps the smallest
+    success; asked for the first one, it stops there. `attack` keeps its FIRST success. Cost: 1 forward, `rounds` runs.
+    """
+
+    attack: Method
+    rounds: int = 10
+
+    keeps: ClassVar[Keeps] = Keeps.SMALLEST
+    first: ClassVar[None] = None  # it begins with the image itself
+    lens: ClassVar[None] = None
+    surrogate: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        check_count(self.rounds, "SmallestBudget", "round")
+
+    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+        """Keep the smallest success, or leave a sample alone after its FIRST one.
+
+        An image that reaches the goal as it is needs no run.
+        """
+        if not len(problem.x):
+            return nothing(problem.x)
+        found = _unchanged(problem, draws)
+        bracket = _begun(problem, found)
+        for i in range(self.rounds):
+            left = bracket.open.nonzero().squeeze(1)
+            if not len(left):
+                break
+            own = _at(take(problem, left), bracket.budget[left])
+            new = run(self.attack, own, draws.take(left).fold(f"round {i}"), keeps=Keeps.FIRST)
+            found = put(found, left, new, Keeps.SMALLEST)
+            broke = torch.zeros_like(bracket.open)
+            broke[left] = new.success
+            bracket = _narrowed(bracket, broke, found, problem)
+            if keeps is Keeps.FIRST:
+                bracket = dataclasses.replace(bracket, open=bracket.open & ~found.success)
+        return found
+
+    def in_norm(self, norm: str) -> Method:
+        """Return itself: each run asks the attack."""
+        return self
+
+    @property
+    def children(self) -> tuple[Method, ...]:
+        """The attack."""
+        return (self.attack,)
+
+    def with_children(self, children: tuple[Method, ...]) -> SmallestBudget:
+        """Return the bisection of another attack."""
+        return dataclasses.replace(self, attack=children[0])
+
+    @property
+    def access(self) -> Access:
+        """As the attack: the look at the image itself needs the labels alone."""
+        return self.attack.access
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Those of the attack."""
+        return stages(self.attack)
+
+    def passes(self, of: CountPasses, classes: int | None) -> Passes:
+        """Count every round."""
+        return of(self.attack, classes).times(self.rounds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,30 +101,6 @@ class _Bracket:
     budget: Tensor
     limit: Tensor
     open: Tensor
-
-
-def smallest_budget(ask: Ask, rounds: int, problem: Problem, draws: Draws, *, once: bool = False) -> Found:
-    """Return the smallest success over at most `rounds` runs of `ask` per sample, each at a budget of its own.
-
-    An image that reaches the goal as it is needs no run. `once` leaves a sample alone after its first success.
-    """
-    if not len(problem.x):
-        return nothing(problem.x)
-    found = _unchanged(problem, draws)
-    bracket = _begun(problem, found)
-    for i in range(rounds):
-        left = bracket.open.nonzero().squeeze(1)
-        if not len(left):
-            break
-        own = _at(take(problem, left), bracket.budget[left])
-        new = ask(own, draws.take(left).fold(f"round {i}"))
-        found = put(found, left, new, Keeps.SMALLEST)
-        broke = torch.zeros_like(bracket.open)
-        broke[left] = new.success
-        bracket = _narrowed(bracket, broke, found, problem)
-        if once:
-            bracket = dataclasses.replace(bracket, open=bracket.open & ~found.success)
-    return found
 
 
 def _unchanged(problem: Problem, draws: Draws) -> Found:

@@ -1,0 +1,46 @@
+"""Compositions are values: several attacks, several starts or several targets as one method."""
+
+from assay.core.compose.by_norm import ByNorm
+from assay.core.compose.cascade import Cascade
+from assay.core.compose.each_target import EachTarget
+from assay.core.compose.method import (
+    Composition,
+    CountPasses,
+    Lens,
+    Method,
+    Passes,
+    first_attack,
+    for_norm,
+    is_attack,
+    most_passes,
+    numbers_of,
+    run,
+    stages,
+)
+from assay.core.compose.restarts import Restarts
+from assay.core.compose.smallest_budget import SmallestBudget
+from assay.core.compose.through import Through
+from assay.core.compose.transferred import Transferred, crafted
+
+__all__ = [
+    "ByNorm",
+    "Cascade",
+    "Composition",
+    "CountPasses",
+    "EachTarget",
+    "Lens",
+    "Method",
+    "Passes",
+    "Restarts",
+    "SmallestBudget",
+    "Through",
+    "Transferred",
+    "crafted",
+    "first_attack",
+    "for_norm",
+    "is_attack",
+    "most_passes",
+    "numbers_of",
+    "run",
+    "stages",
+]
