@@ -17,6 +17,7 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import divisor, rows
 
+
 class Ball(NamedTuple):
     """A point, the radius it is projected to, and the size of the smallest success so far (infinite before one)."""
 

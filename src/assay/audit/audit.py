@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from assay.audit.auditor import PRESETS, Auditor, holds
-from assay.audit.claims import groups
 from assay.audit.progress import OnAuditProgress
+from assay.audit.robust_numbers import groups
 from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import Verdict, keep_verdicts
@@ -52,8 +52,8 @@ def audit_run(  # shape: the options of an audit, each with its own default
     verdicts: list[Verdict] = []
     try:
         for group in groups(run):
-            before = [known.get(claim.key) for claim in group.claims]
-            held = [one for one, claim in zip(before, group.claims, strict=True) if holds(one, claim, preset, seed)]
+            before = [known.get(number.key) for number in group.numbers]
+            held = [one for one, number in zip(before, group.numbers, strict=True) if holds(one, number, preset, seed)]
             if len(held) == len(before):
                 verdicts += [one for one in held if one is not None]
                 continue

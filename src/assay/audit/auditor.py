@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from assay.audit.checks import VERSION, examine, flags
-from assay.audit.claims import Claim, Group
-from assay.audit.escalate import Broken, escalate, nothing_broken
+from assay.audit.escalate import Refutation, escalate, nothing_broken
 from assay.audit.evidence import Evidence, gather
 from assay.audit.images import check_same_images
 from assay.audit.progress import AuditMeter, OnAuditProgress, PassLimit
+from assay.audit.robust_numbers import Group, RobustNumber
 from assay.audit.stronger_attacks import stronger_attacks
 from assay.audit.subject import Metered, Subject, is_iterative
-from assay.audit.writing import Judged, broken_before, written
+from assay.audit.verdict_file import VerdictInputs, broken_before, written
 from assay.core.compose import Method
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
@@ -49,9 +49,9 @@ class Preset:
     times: float
     each: float
 
-    def limit(self, claim: Claim, survivors: int) -> float:
+    def limit(self, number: RobustNumber, survivors: int) -> float:
         """Return the passes that the escalation of a number with so many `survivors` may take."""
-        return max(self.times * claim.passes, self.each * survivors) if math.isfinite(self.times) else math.inf
+        return max(self.times * number.passes, self.each * survivors) if math.isfinite(self.times) else math.inf
 
 
 PRESETS = {
@@ -63,17 +63,17 @@ LEAST_PASSES = 20
 """Passes per image that an audit may always spend."""
 
 
-def holds(before: Verdict | None, claim: Claim, preset: str, seed: int) -> bool:
+def holds(before: Verdict | None, number: RobustNumber, preset: str, seed: int) -> bool:
     """Whether a verdict is about the number as it is, by these checks, and from no shallower look."""
-    if before is None or before.stopped or not _is_about(before, claim, seed):
+    if before is None or before.stopped or not _is_about(before, number, seed):
         return False
     presets = list(PRESETS)
     return before.preset in PRESETS and presets.index(before.preset) >= presets.index(preset)
 
 
-def _is_about(before: Verdict, claim: Claim, seed: int) -> bool:
+def _is_about(before: Verdict, number: RobustNumber, seed: int) -> bool:
     # a run that was cut short and went on has the same cells and other samples
-    now = ({cell.digest for cell in claim.cells}, len(claim.outcomes), claim.survived)
+    now = ({cell.digest for cell in number.cells}, len(number.outcomes), number.survived)
     same = (set(before.cells), before.n, before.survived) == now
     return same and before.checks == VERSION and before.seed == seed
 
@@ -88,10 +88,10 @@ class _Look:
     findings: tuple[Finding, ...]
     meter: AuditMeter
 
-    def at(self, claim: Claim) -> Subject:
+    def at(self, number: RobustNumber) -> Subject:
         """Return the subject at the budget of a number, with what survived there."""
-        survived = _survived(claim, self.ids).to(self.subject.survived.device)
-        return dataclasses.replace(self.subject, problem=self.subject.under(claim.budget.value), survived=survived)
+        survived = _survived(number, self.ids).to(self.subject.survived.device)
+        return dataclasses.replace(self.subject, problem=self.subject.under(number.budget.value), survived=survived)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +117,13 @@ class Auditor:
         was stopped goes on.
         """
         began, head = time.perf_counter(), group.pivot.head
-        if not any(claim.survived for claim in group.claims):
+        if not any(number.survived for number in group.numbers):
             # no survivors, so no robust accuracy that could be overestimated
             weak = not is_iterative(self._methods(group), head.threat.norm)
-            for claim in group.claims:
-                known = Judged(claim=claim, preset=self.called, seed=self.seed, evaluation=group.passes, weak=weak)
+            for number in group.numbers:
+                known = VerdictInputs(
+                    number=number, preset=self.called, seed=self.seed, evaluation=group.passes, weak=weak
+                )
                 yield written(self.run.path, known)
             return
         bench, ids = self.loader.bench(head), self._ids(group)
@@ -135,24 +137,24 @@ class Auditor:
             yield from self._verdicts(look, before, began)
 
     def _verdicts(self, look: _Look, before: Sequence[Verdict | None], began: float) -> Iterator[Verdict]:
-        claims = look.group.claims
+        numbers = look.group.numbers
         doubted = bool(flags(look.findings)) or self.preset.thorough
         if doubted:
-            most = [self._most_passes(claim, look) for claim in claims]
-            look.meter.begin("escalation", most, claims[0].budget.written)
-        smaller: Broken | None = None
-        for place, (claim, earlier) in enumerate(zip(claims, before, strict=True)):
-            own = look.at(claim)
-            if earlier is not None and holds(earlier, claim, self.called, self.seed):
+            most = [self._most_passes(number, look) for number in numbers]
+            look.meter.begin("escalation", most, numbers[0].budget.written)
+        smaller: Refutation | None = None
+        for place, (number, earlier) in enumerate(zip(numbers, before, strict=True)):
+            own = look.at(number)
+            if earlier is not None and holds(earlier, number, self.called, self.seed):
                 smaller = broken_before(self.run.path, earlier, look.ids, own)
                 yield earlier
                 continue
             broken = None
             if doubted and bool(own.survived.any()):
-                look.meter.go_on(place, claim.budget.written)
-                broken = smaller = self._escalate(claim, look, smaller, earlier)
-            judged = Judged(
-                claim=claim,
+                look.meter.go_on(place, number.budget.written)
+                broken = smaller = self._escalate(number, look, smaller, earlier)
+            judged = VerdictInputs(
+                number=number,
                 preset=self.called,
                 seed=self.seed,
                 evaluation=look.group.passes,
@@ -162,37 +164,39 @@ class Auditor:
                 evidence=look.evidence,
                 findings=look.findings,
                 broken=broken,
-                limit=self._limit(claim, own),
+                limit=self._limit(number, own),
                 # the evidence is billed once, to the number that it was gathered about
-                billed=claim.key == look.group.pivot.key,
+                billed=number.key == look.group.pivot.key,
             )
             yield written(self.run.path, judged)
             began = time.perf_counter()
         if doubted:
             look.meter.end()
 
-    def _limit(self, claim: Claim, subject: Subject) -> float:
-        return self.preset.limit(claim, int(subject.survived.sum()))
+    def _limit(self, number: RobustNumber, subject: Subject) -> float:
+        return self.preset.limit(number, int(subject.survived.sum()))
 
-    def _most_passes(self, claim: Claim, look: _Look) -> float:
+    def _most_passes(self, number: RobustNumber, look: _Look) -> float:
         """Return what the escalation of a number takes where nothing breaks."""
-        own = look.at(claim)
+        own = look.at(number)
         attacks = stronger_attacks(own, look.evidence, look.findings, long=self.preset.thorough)
         each = sum(one.most_passes(own, look.evidence) for one in attacks)
-        return min(self._limit(claim, own), each * int(own.survived.sum()))
+        return min(self._limit(number, own), each * int(own.survived.sum()))
 
-    def _escalate(self, claim: Claim, look: _Look, smaller: Broken | None, earlier: Verdict | None) -> Broken:
-        own, done = look.at(claim), frozenset[str]()
+    def _escalate(
+        self, number: RobustNumber, look: _Look, smaller: Refutation | None, earlier: Verdict | None
+    ) -> Refutation:
+        own, done = look.at(number), frozenset[str]()
         # what was broken inside a smaller ball is broken inside this one
         before = smaller.taken(own.survived[smaller.at]) if smaller is not None else nothing_broken(own)
-        if earlier is not None and self._goes_on(earlier, claim):
+        if earlier is not None and self._goes_on(earlier, number):
             stopped = broken_before(self.run.path, earlier, look.ids, own)
             if len(stopped.at) == earlier.broken:
                 before = dataclasses.replace(stopped, attempts=_made(earlier))
                 done = frozenset(one.name for one in earlier.attempts if not one.skipped)
         left = own.survived.clone()
         left[before.at] = False
-        limit = PassLimit(self._limit(claim, own), before.passes, look.meter.hear)
+        limit = PassLimit(self._limit(number, own), before.passes, look.meter.hear)
         found = escalate(
             dataclasses.replace(own, survived=left),
             look.evidence,
@@ -203,8 +207,8 @@ class Auditor:
         )
         return found.after(before)
 
-    def _goes_on(self, earlier: Verdict, claim: Claim) -> bool:
-        return earlier.stopped and earlier.preset == self.called and _is_about(earlier, claim, self.seed)
+    def _goes_on(self, earlier: Verdict, number: RobustNumber) -> bool:
+        return earlier.stopped and earlier.preset == self.called and _is_about(earlier, number, self.seed)
 
     def _ids(self, group: Group) -> list[str]:
         """Return the images that the audit looks at: chosen by the seed among those that the model gets right."""
@@ -218,8 +222,8 @@ class Auditor:
         return tuple(method_for(one, self.loader.bench(one), image or one.image) for one in cells)
 
     def _subject(self, group: Group, ids: Sequence[str], twin: Oracle | None, meter: AuditMeter) -> Subject:
-        claim = group.pivot
-        cell = claim.head
+        number = group.pivot
+        cell = number.head
         bench, data = self.loader.bench(cell), self.loader.samples(cell)
         places = {name: i for i, name in enumerate(data.ids)}
         samples = [one for one in data.load([places[name] for name in ids]) if isinstance(one, Sample)]
@@ -227,18 +231,18 @@ class Auditor:
         images = stacked(samples, bench.classifier.input_shape)
         chosen = Chosen(ids, [places[name] for name in ids], tuple(images.shape[1:]))
         mask = mask_for(cell.threat, chosen, self.loader.masks)
-        threat = threat_of(cell, mask).in_units_of(bench.classifier.std).at(claim.budget.value)
+        threat = threat_of(cell, mask).in_units_of(bench.classifier.std).at(number.budget.value)
         x = threat.on_grid(images.to(bench.device))
         y = torch.tensor([sample.label for sample in samples], device=bench.device)
         draws = Draws.of(list(ids), self.seed)
         image = (int(x.shape[-2]), int(x.shape[-1]))
-        n = min(len(claim.outcomes), self.preset.most)
+        n = min(len(number.outcomes), self.preset.most)
         oracle = Metered(bench.classifier.oracle(self.loader.batch), hear=lambda passes: meter.hear("", passes))
         return Subject(
             module=bench.classifier.module,
             problem=Problem(oracle, x, Untargeted(y), threat),
             draws=dataclasses.replace(draws, ids=draws.ids.to(bench.device)),
-            survived=_survived(claim, ids).to(bench.device),
+            survived=_survived(number, ids).to(bench.device),
             methods=self._methods(group, image),
             allowance=max(LEAST_PASSES, self.preset.share * group.passes) * n,
             classes=bench.classes(x[:1]),
@@ -254,8 +258,8 @@ def _made(earlier: Verdict) -> tuple[Attempt, ...]:
     return tuple(dataclasses.replace(one, asked=one.broken, skipped=0) if one.skipped else one for one in made)
 
 
-def _survived(claim: Claim, ids: Sequence[str]) -> Tensor:
-    return torch.tensor([claim.outcome(name) == SURVIVED for name in ids])
+def _survived(number: RobustNumber, ids: Sequence[str]) -> Tensor:
+    return torch.tensor([number.outcome(name) == SURVIVED for name in ids])
 
 
 @contextlib.contextmanager

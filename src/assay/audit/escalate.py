@@ -11,9 +11,9 @@ from torch import Tensor
 from assay.audit.checks import examine
 from assay.audit.evidence import Evidence
 from assay.audit.progress import PassLimit
-from assay.audit.rule import refuting
 from assay.audit.stronger_attacks import JUDGES, StrongerAttack, follows_gradients, stronger_attacks
 from assay.audit.subject import Metered, Subject
+from assay.audit.verdict_rule import refuting
 from assay.core.compose import run
 from assay.core.errors import AssayError
 from assay.core.objective import margin
@@ -29,7 +29,7 @@ SMALLER = "what broke it inside a smaller ball"
 
 
 @dataclasses.dataclass(frozen=True)
-class Broken:
+class Refutation:
     """What the escalation broke: positions in the subject, the images, what the model calls them, and each attempt.
 
     `stopped` says that it was interrupted.
@@ -46,11 +46,11 @@ class Broken:
         """What the attempts cost."""
         return sum(one.passes for one in self.attempts)
 
-    def taken(self, keep: Tensor) -> Broken:
+    def taken(self, keep: Tensor) -> Refutation:
         """Return some of what is broken, the attempts left out."""
-        return Broken(self.at[keep], self.images[keep], self.classes[keep])
+        return Refutation(self.at[keep], self.images[keep], self.classes[keep])
 
-    def after(self, before: Broken) -> Broken:
+    def after(self, before: Refutation) -> Refutation:
         """Return this with what was broken before: by its attempts, or else inside a smaller ball."""
         found = len(before.at)
         if found and not before.attempts:
@@ -59,10 +59,10 @@ class Broken:
         return dataclasses.replace(_joined(before, self), stopped=self.stopped)
 
 
-def nothing_broken(subject: Subject) -> Broken:
+def nothing_broken(subject: Subject) -> Refutation:
     """Return what is broken before anything is tried."""
     none = torch.zeros(0, dtype=torch.int64, device=subject.survived.device)
-    return Broken(none, subject.problem.x[:0], none)
+    return Refutation(none, subject.problem.x[:0], none)
 
 
 def escalate(
@@ -73,7 +73,7 @@ def escalate(
     findings: Sequence[Finding] | None = None,
     limit: PassLimit | None = None,
     done: Set[str] = frozenset(),
-) -> Broken:
+) -> Refutation:
     """Try every attack that may help on what is left of the survivors, what promises the most per pass first.
 
     `long` adds the slow ones, and spares none. `findings` are those of the evidence, where they are known. Survivors
@@ -105,7 +105,7 @@ def escalate(
     return broken
 
 
-def _stopped(broken: Broken, attacks: Sequence[StrongerAttack], left: Tensor, spent: int) -> Broken:
+def _stopped(broken: Refutation, attacks: Sequence[StrongerAttack], left: Tensor, spent: int) -> Refutation:
     # of the attack that was interrupted, some survivors may have met it, and some passes were for nothing
     met = next((one for one in broken.attempts if one.name == attacks[0].name), Attempt("", "", 0, 0, 0))
     still = len(left[~torch.isin(left, broken.at)])
@@ -117,7 +117,7 @@ def _stopped(broken: Broken, attacks: Sequence[StrongerAttack], left: Tensor, sp
     return dataclasses.replace(_joined(broken, dataclasses.replace(nothing, attempts=tuple(unmade))), stopped=True)
 
 
-def _joined(a: Broken, b: Broken) -> Broken:
+def _joined(a: Refutation, b: Refutation) -> Refutation:
     attempts: dict[str, Attempt] = {}
     for one in (*a.attempts, *b.attempts):
         before = attempts.get(one.name)
@@ -126,7 +126,7 @@ def _joined(a: Broken, b: Broken) -> Broken:
         attempts[one.name] = dataclasses.replace(one, **added)
     tensors = zip((a.at, a.images, a.classes), (b.at, b.images, b.classes), strict=True)
     at, images, classes = (torch.cat(pair) for pair in tensors)
-    return Broken(at, images, classes, tuple(attempts.values()))
+    return Refutation(at, images, classes, tuple(attempts.values()))
 
 
 _COUNTS = ("asked", "broken", "passes", "skipped")
@@ -134,7 +134,7 @@ _COUNTS = ("asked", "broken", "passes", "skipped")
 
 def _tried(
     one: StrongerAttack, subject: Subject, left: Tensor, evidence: Evidence, *, limit: PassLimit, long: bool
-) -> Iterator[Broken]:
+) -> Iterator[Refutation]:
     """Yield what an attack breaks, some survivors at a time, as far as the limit pays."""
     few = (one.dear or one.blind) and not long
     meant, asked, broken = left[:FEW] if few else left, 0, 0
@@ -156,7 +156,7 @@ def _tried(
             meant = left
 
 
-def _run(one: StrongerAttack, few: Subject, at: Tensor, evidence: Evidence, limit: PassLimit) -> Broken:
+def _run(one: StrongerAttack, few: Subject, at: Tensor, evidence: Evidence, limit: PassLimit) -> Refutation:
     meter = Metered(one.oracle or few.meter.oracle, hear=lambda passes: limit.spend(one.weight * passes))
     problem = dataclasses.replace(few.problem, oracle=meter)
     random = evidence.answers.differ > 0
@@ -172,7 +172,7 @@ def _run(one: StrongerAttack, few: Subject, at: Tensor, evidence: Evidence, limi
     judged, called, spent = _judge(few, found.x, random=random)
     count = int(judged.sum())
     attempt = Attempt(one.name, one.why, len(at), count, one.weight * meter.spent[0] + spent)
-    return Broken(at[judged], found.x[judged], called[judged], (attempt,))
+    return Refutation(at[judged], found.x[judged], called[judged], (attempt,))
 
 
 def _judge(subject: Subject, x: Tensor, *, random: bool) -> tuple[Tensor, Tensor, int]:
@@ -188,4 +188,4 @@ def _judge(subject: Subject, x: Tensor, *, random: bool) -> tuple[Tensor, Tensor
     return inside & (wrong * 2 > times), called, times * len(x)
 
 
-__all__ = ["Broken", "escalate", "nothing_broken"]
+__all__ = ["Refutation", "escalate", "nothing_broken"]

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from assay.attacks import ATTACKS, build
+from assay.audit.bypass import Cut, InsideBox, PastDefense, cut
 from assay.audit.checks import flagging
-from assay.audit.checks.zero_gradients import THRESHOLD as ZERO
+from assay.audit.checks.gradients import ZERO
 from assay.audit.evidence import Evidence
-from assay.audit.probes.nearest import smallest
+from assay.audit.probes.minimum_norm import smallest
 from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, passes_of
-from assay.audit.views import Cut, InsideBox, PastDefense, cut
 from assay.core.compose import Method, Restarts, Through, Transferred
 from assay.core.errors import AssayError
 from assay.core.lenses import Averaged, Expectation

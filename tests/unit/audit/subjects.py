@@ -12,10 +12,10 @@ from assay.attacks import PGD
 from assay.audit.evidence import Evidence
 from assay.audit.histogram import Histogram
 from assay.audit.planted import Planted
-from assay.audit.probes.answers import Answers
 from assay.audit.probes.attacks import Growth, Paths, Tries
-from assay.audit.probes.sight import Sight
-from assay.audit.probes.slopes import Slopes
+from assay.audit.probes.determinism import Answers
+from assay.audit.probes.gradient_accuracy import Slopes
+from assay.audit.probes.gradient_signal import Sight
 from assay.audit.subject import Leaf, Metered, Subject
 from assay.core.compose import Method
 from assay.core.draws import Draws

@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 
 from assay.audit.audit import PRESETS, audit_run
-from assay.audit.claims import groups
 from assay.audit.progress import AuditProgress
+from assay.audit.robust_numbers import groups
 from assay.cli.auditing import lines
 from assay.core.errors import BadInput
 from assay.evaluation.attack_unit import threat_of

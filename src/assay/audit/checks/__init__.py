@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from assay.audit.checks.black_boxes import black_boxes
-from assay.audit.checks.families import families
+from assay.audit.checks.attacks import (
+    black_boxes,
+    minimum_norm,
+    more_effort,
+    objectives,
+    silent_success,
+    simple_attacks,
+)
+from assay.audit.checks.budgets import growing_budgets, twin_distances, unbounded
+from assay.audit.checks.coverage import families, planted_solutions
 from assay.audit.checks.finding import Check
-from assay.audit.checks.forward_pass import company, dynamic, probabilities, randomness
-from assay.audit.checks.growing_budgets import growing_budgets, unbounded
-from assay.audit.checks.more_effort import more_effort, silent_success
-from assay.audit.checks.objectives import objectives
-from assay.audit.checks.planted_solutions import planted_solutions
-from assay.audit.checks.rounding import rounding
-from assay.audit.checks.simple_attacks import minimum_norm, simple_attacks
-from assay.audit.checks.true_gradients import steady_answers, true_gradients
-from assay.audit.checks.twin_distances import twin_distances
-from assay.audit.checks.zero_gradients import zero_gradients
+from assay.audit.checks.gradients import rounding, steady_answers, true_gradients, zero_gradients
+from assay.audit.checks.model import company, dynamic, probabilities, randomness
 from assay.audit.evidence import Evidence
 from assay.audit.subject import GRADIENT_STEPS
 from assay.evaluation.records.verdicts import Finding

@@ -11,7 +11,7 @@ from assay.evaluation.records.verdicts import Finding
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
+class CheckResult:
     """A check's answer before it has its name: value and threshold, whether it flags, what it means, what to do.
 
     `remedy` is what to do here, where that differs from the remedy of the check.
@@ -39,7 +39,7 @@ class Check:
     `stopped_early`. One that is `weak` makes a number suspect even where nothing survived.
     """
 
-    test: Callable[[Evidence], Seen]
+    test: Callable[[Evidence], CheckResult]
     probe: str
     summary: str
     value: str
@@ -61,9 +61,9 @@ class Check:
         return Finding(name, seen.value, seen.threshold, seen.flag, self.mandatory, seen.n, seen.meaning, remedy)
 
 
-def unasked(why: str) -> Seen:
+def unasked(why: str) -> CheckResult:
     """Return the answer of a check that could not be asked."""
-    return Seen(None, None, False, 0, f"Not asked: {why}.", "")
+    return CheckResult(None, None, False, 0, f"Not asked: {why}.", "")
 
 
 def percent(share: float) -> str:
@@ -76,11 +76,11 @@ def enough(broken: int, asked: int, share: float = 0.02) -> bool:
     return broken >= max(2, share * asked)
 
 
-def beaten(tries: Tries, share: float) -> Seen:
+def beaten(tries: Tries, share: float) -> CheckResult:
     """Return the answer of a check that flags where a try breaks a `share` of the survivors, two at least."""
     if not tries.broken or not tries.asked:
         return unasked("nothing was left standing, or there is no such attack in this norm")
     most = max(tries.broken.values())
     told = ", ".join(f"{name} broke {count}" for name, count in tries.broken.items())
     flag = enough(most, tries.asked, share)
-    return Seen(most / tries.asked, share, flag, tries.asked, f"Of {tries.asked} survivors, {told}.")
+    return CheckResult(most / tries.asked, share, flag, tries.asked, f"Of {tries.asked} survivors, {told}.")

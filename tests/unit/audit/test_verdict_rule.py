@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from assay.audit.checks import CHECKS, examine, flags
-from assay.audit.rule import judge, reason, refuting
+from assay.audit.verdict_rule import judge, reason, refuting
 from assay.evaluation.records.verdicts import Attempt
 from tests.unit.audit.subjects import CLEAN, seen
 

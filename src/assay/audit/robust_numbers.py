@@ -14,7 +14,7 @@ from assay.evaluation.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
+class RobustNumber:
     """One robust number: the cells it comes from, its budget, and per cell what became of every sample (by id).
 
     `passes` is what the evaluation spent on it.
@@ -63,19 +63,21 @@ class Group:
     `passes` is what a sample cost the evaluation on average, all budgets and attacks together.
     """
 
-    claims: tuple[Claim, ...]
+    numbers: tuple[RobustNumber, ...]
     passes: float
 
     @property
-    def pivot(self) -> Claim:
+    def pivot(self) -> RobustNumber:
         """The number that evidence is gathered about.
 
         That of the largest budget that a fifth of the images withstand, ten at least: what hides an attack from its
         goal hides it best where much is left, and matters most where the budget is large. Else where most is left.
         """
-        right = max(len([one for one in claim.outcomes.values() if one in (BROKEN, SURVIVED)]) for claim in self.claims)
-        enough = [claim for claim in self.claims if claim.survived >= max(10, right / 5)]
-        return enough[-1] if enough else max(self.claims, key=lambda claim: claim.survived)
+        right = max(
+            len([one for one in number.outcomes.values() if one in (BROKEN, SURVIVED)]) for number in self.numbers
+        )
+        enough = [number for number in self.numbers if number.survived >= max(10, right / 5)]
+        return enough[-1] if enough else max(self.numbers, key=lambda number: number.survived)
 
 
 def groups(run: Run) -> list[Group]:
@@ -87,7 +89,7 @@ def groups(run: Run) -> list[Group]:
             key = (cell.model.label, cell.data.label, cell.threat.label, cell.unit)
             together.setdefault(key, []).append(cell)
     found = [_group(run, cells) for cells in together.values()]
-    return [one for one in found if one.claims]
+    return [one for one in found if one.numbers]
 
 
 def _group(run: Run, cells: Sequence[Cell]) -> Group:
@@ -99,16 +101,16 @@ def _group(run: Run, cells: Sequence[Cell]) -> Group:
         by.setdefault(eps, {}).setdefault(digest, {})[sample] = status
         spent[eps] += forwards
     passes = spent.total() / max(1, len(set(rows["sample_id"])))
-    return Group(tuple(_claims(cells, by, spent)), passes)
+    return Group(tuple(_numbers(cells, by, spent)), passes)
 
 
-def _claims(
+def _numbers(
     cells: Sequence[Cell], by: dict[float, dict[str, dict[str, str]]], spent: Mapping[float, int]
-) -> Iterator[Claim]:
+) -> Iterator[RobustNumber]:
     budgets = {budget.value: budget for cell in cells for budget in cell.budgets}
     for eps in sorted(budgets):
         own = tuple(cell for cell in cells if cell.digest in by.get(eps, {}))
-        claim = Claim(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own}, spent[eps])
+        number = RobustNumber(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own}, spent[eps])
         # where every image failed to load there is no number
-        if eps > 0 and claim.outcomes:
-            yield claim
+        if eps > 0 and number.outcomes:
+            yield number

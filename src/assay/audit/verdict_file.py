@@ -15,11 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from assay.audit.checks import VERSION
-from assay.audit.claims import Claim
-from assay.audit.escalate import Broken, nothing_broken
+from assay.audit.escalate import Refutation, nothing_broken
 from assay.audit.evidence import Evidence
-from assay.audit.rule import judge, reason, refuting
+from assay.audit.robust_numbers import RobustNumber
 from assay.audit.subject import Subject
+from assay.audit.verdict_rule import judge, reason, refuting
 from assay.core.tensors import take
 from assay.evaluation.files import make_folder, write_atomically
 from assay.evaluation.records.schema import BROKEN, SURVIVED
@@ -30,7 +30,7 @@ ONE_STEP = "Nothing was left standing, but no iterative gradient attack ran."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged:
+class VerdictInputs:
     """All that a verdict is written from.
 
     `evaluation` is what a sample cost the evaluation, `limit` the most that the escalation might spend. Where nothing
@@ -38,7 +38,7 @@ class Judged:
     says that the evidence was gathered about this very number.
     """
 
-    claim: Claim
+    number: RobustNumber
     preset: str
     seed: int
     evaluation: float
@@ -47,22 +47,22 @@ class Judged:
     subject: Subject | None = None
     evidence: Evidence | None = None
     findings: tuple[Finding, ...] = ()
-    broken: Broken | None = None
+    broken: Refutation | None = None
     limit: float = math.inf
     billed: bool = True
     weak: bool = False
 
 
-def written(folder: Path, judged: Judged) -> Verdict:
+def written(folder: Path, judged: VerdictInputs) -> Verdict:
     """Return the verdict, and keep the images that the escalation broke in the run directory `folder`."""
-    claim, evidence, broken, findings = judged.claim, judged.evidence, judged.broken, judged.findings
-    head, n = claim.head, len(claim.outcomes)
+    number, evidence, broken, findings = judged.number, judged.evidence, judged.broken, judged.findings
+    head, n = number.head, len(number.outcomes)
     asked = int(judged.subject.survived.sum()) if broken is not None and judged.subject is not None else 0
     count = len(broken.at) if broken is not None else 0
     attempts = broken.attempts if broken is not None else ()
     stopped = broken is not None and broken.stopped
-    verdict = SUSPECT if judged.weak else judge(findings, claim.survived, asked, count, stopped=stopped)
-    first = claim.survived / n if n else 0.0
+    verdict = SUSPECT if judged.weak else judge(findings, number.survived, asked, count, stopped=stopped)
+    first = number.survived / n if n else 0.0
     passes = evidence.passes if evidence is not None and judged.billed else {}
     return Verdict(
         cells=_each(judged, verdict),
@@ -70,8 +70,8 @@ def written(folder: Path, judged: Judged) -> Verdict:
         data=head.data.label,
         threat=head.threat.label,
         unit=head.unit,
-        eps=claim.budget.value,
-        eps_written=claim.budget.written,
+        eps=number.budget.value,
+        eps_written=number.budget.written,
         goal=head.goal,
         preset=judged.preset,
         seed=judged.seed,
@@ -83,7 +83,7 @@ def written(folder: Path, judged: Judged) -> Verdict:
         if judged.weak
         else NOTHING_LEFT,
         n=n,
-        survived=claim.survived,
+        survived=number.survived,
         asked=asked,
         broken=count,
         as_first_measured=first,
@@ -102,25 +102,25 @@ def written(folder: Path, judged: Judged) -> Verdict:
     )
 
 
-def _each(judged: Judged, verdict: str) -> dict[str, str]:
+def _each(judged: VerdictInputs, verdict: str) -> dict[str, str]:
     """Return the verdict on each cell's own number: other attacks of the run refute it as the escalation does."""
-    claim, ids = judged.claim, judged.ids
+    number, ids = judged.number, judged.ids
     gone = {ids[i] for i in judged.broken.at.tolist()} if judged.broken is not None else set()
     told = {}
-    for digest, statuses in claim.statuses.items():
+    for digest, statuses in number.statuses.items():
         own = [name for name, status in statuses.items() if status == SURVIVED]
-        fell = sum(name in gone or claim.outcome(name) == BROKEN for name in own)
-        refuted = len(claim.statuses) > 1 and own and fell >= refuting(len(own))
-        rest = SUSPECT if verdict == REFUTED and len(claim.statuses) > 1 else verdict
+        fell = sum(name in gone or number.outcome(name) == BROKEN for name in own)
+        refuted = len(number.statuses) > 1 and own and fell >= refuting(len(own))
+        rest = SUSPECT if verdict == REFUTED and len(number.statuses) > 1 else verdict
         told[digest] = REFUTED if refuted else rest
     return told
 
 
-def _keep(folder: Path, judged: Judged) -> str | None:
+def _keep(folder: Path, judged: VerdictInputs) -> str | None:
     broken, subject = judged.broken, judged.subject
     if broken is None or subject is None or not len(broken.at):
         return None
-    digest = hashlib.blake2b(repr(judged.claim.key).encode(), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(repr(judged.number.key).encode(), digest_size=8).hexdigest()
     name = f"adversarial-{digest}.safetensors"
     tensors = {
         "images": broken.images.cpu().contiguous(),
@@ -134,7 +134,7 @@ def _keep(folder: Path, judged: Judged) -> str | None:
     return name
 
 
-def broken_before(folder: Path, verdict: Verdict, ids: Sequence[str], subject: Subject) -> Broken:
+def broken_before(folder: Path, verdict: Verdict, ids: Sequence[str], subject: Subject) -> Refutation:
     """Return what an earlier escalation broke of a number, as its images in the run directory `folder` show it.
 
     Images that are gone, damaged, or outside box and budget count as not found.
@@ -155,7 +155,7 @@ def broken_before(folder: Path, verdict: Verdict, ids: Sequence[str], subject: S
     if images.shape[1:] != x.shape[1:] or not len(images) == len(classes) == len(names):
         return nothing
     at = torch.tensor([places[names[i]] for i in known], dtype=torch.int64, device=x.device)
-    own = Broken(at, images[known].to(x), classes[known].to(x.device))
+    own = Refutation(at, images[known].to(x), classes[known].to(x.device))
     threat = take(subject.problem, at).threat
     return own.taken(threat.allows(threat.size(own.images, x[at])) & threat.in_box(own.images) & subject.survived[at])
 
