@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from assay.audit.auditor import PRESETS, Auditor, holds
+from assay.audit.auditor import LEAST_PASSES, PRESETS, Auditor, holds
 from assay.audit.progress import OnAuditProgress
 from assay.audit.robust_numbers import groups
 from assay.core.errors import BadInput, did_you_mean
@@ -69,4 +69,4 @@ def audit_run(  # shape: the options of an audit, each with its own default
     return verdicts
 
 
-__all__ = ["PRESETS", "audit_run", "check_preset"]
+__all__ = ["LEAST_PASSES", "PRESETS", "audit_run", "check_preset"]

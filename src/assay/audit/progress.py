@@ -27,6 +27,11 @@ class AuditProgress:
     share: float
     seconds_left: float | None
 
+    @property
+    def doing(self) -> str:
+        """The stage, the budget and the attack, in words."""
+        return " ".join(part for part in (self.stage, "at", self.budget, self.tried and f"({self.tried})") if part)
+
 
 OnAuditProgress = Callable[[AuditProgress], None]
 
