@@ -14,7 +14,7 @@ from safetensors import safe_open
 from assay.audit.audit import PRESETS, audit_run
 from assay.audit.progress import AuditProgress
 from assay.audit.robust_numbers import groups
-from assay.cli.auditing import lines
+from assay.console.verdict_text import lines
 from assay.core.errors import BadInput
 from assay.evaluation.attack_unit import threat_of
 from assay.evaluation.cell import Cell
