@@ -16,9 +16,9 @@ import assay
 from assay.cli import main
 from assay.data import image_digest, images_alone
 from assay.evaluation.run import Run
-from tests.conformance import ways_models, ways_pictures
-from tests.conformance.ways_models import EPS, KINDS, NAMED_KINDS, fitted, handed_over, plain_fgsm, plain_logits
-from tests.conformance.ways_pictures import EVERY, LABELS, NAMED_SOURCES, OBJECTS, Source, images
+from tests.support import ways_models, ways_pictures
+from tests.support.ways_models import EPS, KINDS, NAMED_KINDS, fitted, handed_over, plain_fgsm, plain_logits
+from tests.support.ways_pictures import EVERY, LABELS, NAMED_SOURCES, OBJECTS, Source, images
 
 ALL_KINDS = {**KINDS, **NAMED_KINDS}
 ALL_SOURCES = {**OBJECTS, **NAMED_SOURCES}
@@ -31,7 +31,7 @@ COARSE = {"atol": 2e-2, "rtol": 2e-2}
 OWN = """
 from functools import partial
 
-from tests.conformance import ways_models, ways_pictures
+from tests.support import ways_models, ways_pictures
 
 for c in (1, 3):
     globals()[f"untrained_{c}"] = partial(ways_models.Viewing, c)

@@ -21,8 +21,8 @@ from assay.evaluation.records.schema import from_table
 from assay.evaluation.run_study import evaluate
 from assay.models import Classifier, load_model
 from assay.report.formats import markdown
+from tests.support.tiny import data, images, rows
 from tests.unit.evaluation.test_work import N, Small, outcomes, records
-from tests.unit.evaluation.tiny import data, images, rows
 
 
 @pytest.fixture(scope="module")

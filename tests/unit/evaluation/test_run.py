@@ -22,7 +22,7 @@ from assay.data import PictureError
 from assay.evaluation.execution.progress import Progress
 from assay.evaluation.records.manifest import read_manifest
 from assay.evaluation.run_study import Options, Run, RunFailed, evaluate, run_study
-from tests.unit.evaluation.tiny import data, images, patterns, rows, run_here, study, write_model, write_pictures
+from tests.support.tiny import data, images, patterns, rows, run_here, study, write_model, write_pictures
 
 
 class Matcher(nn.Module):
