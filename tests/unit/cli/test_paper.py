@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from assay.cli import paper
 from assay.models.imagenet import imagenet_synsets
+from assay.paper.commands import paper
 from assay.paper.studies import raw_study
 from assay.paper.tables import MODES, printed_tables
 from assay.session import Session
