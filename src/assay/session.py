@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -157,9 +157,9 @@ class _Held:
         seen = Look() if done or not self.session.doctor else look(self.session.study, self.loader)
         for warning in dict.fromkeys(seen.warnings):
             self.reporter.warn(warning)
-        self._expect_audit(seen.speeds)
+        audits = self._expect_audit(seen.speeds)
         with self.reporter.watch("Attacking") as watch:
-            shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter)
+            shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter, audits)
             settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
             run = Running(self.directory, self.plan, *settings).run(shown.hear)
         known = {*before.get("warnings", ()), *seen.warnings}
@@ -169,42 +169,29 @@ class _Held:
         verdicts, new = self._audited(run, shown)
         return Finished(run, shown.was_done and not new, self.loader, verdicts, new)
 
-    def _expect_audit(self, speeds: dict[str, Speed]) -> None:
+    def _expect_audit(self, speeds: Mapping[str, Speed]) -> int:
+        """Expect what the audit may take, and return how many models on data under a threat it is about."""
         settings = self.session.how_audited
-        if settings.preset == "off":
-            return
-        preset = PRESETS[settings.preset]
-        amount = 0.0
-        for cell in self.plan.cells:
-            if cell.question == Question.WORST_CASE.value and cell.goal == "untargeted":
-                n = min(cell.n, preset.most)
-                pass_ = speeds[cell.model.label].forward if cell.model.label in speeds else 1.0
-                amount += n * max(LEAST_PASSES * pass_, preset.share * expected(cell, speeds))
+        judged = [
+            cell for cell in self.plan.cells if (cell.question, cell.goal) == (Question.WORST_CASE.value, "untargeted")
+        ]
+        if settings.preset == "off" or not judged:
+            return 0
+        preset, amount = PRESETS[settings.preset], 0.0
+        for cell in judged:
+            one_pass = speeds[cell.model.label].forward if cell.model.label in speeds else 1.0
+            least, usual = LEAST_PASSES * one_pass, preset.share * expected(cell, speeds)
+            amount += min(cell.n, preset.most) * max(least, usual)
         self.meter.expect(AUDIT, amount)
+        return len({(cell.model.label, cell.data.label, cell.threat.label, cell.unit) for cell in judged})
 
     def _audited(self, run: Run, shown: _Shown) -> tuple[list[Verdict], list[Verdict]]:
         settings = self.session.how_audited
         if settings.preset == "off":
             return [], []
         before = {_identity(one) for one in run.verdicts()}
-        seed = settings.seed if settings.seed is not None else _seed(run)
-        with self.reporter.watch("Auditing") as watch:
-
-            def hear(now: AuditProgress) -> None:
-                audit_shown.hear(now)
-                shown.hear_audit(now)
-
-            audit_shown = _AuditShown(watch)
-            # the models of the run itself: a factory may give others each time
-            verdicts = audit_run(
-                run,
-                settings.preset,
-                loader=self.loader,
-                twin=settings.twin,
-                seed=seed,
-                say=watch.tell,
-                on_progress=hear,
-            )
+        # the models of the run itself: a factory may give others each time
+        verdicts = _audit(run, settings, self.loader, self.reporter, shown.hear_audit)
         self.meter.finish(AUDIT)
         shown.end()
         return verdicts, [one for one in verdicts if _identity(one) not in before]
@@ -221,14 +208,20 @@ def audit_directory(
 
     The `reporter` shows how far it is, and `on_progress` hears it. Raises what `audit_run` raises.
     """
+    with locked(run.path):
+        return _audit(run, settings, loader, reporter or Unreported(), on_progress or (lambda progress: None))
+
+
+def _audit(
+    run: Run, settings: AuditSettings, loader: Loader, reporter: Reporter, on_progress: OnAuditProgress
+) -> list[Verdict]:
     seed = settings.seed if settings.seed is not None else _seed(run)
-    with locked(run.path), (reporter or Unreported()).watch("Auditing") as watch:
+    with reporter.watch("Auditing") as watch:
         shown = _AuditShown(watch)
 
         def hear(now: AuditProgress) -> None:
             shown.hear(now)
-            if on_progress is not None:
-                on_progress(now)
+            on_progress(now)
 
         return audit_run(
             run, settings.preset, loader=loader, twin=settings.twin, seed=seed, say=watch.tell, on_progress=hear
@@ -254,8 +247,10 @@ class _AuditShown:
 class _Shown:
     """Shows how far a run is, and each cell's numbers as soon as it is finished."""
 
-    def __init__(self, folder: Path, watch: Watch, on_progress: OnProgress, meter: Meter) -> None:
+    def __init__(self, folder: Path, watch: Watch, on_progress: OnProgress, meter: Meter, audits: int) -> None:
+        """Show a run in `folder`, of which so many `audits` (of a model, data set and threat) follow."""
         self._folder, self._watch, self._on_progress, self._meter = folder, watch, on_progress, meter
+        self._audits, self._begun, self._stage = audits, 0, ("", "")
         self._last: Progress | None = None
         self.was_done = False
 
@@ -274,19 +269,22 @@ class _Shown:
             self._watch.tell(told)
 
     def hear_audit(self, now: AuditProgress) -> None:
-        """Tell `on_progress` what the audit does; its own share is not known beforehand."""
-        if self._last is not None:
-            share, left = self._meter.share, now.seconds_left
-            told = dataclasses.replace(self._last, stage=AUDIT, doing=now.doing, share=share, remaining=left)
-            self._on_progress(told)
+        """Tell `on_progress` what the audit does: of every model, data set and threat the evidence, then the rest."""
+        evidence = now.stage == "evidence"
+        self._begun += evidence and self._stage != (now.about, now.stage)
+        self._stage = (now.about, now.stage)
+        within = now.share / 2 if evidence else 0.5 + now.share / 2
+        self._meter.reach(min(1.0, (max(1, self._begun) - 1 + within) / max(1, self._audits)), AUDIT)
+        self._tell_audit(now.doing)
 
     def end(self) -> None:
         """Tell `on_progress` that the audit is done as well."""
+        self._tell_audit("")
+
+    def _tell_audit(self, doing: str) -> None:
         if self._last is not None:
-            now = dataclasses.replace(
-                self._last, stage=AUDIT, share=self._meter.share, remaining=self._meter.seconds_left
-            )
-            self._on_progress(now)
+            share, left = self._meter.share, self._meter.seconds_left
+            self._on_progress(dataclasses.replace(self._last, stage=AUDIT, doing=doing, share=share, remaining=left))
 
 
 def _numbers(folder: Path, cell: Cell) -> str:
