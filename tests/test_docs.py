@@ -185,3 +185,16 @@ def test_pages_of_checks_hold_measurements_of_any_group_with_any_seeds(checks_pa
     assert f"\n{row} |\n" in made["checks/silent-success.md"]
     assert "### other" in made["checks.md"]
     assert ">other</text>" in made["audit/rounding.svg"]
+
+
+def test_the_drawing_of_the_rooms_is_that_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    page = importlib.import_module("architecture_page")
+    for path, text in page.files().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is old: python scripts/architecture_page.py"
+    # every file of the code that the page names is there
+    named = re.findall(r"`((?:\w+/)+\w+\.py|\w+\.py)`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))
+    assert len(named) > 20
+    for name in named:
+        rooms = [ROOT / "src" / "assay", ROOT / "src" / "assay" / "evaluation"]
+        assert any((room / name).is_file() for room in rooms), name

@@ -68,22 +68,23 @@ OUTPUTS = ("logits", "probabilities")
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """One kind of model name: how it is loaded, and which options it takes after a `?`."""
+    """One kind of model name: how it is loaded, how it is written, and which options it takes after a `?`."""
 
     load: Callable[[Request], Classifier]
+    form: str
     options: frozenset[str] = frozenset()
 
 
 _IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "crop", "pad", "interpolation", "threshold"})
 
 SCHEMES: dict[str, Scheme] = {
-    "zoo": Scheme(zoo.load, frozenset({"dropout"})),
-    "torchvision": Scheme(from_torchvision.load),
-    "timm": Scheme(from_timm.load),
-    "file": Scheme(from_file.load, _IMAGES | {"arch", "num_classes", "prefix"}),
+    "torchvision": Scheme(from_torchvision.load, "torchvision:NAME"),
+    "timm": Scheme(from_timm.load, "timm:NAME"),
+    "zoo": Scheme(zoo.load, "zoo:NAME", frozenset({"dropout"})),
+    "file": Scheme(from_file.load, "file:PATH?arch=...", _IMAGES | {"arch", "num_classes", "prefix"}),
 }
-WHOLE_NAMES: dict[str, Scheme] = {name: Scheme(efficientnet_lite.load) for name in efficientnet_lite.LITES}
-PYTHON = Scheme(from_python.load, _IMAGES)
+WHOLE_NAMES: dict[str, Scheme] = {name: Scheme(efficientnet_lite.load, name) for name in efficientnet_lite.LITES}
+PYTHON = Scheme(from_python.load, "my.py:factory or package.module:factory", _IMAGES)
 
 
 def load_model(  # shape: one keyword for each fact that only its user knows
@@ -309,10 +310,8 @@ def _no_such(spec: str, plain: str) -> BadInput:
     if near:
         short = near.split("'")[1]
         near = near.replace(short, full_name[short])
-    return BadInput(
-        f"Unknown model {spec!r}.{near} Write torchvision:NAME, timm:NAME, zoo:NAME, file:PATH?arch=..., "
-        "my.py:factory or package.module:factory. (`assay models` lists the names)"
-    )
+    forms = ", ".join(scheme.form for scheme in (*SCHEMES.values(), PYTHON))
+    return BadInput(f"Unknown model {spec!r}.{near} Write {forms}. (`assay models` lists the names)")
 
 
 @dataclasses.dataclass(frozen=True)
