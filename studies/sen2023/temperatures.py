@@ -15,7 +15,7 @@ from pathlib import Path
 
 import assay
 from assay.audit import probe_gradients
-from assay.paper.temperatures import TemperatureRow, written_rows
+from assay.paper.inputs import TemperatureRow, written_rows
 from assay.training import FitProgress, FitSettings, Training
 from assay.training import distillation as distill
 

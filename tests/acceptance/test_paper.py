@@ -22,10 +22,9 @@ from assay.evaluation.run import Run
 from assay.evaluation.study.spec import Study
 from assay.models.loaders import torchvision as from_torchvision
 from assay.paper.choices import Choices
-from assay.paper.measured import panels
+from assay.paper.measured import panels, view
 from assay.paper.studies import filled_in, raw_study
 from assay.paper.tables import IMAGENET_NETWORKS
-from assay.paper.views import view
 from tests.unit.cli.workplace import Workplace
 from tests.unit.paper.fake import fake_imagenet
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from assay.evaluation.study.yaml_source import read_yaml
+from assay.paper.inputs import read_rows
 from assay.paper.smallest import said as said_of
 from assay.paper.smallest import smallest_changes
-from assay.paper.temperatures import read_rows
 from tests.unit.cli.workplace import Workplace
 
 STUDIES = Path(__file__).parents[2] / "studies" / "sen2023"

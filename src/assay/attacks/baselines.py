@@ -1,4 +1,4 @@
-"""Random noise of a given size: the baselines every attack must beat."""
+"""Baselines every attack must beat: random noise, blur, fading, salt and pepper."""
 
 from __future__ import annotations
 

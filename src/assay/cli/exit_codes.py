@@ -1,4 +1,4 @@
-"""What every command returns to the shell. Scripts rely on these numbers; they do not change."""
+"""What every command returns to the shell (scripts rely on these numbers), and errors in words."""
 
 from __future__ import annotations
 

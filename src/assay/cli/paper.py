@@ -95,8 +95,7 @@ class PaperFlags:
 
     def numbers(self) -> list[str]:
         """Return the tables asked for. Raises `BadInput` for none, and for one that the paper does not have."""
-        from assay.paper.printed import in_order, printed_tables
-        from assay.paper.tables import PROTOCOLS, Kind
+        from assay.paper.tables import PROTOCOLS, Kind, in_order, printed_tables
 
         if self.table and self.every:
             raise BadInput("--table and --all: give one of them.")
@@ -109,7 +108,7 @@ class PaperFlags:
 
     def modes(self) -> tuple[str, ...]:
         """Return the modes asked for."""
-        from assay.paper.view import MODES
+        from assay.paper.tables import MODES
 
         return MODES if self.mode is Mode.BOTH else (self.mode.value,)
 
@@ -164,8 +163,8 @@ def run(ctx: typer.Context, flags: PaperFlags, how: HowFlags) -> None:
 
     Running again goes on where it was stopped; finished tables are left as they are.
     """
+    from assay.paper.measured import view
     from assay.paper.runs import table_runs
-    from assay.paper.views import view
 
     command = spoken_command(ctx.obj or ())
     choices, numbers = flags.choices(), flags.numbers()
@@ -227,7 +226,7 @@ def _train(one: TableRun, how: HowFlags) -> None:
 
 
 def _probe(choices: Choices, how: HowFlags) -> None:
-    from assay.paper.probes import probe_networks
+    from assay.paper.sentences import probe_networks
 
     say("Gradients of the MNIST networks", style="bold")
     for path in probe_networks(choices.out, choices.limit, how.device):

@@ -11,8 +11,7 @@ from assay.cli.console import write
 
 def facts(out: Path) -> dict[str, Any]:
     """Return what is known of every table and figure, as plain values."""
-    from assay.paper.printed import printed_tables
-    from assay.paper.tables import FIGURES, PROTOCOLS
+    from assay.paper.tables import FIGURES, PROTOCOLS, printed_tables
 
     tables = [_table(out, number, printed_tables()[number].title) for number in PROTOCOLS]
     figures = [{"figure": number, "shows": shows, "tables": list(of)} for number, (shows, of) in FIGURES.items()]
@@ -21,9 +20,9 @@ def facts(out: Path) -> dict[str, Any]:
 
 def _table(out: Path, number: str, title: str) -> dict[str, Any]:
     from assay.paper.forecast import rough
+    from assay.paper.measured import opened
     from assay.paper.runs import directory_of
     from assay.paper.tables import PROTOCOLS
-    from assay.paper.views import opened
 
     how = PROTOCOLS[number]
     modes = {}

@@ -30,10 +30,10 @@ def report(
     """Write one page: each table and figure as printed, as published and corrected, and where they differ."""
     from assay.paper import figures as drawn
     from assay.paper.contents import contents
+    from assay.paper.inputs import temperatures
+    from assay.paper.measured import views
     from assay.paper.page import page as paper_page
     from assay.paper.patched import kept_patches, patch_panels
-    from assay.paper.temperatures import temperatures
-    from assay.paper.views import views
 
     target = page or out / PAGE
     target = target / PAGE if target.is_dir() else target

@@ -10,7 +10,7 @@ from assay.cli.console import out, write
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from assay.paper.view import Row, TableView
+    from assay.paper.tables import Row, TableView
 
 Values = Sequence[float | None]
 

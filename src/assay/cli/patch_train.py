@@ -14,9 +14,8 @@ import typer
 from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
 from assay.cli.exit_codes import Exit
 from assay.cli.flags import AllowPickle, Device
-from assay.cli.patch_evaluate import print_measured
+from assay.cli.patch_evaluate import check_together, find_target, print_measured
 from assay.cli.patch_flags import FitFlags, ImageFlags, PatchFlags, SeenFlags, place
-from assay.cli.patch_target import check_together, find_target
 from assay.cli.places import Force, refuse_taken
 from assay.cli.progress import Pace, Watch, progress
 from assay.core.errors import BadInput

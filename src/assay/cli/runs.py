@@ -1,4 +1,4 @@
-"""`assay ls`: the runs of a folder."""
+"""`assay ls`, `assay show` and `assay report`: the runs of a folder, one run, its page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the training commands share: their flags, their progress, and what they say at the end."""
+"""`assay train`: standard, distilled and adversarial training."""
 
 from __future__ import annotations
 

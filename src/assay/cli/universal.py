@@ -10,7 +10,7 @@ import typer
 from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
 from assay.cli.dataclass_options import expanded
 from assay.cli.flags import AllowPickle, Device
-from assay.cli.patch_target import check_together, find_target
+from assay.cli.patch_evaluate import check_together, find_target
 from assay.cli.places import Force, refuse_taken
 from assay.cli.progress import Pace, progress
 from assay.core.errors import BadInput

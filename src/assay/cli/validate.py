@@ -1,4 +1,4 @@
-"""`assay schema`: the JSON Schema of a study, for editors."""
+"""`assay validate` and `assay schema`: is a study written right, and what may stand in one."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""How a model is asked: the precision and the memory layout of images and convolution weights.
-
-Channels-last is up to twice as fast on CPUs, but a network that flattens with `view`, or reshapes its weights, fails
-in it. Which it can do is found by asking it. Weights in another layout are a private copy: the user's parameters are
-never written to, and while the model is not being asked its modules hold them and no others.
-"""
+"""The form in which a model is asked: precision, layout, and whether it answers a question twice the same way."""
 
 from __future__ import annotations
 
@@ -16,9 +11,57 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from assay.core.errors import AssayError
+from assay.core.errors import AssayError, ModelError
 from assay.core.held import Kept
-from assay.core.state import on_copies, refuse_state
+
+
+@contextlib.contextmanager
+def on_copies(model: nn.Module) -> Iterator[Callable[[], list[str]]]:
+    """Let the modules hold copies of their parameters meanwhile; yields a function that names those written to.
+
+    Parameters of a TorchScript module cannot be lent and stay its own.
+    """
+    swapped: list[tuple[dict[str, Any], str, nn.Parameter, nn.Parameter]] = []
+    copies: dict[int, nn.Parameter] = {}
+    try:
+        for module in model.modules():
+            parameters = module.__dict__.get("_parameters")
+            if type(parameters) is not dict:
+                continue
+            for name, own in parameters.items():
+                if type(own) is nn.Parameter and not own.is_meta:
+                    # the strides of the original: that is what the forward is tried with
+                    copy = copies.setdefault(id(own), nn.Parameter(own.detach().clone(), requires_grad=False))
+                    swapped.append((parameters, name, own, copy))
+                    parameters[name] = copy
+        yield lambda: [name for _, name, own, copy in swapped if not _same(own, copy)]
+    finally:
+        for parameters, name, own, _ in swapped:
+            parameters[name] = own
+
+
+def refuse_state(names: list[str], parameters: list[str]) -> None:
+    """Raise `ModelError` for a model whose answers depend on what it was asked before, naming where it keeps that."""
+    if parameters:
+        raise ModelError(
+            f"The model updates its own weights in its forward ({', '.join(parameters[:3])}): what it answers depends "
+            "on what it was asked before. Evaluate the weights as they are, or say how it begins again: "
+            "assay.load_model(model, reset=function), called with the model before every pass."
+        )
+    # layers of one kind have the same name
+    kept = list(dict.fromkeys(names))[:3]
+    raise ModelError(
+        f"The model keeps a state between calls ({', '.join(kept)}): asked twice about the same images, it gives "
+        "different answers. Say how it begins again: assay.load_model(model, reset=function), where function(model) is "
+        "called before every pass (spikingjelly's functional.reset_net, for example), or reset it in its forward."
+    )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    if one.layout is not torch.strided:
+        return True
+    return torch.equal(one, other) or torch.allclose(one, other, 0, 0, True)
+
 
 # logits in another layout differ by rounding: by this much of the largest, a thousand times what was seen
 _ALIKE = 1e-3
@@ -201,6 +244,3 @@ def _alike(one: Tensor, other: Tensor) -> bool:
     one, other = one.double().nan_to_num(0, 0, 0), other.double().nan_to_num(0, 0, 0)
     scale = float(one.abs().max()) if one.numel() else 0.0
     return float((one - other).abs().max()) <= _ALIKE * scale if one.numel() else True
-
-
-__all__ = ["Form", "Weights", "plainly", "precision_of", "settled"]

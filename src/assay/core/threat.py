@@ -21,8 +21,7 @@ from assay.core.masks import Mask, with_channels
 from assay.core.norms import L0 as L0_NORM
 from assay.core.norms import L1 as L1_NORM
 from assay.core.norms import L2 as L2_NORM
-from assay.core.norms import LINF, NORMS, Norm, sparse_signs, unit
-from assay.core.proximal import proximal_of, slope_of
+from assay.core.norms import LINF, NORMS, Norm, proximal_of, slope_of, sparse_signs, unit
 from assay.core.tensors import flat, rows
 
 UNBOXED = (-math.inf, math.inf)

@@ -1,4 +1,4 @@
-"""Files of arrays, opened without loading what is not needed and without running anything that they hold."""
+"""Images and labels in files of arrays (npz, HDF5), opened without loading what is not needed."""
 
 from __future__ import annotations
 

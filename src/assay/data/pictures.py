@@ -1,4 +1,4 @@
-"""Which endings of file names belong to pictures that can be read here."""
+"""Picture files: which can be read here, and how one becomes an image."""
 
 from __future__ import annotations
 

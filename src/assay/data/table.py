@@ -1,4 +1,4 @@
-"""Tables as files: comma-separated, tab-separated, Parquet and JSON Lines, all as columns of text."""
+"""Tables of pictures and labels: comma-separated, tab-separated, Parquet and JSON Lines."""
 
 from __future__ import annotations
 

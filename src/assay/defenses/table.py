@@ -7,18 +7,16 @@ from collections.abc import Callable
 
 from torch import nn
 
-from assay.defenses.distilled import distilled
 from assay.defenses.input_transformations import (
     DetachedFilter,
     Jpeg,
     MedianFilter,
     RandomResizePad,
     Rounding,
+    TestTimeOptimisation,
     Thermometer,
 )
-from assay.defenses.outputs import LogitScaling, NoisyLogits, SaturatedOutput
-from assay.defenses.purification import TestTimeOptimisation
-from assay.defenses.winners import k_winners
+from assay.defenses.network_changes import LogitScaling, NoisyLogits, SaturatedOutput, distilled, k_winners
 
 VANISHING, SHATTERED, STOCHASTIC = "vanishing", "shattered", "stochastic"
 CUT = "a step without a gradient in front of the network"

@@ -4,8 +4,7 @@ from assay.models.bpda import Bpda, Straight
 from assay.models.classifier import Classifier, Preprocess
 from assay.models.ensemble import Ensemble, together
 from assay.models.function import Function, Predictions
-from assay.models.listing import Listed, list_models
-from assay.models.load import load_model
+from assay.models.load import Listed, list_models, load_model
 from assay.models.normalized import LogProbabilities, Normalized
 
 __all__ = [

@@ -1,11 +1,15 @@
-"""What the rest of Assay knows about a model: what it can be asked, and the facts that numbers depend on."""
+"""A classifier: a model with all the facts that numbers depend on, and the digest that names it."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import hashlib
+import io
+import pickletools
 import re
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +19,32 @@ from torch import Tensor, fx, nn
 from assay.core.form import precision_of
 from assay.core.held import frozen
 from assay.core.oracle import Access, Direct
-from assay.models.scripted import parts_of
+
+# the second class of a name gets a number, which counts all those compiled in this process
+_NUMBERED = re.compile(r"[./]?___torch_mangle_\d+")
+_PLACE = re.compile(r"\s*#.*$", re.MULTILINE)
+
+
+def parts_of(module: torch.jit.ScriptModule) -> Iterator[bytes]:
+    """Yield what the answers of a scripted, traced or frozen module depend on, the same in every process."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings(action="ignore"):  # torch calls this old
+        torch.jit.save(module, stream)
+    yield _PLACE.sub("", _NUMBERED.sub("", str(module.inlined_graph))).encode()
+    with zipfile.ZipFile(stream) as archive:
+        for name in sorted(archive.namelist()):
+            inside = name.partition("/")[2]
+            if inside in ("data.pkl", "constants.pkl"):
+                yield f"{inside} {_listed(archive.read(name))}".encode()
+            elif inside.startswith(("data/", "constants/")):
+                yield inside.encode()
+                yield archive.read(name)
+
+
+def _listed(pickled: bytes) -> str:
+    # read as a list of instructions, which runs nothing
+    listed = [f"{code.name} {argument!r}" for code, argument, _ in pickletools.genops(pickled)]
+    return _NUMBERED.sub("", "\n".join(listed))
 
 
 @dataclasses.dataclass(frozen=True)

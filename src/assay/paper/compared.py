@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 
 from assay import wording as words
-from assay.paper.view import MODES, PRINTED, Row, TableView
+from assay.paper.tables import MODES, PRINTED, Row, TableView
 from assay.statistics import wilson
 
 TITLES = {

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
 from assay.core.errors import AssayError, BadInput
-from assay.paper.inputs import Example, Panel, PaperContents, Probe
-from assay.paper.logs import training_logs
+from assay.paper.figures import training_logs
+from assay.paper.inputs import Example, Panel, PaperContents, Probe, TemperatureRow
 from assay.paper.smallest import smallest_changes
-from assay.paper.temperatures import TemperatureRow
-from assay.paper.view import TableView
+from assay.paper.tables import TableView
 from assay.report.breakdown import class_names, name_of
 from assay.report.gallery import bars, magnification
 from assay.report.groups import NORMALIZED, groups

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from assay.audit.gradients import ROUNDED, ZERO
-from assay.paper.inputs import Probe
-from assay.paper.temperatures import TemperatureRow
+from assay.paper.inputs import Probe, TemperatureRow
 from assay.report.theme import IN_PAGE, Look, Spec, dressed
 
 _ROW, _RIDGE = 42, 76

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from assay.core.errors import BadInput
 from assay.paper.inputs import Panel
-from assay.paper.printed import printed_table
 from assay.paper.runs import directory_of
-from assay.paper.tables import PROTOCOLS
-from assay.paper.view import AS_PUBLISHED, CORRECTED
+from assay.paper.tables import AS_PUBLISHED, CORRECTED, PROTOCOLS, printed_table
 from assay.report.breakdown import class_names, name_of
 from assay.report.gallery import bars
 

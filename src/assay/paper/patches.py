@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.paper.runs import TableRun
 from assay.paper.studies import filled_in, raw_study
-from assay.paper.view import AS_PUBLISHED
+from assay.paper.tables import AS_PUBLISHED
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import BadInput
-from assay.paper.choices import Choices, network_spec
+from assay.paper.choices import Choices, needs_imagenet, network_spec
 from assay.paper.images import SingleImages, checked_imagenet
-from assay.paper.needs import needs_imagenet
-from assay.paper.printed import in_order
 from assay.paper.studies import filled_in, image_numbers, patch_files, raw_study
-from assay.paper.tables import PROTOCOLS, Kind, Protocol
+from assay.paper.tables import PROTOCOLS, Kind, Protocol, in_order
 
 if TYPE_CHECKING:
     from assay.evaluation.study.spec import Study

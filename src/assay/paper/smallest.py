@@ -41,8 +41,8 @@ class Smallest:
 def smallest_changes(out: Path) -> tuple[Smallest, ...]:
     """Return the digits that gave way on every network of the run in `out`; none where there is no finished run."""
     from assay.evaluation.records.manifest import SUCCESS
+    from assay.paper.measured import opened
     from assay.paper.runs import directory_of
-    from assay.paper.views import opened
 
     run = opened(directory_of(out, PROTOCOLS[TABLE].smallest, False))
     return _digits(run) if run is not None and run.status == SUCCESS else ()

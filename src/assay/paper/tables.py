@@ -1,13 +1,140 @@
-"""How each table of the paper is measured: its networks, and the study that measures it in each mode."""
+"""The tables of Sen et al. 2023 as data: printed numbers, what is wrong with them, and their lines and columns."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+import functools
+import json
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
-from assay.paper.printed import table_number
-from assay.paper.view import AS_PUBLISHED, CORRECTED, MODES
+from assay.core.errors import BadInput, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class PrintedRow:
+    """A line of a table: one value per column, and the classes they belong to where the table names any."""
+
+    name: str
+    values: tuple[float, ...]
+    labels: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PrintedTable:
+    """A table as printed. Values are in `unit` ("percent" or "fraction"); `axis` says what the columns are."""
+
+    number: str
+    title: str
+    unit: str
+    axis: str
+    columns: tuple[str, ...]
+    rows: tuple[PrintedRow, ...]
+    errata: tuple[str, ...]
+
+
+@functools.cache
+def printed_tables() -> Mapping[str, PrintedTable]:
+    """Return all tables by their Roman number, in order."""
+    text = (files("assay.paper") / "printed.json").read_text("utf-8")
+    return {number: _table(number, raw) for number, raw in json.loads(text).items()}
+
+
+def _table(number: str, raw: Mapping[str, Any]) -> PrintedTable:
+    rows = [PrintedRow(row["name"], tuple(row["values"]), tuple(row.get("labels", ()))) for row in raw["rows"]]
+    return PrintedTable(
+        number=number,
+        title=raw["title"],
+        unit=raw["unit"],
+        axis=raw["axis"],
+        columns=tuple(raw["columns"]),
+        rows=tuple(rows),
+        errata=tuple(raw["errata"]),
+    )
+
+
+def printed_table(number: str) -> PrintedTable:
+    """Return one table. Raises `BadInput` for a number that none has."""
+    return printed_tables()[table_number(number)]
+
+
+def errata() -> dict[str, tuple[str, ...]]:
+    """Return facts about the printed text by table."""
+    return {number: table.errata for number, table in printed_tables().items()}
+
+
+def table_number(words: str) -> str:
+    """Return a table's Roman number as the user may write it: `IV`, `iv`, `4`, `Table IV`."""
+    known = list(printed_tables())
+    text = re.sub(r"^table[\s-]*", "", words.strip(), flags=re.IGNORECASE).upper()
+    if text.isdecimal() and 1 <= int(text) <= len(known):
+        return known[int(text) - 1]
+    if text in known:
+        return text
+    near = did_you_mean(text, known)
+    raise BadInput(f"There is no table {words!r}.{near} The paper has Tables {known[0]} to {known[-1]}.")
+
+
+def in_order(numbers: Iterable[str]) -> list[str]:
+    """Return table numbers in the paper's order, each once."""
+    wanted = {table_number(number) for number in numbers}
+    return [number for number in printed_tables() if number in wanted]
+
+
+AS_PUBLISHED = "as_published"
+CORRECTED = "corrected"
+MODES = (AS_PUBLISHED, CORRECTED)
+PRINTED = "printed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a table: what was printed, and what was measured in each mode, column by column.
+
+    A value is None where nothing was printed or nothing has been measured. `counts` holds (hits, n) of the measured
+    values where they are shares; `intervals` (fractions) stand in for those of the counts where observations are not
+    independent. `labels` holds the classes that the values belong to, by mode and under `PRINTED`,
+    where the table names any.
+    """
+
+    name: str
+    printed: tuple[float | None, ...]
+    measured: Mapping[str, tuple[float | None, ...]]
+    counts: Mapping[str, tuple[tuple[int, int] | None, ...]] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    intervals: Mapping[str, tuple[tuple[float, float] | None, ...]] = dataclasses.field(default_factory=dict)
+
+    def images(self, mode: str) -> int | None:
+        """Return on how many images it was measured in a mode, None where that is not known."""
+        return next((count[1] for count in self.counts.get(mode, ()) if count is not None), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class TableView:
+    """One table of the paper. `number` is Roman; values are in `unit` ("percent" or "fraction").
+
+    `runs` are the finished run directories by mode. `sentences` say in plain words where printed and measured differ,
+    and why. `missing` says what to do about numbers that are not there ("" where nothing is missing). `stand_in` marks
+    numbers of other networks and pictures, which cannot be compared with the printed ones. `axis` says what the
+    columns are. `notes` say what stands behind rows that were not printed.
+    """
+
+    number: str
+    title: str
+    unit: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    runs: Mapping[str, Path]
+    sentences: tuple[str, ...] = ()
+    missing: str = ""
+    stand_in: bool = False
+    axis: str = ""
+    notes: tuple[str, ...] = ()
+
 
 RESNET, ALEXNET, REGNET = "resnet101", "alexnet", "regnet_y_400mf"
 IMAGENET_NETWORKS = (RESNET, ALEXNET, REGNET)

@@ -1,4 +1,4 @@
-"""Colours of the charts: fixed ones for files, the page's own (light and dark) inside the page."""
+"""Colours and sizes of the charts: fixed ones for files, the page's own (light and dark) inside the page."""
 
 from __future__ import annotations
 

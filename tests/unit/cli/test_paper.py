@@ -11,9 +11,8 @@ import pytest
 from assay.cli import paper
 from assay.cli.launch import Launch
 from assay.models.imagenet import imagenet_synsets
-from assay.paper.printed import printed_tables
 from assay.paper.studies import raw_study
-from assay.paper.view import MODES
+from assay.paper.tables import MODES, printed_tables
 from tests.unit.cli.workplace import Workplace
 from tests.unit.paper.fake import fake_imagenet
 

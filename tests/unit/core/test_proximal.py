@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assay.core.errors import BadInput
-from assay.core.norms import L0, NORMS
-from assay.core.proximal import PROXIMAL
+from assay.core.norms import L0, NORMS, PROXIMAL
 from assay.core.threat import Linf, Threat
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)

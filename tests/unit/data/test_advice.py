@@ -6,8 +6,7 @@ from torch import Tensor
 
 from assay.core.errors import BadInput
 from assay.data import load_data
-from assay.data.advice import range_advice
-from assay.data.dataset import is_channels_last
+from assay.data.dataset import is_channels_last, range_advice
 
 UNIT = torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(0))
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from assay.models import list_models
-from assay.models.listing import Listed
+from assay.models.load import Listed
 
 
 def test_the_list_has_every_kind_once() -> None:

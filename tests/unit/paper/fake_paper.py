@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 
-from assay.paper.inputs import Example, Panel, PaperContents, Probe, TrainingLog
+from assay.paper.inputs import Example, Panel, PaperContents, Probe, TemperatureRow, TrainingLog
 from assay.paper.smallest import Changed, Smallest
-from assay.paper.temperatures import TemperatureRow
-from assay.paper.view import AS_PUBLISHED, CORRECTED, PRINTED, Row, TableView
+from assay.paper.tables import AS_PUBLISHED, CORRECTED, PRINTED, Row, TableView
 from assay.report.gallery import Bar
 from assay.report.provenance import Source
 from tests.unit.report.fake_run import HOSTILE, HOSTILE_FILE

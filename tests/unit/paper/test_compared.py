@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from assay.paper.compared import compared
-from assay.paper.view import CORRECTED, Row, TableView
+from assay.paper.tables import CORRECTED, Row, TableView
 from assay.statistics import wilson
 
 ROW = Row("toaster", (48.69, 90.48), {CORRECTED: (50.0, None)}, {CORRECTED: ((10, 20), None)})

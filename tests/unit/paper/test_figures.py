@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from assay.core.errors import BadInput
-from assay.paper import curves, masking, pictures
-from assay.paper.figures import TITLES, figure, figures, specs
+from assay.paper import figures as curves
+from assay.paper import masking, pictures
+from assay.paper.figures import FIGURE_7, FIGURE_10, TITLES, figure, figures, specs, training_logs
 from assay.paper.inputs import PaperContents, lines_of
-from assay.paper.logs import FIGURE_7, FIGURE_10, training_logs
-from assay.paper.view import PRINTED
+from assay.paper.tables import PRINTED
 from assay.report import export as drawing
 from assay.report.theme import IN_FILE
 from assay.statistics import wilson

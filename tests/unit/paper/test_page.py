@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from assay.paper.headline import paper_headline, weakest
 from assay.paper.inputs import PaperContents
-from assay.paper.page import page
-from assay.paper.view import AS_PUBLISHED, CORRECTED
+from assay.paper.page import page, paper_headline, weakest
+from assay.paper.tables import AS_PUBLISHED, CORRECTED
 from tests.unit.paper.fake_paper import HOSTILE, SCALED, digits_table, full, stand_in_table
 from tests.unit.report.fake_run import HOSTILE_FILE
 from tests.unit.report.test_page import ALLOWED, Reader

@@ -12,8 +12,8 @@ import torch
 from assay.data import load_data
 from assay.models import load_model
 from assay.models.imagenet import imagenet_classes
+from assay.paper.measured import view
 from assay.paper.patched import kept_patches, patch_panels
-from assay.paper.views import view
 from assay.patches import Patch
 from assay.statistics import clustered
 from tests.unit.paper.patch_run import HELD_OUT, IMAGE, LABELS, SIDE, TARGETS, PatchRun, patch_run, pictures

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from assay.core.errors import BadInput
-from assay.paper.printed import errata, in_order, printed_table, printed_tables, table_number
+from assay.paper.tables import errata, in_order, printed_table, printed_tables, table_number
 
 
 def test_every_table_is_whole() -> None:

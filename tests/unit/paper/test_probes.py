@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from assay.paper.probes import PROBED, probe_file, probe_networks
+from assay.paper.sentences import PROBED, probe_file, probe_networks
 
 
 def test_each_network_is_probed_once_for_as_many_images(tmp_path: Path) -> None:

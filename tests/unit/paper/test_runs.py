@@ -8,7 +8,7 @@ import torch
 from assay.core.errors import BadInput
 from assay.paper.choices import Choices
 from assay.paper.runs import table_runs
-from assay.paper.view import MODES
+from assay.paper.tables import MODES
 
 
 def names(*numbers: str, **chosen: object) -> list[str]:

@@ -11,7 +11,6 @@ from torchvision.models import get_model_weights
 from assay.core.threat import Linf
 from assay.evaluation.study.spec import Study
 from assay.paper.choices import Choices
-from assay.paper.printed import printed_table
 from assay.paper.studies import (
     MEAN_STD,
     STAND_IN_STD,
@@ -23,8 +22,7 @@ from assay.paper.studies import (
     studies_folder,
     written_budget,
 )
-from assay.paper.tables import IMAGENET_NETWORKS, PROTOCOLS, Kind
-from assay.paper.view import MODES
+from assay.paper.tables import IMAGENET_NETWORKS, MODES, PROTOCOLS, Kind, printed_table
 
 ROOT = Path(__file__).parents[3]
 STUDIES = ROOT / "studies" / "sen2023"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import assay
-from assay.paper.temperatures import TemperatureRow, read_rows, temperatures, written_rows
+from assay.paper.inputs import TemperatureRow, read_rows, temperatures, written_rows
 from assay.training import FitSettings
 
 ROOT = Path(__file__).parents[3]

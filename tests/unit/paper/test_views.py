@@ -10,12 +10,11 @@ import pytest
 from assay.evaluation.run_study import run_study
 from assay.evaluation.study.spec import Study
 from assay.paper.choices import Choices
-from assay.paper.printed import printed_tables
+from assay.paper.measured import view, views
 from assay.paper.runs import table_runs
 from assay.paper.sentences import peak
 from assay.paper.studies import filled_in, raw_study
-from assay.paper.view import MODES, PRINTED
-from assay.paper.views import view, views
+from assay.paper.tables import MODES, PRINTED, printed_tables
 from tests.unit.evaluation.tiny import write_model, write_pictures
 
 N = 12

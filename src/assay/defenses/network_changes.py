@@ -1,9 +1,14 @@
-"""Defences behind the network: they change what its logits look like, and hardly ever its answer."""
+"""Defences in the network or behind it: scaled, noisy or saturated outputs, winners, distillation."""
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
+
+from assay.core.errors import BadInput
+from assay.models import load_model
 
 
 class LogitScaling(nn.Module):
@@ -65,3 +70,62 @@ class NoisyLogits(nn.Module):
         pitches, phases = self.steepness * torch.randn_like(logits), 2 * torch.pi * torch.rand_like(logits)
         spread = logits.detach().std(1, keepdim=True)
         return logits + self.size * spread * torch.cos(pitches * at + phases)
+
+
+class Winners(nn.Module):
+    """Keeps the largest `share` of an image's activations in a layer, at least `least` of them, and drops the others.
+
+    The winners take over the losers' share of the layer's sum: the network was trained on all of it.
+    """
+
+    def __init__(self, share: float, least: int = 16) -> None:
+        super().__init__()
+        self.share, self.least = share, least
+
+    def extra_repr(self) -> str:
+        """Return what a digest must tell apart."""
+        return f"share={self.share}, least={self.least}"
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return the activations `h`, at least 0, with the losers at zero."""
+        values = h.flatten(1)
+        count = min(max(self.least, round(self.share * values.shape[1])), values.shape[1])
+        bar = values.topk(count, dim=1).values[:, -1:]
+        winners = torch.where(values >= bar, values, 0.0).relu()
+        share = winners.sum(1, keepdim=True) / values.relu().sum(1, keepdim=True).clamp_min(1e-6)
+        return (winners / share.detach().clamp_min(1e-6)).view_as(h)
+
+
+def k_winners(module: nn.Module, share: float = 0.03) -> nn.Module:
+    """Return a copy of `module` with `Winners` in place of each ReLU and ReLU6.
+
+    Raises `BadInput` where there is none: an activation that is a plain function cannot be seen from outside.
+    """
+    found = copy.deepcopy(module)
+    rectifiers = (nn.ReLU, nn.ReLU6)
+    places = [
+        (parent, name)
+        for parent in found.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, rectifiers)
+    ]
+    if not places:
+        raise BadInput("The network has no ReLU or ReLU6 modules to replace by winners. Take another defence.")
+    for parent, name in places:
+        setattr(parent, name, Winners(share))
+    return found
+
+
+def distilled(module: nn.Module) -> nn.Module:
+    """Return the network of `zoo:mnist-distilled-t100`, in place of one of its architecture.
+
+    Distilling means training. Raises `BadInput` for any other architecture than that of `zoo:mnist-cnn`.
+    """
+    student = load_model("zoo:mnist-distilled-t100").module
+    shapes = [{name: value.shape for name, value in one.state_dict().items()} for one in (module, student)]
+    if shapes[0] != shapes[1]:
+        raise BadInput(
+            "Distillation trains a network, and Assay ships one: of the architecture of 'zoo:mnist-cnn'. Give that "
+            "one, or train your own: assay train distill."
+        )
+    return student
