@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.attacks.patch import Pasted
 from assay.attacks.universal import Added
-from assay.core.compose import Passes, Transferred, first_attack, for_norm, most_passes
+from assay.core.compose import Passes, first_attack, most_passes
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
@@ -20,8 +20,9 @@ from assay.core.problem import Problem
 from assay.core.search import Attack, Keeps
 from assay.core.threat import NORMS, Threat
 from assay.evaluation.cell import Cell
+from assay.evaluation.experiment import Experiment
+from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan
-from assay.evaluation.study.attacks import method_of
 
 # measured on MNIST shards: bytes of a record in a compressed shard, and of what a shard has besides
 _RECORD_BYTES, _SHARD_BYTES = 20, 8_000
@@ -29,10 +30,7 @@ _RECORD_BYTES, _SHARD_BYTES = 20, 8_000
 
 def passes_per_sample(cell: Cell) -> Passes:
     """Return the most that one sample of a cell can cost, the look at the image itself included."""
-    method = for_norm(method_of(cell.attack.attack, cell.attack.options, cell.image), cell.threat.norm)
-    if cell.attack.options.get("surrogate"):
-        # only its passes are asked for
-        method = Transferred(method, Direct(torch.nn.Identity()))
+    method = Experiment.of(cell, Loader()).method()
     budgets = sum(budget.value > 0 for budget in cell.budgets)
     if method.keeps is Keeps.SMALLEST:
         # one run serves every budget

@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 from assay.core.errors import AssayError
 from assay.evaluation.attack_unit import do
 from assay.evaluation.cell import Unit
+from assay.evaluation.experiment import Experiment
 from assay.evaluation.files import append_log, write_atomically
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.gallery import encode
@@ -68,9 +69,9 @@ class Executor(Protocol):
 def perform(unit: Unit, job: Job) -> Answer:
     """Do a unit in this process, and store its records."""
     began = time.perf_counter()
-    bench, data = job.loader.bench(unit.cell), job.loader.samples(unit.cell)
+    experiment = Experiment.of(unit.cell, job.loader).load()
     try:
-        outcome = do(unit, bench, data)
+        outcome = do(unit, experiment)
     except AssayError:
         raise
     except Exception as error:
