@@ -13,11 +13,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from assay.api import Attacked, Evaluation, attack, evaluate, sweep
+    from assay.api import Attacked, Evaluation, attack, doctor, evaluate, sweep
     from assay.attacks.baselines import GaussianNoise, UniformNoise
     from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
     from assay.core.compose import Cascade, EachTarget, Restarts, SmallestBudget
-    from assay.core.errors import AssayError, BadInput, ModelError
+    from assay.core.errors import AssayError, AssayWarning, BadInput, ModelError
     from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
     from assay.core.multi_label import MultiLabel, MultiLabelTargeted
     from assay.core.threat import L0, L1, L2, Linf, Threat
@@ -30,11 +30,11 @@ __version__ = "0.1.0"
 
 # importing the package must not import torch: `assay --help` answers at once
 _WHERE = {
-    "assay.api": ("Attacked", "Evaluation", "attack", "evaluate", "sweep"),
+    "assay.api": ("Attacked", "Evaluation", "attack", "doctor", "evaluate", "sweep"),
     "assay.attacks.gradient": ("BIM", "FFGSM", "FGSM", "MIFGSM", "PGD", "RFGSM"),
     "assay.attacks.baselines": ("GaussianNoise", "UniformNoise"),
     "assay.core.compose": ("Cascade", "EachTarget", "Restarts", "SmallestBudget"),
-    "assay.core.errors": ("AssayError", "BadInput", "ModelError"),
+    "assay.core.errors": ("AssayError", "AssayWarning", "BadInput", "ModelError"),
     "assay.core.goal": ("OutOfTop", "Targeted", "Toward", "Untargeted"),
     "assay.core.multi_label": ("MultiLabel", "MultiLabelTargeted"),
     "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat"),
@@ -56,6 +56,7 @@ __all__ = [
     "PGD",
     "RFGSM",
     "AssayError",
+    "AssayWarning",
     "Attacked",
     "BadInput",
     "Cascade",
@@ -80,6 +81,7 @@ __all__ = [
     "Untargeted",
     "__version__",
     "attack",
+    "doctor",
     "evaluate",
     "load_data",
     "load_model",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import os
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,20 +16,24 @@ from torch import Tensor, nn
 
 from assay.case import Case
 from assay.core.compose import Method, run
-from assay.core.errors import BadInput, did_you_mean
+from assay.core.errors import AssayWarning, BadInput, did_you_mean
 from assay.core.found import Found, Keeps, told_size
 from assay.core.goal import excluded
 from assay.core.masks import same_mask
 from assay.core.problem import Problem
 from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
-from assay.core.threat import Threat
-from assay.evaluation import run_study as running
+from assay.core.threat import Linf, Threat
+from assay.display import Display, Watch, chosen_in_python, progress
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import Verdict
 from assay.evaluation.run import Run
+from assay.evaluation.run_study import given_study, new_folder
 from assay.models import Classifier
+from assay.preflight.checks import THOROUGHLY, examine, pairs, short_steps
+from assay.preflight.findings import Findings
+from assay.session import AuditSettings, Session, audit_directory
 
 if TYPE_CHECKING:
     from assay.evaluation.export.images import Exported
@@ -89,6 +96,7 @@ def attack(
     the scores of an image itself are seen to be NaN or infinite.
     """
     case = Case.of(method, model, x, y, threat, settings)
+    _warn_of_steps(method)
     keep = settings.get("keep")
     keeps = None if keep is None else _keeps(keep)
     with case.classifier.held():
@@ -121,6 +129,7 @@ def sweep(
     order = _choice(Order, settings.pop("order", "ascending"), "order")
     case = Case.of(method, model, x, y, threats[0], settings)
     budgets = _budgets(threats)
+    _warn_of_steps(method)
     with case.classifier.held():
         case.ask_one()
         curve = case.found(
@@ -159,9 +168,13 @@ class Evaluation:
         `preset` is "quick", "standard" or "thorough"; `twin` an undefended model for the same images. Models and data
         that were given as Python objects are audited as they are. Raises `BadInput` for an unknown preset.
         """
-        from assay.audit.audit import audit_run
+        settings = AuditSettings(preset, twin, seed)
+        loader = self.loader or Loader()
+        return audit_directory(self.run, settings, loader, lambda text: None)
 
-        return audit_run(self.run, preset, loader=self.loader, twin=twin, seed=seed)
+    def verdicts(self) -> list[Verdict]:
+        """Return what the audit said about the robust numbers, one verdict per number; none where it is off."""
+        return self.run.verdicts()
 
     def export_images(self, out: str | os.PathLike[str], form: str = "png", **chosen: Any) -> Exported:
         """Write the adversarial images into the folder `out` with an index (CSV), and return what was written.
@@ -194,6 +207,11 @@ class Evaluation:
 
         report.terminal(self.run, Console())
 
+    def _repr_html_(self) -> str:
+        from assay import report
+
+        return report.notebook(self.run)
+
     def page(self, path: str | os.PathLike[str]) -> Path:
         """Write the page, one self-contained HTML file, and return its path."""
         from assay import report
@@ -209,7 +227,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Evaluation:
-    """Evaluate a model, or a list of them, on data under attacks.
+    """Evaluate a model, or a list of them, on data under attacks, and audit the robust numbers.
 
     `model` is a name, a module or a `Classifier`; `data` a source (`"mnist/test"`) or whatever `load_data` takes or
     returned: a torch `Dataset`, a `DataLoader`, `(images, labels)`, a list of pairs. `attacks` are names,
@@ -219,9 +237,99 @@ def evaluate(
     made from the labels of the data such as `Targeted(y, t)`, or a list of class numbers, one target per image.
     Without `out` the run directory is a new temporary one, which stays.
 
-    Raises `BadInput` for whatever a study does not allow.
+    `audit` is "quick" (the default), "standard", "thorough" or "off". `doctor` (True) looks at a few images of every
+    model and data set first, and gives what may make numbers wrong as `AssayWarning`s. `display` is "auto" (progress in
+    a terminal or notebook, nothing elsewhere), "full", "plain" or "none".
+
+    Ctrl-C leaves a run that the same call with the same `out` continues. Raises `BadInput` for whatever a study does
+    not allow, and for what the look finds to make every number wrong.
     """
-    return Evaluation(*running.evaluate_with(model, data, attacks, threat, out, **settings))
+    doctor, display = settings.pop("doctor", True), _display(settings.pop("display", "auto"))
+    on_progress = settings.pop("on_progress", None)
+    given = given_study(model, data, attacks, threat, settings)
+    folder = new_folder(out)
+    session = Session(given.study, folder, given.options, doctor=doctor, loader=given.loader)
+    try:
+        finished = session.run(_Notebook(display), on_progress)
+    except KeyboardInterrupt as stopped:
+        stopped.add_note(f"What is finished is kept in {folder}; the same call with out={str(folder)!r} continues.")
+        raise
+    return Evaluation(finished.run, given.loader)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Notebook:
+    """Tells what a session does as Python does: warnings are warnings, and progress is there where someone watches."""
+
+    display: Display
+
+    def say(self, text: str) -> None:
+        """Say nothing: progress shows it."""
+
+    def note(self, text: str) -> None:
+        """Say nothing: the manifest holds it."""
+
+    def warn(self, text: str) -> None:
+        """Warn at the caller's line."""
+        _warn(text)
+
+    def watch(self, what: str) -> contextlib.AbstractContextManager[Watch]:
+        """Show how far the work is."""
+        return progress(what, self.display)
+
+
+def _warn(text: str) -> None:
+    """Warn at the line outside of Assay that this comes from."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "assay":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, AssayWarning, stacklevel=level)
+
+
+def _warn_of_steps(method: Method) -> None:
+    for told in dict.fromkeys(short_steps(method)):
+        _warn(told)
+
+
+def _display(value: str) -> Display:
+    try:
+        return chosen_in_python(value)
+    except ValueError:
+        raise BadInput(f"display is {value!r}, expected 'auto', 'full', 'plain' or 'none'.") from None
+
+
+def doctor(
+    model: Any,
+    data: Any,
+    images: int = THOROUGHLY,
+    *,
+    labels: str | None = None,
+    device: str | None = None,
+    batch: int | None = None,
+    allow_pickle: bool = False,
+    allow_random_data: bool = False,
+) -> Findings:  # shape: the settings of `evaluate` that say what is examined
+    """Examine a model and data for what makes robustness numbers wrong: outputs, labels, gradients, modes, units.
+
+    Takes what `evaluate` takes as `model` and `data`, looks at up to `images` of the images, evenly spread over the
+    data, and returns what the checks found, the worst first: `.errors` make every number wrong, `.warnings` may.
+    Settings as for `evaluate`; `labels="predicted"` for images without labels.
+
+    Raises `BadInput` for models and data that cannot be loaded, and for more than one of them.
+    """
+    if images < 1:
+        raise BadInput(f"images is {images}, expected 1 or more.")
+    settings = {
+        "labels": labels, "device": device, "batch": batch, "allow_pickle": allow_pickle,
+        "allow_random_data": allow_random_data,
+    }  # fmt: skip
+    given = given_study(model, data, "uniform-noise", Linf(0), settings)
+    each = list(pairs(given.study))
+    if len(each) > 1:
+        raise BadInput(f"{len(each)} models or data sets were given, expected one of each. Call doctor for each.")
+    ((spec, source),) = each
+    classifier = given.loader.model(spec)
+    return examine(classifier, given.loader.data(source, classifier), images, batch)
 
 
 def _budgets(threats: Sequence[Threat]) -> list[float]:
@@ -256,4 +364,4 @@ def _attacked(found: Found, problem: Problem, threat: Threat) -> Attacked:
     return Attacked(found.x, found.success, size, found.logits, *spent, threat, left_out, found.unscored)
 
 
-__all__ = ["Attacked", "Evaluation", "attack", "evaluate", "sweep"]
+__all__ = ["Attacked", "Evaluation", "attack", "doctor", "evaluate", "sweep"]

@@ -135,7 +135,15 @@ def test_an_evaluation_and_its_audit_leave_the_model_as_it_was(name: str, tmp_pa
     with torch.no_grad():
         y = twin_of(name, model)(X.clone()).argmax(1)
     with untouched(model):
-        run = assay.evaluate(model, (X, y), attacks=["fgsm", "pgd"], threat=assay.Linf(EPS), out=tmp_path / "run")
+        run = assay.evaluate(
+            model,
+            (X, y),
+            attacks=["fgsm", "pgd"],
+            threat=assay.Linf(EPS),
+            out=tmp_path / "run",
+            audit="off",
+            doctor=False,
+        )
         assert {one.clean_accuracy for one in run.results()} == {1.0}
         (verdict,) = run.audit("quick")
         assert verdict.verdict in ("trusted", "suspect", "refuted", "not audited")

@@ -104,7 +104,12 @@ def evaluated(source: Source, channels: int, names: list[str]) -> None:
     data = source.make(channels)
     if isinstance(data, str) and data.startswith("hdf5:"):
         pytest.importorskip("h5py")
-    check(assay.evaluate(models, data, attacks="fgsm", threat=assay.Linf(EPS)).run, names, channels, source.taken)
+    check(
+        assay.evaluate(models, data, attacks="fgsm", threat=assay.Linf(EPS), audit="off", doctor=False).run,
+        names,
+        channels,
+        source.taken,
+    )
 
 
 @pytest.mark.parametrize("colours", CHANNELS)
@@ -237,7 +242,15 @@ def test_a_model_of_scores(place: Path, tmp_path: Path, where: str, channels: in
     net, out = fitted(ways_models.pooling, channels), tmp_path / "run"
     attack = {"attack": "square", "queries": 60}
     if where == "python":
-        done = assay.evaluate(ways_models.scores(channels), (images(channels), LABELS), attack, assay.Linf(EPS), out)
+        done = assay.evaluate(
+            ways_models.scores(channels),
+            (images(channels), LABELS),
+            attack,
+            assay.Linf(EPS),
+            out,
+            audit="off",
+            doctor=False,
+        )
     else:
         what = ["--model", f"own.py:scores_{channels}", "--data", named_source("npz", channels)]
         flags = ["--attack", "square:queries=60", "--eps", EPS, "--audit", "off", "--display", "none"]
@@ -262,7 +275,9 @@ def test_a_model_of_scores(place: Path, tmp_path: Path, where: str, channels: in
 def test_an_audit_sees_through_a_state_that_begins_again(place: Path) -> None:
     verdicts, checks = [], ("rounding", "true gradients", "zero gradients", "planted solutions")
     for name in ("pooling", "remembering", "remembering_probabilities"):
-        run = assay.evaluate(handed_over(KINDS[name], 3), (images(3), LABELS), "fgsm", assay.Linf("8/255"))
+        run = assay.evaluate(
+            handed_over(KINDS[name], 3), (images(3), LABELS), "fgsm", assay.Linf("8/255"), audit="off", doctor=False
+        )
         found = {one.check: one.value for one in run.audit()[0].findings}
         verdicts.append([found[check] for check in checks])
     assert verdicts[0] == pytest.approx(verdicts[1], abs=0.02)
@@ -273,7 +288,9 @@ def test_pictures_become_what_each_model_takes(place: Path) -> None:
     """Of two models, each gets the pictures of one data set in its own size and channels."""
     grey = assay.load_model(fitted(ways_models.pooling, 1), size=10, channels=1)
     colour = assay.load_model(fitted(ways_models.pooling, 3), size=8)
-    run = assay.evaluate([grey, colour], ways_pictures.Pictures(3), "fgsm", assay.Linf(EPS)).run
+    run = assay.evaluate(
+        [grey, colour], ways_pictures.Pictures(3), "fgsm", assay.Linf(EPS), audit="off", doctor=False
+    ).run
     for model in (grey, colour):
         own = assay.load_data(ways_pictures.Pictures(3), model=model)
         assert own.input_shape == model.input_shape

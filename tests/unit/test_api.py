@@ -383,7 +383,9 @@ def test_adversarial_images_are_exported_from_where_they_were_made(tmp_path: Pat
     torch.manual_seed(0)
     net, x = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), torch.rand(20, 3, 2, 2)
     y = net(x).argmax(1).detach()
-    found = assay.evaluate(net, TensorDataset(x, y), "fgsm", assay.Linf(0.2), out=tmp_path / "run")
+    found = assay.evaluate(
+        net, TensorDataset(x, y), "fgsm", assay.Linf(0.2), out=tmp_path / "run", audit="off", doctor=False
+    )
     exported = found.export_images(tmp_path / "images", "npy", only="all")
     (result,) = found.results()
     assert exported.images == 20 and exported.broken == exported.fooling == round(20 * (1 - result.robust_accuracy))

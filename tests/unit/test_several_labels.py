@@ -143,7 +143,7 @@ def test_labels_that_do_not_fit_are_one_sentence(y, goal, words: str) -> None:
 def test_evaluations_name_the_way() -> None:
     for data in ([(x, y) for x, y in zip(X, Y.float(), strict=True)], (X, Y.long())):
         with pytest.raises(assay.BadInput, match=r"goal=assay.MultiLabel\(y\)"):
-            assay.evaluate(NET, data, attacks=["fgsm"], threat=assay.Linf(0.1))
+            assay.evaluate(NET, data, attacks=["fgsm"], threat=assay.Linf(0.1), audit="off", doctor=False)
     with pytest.raises(assay.BadInput, match=r"threshold 0\.3 is for a model with one score"):
         model = assay.load_model(nn.Sequential(NET, nn.Sigmoid()), outputs="probabilities", threshold=0.3)
         assay.attack(assay.FGSM(), model, X, Y, assay.Linf(0.1), goal=assay.MultiLabel(Y))

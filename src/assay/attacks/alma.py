@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.ddn import anywhere
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.options import Climbed, Option, Steps
 from assay.core.draws import Draws
-from assay.core.objective import Objective, dlr
+from assay.core.objective import dlr
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -64,9 +65,9 @@ class ALMA:
     Cost: `steps` gradient looks and 1 forward. Raises `BadInput` for another norm.
     """
 
-    steps: int = 300
-    first: float | None = None
-    objective: Objective = dlr
+    steps: Steps = 300
+    first: Annotated[float | None, Option("Size of the first step; without it 0.2 in L2, 1 in L1.", "distance")] = None
+    objective: Climbed = dlr
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST

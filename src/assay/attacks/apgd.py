@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import budget_of, gradient_of
+from assay.attacks.options import Climbed, Option, Steps, Targets, check_options
 from assay.core.compose import ByNorm, EachTarget
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
 from assay.core.objective import Objective, cross_entropy, dlr_targeted
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
@@ -22,6 +22,10 @@ from assay.core.tensors import flat, rows
 _MOMENTUM = 0.75
 _FEWER = 1.5
 _SHARE = 0.2
+
+Rho = Annotated[
+    float, Option("The step is halved where fewer of the last steps than this climbed.", "share of the steps", most=1)
+]
 
 
 class Best(NamedTuple):
@@ -86,16 +90,15 @@ class APGD:
     `rho` outside [0, 1].
     """
 
-    steps: int = 100
-    rho: float = 0.75
-    objective: Objective = cross_entropy
+    steps: Steps = 100
+    rho: Rho = 0.75
+    objective: Climbed = cross_entropy
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.FIRST
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rho <= 1:
-            raise BadInput(f"rho is {self.rho}, expected a share of the steps from 0 to 1.")
+        check_options(self)
 
     def init(self, problem: Problem, draws: Draws) -> Climb:
         """Begin at the given start or at a random point, with steps of two budgets."""
@@ -228,13 +231,13 @@ def _changed(z: Tensor, problem: Problem) -> Tensor:
     return flat(z != problem.x).sum(1).to(z.dtype)
 
 
-def apgd(steps: int = 100, rho: float = 0.75, objective: Objective = cross_entropy) -> ByNorm:
+def apgd(steps: Steps = 100, rho: Rho = 0.75, objective: Climbed = cross_entropy) -> ByNorm:
     """Return Auto-PGD for every norm; `rho` is for Linf and L2."""
     dense = APGD(steps, rho, objective)
     return ByNorm((("linf", dense), ("l2", dense), ("l1", APGDL1(steps, objective=objective))))
 
 
-def apgd_targeted(steps: int = 100, rho: float = 0.75, targets: int = 9) -> ByNorm:
+def apgd_targeted(steps: Steps = 100, rho: Rho = 0.75, targets: Targets = 9) -> ByNorm:
     """Return Auto-PGD on the targeted DLR, once towards each of the `targets` likeliest wrong classes.
 
     Cost: 1 forward to rank the classes, then that of APGD for each target.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from assay.attacks.apgd import APGD, APGDL1
 from assay.attacks.ddn import DDN
 from assay.attacks.fab import FAB
 from assay.attacks.fmn import FMN
 from assay.attacks.gradient import PGD
+from assay.attacks.options import Option, Queries, Steps, Targets
 from assay.attacks.pdpgd import PDPGD
 from assay.attacks.square import Square
 from assay.core.compose import ByNorm, Cascade, EachTarget, Method, Restarts, Through
@@ -35,7 +36,12 @@ class _Sizes(NamedTuple):
     targets: int
 
 
-def auto_attack(version: Version = Version.STANDARD, steps: int = 100, queries: int = 5000, targets: int = 9) -> ByNorm:
+def auto_attack(
+    version: Annotated[Version, Option("Which ensemble; rand is for random models.")] = Version.STANDARD,
+    steps: Steps = 100,
+    queries: Queries = 5000,
+    targets: Targets = 9,
+) -> ByNorm:
     """Return AutoAttack: each part meets only the samples that the ones before left standing.
 
     `standard`: APGD on the cross-entropy, APGD on the targeted DLR and FAB towards each of the `targets` likeliest
@@ -92,7 +98,7 @@ def _climb(sparse: bool, objective: Objective, sizes: _Sizes) -> APGD | APGDL1:
     return APGDL1(sizes.steps, objective=objective) if sparse else APGD(sizes.steps, objective=objective)
 
 
-def cascade(steps: int = 50, queries: int = 330, targets: int = 4) -> ByNorm:
+def cascade(steps: Steps = 50, queries: Queries = 330, targets: Targets = 4) -> ByNorm:
     """Return our own ensemble: what breaks most per pass first, survivors only, no saturated softmax in its way.
 
     PGD on the margin (0.4 `steps`); APGD on DLR and on the cross-entropy from 2 starts each (`steps`); APGD on the

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import Point, budget_of
+from assay.attacks.options import Option
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
@@ -67,6 +68,9 @@ class GaussianNoise:
         return state
 
 
+Levels = Annotated[int, Option("Levels of the corruption.", "forward passes")]
+
+
 class Level(NamedTuple):
     """The image at corruption level `t`; `luck` are the random numbers that every level uses."""
 
@@ -83,8 +87,8 @@ class GaussianBlur:
     A sample stops at its first success, which counts inside the budget alone. Cost: at most `steps` + 1 forwards.
     """
 
-    steps: int = 20
-    width: float = 0.25
+    steps: Levels = 20
+    width: Annotated[float, Option("Standard deviation of the last blur.", "share of the longer side")] = 0.25
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
@@ -114,7 +118,7 @@ class ContrastReduction:
     A sample stops at its first success, which counts inside the budget alone. Cost: at most `steps` + 1 forwards.
     """
 
-    steps: int = 20
+    steps: Levels = 20
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
@@ -143,7 +147,7 @@ class SaltAndPepper:
     A sample stops at its first success, which counts inside the budget alone. Cost: at most `steps` + 1 forwards.
     """
 
-    steps: int = 50
+    steps: Levels = 50
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.SMALLEST

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from assay.attacks.options import Option, Queries, Smoothness, Tries
 from assay.attacks.parts.boundary_walk import Between, approached, begun, closed, cut, directions, found_start, started
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
@@ -49,11 +50,11 @@ class Boundary:
     choice. Labels alone; L2; keeps the smallest success. Cost: at most `queries` forwards, all included.
     """
 
-    queries: int = 10_000
-    side: float = 0.1
-    nearer: float = 0.05
-    tries: int = 50
-    smoothness: float = 2.0
+    queries: Queries = 10_000
+    side: Annotated[float, Option("First step at right angles to the way to the image.", "distances")] = 0.1
+    nearer: Annotated[float, Option("First step towards the image.", "distances")] = 0.05
+    tries: Tries = 50
+    smoothness: Smoothness = 2.0
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.SMALLEST

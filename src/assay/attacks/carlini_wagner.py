@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.options import Inner, Kappa, Option, Rounds
 from assay.attacks.parts.adam import Momenta
 from assay.attacks.parts.constant_search import Constant, Variables, balance, cosine, settled_at, where
 from assay.core.compose import ByNorm
@@ -122,7 +123,12 @@ class CarliniWagner:
         )
 
 
-def carlini_wagner(inner: int = 100, rounds: int = 5, kappa: float = 0.0, tanh: bool = False) -> ByNorm:
+def carlini_wagner(
+    inner: Inner = 100,
+    rounds: Rounds = 5,
+    kappa: Kappa = 0.0,
+    tanh: Annotated[bool, Option("Whether to search in the space of the inverse tangent, as the paper does.")] = False,
+) -> ByNorm:
     """Return the attack of Carlini and Wagner 2017 for the norm at hand, of `inner * rounds` steps at most."""
     steps = inner * rounds
     return ByNorm(

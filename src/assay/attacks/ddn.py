@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.options import Climbed, Option, Steps
 from assay.core.draws import Draws
-from assay.core.objective import Objective, sharp_cross_entropy
+from assay.core.objective import sharp_cross_entropy
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -49,10 +50,10 @@ class DDN:
     Cost: `steps` gradient looks and 1 forward.
     """
 
-    steps: int = 100
-    gamma: float = 0.05
-    radius: float = 1.0
-    objective: Objective = sharp_cross_entropy
+    steps: Steps = 100
+    gamma: Annotated[float, Option("How much the radius changes in a step, at first.", "share of the radius")] = 0.05
+    radius: Annotated[float, Option("The first radius, in the norm of the threat.", "L2 distance")] = 1.0
+    objective: Climbed = sharp_cross_entropy
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST

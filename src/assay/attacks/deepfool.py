@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
+from assay.attacks.options import Classes, Option, Steps
 from assay.attacks.parts.linearisation import Plane, Walk, begun, nearest_plane, seen_at, toward
 from assay.core.draws import Draws
 from assay.core.objective import Objective, differences
@@ -18,6 +19,8 @@ from assay.core.tensors import flat, rows
 
 # a success that is not this much smaller than the last one ends a sample's search
 _GAIN = 1e-3
+
+Overshoot = Annotated[float, Option("How far steps go on beyond the boundary.", "share of the step")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +35,9 @@ class DeepFool:
     steps.
     """
 
-    steps: int = 50
-    overshoot: float = 0.02
-    classes: int = 9
+    steps: Steps = 50
+    overshoot: Overshoot = 0.02
+    classes: Classes = 9
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
@@ -68,9 +71,9 @@ class SuperDeepFool:
     Access: gradient. Cost: per step 1 forward and `classes` backwards, some 15 steps.
     """
 
-    steps: int = 50
-    overshoot: float = 0.005
-    classes: int = 1
+    steps: Steps = 50
+    overshoot: Overshoot = 0.005
+    classes: Classes = 1
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST

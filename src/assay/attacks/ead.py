@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.options import Climbed, FirstWeight, Inner, Kappa, Option, Rounds
 from assay.attacks.parts.constant_search import Constant, cosine, where
 from assay.core.draws import Draws
-from assay.core.objective import Objective, margin
+from assay.core.objective import margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -45,14 +46,14 @@ class EAD:
     Cost: at most `inner * rounds` gradient looks and 1 forward.
     """
 
-    inner: int = 100
-    rounds: int = 5
-    rate: float = 0.01
-    beta: float = 0.03
-    c: float | None = None
-    kappa: float = 0.0
-    fista: bool = True
-    objective: Objective = margin
+    inner: Inner = 100
+    rounds: Rounds = 5
+    rate: Annotated[float, Option("Size of a gradient step.")] = 0.01
+    beta: Annotated[float, Option("Weight of the L1 term.")] = 0.03
+    c: FirstWeight = None
+    kappa: Kappa = 0.0
+    fista: Annotated[bool, Option("Whether steps are accelerated (FISTA) or plain (ISTA).")] = True
+    objective: Climbed = margin
     keeps: Keeps = Keeps.SMALLEST
 
     access: ClassVar[Access] = Access.GRADIENT

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import budget_of, gradient_of, start_of
+from assay.attacks.options import Climbed, Option, Queries
 from assay.attacks.parts.adam import Momenta
 from assay.attacks.parts.optimisers import Moments
 from assay.core.compose import Through
@@ -21,14 +22,18 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import rows
 
+Pairs = Annotated[int, Option("Pairs of opposite probes that estimate a gradient.", "pairs")]
+Sigma = Annotated[float, Option("Length of a probe, per value.", "pixel values")]
+Rate = Annotated[float, Option("Length of a step, at first.", "budgets")]
+
 
 def nes(  # shape: an option of the attack each
-    queries: int = 10_000,
-    pairs: int = 25,
-    sigma: float = 1e-3,
-    rate: float = 0.2,
-    momentum: float = 0.9,
-    objective: Objective = margin,
+    queries: Queries = 10_000,
+    pairs: Pairs = 25,
+    sigma: Sigma = 1e-3,
+    rate: Rate = 0.2,
+    momentum: Annotated[float, Option("Weight of the past in the running mean of gradients.")] = 0.9,
+    objective: Climbed = margin,
 ) -> Through:
     """Return NES (Ilyas et al. 2018): steps along the momentum of gradients estimated from antithetic normal probes.
 
@@ -40,7 +45,7 @@ def nes(  # shape: an option of the attack each
 
 
 def spsa(
-    queries: int = 10_000, pairs: int = 64, sigma: float = 0.01, rate: float = 0.1, objective: Objective = margin
+    queries: Queries = 10_000, pairs: Pairs = 64, sigma: Sigma = 0.01, rate: Rate = 0.1, objective: Climbed = margin
 ) -> Through:
     """Return SPSA (Uesato et al. 2018): Adam on gradients estimated from probes of random signs, projected.
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
+from assay.attacks.options import Classes, Option, RandomStart, Steps, Targets, check_options
 from assay.attacks.parts.linearisation import Plane, Walk, begun, nearest_plane, seen_at, toward
 from assay.core.compose import EachTarget
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
 from assay.core.objective import Objective, differences
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import rows
+
+AlphaMax = Annotated[float, Option("The most that the image draws a step back.", "share", most=1)]
+Eta = Annotated[float, Option("How far steps go on beyond the boundary: 1 stops there.")]
+Beta = Annotated[float, Option("Where a success is drawn back to, at first.", "share of the distance", most=1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,20 +40,18 @@ class FAB:
     shares outside [0, 1].
     """
 
-    steps: int = 100
-    alpha_max: float = 0.1
-    eta: float = 1.05
-    beta: float = 0.9
-    classes: int = 1
-    random_start: bool = False
+    steps: Steps = 100
+    alpha_max: AlphaMax = 0.1
+    eta: Eta = 1.05
+    beta: Beta = 0.9
+    classes: Classes = 1
+    random_start: RandomStart = False
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
 
     def __post_init__(self) -> None:
-        for name in ("alpha_max", "beta"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise BadInput(f"{name} is {getattr(self, name)}, expected a share from 0 to 1.")
+        check_options(self)
 
     @property
     def objective(self) -> Objective:
@@ -83,7 +85,7 @@ class FAB:
 
 
 def fab_targeted(
-    steps: int = 100, alpha_max: float = 0.1, eta: float = 1.05, beta: float = 0.9, targets: int = 9
+    steps: Steps = 100, alpha_max: AlphaMax = 0.1, eta: Eta = 1.05, beta: Beta = 0.9, targets: Targets = 9
 ) -> EachTarget:
     """Return FAB once towards each of the `targets` likeliest wrong classes, as AutoAttack runs it.
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.ddn import annealed
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.options import Climbed, Option, Steps
 from assay.core.draws import Draws
-from assay.core.objective import Objective, margin
+from assay.core.objective import margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -46,10 +47,10 @@ class FMN:
     Cost: `steps` gradient looks and 1 forward.
     """
 
-    steps: int = 100
-    step_size: float | None = None
-    gamma: float = 0.05
-    objective: Objective = margin
+    steps: Steps = 100
+    step_size: Annotated[float | None, Option("The first step; without it 1, in Linf 3.", "L2 distance")] = None
+    gamma: Annotated[float, Option("How much the radius changes in a step, at first.", "share of the radius")] = 0.05
+    objective: Climbed = margin
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST

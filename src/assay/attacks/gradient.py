@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from assay.attacks.options import Climbed, Decay, Option, RandomStart, Steps, StepSize, check_options
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.objective import Objective, cross_entropy
+from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -63,7 +64,7 @@ class FGSM:
     Cost: 1 gradient look and 1 forward.
     """
 
-    objective: Objective = cross_entropy
+    objective: Climbed = cross_entropy
 
     steps: ClassVar[int] = 1
     access: ClassVar[Access] = Access.GRADIENT
@@ -88,16 +89,15 @@ class RFGSM:
     beyond 1, which would step back against the gradient.
     """
 
-    start_share: float = 0.5
-    objective: Objective = cross_entropy
+    start_share: Annotated[float, Option("Length of the random step.", "share of the budget", most=1)] = 0.5
+    objective: Climbed = cross_entropy
 
     steps: ClassVar[int] = 1
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.LAST
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start_share <= 1:
-            raise BadInput(f"start_share is {self.start_share}, expected a share of the budget from 0 to 1.")
+        check_options(self)
 
     def init(self, problem: Problem, draws: Draws) -> Point:
         """Begin a random step away from the image."""
@@ -120,8 +120,8 @@ class FFGSM:
     Wong et al. 2020, "Fast is better than free" (their alpha = 1.25 eps). Cost: 1 gradient look and 1 forward.
     """
 
-    step_size: float = 1.25
-    objective: Objective = cross_entropy
+    step_size: Annotated[float, Option("Length of the step.", "budgets")] = 1.25
+    objective: Climbed = cross_entropy
 
     steps: ClassVar[int] = 1
     access: ClassVar[Access] = Access.GRADIENT
@@ -146,13 +146,18 @@ class PGD:
     Cost: `steps` gradient looks and 1 forward.
     """
 
-    steps: int = 40
-    step_size: float | None = None
-    random_start: bool = True
-    objective: Objective = cross_entropy
+    steps: Steps = 40
+    step_size: StepSize = None
+    random_start: RandomStart = True
+    objective: Climbed = cross_entropy
     keeps: Keeps = Keeps.FIRST
 
     access: ClassVar[Access] = Access.GRADIENT
+
+    @property
+    def step_length(self) -> float:
+        """The length of a step, in budgets."""
+        return 2.5 / self.steps if self.step_size is None else self.step_size
 
     def init(self, problem: Problem, draws: Draws) -> Point:
         """Begin at the given start, at a random point, or at the image."""
@@ -162,7 +167,7 @@ class PGD:
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
-        size = 2.5 / self.steps if self.step_size is None else self.step_size
+        size = self.step_length
         return Point(stride(problem, state.query, gradient_of(seen), size))
 
 
@@ -174,12 +179,17 @@ class BIM:
     Cost: `steps` gradient looks and 1 forward.
     """
 
-    steps: int = 10
-    step_size: float | None = None
-    objective: Objective = cross_entropy
+    steps: Steps = 10
+    step_size: StepSize = None
+    objective: Climbed = cross_entropy
     keeps: Keeps = Keeps.LAST
 
     access: ClassVar[Access] = Access.GRADIENT
+
+    @property
+    def step_length(self) -> float:
+        """The length of a step, in budgets."""
+        return 1 / self.steps if self.step_size is None else self.step_size
 
     def init(self, problem: Problem, draws: Draws) -> Point:
         """Begin at the given start or at the image."""
@@ -187,7 +197,7 @@ class BIM:
 
     def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
-        size = 1 / self.steps if self.step_size is None else self.step_size
+        size = self.step_length
         return Point(stride(problem, state.query, gradient_of(seen), size))
 
 
@@ -199,14 +209,19 @@ class MIFGSM:
     momentum points (NI-FGSM, Lin et al. 2020). Cost: `steps` gradient looks and 1 forward.
     """
 
-    steps: int = 10
-    step_size: float | None = None
-    decay: float = 1.0
-    lookahead: bool = False
-    objective: Objective = cross_entropy
+    steps: Steps = 10
+    step_size: StepSize = None
+    decay: Decay = 1.0
+    lookahead: Annotated[bool, Option("Whether gradients are taken a step of the momentum ahead.")] = False
+    objective: Climbed = cross_entropy
     keeps: Keeps = Keeps.LAST
 
     access: ClassVar[Access] = Access.GRADIENT
+
+    @property
+    def step_length(self) -> float:
+        """The length of a step, in budgets."""
+        return 1 / self.steps if self.step_size is None else self.step_size
 
     def init(self, problem: Problem, draws: Draws) -> Moving:
         """Begin at the given start or at the image, at rest."""
@@ -215,7 +230,7 @@ class MIFGSM:
 
     def step(self, state: Moving, seen: Seen, problem: Problem, draws: Draws) -> Moving:
         """Add the gradient to the momentum and take one projected step along it."""
-        size = 1 / self.steps if self.step_size is None else self.step_size
+        size = self.step_length
         momentum = self.decay * state.momentum + of_mean_one(gradient_of(seen), problem)
         point = stride(problem, state.point, momentum, size)
         t = state.t + 1

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
+from assay.attacks.options import Option, Queries, Smoothness, Tries, check_options
 from assay.attacks.parts.boundary_walk import Between, approached, begun, closed, cut, directions, found_start, started
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
@@ -61,20 +61,21 @@ class HopSkipJump:
     `BadInput` for a tolerance or probe that is not between 0 and 1.
     """
 
-    queries: int = 10_000
-    first: int = 50
-    tries: int = 50
-    probe: float = 0.1
-    tolerance: float = 0.01
-    smoothness: float = 4.0
+    queries: Queries = 10_000
+    first: Annotated[int, Option("Probes of the first round.", "forward passes")] = 50
+    tries: Tries = 50
+    probe: Annotated[float, Option("Length of a probe.", "share of the distance", most=1, above=True, below=True)] = 0.1
+    tolerance: Annotated[
+        float,
+        Option("How closely bisection finds the boundary.", "share of the distance", most=1, above=True, below=True),
+    ] = 0.01
+    smoothness: Smoothness = 4.0
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
 
     def __post_init__(self) -> None:
-        for name, value in (("probe", self.probe), ("tolerance", self.tolerance)):
-            if not 0 < value < 1:
-                raise BadInput(f"{name} is {value}, expected a share of the distance between 0 and 1.")
+        check_options(self)
 
     @property
     def objective(self) -> Objective:

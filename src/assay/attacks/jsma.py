@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.options import Option, check_options
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Goal, OutOfTop, Targeted, Toward, pick, without
@@ -87,22 +88,20 @@ class JSMA:
     without a target climbs to the likeliest wrong class. L0. Cost: 1 forward and 2 backwards per pair, and 1 forward.
     """
 
-    theta: float = 1.0
-    gamma: float = 0.145
-    decreasing: bool = False
-    outputs: Outputs = Outputs.PROBABILITIES
-    temperature: float | None = None
-    steps: int = 1000
+    theta: Annotated[float, Option("How far the values of a pair move.", "pixel values", above=True)] = 1.0
+    gamma: Annotated[float, Option("How many of the values may change.", "share of the values", most=1)] = 0.145
+    decreasing: Annotated[bool, Option("Whether values go down instead of up.")] = False
+    outputs: Annotated[Outputs, Option("Which outputs the saliency map is of.")] = Outputs.PROBABILITIES
+    temperature: Annotated[
+        float | None, Option("What logits are divided by; without it a fifth of their spread.", "logits", above=True)
+    ] = None
+    steps: Annotated[int, Option("Pairs of values that move at most.", "pairs")] = 1000
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
 
     def __post_init__(self) -> None:
-        for name in ("theta", "temperature"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise BadInput(f"{name} is {getattr(self, name)}, expected a number above 0.")
-        if not 0 <= self.gamma <= 1:
-            raise BadInput(f"gamma is {self.gamma}, expected a share from 0 to 1.")
+        check_options(self)
 
     @property
     def objective(self) -> Objective:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.options import Climbed, FirstWeight, Inner, Option, Rounds, check_options
 from assay.attacks.parts.constant_search import Constant, balance, where
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
-from assay.core.objective import Objective, margin
+from assay.core.objective import margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -104,19 +103,18 @@ class LBFGS:
     gradient looks and 1 forward. Raises `BadInput` for a sharpness of 0.
     """
 
-    inner: int = 50
-    rounds: int = 9
-    memory: int = 5
-    c: float | None = None
-    sharpness: float = 40.0
-    objective: Objective = margin
+    inner: Inner = 50
+    rounds: Rounds = 9
+    memory: Annotated[int, Option("Past steps that approximate the curvature.", "steps")] = 5
+    c: FirstWeight = None
+    sharpness: Annotated[float, Option("How sharply the loss bends at the goal.", above=True)] = 40.0
+    objective: Climbed = margin
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST
 
     def __post_init__(self) -> None:
-        if not 0 < self.sharpness < math.inf:
-            raise BadInput(f"sharpness is {self.sharpness}, expected a number above 0.")
+        check_options(self)
 
     @property
     def steps(self) -> int:

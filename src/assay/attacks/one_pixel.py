@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import budget_of
+from assay.attacks.options import Climbed, Option, check_options
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
-from assay.core.objective import Objective, margin
+from assay.core.objective import margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -40,18 +40,21 @@ class OnePixel:
     Cost: at most `population` * (`generations` + 1) forwards. Raises `BadInput` for less than 4 members.
     """
 
-    population: int = 400
-    generations: int = 100
-    objective: Objective = margin
+    population: Annotated[
+        int,
+        Option(
+            "Candidates that evolve.", "candidates", least=4,
+            expected="a whole number of 4 or more: a child has a parent and three others",
+        ),
+    ] = 400  # fmt: skip
+    generations: Annotated[int, Option("Rounds of evolution.", "rounds")] = 100
+    objective: Climbed = margin
 
     access: ClassVar[Access] = Access.SCORES
     keeps: ClassVar[Keeps] = Keeps.FIRST
 
     def __post_init__(self) -> None:
-        if self.population < 4:
-            raise BadInput(
-                f"population is {self.population}, expected 4 or more: a child has a parent and three others."
-            )
+        check_options(self)
 
     @property
     def steps(self) -> int:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.options import Climbed, Option, Steps
 from assay.attacks.parts.adam import Momenta
 from assay.core.draws import Draws
-from assay.core.objective import Objective, margin
+from assay.core.objective import margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -50,12 +51,12 @@ class PDPGD:
     Cost: `steps` gradient looks and 1 forward.
     """
 
-    steps: int = 500
-    step_size: float = 0.2
-    dual_step: float = 0.1
-    dual_ratio: float = 0.1
-    proximal_steps: int = 5
-    objective: Objective = margin
+    steps: Steps = 500
+    step_size: Annotated[float, Option("Length of the first step.", "unit of the budget")] = 0.2
+    dual_step: Annotated[float, Option("How far the logarithm of the weight of the objective moves in a step.")] = 0.1
+    dual_ratio: Annotated[float, Option("The weight of the distance beside that of the objective, at first.")] = 0.1
+    proximal_steps: Annotated[int, Option("Iterations of the proximal operator in a step.", "iterations")] = 5
+    objective: Climbed = margin
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.ddn import annealed
 from assay.attacks.gradient import gradient_of, start_of
+from assay.attacks.options import Climbed, Option, Steps
 from assay.attacks.parts.adam import Momenta
 from assay.core.draws import Draws
-from assay.core.objective import Objective, margin
+from assay.core.objective import margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -39,12 +40,12 @@ class SigmaZero:
     at others. L0 (values); keeps the smallest success. Cost: `steps` gradient looks and 1 forward.
     """
 
-    steps: int = 1000
-    step_size: float = 1.0
-    sigma: float = 0.001
-    threshold: float = 0.3
-    adapt: float = 0.01
-    objective: Objective = margin
+    steps: Steps = 1000
+    step_size: Annotated[float, Option("Length of the first step.", "pixel values")] = 1.0
+    sigma: Annotated[float, Option("Smoothing of the count: changes well above its root count as one.")] = 0.001
+    threshold: Annotated[float, Option("Changes below it become zero; at first.", "pixel values")] = 0.3
+    adapt: Annotated[float, Option("How much the threshold grows or shrinks in a step.", "steps")] = 0.01
+    objective: Climbed = margin
 
     access: ClassVar[Access] = Access.GRADIENT
     keeps: ClassVar[Keeps] = Keeps.SMALLEST

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import budget_of
+from assay.attacks.options import Climbed, Option, Queries
 from assay.attacks.parts.dct import cosines
 from assay.core.compose import ByNorm
 from assay.core.draws import Draws
@@ -41,7 +42,11 @@ class Trial(NamedTuple):
     done: bool = False
 
 
-def simba(queries: int = 10_000, basis: Basis = Basis.PIXEL, objective: Objective = margin) -> ByNorm:
+def simba(
+    queries: Queries = 10_000,
+    basis: Annotated[Basis, Option("Which directions are tried: single values, or waves.")] = Basis.PIXEL,
+    objective: Climbed = margin,
+) -> ByNorm:
     """Return SimBA with the step of each norm: in Linf the whole budget, in L2 a tenth of it."""
     return ByNorm(
         (("linf", SimBA(queries, 1.0, basis, objective)), ("l2", SimBA(queries, 0.1, basis, objective))),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from assay.attacks.options import Option
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Seen
@@ -35,10 +36,10 @@ class Spatial:
     the threat's norm, and only counts inside the budget: in Linf give 1, which allows all. Cost: one forward each.
     """
 
-    rotation: float = 30.0
-    translation: float = 0.1
-    tries: int = 10
-    grid: bool = False
+    rotation: Annotated[float, Option("The largest rotation to either side.", "degrees")] = 30.0
+    translation: Annotated[float, Option("The largest shift to either side.", "share of the side")] = 0.1
+    tries: Annotated[int, Option("Random transformations per sample.", "forward passes")] = 10
+    grid: Annotated[bool, Option("Whether every transformation of a fixed grid is tried instead.")] = False
 
     access: ClassVar[Access] = Access.LABELS
     keeps: ClassVar[Keeps] = Keeps.FIRST

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import budget_of
+from assay.attacks.options import Climbed, Option, Queries, check_options
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
-from assay.core.objective import Objective, margin
+from assay.core.objective import margin
 from assay.core.oracle import Access, Seen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
@@ -47,19 +47,22 @@ class Square:
     point. Raises `BadInput` for a share outside (0, 1], and for an endless budget.
     """
 
-    queries: int = 5000
-    p: float = 0.8
-    rescale: bool = False
-    objective: Objective = margin
+    queries: Queries = 5000
+    p: Annotated[
+        float,
+        Option(
+            "The share of the image that the first windows cover.", "share of the image", most=1, above=True,
+            expected="the share of the image that a window covers, above 0 and up to 1",
+        ),
+    ] = 0.8  # fmt: skip
+    rescale: Annotated[bool, Option("Whether windows shrink by the share of the queries, not by their number.")] = False
+    objective: Climbed = margin
     keeps: Keeps = Keeps.FIRST
 
     access: ClassVar[Access] = Access.SCORES
 
     def __post_init__(self) -> None:
-        if not 0 < self.p <= 1:
-            raise BadInput(f"p is {self.p}, expected the share of the image that a window covers, above 0 and up to 1.")
-        if self.queries < 1:
-            raise BadInput(f"queries is {self.queries}, expected 1 or more.")
+        check_options(self)
 
     @property
     def steps(self) -> int:

@@ -7,12 +7,13 @@ of any size; every norm that has a steepest direction.
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from assay.attacks.gradient import MIFGSM, budget_of, gradient_of, of_mean_one, start_of, stride
+from assay.attacks.options import Climbed, Decay, Option, Steps, StepSize
 from assay.core.compose import Through
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
@@ -23,14 +24,18 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.threat import UNBOXED
 
+_ODD = "an odd number such as 7: another has no middle"
+
 
 def di_fgsm(
-    steps: int = 10,
-    step_size: float | None = None,
-    decay: float = 1.0,
-    probability: float = 0.5,
-    smallest_share: float = 0.9,
-    objective: Objective = cross_entropy,
+    steps: Steps = 10,
+    step_size: StepSize = None,
+    decay: Decay = 1.0,
+    probability: Annotated[float, Option("How likely a look sees the image resized and padded.", most=1)] = 0.5,
+    smallest_share: Annotated[
+        float, Option("The smallest size that an image is shrunk to.", "share of the sides", most=1, above=True)
+    ] = 0.9,
+    objective: Climbed = cross_entropy,
 ) -> Through:
     """Return MI-FGSM at images that are, with a `probability`, randomly resized and padded.
 
@@ -43,11 +48,14 @@ def di_fgsm(
 
 
 def ti_fgsm(
-    steps: int = 10,
-    step_size: float | None = None,
-    decay: float = 1.0,
-    kernel: int | None = None,
-    objective: Objective = cross_entropy,
+    steps: Steps = 10,
+    step_size: StepSize = None,
+    decay: Decay = 1.0,
+    kernel: Annotated[
+        int | None,
+        Option("Side of the Gaussian; without it the image's size decides.", "pixels", odd=True, expected=_ODD),
+    ] = None,
+    objective: Climbed = cross_entropy,
 ) -> Through:
     """Return MI-FGSM with gradients smoothed in space by a Gaussian `kernel` (TI-FGSM, Dong et al. 2019).
 
@@ -57,11 +65,11 @@ def ti_fgsm(
 
 
 def si_fgsm(
-    steps: int = 10,
-    step_size: float | None = None,
-    decay: float = 1.0,
-    copies: int = 5,
-    objective: Objective = cross_entropy,
+    steps: Steps = 10,
+    step_size: StepSize = None,
+    decay: Decay = 1.0,
+    copies: Annotated[int, Option("Ever darker copies whose gradients are averaged.", "copies")] = 5,
+    objective: Climbed = cross_entropy,
 ) -> Through:
     """Return NI-FGSM with gradients averaged over `copies` x, x / 2, x / 4, ... (SI-NI-FGSM, Lin et al. 2020).
 
@@ -108,6 +116,11 @@ class VMIFGSM:
 
     access: ClassVar[Access] = Access.GRADIENT
 
+    @property
+    def step_length(self) -> float:
+        """The length of a step, in budgets."""
+        return 1 / self.iterations if self.step_size is None else self.step_size
+
     def __post_init__(self) -> None:
         """Refuse nothing to do."""
         if self.iterations < 1 or self.neighbours < 1:
@@ -140,9 +153,10 @@ class VMIFGSM:
         return state._replace(query=state.after, point=state.after, variance=variance, total=nil)
 
     def _moved(self, state: Tuned, grad: Tensor, problem: Problem) -> Tuned:
-        size = 1 / self.iterations if self.step_size is None else self.step_size
         momentum = self.decay * state.momentum + of_mean_one(grad + state.variance, problem)
-        return state._replace(grad=grad, momentum=momentum, after=stride(problem, state.point, momentum, size))
+        return state._replace(
+            grad=grad, momentum=momentum, after=stride(problem, state.point, momentum, self.step_length)
+        )
 
     def _neighbour(self, point: Tensor, problem: Problem, draws: Draws) -> Tensor:
         # a neighbour may leave budget and box: it is there for its gradient
@@ -151,12 +165,12 @@ class VMIFGSM:
 
 
 def vmi_fgsm(
-    steps: int = 10,
-    neighbours: int = 5,
-    radius: float = 1.5,
-    step_size: float | None = None,
-    decay: float = 1.0,
-    objective: Objective = cross_entropy,
+    steps: Steps = 10,
+    neighbours: Annotated[int, Option("Random points around, whose gradients correct the step.", "points")] = 5,
+    radius: Annotated[float, Option("How far away those points lie.", "budgets")] = 1.5,
+    step_size: StepSize = None,
+    decay: Decay = 1.0,
+    objective: Climbed = cross_entropy,
 ) -> VMIFGSM:
     """Return MI-FGSM whose gradient is corrected by how it differed around the point before (VMI-FGSM).
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.auditing import cost_of, lines
-from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
-from assay.cli.exit_codes import Exit
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
-from assay.cli.launch import Finished, Launch
+from assay.cli.sessions import run_session
+from assay.cli.verdict_text import cost_of, lines
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
     from assay.evaluation.execution.options import Options
-    from assay.evaluation.loader import Loader
     from assay.evaluation.records.verdicts import Verdict
     from assay.evaluation.run import Run
 
@@ -70,20 +69,9 @@ def audit(ctx: typer.Context, flags: StudyFlags, how: AuditFlags) -> None:
 
     Takes a finished run directory, or what `assay run` takes; the attack is then pgd unless another is named.
     """
-    from assay.evaluation.run import Run
-
     command = spoken_command(ctx.obj or ())
-    try:
-        if flags.study is not None and (Path(flags.study).expanduser() / "manifest.json").is_file():
-            run, loader = Run.open(flags.study), how.options(command).loader()
-            _same_run(flags)
-        else:
-            finished = _evaluated(flags, how, command)
-            run, loader = finished.run, finished.loader
-        verdicts = _audited(run, flags, how, loader)
-    except KeyboardInterrupt:
-        say(f"Stopped. What is finished is kept; the same command continues:\n  {command}")
-        raise typer.Exit(Exit.STOPPED) from None
+    with stoppable(command):
+        run, verdicts = _audited(flags, how, command)
     if not verdicts:
         raise BadInput(
             f"{run.path} has no robust number to audit: no worst-case, untargeted cell with a budget above 0."
@@ -123,18 +111,24 @@ def _same_run(flags: StudyFlags) -> None:
         raise BadInput(f"{flags.study} is a finished run; {words} would change it. Leave that out, or run it anew.")
 
 
-def _evaluated(flags: StudyFlags, how: AuditFlags, command: str) -> Finished:
-    asked = dataclasses.replace(flags, attack=flags.attack or [USUAL]) if flags.study is None else flags
-    launch = Launch(read_study(asked, how.out), how.options(command), chosen(how.display))
-    return launch.start()
-
-
-def _audited(run: Run, flags: StudyFlags, how: AuditFlags, loader: Loader) -> list[Verdict]:
-    from assay.audit.audit import audit_run
+def _audited(flags: StudyFlags, how: AuditFlags, command: str) -> tuple[Run, Sequence[Verdict]]:
+    from assay.evaluation.run import Run
     from assay.models import load_model
+    from assay.session import AuditSettings, audit_directory
 
+    options = how.options(command)
+    finished = flags.study is not None and (Path(flags.study).expanduser() / "manifest.json").is_file()
+    if finished:
+        _same_run(flags)
+    asked = None if finished else read_study(_with_attack(flags), how.out)
     twin = None if how.twin is None else load_model(how.twin, allow_pickle=how.allow_pickle, device=how.device)
-    try:
-        return audit_run(run, how.preset.value, loader=loader, twin=twin, seed=flags.seed or 0, say=say)
-    finally:
-        loader.close()
+    settings = AuditSettings(how.preset.value, twin, flags.seed or 0)
+    if asked is not None:
+        done = run_session(asked, options, chosen(how.display), audit=settings, tell_cost=False)
+        return done.run, done.verdicts
+    run = Run.open(str(flags.study))
+    return run, audit_directory(run, settings, options.loader(), say)
+
+
+def _with_attack(flags: StudyFlags) -> StudyFlags:
+    return dataclasses.replace(flags, attack=flags.attack or [USUAL]) if flags.study is None else flags

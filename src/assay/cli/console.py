@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import enum
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,32 +11,16 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from assay.cli.exit_codes import Exit
+from assay.display import Display, chosen, console, log, say
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-_WIDTH_WITHOUT_TERMINAL = 120
-
-
-class Display(enum.StrEnum):
-    """How much is shown while a command works."""
-
-    FULL = "full"
-    PLAIN = "plain"
-    NONE = "none"
-
 
 DisplayOption = Annotated[
     Display | None,
     typer.Option(help="Live bars, plain lines or nothing. Default: full in a terminal, plain elsewhere and in CI."),
 ]
-
-
-def chosen(display: Display | None) -> Display:
-    """Return how to show progress: live bars only where standard error is a terminal that a person watches."""
-    watched = sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"
-    if display in (None, Display.FULL):
-        return Display.FULL if watched else Display.PLAIN
-    return display
 
 
 _data: contextvars.ContextVar[TextIO | None] = contextvars.ContextVar("data", default=None)
@@ -57,17 +39,17 @@ def data_alone() -> Iterator[None]:
 
 def out() -> Console:
     """Return the console for data: what a command was asked for."""
-    return _console(_data.get() or sys.stdout)
+    return console(_data.get() or sys.stdout)
 
 
-def log() -> Console:
-    """Return the console for everything else."""
-    return _console(sys.stderr)
-
-
-def say(text: str, style: str = "") -> None:
-    """Tell the user something about the work, on standard error, as plain text."""
-    log().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+@contextlib.contextmanager
+def stoppable(command: str = "", kept: str = "What is finished is kept") -> Iterator[None]:
+    """End with exit code 130 at Ctrl-C, saying what is kept; `command` continues, and without one nothing is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"Stopped. {kept}; the same command continues:\n  {command}" if command else "Stopped; nothing was kept.")
+        raise typer.Exit(Exit.STOPPED) from None
 
 
 def write(text: str) -> None:
@@ -80,8 +62,4 @@ def spoken_command(arguments: Sequence[str]) -> str:
     return shlex.join(["assay", *arguments])
 
 
-def _console(file: TextIO) -> Console:
-    from rich.console import Console
-
-    width = None if file.isatty() or "COLUMNS" in os.environ else _WIDTH_WITHOUT_TERMINAL
-    return Console(file=file, width=width, highlight=False, emoji=False)
+__all__ = ["Display", "chosen", "log", "say"]  # handed on

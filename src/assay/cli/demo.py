@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.auditing import audited
-from assay.cli.console import DisplayOption, chosen, out, say, spoken_command, write
-from assay.cli.exit_codes import Exit
+from assay.cli.console import DisplayOption, chosen, out, say, spoken_command, stoppable, write
 from assay.cli.flagged_study import Asked
-from assay.cli.launch import Finished, Launch, exit_code
 from assay.cli.runs import PAGE
+from assay.cli.sessions import exit_code, run_session
 from assay.core.errors import AssayError
 from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result
     from assay.evaluation.study.spec import Study
+    from assay.session import Finished
 
 _DATA = {"source": "mnist/test", "sample": 1000}
 _DIGITS: dict[str, Any] = {"models": "zoo:mnist-cnn", "data": _DATA}
@@ -82,16 +81,12 @@ def demo(
     command = spoken_command(ctx.obj or ())
     say("Assay demo: three models, real images, about 2 minutes on 2 cores")
     study = demo_study(_pictures_missing())
-    try:
-        launch = Launch(Asked(study, directory, True), Options(command=command), chosen(display))
-        finished = audited(launch, launch.start())
+    with stoppable(command):
+        finished = run_session(Asked(study, directory, True), Options(command=command), chosen(display))
         page = directory / PAGE
         if not (finished.was_done and page.is_file()):
             say("Drawing the page …")
             report.page(finished.run, page)
-    except KeyboardInterrupt:
-        say(f"Stopped. What is finished is kept; the same command continues:\n  {command}")
-        raise typer.Exit(Exit.STOPPED) from None
     report.terminal(finished.run, out())
     for line in shown(finished.run.results()):
         write(line)

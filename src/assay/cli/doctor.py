@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,12 +15,10 @@ from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Labels,
 from assay.core.errors import AssayError, BadInput
 
 if TYPE_CHECKING:
-    from assay.cli.doctor_checks import Finding
-    from assay.evaluation.cost import Speed
     from assay.evaluation.loader import Loader
     from assay.evaluation.study.spec import DataSpec, ModelSpec, Study
+    from assay.preflight.findings import Findings
 
-_MARKS = {"error": "✗", "warning": "!", "note": "·", "good": "✓"}
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim", "good": "green"}
 
 
@@ -69,86 +66,51 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Examine models and data for what makes robustness numbers wrong: outputs, labels, gradients, modes, units."""
-    from assay.cli.doctor_checks import Level
     from assay.evaluation.loader import Loader
+    from assay.preflight.checks import pairs, steps_of
+    from assay.preflight.findings import Finding, Findings, Level
 
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
-    told = []
-    for model, data in pairs(flags.as_study()):
-        found = _examined(loader, model, data, flags.images)
-        told += [{"model": model.label, "data": data.source, **dataclasses.asdict(one)} for one in found]
+    study = flags.as_study()
+    found, failed = [], False
+    for model, data in pairs(study):
+        findings = _examined(loader, model, data, flags.images)
+        found += [{"model": model.label, "data": data.source, **dataclasses.asdict(one)} for one in findings]
+        failed |= bool(findings.errors)
         if not as_json:
-            _print(f"{model.label} on {data.source}", found)
+            _print(f"{model.label} on {data.source}", findings)
+    steps = Findings(tuple(Finding(Level.WARNING, "steps", told) for told in steps_of(study)))
+    found += [{"model": None, "data": None, **dataclasses.asdict(one)} for one in steps]
+    if steps and not as_json:
+        _print("The attacks", steps)
     if as_json:
-        write(json.dumps(told, indent=2))
-    if any(one["level"] is Level.ERROR for one in told):
+        write(json.dumps(found, indent=2))
+    if failed:
         raise typer.Exit(Exit.BAD_INPUT)
 
 
-def _examined(loader: Loader, model: ModelSpec, data: DataSpec, images: int) -> Sequence[Finding]:
-    from assay.cli.doctor_checks import Finding, Level, examine
+def _examined(loader: Loader, model: ModelSpec, data: DataSpec, images: int) -> Findings:
+    from assay.preflight.checks import examine
+    from assay.preflight.findings import Finding, Findings, Level
 
     say(f"Looking at {model.label} on {data.source} …")
     try:
         classifier = loader.model(model)
-        return examine(classifier, loader.data(data, classifier), images, loader.batch).findings
+        return examine(classifier, loader.data(data, classifier), images, loader.batch)
     except AssayError as error:
-        return [Finding(Level.ERROR, "loading", str(error))]
+        return Findings((Finding(Level.ERROR, "loading", str(error)),))
 
 
-def pairs(study: Study) -> Iterator[tuple[ModelSpec, DataSpec]]:
-    """Yield every model of a study with every data set it meets, once each, model by model."""
-    met: dict[str, dict[tuple[ModelSpec, DataSpec], None]] = {}
-    for grid in study.grids:
-        for model in grid.models:
-            met.setdefault(model.label, {}).update(((model, data), None) for data in grid.data)
-    for of_one_model in met.values():
-        yield from of_one_model
-
-
-@dataclasses.dataclass(frozen=True)
-class LookedAt:
-    """What a look before a run gave: warnings for its manifest, and the speed of each model (by label)."""
-
-    warnings: list[str] = dataclasses.field(default_factory=list)
-    speeds: dict[str, Speed] = dataclasses.field(default_factory=dict)
-
-
-def check_before_run(study: Study, loader: Loader) -> LookedAt:
-    """Look at a few images of every model and data set.
-
-    Raises `BadInput` with what would make every number wrong.
-    """
-    from assay.cli.doctor_checks import SILENTLY, Level, examine
-
-    seen = LookedAt()
-    for spec, source in pairs(study):
-        model = loader.model(spec)
-        report = examine(model, loader.data(source, model), SILENTLY, loader.batch)
-        for finding in report.of(Level.ERROR):
-            raise BadInput(f"{finding.text}{_way_round(finding, f'{spec.label} on {source.source}')}")
-        seen.warnings.extend(f"{spec.label} on {source.source}: {one.text}" for one in report.of(Level.WARNING))
-        if report.speed is not None:
-            seen.speeds[spec.label] = report.speed
-    return seen
-
-
-def _way_round(finding: Finding, where: str) -> str:
-    from assay.cli.doctor_checks import UNUSABLE
-
-    if finding.check == UNUSABLE:
-        return f"\n({where})"
-    return f"\n(seen on a few images of {where}; --no-doctor goes on regardless)"
-
-
-def _print(title: str, found: Sequence[Finding]) -> None:
+def _print(title: str, findings: Findings) -> None:
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
+    from assay.preflight.findings import MARKS
+
     table = Table.grid(padding=(0, 2, 0, 0))
-    for one in found:
-        table.add_row(Text(_MARKS[one.level], style=_STYLES[one.level]), Text(one.check, style="bold"), Text(one.text))
+    for one in findings:
+        table.add_row(Text(MARKS[one.level], style=_STYLES[one.level]), Text(one.check, style="bold"), Text(one.text))
     console = out()
     console.print(Text(title, style="bold"))
     console.print(Padding(table, (0, 0, 1, 2)))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.cli.dataclass_options import expanded
 from assay.cli.exit_codes import Exit
 from assay.cli.flags import AllowPickle, Batch, Device
-from assay.cli.progress import Pace, progress
+from assay.display import progress
+from assay.meter import Meter
 from assay.wording import plural
 
 if TYPE_CHECKING:
@@ -102,16 +103,11 @@ def images(
 
     choice, run = flags.choice(), Run.open(directory)
     loader = Loader(how.device, how.allow_pickle, how.batch)
-    try:
-        with progress("Exporting", chosen(how.display)) as watch:
-            pace = Pace()
-            found = export_images(
-                run, out, choice, loader=loader, on_progress=lambda share: watch.update(share, "", pace.left(share))
-            )
-    except KeyboardInterrupt:
-        say("Stopped. What is finished is kept; the same command continues:")
-        say(f"  {spoken_command(ctx.obj or ())}")
-        raise typer.Exit(Exit.STOPPED) from None
+    with stoppable(spoken_command(ctx.obj or ())), progress("Exporting", chosen(how.display)) as watch:
+        pace = Meter()
+        found = export_images(
+            run, out, choice, loader=loader, on_progress=lambda share: watch.update(share, "", pace.reach(share))
+        )
     if how.as_json:
         write(json.dumps(as_plain(found), indent=2))
     else:

@@ -188,7 +188,9 @@ def _threat(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
 
 
 def _channels(text: str | None) -> list[Any] | None:
-    return None if text is None else [_scalar(part.strip()) for part in text.split(",")]
+    from assay.attacks.options import scalar
+
+    return None if text is None else [scalar(part.strip()) for part in text.split(",")]
 
 
 def parse_budgets(given: Iterable[str]) -> list[str]:
@@ -204,27 +206,29 @@ def parse_budgets(given: Iterable[str]) -> list[str]:
 def parse_attack(text: str) -> dict[str, Any]:
     """Read `pgd:steps=40,restarts=2` as a study's `{attack: pgd, steps: 40, restarts: 2}`.
 
-    Raises `BadInput` for a part that is no `option=value`.
+    The option's kind says what a value is; a text may hold commas. Raises `BadInput` for a part that is no
+    `option=value`.
     """
+    from assay.attacks.options import Kind, scalar
+    from assay.evaluation.study.attacks import STUDY_ATTACKS
+
     name, _, written = text.partition(":")
-    attack: dict[str, Any] = {"attack": name.strip()}
+    name = name.strip()
+    known = STUDY_ATTACKS[name].all_options if name in STUDY_ATTACKS else {}
+    given: dict[str, str] = {}
+    last = ""
     for part in written.split(",") if written.strip() else ():
         option, equals, value = part.partition("=")
+        if not equals and last in known and known[last].kind in (Kind.TEXT, Kind.PLACE):
+            given[last] += f",{part}"
+            continue
         if not equals or not option.strip():
             raise BadInput(f"--attack {text}: {part!r} is no option=value; write for example pgd:steps=40,restarts=2.")
-        attack[option.strip()] = _scalar(value.strip())
-    return attack
-
-
-def _scalar(text: str) -> Any:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+        last = option.strip()
+        given[last] = value
+    values = {key: value.strip() for key, value in given.items()}
+    read = {key: known[key].from_text(value) if key in known else scalar(value) for key, value in values.items()}
+    return {"attack": name, **read}
 
 
 def _slug(flags: StudyFlags) -> str:

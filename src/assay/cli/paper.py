@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.cli.dataclass_options import expanded
 from assay.cli.exit_codes import Exit
 from assay.cli.flagged_study import Asked
 from assay.cli.flags import AllowPickle
-from assay.cli.launch import Finished, Launch, errors_of
 from assay.cli.paper_list import facts, print_facts
 from assay.cli.paper_report import report
 from assay.cli.paper_tables import print_view
-from assay.cli.progress import Pace, progress
+from assay.cli.sessions import errors_of, run_session
 from assay.core.errors import BadInput
+from assay.display import progress
+from assay.meter import Meter
 from assay.wording import plural
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from assay.paper.choices import Choices
     from assay.paper.runs import TableRun
     from assay.patches import PatchProgress
+    from assay.session import Finished
 
 app = typer.Typer(name="paper", help="Reproduce Sen et al. 2023, table by table.", no_args_is_help=True)
 
@@ -172,7 +174,7 @@ def run(ctx: typer.Context, flags: PaperFlags, how: HowFlags) -> None:
     runs = table_runs(numbers, flags.modes(), choices)
     for one in runs:
         one.check()  # a slip that concerns the last table is told before the first one runs
-    try:
+    with stoppable(command):
         for number in numbers:
             mine = [one for one in runs if number in one.tables]
             for one in mine:
@@ -183,9 +185,6 @@ def run(ctx: typer.Context, flags: PaperFlags, how: HowFlags) -> None:
             print_view(view(choices.out, number, mine[0].choices.stand_in))
             for line in _records([finished[one.name] for one in mine]):
                 say(line)
-    except KeyboardInterrupt:
-        say(f"Stopped. What is finished is kept; the same command continues:\n  {command}")
-        raise typer.Exit(Exit.STOPPED) from None
     done = all(one.was_done for one in finished.values())
     say(f"Again     {command}" + ("  (nothing was left to do)" if done else ""))
     failed = sum(errors_of(one.run) for one in finished.values())
@@ -195,6 +194,7 @@ def run(ctx: typer.Context, flags: PaperFlags, how: HowFlags) -> None:
 def _run_one(one: TableRun, how: HowFlags, command: str) -> Finished:
     """Run the study of a table (or of two), its patches first."""
     from assay.paper.sentences import WORDS
+    from assay.session import AuditSettings
 
     tables = f"Table{'s' if len(one.tables) > 1 else ''} {' and '.join(one.tables)}"
     # further studies of a table are told apart by their names
@@ -202,9 +202,9 @@ def _run_one(one: TableRun, how: HowFlags, command: str) -> Finished:
     say(f"{tables}, {' and '.join(WORDS[mode] for mode in one.modes)}{which}", style="bold")
     if one.patches:
         _train(one, how)
-    launch = Launch(Asked(one.study(), one.directory, True), how.options(command), chosen(how.display), how.doctor)
+    asked, options = Asked(one.study(), one.directory, True), how.options(command)
     try:
-        return launch.start()
+        return run_session(asked, options, chosen(how.display), doctor=how.doctor, audit=AuditSettings("off"))
     except BadInput as error:
         # a fork would stand where no table looks for it
         raise BadInput(str(error).replace(", or --fork to start from its finished cells", "")) from error
@@ -214,13 +214,13 @@ def _train(one: TableRun, how: HowFlags) -> None:
     from assay.paper.patches import patch_orders, train_patches
 
     with progress("Training patches", chosen(how.display)) as watch:
-        pace = Pace()
+        pace = Meter()
 
         def show(number: int, many: int, now: PatchProgress) -> None:
             share = ((now.epoch - 1) * now.batches + now.batch) / (now.epochs * now.batches)
             whole = (number + share) / many
             note = f"patch {number + 1} of {many}, epoch {now.epoch} of {now.epochs}, success {100 * now.success:.0f} %"
-            watch.update(whole, note, pace.left(whole))
+            watch.update(whole, note, pace.reach(whole))
 
         train_patches(patch_orders(one), how.device, show)
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, out, say, write
-from assay.cli.exit_codes import Exit
+from assay.cli.console import DisplayOption, chosen, out, say, stoppable, write
 from assay.cli.flags import AllowPickle, Batch, Device
 from assay.cli.patch_flags import ImageFlags, SeenFlags, flag, place
-from assay.cli.progress import Pace, progress
 from assay.core.errors import BadInput
+from assay.display import progress
+from assay.meter import Meter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,21 +154,17 @@ def evaluate(
     named = _named(patches)
     loaded = _with_baselines(named, seed) if baselines else named
     rows: list[Measured] = []
-    try:
-        with progress("Measuring", chosen(display)) as watch:
-            pace, total = Pace(), len(loaded) * len(model)
-            for name in model:
-                victim = load_model(name, allow_pickle=allow_pickle, device=device)
-                data = images.load(victim, "held-out", seed)
-                check_answers(victim, data, climbed=False)
-                for called, patch in loaded.items():
-                    check_target(patch, victim, data)
-                    found = measure(patch, victim, data, where, seen.transforms(), seed, batch)
-                    rows.append(dataclasses.replace(found, patch=called))
-                    watch.update(len(rows) / total, f"{called} on {name}", pace.left(len(rows) / total))
-    except KeyboardInterrupt:
-        say("Stopped; nothing was kept.")
-        raise typer.Exit(Exit.STOPPED) from None
+    with stoppable(), progress("Measuring", chosen(display)) as watch:
+        pace, total = Meter(), len(loaded) * len(model)
+        for name in model:
+            victim = load_model(name, allow_pickle=allow_pickle, device=device)
+            data = images.load(victim, "held-out", seed)
+            check_answers(victim, data, climbed=False)
+            for called, patch in loaded.items():
+                check_target(patch, victim, data)
+                found = measure(patch, victim, data, where, seen.transforms(), seed, batch)
+                rows.append(dataclasses.replace(found, patch=called))
+                watch.update(len(rows) / total, f"{called} on {name}", pace.reach(len(rows) / total))
     if as_json:
         write(json.dumps([as_plain(row) for row in rows], indent=2))
     else:

@@ -122,6 +122,6 @@ class ImageFlags:
 
 def place(written: str | None) -> tuple[int, int] | None:
     """Return the (row, column) of `X,Y`."""
-    from assay.evaluation.study.patch_attack import parse_place
+    from assay.attacks.options import parse_place
 
     return parse_place(written)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
-from assay.cli.exit_codes import Exit
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.cli.flags import AllowPickle, Device
 from assay.cli.patch_evaluate import check_together, find_target, print_measured
 from assay.cli.patch_flags import FitFlags, ImageFlags, PatchFlags, SeenFlags, place
 from assay.cli.places import Force, refuse_taken
-from assay.cli.progress import Pace, Watch, progress
 from assay.core.errors import BadInput
-from assay.wording import duration, plural
+from assay.display import Watch, progress
+from assay.meter import Meter
+from assay.wording import plural, rough_duration
 
 if TYPE_CHECKING:
     from assay.data import Data
@@ -65,11 +65,11 @@ def train(
     _refuse_taken(path, force)
     command = spoken_command(ctx.obj or ())
     try:
-        with progress(f"Training on {len(data)} images", chosen(display)) as watch:
+        with (
+            stoppable(command, "The finished epochs are kept"),
+            progress(f"Training on {len(data)} images", chosen(display)) as watch,
+        ):
             done = train_patch(models, data, recipe, path.with_suffix(".training"), command, _shown(watch))
-    except KeyboardInterrupt:
-        say(f"Stopped. The finished epochs are kept; the same command continues:\n  {command}")
-        raise typer.Exit(Exit.STOPPED) from None
     except BadInput as error:
         raise BadInput(str(error).replace("Name another folder", "Name another patch with --out")) from error
     done = dataclasses.replace(done, patch=dataclasses.replace(done.patch, target_name=name))
@@ -131,12 +131,12 @@ def _path(models: list[Classifier], patch: PatchFlags) -> Path:
 
 
 def _shown(watch: Watch) -> Callable[[PatchProgress], None]:
-    pace = Pace()
+    pace = Meter()
 
     def show(now: PatchProgress) -> None:
         share = ((now.epoch - 1) * now.batches + now.batch) / (now.epochs * now.batches)
         note = f"epoch {now.epoch} of {now.epochs}, loss {now.loss:.3f}, success {100 * now.success:.0f} %"
-        watch.update(share, note, pace.left(share))
+        watch.update(share, note, pace.reach(share))
 
     return show
 
@@ -146,7 +146,7 @@ def _tell(done: TrainedPatch) -> None:
         last = done.log[-1]
         say(f"Last epoch: loss {last['loss']:.3f}, success {100 * last['success']:.1f} % of the images trained on.")
     seconds = sum(row["seconds"] for row in done.log)
-    say(f"Cost: {done.passes:,} images forward and backward, {duration(seconds)}.")
+    say(f"Cost: {done.passes:,} images forward and backward, {rough_duration(seconds)}.")
 
 
 def _measure(

@@ -130,6 +130,8 @@ def _budgets(written: list[str]) -> str:
 
 
 def _summary(planned: Plan, left: Estimate, directory: Path) -> list[str]:
+    from assay.preflight.checks import steps_of
+
     whole = len(planned.units)
     if not left.units:
         return [f"{directory} holds all of it: nothing left to do."]
@@ -144,4 +146,4 @@ def _summary(planned: Plan, left: Estimate, directory: Path) -> list[str]:
         lines.insert(
             1, f"time    at most about {rough_duration(left.seconds)} in one process, from timing {_TIMED} images"
         )
-    return lines + [f"note    {note}" for note in planned.notes]
+    return lines + [f"note    {note}" for note in [*planned.notes, *steps_of(planned.study)]]

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.auditing import audited
-from assay.cli.console import DisplayOption, chosen, out, say, spoken_command
-from assay.cli.exit_codes import Exit
+from assay.cli.console import DisplayOption, chosen, out, say, spoken_command, stoppable
 from assay.cli.flagged_study import read_study
 from assay.cli.flags import AllowPickle, AllowRandomData, StudyFlags
-from assay.cli.launch import Launch, closing_words, exit_code
+from assay.cli.sessions import closing_words, exit_code, run_session
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -73,12 +71,9 @@ def run(ctx: typer.Context, flags: StudyFlags, how: RunFlags) -> None:
     from assay import report
 
     command = spoken_command(ctx.obj or ())
-    launch = Launch(read_study(flags, how.out), how.options(command), chosen(how.display), how.doctor)
-    try:
-        finished = audited(launch, launch.start())
-    except KeyboardInterrupt:
-        say(f"Stopped. What is finished is kept; the same command continues:\n  {command}")
-        raise typer.Exit(Exit.STOPPED) from None
+    asked = read_study(flags, how.out)
+    with stoppable(command):
+        finished = run_session(asked, how.options(command), chosen(how.display), doctor=how.doctor)
     report.terminal(finished.run, out())
     for line in closing_words(finished, command):
         say(line)

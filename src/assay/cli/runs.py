@@ -12,8 +12,8 @@ import typer
 
 from assay.cli.console import out, say, write
 from assay.cli.flagged_study import LOCK
-from assay.cli.launch import tell_gaps
 from assay.cli.places import Force, refuse_figures, refuse_taken
+from assay.cli.sessions import tell_gaps
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.console import Display, DisplayOption, chosen, say, spoken_command, write
+from assay.cli.console import Display, DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.cli.dataclass_options import expanded
-from assay.cli.exit_codes import Exit
-from assay.cli.progress import Pace, progress
+from assay.display import progress
+from assay.meter import Meter
 from assay.wording import rough_duration
 
 if TYPE_CHECKING:
@@ -66,21 +66,17 @@ def shown(
     ctx: typer.Context, what: str, stages: int, display: Display | None
 ) -> Iterator[Callable[[str, int, FitProgress], None]]:
     """Give a function that shows how far stage number `i` of `stages` is, and say how to go on after Ctrl-C."""
-    try:
-        with progress(what, chosen(display)) as watch:
-            pace = Pace()
+    command = spoken_command(ctx.obj or ())
+    with stoppable(command, "The finished epochs are kept"), progress(what, chosen(display)) as watch:
+        pace = Meter()
 
-            def show(stage: str, i: int, now: FitProgress) -> None:
-                share = ((now.epoch - 1) * now.batches + now.batch) / (now.epochs * now.batches)
-                whole = (i + share) / stages
-                note = f"epoch {now.epoch} of {now.epochs}, loss {now.loss:.3f}"
-                watch.update(whole, f"{stage} {note}".strip(), pace.left(whole))
+        def show(stage: str, i: int, now: FitProgress) -> None:
+            share = ((now.epoch - 1) * now.batches + now.batch) / (now.epochs * now.batches)
+            whole = (i + share) / stages
+            note = f"epoch {now.epoch} of {now.epochs}, loss {now.loss:.3f}"
+            watch.update(whole, f"{stage} {note}".strip(), pace.reach(whole))
 
-            yield show
-    except KeyboardInterrupt:
-        say("Stopped. The finished epochs are kept; the same command continues:")
-        say(f"  {spoken_command(ctx.obj or ())}")
-        raise typer.Exit(Exit.STOPPED) from None
+        yield show
 
 
 def finish(done: Trained, flags: TrainFlags) -> str:

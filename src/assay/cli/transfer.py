@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, out, say, write
-from assay.cli.exit_codes import Exit
+from assay.cli.console import DisplayOption, chosen, out, say, stoppable, write
 from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Norm
-from assay.cli.progress import Pace, progress
 from assay.core.errors import BadInput
+from assay.display import progress
+from assay.meter import Meter
 
 if TYPE_CHECKING:
     from assay.core.threat import Threat
@@ -88,13 +88,9 @@ def transfer(
     which: dict[str, Any] = {"limit": images.limit, "per_class": images.per_class}
     data = load_data(images.data, model=model(target[0]), allow_random_data=allow_random_data, **which)
     check_steady(data, allowed=allow_random_data)
-    try:
-        with progress("Transferring", chosen(display)) as watch:
-            pace = Pace()
-            found = work.measure(data, lambda share: watch.update(share, "", pace.left(share)))
-    except KeyboardInterrupt:
-        say("Stopped; nothing was kept.")
-        raise typer.Exit(Exit.STOPPED) from None
+    with stoppable(), progress("Transferring", chosen(display)) as watch:
+        pace = Meter()
+        found = work.measure(data, lambda share: watch.update(share, "", pace.reach(share)))
     if not found.images:
         raise BadInput(f"None of the {found.unreadable} images of {images.data} could be read. Use other data.")
     about = {"data": images.data, "norm": budget.norm.value, "eps": budget.eps, "seed": seed}

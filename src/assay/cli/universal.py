@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, say, spoken_command, write
+from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.cli.dataclass_options import expanded
 from assay.cli.flags import AllowPickle, Device
 from assay.cli.patch_evaluate import check_together, find_target
 from assay.cli.places import Force, refuse_taken
-from assay.cli.progress import Pace, progress
 from assay.core.errors import BadInput
+from assay.display import progress
+from assay.meter import Meter
 
 app = typer.Typer(name="universal", help="Find one change for all images.", no_args_is_help=True)
 
@@ -53,13 +54,13 @@ def train(
     number, _ = find_target(target, models[0], images)
     size = check_budget(parse_budget(eps), norm).value
     recipe = UniversalRecipe(norm, size, steps, batch, target=number, seed=seed)
-    with progress(f"Finding a change for {len(images)} images", chosen(display)) as watch:
-        pace, last = Pace(), [0.0]
+    with stoppable(), progress(f"Finding a change for {len(images)} images", chosen(display)) as watch:
+        pace, last = Meter(), [0.0]
 
         def show(step: int, loss: float, fooled: float) -> None:
             last[0] = fooled
             note = f"step {step} of {steps}, objective {loss:.3f}, fooled {100 * fooled:.0f} %"
-            watch.update(step / steps, note, pace.left(step / steps))
+            watch.update(step / steps, note, pace.reach(step / steps))
 
         found = train_universal(models, images, recipe, spoken_command(ctx.obj or ()), show)
     found.save(out)

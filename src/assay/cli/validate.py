@@ -23,7 +23,7 @@ def schema(
 ) -> None:
     """Print the JSON Schema of a study file, for editors that complete and check YAML."""
     from assay.evaluation.files import write_atomically
-    from assay.evaluation.study.json_schema import study_schema
+    from assay.evaluation.study.spec import study_schema
 
     text = json.dumps(study_schema(), indent=2)
     if out is None:

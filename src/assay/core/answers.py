@@ -10,6 +10,10 @@ from assay.core.errors import ModelError
 # how records say it
 ONE_SCORE = "one score per image"
 
+_SUM = 2**-7
+"""How far from 1 a row of probabilities may sum. Rounding probabilities to bfloat16 moves their sum by up to 2**-8, and
+dividing by a sum in bfloat16 as much again; float16 is eight times finer, and float32 is off by far less."""
+
 
 def checked_logits(output: object, n: int) -> Tensor:
     """Return the model's output as logits `[n, K]`, or raise `ModelError` saying what came instead.
@@ -41,6 +45,14 @@ def checked_logits(output: object, n: int) -> Tensor:
 def gives_one_score(output: object, n: int) -> bool:
     """Whether an output for `n` images is one score for each: `[n, 1]`, `[n]`, or a number for one image."""
     return isinstance(output, Tensor) and output.shape in ((n, 1), (n,), () if n == 1 else (n,))
+
+
+def sum_to_one(scores: Tensor) -> Tensor:
+    """Return which rows of scores `[N, K]` are probabilities: none below 0, and a sum of 1. Bool `[N]`.
+
+    Probabilities rounded to float16 or bfloat16 are known as such. Rows with NaN are none, nor is a single score.
+    """
+    return (scores >= 0).all(1) & ((scores.sum(1) - 1).abs() < _SUM) & (scores.shape[1] > 1)
 
 
 def _two_sided(score: Tensor) -> Tensor:

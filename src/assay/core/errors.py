@@ -23,6 +23,10 @@ class ModelError(AssayError, RuntimeError):
     """A model that does not behave like an image classifier (its output is no `[N, K]` tensor of numbers)."""
 
 
+class AssayWarning(UserWarning):
+    """What may make a number wrong, or say less than it seems to."""
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the choice nearest to `name`, or "" where none is near."""
     by_lower = {choice.lower(): choice for choice in choices}

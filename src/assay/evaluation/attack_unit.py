@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from assay.core.answers import ONE_SCORE
+from assay.core.answers import ONE_SCORE, sum_to_one
 from assay.core.compose import Method, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError
@@ -175,8 +175,7 @@ def check_scores(logits: Tensor, outputs: str, access: Access = Access.GRADIENT)
     """
     if access is Access.LABELS:
         return
-    alike = (logits >= 0).all() & ((logits.sum(1) - 1).abs() < 1e-4).all()
-    if outputs == "logits" and logits.shape[1] > 1 and bool(alike):
+    if outputs == "logits" and bool(sum_to_one(logits).all()):
         raise BadInput(
             "The model returns probabilities (each row sums to 1). Gradients of a saturated softmax vanish and attacks "
             "look weaker than they are. Return logits, or pass --outputs probabilities (outputs: probabilities in a "

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +14,10 @@ from torch import nn
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.threat import UNBOXED, Threat
 from assay.data import Data, given_data, holds_pictures, images_alone, load_data, with_fixed_draws
-from assay.evaluation.execution.lock import locked
 from assay.evaluation.execution.options import Options
-from assay.evaluation.execution.ownership import claim
+from assay.evaluation.execution.ownership import hold
 from assay.evaluation.execution.progress import OnProgress
 from assay.evaluation.execution.runner import RunFailed, Running
-from assay.evaluation.executors import Job
-from assay.evaluation.files import make_folder
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run import Run
@@ -33,7 +28,7 @@ from assay.evaluation.study.targets import given as aimed_at
 from assay.models import Classifier, load_model
 from assay.models.load import on_device
 
-_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels")
+_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels", "audit")
 
 
 def run_study(
@@ -52,16 +47,12 @@ def run_study(
     are kept. A KeyboardInterrupt marks the run as cancelled and goes on.
     """
     options = options or Options()
-    options = dataclasses.replace(options, command=options.command or shlex.join(sys.argv))
-    engine = options.engine()
+    options.engine()
     loader = loader or options.loader()
     try:
         plan = make_plan(study, loader)
-        folder, source = claim(Path(out).expanduser(), plan, options.fork)
-        make_folder(folder)
-        with locked(folder) as taken_over:
-            running = Running(folder, plan, options, Job(folder, loader))
-            return running.run(engine, on_progress or (lambda progress: None), source, taken_over)
+        with hold(out, plan, options.fork) as directory:
+            return Running(directory, plan, options, loader).run(on_progress or (lambda progress: None))
     finally:
         loader.close()
 
@@ -98,13 +89,37 @@ def evaluate_with(
 ) -> tuple[Run, Loader]:
     """Do what `evaluate` does, and return with the run the loader that knows the models and data given as objects."""
     on_progress = settings.pop("on_progress", None)
-    study_settings = {key: settings.pop(key) for key in _STUDY_KEYS if key in settings}
+    given = given_study(model, data, attacks, threat, settings)
+    folder = new_folder(out)
+    run = run_study(given.study, folder, given.options, on_progress=on_progress, loader=given.loader)
+    return run, given.loader
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenStudy:
+    """A study of Python objects, how it is run, and the loader that knows the objects by the names they have in it."""
+
+    study: Study
+    options: Options
+    loader: Loader
+
+
+def given_study(
+    model: Any,
+    data: Any,
+    attacks: Any,
+    threat: Threat | Mapping[str, Any] | list[Any],
+    settings: Mapping[str, Any],
+) -> GivenStudy:
+    """Return the study that the arguments of `evaluate` describe. Raises `BadInput` for what a study does not allow."""
+    study_settings = {key: value for key, value in settings.items() if key in _STUDY_KEYS}
+    rest = {key: value for key, value in settings.items() if key not in _STUDY_KEYS}
     names = [field.name for field in dataclasses.fields(Options)]
-    for name in settings:
+    for name in rest:
         if name not in names:
-            known = [*_STUDY_KEYS, *names, "on_progress"]
+            known = [*_STUDY_KEYS, *names, "doctor", "display", "on_progress"]
             raise BadInput(f"Unknown setting {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
-    options = Options(**settings)
+    options = Options(**rest)
     loader = options.loader()
     named = [_named_model(one, loader) for one in _as_list(model)]
     if not isinstance(study_settings.get("goal", ""), str):
@@ -119,8 +134,12 @@ def evaluate_with(
         "attacks": [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)],
         **study_settings,
     }
-    folder = Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="assay-"))
-    return run_study(Study.of(raw), folder, options, on_progress=on_progress, loader=loader), loader
+    return GivenStudy(Study.of(raw), options, loader)
+
+
+def new_folder(out: str | os.PathLike[str] | None) -> Path:
+    """Return where a run goes: `out`, or a new temporary directory."""
+    return Path(out) if out is not None else Path(tempfile.mkdtemp(prefix="assay-"))
 
 
 def _named_model(model: str | nn.Module | Classifier, loader: Loader) -> Any:

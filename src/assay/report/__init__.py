@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from assay.report.export import figures
-from assay.report.formats import csv, latex, markdown
+from assay.report.formats import csv, latex, markdown, notebook
 from assay.report.page import page
 from assay.report.tables import terminal
 
-__all__ = ["csv", "figures", "latex", "markdown", "page", "terminal"]
+__all__ = ["csv", "figures", "latex", "markdown", "notebook", "page", "terminal"]

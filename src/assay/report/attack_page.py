@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from assay.attacks import ATTACKS, FAMILIES, GOALS, AttackEntry
+from assay.attacks import FAMILIES, GOALS, AttackEntry
+from assay.attacks.options import Kind, Option
 from assay.core.compose import for_norm, is_attack
+from assay.core.objective import OBJECTIVES
+from assay.evaluation.study.attacks import STUDY_ATTACKS
 
 _OPENING = """# Attacks
 
 What `assay attacks` lists, family by family. Every attack runs through the same loop: the same counting of passes, the
 same early stop, the same verdict in float32 inside budget and box. `needs` is what an attack must see of the model:
-its labels, its scores, or gradients. An option is written `--attack NAME:option=value`; `restarts=N` repeats any of
-them from other random numbers on the samples still standing. Those that need gradients also take `eot=N`,
-`averaged=N` and `diversity=P`, and all of them `surrogate=MODEL`: see
-[transfer, averaged gradients, BPDA](transfer.md).
+its labels, its scores, or gradients. An option is written `--attack NAME:option=value`, or in a study beside the name,
+`{attack: NAME, option: value}`; `assay attacks NAME` prints those of one attack. More on surrogates and on gradients
+that are means: [transfer, averaged gradients, BPDA](transfer.md).
 """
 
 _ABOUT = {
@@ -31,11 +34,24 @@ _ABOUT = {
 }
 
 
+_EVERY = """## Options of every attack
+
+Beside its own options an attack takes these; the first four are for attacks that need gradients, and `smallest` for
+those that do not look for the smallest change by themselves. Attacks that a file holds take none of them.
+
+An objective is one of these, or `cross_entropy/T`, the cross-entropy of logits divided by T:
+{objectives}.
+"""
+
+
 def attack_page() -> str:
     """Return the page as Markdown."""
-    parts = [_OPENING]
+    objectives = textwrap.fill(", ".join(f"`{name}`" for name in OBJECTIVES), 120)
+    # an attack that takes them all
+    general = STUDY_ATTACKS["pgd"].general
+    parts = [_OPENING, _EVERY.format(objectives=objectives), "\n".join(_table(general)) + "\n"]
     for family in FAMILIES:
-        mine = {name: entry for name, entry in ATTACKS.items() if entry.family == family}
+        mine = {name: entry for name, entry in STUDY_ATTACKS.items() if entry.family == family}
         if not mine:
             continue
         rows = [_row("attack", "norms", "needs", "goals", "what it does", "source"), _row(*["---"] * 6)]
@@ -47,9 +63,8 @@ def attack_page() -> str:
 
 def _line(name: str, entry: AttackEntry) -> str:
     goals = "all" if entry.goals == GOALS else ", ".join(entry.goals)
-    return _row(
-        f"[`{name}`](#{name})", " ".join(entry.norms), entry.access.name.lower(), goals, entry.summary, entry.paper
-    )
+    source = f"[{entry.paper}](https://arxiv.org/abs/{entry.paper_id})" if entry.paper_id else entry.paper
+    return _row(f"[`{name}`](#{name})", " ".join(entry.norms), entry.access.name.lower(), goals, entry.summary, source)
 
 
 def _row(*cells: str) -> str:
@@ -57,28 +72,26 @@ def _row(*cells: str) -> str:
 
 
 def _section(name: str, entry: AttackEntry) -> str:
-    given = {option: value for option, value in entry.options.items() if option != "keeps"}
-    written = [f"`{option}={_default(value)}`" + _words(entry, option) for option, value in given.items()]
-    options = f"\nOptions: {', '.join(written)}.\n" if written else "\nNo options.\n"
-    return f"### {name}\n\n{_about(entry.make, entry.norms)}\n{options}"
+    options = "\n".join(_table(entry.options)) if entry.options else "No options of its own."
+    return f"### {name}\n\n{_about(entry)}\n\n{options}\n"
 
 
-def _words(entry: AttackEntry, option: str) -> str:
-    return f" ({', '.join(entry.choices[option])})" if option in entry.choices else ""
+def _table(options: Mapping[str, Option]) -> Iterator[str]:
+    yield _row("option and default", "values", "unit", "what it is")
+    yield _row(*["---"] * 4)
+    for name, one in options.items():
+        values = "an objective" if one.kind is Kind.OBJECTIVE else one.values
+        yield _row(f"`{name}={one.default_text}`", values, one.unit, one.help)
 
 
-def _default(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "its own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _about(make: Any, norms: Sequence[str]) -> str:
+def _about(entry: AttackEntry) -> str:
     """Return what a function or a class says of itself; of a method per norm, what each of its attacks says too."""
-    told = [make.func if isinstance(make, partial) else make]
-    method = make()
-    each = [for_norm(method, norm) for norm in norms]
-    told += [type(one) for one in each if one is not method and is_attack(one)]
+    make = entry.make
+    told: list[Any] = [make.func if isinstance(make, partial) else make]
+    if not entry.file:
+        method = make()
+        each = [for_norm(method, norm) for norm in entry.norms]
+        told += [type(one) for one in each if one is not method and is_attack(one)]
     texts = [inspect.getdoc(one) or "" for one in dict.fromkeys(told)]
     # what Markdown would read as markup
     return "\n\n".join(texts).replace("<", "&lt;").replace("*", "\\*")

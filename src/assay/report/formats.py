@@ -7,6 +7,7 @@ import dataclasses
 import io
 import re
 from collections.abc import Iterator
+from html import escape
 from typing import TYPE_CHECKING
 
 from assay import wording as words
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result
     from assay.evaluation.run import Run
 
+NOT_AUDITED = "not audited"
 _COLUMNS = (
     "attack",
     "eps",
@@ -48,6 +50,26 @@ def markdown(run: Run) -> str:
         parts += [f"- {_markdown(note)}" for note in [*notes(group, stages), *verdicts.lines(group), *_legend(group)]]
     parts += [f"**Not reportable:** {_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
     return "\n\n".join(parts) + "\n"
+
+
+def notebook(run: Run) -> str:
+    """Return the run's tables as HTML for a notebook, each number with the verdict on it, or "not audited"."""
+    parts = []
+    for group in groups(run):
+        about = f"{group.model} on {group.data}: {words.plural(group.n, 'image')}, {group.kind}, clean {group.clean}"
+        rows = [("attack", "eps", "accuracy", "95 % interval", "verdict")]
+        for line in group.shown:
+            for result in line.results:
+                told = verdicts.told(group, result)
+                verdict = f"{told.mark} {told.verdict}" if told.verdict else NOT_AUDITED
+                kept = f"{told.kept} ({told.before})" if told.before else told.kept
+                rows.append((line.label, result.eps_written, kept, told.range, verdict))
+        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
+        head = "".join(f"<th>{cell}</th>" for cell in rows[0])
+        parts.append(f"<table><caption>{escape(about)}</caption><tr>{head}</tr>{body}</table>")
+        parts += [f"<p>{escape(line)}</p>" for line in verdicts.lines(group)]
+    reasons = run.manifest["not_reportable_because"]
+    return "".join([*parts, *(f"<p>Not reportable: {escape(reason)}</p>" for reason in reasons)])
 
 
 def latex(run: Run) -> str:

@@ -31,7 +31,7 @@ def test_options_are_lenses() -> None:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_what_changes_nothing_is_the_attack_itself(name: str) -> None:
-    assert build(name, **GENERIC) == build(name)
+    assert build(name, **{key: option.default for key, option in GENERIC.items()}) == build(name)
     assert build(name, averaged_sigma=0.5) == build(name)
 
 

@@ -47,7 +47,7 @@ def test_every_line_says_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_options_said_are_the_options_taken(name: str) -> None:
-    options = {key: value for key, value in ATTACKS[name].options.items() if key != "keeps"}
+    options = {key: option.default for key, option in ATTACKS[name].options.items()}
     assert build(name, **options) == build(name)
     for value in options.values():
         assert value is None or isinstance(value, (int, float, str, bool)), "an option has a written form"

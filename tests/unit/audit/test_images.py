@@ -24,7 +24,7 @@ def evaluated(folder: Path) -> tuple[assay.Evaluation, torch.Tensor]:
     net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     ids = tuple(f"own/{i}" for i in range(12))
     data = assay.Data("own", "f", ids, tuple(labels.tolist()), None, None, lambda at: images[at].clone())
-    return assay.evaluate(net, data, "pgd", THREAT, folder), images
+    return assay.evaluate(net, data, "pgd", THREAT, folder, audit="off", doctor=False), images
 
 
 def test_images_that_changed_are_refused_and_counted(tmp_path: Path) -> None:

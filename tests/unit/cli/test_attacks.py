@@ -37,7 +37,24 @@ def test_json(place: Workplace) -> None:
     assert list(json.loads(place.assay("attacks bim --json").out)) == ["bim"]
 
 
+def test_options_are_listed_with_range_default_unit_and_help(place: Workplace) -> None:
+    said = place.assay("attacks r-fgsm").out
+    assert "start_share = 0.5" in said and "a share of" in said and "Length of" in said
+    assert "arXiv:1705.07204" in said
+    assert "eot" not in place.assay("attacks square").out, "it asks for no gradients"
+    told = json.loads(place.assay("attacks r-fgsm --json").out)["r-fgsm"]
+    assert told["details"]["start_share"] == {
+        "kind": "number", "default": 0.5, "values": "a share of the budget from 0 to 1", "least": 0, "most": 1,
+        "choices": [], "unit": "share of the budget", "help": "Length of the random step.",
+    }  # fmt: skip
+    assert told["options"]["start_share"] == 0.5
+    assert json.loads(place.assay("attacks simba --json").out)["simba"]["details"]["basis"]["choices"] == [
+        "pixel", "dct",
+    ]  # fmt: skip
+
+
 def test_an_unknown_attack(place: Workplace) -> None:
     said = place.assay("attacks pgdd")
     assert said.code == 2
     assert "Did you mean 'pgd'?" in said.err
+    assert "Did you mean 'patch'?" in place.assay("attacks pach").err

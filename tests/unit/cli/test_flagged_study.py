@@ -134,6 +134,19 @@ def test_attacks() -> None:
         parse_attack("pgd:40")
 
 
+def test_the_kind_of_an_option_says_what_its_value_is() -> None:
+    assert parse_attack("pgd:step_size=1,surrogate_digest=0123,surrogate=1") == {
+        "attack": "pgd", "step_size": 1, "surrogate_digest": "0123", "surrogate": "1",
+    }  # fmt: skip
+    assert parse_attack("patch:file=a,b.safetensors,at=10,20,places=2") == {
+        "attack": "patch", "file": "a,b.safetensors", "at": "10,20", "places": 2,
+    }  # fmt: skip
+    # what no table knows is read as a number where it is one
+    assert parse_attack("mine:steps=4") == {"attack": "mine", "steps": 4}
+    with pytest.raises(BadInput, match="'2' is no option=value"):
+        parse_attack("pgd:steps=1,2")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

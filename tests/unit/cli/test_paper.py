@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from assay.cli import paper
-from assay.cli.launch import Launch
 from assay.models.imagenet import imagenet_synsets
 from assay.paper.studies import raw_study
 from assay.paper.tables import MODES, printed_tables
+from assay.session import Session
 from tests.unit.cli.workplace import Workplace
 from tests.unit.paper.fake import fake_imagenet
 
@@ -132,16 +132,17 @@ def test_all_are_fourteen_and_the_stand_in_has_those_of_imagenet(imagenet: Path)
 def test_ctrl_c_says_how_to_go_on(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
-    def start(launch: Launch) -> None:
-        started.append(launch)
+    def start(session: Session, reporter: object) -> None:
+        started.append(session)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Launch, "start", start)
+    monkeypatch.setattr(Session, "run", start)
     said = place.assay(f"paper run --table XIII --workers 2 --device cpu {QUICK}")
     assert said.code == 130
     assert f"the same command continues:\n  assay paper run --table XIII --workers 2 --device cpu {QUICK}" in said.err
-    (launch,) = started
-    assert str(launch.asked.directory) == "runs/sen2023/table-xiii-as-published"
-    assert (launch.asked.study.study, launch.asked.chosen) == ("sen2023-table-xiii-as-published", True)
-    assert (launch.options.workers, launch.doctor) == (2, False)
-    assert dataclasses.asdict(launch.options)["command"].startswith("assay paper run --table XIII")
+    (session,) = started
+    assert str(session.out) == "runs/sen2023/table-xiii-as-published"
+    assert (session.study.study, session.chosen) == ("sen2023-table-xiii-as-published", True)
+    assert (session.options.workers, session.doctor) == (2, False)
+    assert session.how_audited.preset == "off"
+    assert dataclasses.asdict(session.options)["command"].startswith("assay paper run --table XIII")

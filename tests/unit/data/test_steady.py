@@ -112,18 +112,22 @@ def test_an_evaluation_of_random_data_is_refused_or_fixed(tmp_path: Path) -> Non
     noisy = Changed(lambda image: image.roll(random.randint(0, 5), -1))
     settings: dict[str, Any] = {"attacks": "pgd", "threat": assay.Linf("2/255")}
     with pytest.raises(BadInput, match="another image"):
-        assay.evaluate(net, noisy, **settings)
+        assay.evaluate(net, noisy, **settings, audit="off", doctor=False)
     random.seed(1)
-    first = assay.evaluate(net, noisy, out=tmp_path / "a", allow_random_data=True, **settings)
+    first = assay.evaluate(
+        net, noisy, out=tmp_path / "a", allow_random_data=True, **settings, audit="off", doctor=False
+    )
     random.seed(2)
-    second = assay.evaluate(net, noisy, out=tmp_path / "b", allow_random_data=True, **settings)
+    second = assay.evaluate(
+        net, noisy, out=tmp_path / "b", allow_random_data=True, **settings, audit="off", doctor=False
+    )
     assert first.records(["image_digest", "status"]) == second.records(["image_digest", "status"])
     assert any("fixed (allow_random_data)" in one for one in first.run.manifest["warnings"])
 
 
 def test_several_models_are_a_study_of_several() -> None:
     nets = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(108, 3)) for _ in range(2)]
-    run = assay.evaluate(nets, (X, torch.arange(12) % 3), "fgsm", assay.Linf("2/255"))
+    run = assay.evaluate(nets, (X, torch.arange(12) % 3), "fgsm", assay.Linf("2/255"), audit="off", doctor=False)
     assert len({one.model for one in run.results()}) == 2
     for net, result in zip(nets, run.results(), strict=True):
         right = (net(X).argmax(1) == torch.arange(12) % 3).double().mean()

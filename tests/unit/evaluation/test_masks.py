@@ -291,18 +291,39 @@ def test_evaluate_in_a_mask_given_as_a_tensor(tmp_path: Path) -> None:
 
 def test_evaluate_with_a_mask_for_each_sample(tmp_path: Path) -> None:
     masks = torch.stack([torch.from_numpy(window(i % 4, i % 3) > 0)[None] for i in range(20)])
-    given = assay.evaluate(Matcher(), data(20), ["pgd"], L2(1.5, mask=masks), tmp_path / "run", chunk=6)
+    given = assay.evaluate(
+        Matcher(), data(20), ["pgd"], L2(1.5, mask=masks), tmp_path / "run", chunk=6, audit="off", doctor=False
+    )
     changed = [one["size_l0"] for one in given.records().to_pylist() if one["status"] != "clean_wrong"]
     assert 40 < max(changed) <= 60
     assert given.audit()[0].verdict in ("trusted", "suspicious", "refuted")
     with pytest.raises(BadInput, match="19 masks for 20 samples"):
-        assay.evaluate(Matcher(), data(20), ["pgd"], L2(1.5, mask=masks[1:]), tmp_path / "other")
+        assay.evaluate(
+            Matcher(), data(20), ["pgd"], L2(1.5, mask=masks[1:]), tmp_path / "other", audit="off", doctor=False
+        )
     with pytest.raises(BadInput, match="cannot be sent to workers"):
         model = write_model(tmp_path)
         source = write_pictures(tmp_path / "pictures", 20)
-        assay.evaluate(model, source, ["pgd"], L2(1.5, mask=masks), tmp_path / "third", executor="processes")
+        assay.evaluate(
+            model,
+            source,
+            ["pgd"],
+            L2(1.5, mask=masks),
+            tmp_path / "third",
+            executor="processes",
+            audit="off",
+            doctor=False,
+        )
     with pytest.raises(BadInput, match=r"given as a Python object.*Save it as \.npy"):
-        assay.evaluate(Matcher(), data(20), ["pgd"], {"norm": "l2", "eps": 1, "mask": "given-0123abcd"}, tmp_path / "4")
+        assay.evaluate(
+            Matcher(),
+            data(20),
+            ["pgd"],
+            {"norm": "l2", "eps": 1, "mask": "given-0123abcd"},
+            tmp_path / "4",
+            audit="off",
+            doctor=False,
+        )
 
 
 def test_a_mask_painted_over_in_the_middle_of_a_run_is_noticed(tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ from assay.evaluation.execution.progress import Progress
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run_study import run_study
-from assay.evaluation.study.json_schema import study_schema
-from assay.evaluation.study.spec import Study
+from assay.evaluation.study.spec import Study, study_schema
 from assay.models import load_model
 from assay.patches import Patch
 from tests.unit.evaluation.tiny import rows, run_here, study

@@ -161,3 +161,33 @@ def test_every_slip_is_told_at_once_and_only_once() -> None:
 def test_the_audit_is_among_the_keys_suggested_beside_a_wrong_one() -> None:
     with pytest.raises(BadInput, match=r"Unknown key 'audti'\. Did you mean 'audit'\? There are: study, audit, models"):
         Study.of({**PLAIN, "audti": "off"})
+
+
+def test_options_are_checked_together() -> None:
+    """Few queries are enough for few pairs, though not for as many as there are by default."""
+    (attack,) = read(attacks={"attack": "spsa", "queries": 70, "pairs": 8}).grids[0].attacks
+    assert attack.options == {"queries": 70, "pairs": 8}
+    read(attacks={"attack": "spsa", "pairs": 8, "queries": 70})
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ({"attack": "spsa", "queries": 70}, "attacks.queries: 70 queries pay for no step of 130"),
+        ({"attack": "spsa", "queries": 70, "pairs": 40}, "attacks: 70 queries pay for no step of 82"),
+        ({"attack": "square", "eot": 3}, "attacks.eot: Attack 'square' asks for no gradients, eot is for attacks that"),
+        ({"attack": "ddn", "smallest": 3}, "attacks.smallest: Attack 'ddn' looks for the smallest change by itself"),
+        ({"attack": "ti-fgsm", "steps": 3, "kernel": 4}, "attacks.kernel: Attack 'ti-fgsm': kernel is 4, expected an"),
+        ({"attack": "pgd", "keeps": "first"}, "attacks.keeps: Attack 'pgd': keeps is 'first'; what is kept follows"),
+    ],
+)
+def test_a_slip_is_placed_at_the_option_that_is_at_fault(attack: dict[str, Any], said: str) -> None:
+    threats = L2 if attack["attack"] == "ddn" else PLAIN["threats"]
+    with pytest.raises(BadInput) as caught:
+        read(attacks=attack, threats=threats)
+    assert str(caught.value).startswith(said)
+
+
+def test_options_that_change_nothing_are_left_out() -> None:
+    plain = {"attack": "square", "eot": 1, "queries": 5000, "surrogate": None, "restarts": 2}
+    assert read(attacks=plain).grids[0].attacks[0].options == {"restarts": 2}

@@ -8,8 +8,7 @@ from jsonschema import Draft202012Validator
 
 from assay.attacks import ATTACKS
 from assay.core.errors import BadInput
-from assay.evaluation.study.json_schema import study_schema
-from assay.evaluation.study.spec import Study
+from assay.evaluation.study.spec import Study, study_schema
 from tests.unit.evaluation.test_study import L2, PLAIN
 
 SCHEMA = Draft202012Validator(study_schema())
@@ -24,6 +23,11 @@ GOOD: list[dict[str, Any]] = [
     {"attacks": [{"attack": "bim", "objective": "margin"}, "uniform-noise"], "question": "as_attacked"},
     {"goal": "targeted 3", "order": "descending", "seed": 4, "chunk": 16},
     {"grids": [{"attacks": "pgd"}, {"seed": 2}]},
+    {"audit": False},
+    {"audit": "thorough", "data": {"source": "mnist/test", "limit": 5, "part": "rest 3", "labels": "predicted"}},
+    {"threats": {"norm": "l2", "eps": [1, 2], "channels": 1, "mask": "m.png"}, "attacks": "pgd"},
+    {"attacks": [{"attack": "ti-fgsm", "kernel": 5}, {"attack": "universal", "file": "u.safetensors"}]},
+    {"attacks": {"attack": "jsma", "outputs": "logits", "temperature": 0.5}, "threats": {"norm": "l0", "eps": 3}},
 ]
 BAD: list[dict[str, Any]] = [
     {"model": "zoo:mnist-cnn"},
@@ -36,6 +40,22 @@ BAD: list[dict[str, Any]] = [
     {"attacks": "fgsmm"},
     {"attacks": {"attack": "pgd", "stepz": 3}},
     {"attacks": {"attack": "pgd", "steps": 0}},
+    {"attacks": {"attack": "ti-fgsm", "kernel": 4}},
+    {"attacks": {"attack": "apgd", "rho": 1.5}},
+    {"attacks": {"attack": "square", "p": 0}},
+    {"attacks": {"attack": "autoattack", "version": "fast"}},
+    {"attacks": {"attack": "universal"}, "models": []},
+    {"attacks": []},
+    {"threats": []},
+    {"threats": {"norm": "linf", "eps": []}},
+    {"threats": {"norm": "linf", "eps": 0.1, "channels": [-1]}},
+    {"data": {"source": "mnist/test", "ids": []}},
+    {"data": {"source": "mnist/test", "part": "rest"}},
+    {"models": {"outputs": "logits"}},
+    {"audit": "full"},
+    {"order": "down"},
+    {"grids": []},
+    {"grids": [{"attacks": "fgsmm"}]},
     {"question": "best"},
     {"goal": "targeted"},
     {"seed": "x"},

@@ -25,8 +25,7 @@ from assay.evaluation.executors.base import Job
 from assay.evaluation.executors.processes import check_named
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
-from assay.evaluation.study.json_schema import study_schema
-from assay.evaluation.study.spec import AttackSpec, Study
+from assay.evaluation.study.spec import AttackSpec, Study, study_schema
 from assay.models import Ensemble, load_model
 from tests.conformance.bench import Case
 from tests.unit.evaluation.tiny import rows, run_here, study, write_model

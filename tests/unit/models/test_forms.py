@@ -44,7 +44,9 @@ def test_a_model_of_another_precision_runs_and_its_records_say_so(
         again = net(attacked.x_adv.to(dtype))
     torch.testing.assert_close(attacked.logits.to(dtype), again, rtol=0.02, atol=0.02)
     assert all(one.dtype is dtype for one in net.parameters())
-    run = assay.evaluate(net, (X, y), attacks=["fgsm", "pgd"], threat=EPS, out=tmp_path / "run")
+    run = assay.evaluate(
+        net, (X, y), attacks=["fgsm", "pgd"], threat=EPS, out=tmp_path / "run", audit="off", doctor=False
+    )
     forms = set(run.records().column("form").to_pylist())
     assert {form.partition(",")[0] for form in forms} == {str(dtype).removeprefix("torch.")}
     assert run.results()[0].clean_accuracy == 1.0
@@ -69,8 +71,10 @@ class Answers(nn.Module):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_answers_of_another_precision(dtype: torch.dtype, tmp_path) -> None:
     net = Answers(dtype)
-    run = assay.evaluate(net, (X, Y), attacks=["fgsm"], threat=EPS, out=tmp_path / "run")
-    plain = assay.evaluate(network(), (X, Y), attacks=["fgsm"], threat=EPS, out=tmp_path / "plain")
+    run = assay.evaluate(net, (X, Y), attacks=["fgsm"], threat=EPS, out=tmp_path / "run", audit="off", doctor=False)
+    plain = assay.evaluate(
+        network(), (X, Y), attacks=["fgsm"], threat=EPS, out=tmp_path / "plain", audit="off", doctor=False
+    )
     assert run.results()[0].robust_accuracy == plain.results()[0].robust_accuracy
 
 
@@ -99,7 +103,7 @@ def test_a_device_that_cannot_be_used_is_refused(device: str) -> None:
     with pytest.raises(BadInput, match="device"):
         load_model(network(), device=device)
     with pytest.raises(BadInput, match="device"):
-        assay.evaluate(network(), (X, Y), attacks=["fgsm"], threat=EPS, device=device)
+        assay.evaluate(network(), (X, Y), attacks=["fgsm"], threat=EPS, device=device, audit="off", doctor=False)
 
 
 def half_meta() -> nn.Module:

@@ -17,7 +17,7 @@ from assay.models.classifier import digest_of
 
 SOURCE = Path(assay.__file__).parent
 # models make modules, training trains them, white-box probes look into them, the doctor asks one in train mode
-OPEN = ("models", "defenses", "audit", "cli/doctor_", "cli/train_adversarial.py", "cli/train_flags.py")
+OPEN = ("models", "defenses", "audit", "preflight", "cli/train_adversarial.py", "cli/train_flags.py")
 
 
 def test_nothing_else_touches_the_module() -> None:
@@ -52,7 +52,7 @@ def test_a_plan_refuses_too_and_names_the_way_out() -> None:
     model = assay.load_model(Predictions(predict), access="scores")
     data = torch.utils.data.TensorDataset(X, Y)
     with pytest.raises(BadInput, match=r"pgd needs gradient, and .* gives scores alone. Attacks that fit: .*surrogate"):
-        assay.evaluate(model, data, ["pgd"], assay.Linf(0.1))
+        assay.evaluate(model, data, ["pgd"], assay.Linf(0.1), audit="off", doctor=False)
 
 
 def test_labels_alone_are_enough_for_some() -> None:
@@ -109,5 +109,10 @@ def test_a_device_is_refused_or_honoured() -> None:
     data = torch.utils.data.TensorDataset(X, Y)
     for device in ("cuda:7", "abacus", "meta"):
         with pytest.raises(BadInput, match=f"device '{device}'"):
-            assay.evaluate(Around("m"), data, ["fgsm"], assay.Linf(0.1), device=device)
-    assert assay.evaluate(Around("m"), data, ["uniform-noise"], assay.Linf(0.1), device="cpu").results()[0].n == 6
+            assay.evaluate(Around("m"), data, ["fgsm"], assay.Linf(0.1), device=device, audit="off", doctor=False)
+    assert (
+        assay.evaluate(Around("m"), data, ["uniform-noise"], assay.Linf(0.1), device="cpu", audit="off", doctor=False)
+        .results()[0]
+        .n
+        == 6
+    )

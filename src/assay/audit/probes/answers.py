@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from assay.audit.subject import Subject
+from assay.core.answers import sum_to_one
 from assay.core.objective import margin
 from assay.core.oracle import Access
 
@@ -56,7 +57,7 @@ def answers(subject: Subject) -> Answers:
         company=_share(_apart(again, alone)),
         gradients_inside=len(inside),
         changes=before != _fingerprint(few),
-        probabilities=not labels and bool(((first >= 0).all(1) & ((first.sum(1) - 1).abs() < 1e-3)).all()),
+        probabilities=not labels and bool(sum_to_one(first).all()),
         flat=_share((tops[:, 1] - tops[:, -1]).abs() < 1e-6) if compared else 0.0,
         labels=labels,
     )

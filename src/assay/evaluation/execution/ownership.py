@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from assay.core.errors import BadInput
+from assay.evaluation.execution.lock import locked
+from assay.evaluation.files import make_folder
 from assay.evaluation.plan import Plan
 from assay.evaluation.records.manifest import read_manifest
 from assay.evaluation.records.store import DAMAGED, GALLERY, RESULTS, RETIRED, Store
@@ -21,6 +26,30 @@ _TELLING = (
     "question", "goal", "order", "chunk", "preprocess", "version",
 )  # fmt: skip
 _WORDS = {"n": "samples", "ids_digest": "sample ids", "fingerprint": "data fingerprint", "version": "attack version"}
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldDirectory:
+    """A run directory that this process alone may write into.
+
+    Finished shards are taken from `source`, if any; `taken_over` says that the run before in it died.
+    """
+
+    folder: Path
+    source: Path | None
+    taken_over: bool
+
+
+@contextlib.contextmanager
+def hold(out: str | os.PathLike[str], plan: Plan, fork: bool = False) -> Iterator[HeldDirectory]:
+    """Make the run directory of a plan where needed, and hold it.
+
+    Raises `BadInput` for a directory of another study or in use, `DiskError` for one that cannot be written.
+    """
+    folder, source = claim(Path(out).expanduser(), plan, fork)
+    make_folder(folder)
+    with locked(folder) as taken_over:
+        yield HeldDirectory(folder, source, taken_over)
 
 
 def claim(out: Path, plan: Plan, fork: bool = False) -> tuple[Path, Path | None]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from assay.core.compose import Passes
 from assay.evaluation.cell import Cell, Unit
-from assay.evaluation.cost import passes_per_sample
+from assay.evaluation.cost import Speed, passes_per_sample
 from assay.evaluation.executors.base import Done
+from assay.meter import Meter
+
+ATTACK, AUDIT = "attack", "audit"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +21,9 @@ class Progress:
 
     `units` and `records` count what is finished of `units_planned` and `records_planned`, shards of earlier runs
     included; `share` is the finished part of the expected work, 0 to 1. Passes, `seconds` and `errors` are this
-    run's own; `remaining` seconds are unknown until the first unit is done. `cell` is the one last worked on.
+    run's own; `remaining` seconds are unknown until the first unit is done. `cell` is the one last worked on, and
+    `cell_finished` says that nothing is left of it. `stage` is "attack", then "audit" where the run is audited; `doing`
+    says what is being done there, and `share` and `remaining` are those of both.
     """
 
     units: int
@@ -32,24 +37,36 @@ class Progress:
     remaining: float | None
     share: float
     cell: Cell | None
+    cell_finished: bool = False
+    stage: str = ATTACK
+    doing: str = ""
 
 
 OnProgress = Callable[[Progress], None]
 
 
-class Meter:
-    """Counts what is done, and weighs units by the passes they are expected to take."""
+class Tally:
+    """Counts what is done, and says how far a run is."""
 
     def __init__(
-        self, units: Sequence[Unit], todo: Sequence[Unit], clock: Callable[[], float] = time.monotonic
+        self,
+        units: Sequence[Unit],
+        todo: Sequence[Unit],
+        speeds: Mapping[str, Speed] | None = None,
+        meter: Meter | None = None,
     ) -> None:
-        self._clock = clock
-        self._began = self._first = clock()
+        """Count towards all `units`, of which `todo` are left; `speeds` are those of the models, by label.
+
+        `meter` may expect other work beside the units.
+        """
+        self._began = time.monotonic()
         cells = {unit.cell.digest: unit.cell for unit in units}
-        self._passes: Mapping[str, Passes] = {digest: passes_per_sample(cell) for digest, cell in cells.items()}
-        self._weight = sum(self._of(unit) for unit in units)
-        self._before = self._weight - sum(self._of(unit) for unit in todo)
-        self._done = 0
+        self._per_sample = {digest: expected(cell, speeds or {}) for digest, cell in cells.items()}
+        self._chunks_left = Counter(unit.cell.digest for unit in todo)
+        self._meter = meter or Meter()
+        left = self._of(todo)
+        for digest, whole in self._of(units).items():
+            self._meter.expect(digest, whole, left.get(digest, 0.0))
         self._counts = {
             "units": len(units) - len(todo),
             "units_planned": len(units),
@@ -62,10 +79,10 @@ class Meter:
 
     def add(self, done: Done) -> None:
         """Count a finished unit."""
-        if not self._done:
-            # workers take seconds to start: the pace counts from the first unit's beginning
-            self._first = self._clock() - done.seconds
-        self._done += self._of(done.unit)
+        digest = done.unit.cell.digest
+        # workers take seconds to start: the pace counts from the first unit's beginning
+        self._meter.add(digest, self._of([done.unit])[digest], took=done.seconds)
+        self._chunks_left[digest] -= 1
         self._counts["units"] += 1
         self._counts["records"] += done.unit.rows
         for name in ("forwards", "backwards", "errors"):
@@ -78,11 +95,28 @@ class Meter:
 
     def read(self, cell: Cell | None = None) -> Progress:
         """Return how far the run is now."""
-        now = self._clock()
-        left = self._weight - self._before - self._done
-        remaining = (now - self._first) * left / self._done if self._done else None
-        share = (self._before + self._done) / self._weight if self._weight else 1.0
-        return Progress(**self._counts, seconds=now - self._began, remaining=remaining, share=share, cell=cell)
+        return Progress(
+            **self._counts,  # type: ignore[arg-type]  # the counts alone
+            seconds=time.monotonic() - self._began,
+            remaining=self._meter.seconds_left,
+            share=self._meter.share,
+            cell=cell,
+            cell_finished=cell is not None and self._chunks_left[cell.digest] == 0,
+        )
 
-    def _of(self, unit: Unit) -> int:
-        return self._passes[unit.cell.digest].weight * len(unit.cell.positions(unit.chunk))
+    def _of(self, units: Sequence[Unit]) -> dict[str, float]:
+        amounts: dict[str, float] = {}
+        for unit in units:
+            digest = unit.cell.digest
+            amount = self._per_sample[digest] * len(unit.cell.positions(unit.chunk))
+            amounts[digest] = amounts.get(digest, 0.0) + amount
+        return amounts
+
+
+def expected(cell: Cell, speeds: Mapping[str, Speed]) -> float:
+    """Return the seconds that a sample of `cell` should take; any unit of time, where no speed is known.
+
+    Models without a speed count as fast as the slowest known one.
+    """
+    slowest = max(speeds.values(), key=lambda speed: speed.forward, default=Speed(1.0, 2.0))
+    return speeds.get(cell.model.label, slowest).seconds(passes_per_sample(cell))

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import shlex
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from assay.core.errors import AssayError
 from assay.evaluation.cell import Unit
+from assay.evaluation.cost import Speed
 from assay.evaluation.execution.options import Options
-from assay.evaluation.execution.progress import Meter, OnProgress
+from assay.evaluation.execution.ownership import HeldDirectory
+from assay.evaluation.execution.progress import OnProgress, Tally
 from assay.evaluation.executors import Answer, Done, Executor, Failed, Job
 from assay.evaluation.files import DiskError, append_log, write_atomically
+from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.builder import all_failed
@@ -33,6 +38,7 @@ from assay.evaluation.records.schema import ERROR
 from assay.evaluation.records.store import Store
 from assay.evaluation.run import STUDY_FILE, Run
 from assay.evaluation.study.yaml_source import write_yaml
+from assay.meter import Meter
 
 # so many units whose workers died, and none that worked: it is not the samples
 _DEATHS = 3
@@ -67,29 +73,47 @@ class _Proof:
 
 @dataclasses.dataclass(frozen=True)
 class Running:
-    """A run that holds its directory."""
+    """A run that holds its directory.
 
-    folder: Path
+    `warnings` (of a look before the run) are for its manifest, `speeds` those of the models, by label; `meter`
+    estimates the time left, and may expect other work beside the run.
+    """
+
+    directory: HeldDirectory
     plan: Plan
     options: Options
-    job: Job
+    loader: Loader
+    warnings: Sequence[str] = ()
+    speeds: Mapping[str, Speed] = dataclasses.field(default_factory=dict)
+    meter: Meter = dataclasses.field(default_factory=Meter)
 
-    def run(self, engine: Executor, on_progress: OnProgress, source: Path | None, taken_over: bool) -> Run:
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self.directory.folder
+
+    @property
+    def job(self) -> Job:
+        """What its units have in common."""
+        return Job(self.folder, self.loader)
+
+    def run(self, on_progress: OnProgress = lambda progress: None) -> Run:
         """Do what is not done, and note how it ended."""
+        engine = self.options.engine()
         before = read_manifest(self.folder)
-        todo, warnings = self._todo(source, taken_over)
+        todo, warnings = self._todo(self.directory.source, self.directory.taken_over)
         cells = {cell.digest: cell.plain() for cell in self.plan.cells}
-        meter = Meter(self.plan.units, todo)
-        on_progress(meter.read())
+        tally = Tally(self.plan.units, todo, self.speeds, self.meter)
+        on_progress(tally.read())
         if not todo and before.get("status") == SUCCESS and before["cells"] == cells and not warnings:
             return Run.open(self.folder)
-        manifest = new_manifest(self.plan, self.options.command, before)
-        add_warnings(manifest, [*self.plan.notes, *warnings])
+        manifest = new_manifest(self.plan, self.options.command or shlex.join(sys.argv), before)
+        add_warnings(manifest, [*self.plan.notes, *self.warnings, *warnings])
         append_log(self.folder, f"{len(todo)} of {len(self.plan.units)} units to do")
         write_atomically(self.folder / STUDY_FILE, write_yaml(self.plan.study.plain()).encode())
         write_manifest(self.folder, manifest)
         with self._ending(manifest):
-            self._do(engine, todo, meter, on_progress)
+            self._do(engine, todo, tally, on_progress)
         return Run.open(self.folder)
 
     def _todo(self, source: Path | None, taken_over: bool) -> tuple[list[Unit], list[str]]:
@@ -130,17 +154,17 @@ class Running:
         status = self.job.store.read([cell.digest for cell in self.plan.cells], ["status"])["status"]
         return int(pc.sum(pc.equal(status, ERROR)).as_py() or 0)
 
-    def _do(self, engine: Executor, todo: Sequence[Unit], meter: Meter, on_progress: OnProgress) -> None:
+    def _do(self, engine: Executor, todo: Sequence[Unit], tally: Tally, on_progress: OnProgress) -> None:
         limit = self.options.most_errors(sum(cell.n for cell in self.plan.cells))
         earlier = self._failed_samples() if limit < math.inf else 0
         proof = _Proof.of(todo, self._finished(todo))
         with contextlib.closing(engine.run(todo, self.job)) as answers:  # type: ignore[type-var]  # a generator
             for answer in answers:
                 done = self._settled(answer, proof)
-                meter.add(done)
-                on_progress(meter.read(done.unit.cell))
-                if earlier + meter.errors > limit:
-                    raise RunFailed(self._too_many(earlier + meter.errors))
+                tally.add(done)
+                on_progress(tally.read(done.unit.cell))
+                if earlier + tally.errors > limit:
+                    raise RunFailed(self._too_many(earlier + tally.errors))
 
     def _failed_samples(self) -> int:
         records = self.job.store.read([cell.digest for cell in self.plan.cells], ["cell", "sample_id", "status"])

@@ -5,81 +5,126 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from assay.attacks import ATTACKS, GOALS, AttackEntry, build, options_of
-from assay.attacks.generic import unwrapped
-from assay.core.compose import Method, is_attack
+from assay.attacks import ATTACKS, AttackEntry, options_of
+from assay.attacks.generic import GENERIC, unwrapped
+from assay.attacks.options import Kind, Option
+from assay.attacks.patch import Pasted, Place
+from assay.attacks.universal import Added
+from assay.core.compose import Method, Restarts, is_attack
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
-from assay.evaluation.study import patch_attack, universal_attack
-from assay.evaluation.study import surrogates as surrogate
 from assay.evaluation.study.errors import Misplaced, UnknownKey
-from assay.evaluation.study.patch_attack import PatchEntry
-from assay.evaluation.study.universal_attack import UniversalEntry
+from assay.evaluation.study.surrogates import OPTIONS
+from assay.patches.patch import Patch
+from assay.patches.universal import Universal
+
+Digest = Annotated[str | None, Option("Digest of what the file holds; a plan writes it.")]
 
 
-@dataclasses.dataclass(frozen=True)
-class Filed:
-    """An attack that a file holds: its line, and how its options are checked, read, and made an attack."""
+def pasted(
+    *,
+    image: Place,
+    file: Annotated[str | None, Option("The patch, as `assay patch train` writes it.")] = None,
+    placement: Annotated[int, Option("The number of the first random placement.")] = 1,
+    places: Annotated[int, Option("How many placements are tried.", "placements")] = 1,
+    stride: Annotated[
+        int | None, Option("All placements of a grid with so many pixels between them.", "pixels")
+    ] = None,
+    offsets: Annotated[Literal["all", "published"], Option("Which random places there are.")] = "all",
+    at: Annotated[Place | None, Option("A fixed place X,Y of the top left corner.", "pixels")] = None,
+    digest: Digest = None,
+    restarts: Annotated[int, GENERIC["restarts"]] = 1,
+) -> Method:  # shape: an option of the attack each
+    """Return the attack that pastes a trained patch (Brown et al. 2017) on images of `image` (height, width) pixels.
 
-    entry: PatchEntry | UniversalEntry
-    check_option: Callable[[str, Any], None]
-    digest: Callable[[Mapping[str, Any]], str]
-    method: Callable[[Mapping[str, Any], tuple[int, int]], Method]
+    The patch covers what lies beneath it; the budget counts the values it covers. Cost: 1 forward for each placement.
+    """
+    patch = load("patch", file, digest)
+    attack = Pasted(patch.pixels, patch.mask, placement, places, stride, offsets == "published", at, image)
+    return attack if restarts == 1 else Restarts(attack, restarts)
 
 
-FILED: Mapping[str, Filed] = {
-    one.NAME: Filed(one.ENTRY, one.check_option, one.digest, one.method) for one in (patch_attack, universal_attack)
-}
+def added(
+    *,
+    image: Place,
+    file: Annotated[str | None, Option("The change, as `assay universal train` writes it.")] = None,
+    digest: Digest = None,
+) -> Method:
+    """Return the attack that adds one trained change to every image, which has the size of `image` (height, width).
 
-STUDY_ATTACKS: Mapping[str, AttackEntry | PatchEntry | UniversalEntry] = {
-    **ATTACKS,
-    **{name: filed.entry for name, filed in FILED.items()},
-}
+    Moosavi-Dezfooli et al. 2017. Cost: 1 forward.
+    """
+    return Added(load("universal", file, digest).change)
+
+
+STUDY_ATTACKS: Mapping[str, AttackEntry] = {
+    **{name: dataclasses.replace(entry, more=OPTIONS) for name, entry in ATTACKS.items()},
+    "patch": AttackEntry(
+        pasted, 1, ("l0",), "paste a trained patch; the budget counts the values it covers", "Brown et al. 2017",
+        "label", paper_id="1712.09665", file=True,
+    ),
+    "universal": AttackEntry(
+        added, 1, ("linf", "l2", "l1"), "add one trained change to every image", "Moosavi-Dezfooli et al. 2017",
+        "transfer", paper_id="1610.08401", file=True,
+    ),
+}  # fmt: skip
 """What a study may name: the table of attacks, and the attacks that files hold."""
+
+_FILES: Mapping[str, tuple[Callable[[Path], Any], str, str]] = {
+    "patch": (Patch.load, "patch:file=toaster.safetensors (`assay patch train` makes one)", "patches"),
+    "universal": (Universal.load, "universal:file=X.safetensors (`assay universal train`)", "perturbations"),
+}
+
+
+def load(name: str, file: str | None, digest: str | None) -> Any:
+    """Return what the file of the attack called `name` holds.
+
+    Raises `BadInput` where there is none, or another than `digest` says.
+    """
+    read, example, several = _FILES[name]
+    if not file:
+        raise BadInput(f"Attack {name!r} needs a file: {example}.")
+    found = read(Path(file))
+    if digest and found.digest != digest:
+        raise BadInput(f"{file} is the {name} {found.digest}, expected {digest}. Leave {several} alone in a run.")
+    return found
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise `Misplaced` for an unknown attack, or for the first option that it cannot take."""
-    if name not in STUDY_ATTACKS:
+    """Raise `Misplaced` for an unknown attack, for an option that it cannot take, or for options at odds."""
+    entry = STUDY_ATTACKS.get(name)
+    if entry is None:
         bare = str(name).split(":")[0]
         if bare in STUDY_ATTACKS:
             told = " Options stand beside the name here: {attack: " + bare + ", steps: 10}."
         else:
             told = did_you_mean(bare, STUDY_ATTACKS)
         raise Misplaced(("attack",), f"Unknown attack {name!r}.{told} There are: {', '.join(STUDY_ATTACKS)}.")
-    defaults = STUDY_ATTACKS[name].options
-    for option, value in options.items():
-        if option in defaults and value == defaults[option]:
-            continue
+    known = entry.all_options
+    given = {key: value for key, value in options.items() if key not in known or value != known[key].default}
+    for option, value in given.items():
         try:
-            if name in FILED:
-                FILED[name].check_option(option, value)
-            elif option in surrogate.OPTIONS:
-                surrogate.check_option(name, option, value)
-            else:
-                build(name, **{option: value})
+            entry.read(name, option, value)
         except BadInput as error:
-            kind = Misplaced if option in {*defaults, *general_options(name)} else UnknownKey
+            kind = Misplaced if option in {*known, *GENERIC, "keeps"} else UnknownKey
             raise kind((option,), str(error)) from error
-
-
-def general_options(name: str) -> dict[str, Any]:
-    """Return the options that an attack takes besides its own, with the values at which they change nothing."""
-    general = dict(STUDY_ATTACKS[name].general)
-    if name in FILED:
-        return general
-    return {**general, **{option: value for option, value in surrogate.OPTIONS.items() if option != "surrogate_digest"}}
+    if entry.file:
+        return
+    try:
+        entry.build(name, given)
+    except BadInput as error:
+        # of several options no single one is at fault
+        raise Misplaced(tuple(given) if len(given) == 1 else (), str(error)) from error
 
 
 def given_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that change something, in the order of the table: equal attacks are written equally."""
-    own = STUDY_ATTACKS[name].options
-    general = {option: value for option, value in general_options(name).items() if option not in own}
-    defaults = {**own, **general, "surrogate_digest": None}
+    known = STUDY_ATTACKS[name].all_options
     given = {option: _plain(option, value) for option, value in options.items()}
-    return {option: given[option] for option in defaults if option in given and given[option] != defaults[option]}
+    return {option: given[option] for option in known if option in given and given[option] != known[option].default}
 
 
 def _plain(option: str, value: Any) -> Any:
@@ -97,7 +142,7 @@ def describe(method: Method) -> dict[str, Any]:
             for options in _candidates(entry, attack):
                 given = given_options(name, options) if set(options) <= set(entry.options) else {}
                 given = given_options(name, {**general, **given})
-                if build(name, **given) == method:
+                if entry.build(name, given) == method:
                     return {"attack": name, **given}
     raise BadInput(f"{method!r} is no attack of the table. Name one of: {', '.join(ATTACKS)}.")
 
@@ -105,8 +150,8 @@ def describe(method: Method) -> dict[str, Any]:
 def _candidates(entry: AttackEntry, attack: Method) -> list[dict[str, Any]]:
     # a class says its options itself; of a composition only the words it chooses by can be tried
     if not is_attack(attack):
-        names, values = entry.choices.keys(), entry.choices.values()
-        return [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*values)]
+        words = {name: one.choices for name, one in entry.options.items() if one.kind is Kind.CHOICE}
+        return [dict(zip(words, chosen, strict=True)) for chosen in itertools.product(*words.values())]
     if type(entry.make()) is not type(attack):
         return []
     return [{option: value for option, value in options_of(attack).items() if option != "keeps"}]
@@ -119,20 +164,19 @@ def norms_of(name: str) -> tuple[str, ...]:
 
 def resolved(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with what they depend on by content: the digest of a patch beside its file."""
-    if name not in FILED:
+    if not STUDY_ATTACKS[name].file:
         return dict(options)
-    return {**options, "digest": FILED[name].digest(options)}
+    return {**options, "digest": load(name, options.get("file"), options.get("digest")).digest}
 
 
-def method_of(name: str, options: Mapping[str, Any], image: tuple[int, int]) -> Method:
+def method_of(name: str, options: Mapping[str, Any], image: Place) -> Method:
     """Return the attack that a study names, for images of `image` (height, width) pixels; its surrogate apart."""
-    if name in FILED:
-        return FILED[name].method(options, image)
-    return build(name, **{option: value for option, value in options.items() if option not in surrogate.OPTIONS})
+    entry = STUDY_ATTACKS[name]
+    return entry.build(name, options, **({"image": image} if entry.file else {}))
 
 
 def check_goal_of(name: str, goal: str) -> None:
     """Raise `BadInput` for a goal, as a study writes it, that an attack cannot serve."""
-    goals = ATTACKS[name].goals if name in ATTACKS else GOALS
+    goals = STUDY_ATTACKS[name].goals
     if goal.split()[0] not in goals:
         raise BadInput(f"{name} serves the goals {', '.join(goals)}, not {goal!r}")

@@ -19,11 +19,12 @@ from pydantic import (
     model_validator,
 )
 
+from assay.attacks import AttackEntry
 from assay.core.errors import BadInput
-from assay.evaluation.study.attacks import check_goal_of, check_options, given_options, norms_of
+from assay.evaluation.study.attacks import STUDY_ATTACKS, check_goal_of, check_options, given_options, norms_of
 from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.goals import check_goal
-from assay.evaluation.study.threats import ThreatSpec, as_list
+from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
 
 GRID_KEYS = ("models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk")
 
@@ -38,13 +39,13 @@ def _off(value: Any) -> Any:
     return "off" if value is False else value
 
 
-def _lifted(key: str) -> Any:
+def _lifted(key: str, long: Any) -> Any:
     """Return a validator that reads the short form (`"mnist/test"`) as the long one (`{source: mnist/test}`)."""
 
     def lift(value: Any) -> Any:
         return {key: value} if isinstance(value, str) else value
 
-    return BeforeValidator(lift)
+    return BeforeValidator(lift, json_schema_input_type=str | long)
 
 
 class ModelSpec(BaseModel):
@@ -67,13 +68,17 @@ class DataSpec(BaseModel):
     model_config = _STRICT
 
     source: str = Field(min_length=1)
-    limit: StrictInt | None = Field(None, ge=1)
-    sample: StrictInt | None = Field(None, ge=1)
-    per_class: StrictInt | None = Field(None, ge=1)
+    limit: StrictInt | None = Field(None, ge=1, description="The first so many samples.")
+    sample: StrictInt | None = Field(None, ge=1, description="So many samples, drawn evenly over the classes.")
+    per_class: StrictInt | None = Field(None, ge=1, description="So many samples of each class.")
     ids: tuple[str, ...] | None = Field(None, min_length=1)
     seed: StrictInt = 0
-    part: str | None = Field(None, pattern=r"^(held-out|rest) [1-9][0-9]*$")
-    labels: Literal["predicted"] | None = None
+    part: str | None = Field(
+        None,
+        pattern=r"^(held-out|rest) [1-9][0-9]*$",
+        description="'held-out 500': so many samples, evenly over the classes; 'rest 500': all others.",
+    )
+    labels: Literal["predicted"] | None = Field(None, description="The model's own answers are the labels.")
 
     @property
     def label(self) -> str:
@@ -81,10 +86,27 @@ class DataSpec(BaseModel):
         return f"{self.source} {PREDICTED_LABELS}" if self.labels else self.source
 
 
+def _describe_attacks(schema: dict[str, Any]) -> None:
+    """Replace the schema of an attack by what a study writes: a name, or a name with its options beside it."""
+    named = [name for name, entry in STUDY_ATTACKS.items() if not entry.file]
+    schema.clear()
+    schema["anyOf"] = [{"enum": named}, *(_attack_schema(name, entry) for name, entry in STUDY_ATTACKS.items())]
+
+
+def _attack_schema(name: str, entry: AttackEntry) -> dict[str, Any]:
+    described = {"const": name, "description": f"{entry.summary} ({entry.paper})"}
+    return {
+        "type": "object",
+        "properties": {"attack": described, **{key: one.schema() for key, one in entry.all_options.items()}},
+        "required": ["attack", "file"] if entry.file else ["attack"],
+        "additionalProperties": False,
+    }
+
+
 class AttackSpec(BaseModel):
     """An attack by its name in the table of attacks, with the options that differ from its defaults."""
 
-    model_config = _STRICT
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_describe_attacks)
 
     attack: str
     options: dict[str, Any] = {}
@@ -113,10 +135,9 @@ class AttackSpec(BaseModel):
         return f"{self.attack}({inside})" if inside else self.attack
 
 
-_Models = Annotated[tuple[Annotated[ModelSpec, _lifted("model")], ...], BeforeValidator(as_list)]
-_Data = Annotated[tuple[Annotated[DataSpec, _lifted("source")], ...], BeforeValidator(as_list)]
-_Threats = Annotated[tuple[ThreatSpec, ...], BeforeValidator(as_list)]
-_Attacks = Annotated[tuple[AttackSpec, ...], BeforeValidator(as_list)]
+_Model = Annotated[ModelSpec, _lifted("model", ModelSpec)]
+_Source = Annotated[DataSpec, _lifted("source", DataSpec)]
+_GOAL = Annotated[str, Field(pattern="^(untargeted|targeted +.+|out-of-top +[1-9][0-9]*)$")]
 
 
 class Grid(BaseModel):
@@ -124,15 +145,20 @@ class Grid(BaseModel):
 
     model_config = _STRICT
 
-    models: _Models = Field(min_length=1)
-    data: _Data = Field(min_length=1)
-    threats: _Threats = Field(min_length=1)
-    attacks: _Attacks = Field(min_length=1)
-    question: Literal["worst_case", "as_attacked"] = "worst_case"
-    goal: Annotated[str, BeforeValidator(check_goal)] = "untargeted"
-    order: Literal["ascending", "descending"] = "ascending"
+    models: Annotated[tuple[_Model, ...], one_or_more(_Model)] = Field(min_length=1)
+    data: Annotated[tuple[_Source, ...], one_or_more(_Source)] = Field(min_length=1)
+    threats: Annotated[tuple[ThreatSpec, ...], one_or_more(ThreatSpec)] = Field(min_length=1)
+    attacks: Annotated[tuple[AttackSpec, ...], one_or_more(AttackSpec)] = Field(min_length=1)
+    question: Literal["worst_case", "as_attacked"] = Field(
+        "worst_case",
+        description="worst_case: robust accuracy; only survivors go on. as_attacked: one attack alone.",
+    )
+    goal: Annotated[str, BeforeValidator(check_goal, json_schema_input_type=_GOAL)] = "untargeted"
+    order: Literal["ascending", "descending"] = Field(
+        "ascending", description="How a worst case walks through the budgets; descending takes fewer passes."
+    )
     seed: StrictInt = 0
-    chunk: StrictInt | None = Field(None, ge=1)
+    chunk: StrictInt | None = Field(None, ge=1, description="Samples that are done and stored together.")
 
     @model_validator(mode="after")
     def _cells_that_exist(self) -> Grid:
@@ -155,9 +181,16 @@ class Study(BaseModel):
 
     model_config = _STRICT
 
-    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    audit: Annotated[Literal["off", "quick", "standard", "thorough"], BeforeValidator(_off)] = "quick"
-    grids: tuple[Grid, ...] = Field(min_length=1)
+    study: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The study's name, and that of its run directory."
+    )
+    audit: Annotated[
+        Literal["off", "quick", "standard", "thorough"],
+        BeforeValidator(_off, json_schema_input_type=Literal["off", "quick", "standard", "thorough", False]),
+    ] = Field("quick", description="How closely the robust numbers are audited (quick).")
+    grids: tuple[Grid, ...] = Field(
+        min_length=1, description="Several grids; each takes the keys it lacks from the top."
+    )
 
     @classmethod
     def of(cls, raw: Mapping[str, Any], places: Places | None = None) -> Study:
@@ -187,6 +220,21 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "grids": tuple(Grid.model_fields),
     "": ("study", "audit", *GRID_KEYS, "grids"),
 }
+
+
+def study_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a study file, for editors that complete and check it."""
+    schema = Study.model_json_schema()
+    grid = schema["$defs"]["Grid"]
+    # what a grid needs may stand at the top, which then is the only grid or what all grids share
+    del grid["required"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "Assay study",
+        "properties": {**schema["properties"], **grid["properties"]},
+        "required": ["study"],
+    }
 
 
 def _with_grids(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,21 +7,24 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from assay.attacks.options import Option
 from assay.core.errors import BadInput
 from assay.core.oracle import Direct
 from assay.models import Classifier, together
 
-OPTIONS: Mapping[str, Any] = {"surrogate": None, "surrogate_digest": None}
-"""`surrogate`: a model, or several joined by `+` whose mean logits are attacked; `surrogate_digest`: their weights."""
+_ONE = r"\s*[^+\s][^+]*"
 
-
-def check_option(name: str, option: str, value: Any) -> None:
-    """Raise `BadInput` for a value that the option cannot have."""
-    if value is None:
-        return
-    if not isinstance(value, str) or not all(names(value)):
-        example = "a model such as zoo:mnist-cnn, or several joined by +" if option == "surrogate" else "a digest"
-        raise BadInput(f"Attack {name!r}: {option} is {value!r}, expected {example}.")
+OPTIONS: Mapping[str, Option] = {
+    "surrogate": Option(
+        "The model it is made on, or several joined by +, whose mean logits are attacked.", optional=True,
+        pattern=rf"{_ONE}(\+{_ONE})*", expected="a model such as zoo:mnist-cnn, or several joined by +",
+    ),
+    "surrogate_digest": Option(
+        "Digest of the surrogate's weights; a plan writes it.", pattern=rf"{_ONE}(\+{_ONE})*", expected="a digest",
+        optional=True,
+    ),
+}  # fmt: skip
+"""The options of an attack that is made on other models."""
 
 
 def names(written: str) -> tuple[str, ...]:

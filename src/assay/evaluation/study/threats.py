@@ -6,7 +6,16 @@ import math
 from pathlib import PurePath
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from assay.core.budget import Budget, check_budget, parse_budget
 from assay.core.errors import BadInput, did_you_mean
@@ -29,6 +38,28 @@ def _as_channels(value: Any) -> Any:
     return value if value is None else as_list(value)
 
 
+def one_or_more(item: Any) -> Any:
+    """Return a validator that reads one `item` as a list of it; the schema allows both."""
+    several: Any = list
+    return BeforeValidator(as_list, json_schema_input_type=item | Annotated[several[item], Field(min_length=1)])
+
+
+_WRITTEN = WithJsonSchema(
+    {
+        "description": "A budget: '8/255', 0.031 (pixels in [0, 1]) or 'normalized 0.02' (the model's own units).",
+        "anyOf": [
+            {"type": "number", "minimum": 0},
+            {
+                "type": "string",
+                "pattern": r"^((normalized|pixel) +)?\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?( */ *\d+(\.\d*)?)?$",
+            },
+        ],
+    }
+)
+_Budget = Annotated[Budget, BeforeValidator(_as_budget, json_schema_input_type=Annotated[Any, _WRITTEN])]
+_Channel = Annotated[StrictInt, Field(ge=0)]
+
+
 class ThreatSpec(BaseModel):
     """A norm and its budgets, smallest first; all in one unit.
 
@@ -38,12 +69,19 @@ class ThreatSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    norm: str
-    eps: Annotated[tuple[Annotated[Budget, BeforeValidator(_as_budget)], ...], BeforeValidator(as_list)]
-    box: bool = True
-    grid: StrictInt | None = Field(None, ge=1)
-    mask: str | None = Field(None, min_length=1)
-    channels: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...] | None, BeforeValidator(_as_channels)] = None
+    norm: str = Field(json_schema_extra={"enum": list(NORMS)})
+    eps: Annotated[tuple[_Budget, ...], one_or_more(_Budget)]
+    box: bool = Field(True, description="Whether images stay in [0, 1].")
+    grid: StrictInt | None = Field(None, ge=1, description="255 makes every judged image an 8-bit one.")
+    mask: str | None = Field(
+        None,
+        min_length=1,
+        description="Where values may change: a picture, a .npy file, or a folder with one per sample.",
+    )
+    channels: Annotated[
+        tuple[_Channel, ...] | None,
+        BeforeValidator(_as_channels, json_schema_input_type=_Channel | list[_Channel] | None),
+    ] = Field(None, description="The channels that may change, numbered from 0.")
     mask_digest: str | None = None
     mask_share: float | None = None
 

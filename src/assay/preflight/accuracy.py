@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from assay.cli.doctor_findings import Case, Finding, Level
-from assay.cli.doctor_orders import better_order
+from assay.preflight.evidence import better_order
+from assay.preflight.findings import Case, Finding, Level
 from assay.statistics import wilson
 
 _CONFIDENCE = 0.99  # a doctor that is wrong once in twenty runs would not be listened to

@@ -6,12 +6,11 @@ import contextlib
 import dataclasses
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from assay.cli.doctor_orders import better_order
 from assay.core.answers import ONE_SCORE
 from assay.core.draws import Draws
 from assay.core.errors import AssayError, BadInput, ModelError
@@ -19,13 +18,16 @@ from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Direct, Seen, frozen
 from assay.data import Data, Sample, Unreadable
+from assay.data.class_orders import Renumbering
 from assay.evaluation.cost import Speed
 from assay.evaluation.one_score import check_one_score
 from assay.models import Classifier
 from assay.models.failures import model_error
+from assay.statistics import wilson
 
 _FEW = 8
 _COUNT_FROM_0 = "Count labels from 0, and check that data and model belong together."
+_CONFIDENCE, _EXPLAINED = 0.99, 0.5
 _DEAREST_BACKWARD = 2.0  # forwards; a first backward pass that takes longer is warming up
 
 
@@ -204,3 +206,30 @@ def _in_train_mode(oracle: Direct, module: nn.Module, x: Tensor, y: Tensor) -> T
         with torch.no_grad():
             for name, buffer in module.named_buffers():
                 buffer.copy_(kept[name])
+
+
+def better_order(logits: Tensor, y: Tensor, orders: Sequence[Renumbering]) -> str:
+    """Return which of the `orders` the answers explain clearly better than the labels `y`, and what to write; or ""."""
+    answers = logits.argmax(1)
+    right = int((answers == y).sum())
+    best, most = None, right
+    for one in orders:
+        other = renumbered(y, one)
+        if int(other.max()) >= logits.shape[1]:
+            continue
+        agreeing, moved = answers == other, other != y
+        # only images whose label moves can tell the orders apart
+        for_it, against = int((agreeing & moved).sum()), int(((answers == y) & moved).sum())
+        explains = for_it >= _EXPLAINED * int(moved.sum())
+        if explains and wilson(for_it, for_it + against, _CONFIDENCE)[0] > _EXPLAINED and int(agreeing.sum()) > most:
+            best, most = one, int(agreeing.sum())
+    if best is None:
+        return ""
+    new, old = (f"{100 * count / len(y):.1f} %" for count in (most, right))
+    return f"The model agrees with {new} of labels {best.how}, and with {old} as they are: say {best.advice}"
+
+
+def renumbered(y: Tensor, order: Renumbering) -> Tensor:
+    """Return the labels that `order` gives to images of labels `y`."""
+    new = dict(order.new_label)
+    return torch.tensor([new[label] for label in y.tolist()], device=y.device)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import io
 import sys
+import types
 
 import pytest
 
-from assay.cli.console import Display, chosen
-from assay.cli.progress import Lines, Pace, progress
+from assay.display import Cell, Display, Lines, chosen, chosen_in_python, progress
 
 
 class Clock:
@@ -38,15 +38,6 @@ def test_the_end_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(3):
         lines.update(1.0, "", None)
     assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_pace_forgets_what_was_done_before() -> None:
-    clock = Clock()
-    pace = Pace(clock)
-    assert pace.left(0.5) is None
-    clock.now += 10
-    # a tenth in ten seconds, four tenths to go
-    assert pace.left(0.6) == pytest.approx(40)
 
 
 def test_nothing_is_shown_where_nothing_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,3 +88,46 @@ def test_no_live_bars_in_ci(monkeypatch: pytest.MonkeyPatch, setting: tuple[str,
 def test_no_live_bars_without_a_terminal() -> None:
     assert chosen(Display.FULL) is Display.PLAIN
     assert chosen(Display.NONE) is Display.NONE
+
+
+def test_python_shows_progress_to_a_person_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert chosen_in_python("auto") is Display.NONE
+    assert chosen_in_python("plain") is Display.PLAIN
+    sit_at_a_terminal(monkeypatch)
+    assert chosen_in_python("auto") is Display.FULL
+    with pytest.raises(ValueError, match="loud"):
+        chosen_in_python("loud")
+
+
+class Shown:
+    """What a notebook shows below a cell."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def display(self, data: dict[str, str], raw: bool, display_id: bool) -> Shown:
+        self.update(data, raw)
+        return self
+
+    def update(self, data: dict[str, str], raw: bool) -> None:
+        assert raw
+        self.texts.append(data["text/plain"])
+
+
+def sit_at_a_notebook(monkeypatch: pytest.MonkeyPatch) -> Shown:
+    shown, shell = Shown(), types.SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=shown.display))
+    return shown
+
+
+def test_a_notebook_shows_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = sit_at_a_notebook(monkeypatch)
+    assert chosen_in_python("auto") is Display.FULL
+    with progress("Attacking", Display.FULL) as watch:
+        assert isinstance(watch, Cell)
+        watch.update(0.25, "3 of 12 records", 300.0)
+        watch.tell("fgsm: 12 %")
+        watch.update(1.0, "", 0.0)
+    assert shown.texts[0] == "Attacking   25 %  3 of 12 records  5 min left"
+    assert shown.texts[-1] == "fgsm: 12 %\nAttacking  100 %"

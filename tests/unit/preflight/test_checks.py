@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.cli.doctor_checks import CHECKS, UNUSABLE, Finding, Level, examine
 from assay.data import Data, PictureError
 from assay.models import Classifier
+from assay.preflight.checks import CHECKS, UNUSABLE, examine
+from assay.preflight.findings import Finding, Level
 
 N = 30
 

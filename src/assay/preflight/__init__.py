@@ -1,0 +1,1 @@
+"""The checks before a run: is this model fit to be attacked with these images?"""

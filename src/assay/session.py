@@ -1,0 +1,263 @@
+"""One session: a study is planned, its models looked at, run and audited, in a directory held from first to last."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from assay.audit.audit import LEAST_PASSES, PRESETS, audit_run, check_preset
+from assay.core.sweep import Question
+from assay.display import Silence, Watch
+from assay.evaluation.analysis import score
+from assay.evaluation.cell import Cell
+from assay.evaluation.cost import Speed
+from assay.evaluation.execution.lock import locked
+from assay.evaluation.execution.options import Options
+from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold
+from assay.evaluation.execution.progress import AUDIT, OnProgress, Progress, expected
+from assay.evaluation.execution.runner import Running
+from assay.evaluation.loader import Loader
+from assay.evaluation.plan import Plan, make_plan
+from assay.evaluation.records.manifest import SUCCESS, read_manifest
+from assay.evaluation.records.store import Store
+from assay.evaluation.records.verdicts import Verdict
+from assay.evaluation.run import Run
+from assay.evaluation.study.spec import Study
+from assay.meter import Meter
+from assay.models import Classifier
+from assay.preflight.checks import Look, look
+from assay.wording import plural
+
+
+class Reporter(Protocol):
+    """Whoever tells a person what a session does."""
+
+    def say(self, text: str) -> None:
+        """Say what is being done."""
+
+    def note(self, text: str) -> None:
+        """Say what is worth knowing about the run."""
+
+    def warn(self, text: str) -> None:
+        """Say what may make numbers wrong."""
+
+    def watch(self, what: str) -> contextlib.AbstractContextManager[Watch]:
+        """Return what shows how far the work `what` is."""
+
+
+class Unreported:
+    """Tells nobody."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def warn(self, text: str) -> None:
+        """Say nothing."""
+
+    def watch(self, what: str) -> contextlib.AbstractContextManager[Watch]:
+        """Show nothing."""
+        return contextlib.nullcontext(Silence())
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditSettings:
+    """How robust numbers are audited: a preset or "off", an undefended twin, and the seed (default: the run's)."""
+
+    preset: str
+    twin: Classifier | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse unknown presets."""
+        if self.preset != "off":
+            check_preset(self.preset)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run that came to its end, its verdicts, those of them that are new, and what loaded its models.
+
+    `was_done`: nothing was left to do.
+    """
+
+    run: Run
+    was_done: bool
+    loader: Loader
+    verdicts: Sequence[Verdict] = ()
+    new_verdicts: Sequence[Verdict] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """A study, the directory it runs in, and how.
+
+    `doctor` looks at a few images of every model and data set before a run that is not done. `audit` stands in the
+    place of what the study says. A directory that was not `chosen` by anybody gives way to a free one beside it where
+    it belongs to another study. `loader` holds models and data given as Python objects.
+    """
+
+    study: Study
+    out: Path
+    options: Options = dataclasses.field(default_factory=Options)
+    doctor: bool = True
+    audit: AuditSettings | None = None
+    chosen: bool = True
+    loader: Loader | None = None
+
+    def run(self, reporter: Reporter | None = None, on_progress: OnProgress | None = None) -> Finished:
+        """Do what is not done: plan, look, run, audit. Running again goes on where it was stopped.
+
+        Raises what `run_study` raises, and `BadInput` for what the look before a run refuses. A KeyboardInterrupt goes
+        on; what is finished, and what the audit has found, is kept.
+        """
+        reporter = reporter or Unreported()
+        self.options.engine()  # an unknown executor is told before anything is loaded
+        reporter.say("Loading models and data …")
+        loader = self.loader or self.options.loader()
+        try:
+            plan = make_plan(self.study, loader)
+            why = "" if self.chosen else belongs_elsewhere(self.out, plan)
+            with hold(self.out, plan, self.options.fork or bool(why)) as directory:
+                if why:
+                    reporter.note(f"{self.out} belongs to another study ({why}); this one runs in {directory.folder}.")
+                return _Held(self, plan, directory, loader, reporter, on_progress or _unheard).work()
+        finally:
+            loader.close()
+
+    @property
+    def how_audited(self) -> AuditSettings:
+        """How robust numbers are audited."""
+        return self.audit or AuditSettings(self.study.audit)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Held:
+    """A session that holds its directory."""
+
+    session: Session
+    plan: Plan
+    directory: HeldDirectory
+    loader: Loader
+    reporter: Reporter
+    on_progress: OnProgress
+    meter: Meter = dataclasses.field(default_factory=Meter)
+
+    def work(self) -> Finished:
+        before = read_manifest(self.directory.folder)
+        done = before.get("status") == SUCCESS and set(before["cells"]) == {cell.digest for cell in self.plan.cells}
+        seen = Look() if done or not self.session.doctor else look(self.session.study, self.loader)
+        for warning in dict.fromkeys(seen.warnings):
+            self.reporter.warn(warning)
+        self._expect_audit(seen.speeds)
+        with self.reporter.watch("Attacking") as watch:
+            shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter)
+            settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
+            run = Running(self.directory, self.plan, *settings).run(shown.hear)
+        known = {*before.get("warnings", ()), *seen.warnings}
+        for warning in run.manifest["warnings"]:
+            if warning not in known:
+                self.reporter.note(f"Note: {warning}")
+        verdicts, new = self._audited(run, shown)
+        return Finished(run, shown.was_done and not new, self.loader, verdicts, new)
+
+    def _expect_audit(self, speeds: dict[str, Speed]) -> None:
+        settings = self.session.how_audited
+        if settings.preset == "off":
+            return
+        preset = PRESETS[settings.preset]
+        amount = 0.0
+        for cell in self.plan.cells:
+            if cell.question == Question.WORST_CASE.value and cell.goal == "untargeted":
+                n = min(cell.n, preset.most)
+                pass_ = speeds[cell.model.label].forward if cell.model.label in speeds else 1.0
+                amount += n * max(LEAST_PASSES * pass_, preset.share * expected(cell, speeds))
+        self.meter.expect(AUDIT, amount)
+
+    def _audited(self, run: Run, shown: _Shown) -> tuple[list[Verdict], list[Verdict]]:
+        settings = self.session.how_audited
+        if settings.preset == "off":
+            return [], []
+        before = {_identity(one) for one in run.verdicts()}
+        seed = settings.seed if settings.seed is not None else _seed(run)
+        with self.reporter.watch("Auditing") as watch:
+            # the models of the run itself: a factory may give others each time
+            verdicts = audit_run(
+                run, settings.preset, loader=self.loader, twin=settings.twin, seed=seed, say=watch.tell
+            )
+        self.meter.finish(AUDIT)
+        shown.end()
+        return verdicts, [one for one in verdicts if _identity(one) not in before]
+
+
+def audit_directory(run: Run, settings: AuditSettings, loader: Loader, say: Callable[[str], None]) -> list[Verdict]:
+    """Audit a finished run, holding its directory, and return its verdicts. Raises what `audit_run` raises."""
+    seed = settings.seed if settings.seed is not None else _seed(run)
+    with locked(run.path):
+        return audit_run(run, settings.preset, loader=loader, twin=settings.twin, seed=seed, say=say)
+
+
+class _Shown:
+    """Shows how far a run is, and each cell's numbers as soon as it is finished."""
+
+    def __init__(self, folder: Path, watch: Watch, on_progress: OnProgress, meter: Meter) -> None:
+        self._folder, self._watch, self._on_progress, self._meter = folder, watch, on_progress, meter
+        self._last: Progress | None = None
+        self.was_done = False
+
+    def hear(self, now: Progress) -> None:
+        self._on_progress(now)
+        if self._last is None:
+            self.was_done = now.units == now.units_planned
+        self._last = now
+        if self.was_done:
+            return
+        errors = f", {plural(now.errors, 'error')}" if now.errors else ""
+        # the time left is that of all that is still to come, the share that of the attacks
+        share, note = self._meter.share_without(AUDIT), f"{now.records:,} of {now.records_planned:,} records{errors}"
+        self._watch.update(share, note, now.remaining)
+        if now.cell is not None and now.cell_finished and (told := _numbers(self._folder, now.cell)):
+            self._watch.tell(told)
+
+    def end(self) -> None:
+        """Tell `on_progress` that the audit is done as well."""
+        if self._last is not None:
+            now = dataclasses.replace(
+                self._last, stage=AUDIT, share=self._meter.share, remaining=self._meter.seconds_left
+            )
+            self._on_progress(now)
+
+
+def _numbers(folder: Path, cell: Cell) -> str:
+    """Say what a finished cell's smallest and largest budget leave; "" where it has no records."""
+    found = score.results(Store(folder).read([cell.digest], score.SCORED))
+    if not found:
+        return ""
+    clean = found[0].clean_accuracy
+    accuracy = "labels predicted" if math.isnan(clean) else f"accuracy {100 * clean:.1f} %"
+    changed = [one for one in found if one.eps > 0] or list(found)
+    ends = [changed[0], changed[-1]] if len(changed) > 1 else changed
+    left = " … ".join(f"{100 * one.robust_accuracy:.1f} % at {one.eps_written}" for one in ends)
+    return f"{cell.model.label}, {cell.data.label}, {cell.attack.label}: {accuracy}; {left}"
+
+
+def _identity(verdict: Verdict) -> tuple[object, ...]:
+    """Return what tells a verdict from an earlier one on the same number."""
+    return (*verdict.key, tuple(verdict.cells), verdict.preset, verdict.seed, verdict.checks, verdict.n)
+
+
+def _seed(run: Run) -> int:
+    return min((int(cell["seed"]) for cell in run.cells.values()), default=0)
+
+
+def _unheard(progress: Progress) -> None:
+    return None
+
+
+__all__ = ["AuditSettings", "Finished", "Reporter", "Session", "audit_directory"]
