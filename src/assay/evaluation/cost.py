@@ -9,8 +9,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from assay.attacks.patch import Pasted
-from assay.attacks.universal import Added
 from assay.core.compose import Passes, first_attack, most_passes
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
@@ -23,6 +21,7 @@ from assay.evaluation.cell import Cell
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan
+from assay.evaluation.study.attacks import STUDY_ATTACKS
 
 # measured on MNIST shards: bytes of a record in a compressed shard, and of what a shard has besides
 _RECORD_BYTES, _SHARD_BYTES = 20, 8_000
@@ -37,7 +36,9 @@ def passes_per_sample(cell: Cell) -> Passes:
         budgets = min(budgets, 1)
     once = most_passes(method, cell.threat.norm)
     first = first_attack(method)
-    begins = first is not None and _begins_at_image(first, cell.threat.norm)
+    # what a file holds is made for images of one size, and does not begin at the image
+    by_file = STUDY_ATTACKS[cell.attack.attack].file
+    begins = first is not None and not by_file and _begins_at_image(first, cell.threat.norm)
     shared = int(begins and first is not None and first.access is Access.GRADIENT)
     targeted = int(cell.goal == "targeted least-likely")
     saved = budgets if begins else 0
@@ -48,9 +49,6 @@ def passes_per_sample(cell: Cell) -> Passes:
 
 
 def _begins_at_image(attack: Attack, norm: str) -> bool:
-    if isinstance(attack, (Pasted, Added)):
-        # made for images of one size
-        return False
     # asked of the attack itself, on an image of four values that no model ever sees
     x = torch.full((1, 1, 2, 2), 0.5)
     threat = Threat(NORMS[norm], 0.1)

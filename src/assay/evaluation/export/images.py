@@ -249,7 +249,7 @@ class _Export:
         return files, write_pngs(images, files, self.index.folder)
 
     def _ids(self, cell: Cell, unit: Unit) -> list[str]:
-        ids = self.loader.samples(cell).ids
+        ids = Experiment.of(cell, self.loader).data.ids
         return [ids[at] for at in cell.positions(unit.chunk)]
 
 
