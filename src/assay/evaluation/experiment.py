@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -78,7 +77,7 @@ class Experiment:
         height, width = self.cell.image if image is None else image
         if (height, width) not in self._methods:
             attack = self.cell.attack
-            method = resolved_method(attack.attack, attack.options, self.cell.threat.norm, (height, width))
+            method = for_norm(method_of(attack.attack, attack.options, (height, width)), self.cell.threat.norm)
             surrogate = attack.options.get("surrogate")
             self._methods[height, width] = Transferred(method, _Surrogate(self, surrogate)) if surrogate else method
         return self._methods[height, width]
@@ -112,11 +111,6 @@ class Experiment:
         # only this goal depends on the answer, so it costs a look of its own
         seen = problem.oracle.look(problem.x, problem.goal, cross_entropy, Access.SCORES, draws)
         return make_goal(self.cell.goal, y, seen.logits, draws, classifier.classes), seen.cost
-
-
-def resolved_method(name: str, options: Mapping[str, Any], norm: str, image: tuple[int, int]) -> Method:
-    """Return the attack that a study names, in a norm, for images of `image` (height, width); its surrogate apart."""
-    return for_norm(method_of(name, options, image), norm)
 
 
 @dataclasses.dataclass(frozen=True)

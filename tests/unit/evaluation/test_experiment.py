@@ -22,6 +22,7 @@ from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.patches import Patch
+from assay.patches import patch as patch_files
 from tests.unit.evaluation.tiny import study, write_model
 
 
@@ -41,13 +42,13 @@ def patch(tmp_path: Path) -> Path:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found: list[Path] = []
-    load = Patch.load
+    read = patch_files.read_safetensors
 
-    def counted(path: Path) -> Patch:
+    def counted(path: Path) -> Any:
         found.append(path)
-        return load(path)
+        return read(path)
 
-    monkeypatch.setattr(Patch, "load", counted)
+    monkeypatch.setattr(patch_files, "read_safetensors", counted)
     return found
 
 

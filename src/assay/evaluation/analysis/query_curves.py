@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from assay.attacks import ATTACKS
-from assay.core.compose import Method
+from assay.attacks import ATTACKS, build
+from assay.core.compose import Method, for_norm
 from assay.core.compose import stages as stage_names
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.search import Keeps
 from assay.core.sweep import Order, Question
-from assay.evaluation.experiment import resolved_method
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, CLEAN_WRONG, UNCOUNTED, stage_label
 
@@ -73,19 +72,19 @@ class Stage:
 
 def stops_at_success(cell: Mapping[str, Any]) -> bool:
     """Whether the counts of a cell (as the manifest keeps it) are those up to a sample's first success."""
-    method = _stopping(cell)
+    method = _method(cell)
     asked = cell["question"] == Question.WORST_CASE.value and cell["order"] == Order.ASCENDING.value
     return asked and method is not None and method.keeps is Keeps.FIRST
 
 
-def _stopping(cell: Mapping[str, Any]) -> Method | None:
-    # what a file holds is not asked for: the records must be readable without it; and on a surrogate nothing stops at
-    # a success
+def _method(cell: Mapping[str, Any]) -> Method | None:
     options = dict(cell["specs"]["attack"])
     name = options.pop("attack")
+    # what a file holds is not asked for: the records must be readable without it; and on a surrogate nothing stops at
+    # a success
     if name not in ATTACKS or "surrogate" in options:
         return None
-    return resolved_method(name, options, cell["norm"], (0, 0))
+    return for_norm(build(name, **options), cell["norm"])
 
 
 def efforts(records: pa.Table, cells: Mapping[str, Mapping[str, Any]], over: str) -> list[Effort]:
@@ -130,7 +129,7 @@ def stages(records: pa.Table, cells: Mapping[str, Mapping[str, Any]]) -> list[St
     """
     found = []
     for digest, cell in cells.items():
-        method = _stopping(cell)
+        method = _method(cell)
         names = stage_names(method) if method is not None else ()
         for _, rows in _budgets(records, digest) if len(names) > 1 else ():
             status, stage = np.array(rows["status"].to_pylist()), np.array(rows["stage"].to_pylist(), object)
