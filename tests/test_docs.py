@@ -132,7 +132,7 @@ def test_blocks_are_found() -> None:
 
 
 def test_every_column_and_exit_code_is_explained() -> None:
-    from assay.cli.exit_codes import Exit
+    from assay.console.exit_codes import Exit
     from assay.evaluation.records.schema import SCHEMA, STATUSES
 
     records, codes = ((ROOT / "docs" / page).read_text() for page in ("records.md", "exit-codes.md"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import torch
@@ -54,6 +55,12 @@ SHORT: dict[str, dict[str, Any]] = {
 
 # options of attacks too long for the check of strength as they are
 FEWER: dict[str, dict[str, Any]] = {
+    "sigma-zero": {"steps": 200},
+    "pdpgd": {"steps": 200},
+    "carlini-wagner": {"inner": 40},
+    "ead": {"inner": 40},
+    "lbfgs": {"inner": 20},
+    "alma": {"steps": 100},
     "apgd-t": {"steps": 50, "targets": 2},
     "autoattack": {"steps": 50, "queries": 10, "targets": 2},
     "cascade": {"steps": 20, "queries": 10, "targets": 2},
@@ -157,6 +164,9 @@ class Case:
     seed: int = 0
     batch: int | None = None
     exact: bool = True
+    known: dict[tuple[Method, Keeps | None], Found] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def draws(self) -> Draws:
@@ -169,6 +179,13 @@ class Case:
         with frozen(self.model):
             return run(method, self.problem(oracle), self.draws, keeps=keeps)
 
+    def once(self, method: Method, keeps: Keeps | None = None) -> Found:
+        """Return what `run` returns, carried out once for all that only read it."""
+        key = (method, keeps)
+        if key not in self.known:
+            self.known[key] = self.run(method, keeps)
+        return self.known[key]
+
     def but(self, **changes: Any) -> Case:
         return dataclasses.replace(self, **changes)
 
@@ -179,8 +196,9 @@ def make(name: str, **options: Any) -> Method:
     return build(name, **{**short, **options})
 
 
+@functools.cache
 def case_of(name: str, norm: str, goal: str = "untargeted", **others: Any) -> Case:
-    """Return the situation for an attack of the table."""
+    """Return the situation for an attack of the table, the same object each time."""
     return dataclasses.replace(case(norm, goal, **others), exact=name in EXACT)
 
 

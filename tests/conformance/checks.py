@@ -30,7 +30,10 @@ def in_linf(case: Case) -> bool:
 
 def check_budget(attack: Method, case: Case) -> None:
     """The image returned lies inside the budget, and its size is what it is said to be."""
-    found = case.run(attack)
+    _inside_budget(case.once(attack), case)
+
+
+def _inside_budget(found: Found, case: Case) -> None:
     size = size_of(case.threat, found.x, case.x)
     scale = case.threat.scale
     rounding = 1.1e-6 / min(1.0, float(torch.as_tensor(scale).min()))
@@ -42,7 +45,7 @@ def check_budget(attack: Method, case: Case) -> None:
 def check_box(attack: Method, case: Case) -> None:
     """The image returned is an image."""
     low, high = case.threat.box
-    x = case.run(attack).x
+    x = case.once(attack).x
     assert bool(((x >= low) & (x <= high)).all()), f"pixels from {float(x.min())} to {float(x.max())}"
     assert x.shape == case.x.shape
     assert x.dtype == case.x.dtype
@@ -65,7 +68,7 @@ def check_result(found: Found, case: Case) -> None:
 def check_honest(attack: Method, case: Case) -> None:
     """What is said about the image returned is what the model says, asked again."""
     for keeps in (Keeps.LAST, Keeps.FIRST, Keeps.WORST, Keeps.SMALLEST):
-        found = case.run(attack, keeps)
+        found = case.once(attack, keeps)
         with torch.no_grad():
             logits = case.model(found.x)
         same(found.logits, logits.to(found.logits.dtype), f"logits, {keeps}", exact=False)
@@ -102,10 +105,9 @@ def check_zero_budget(attack: Method, case: Case) -> None:
 def check_subsets(attack: Method, case: Case) -> None:
     """A sample's result and cost do not depend on its chunk, its place in it, and its neighbours."""
     n = len(case.x)
-    whole = case.run(attack)
+    whole = case.once(attack)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(5))
-    cuts = [order[:1], order[1:4], order[4:]]
-    for part in (*cuts, torch.arange(n).flip(0)):
+    for part in (order[:1], order[1:4], torch.arange(n).flip(0)):
         problem, draws = take(case.problem(), part), case.draws.take(part)
         _same_found(again(attack, problem, draws), take(whole, part), case)
 
@@ -114,7 +116,7 @@ def check_subsets_of_every_keeping(attack: Method, case: Case) -> None:
     """The same where samples finish at different times."""
     part = torch.arange(0, len(case.x), 2)
     for keeps in (Keeps.LAST, Keeps.FIRST, Keeps.WORST, Keeps.SMALLEST):
-        whole = case.run(attack, keeps)
+        whole = case.once(attack, keeps)
         some = again(attack, take(case.problem(), part), case.draws.take(part), keeps)
         _same_found(some, take(whole, part), case)
 
@@ -133,7 +135,7 @@ def _same_found(one: Found, other: Found, case: Case) -> None:
 
 def check_deterministic(attack: Method, case: Case) -> None:
     """The same seed gives the same everything, whatever torch's own generator did in between."""
-    one = case.run(attack)
+    one = case.once(attack)
     torch.rand(7)
     for first, second in zip(one, case.run(attack), strict=True):
         assert torch.equal(first.nan_to_num(), second.nan_to_num()), "the same seed gave another result"
@@ -184,16 +186,15 @@ def check_finished_rows(attack: Method, case: Case) -> None:
 
 def check_micro_batch(attack: Method, case: Case) -> None:
     """How many rows go through the model at once changes nothing."""
-    whole = case.run(attack)
-    for batch in (1, 3):
-        _same_found(case.but(batch=batch).run(attack), whole, case)
+    # what an oracle does with its batches is tested with it; here they may not divide the rows
+    _same_found(case.but(batch=5).run(attack), case.once(attack), case)
 
 
 def check_budget_per_sample(attack: Method, case: Case) -> None:
     """One budget for all and the same budget for each are the same."""
     eps = torch.full((len(case.x),), float(case.threat.eps))
     each = case.but(threat=case.threat.at(eps)).run(attack)
-    one = case.run(attack)
+    one = case.once(attack)
     same(each.x, one.x, "a budget per sample gives other images", exact=False)
     same(each.success, one.success, "a budget per sample gives another verdict")
     # and every sample has its own
@@ -203,7 +204,7 @@ def check_budget_per_sample(attack: Method, case: Case) -> None:
     # its neighbours' budgets are nothing to a sample
     last = torch.tensor([len(eps) - 1])
     alone = again(attack, take(here.problem(), last), case.draws.take(last))
-    same(alone.x, here.run(attack).x[last], "a sample feels its neighbours' budgets", exact=False)
+    same(alone.x, here.once(attack).x[last], "a sample feels its neighbours' budgets", exact=False)
 
 
 def check_budget_per_channel(attack: Method, case: Case) -> None:
@@ -214,7 +215,7 @@ def check_budget_per_channel(attack: Method, case: Case) -> None:
     check_budget(attack, here)
     check_box(attack, here)
     if in_linf(case):
-        worst = (here.run(attack).x - case.x).abs().amax((0, 2, 3))
+        worst = (here.once(attack).x - case.x).abs().amax((0, 2, 3))
         assert bool((worst <= float(case.threat.eps) * scale.flatten() + 1e-6).all()), f"a channel moved by {worst}"
 
 
@@ -245,7 +246,7 @@ def check_grid(attack: Method, case: Case) -> None:
         found = here.run(seen_so, oracle=oracle)
         for points in (*(points for _, points, _ in oracle.looks), found.x):
             same((points * 255).round() / 255, points, "a point off the grid was judged")
-        check_budget(attack, here)
+        _inside_budget(found, here)
 
 
 def check_grid_costs_no_success(attack: Method, case: Case) -> None:

@@ -100,41 +100,40 @@ def test_promise_under_other_goals(name: str, norm: str, goal: str, check) -> No
 @every_attack
 def test_the_cases_are_not_empty(name: str, norm: str) -> None:
     """Some samples fall and some stand, or the promises above would say little."""
-    found = case_of(name, norm).run(make(name))
+    found = case_of(name, norm).once(make(name))
     fallen = int(found.success[2:].sum())
     assert fallen < 10
     assert name in AIMLESS or fallen > 0
 
 
-@pytest.mark.parametrize("check", [checks.check_budget, checks.check_honest, checks.check_subsets])
-@every_attack
-def test_promise_without_a_box(name: str, norm: str, check) -> None:
-    check(make(name), case_of(name, norm, box=False))
-
-
 @pytest.mark.parametrize(
-    ("shape", "classes"),
-    [((1, 5, 3), 2), ((1, 1, 2), 3), ((3, 2, 7), 10), ((4, 3, 3), 4), ((3, 3, 4), 1000)],
-    ids=str,
+    "check",
+    [checks.check_budget, checks.check_honest, checks.check_subsets, checks.check_zero_budget, checks.check_counts],
+    ids=lambda check: check.__name__,
 )
+@every_attack
+def test_promise_in_double_precision_without_a_box(name: str, norm: str, check) -> None:
+    """Either alone: both precisions see the same with a box, and the check of strength has none."""
+    # far outside the box the network has no slope, and the oracle's further looks there are more than the counts expect
+    promise(check, name, case_of(name, norm, dtype=torch.float64, box=check is checks.check_counts))
+
+
+SHAPES = [((1, 5, 3), 2), ((1, 1, 2), 3), ((3, 2, 7), 10), ((4, 3, 3), 4), ((3, 3, 4), 1000)]
+
+
+@pytest.mark.parametrize(("shape", "classes"), SHAPES, ids=str)
 @every_attack
 def test_promise_for_other_shapes(name: str, norm: str, shape: tuple[int, int, int], classes: int) -> None:
     here = case_of(name, norm, shape=shape, classes=classes, n=4)
-    checks.check_result(here.run(make(name)), here)
-    checks.check_zero_budget(make(name), here)
-
-
-@pytest.mark.parametrize(
-    "check", [checks.check_budget, checks.check_honest, checks.check_zero_budget, checks.check_counts]
-)
-@every_attack
-def test_promise_in_double_precision(name: str, norm: str, check) -> None:
-    promise(check, name, case_of(name, norm, dtype=torch.float64))
+    checks.check_result(here.once(make(name)), here)
+    # once for each attack and once for each shape, as far as the norms go
+    if SHAPES.index((shape, classes)) == PAIRS.index((name, norm)) % len(SHAPES):
+        checks.check_zero_budget(make(name), here)
 
 
 @every_attack
 def test_both_precisions_see_the_same(name: str, norm: str) -> None:
-    single, double = (case_of(name, norm, dtype=dtype).run(make(name)) for dtype in (torch.float32, torch.float64))
+    single, double = (case_of(name, norm, dtype=dtype).once(make(name)) for dtype in (torch.float32, torch.float64))
     assert torch.allclose(single.x.double(), double.x, atol=1e-4)
     assert torch.equal(single.success, double.success)
 
@@ -149,7 +148,8 @@ def test_strength(name: str, norm: str) -> None:
 @every_attack
 def test_seeds(name: str, norm: str) -> None:
     """Another seed is another attempt for a random attack, and nothing to any other."""
-    one, other = (case_of(name, norm).but(seed=seed).run(make(name), Keeps.LAST).x for seed in (0, 1))
+    here = case_of(name, norm)
+    one, other = (like.once(make(name), Keeps.LAST).x for like in (here, here.but(seed=1)))
     moved = (one != other).flatten(1).any(1)
     if name in RANDOM:
         assert int(moved.sum()) > len(one) / RARELY.get((name, norm), 2)
@@ -185,7 +185,7 @@ def test_a_model_without_gradient_is_not_an_error(name: str, norm: str) -> None:
 
     here = case_of(name, norm)
     flat = Case(Flat(), here.x, type(here.goal)(torch.zeros(len(here.x), dtype=torch.int64)), here.threat)
-    found = flat.run(make(name))
+    found = flat.once(make(name))
     assert not bool(found.success.any())
     checks.check_budget(make(name), flat)
 

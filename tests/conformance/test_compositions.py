@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -42,13 +43,17 @@ METHODS = {
 @pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("method", METHODS)
 def test_promises_of_compositions(method: str, check, norm: str) -> None:
-    composed = METHODS[method]
+    composed, here = METHODS[method], situation(norm)
     if check is checks.check_finished_rows and method != "cascade" and method != "restarts":
         pytest.skip("the look that ranks the targets judges no one")
     if check is checks.check_counts and method in ("each-target", "nested"):
-        counts_of_each_target(composed, case(norm))
+        counts_of_each_target(composed, here)
         return
-    check(composed, case(norm))
+    check(composed, here)
+
+
+# the same object each time: it keeps the runs that several checks read
+situation = functools.cache(case)
 
 
 def counts_of_each_target(method, here: Case) -> None:

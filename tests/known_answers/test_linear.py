@@ -202,14 +202,13 @@ EVERY = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms
 def test_nothing_breaks_within_the_distance(name: str, norm: str, box) -> None:
     """Not the strongest attack, not by rounding, not in any way of keeping."""
     distance = distances(norm, box).amin(1)
-    for eps in (0.99 * distance, 0.5 * distance):
-        for keeps in (Keeps.LAST, Keeps.WORST):
-            assert not bool(run(make(name), norm, eps, box, keeps=keeps).success.any())
+    for keeps in (Keeps.LAST, Keeps.WORST):
+        assert not bool(run(make(name), norm, 0.99 * distance, box, keeps=keeps).success.any())
 
 
 @balls
-@boxes
-def test_not_even_everything_together_breaks_within_the_distance(norm: str, box) -> None:
+def test_not_even_everything_together_breaks_within_the_distance(norm: str) -> None:
+    box = (0.0, 1.0)
     distance = distances(norm, box).amin(1)
     everything = Cascade((*(make(name) for name, of in EVERY if of == norm), STRONG[norm], Restarts(PGD(), 3)))
     assert not bool(run(everything, norm, 0.99 * distance, box).success.any())

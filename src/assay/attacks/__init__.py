@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from assay.attacks.alma import ALMA
@@ -71,12 +71,12 @@ class AttackEntry:
         """What the attack needs to see of the model."""
         return Access.LABELS if self.file else self.make().access
 
-    @property
+    @functools.cached_property
     def options(self) -> Mapping[str, Option]:
         """The attack's own options."""
         return options_of_maker(self.make)
 
-    @property
+    @functools.cached_property
     def general(self) -> Mapping[str, Option]:
         """The options that it takes besides, with the values at which they change nothing."""
         if self.file:
@@ -85,7 +85,7 @@ class AttackEntry:
         fitting = {name: one for name, one in GENERIC.items() if name not in own and not unfit(name, attack)}
         return {**fitting, **self.more}
 
-    @property
+    @functools.cached_property
     def all_options(self) -> Mapping[str, Option]:
         """Own and general options, in the order in which they are written."""
         return {**self.options, **self.general}
@@ -116,7 +116,9 @@ class AttackEntry:
         """
         given = {option: self.read(name, option, value) for option, value in options.items()}
         own = {option: given.pop(option) for option in self.options if option in given}
-        return wrapped(self.make(**own, **bound), **{option: given[option] for option in given if option in GENERIC})
+        attack = self.make(**own, **bound)
+        general = {option: value for option, value in given.items() if option in GENERIC}
+        return wrapped(attack, **general) if general else attack
 
 
 ATTACKS: Mapping[str, AttackEntry] = {
@@ -144,8 +146,8 @@ ATTACKS: Mapping[str, AttackEntry] = {
         MIFGSM, 2, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer", paper_id="1710.06081",
     ),
     "ni-fgsm": AttackEntry(
-        partial(MIFGSM, lookahead=True), 2, _BALLS, "momentum with a look ahead", "Lin et al. 2020", "transfer",
-        paper_id="1908.06281",
+        functools.partial(MIFGSM, lookahead=True), 2, _BALLS, "momentum with a look ahead", "Lin et al. 2020",
+        "transfer", paper_id="1908.06281",
     ),
     "di-fgsm": AttackEntry(
         di_fgsm, 1, _BALLS, "momentum at randomly resized images", "Xie et al. 2019", "transfer", paper_id="1803.06978",

@@ -13,14 +13,11 @@ from typing import Annotated
 import typer
 
 from assay.cli import (
-    attacks,
     audit,
-    data,
     demo,
     doctor,
     export,
-    models,
-    paper,
+    listing,
     patch,
     plan,
     run,
@@ -30,9 +27,10 @@ from assay.cli import (
     universal,
     validate,
 )
-from assay.cli.console import say
-from assay.cli.dataclass_options import expanded
-from assay.cli.exit_codes import EPILOG, in_words
+from assay.console.dataclass_options import expanded
+from assay.console.exit_codes import EPILOG, in_words
+from assay.console.output import say
+from assay.paper.commands import paper
 
 _MEASURE, _LOOK, _FIND = "Measure", "Look at runs", "Find out what there is"
 
@@ -61,7 +59,7 @@ for panel, commands in {
         demo.demo,
     ),
     _LOOK: (runs.ls, runs.show, runs.report, export.app),
-    _FIND: (models.models, attacks.attacks, data.app, validate.schema),
+    _FIND: (listing.models, listing.attacks, listing.app, validate.schema),
 }.items():
     for command in commands:
         if isinstance(command, typer.Typer):

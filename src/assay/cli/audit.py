@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
-from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
-from assay.cli.sessions import run_session
-from assay.cli.verdict_text import cost_of, lines
+from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
+from assay.console.output import DisplayOption, chosen, say, spoken_command, stoppable, write
+from assay.console.sessions import run_session
+from assay.console.study_from_flags import read_study
+from assay.console.verdict_text import cost_of, lines
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:

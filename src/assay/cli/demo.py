@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, out, say, spoken_command, stoppable, write
-from assay.cli.flagged_study import Asked
 from assay.cli.runs import PAGE
-from assay.cli.sessions import exit_code, run_session
+from assay.console.output import DisplayOption, chosen, out, say, spoken_command, stoppable, write
+from assay.console.sessions import exit_code, run_session
+from assay.console.study_from_flags import Asked
 from assay.core.errors import AssayError
 from assay.wording import plural
 

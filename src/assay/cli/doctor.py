@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.console import out, say, write
-from assay.cli.exit_codes import Exit
-from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Labels, Outputs, StudyFlags
+from assay.console.exit_codes import Exit
+from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, Labels, Outputs, StudyFlags
+from assay.console.output import out, say, write
+from assay.console.study_from_flags import read_study
 from assay.core.errors import AssayError, BadInput
 
 if TYPE_CHECKING:

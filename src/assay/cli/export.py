@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
-from assay.cli.dataclass_options import expanded
-from assay.cli.exit_codes import Exit
-from assay.cli.flags import AllowPickle, Batch, Device
+from assay.console.dataclass_options import expanded
+from assay.console.exit_codes import Exit
+from assay.console.flags import AllowPickle, Batch, Device
+from assay.console.output import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.display import progress
 from assay.meter import Meter
 from assay.wording import plural
@@ -60,7 +60,7 @@ class ChoiceFlags:
 
     def choice(self) -> Choice:
         """Return the choice."""
-        from assay.cli.flagged_study import parse_budgets
+        from assay.console.study_from_flags import parse_budgets
         from assay.evaluation.export.images import Choice
 
         return Choice(

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from assay.cli.console import write
-from assay.cli.dataclass_options import expanded
 from assay.cli.patch_evaluate import evaluate
 from assay.cli.patch_flags import place
 from assay.cli.patch_train import train
-from assay.cli.places import Force, free_name, refuse_taken
+from assay.console.dataclass_options import expanded
+from assay.console.output import write
+from assay.console.places import Force, free_name, refuse_taken
 from assay.core.errors import BadInput
 
 

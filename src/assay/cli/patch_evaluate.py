@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, out, say, stoppable, write
-from assay.cli.flags import AllowPickle, Batch, Device
 from assay.cli.patch_flags import ImageFlags, SeenFlags, flag, place
+from assay.console.flags import AllowPickle, Batch, Device
+from assay.console.output import DisplayOption, chosen, out, say, stoppable, write
 from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter

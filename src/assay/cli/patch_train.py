@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
-from assay.cli.flags import AllowPickle, Device
 from assay.cli.patch_evaluate import check_together, find_target, print_measured
 from assay.cli.patch_flags import FitFlags, ImageFlags, PatchFlags, SeenFlags, place
-from assay.cli.places import Force, refuse_taken
+from assay.console.flags import AllowPickle, Device
+from assay.console.output import DisplayOption, chosen, say, spoken_command, stoppable, write
+from assay.console.places import Force, refuse_taken
 from assay.core.errors import BadInput
 from assay.display import Watch, progress
 from assay.meter import Meter

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import out as stdout
-from assay.cli.console import say, write
-from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
+from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
+from assay.console.output import out as stdout
+from assay.console.output import say, write
+from assay.console.study_from_flags import read_study
 from assay.core.errors import BadInput
 from assay.wording import file_size, plural, rough_duration
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, out, say, spoken_command, stoppable
-from assay.cli.flagged_study import read_study
-from assay.cli.flags import AllowPickle, AllowRandomData, StudyFlags
-from assay.cli.sessions import closing_words, exit_code, run_session
+from assay.console.flags import AllowPickle, AllowRandomData, StudyFlags
+from assay.console.output import DisplayOption, chosen, out, say, spoken_command, stoppable
+from assay.console.sessions import closing_words, exit_code, run_session
+from assay.console.study_from_flags import read_study
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:

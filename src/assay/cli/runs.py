@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import out, say, write
-from assay.cli.flagged_study import LOCK
-from assay.cli.places import Force, refuse_figures, refuse_taken
-from assay.cli.sessions import tell_gaps
+from assay.console.output import out, say, write
+from assay.console.places import Figure, Force, refuse_figures, refuse_taken
+from assay.console.sessions import tell_gaps
+from assay.console.study_from_flags import LOCK
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -154,14 +154,6 @@ def _plain(value: Any) -> Any:
 
 
 PAGE = "report.html"
-
-
-class Figure(enum.StrEnum):
-    """What charts can be written as."""
-
-    SVG = "svg"
-    PNG = "png"
-    PDF = "pdf"
 
 
 def report(

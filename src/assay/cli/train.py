@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.console import Display, DisplayOption, chosen, say, spoken_command, stoppable, write
-from assay.cli.dataclass_options import expanded
+from assay.console.dataclass_options import expanded
+from assay.console.output import Display, DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.display import progress
 from assay.meter import Meter
 from assay.wording import rough_duration

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, out, say, stoppable, write
-from assay.cli.flags import AllowPickle, AllowRandomData, Batch, Device, Norm
+from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, Norm
+from assay.console.output import DisplayOption, chosen, out, say, stoppable, write
 from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter
@@ -106,7 +106,7 @@ def _work(  # shape: what the flags say
     surrogates: list[str], targets: list[str], attacks: list[str], threat: Threat, model: Any, seed: int
 ) -> Transfer:
     from assay.attacks import ATTACKS, build
-    from assay.cli.flagged_study import parse_attack
+    from assay.console.study_from_flags import parse_attack
     from assay.evaluation.analysis.transfer import Transfer
     from assay.evaluation.study.surrogates import names
 

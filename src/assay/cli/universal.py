@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
-from assay.cli.dataclass_options import expanded
-from assay.cli.flags import AllowPickle, Device
 from assay.cli.patch_evaluate import check_together, find_target
-from assay.cli.places import Force, refuse_taken
+from assay.console.dataclass_options import expanded
+from assay.console.flags import AllowPickle, Device
+from assay.console.output import DisplayOption, chosen, say, spoken_command, stoppable, write
+from assay.console.places import Force, refuse_taken
 from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from assay.cli.console import say, write
-from assay.cli.flagged_study import read_study
-from assay.cli.flags import StudyFlags
-from assay.cli.places import Force, refuse_taken
+from assay.console.flags import StudyFlags
+from assay.console.output import say, write
+from assay.console.places import Force, refuse_taken
+from assay.console.study_from_flags import read_study
 from assay.wording import plural
 
 _NAME = "study.schema.json"

@@ -83,8 +83,8 @@ def standing(name: str, classes: int, norm: str = "linf", **options: object) -> 
 
 
 def test_a_survivor_of_standard_costs_what_is_promised() -> None:
-    """101 and 100; 1 for the ranking and 9 times 101 and 100, twice; and the queries of Square."""
-    assert standing("autoattack", 10, queries=50) == (101 + 2 * (1 + 9 * 101) + 50, 100 + 2 * 900)
+    """21 and 20; 1 for the ranking and 9 times 21 and 20, twice; and the queries of Square."""
+    assert standing("autoattack", 10, steps=20, queries=50) == (21 + 2 * (1 + 9 * 21) + 50, 20 + 2 * 180)
 
 
 @pytest.mark.parametrize(("norm", "cost"), [("linf", (700, 360)), ("l2", (663, 360)), ("l1", (598, 475))])

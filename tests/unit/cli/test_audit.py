@@ -12,7 +12,7 @@ import assay
 from assay.evaluation.run import Run
 from tests.unit.cli.conftest import Workplace
 
-DISTILLED = "--model zoo:mnist-distilled-t100 --data mnist/test --limit 24"
+DISTILLED = "--model zoo:mnist-distilled-t100 --data mnist/test --limit 8"
 
 
 def test_the_distilled_network_is_refuted_with_cause_proof_and_images(place: Workplace) -> None:

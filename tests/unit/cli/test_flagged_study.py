@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from assay.cli.flagged_study import parse_attack, parse_budgets, read_study
-from assay.cli.flags import Norm, Order, Outputs, Question, StudyFlags
+from assay.console.flags import Norm, Order, Outputs, Question, StudyFlags
+from assay.console.study_from_flags import parse_attack, parse_budgets, read_study
 from assay.core.errors import BadInput
 
 STUDY = """\

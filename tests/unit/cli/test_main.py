@@ -11,7 +11,7 @@ import pytest
 
 import assay
 from assay.cli import app, main
-from assay.cli import exit_codes as exits
+from assay.console import exit_codes as exits
 from assay.core.errors import BadInput
 from tests.unit.cli.workplace import Workplace
 
@@ -20,7 +20,7 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     # in no file: code in a file outside the package is the user's, and blamed on it
     names: dict[str, Any] = {"error": error}
     exec(compile("def fail(*_):\n    raise error", "<a fault>", "exec"), names)
-    monkeypatch.setattr("assay.cli.flagged_study._written", names["fail"])
+    monkeypatch.setattr("assay.console.study_from_flags._written", names["fail"])
 
 
 def test_exit_codes_do_not_change() -> None:

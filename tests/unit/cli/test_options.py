@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from assay.cli.dataclass_options import expanded
+from assay.console.dataclass_options import expanded
 
 
 @dataclasses.dataclass(frozen=True)

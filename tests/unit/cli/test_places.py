@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.cli.places import free_name
+from assay.console.places import free_name
 from tests.unit.cli.workplace import RUN, Workplace
 
 QUIET = "--data folder:pictures --display none"

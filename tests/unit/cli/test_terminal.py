@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from assay.cli.console import out, say, spoken_command, write
+from assay.console.output import out, say, spoken_command, write
 
 
 class Terminal(io.StringIO):

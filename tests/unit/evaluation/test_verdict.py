@@ -18,10 +18,10 @@ from assay.evaluation.records.verdicts import (
     Attempt,
     Finding,
     Verdict,
-    joined,
     keep_verdicts,
     read_verdicts,
 )
+from assay.evaluation.run import _joined
 
 FINDING = Finding("randomness", 0.5, 0.0, True, True, 16, "It is random.", "Average.")
 VERDICT = Verdict(
@@ -130,6 +130,6 @@ def test_each_result_gets_the_verdict_on_its_own_number() -> None:
         result(question="as_attacked"),
         result(cell="a1", question="as_attacked"),
     ]
-    told = [one.verdict for one in joined(given, [VERDICT])]
+    told = [one.verdict for one in _joined(given, [VERDICT])]
     assert told == ["suspect", "suspect", "refuted", None, None, None, None, None]
-    assert [one.verdict for one in joined(given, [])] == [None] * len(given)
+    assert [one.verdict for one in _joined(given, [])] == [None] * len(given)

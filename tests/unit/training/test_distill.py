@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,9 +24,26 @@ from assay.training.losses import CrossEntropy
 SETTINGS = FitSettings(epochs=2, batch=50, learning_rate=1e-3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def training() -> Training:
     return Training("mnist-cnn", load_data("mnist/test", limit=300), 100, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def whole(training: Training, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished distillation at 20; tests only read it."""
+    folder = tmp_path_factory.mktemp("whole")
+    distill(training, 20, folder)
+    return folder
+
+
+@pytest.fixture
+def finished(whole: Path, tmp_path: Path) -> Path:
+    """A copy of that folder, to go on with."""
+    return shutil.copytree(whole, tmp_path / "finished")
+
+
+STUDENT = Path("student", "mnist-cnn.safetensors")
 
 
 def test_soft_labels_by_hand() -> None:
@@ -86,13 +104,11 @@ def test_the_student_learns_the_teacher_s_soft_labels(training: Training, tmp_pa
     assert teacher != student
 
 
-def test_distilling_again_goes_on_where_it_stopped(training: Training, tmp_path: Path) -> None:
-    whole = distill(training, 20, tmp_path / "whole")
-
+def test_distilling_again_goes_on_where_it_stopped(training: Training, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         distill(training, 20, tmp_path / "cut", on_progress=stop_in_epoch_two_of("student"))
     again = distill(training, 20, tmp_path / "cut")
-    assert load_model(f"file:{again.student.path}").digest == load_model(f"file:{whole.student.path}").digest
+    assert load_model(f"file:{again.student.path}").digest == load_model(f"file:{whole / STUDENT}").digest
     with pytest.raises(BadInput, match="holds another training"):
         distill(training, 30, tmp_path / "cut")
 
@@ -124,15 +140,14 @@ def nudged_labels(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
 
 def test_soft_labels_are_those_of_before_the_interruption(
-    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training: Training, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = distill(training, 20, tmp_path / "whole")
     with pytest.raises(Stop):
         distill(training, 20, tmp_path / "cut", on_progress=stop_in_epoch_two_of("student"))
     made = nudged_labels(monkeypatch)
     again = distill(training, 20, tmp_path / "cut")
     assert made == []
-    assert again.student.path.read_bytes() == whole.student.path.read_bytes()
+    assert again.student.path.read_bytes() == (whole / STUDENT).read_bytes()
     # the labels it would have made are others: without the kept ones it is another training
     (tmp_path / "cut" / "teacher" / SOFT_LABELS).unlink()
     with pytest.raises(BadInput, match="holds another training"):
@@ -142,10 +157,9 @@ def test_soft_labels_are_those_of_before_the_interruption(
 
 @pytest.mark.parametrize("change", ["teacher", "data", "temperature", "damage"])
 def test_soft_labels_that_do_not_belong_are_made_anew(
-    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    training: Training, finished: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    distill(training, 20, tmp_path)
-    kept = tmp_path / "teacher" / SOFT_LABELS
+    kept = finished / "teacher" / SOFT_LABELS
     tensors, facts = read_safetensors(kept)
     if change == "damage":
         kept.write_bytes(kept.read_bytes()[:100])
@@ -154,20 +168,19 @@ def test_soft_labels_that_do_not_belong_are_made_anew(
         save_tensors(tensors, kept, {**facts, change: "another"})
     made = nudged_labels(monkeypatch)
     with pytest.raises(BadInput, match="holds another training"):
-        distill(training, 20, tmp_path)
+        distill(training, 20, finished)
     assert len(made) == 1
     assert read_safetensors(kept)[1] == facts
     assert torch.equal(read_safetensors(kept)[0]["soft labels"], made[0])
 
 
-def test_another_teacher_in_the_same_folder_gives_soft_labels_of_its_own(training: Training, tmp_path: Path) -> None:
-    distill(training, 20, tmp_path)
-    kept = tmp_path / "teacher" / SOFT_LABELS
+def test_another_teacher_in_the_same_folder_gives_soft_labels_of_its_own(training: Training, finished: Path) -> None:
+    kept = finished / "teacher" / SOFT_LABELS
     first = read_safetensors(kept)[0]["soft labels"]
     for stage in ("teacher", "student"):
-        (tmp_path / stage / "checkpoint.pt").unlink()
+        (finished / stage / "checkpoint.pt").unlink()
     other = dataclasses.replace(training, settings=dataclasses.replace(SETTINGS, seed=1))
-    done = distill(other, 20, tmp_path)
+    done = distill(other, 20, finished)
     assert done.teacher is not None
     second = read_safetensors(kept)[0]["soft labels"]
     assert not torch.equal(first, second)

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.console import DisplayOption, chosen, say, spoken_command, stoppable, write
-from assay.cli.dataclass_options import expanded
-from assay.cli.exit_codes import Exit
-from assay.cli.flagged_study import Asked
-from assay.cli.flags import AllowPickle
-from assay.cli.paper_list import facts, print_facts
-from assay.cli.paper_report import report
-from assay.cli.paper_tables import print_view
-from assay.cli.sessions import errors_of, run_session
+from assay.console.dataclass_options import expanded
+from assay.console.exit_codes import Exit
+from assay.console.flags import AllowPickle
+from assay.console.output import DisplayOption, chosen, say, spoken_command, stoppable, write
+from assay.console.sessions import errors_of, run_session
+from assay.console.study_from_flags import Asked
 from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter
+from assay.paper.commands.listing import facts, print_facts
+from assay.paper.commands.report import report
+from assay.paper.commands.tables import print_view
 from assay.wording import plural
 
 if TYPE_CHECKING:

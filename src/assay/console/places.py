@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 from collections.abc import Container
 from pathlib import Path
@@ -12,6 +13,14 @@ import typer
 from assay.core.errors import BadInput
 
 Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
+
+
+class Figure(enum.StrEnum):
+    """What charts can be written as."""
+
+    SVG = "svg"
+    PNG = "png"
+    PDF = "pdf"
 
 
 def refuse_taken(*paths: Path, force: bool, flag: str = "--out") -> None:

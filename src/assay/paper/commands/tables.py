@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from assay.cli.console import out, write
+from assay.console.output import out, write
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from assay.cli.console import say, write
-from assay.cli.places import Force, refuse_figures, refuse_taken
-from assay.cli.runs import Figure
+from assay.console.output import say, write
+from assay.console.places import Figure, Force, refuse_figures, refuse_taken
 
 PAGE = "paper.html"
 OUT = Path("runs/sen2023")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from assay.cli.console import out as console_out
-from assay.cli.console import write
+from assay.console.output import out as console_out
+from assay.console.output import write
 
 
 def facts(out: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from assay.cli.flags import StudyFlags
+from assay.console.flags import StudyFlags
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from assay.cli.console import Display, say
-from assay.cli.exit_codes import Exit
-from assay.cli.verdict_text import cost_of
+from assay.console.exit_codes import Exit
+from assay.console.output import Display, say
+from assay.console.verdict_text import cost_of
 from assay.display import Watch, progress
 from assay.wording import plural
 
 if TYPE_CHECKING:
-    from assay.cli.flagged_study import Asked
+    from assay.console.study_from_flags import Asked
     from assay.evaluation.execution.options import Options
     from assay.evaluation.run import Run
     from assay.session import AuditSettings, Finished

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from assay.cli.console import data_alone
+from assay.console.output import data_alone
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:

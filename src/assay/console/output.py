@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from assay.cli.exit_codes import Exit
+from assay.console.exit_codes import Exit
 from assay.display import Display, chosen, console, log, say
 
 if TYPE_CHECKING:
