@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
+from assay.audit.progress import OnAuditProgress
 from assay.case import Case
 from assay.core.compose import Method, run
 from assay.core.errors import AssayWarning, BadInput, did_you_mean
@@ -162,15 +163,24 @@ class Evaluation:
         """Return the per-sample worst case over the attacks, one per model, data set, threat and budget."""
         return self.run.worst_case()
 
-    def audit(self, preset: str = "quick", *, twin: Classifier | None = None, seed: int = 0) -> list[Verdict]:
+    def audit(
+        self,
+        preset: str = "quick",
+        *,
+        twin: Classifier | None = None,
+        seed: int = 0,
+        on_progress: OnAuditProgress | None = None,
+    ) -> list[Verdict]:
         """Audit every worst-case number, keep the verdicts in the run directory, and return them.
 
         `preset` is "quick", "standard" or "thorough"; `twin` an undefended model for the same images. Models and data
-        that were given as Python objects are audited as they are. Raises `BadInput` for an unknown preset.
+        that were given as Python objects are audited as they are. `on_progress` hears how far it is (`AuditProgress`),
+        and before an escalation what it takes at most. A KeyboardInterrupt keeps what is found; another call goes on
+        from there. Raises `BadInput` for an unknown preset.
         """
         settings = AuditSettings(preset, twin, seed)
         loader = self.loader or Loader()
-        return audit_directory(self.run, settings, loader, lambda text: None)
+        return audit_directory(self.run, settings, loader, on_progress=on_progress)
 
     def verdicts(self) -> list[Verdict]:
         """Return what the audit said about the robust numbers, one verdict per number; none where it is off."""

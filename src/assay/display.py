@@ -136,12 +136,18 @@ class Lines:
         say(text)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class _Bar:
+    """A bar that is there from the first news of the work on: work that has nothing to do shows none."""
+
     shown: Progress
     task: TaskID
+    started: bool = False
 
     def update(self, share: float, note: str, left: float | None) -> None:
+        if not self.started:
+            self.shown.start()
+            self.started = True
         self.shown.update(self.task, completed=share, note=note, left=_left(left))
 
     def tell(self, text: str) -> None:
@@ -196,8 +202,12 @@ def _live(what: str) -> Iterator[Watch]:
         # standard output is for data, and goes its own way
         redirect_stdout=False,
     )
-    with shown:
-        yield _Bar(shown, shown.add_task(escape(what), total=1, note="", left=""))
+    bar = _Bar(shown, shown.add_task(escape(what), total=1, note="", left=""))
+    try:
+        yield bar
+    finally:
+        if bar.started:
+            shown.stop()
 
 
 def _line(what: str, share: float, note: str, left: float | None) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from assay.audit.audit import LEAST_PASSES, PRESETS, audit_run, check_preset
+from assay.audit.progress import AuditProgress, OnAuditProgress
 from assay.core.sweep import Question
 from assay.display import Silence, Watch
 from assay.evaluation.analysis import score
@@ -30,7 +31,7 @@ from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
 from assay.preflight.checks import Look, look
-from assay.wording import plural
+from assay.wording import plural, rough_duration
 
 
 class Reporter(Protocol):
@@ -123,10 +124,11 @@ class Session:
         loader = self.loader or self.options.loader()
         try:
             plan = make_plan(self.study, loader)
-            why = "" if self.chosen else belongs_elsewhere(self.out, plan)
-            with hold(self.out, plan, self.options.fork or bool(why)) as directory:
+            out = self.out.expanduser()
+            why = "" if self.chosen else belongs_elsewhere(out, plan)
+            with hold(out, plan, self.options.fork or bool(why)) as directory:
                 if why:
-                    reporter.note(f"{self.out} belongs to another study ({why}); this one runs in {directory.folder}.")
+                    reporter.note(f"{out} belongs to another study ({why}); this one runs in {directory.folder}.")
                 return _Held(self, plan, directory, loader, reporter, on_progress or _unheard).work()
         finally:
             loader.close()
@@ -187,20 +189,66 @@ class _Held:
         before = {_identity(one) for one in run.verdicts()}
         seed = settings.seed if settings.seed is not None else _seed(run)
         with self.reporter.watch("Auditing") as watch:
+
+            def hear(now: AuditProgress) -> None:
+                audit_shown.hear(now)
+                shown.hear_audit(now)
+
+            audit_shown = _AuditShown(watch)
             # the models of the run itself: a factory may give others each time
             verdicts = audit_run(
-                run, settings.preset, loader=self.loader, twin=settings.twin, seed=seed, say=watch.tell
+                run,
+                settings.preset,
+                loader=self.loader,
+                twin=settings.twin,
+                seed=seed,
+                say=watch.tell,
+                on_progress=hear,
             )
         self.meter.finish(AUDIT)
         shown.end()
         return verdicts, [one for one in verdicts if _identity(one) not in before]
 
 
-def audit_directory(run: Run, settings: AuditSettings, loader: Loader, say: Callable[[str], None]) -> list[Verdict]:
-    """Audit a finished run, holding its directory, and return its verdicts. Raises what `audit_run` raises."""
+def audit_directory(
+    run: Run,
+    settings: AuditSettings,
+    loader: Loader,
+    reporter: Reporter | None = None,
+    on_progress: OnAuditProgress | None = None,
+) -> list[Verdict]:
+    """Audit a finished run, holding its directory, and return its verdicts.
+
+    The `reporter` shows how far it is, and `on_progress` hears it. Raises what `audit_run` raises.
+    """
     seed = settings.seed if settings.seed is not None else _seed(run)
-    with locked(run.path):
-        return audit_run(run, settings.preset, loader=loader, twin=settings.twin, seed=seed, say=say)
+    with locked(run.path), (reporter or Unreported()).watch("Auditing") as watch:
+        shown = _AuditShown(watch)
+
+        def hear(now: AuditProgress) -> None:
+            shown.hear(now)
+            if on_progress is not None:
+                on_progress(now)
+
+        return audit_run(
+            run, settings.preset, loader=loader, twin=settings.twin, seed=seed, say=watch.tell, on_progress=hear
+        )
+
+
+class _AuditShown:
+    """Shows how far an audit is, and says before an escalation what it takes at most."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._stage: tuple[str, str] | None = None
+
+    def hear(self, now: AuditProgress) -> None:
+        stage = (now.about, now.stage)
+        if stage != self._stage and now.stage == "escalation":
+            left = "" if now.seconds_left is None else f", {rough_duration(now.seconds_left)}"
+            self._watch.tell(f"Escalating {now.about}: at most {now.most:,} passes{left}. Ctrl-C keeps what is found.")
+        self._stage = stage
+        self._watch.update(now.share, f"{now.doing}, {now.passes:,} of {now.most:,} passes", now.seconds_left)
 
 
 class _Shown:
@@ -224,6 +272,13 @@ class _Shown:
         self._watch.update(share, note, now.remaining)
         if now.cell is not None and now.cell_finished and (told := _numbers(self._folder, now.cell)):
             self._watch.tell(told)
+
+    def hear_audit(self, now: AuditProgress) -> None:
+        """Tell `on_progress` what the audit does; its own share is not known beforehand."""
+        if self._last is not None:
+            share, left = self._meter.share, now.seconds_left
+            told = dataclasses.replace(self._last, stage=AUDIT, doing=now.doing, share=share, remaining=left)
+            self._on_progress(told)
 
     def end(self) -> None:
         """Tell `on_progress` that the audit is done as well."""

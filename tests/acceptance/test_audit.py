@@ -15,8 +15,8 @@ from assay.attacks import PGD
 from assay.audit.audit import audit_run
 from assay.audit.checks import examine
 from assay.audit.evidence import gather
-from assay.audit.rule import judge
 from assay.audit.subject import Metered, Subject
+from assay.audit.verdict_rule import judge
 from assay.audit.zoo import BROKEN
 from assay.core.compose import run
 from assay.core.draws import Draws
@@ -32,7 +32,7 @@ from assay.evaluation.records.verdicts import Verdict
 from assay.evaluation.run_study import run_study
 from assay.evaluation.study.spec import Study
 from assay.models import load_model
-from tests.honest import HONEST
+from tests.support.honest import HONEST
 
 CASCADE = ("cascade",)
 USUAL = ({"attack": "pgd", "steps": 40},)

@@ -13,7 +13,7 @@ from assay.core.lenses import Averaged, Expectation
 from assay.core.oracle import Access, Direct
 from assay.core.search import Keeps
 from assay.core.sweep import first_look
-from tests.conformance.bench import FIRST_NORM, PAIRS, case, make
+from tests.support.bench import FIRST_NORM, PAIRS, case, make
 
 WRAPPED = ("alone", "restarts", "smallest", "eot", "averaged", "surrogate", "restarts of eot on a surrogate")
 TINY = 1e-3

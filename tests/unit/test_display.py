@@ -71,6 +71,13 @@ def test_live_bars_show_share_time_and_text_as_it_is(monkeypatch: pytest.MonkeyP
         assert part in shown
 
 
+def test_work_that_has_nothing_to_do_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = sit_at_a_terminal(monkeypatch)
+    with progress("Auditing", Display.FULL) as watch:
+        watch.tell("nothing to audit")
+    assert terminal.getvalue() == "nothing to audit\n"
+
+
 def test_a_person_at_a_terminal_gets_live_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     sit_at_a_terminal(monkeypatch)
     assert chosen(None) is Display.FULL

@@ -18,10 +18,6 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import divisor, rows
 
-# of the L2-normalised step; a ball in L-infinity is longer across. AttackBench takes 10, with which the median on an
-# MNIST network is 2 % larger
-_STRIDE = {"linf": 3.0}
-
 
 class Ball(NamedTuple):
     """A point, the radius it is projected to, and the size of the smallest success so far (infinite before one)."""
@@ -71,11 +67,11 @@ class FMN:
         inside = torch.minimum(threat.norm.scaled(state.radius, 1 - gamma), smallest)
         wider = threat.norm.scaled(state.radius, 1 + gamma)
         boundary = size + threat.reach(state.query, grad, seen.loss.abs())
-        # what the box blocks the linear estimate overlooks: without growth the radius could stand still
+        # the linear estimate ignores the box: without growth the radius could stand still
         unknown = torch.where(state.radius.isinf(), boundary, torch.maximum(boundary, wider))
         outside = torch.where(smallest.isinf(), unknown, wider)
         radius = torch.where(seen.reached, inside, outside)
-        first = _STRIDE.get(threat.norm.name, 1.0) if self.step_size is None else self.step_size
+        first = threat.norm.first_step if self.step_size is None else self.step_size
         moved = state.query + annealed(first, first / 100, share) * threat.unit(grad)
         # where the box blocks most of a step the point would stay far inside a ball that grows, and turn in a circle
         stretch = (radius / divisor(threat.size(moved, x))).clamp_min(1)

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from assay.audit.planted import Planted, plant_and_search
-from assay.audit.probes.answers import Answers, answers
 from assay.audit.probes.attacks import Growth, Paths, Tries, again, black_box, growth, paths, simple
-from assay.audit.probes.nearest import nearest
-from assay.audit.probes.sight import Sight, sight
-from assay.audit.probes.slopes import Slopes, slopes
-from assay.audit.probes.twins import Twins, twins
+from assay.audit.probes.determinism import Answers, answers
+from assay.audit.probes.gradient_accuracy import Slopes, slopes
+from assay.audit.probes.gradient_signal import Sight, sight
+from assay.audit.probes.minimum_norm import Twins, nearest, twins
 from assay.audit.subject import Leaf, Metered, Subject, passes_of
 from assay.core.errors import BadInput, ModelError
 
@@ -47,7 +46,7 @@ def gather(subject: Subject, *, probabilities: bool = False) -> Evidence:
     passes: dict[str, int] = {}
 
     def metered(name: str, probe: Callable[[Subject], Any]) -> Any:
-        meter = Metered(subject.meter.oracle)
+        meter = Metered(subject.meter.oracle, hear=subject.meter.hear)
         own = dataclasses.replace(subject, problem=dataclasses.replace(subject.problem, oracle=meter))
         seen = probe(own)
         passes[name] = meter.spent[0]

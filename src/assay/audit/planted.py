@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.gradient import PGD, Point, gradient_of
-from assay.audit.heads import Headed, Heads, Network
+from assay.audit.linear_heads import Headed, Heads, Network
 from assay.core.compose import Method, is_attack, run
 from assay.core.draws import Draws
 from assay.core.errors import BadInput

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,20 +42,26 @@ Without a twin the other probes divide its share."""
 
 @dataclasses.dataclass(frozen=True)
 class Metered:
-    """An oracle that counts the rows that went through the model, a forward with its backward as one."""
+    """An oracle that counts the rows that went through the model, a forward with its backward as one.
+
+    `hear` is told of every look how many they were.
+    """
 
     oracle: Oracle
     spent: list[int] = dataclasses.field(default_factory=lambda: [0], compare=False)
+    hear: Callable[[int], None] = dataclasses.field(default=lambda passes: None, compare=False)
 
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
         """Ask, and count; see `Oracle`."""
         seen = self.oracle.look(points, goal, objective, access, draws)
-        self.spent[0] += int(torch.maximum(seen.cost.forwards, seen.cost.backwards).sum())
+        passes = int(torch.maximum(seen.cost.forwards, seen.cost.backwards).sum())
+        self.spent[0] += passes
+        self.hear(passes)
         return seen
 
     def of(self, oracle: Oracle) -> Metered:
         """Return another oracle that counts into the same sum."""
-        return Metered(oracle, self.spent)
+        return Metered(oracle, self.spent, self.hear)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
-from assay.console.output import DisplayOption, chosen, say, spoken_command, stoppable, write
-from assay.console.sessions import run_session
+from assay.console.output import DisplayOption, chosen, spoken_command, stoppable, write
+from assay.console.sessions import Terminal, run_session
 from assay.console.study_from_flags import read_study
 from assay.console.verdict_text import cost_of, lines
 from assay.core.errors import BadInput
@@ -127,7 +127,7 @@ def _audited(flags: StudyFlags, how: AuditFlags, command: str) -> tuple[Run, Seq
         done = run_session(asked, options, chosen(how.display), audit=settings, tell_cost=False)
         return done.run, done.verdicts
     run = Run.open(str(flags.study))
-    return run, audit_directory(run, settings, options.loader(), say)
+    return run, audit_directory(run, settings, options.loader(), Terminal(chosen(how.display)))
 
 
 def _with_attack(flags: StudyFlags) -> StudyFlags:

@@ -29,7 +29,7 @@ def apply(
 
     from assay.attacks.patch import Room, paste
     from assay.core.draws import Draws
-    from assay.models.atomic import write_atomically
+    from assay.files import write_atomically
     from assay.patches import Patch
     from assay.patches.pictures import from_pixels, png_bytes, read_picture
 

@@ -22,8 +22,8 @@ def schema(
     force: Force = False,
 ) -> None:
     """Print the JSON Schema of a study file, for editors that complete and check YAML."""
-    from assay.evaluation.files import write_atomically
     from assay.evaluation.study.spec import study_schema
+    from assay.files import write_atomically
 
     text = json.dumps(study_schema(), indent=2)
     if out is None:

@@ -32,4 +32,7 @@ def lines(verdict: Verdict) -> Iterator[str]:
             if one.mandatory:
                 yield f"          {one.remedy}"
     for attempt in verdict.attempts:
-        yield f"  tried   {attempt.name} on {attempt.asked}: broke {attempt.broken} ({attempt.passes:,} passes)"
+        if attempt.asked or not attempt.skipped:
+            yield f"  tried   {attempt.name} on {attempt.asked}: broke {attempt.broken} ({attempt.passes:,} passes)"
+        if attempt.skipped:
+            yield f"  skipped {attempt.name} on {attempt.skipped}: {verdict.why_skipped}"

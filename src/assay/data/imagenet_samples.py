@@ -15,7 +15,7 @@ from assay.data.dataset import Source
 from assay.data.labelled_files import LabelledFiles
 from assay.data.labels import check_labels
 from assay.data.mnist import ChecksumMismatch
-from assay.models.atomic import write_atomically
+from assay.files import write_atomically
 from assay.models.classifier import Classifier
 from assay.models.imagenet import imagenet_classes
 from assay.models.weights_file import Unavailable

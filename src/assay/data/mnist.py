@@ -23,7 +23,7 @@ from torch import Tensor
 from assay.core.errors import AssayError, BadInput, did_you_mean
 from assay.data.cache import cache_dir, download, fetch_wheel, say
 from assay.data.dataset import Known, Source, Stored
-from assay.models.atomic import write_atomically
+from assay.files import write_atomically
 from assay.models.classifier import Classifier
 from assay.models.weights_file import Unavailable
 

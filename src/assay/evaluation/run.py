@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Run:
     path: Path
     study: str
     manifest: dict[str, Any]
+    # what was computed from the shards, and their state then
+    _known: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:
@@ -75,12 +77,21 @@ class Run:
 
     def results(self) -> list[score.Result]:
         """Return one result per cell and budget."""
-        return _joined(score.results(self.records(score.SCORED), self._stds()), self.verdicts())
+        return _joined(self._scored(score.results), self.verdicts())
 
     def worst_case(self) -> list[score.Result]:
         """Return the per-sample worst case over the attacks, one per model, data set, threat, question and budget."""
-        found = score.worst_case(self.records((*score.SCORED, "sample_id")), self._stds())
-        return _joined(found, self.verdicts())
+        return _joined(self._scored(score.worst_case), self.verdicts())
+
+    def _scored(self, by: Callable[..., list[Result]]) -> list[Result]:
+        """Return results without verdicts; shards are read again only where they changed."""
+        state = self.store.state(list(self.cells))
+        if self._known.get("state") != state:
+            self._known.clear()
+            self._known.update(state=state, records=self.records((*score.SCORED, "sample_id")))
+        if by not in self._known:
+            self._known[by] = by(self._known["records"], self._stds())
+        return list(self._known[by])
 
     def verdicts(self) -> list[Verdict]:
         """Return what an audit said about the numbers of the cells as they stand."""

@@ -1,4 +1,4 @@
-"""Running a study in a directory, and evaluating a model from Python in one call."""
+"""Running a study in a directory, and the study that Python objects make."""
 
 from __future__ import annotations
 
@@ -57,44 +57,6 @@ def run_study(
         loader.close()
 
 
-def evaluate(
-    model: Any,
-    data: Any,
-    attacks: Any,
-    threat: Threat | Mapping[str, Any] | list[Any],
-    out: str | os.PathLike[str] | None = None,
-    **settings: Any,
-) -> Run:
-    """Evaluate a model, or a list of them, on data under attacks, and return the run.
-
-    `model` is a name, a module or a `Classifier`; `data` a source (`"mnist/test"`) or whatever `load_data` takes or
-    returned. `attacks` are names,
-    mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
-    threat or a list of them. Settings are those of a study (`study question goal order seed chunk`) and of a run
-    (see `Options`), and `on_progress`. A `goal` is words, a goal such as `Targeted(y, t)`, or a target per image.
-    Without `out` the run directory is a new temporary one, which stays.
-
-    Raises `BadInput` for whatever a study does not allow.
-    """
-    return evaluate_with(model, data, attacks, threat, out, **settings)[0]
-
-
-def evaluate_with(
-    model: Any,
-    data: Any,
-    attacks: Any,
-    threat: Threat | Mapping[str, Any] | list[Any],
-    out: str | os.PathLike[str] | None = None,
-    **settings: Any,
-) -> tuple[Run, Loader]:
-    """Do what `evaluate` does, and return with the run the loader that knows the models and data given as objects."""
-    on_progress = settings.pop("on_progress", None)
-    given = given_study(model, data, attacks, threat, settings)
-    folder = new_folder(out)
-    run = run_study(given.study, folder, given.options, on_progress=on_progress, loader=given.loader)
-    return run, given.loader
-
-
 @dataclasses.dataclass(frozen=True)
 class GivenStudy:
     """A study of Python objects, how it is run, and the loader that knows the objects by the names they have in it."""
@@ -111,7 +73,7 @@ def given_study(
     threat: Threat | Mapping[str, Any] | list[Any],
     settings: Mapping[str, Any],
 ) -> GivenStudy:
-    """Return the study that the arguments of `evaluate` describe. Raises `BadInput` for what a study does not allow."""
+    """Return the study that the arguments of `assay.evaluate` describe. Raises `BadInput` for what no study allows."""
     study_settings = {key: value for key, value in settings.items() if key in _STUDY_KEYS}
     rest = {key: value for key, value in settings.items() if key not in _STUDY_KEYS}
     names = [field.name for field in dataclasses.fields(Options)]
@@ -216,4 +178,4 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-__all__ = ["Options", "Run", "RunFailed", "evaluate", "evaluate_with", "run_study"]
+__all__ = ["GivenStudy", "Options", "Run", "RunFailed", "given_study", "new_folder", "run_study"]

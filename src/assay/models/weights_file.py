@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.errors import AssayError, BadInput
-from assay.models.atomic import write_atomically
+from assay.files import write_atomically
 from assay.models.foreign import TORCHSCRIPT, is_torch, what_else
 from assay.models.matching import flattened
 

@@ -32,7 +32,7 @@ def probe_networks(out: Path, limit: int | None = None, device: str = "cpu") -> 
     """
     from assay.audit import probe_gradients
     from assay.data import load_data
-    from assay.evaluation.files import write_atomically
+    from assay.files import write_atomically
     from assay.models import load_model
 
     for name in PROBED:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.data.dataset import PictureError
-from assay.models.atomic import write_atomically
+from assay.files import write_atomically
 from assay.patches.patch import Patch
 
 if TYPE_CHECKING:

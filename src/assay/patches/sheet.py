@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.core.errors import BadInput
-from assay.models.atomic import write_atomically
+from assay.files import write_atomically
 from assay.patches.patch import Patch
 from assay.patches.pictures import picture_of
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from assay.core.errors import BadInput
-from assay.models.atomic import write_atomically
+from assay.files import write_atomically
 
 Row = dict[str, Any]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,17 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from assay.audit.audit import audit_run
-from assay.audit.claims import groups
+from assay.audit.audit import PRESETS, audit_run
+from assay.audit.progress import AuditProgress
+from assay.audit.robust_numbers import groups
+from assay.console.verdict_text import lines
 from assay.core.errors import BadInput
 from assay.evaluation.cell import Cell
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import FOLDER, Verdict
 from assay.evaluation.run import Run
-from tests.unit.evaluation.tiny import run_here, study, write_model, write_pictures
+from tests.support.tiny import run_here, study, write_model, write_pictures
 
 LINF = {"norm": "linf", "eps": ["0", "2/255"]}
 # where nobody survives an audit is quick, and is kept as any other
@@ -180,6 +183,74 @@ def test_a_run_that_went_on_is_audited_again(model: str, source: str, tmp_path: 
     plain = json.loads(file.read_text())
     file.write_text(json.dumps([{**plain[0], "n": 8}]))
     assert audit_run(run)[0].n == first.n == 20
+
+
+WEAK: Any = {"attack": "pgd", "steps": 1, "step_size": 0.0, "random_start": False}
+TWO: Any = {"norm": "linf", "eps": ["4/255", "16/255"]}
+
+
+def test_an_interrupted_audit_keeps_what_it_found_and_goes_on(
+    model: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, whole = audited(tmp_path / "whole", study(model, source, threats=TWO, attacks=[WEAK]))
+    assert [one.verdict for one in whole][1] == "refuted"
+    run = run_here(tmp_path / "run", study(model, source, threats=TWO, attacks=[WEAK]))
+    monkeypatch.setattr("assay.audit.escalate.AT_ONCE", 5)
+
+    def stop(now: AuditProgress) -> None:
+        if (now.stage, now.budget) == ("escalation", "16/255") and now.passes > after:
+            raise KeyboardInterrupt
+
+    after = whole[0].escalation + whole[1].escalation // 2
+    with pytest.raises(KeyboardInterrupt):
+        audit_run(run, on_progress=stop)
+    first, cut = run.verdicts()
+    assert first == dataclasses.replace(whole[0], seconds=first.seconds)
+    assert cut.stopped and cut.verdict != "trusted" and "the escalation was stopped" in cut.why
+    assert cut.skipped
+    assert 0 < cut.escalation < whole[1].escalation
+    if cut.images:
+        check_images(run, cut)
+    spent: list[int] = []
+    again, done = audit_run(run, on_progress=lambda now: spent.append(now.passes))
+    # what was finished is not tried again, and what was found is kept
+    assert again == first
+    assert not done.stopped and done.verdict == "refuted"
+    assert (done.broken, done.after_escalation) == (whole[1].broken, whole[1].after_escalation)
+    assert done.escalation >= cut.escalation
+    assert sum(one.broken for one in done.attempts) == done.broken
+    check_images(run, done)
+
+
+def test_progress_tells_the_cost_before_and_the_rest_on_the_way(model: str, source: str, tmp_path: Path) -> None:
+    run = run_here(tmp_path / "run", study(model, source, threats=TWO, attacks=[WEAK]))
+    told: list[AuditProgress] = []
+    verdicts = audit_run(run, on_progress=told.append)
+    assert [one.stage for one in told] == sorted((one.stage for one in told), key=["evidence", "escalation"].index)
+    escalation = [one for one in told if one.stage == "escalation"]
+    assert (escalation[0].passes, escalation[0].share) == (0, 0) and (escalation[0].seconds_left or 0) > 0
+    assert escalation[-1].share == 1 and escalation[-1].seconds_left == 0
+    assert escalation[-1].passes == sum(one.escalation for one in verdicts) <= escalation[0].most
+    shares = [one.share for one in escalation]
+    assert shares == sorted(shares)
+    assert {"margin"} <= {one.tried for one in escalation} and {one.budget for one in escalation} == {"4/255", "16/255"}
+    for one in verdicts:
+        # four times the evaluation's passes, or 200 for each survivor
+        assert one.escalation_limit is not None and one.escalation <= one.escalation_limit
+        assert one.escalation_limit >= 200 * one.asked
+
+
+def test_a_limit_that_cuts_is_told_and_makes_nothing_rosier(
+    model: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_here(tmp_path / "run", study(model, source, threats=TWO, attacks=[WEAK]))
+    small = dataclasses.replace(PRESETS["quick"], times=1, each=0)
+    monkeypatch.setitem(PRESETS, "quick", small)  # type: ignore[arg-type]  # a plain dictionary
+    for one in audit_run(run):
+        assert one.escalation <= (one.escalation_limit or 0) < 200 * one.asked
+        assert one.skipped and one.verdict != "trusted"
+        assert "the limit of passes was reached before" in one.why and one.skipped[0] in one.why
+        assert any(line.strip().startswith("skipped") for line in lines(one))
 
 
 def test_an_unknown_preset_is_refused(model: str, source: str, tmp_path: Path) -> None:

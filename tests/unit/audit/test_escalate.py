@@ -9,15 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import build
+from assay.attacks import PGD, build
+from assay.audit.checks import examine
 from assay.audit.escalate import escalate
 from assay.audit.evidence import gather
 from assay.audit.probes.attacks import Tries
+from assay.audit.progress import PassLimit
+from assay.audit.stronger_attacks import stronger_attacks
 from assay.audit.subject import Subject
+from assay.core.compose import run
 from assay.core.oracle import Direct
 from assay.core.threat import L0, L1, L2, Linf, Threat
-from tests.conformance.bench import make
-from tests.unit.audit.subjects import CLEAN, SIDE, Around, network, subject
+from tests.support.bench import make
+from tests.support.subjects import CLEAN, SIDE, Around, Layer, leaf, network, pictures, subject
 
 THREATS = (Linf(0.3), L2(1.5), L1(8.0), L0(8))
 
@@ -135,13 +139,91 @@ def test_a_random_model_that_hides_its_gradient_is_broken_on_average() -> None:
         return logits + 0.02 * torch.randn_like(logits)
 
     broken = asked(subject(Around(network(), after=noise), Linf(0.4)))
-    assert broken.attempts[0].name == "averaged over the randomness"
     assert len(broken.at) >= 6
+
+
+def test_a_random_model_is_climbed_on_average_where_nothing_stands_around_the_noise() -> None:
+    inside = Layer(lambda hidden: hidden + 0.5 * torch.randn_like(hidden))
+    plain = network()
+    assert isinstance(plain, nn.Sequential)
+    module = nn.Sequential(*plain[:2], inside, *plain[2:]).eval()
+    given = subject(module, Linf(0.01), y=plain(pictures()).argmax(1))
+    evidence = dataclasses.replace(
+        CLEAN, answers=dataclasses.replace(CLEAN.answers, differ=1.0), leaves=(leaf(averages=True), *CLEAN.leaves[1:])
+    )
+    attempts = {one.name: one for one in escalate(given, evidence).attempts}
+    averaged = attempts["averaged over the randomness"]
+    # fifty steps of ten looks, the last of which is one, and ten looks that judge
+    assert averaged.passes == averaged.asked * (50 * 10 + 1 + 10)
+
+
+@pytest.mark.parametrize("survivors", [8, 3])
+def test_a_limit_is_kept_and_what_it_leaves_out_is_named(survivors: int) -> None:
+    given = subject(network(), Linf(1e-4))
+    given = dataclasses.replace(given, survived=torch.arange(len(given.survived)) < survivors)
+    whole = escalate(given, CLEAN)
+    assert whole.passes > 200 * survivors and not any(one.skipped for one in whole.attempts)
+    for most in (60 * survivors, whole.passes):
+        limit = PassLimit(most)
+        cut = escalate(given, CLEAN, limit=limit)
+        assert cut.passes == limit.spent <= most
+        # nothing is lost in silence: each attempt is there, with who was asked and who was not
+        assert [one.name for one in cut.attempts] == [one.name for one in whole.attempts]
+        for one, all_of_it in zip(cut.attempts, whole.attempts, strict=True):
+            assert one.asked + one.skipped == all_of_it.asked
+        assert any(one.skipped for one in cut.attempts) == (most < whole.passes)
+
+
+def test_what_promises_the_most_per_pass_comes_first_and_the_blind_last() -> None:
+    given = subject(Around(network(), flat_image), Linf(0.1), twin=Direct(network()))
+    evidence = dataclasses.replace(gather(given), black_box=Tries(8, {"transfer": 4}))
+    made = stronger_attacks(given, evidence, examine(evidence))
+    rates = [one.promise / one.most_passes(given, evidence) for one in made if not one.blind and one.promise > 0.1]
+    assert made[0].name == "transfer"
+    assert rates == sorted(rates, reverse=True) and len(rates) >= 2
+    assert [one.blind for one in made] == sorted(one.blind for one in made)
+
+
+def test_what_an_attack_takes_at_most_is_what_it_takes_where_nothing_breaks() -> None:
+    given = subject(network(), Linf(1e-6), methods=(PGD(10),))
+    sight = dataclasses.replace(CLEAN.sight, edges=0.5)
+    evidence = dataclasses.replace(CLEAN, sight=sight, again=Tries(8, {"again": 3}))
+    expected = {
+        one.name: one.most_passes(given, evidence) for one in stronger_attacks(given, evidence, examine(evidence))
+    }
+    for one in escalate(given, evidence).attempts:
+        assert one.passes <= len(given.survived) * expected[one.name], one
+        assert one.passes >= 0.5 * len(given.survived) * expected[one.name], one
+
+
+def test_an_interrupt_keeps_what_is_broken_and_names_what_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = subject(network(), Linf(0.05))
+    whole = escalate(given, CLEAN)
+    assert len(whole.attempts) >= 3 and not whole.stopped
+    monkeypatch.setattr("assay.audit.escalate.AT_ONCE", 3)
+    runs: list[int] = []
+
+    def run_and_stop(*arguments: Any, **settings: Any) -> Any:
+        runs.append(0)
+        if len(runs) == 3:
+            raise KeyboardInterrupt
+        return run(*arguments, **settings)
+
+    monkeypatch.setattr("assay.audit.escalate.run", run_and_stop)
+    limit = PassLimit()
+    cut = escalate(given, CLEAN, limit=limit)
+    assert cut.stopped
+    first = cut.attempts[0]
+    assert (first.name, first.asked, first.skipped) == (whole.attempts[0].name, 6, 2)
+    assert set(cut.at.tolist()) <= set(whole.at.tolist()) and len(cut.at) == first.broken
+    assert all(one.asked == 0 and one.skipped == 8 - first.broken for one in cut.attempts[1:])
+    assert {one.name for one in cut.attempts} >= {one.name for one in whole.attempts}
+    assert cut.passes == limit.spent > 0
 
 
 def test_the_long_way_adds_the_slow_attacks_and_a_twin_transfers(monkeypatch: pytest.MonkeyPatch) -> None:
     # short ones in their place: which are tried is asked, not what they break
-    monkeypatch.setattr("assay.audit.escalate.build", lambda name, **_: make(name))
+    monkeypatch.setattr("assay.audit.stronger_attacks.build", lambda name, **_: make(name))
     constant = Around(network(), after=lambda logits: logits * 0 + torch.tensor([1.0, 0.0, 0.0, 0.0]))
     given = subject(constant, Linf(0.05), twin=Direct(network()))
     evidence = gather(given)

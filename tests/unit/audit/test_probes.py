@@ -12,17 +12,16 @@ from torch import Tensor, nn
 
 from assay.attacks import ATTACKS, PGD, build
 from assay.audit.evidence import gather
-from assay.audit.probes.answers import answers
 from assay.audit.probes.attacks import again, black_box, growth, paths, simple
-from assay.audit.probes.nearest import nearest, smallest
-from assay.audit.probes.sight import sight
-from assay.audit.probes.slopes import slopes
-from assay.audit.probes.twins import twins
+from assay.audit.probes.determinism import answers
+from assay.audit.probes.gradient_accuracy import slopes
+from assay.audit.probes.gradient_signal import sight
+from assay.audit.probes.minimum_norm import nearest, smallest, twins
 from assay.audit.subject import SHARES, Metered, Subject
 from assay.core.compose import Transferred
 from assay.core.oracle import Direct
 from assay.core.threat import L0, L1, L2, Linf, Threat
-from tests.unit.audit.subjects import CLASSES, Around, Counting, N, network, subject
+from tests.support.subjects import CLASSES, Around, Counting, N, network, subject
 
 THREATS = (Linf(0.1), L2(0.5), L1(3.0), L0(3))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 
 import assay
 from assay.evaluation.run import Run
-from tests.unit.cli.conftest import Workplace
+from tests.support.workplace import Workplace
 
 DISTILLED = "--model zoo:mnist-distilled-t100 --data mnist/test --limit 8"
 
@@ -42,7 +43,10 @@ def test_a_finished_run_is_audited_once_and_again_by_another_preset(place: Workp
     run = f"run {DISTILLED} --attack pgd:steps=10 --eps 0.1 --out runs/r"
     assert place.assay(f"{run} --audit off").code == 0
     assert Run.open("runs/r").verdicts() == []
-    assert "Audit" in place.assay("audit runs/r").out
+    said = place.assay("audit runs/r")
+    assert "Audit" in said.out
+    assert re.search(r"Escalating zoo:mnist-distilled-t100 on mnist/test.*: at most [\d,]+ passes, ", said.err)
+    assert re.search(r"Auditing +100 % +escalation at 0\.1, [\d,]+ of [\d,]+ passes", said.err)
     first = Path("runs/r/audit/verdicts.json").read_bytes()
     assert place.assay("audit runs/r").code == 0
     assert Path("runs/r/audit/verdicts.json").read_bytes() == first

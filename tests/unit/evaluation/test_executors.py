@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from assay.core.errors import AssayError, BadInput
-from assay.evaluation.executors import EXECUTORS, Job, Processes, Serial, processes
-from assay.evaluation.files import DiskError
+from assay.evaluation.executors import EXECUTORS, Done, Job, Processes, Serial, processes
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run_study import RunFailed
-from tests.unit.evaluation.tiny import images, rows, run_here, study, write_model, write_pictures
+from assay.files import DiskError
+from tests.support.tiny import images, rows, run_here, study, write_model, write_pictures
 
 # the first image of chunk 1 when there are 24 pictures in chunks of 4: pictures come by folder, so number 16 is 4
 MARKED = float(images(24)[0][16][0, 0, 0])
@@ -73,7 +73,7 @@ def test_an_error_keeps_its_kind_on_the_way(source: str, tmp_path: Path) -> None
         run_here(tmp_path / "a", study(unlike, source, attacks="fgsm"), executor="processes", workers=1)
     kind = [DiskError.__module__, DiskError.__qualname__]
     assert isinstance(processes.revived(kind, "full"), DiskError) and str(processes.revived(kind, "full")) == "full"
-    for other in (["os", "system"], ["assay.evaluation.files", "make_folder"], ["assay.evaluation.files", "nothing"]):
+    for other in (["os", "system"], ["assay.files", "make_folder"], ["assay.files", "nothing"]):
         assert type(processes.revived(other, "x")) is AssayError
 
 
@@ -89,18 +89,40 @@ def test_when_every_worker_dies_the_run_ends_though_their_children_live_on(sourc
 
 
 def test_stopping_early_leaves_no_process(source: str, tmp_path: Path) -> None:
-    model = write_model(tmp_path / "model", "time.sleep(0.05)")
+    beats = tmp_path / "beats"
+    model = write_model(tmp_path / "model", f"time.sleep(0.05); open({str(beats)!r}, 'a').write('.')")
     (tmp_path / "run").mkdir()
     loader = Loader()
     units = make_plan(study(model, source, chunk=2), loader).units
     answers = Processes(2).run(units, Job(tmp_path / "run", loader))
-    next(answers)
+    first = next(answers)
+    assert isinstance(first, Done) and first.records.num_rows == first.unit.rows
     began = time.monotonic()
     answers.close()  # type: ignore[attr-defined]
     assert time.monotonic() - began < 3
-    stored = len(list((tmp_path / "run").rglob("*.parquet")))
+    alive = beats.stat().st_size
     time.sleep(0.5)
-    assert len(list((tmp_path / "run").rglob("*.parquet"))) == stored < len(units)
+    assert beats.stat().st_size == alive
+    # who wants the records writes them
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log"]
+
+
+def test_workers_need_no_disk_in_common_with_the_run(source: str, tmp_path: Path) -> None:
+    # whatever a worker writes by a relative name, or learns of the run's directory, would show here
+    hook = "[1 / 0 for _ in '.' if any('hidden' in one for one in (*os.sys.argv, *os.environ.values(), os.getcwd()))]"
+    model = write_model(tmp_path / "model", hook)
+    given = study(model, source, attacks="fgsm", chunk=8)
+    there = run_here(tmp_path / "hidden", given, executor="processes", workers=2)
+    assert [one.errors for one in there.results()] == [0, 0, 0, 0]
+    assert rows(there) == rows(run_here(tmp_path / "here", given))
+
+
+def test_a_traceback_of_a_worker_is_in_the_log(source: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", f"1 / 0 if abs(x[0, 0, 0, 0] - {MARKED!r}) < 1e-6 else None")
+    for executor in ("serial", "processes"):
+        run = run_here(tmp_path / executor, study(model, source, attacks="fgsm", chunk=4), executor=executor, workers=1)
+        assert sum(one.errors for one in run.results()[:1]) == 4
+        assert "ZeroDivisionError" in (run.path / "log").read_text()
 
 
 def test_executors_by_name() -> None:

@@ -17,13 +17,13 @@ from assay.core.threat import NORMS
 from assay.data import Sample
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.cost import passes_per_sample
-from assay.evaluation.executors.base import Done, Job, perform
+from assay.evaluation.executors.base import Done, perform
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.patches import Patch
 from assay.patches import patch as patch_files
-from tests.unit.evaluation.tiny import study, write_model
+from tests.support.tiny import study, write_model
 
 
 def planned(model: str, source: str, loader: Loader, **more: Any) -> Cell:
@@ -93,22 +93,19 @@ def test_one_experiment_per_cell_and_loader(tiny_model: str, tiny_source: str, p
     loader.close()
 
 
-def test_a_worker_reads_a_patch_once(
-    tiny_model: str, tiny_source: str, tmp_path: Path, patch: Path, reads: list[Path]
-) -> None:
+def test_a_worker_reads_a_patch_once(tiny_model: str, tiny_source: str, patch: Path, reads: list[Path]) -> None:
     loader = Loader()
     attack = {"attack": "patch", "file": str(patch)}
     cell = planned(tiny_model, tiny_source, loader, attacks=attack, threats={"norm": "l0", "eps": 27})
     reads.clear()
-    job = Job(tmp_path / "run", loader)
-    assert all(isinstance(perform(Unit(cell, chunk), job), Done) for chunk in range(cell.chunks))
+    assert all(isinstance(perform(Unit(cell, chunk), loader), Done) for chunk in range(cell.chunks))
     loader.close()
     assert cell.chunks == 4 and len(reads) == 1
     # another worker reads it again, and sees what has become of it
     other = Patch.load(patch)
     other.with_pixels(1 - other.pixels).save(patch)
     with pytest.raises(BadInput, match="Leave patches alone in a run"):
-        perform(Unit(cell, 0), Job(tmp_path / "run", Loader()))
+        perform(Unit(cell, 0), Loader())
 
 
 def test_an_estimate_loads_no_model(

@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+import assay
 from assay.core.errors import BadInput
 from assay.core.threat import Linf
 from assay.evaluation.export import images as export
 from assay.evaluation.export.images import Choice, Exported, ExportFailed, export_images
 from assay.evaluation.loader import Loader
-from assay.evaluation.run_study import Run, evaluate_with
+from assay.evaluation.run import Run
 from assay.models import load_model
 
 N = 30
@@ -48,7 +49,9 @@ def images(channels: int = 3) -> tuple[Tensor, Tensor]:
 def evaluated(out: Path, channels: int = 3, **settings: Any) -> tuple[Run, Loader]:
     x, y = images(channels)
     given: dict[str, Any] = {"attacks": ["fgsm"], "threat": [Linf("10/255"), Linf(0.1)], **settings}
-    return evaluate_with(Brightest(), TensorDataset(x, y), given["attacks"], given["threat"], out)
+    data = TensorDataset(x, y)
+    found = assay.evaluate(Brightest(), data, given["attacks"], given["threat"], out, audit="off", doctor=False)
+    return found.run, found.loader
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +129,13 @@ def test_an_image_that_rounding_saves_is_counted(tmp_path: Path) -> None:
             return torch.stack([-score, score], 1)
 
     x, y = torch.full((2, 1, 2, 2), 127 / 255), torch.zeros(2, dtype=torch.int64)
-    run, loader = evaluate_with(Sharp(), TensorDataset(x, y), "fgsm", Linf(0.45 / 255), tmp_path / "run")
-    found = export_images(run, tmp_path / "png", loader=loader)
+    data, eps = TensorDataset(x, y), Linf(0.45 / 255)
+    made = assay.evaluate(Sharp(), data, "fgsm", eps, tmp_path / "run", audit="off", doctor=False)
+    found = export_images(made.run, tmp_path / "png", loader=made.loader)
     assert (found.images, found.broken, found.fooling) == (2, 2, 0)
     assert [row["still_fools"] for row in rows(found)] == ["false", "false"]
     assert [row["prediction"] for row in rows(found)] == ["0", "0"]
-    exact = export_images(run, tmp_path / "npy", Choice("npy"), loader=loader)
+    exact = export_images(made.run, tmp_path / "npy", Choice("npy"), loader=made.loader)
     assert (exact.broken, exact.fooling) == (2, 2)
     assert np.array(Image.open(tmp_path / "png" / rows(found)[0]["file"])).shape == (2, 2)
 

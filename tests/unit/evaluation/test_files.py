@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from assay.evaluation.files import DiskError, make_folder, remove_unfinished, write_atomically
 from assay.evaluation.run import Run
-from tests.unit.evaluation.tiny import rows, run_here, study
+from assay.files import DiskError, make_folder, remove_unfinished, write_atomically
+from tests.support.tiny import rows, run_here, study
 
 
 def mount(*arguments: str) -> bool:

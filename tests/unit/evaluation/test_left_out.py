@@ -18,11 +18,10 @@ from assay.evaluation.analysis.compare import mcnemar, minimal_budgets, per_clas
 from assay.evaluation.analysis.query_curves import efforts
 from assay.evaluation.analysis.score import results, worst_case
 from assay.evaluation.records.schema import from_table
-from assay.evaluation.run_study import evaluate
 from assay.models import Classifier, load_model
 from assay.report.formats import markdown
+from tests.support.tiny import data, evaluate, images, rows
 from tests.unit.evaluation.test_work import N, Small, outcomes, records
-from tests.unit.evaluation.tiny import data, images, rows
 
 
 @pytest.fixture(scope="module")

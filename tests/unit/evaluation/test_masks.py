@@ -19,10 +19,19 @@ from assay.core.threat import L2, Linf
 from assay.evaluation.cell import Cell
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
-from assay.evaluation.run_study import evaluate
 from assay.evaluation.study.masks import Chosen, mask_for, name_of, read_mask, resolved
 from assay.evaluation.study.spec import Study, ThreatSpec
-from tests.unit.evaluation.tiny import data, images, patterns, rows, run_here, study, write_model, write_pictures
+from tests.support.tiny import (
+    data,
+    evaluate,
+    images,
+    patterns,
+    rows,
+    run_here,
+    study,
+    write_model,
+    write_pictures,
+)
 
 
 def window(top: int = 2, left: int = 1) -> np.ndarray:

@@ -21,8 +21,19 @@ from assay.core.threat import Linf
 from assay.data import PictureError
 from assay.evaluation.execution.progress import Progress
 from assay.evaluation.records.manifest import read_manifest
-from assay.evaluation.run_study import Options, Run, RunFailed, evaluate, run_study
-from tests.unit.evaluation.tiny import data, images, patterns, rows, run_here, study, write_model, write_pictures
+from assay.evaluation.records.store import Store
+from assay.evaluation.run_study import Options, Run, RunFailed, run_study
+from tests.support.tiny import (
+    data,
+    evaluate,
+    images,
+    patterns,
+    rows,
+    run_here,
+    study,
+    write_model,
+    write_pictures,
+)
 
 
 class Matcher(nn.Module):
@@ -409,3 +420,21 @@ def test_a_model_that_differs_each_time_is_refused(tmp_path: Path, tiny_source: 
     two = study(spec, tiny_source, models=[spec, {"model": spec, "outputs": "probabilities"}], attacks="fgsm")
     with pytest.raises(BadInput, match="A model must be the same each time it is loaded"):
         run_here(out, two)
+
+
+def test_shards_are_read_again_only_where_they_changed(
+    tiny_model: str, tiny_source: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_here(out, study(tiny_model, tiny_source, attacks="fgsm"))
+    reads: list[object] = []
+    read = Store.read
+    monkeypatch.setattr(Store, "read", lambda *given: reads.append(given) or read(*given))
+    first = run.results()
+    assert (run.results(), run.worst_case(), len(reads)) == (first, Run.open(out).worst_case(), 1)
+    first.clear()  # what a caller does to the list is the caller's
+    assert run.results()
+    digest = next(iter(run.cells))
+    shard = run.store.shard(digest, 0)
+    shard.unlink()
+    assert run.results()[0].n < Run.open(out).manifest["cells"][digest]["n"]
+    assert run.results() == Run.open(out).results()

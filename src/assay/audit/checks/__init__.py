@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from assay.audit.checks.black_boxes import black_boxes
-from assay.audit.checks.families import families
+from assay.audit.checks.attacks import (
+    black_boxes,
+    minimum_norm,
+    more_effort,
+    objectives,
+    silent_success,
+    simple_attacks,
+)
+from assay.audit.checks.budgets import growing_budgets, twin_distances, unbounded
+from assay.audit.checks.coverage import families, planted_solutions
 from assay.audit.checks.finding import Check
-from assay.audit.checks.forward_pass import company, dynamic, probabilities, randomness
-from assay.audit.checks.growing_budgets import growing_budgets, unbounded
-from assay.audit.checks.more_effort import more_effort, silent_success
-from assay.audit.checks.objectives import objectives
-from assay.audit.checks.planted_solutions import planted_solutions
-from assay.audit.checks.rounding import rounding
-from assay.audit.checks.simple_attacks import minimum_norm, simple_attacks
-from assay.audit.checks.true_gradients import steady_answers, true_gradients
-from assay.audit.checks.twin_distances import twin_distances
-from assay.audit.checks.zero_gradients import zero_gradients
+from assay.audit.checks.gradients import rounding, steady_answers, true_gradients, zero_gradients
+from assay.audit.checks.model import company, dynamic, probabilities, randomness
 from assay.audit.evidence import Evidence
 from assay.audit.subject import GRADIENT_STEPS
 from assay.evaluation.records.verdicts import Finding
@@ -36,6 +36,7 @@ CHECKS: Mapping[str, Check] = {
         source="Pintor et al. 2022 flag any; 5 % proposed",
         cause="the gradient is exactly zero",
         remedy="An attack on it stands still: climb an objective that has a gradient, or attack past what cuts it.",
+        masks=True,
     ),
     "rounding": Check(
         rounding,
@@ -57,6 +58,8 @@ CHECKS: Mapping[str, Check] = {
         source=_PROPOSED,
         cause="the gradient is not that of the model",
         remedy="Attack past what rounds, detaches or randomises the output (BPDA, eot), or without gradients.",
+        masks=True,
+        untrue=True,
     ),
     "randomness": Check(
         randomness,
@@ -67,6 +70,8 @@ CHECKS: Mapping[str, Check] = {
         source="Croce and Hein 2020 flag any",
         cause="the model is random, and the attack does not average over that",
         remedy="Average the gradient over the randomness: eot=20.",
+        masks=True,
+        untrue=True,
     ),
     "dynamic forward pass": Check(
         dynamic,
@@ -77,6 +82,8 @@ CHECKS: Mapping[str, Check] = {
         source="Croce and Hein 2020 flag any",
         cause="the model optimises while it answers",
         remedy="Attack the optimisation as if it were the identity (BPDA), and without gradients.",
+        masks=True,
+        untrue=True,
     ),
     "objectives": Check(
         objectives,
@@ -119,6 +126,7 @@ CHECKS: Mapping[str, Check] = {
         cause="an attack without gradients beats the evaluation",
         remedy="Who sees the gradient must do no worse than who does not: the gradients are masked; see the other "
         "findings.",
+        masks=True,
     ),
     "growing budgets": Check(
         growing_budgets,
@@ -129,6 +137,7 @@ CHECKS: Mapping[str, Check] = {
         source="Carlini et al. 2019; 10 % and two images proposed",
         cause="success does not grow with the budget",
         remedy="A larger ball holds all that a smaller one holds: look for gradients that lie, or a wrong step.",
+        masks=True,
     ),
     "unbounded attack": Check(
         unbounded,
@@ -139,6 +148,7 @@ CHECKS: Mapping[str, Check] = {
         source="Carlini et al. 2019 expect 100 % success; 10 % and two images proposed",
         cause="the attack fails even without a budget",
         remedy="Nothing can be robust to that: use an attack that works on this model; see the other findings.",
+        masks=True,
     ),
     "more effort": Check(
         more_effort,
@@ -149,6 +159,7 @@ CHECKS: Mapping[str, Check] = {
         source="Carlini et al. 2019; 2 % and two images proposed",
         cause="the attack was stopped too early",
         remedy="Raise steps and restarts until nothing more breaks.",
+        stopped_early=True,
     ),
     "planted solutions": Check(
         planted_solutions,
@@ -159,6 +170,7 @@ CHECKS: Mapping[str, Check] = {
         source="Zimmermann et al. 2022, 95 %",
         cause="the attack misses what is there",
         remedy="The attack misses what is there: use more steps, restarts, another objective, or the cascade.",
+        misses=True,
     ),
     "two families": Check(
         families,
@@ -170,6 +182,7 @@ CHECKS: Mapping[str, Check] = {
         cause="the evaluation is a weak attack",
         remedy=f"Evaluate with a gradient attack of {GRADIENT_STEPS} steps or more, and with one that sees scores or "
         "labels alone.",
+        weak=True,
     ),
     "twin distances": Check(
         twin_distances,
@@ -234,4 +247,14 @@ def examine(evidence: Evidence) -> tuple[Finding, ...]:
     return tuple(check.find(name, evidence) for name, check in CHECKS.items())
 
 
-__all__ = ["CHECKS", "VERSION", "Check", "examine"]
+def flags(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the mandatory findings that flag."""
+    return [one for one in findings if one.flag and one.mandatory]
+
+
+def flagging(findings: Sequence[Finding]) -> list[Check]:
+    """Return the checks of the mandatory findings that flag."""
+    return [CHECKS[one.check] for one in flags(findings)]
+
+
+__all__ = ["CHECKS", "VERSION", "Check", "examine", "flagging", "flags"]

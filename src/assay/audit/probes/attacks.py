@@ -29,6 +29,15 @@ class Tries:
     asked: int
     broken: dict[str, int]
 
+    @property
+    def best(self) -> float:
+        """The share of survivors that the best try broke; 0 where there was none."""
+        return max(self.broken.values(), default=0) / max(1, self.asked)
+
+    def share(self, name: str) -> float:
+        """The share of survivors that one try broke; 0 where it is missing."""
+        return self.broken.get(name, 0) / max(1, self.asked)
+
 
 def simple(subject: Subject) -> Tries:
     """Try a single gradient step, and random points of the ball: 10 passes for each of up to 200 survivors."""
@@ -50,6 +59,10 @@ class Paths:
     broken: dict[str, int]
     silent: int
     losses: dict[str, tuple[float, ...]]
+
+    def share(self, objective: str) -> float:
+        """The share of survivors that broke on the way along one objective."""
+        return self.broken.get(objective, 0) / max(1, self.asked)
 
 
 def paths(subject: Subject) -> Paths:

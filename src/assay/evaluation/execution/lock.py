@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from assay.core.errors import BadInput
-from assay.evaluation.files import in_words
+from assay.files import in_words
 
 NAME = "lock"
 

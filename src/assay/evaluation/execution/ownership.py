@@ -12,11 +12,11 @@ from typing import Any
 
 from assay.core.errors import BadInput
 from assay.evaluation.execution.lock import locked
-from assay.evaluation.files import make_folder
 from assay.evaluation.plan import Plan
 from assay.evaluation.records.manifest import read_manifest
 from assay.evaluation.records.store import DAMAGED, GALLERY, RESULTS, RETIRED, Store
 from assay.evaluation.run import STUDY_FILE
+from assay.files import make_folder
 
 _OURS = {"lock", "log", STUDY_FILE, RESULTS, RETIRED, DAMAGED, GALLERY}
 

@@ -19,7 +19,6 @@ from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory
 from assay.evaluation.execution.progress import OnProgress, Tally
 from assay.evaluation.executors import Answer, Done, Executor, Failed, Job
-from assay.evaluation.files import DiskError, append_log, write_atomically
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan
 from assay.evaluation.records.arrow import compute as pc
@@ -38,6 +37,7 @@ from assay.evaluation.records.schema import ERROR
 from assay.evaluation.records.store import Store
 from assay.evaluation.run import STUDY_FILE, Run
 from assay.evaluation.study.yaml_source import write_yaml
+from assay.files import DiskError, append_log, write_atomically
 from assay.meter import Meter
 
 # so many units whose workers died, and none that worked: it is not the samples
@@ -93,9 +93,9 @@ class Running:
         return self.directory.folder
 
     @property
-    def job(self) -> Job:
-        """What its units have in common."""
-        return Job(self.folder, self.loader)
+    def store(self) -> Store:
+        """Where the records go."""
+        return Store(self.folder)
 
     def run(self, on_progress: OnProgress = lambda progress: None) -> Run:
         """Do what is not done, and note how it ended."""
@@ -117,7 +117,7 @@ class Running:
         return Run.open(self.folder)
 
     def _todo(self, source: Path | None, taken_over: bool) -> tuple[list[Unit], list[str]]:
-        store, cells = self.job.store, self.plan.cells
+        store, cells = self.store, self.plan.cells
         store.clean()
         warnings = []
         if source is not None:
@@ -151,14 +151,14 @@ class Running:
                 write_manifest(self.folder, manifest)
 
     def _errors(self) -> int:
-        status = self.job.store.read([cell.digest for cell in self.plan.cells], ["status"])["status"]
+        status = self.store.read([cell.digest for cell in self.plan.cells], ["status"])["status"]
         return int(pc.sum(pc.equal(status, ERROR)).as_py() or 0)
 
     def _do(self, engine: Executor, todo: Sequence[Unit], tally: Tally, on_progress: OnProgress) -> None:
         limit = self.options.most_errors(sum(cell.n for cell in self.plan.cells))
         earlier = self._failed_samples() if limit < math.inf else 0
         proof = _Proof.of(todo, self._finished(todo))
-        with contextlib.closing(engine.run(todo, self.job)) as answers:  # type: ignore[type-var]  # a generator
+        with contextlib.closing(engine.run(todo, Job(self.folder, self.loader))) as answers:  # type: ignore[type-var]  # a generator
             for answer in answers:
                 done = self._settled(answer, proof)
                 tally.add(done)
@@ -167,7 +167,7 @@ class Running:
                     raise RunFailed(self._too_many(earlier + tally.errors))
 
     def _failed_samples(self) -> int:
-        records = self.job.store.read([cell.digest for cell in self.plan.cells], ["cell", "sample_id", "status"])
+        records = self.store.read([cell.digest for cell in self.plan.cells], ["cell", "sample_id", "status"])
         failed = records.filter(pc.equal(records["status"], ERROR))
         return int(failed.group_by(["cell", "sample_id"]).aggregate([]).num_rows)
 
@@ -176,10 +176,13 @@ class Running:
         return [unit for unit in self.plan.units if (unit.cell.digest, unit.chunk) not in left]
 
     def _settled(self, answer: Answer, proof: _Proof) -> Done:
-        """Return what a unit gave; one that failed becomes error records, unless nothing of its model ever worked."""
+        """Store what a unit gave; one that failed becomes error records, unless nothing of its model ever worked."""
         if isinstance(answer, Done):
             proof.worked.add(answer.unit.cell.model.label)
+            self.store.put(answer.unit, answer.records, answer.pictures)
             return answer
+        if answer.details:
+            append_log(self.folder, f"cell {answer.unit.cell.digest} chunk {answer.unit.chunk}\n{answer.details}")
         if proof.hopeless(answer):
             raise RunFailed(
                 f"{answer.unit.cell.model.label} failed before any of its samples could be evaluated: {answer.reason} "
@@ -190,14 +193,15 @@ class Running:
     def _store_failure(self, failed: Failed) -> Done:
         unit = failed.unit
         append_log(self.folder, f"cell {unit.cell.digest} chunk {unit.chunk} became error records: {failed.reason}")
-        data = self.job.loader.data(unit.cell.data, self.job.loader.model(unit.cell.model))
+        data = self.loader.data(unit.cell.data, self.loader.model(unit.cell.model))
         positions = unit.cell.positions(unit.chunk)
         ids, labels = [data.ids[at] for at in positions], [data.labels[at] for at in positions]
-        self.job.store.write(unit, all_failed(unit, ids, labels, failed.reason))
-        return Done(unit, 0, 0, len(ids), 0.0)
+        records = all_failed(unit, ids, labels, failed.reason)
+        self.store.write(unit, records)
+        return Done(unit, records, b"", forwards=0, backwards=0, errors=len(ids), seconds=0.0)
 
     def _too_many(self, errors: int) -> str:
-        status = self.job.store.read([cell.digest for cell in self.plan.cells], ["sample_id", "status", "error"])
+        status = self.store.read([cell.digest for cell in self.plan.cells], ["sample_id", "status", "error"])
         first = status.filter(pc.equal(status["status"], ERROR)).slice(0, 1).to_pylist()
         example = f" The first: {first[0]['sample_id']}: {first[0]['error']}" if first else ""
         return (

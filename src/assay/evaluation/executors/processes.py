@@ -1,7 +1,7 @@
-"""Worker processes of one thread each. They load the model themselves, write their shards themselves, and may die.
+"""Worker processes of one thread each. They load the model themselves, send their records back, and may die.
 
-Only names travel: plain lines of JSON, a unit there and counts back. A fresh interpreter per worker needs neither a
-guarded main module nor anything that can be pickled.
+Units travel by name, in lines of JSON; records and pictures come back as bytes behind such a line, so that workers need
+no disk in common. A fresh interpreter per worker needs neither a guarded main module nor anything that can be pickled.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import IO, Any
 from assay.core.errors import AssayError, BadInput
 from assay.evaluation.cell import Unit
 from assay.evaluation.executors.base import Answer, Done, Failed, Job
+from assay.evaluation.records.store import from_bytes
 from assay.evaluation.study.surrogates import names
 
 _ENTRY = "from assay.evaluation.executors.worker import main; main()"
@@ -54,9 +55,9 @@ class Processes:
             for _ in range(min(self.workers or processors(), len(units))):
                 crew.hire(waiting)
             while crew.members:
-                worker, line = crew.events.get()
-                if line is not None:
-                    answer = crew.heard(worker, line, waiting)
+                worker, message = crew.events.get()
+                if message is not None:
+                    answer = crew.heard(worker, message, waiting)
                     if answer is not None:
                         yield answer
                     continue
@@ -73,6 +74,14 @@ class Processes:
                     crew.hire(waiting)
         finally:
             crew.dismiss()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Message:
+    """What a worker says, and the bytes that came with it."""
+
+    told: dict[str, Any]
+    parts: list[bytes]
 
 
 class _Worker:
@@ -100,7 +109,7 @@ class _Crew:
         self._units = units
         self._starts_failed = 0
         self.members: list[_Worker] = []
-        self.events: queue.SimpleQueue[tuple[_Worker, bytes | None]] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[tuple[_Worker, _Message | None]] = queue.SimpleQueue()
 
     def hire(self, waiting: collections.deque[tuple[int, Unit]]) -> None:
         """Start a worker."""
@@ -123,20 +132,21 @@ class _Crew:
         cells = {unit.cell.digest: unit.cell.plain() for unit in self._units}
         kept = ("device", "allow_pickle", "batch", "allow_random_data")
         settings = {name: getattr(loader, name) for name in kept}
-        worker.tell({"folder": str(self._job.folder.resolve()), "cells": cells, "loader": settings})
+        worker.tell({"cells": cells, "loader": settings})
 
-    def heard(self, worker: _Worker, line: bytes, waiting: collections.deque[tuple[int, Unit]]) -> Answer | None:
+    def heard(self, worker: _Worker, message: _Message, waiting: collections.deque[tuple[int, Unit]]) -> Answer | None:
         """Take a worker's word, and give it the next unit. Raises the `AssayError` that a worker met."""
-        try:
-            message = json.loads(line)
-        except ValueError:
-            return None  # something printed before the worker could take its output away
-        if "stop" in message:
-            raise revived(message["kind"], message["stop"])
+        told = message.told
+        if "stop" in told:
+            raise revived(told["kind"], told["stop"])
         answer: Answer | None = None
         if worker.unit is not None:
             unit = self._units[worker.unit]
-            answer = Failed(unit, message["failed"]) if "failed" in message else Done(unit, **message["done"])
+            if "failed" in told:
+                answer = Failed(unit, told["failed"], details=told["details"])
+            else:
+                records, pictures = message.parts
+                answer = Done(unit, from_bytes(records), pictures, **told["done"])
         worker.ready, worker.unit, self._starts_failed = True, None, 0
         if waiting:
             worker.unit, unit = waiting.popleft()
@@ -202,14 +212,30 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _listen(worker: _Worker, pipe: IO[bytes], events: queue.SimpleQueue[tuple[_Worker, bytes | None]]) -> None:
+def _listen(worker: _Worker, pipe: IO[bytes], events: queue.SimpleQueue[tuple[_Worker, _Message | None]]) -> None:
     with pipe:
         for line in pipe:
-            events.put((worker, line))
+            told = _read(line)
+            if told is None:
+                continue
+            lengths = told.pop("lengths")
+            parts = [pipe.read(length) for length in lengths]
+            if [len(part) for part in parts] != lengths:
+                break  # it died while it was sending
+            events.put((worker, _Message(told, parts)))
     events.put((worker, None))
 
 
-def _outlive(worker: _Worker, events: queue.SimpleQueue[tuple[_Worker, bytes | None]]) -> None:
+def _read(line: bytes) -> dict[str, Any] | None:
+    # what code prints before the worker could take its output away is no message
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and "lengths" in told else None
+
+
+def _outlive(worker: _Worker, events: queue.SimpleQueue[tuple[_Worker, _Message | None]]) -> None:
     # a process that the worker forked may keep its pipe open after it; what it said is read by then
     worker.process.wait()
     time.sleep(_LAST_WORDS)

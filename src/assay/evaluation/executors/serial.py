@@ -16,4 +16,4 @@ class Serial:
     def run(self, units: Sequence[Unit], job: Job) -> Iterator[Answer]:
         """Yield one answer per unit, in order."""
         for unit in units:
-            yield perform(unit, job)
+            yield perform(unit, job.loader)

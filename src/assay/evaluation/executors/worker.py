@@ -1,4 +1,4 @@
-"""The worker process: reads units by name, does them, says what they cost. It never outlives its parent."""
+"""The worker process: reads units by name, does them, sends the records back. It never outlives its parent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import queue
 import signal
 import threading
 import time
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 _ORPHANED = 3
 
@@ -17,7 +16,7 @@ _ORPHANED = 3
 def main() -> None:
     """Serve the parent on standard input and output until told to leave."""
     # whatever the user's code prints goes to the log; the pipe is for messages alone
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -32,29 +31,33 @@ def main() -> None:
         _say(out, {"stop": str(error), "kind": [type(error).__module__, type(error).__qualname__]})
 
 
-def _serve(messages: queue.SimpleQueue[dict[str, Any]], out: TextIO) -> None:
+def _serve(messages: queue.SimpleQueue[dict[str, Any]], out: BinaryIO) -> None:
     import torch
 
     from assay.evaluation.cell import Cell, Unit
-    from assay.evaluation.executors.base import Done, Job, perform
+    from assay.evaluation.executors.base import Done, perform
     from assay.evaluation.loader import Loader
+    from assay.evaluation.records.store import to_bytes
 
     torch.set_num_threads(1)
     setup = messages.get()
-    job = Job(Path(setup["folder"]), Loader(**setup["loader"]))
+    loader = Loader(**setup["loader"])
     cells = {digest: Cell.of(plain) for digest, plain in setup["cells"].items()}
     _say(out, {"ready": True})
     while "leave" not in (message := messages.get()):
-        answer = perform(Unit(cells[message["cell"]], message["chunk"]), job)
+        answer = perform(Unit(cells[message["cell"]], message["chunk"]), loader)
         if isinstance(answer, Done):
-            counts = ("forwards", "backwards", "errors", "seconds")
-            _say(out, {"done": {name: getattr(answer, name) for name in counts}})
+            counts = {name: getattr(answer, name) for name in ("forwards", "backwards", "errors", "seconds")}
+            _say(out, {"done": counts}, to_bytes(answer.records), answer.pictures)
         else:
-            _say(out, {"failed": answer.reason})
+            _say(out, {"failed": answer.reason, "details": answer.details})
 
 
-def _say(out: TextIO, message: dict[str, Any]) -> None:
-    out.write(json.dumps(message) + "\n")
+def _say(out: BinaryIO, message: dict[str, Any], *parts: bytes) -> None:
+    # a line of JSON, and behind it the bytes whose lengths it states
+    out.write(json.dumps({**message, "lengths": [len(part) for part in parts]}).encode() + b"\n")
+    for part in parts:
+        out.write(part)
     out.flush()
 
 

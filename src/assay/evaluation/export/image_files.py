@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.evaluation.files import in_words, write_atomically
+from assay.files import in_words, write_atomically
 
 FORMS = ("png", "npy", "safetensors")
 """What images can be written as: 8-bit pictures, or exact float32 arrays."""

@@ -27,9 +27,9 @@ from assay.evaluation.experiment import Experiment
 from assay.evaluation.export.choice import Choice
 from assay.evaluation.export.image_files import check_channels, file_name, write_array, write_pngs
 from assay.evaluation.export.index import Entry, Index
-from assay.evaluation.files import make_folder, remove_unfinished
 from assay.evaluation.loader import Bench, Loader
 from assay.evaluation.run import Run
+from assay.files import make_folder, remove_unfinished
 
 
 class ExportFailed(AssayError):

@@ -14,8 +14,8 @@ from typing import Any
 
 from assay.core.errors import BadInput
 from assay.evaluation.execution.lock import NAME as LOCK
-from assay.evaluation.files import TEMPORARY, in_words, write_atomically
 from assay.evaluation.records.schema import BROKEN
+from assay.files import TEMPORARY, in_words, write_atomically
 
 INDEX, FACTS, _PARTS = "index.csv", "export.json", ".parts"
 COUNTS = ("images", "broken", "fooling", "outside", "differ")

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from assay.core.errors import BadInput
-from assay.evaluation.files import write_atomically
 from assay.evaluation.plan import Plan
+from assay.files import write_atomically
 
 NAME = "manifest.json"
 VERSION = 1

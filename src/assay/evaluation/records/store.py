@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from assay.core.errors import BadInput
 from assay.evaluation.cell import Cell, Unit
-from assay.evaluation.files import in_words, remove_unfinished, write_atomically
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import ADDED, ERROR, SCHEMA
+from assay.files import in_words, remove_unfinished, write_atomically
 
 RESULTS, RETIRED, DAMAGED, GALLERY = "results", "retired", "damaged", "gallery"
 
@@ -61,6 +61,12 @@ class Store:
         )
         write_atomically(self.shard(unit.cell.digest, unit.chunk), memoryview(sink.getvalue()))
 
+    def put(self, unit: Unit, table: pa.Table, pictures: bytes) -> None:
+        """Write a unit's records, and before them its pictures where it has any. Raises `DiskError`."""
+        if pictures:
+            write_atomically(self.pictures(unit.cell.digest, unit.chunk), pictures)
+        self.write(unit, table)
+
     def done(self, cells: Iterable[Cell]) -> tuple[dict[str, set[int]], list[Damaged]]:
         """Return the finished chunks per cell, and the shards that are there but cannot be used."""
         done: dict[str, set[int]] = {}
@@ -85,18 +91,22 @@ class Store:
     def read(self, cells: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Return the records of some cells, in order of cell and chunk; damaged shards are left out."""
         schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
-        shards = [
-            str(path)
-            for cell in cells
-            for path in sorted((self.folder / RESULTS / cell).glob("part-*.parquet"))
-            if not _wrong(path, None)
-        ]
+        shards = [str(path) for path in self._shards(cells) if not _wrong(path, None)]
         if not shards:
             return schema.empty_table()
         try:
             return ds.dataset(shards, schema=SCHEMA, format="parquet").to_table(columns=schema.names)
         except (pa.ArrowException, OSError) as error:
             raise BadInput(_unreadable(map(Path, shards), error)) from error
+
+    def state(self, cells: Sequence[str]) -> tuple[tuple[str, int, int, int], ...]:
+        """Return which shards of some cells are there, and what changes when one is written again."""
+        found = [(str(path), path.stat()) for path in self._shards(cells)]
+        return tuple((path, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found)
+
+    def _shards(self, cells: Sequence[str]) -> Iterator[Path]:
+        for cell in cells:
+            yield from sorted((self.folder / RESULTS / cell).glob("part-*.parquet"))
 
     def chunk(self, cell: str, chunk: int, columns: Sequence[str]) -> pa.Table:
         """Return some columns of a finished chunk's records. Raises `BadInput` for a damaged shard."""
@@ -150,6 +160,19 @@ class Store:
             remove_unfinished(self.folder / name)
         for path in self.folder.glob(".writing-*"):
             path.unlink(missing_ok=True)
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Return records as the bytes of an Arrow stream, for another process; `from_bytes` reads them."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def from_bytes(content: bytes) -> pa.Table:
+    """Return the records of an Arrow stream."""
+    return pa.ipc.open_stream(content).read_all()
 
 
 def _wrong(path: Path, rows: int | None) -> str:

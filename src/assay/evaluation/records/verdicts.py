@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import BadInput
-from assay.evaluation.files import make_folder, write_atomically
+from assay.files import make_folder, write_atomically
 
 TRUSTED, SUSPECT, REFUTED = "trusted", "suspect", "refuted"
 VERDICTS = (TRUSTED, SUSPECT, REFUTED)
@@ -37,13 +37,17 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One attempt of the escalation: how many survivors it was tried on, and how many it broke."""
+    """One attempt of the escalation: how many survivors it was tried on, and how many it broke.
+
+    `skipped` is how many survivors more it would have been tried on, had the passes sufficed or nobody stopped it.
+    """
 
     name: str
     why: str
     asked: int
     broken: int
     passes: int
+    skipped: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +58,9 @@ class Verdict:
     `n` samples evaluated `survived` did so; `asked` of them met the escalation, which broke `broken`, and
     `after_escalation` is the accuracy that this leaves, estimated where not all were asked. `checks` is the version of
     the checks. `passes` are rows that went through the model, `evaluation_passes` those of the evaluation, `escalation`
-    those of the attempts, `per_check` those of each probe. `curves` are what charts draw. `images` is the file of the
-    adversarial images, beside the verdicts.
+    those of the attempts, which may be at most `escalation_limit` (None: any number), `per_check` those of each probe.
+    `stopped` says that the escalation was interrupted: the audit goes on with it. `curves` are what charts draw.
+    `images` is the file of the adversarial images, beside the verdicts.
     """
 
     cells: dict[str, str]
@@ -86,6 +91,19 @@ class Verdict:
     seconds: float
     curves: dict[str, Any]
     images: str | None = None
+    escalation_limit: int | None = None
+    stopped: bool = False
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """The attempts that were not made on all survivors that they were meant for."""
+        return tuple(one.name for one in self.attempts if one.skipped)
+
+    @property
+    def why_skipped(self) -> str:
+        """Why attempts were not made on all survivors that they were meant for."""
+        most = "all" if self.escalation_limit is None else f"{self.escalation_limit:,}"
+        return "the escalation was stopped" if self.stopped else f"the limit of {most} passes was reached"
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from assay.models.atomic import NotWritten, write_atomically
+from assay.files import DiskError, write_atomically
 
 
 def test_it_makes_the_directory_and_replaces_what_was_there(tmp_path: Path) -> None:
@@ -35,13 +35,15 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(NotWritten, match=r"No space left on device.*Make room"):
+    with pytest.raises(DiskError, match=r"The disk is full. Free some space") as full_disk:
         write_atomically(path, b"new")
+    # the same for every command, whatever it writes
+    assert full_disk.value.exit_code == 1
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_in_the_place_of_the_directory_is_said(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"")
-    with pytest.raises(NotWritten, match="could not be written"):
+    with pytest.raises(DiskError, match="could not be written"):
         write_atomically(tmp_path / "a" / "b", b"")

@@ -12,10 +12,10 @@ from assay.attacks import PGD
 from assay.audit.evidence import Evidence
 from assay.audit.histogram import Histogram
 from assay.audit.planted import Planted
-from assay.audit.probes.answers import Answers
 from assay.audit.probes.attacks import Growth, Paths, Tries
-from assay.audit.probes.sight import Sight
-from assay.audit.probes.slopes import Slopes
+from assay.audit.probes.determinism import Answers
+from assay.audit.probes.gradient_accuracy import Slopes
+from assay.audit.probes.gradient_signal import Sight
 from assay.audit.subject import Leaf, Metered, Subject
 from assay.core.compose import Method
 from assay.core.draws import Draws
@@ -70,10 +70,15 @@ def network(channels: int = 1) -> nn.Module:
     return nn.Sequential(*layers).eval()
 
 
+def pictures(channels: int = 1) -> Tensor:
+    """Return the images of every subject."""
+    return torch.rand(N, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+
+
 def subject(module: nn.Module, threat: Threat | None = None, **more: Any) -> Subject:
     """Return a subject of images that the module gets right, all of which survived PGD."""
     channels = more.pop("channels", 1)
-    x = torch.rand(N, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    x = pictures(channels)
     y = more.pop("y", None)
     if y is None:
         with torch.no_grad():

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from assay.audit.checks import CHECKS, examine
-from assay.audit.rule import flags, judge, reason, refuting
+from assay.audit.checks import CHECKS, examine, flags
+from assay.audit.verdict_rule import judge, reason, refuting
 from assay.evaluation.records.verdicts import Attempt
-from tests.unit.audit.subjects import CLEAN, seen
+from tests.support.subjects import CLEAN, seen
 
 CLEAR = examine(CLEAN)
 DOUBT = examine(seen("answers", differ=0.5))
@@ -33,6 +33,21 @@ def test_a_check_that_only_explains_raises_no_doubt() -> None:
     assert any(one.flag for one in explained)
     assert flags(explained) == []
     assert judge(explained, 5, 0, 0) == "trusted"
+
+
+def test_nothing_is_trusted_on_an_escalation_that_was_stopped() -> None:
+    assert judge(CLEAR, 5, 5, 0, stopped=True) == "suspect"
+    assert judge(CLEAR, 5, 5, 2, stopped=True) == "refuted"
+    unmade = (Attempt("margin", "", 10, 1, 5), Attempt("square", "", 0, 0, 0, 9))
+    said = reason(CLEAR, unmade, "suspect", stopped=True)
+    assert said.startswith("No check flags") and said.endswith("stopped before square was tried on every survivor.")
+
+
+def test_a_verdict_that_rests_on_a_cut_escalation_names_what_was_left_out() -> None:
+    attempts = tuple(Attempt(name, "", 10, 3, 5, 2) for name in ("a", "b", "c", "d", "e"))
+    end = "; the limit of passes was reached before a, b, c and 2 more were tried on every survivor."
+    for findings, verdict in ((CLEAR, "trusted"), (DOUBT, "suspect"), (DOUBT, "refuted")):
+        assert reason(findings, attempts, verdict).endswith(end)
 
 
 def test_the_reason_names_the_first_cause_and_the_best_attempt() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.audit.views import Cut, PastDefense, cut
-from tests.unit.audit.subjects import SIDE, Around, Layer, network
+from assay.audit.bypass import Cut, PastDefense, cut
+from tests.support.subjects import SIDE, Around, Layer, network
 
 X = torch.rand(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from assay.core.budget import Budget
@@ -13,12 +14,16 @@ from assay.evaluation.run import Run
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
-    """One robust number: the cells it comes from, its budget, and per cell what became of every sample (by id)."""
+class RobustNumber:
+    """One robust number: the cells it comes from, its budget, and per cell what became of every sample (by id).
+
+    `passes` is what the evaluation spent on it.
+    """
 
     cells: tuple[Cell, ...]
     budget: Budget
     statuses: dict[str, dict[str, str]]
+    passes: int = 0
 
     @property
     def head(self) -> Cell:
@@ -58,19 +63,21 @@ class Group:
     `passes` is what a sample cost the evaluation on average, all budgets and attacks together.
     """
 
-    claims: tuple[Claim, ...]
+    numbers: tuple[RobustNumber, ...]
     passes: float
 
     @property
-    def pivot(self) -> Claim:
+    def pivot(self) -> RobustNumber:
         """The number that evidence is gathered about.
 
         That of the largest budget that a fifth of the images withstand, ten at least: what hides an attack from its
         goal hides it best where much is left, and matters most where the budget is large. Else where most is left.
         """
-        right = max(len([one for one in claim.outcomes.values() if one in (BROKEN, SURVIVED)]) for claim in self.claims)
-        enough = [claim for claim in self.claims if claim.survived >= max(10, right / 5)]
-        return enough[-1] if enough else max(self.claims, key=lambda claim: claim.survived)
+        right = max(
+            len([one for one in number.outcomes.values() if one in (BROKEN, SURVIVED)]) for number in self.numbers
+        )
+        enough = [number for number in self.numbers if number.survived >= max(10, right / 5)]
+        return enough[-1] if enough else max(self.numbers, key=lambda number: number.survived)
 
 
 def groups(run: Run) -> list[Group]:
@@ -82,24 +89,28 @@ def groups(run: Run) -> list[Group]:
             key = (cell.model.label, cell.data.label, cell.threat.label, cell.unit)
             together.setdefault(key, []).append(cell)
     found = [_group(run, cells) for cells in together.values()]
-    return [one for one in found if one.claims]
+    return [one for one in found if one.numbers]
 
 
 def _group(run: Run, cells: Sequence[Cell]) -> Group:
     names = ["cell", "eps", "sample_id", "status", "forwards"]
     rows = run.store.read([cell.digest for cell in cells], names).to_pydict()
     by: dict[float, dict[str, dict[str, str]]] = {}
-    for digest, eps, sample, status in zip(*(rows[name] for name in names[:-1]), strict=True):
+    spent: Counter[float] = Counter()
+    for digest, eps, sample, status, forwards in zip(*(rows[name] for name in names), strict=True):
         by.setdefault(eps, {}).setdefault(digest, {})[sample] = status
-    passes = sum(rows["forwards"]) / max(1, len(set(rows["sample_id"])))
-    return Group(tuple(_claims(cells, by)), passes)
+        spent[eps] += forwards
+    passes = spent.total() / max(1, len(set(rows["sample_id"])))
+    return Group(tuple(_numbers(cells, by, spent)), passes)
 
 
-def _claims(cells: Sequence[Cell], by: dict[float, dict[str, dict[str, str]]]) -> Iterator[Claim]:
+def _numbers(
+    cells: Sequence[Cell], by: dict[float, dict[str, dict[str, str]]], spent: Mapping[float, int]
+) -> Iterator[RobustNumber]:
     budgets = {budget.value: budget for cell in cells for budget in cell.budgets}
     for eps in sorted(budgets):
         own = tuple(cell for cell in cells if cell.digest in by.get(eps, {}))
-        claim = Claim(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own})
+        number = RobustNumber(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own}, spent[eps])
         # where every image failed to load there is no number
-        if eps > 0 and claim.outcomes:
-            yield claim
+        if eps > 0 and number.outcomes:
+            yield number

@@ -1,0 +1,263 @@
+"""Auditing the numbers of one model on one data set under one threat: evidence once, then the budgets one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from assay.audit.checks import VERSION, examine, flags
+from assay.audit.escalate import Refutation, escalate, nothing_broken
+from assay.audit.evidence import Evidence, gather
+from assay.audit.images import check_same_images
+from assay.audit.progress import AuditMeter, OnAuditProgress, PassLimit
+from assay.audit.robust_numbers import Group, RobustNumber
+from assay.audit.stronger_attacks import stronger_attacks
+from assay.audit.subject import Metered, Subject, is_iterative
+from assay.audit.verdict_file import VerdictInputs, broken_before, written
+from assay.core.compose import Method
+from assay.core.oracle import Oracle
+from assay.data import Sample
+from assay.evaluation.experiment import Experiment
+from assay.evaluation.loader import Loader
+from assay.evaluation.records.schema import BROKEN, SURVIVED
+from assay.evaluation.records.verdicts import Attempt, Finding, Verdict
+from assay.evaluation.run import Run
+from assay.models import Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """How much an audit may do: images at most, passes as a share of the evaluation's, and whether slow attempts.
+
+    The escalation of a number may take `times` the passes of its evaluation, or `each` per survivor, what is more.
+    """
+
+    most: int
+    share: float
+    thorough: bool
+    times: float
+    each: float
+
+    def limit(self, number: RobustNumber, survivors: int) -> float:
+        """Return the passes that the escalation of a number with so many `survivors` may take."""
+        return max(self.times * number.passes, self.each * survivors) if math.isfinite(self.times) else math.inf
+
+
+PRESETS = {
+    "quick": Preset(200, 0.5, False, 4, 200),
+    "standard": Preset(500, 3.0, True, 20, 1000),
+    "thorough": Preset(10_000, 10.0, True, math.inf, math.inf),
+}
+LEAST_PASSES = 20
+"""Passes per image that an audit may always spend."""
+
+
+def holds(before: Verdict | None, number: RobustNumber, preset: str, seed: int) -> bool:
+    """Whether a verdict is about the number as it is, by these checks, and from no shallower look."""
+    if before is None or before.stopped or not _is_about(before, number, seed):
+        return False
+    presets = list(PRESETS)
+    return before.preset in PRESETS and presets.index(before.preset) >= presets.index(preset)
+
+
+def _is_about(before: Verdict, number: RobustNumber, seed: int) -> bool:
+    # a run that was cut short and went on has the same cells and other samples
+    now = ({cell.digest for cell in number.cells}, len(number.outcomes), number.survived)
+    same = (set(before.cells), before.n, before.survived) == now
+    return same and before.checks == VERSION and before.seed == seed
+
+
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    # what is the same for all budgets of a group
+    group: Group
+    ids: list[str]
+    subject: Subject
+    evidence: Evidence
+    findings: tuple[Finding, ...]
+    meter: AuditMeter
+
+    def at(self, number: RobustNumber) -> Subject:
+        """Return the subject at the budget of a number, with what survived there."""
+        survived = _survived(number, self.ids).to(self.subject.survived.device)
+        return dataclasses.replace(self.subject, problem=self.subject.under(number.budget.value), survived=survived)
+
+
+@dataclasses.dataclass(frozen=True)
+class Auditor:
+    """Audits groups of numbers of a run by the preset called `called`."""
+
+    run: Run
+    loader: Loader
+    called: str
+    seed: int
+    twin: Classifier | None
+    on_progress: OnAuditProgress
+
+    @property
+    def preset(self) -> Preset:
+        """How much it may do."""
+        return PRESETS[self.called]
+
+    def audit(self, group: Group, before: Sequence[Verdict | None]) -> Iterator[Verdict]:
+        """Gather the evidence once, examine it, and try at every budget to refute what it throws doubt on.
+
+        `before` are the verdicts that the numbers have: those that hold are yielded as they are, and an escalation that
+        was stopped goes on.
+        """
+        began, head = time.perf_counter(), group.pivot.head
+        if not any(number.survived for number in group.numbers):
+            # no survivors, so no robust accuracy that could be overestimated
+            weak = not is_iterative(self._methods(group), head.threat.norm)
+            for number in group.numbers:
+                known = VerdictInputs(
+                    number=number, preset=self.called, seed=self.seed, evaluation=group.passes, weak=weak
+                )
+                yield written(self.run.path, known)
+            return
+        bench, ids = self.loader.bench(head), self._ids(group)
+        meter = AuditMeter(f"{head.model.label} on {head.data.label}, {head.threat.label}", self.on_progress)
+        with bench.classifier.held(), _held(self.twin, self.loader.batch) as twin:
+            subject = self._subject(group, ids, twin, meter)
+            meter.begin("evidence", [subject.allowance], group.pivot.budget.written)
+            evidence = gather(subject, probabilities=head.model.outputs == "probabilities")
+            meter.end()
+            look = _Look(group, ids, subject, evidence, examine(evidence), meter)
+            yield from self._verdicts(look, before, began)
+
+    def _verdicts(self, look: _Look, before: Sequence[Verdict | None], began: float) -> Iterator[Verdict]:
+        numbers = look.group.numbers
+        doubted = bool(flags(look.findings)) or self.preset.thorough
+        if doubted:
+            most = [self._most_passes(number, look) for number in numbers]
+            look.meter.begin("escalation", most, numbers[0].budget.written)
+        smaller: Refutation | None = None
+        for place, (number, earlier) in enumerate(zip(numbers, before, strict=True)):
+            own = look.at(number)
+            if earlier is not None and holds(earlier, number, self.called, self.seed):
+                smaller = broken_before(self.run.path, earlier, look.ids, own)
+                yield earlier
+                continue
+            broken = None
+            if doubted and bool(own.survived.any()):
+                look.meter.go_on(place, number.budget.written)
+                broken = smaller = self._escalate(number, look, smaller, earlier)
+            judged = VerdictInputs(
+                number=number,
+                preset=self.called,
+                seed=self.seed,
+                evaluation=look.group.passes,
+                seconds=time.perf_counter() - began,
+                ids=look.ids,
+                subject=own,
+                evidence=look.evidence,
+                findings=look.findings,
+                broken=broken,
+                limit=self._limit(number, own),
+                # the evidence is billed once, to the number that it was gathered about
+                billed=number.key == look.group.pivot.key,
+            )
+            yield written(self.run.path, judged)
+            began = time.perf_counter()
+        if doubted:
+            look.meter.end()
+
+    def _limit(self, number: RobustNumber, subject: Subject) -> float:
+        return self.preset.limit(number, int(subject.survived.sum()))
+
+    def _most_passes(self, number: RobustNumber, look: _Look) -> float:
+        """Return what the escalation of a number takes where nothing breaks."""
+        own = look.at(number)
+        attacks = stronger_attacks(own, look.evidence, look.findings, long=self.preset.thorough)
+        each = sum(one.most_passes(own, look.evidence) for one in attacks)
+        return min(self._limit(number, own), each * int(own.survived.sum()))
+
+    def _escalate(
+        self, number: RobustNumber, look: _Look, smaller: Refutation | None, earlier: Verdict | None
+    ) -> Refutation:
+        own, done = look.at(number), frozenset[str]()
+        # what was broken inside a smaller ball is broken inside this one
+        before = smaller.taken(own.survived[smaller.at]) if smaller is not None else nothing_broken(own)
+        if earlier is not None and self._goes_on(earlier, number):
+            stopped = broken_before(self.run.path, earlier, look.ids, own)
+            if len(stopped.at) == earlier.broken:
+                before = dataclasses.replace(stopped, attempts=_made(earlier))
+                done = frozenset(one.name for one in earlier.attempts if not one.skipped)
+        left = own.survived.clone()
+        left[before.at] = False
+        limit = PassLimit(self._limit(number, own), before.passes, look.meter.hear)
+        found = escalate(
+            dataclasses.replace(own, survived=left),
+            look.evidence,
+            long=self.preset.thorough,
+            findings=look.findings,
+            limit=limit,
+            done=done,
+        )
+        return found.after(before)
+
+    def _goes_on(self, earlier: Verdict, number: RobustNumber) -> bool:
+        return earlier.stopped and earlier.preset == self.called and _is_about(earlier, number, self.seed)
+
+    def _ids(self, group: Group) -> list[str]:
+        """Return the images that the audit looks at: chosen by the seed among those that the model gets right."""
+        outcomes = group.pivot.outcomes
+        right = [name for name in outcomes if outcomes[name] in (BROKEN, SURVIVED)]
+        order = np.random.default_rng(self.seed).permutation(len(right))
+        return [right[i] for i in order[: self.preset.most]]
+
+    def _methods(self, group: Group, image: Sequence[int] | None = None) -> tuple[Method, ...]:
+        return tuple(Experiment.of(one, self.loader).method(image) for one in group.pivot.cells)
+
+    def _subject(self, group: Group, ids: Sequence[str], twin: Oracle | None, meter: AuditMeter) -> Subject:
+        number = group.pivot
+        cell = number.head
+        experiment = Experiment.of(cell, self.loader)
+        bench, data = experiment.bench, experiment.data
+        places = {name: i for i, name in enumerate(data.ids)}
+        samples = [one for one in data.load([places[name] for name in ids]) if isinstance(one, Sample)]
+        check_same_images(self.run, cell, samples)
+        n = min(len(number.outcomes), self.preset.most)
+        oracle = Metered(bench.classifier.oracle(self.loader.batch), hear=lambda passes: meter.hear("", passes))
+        problem, draws = experiment.problem(samples, [places[one.id] for one in samples], oracle, self.seed)
+        return Subject(
+            module=bench.classifier.module,
+            problem=dataclasses.replace(problem, threat=problem.threat.at(number.budget.value)),
+            draws=draws,
+            survived=_survived(number, ids).to(bench.device),
+            methods=self._methods(group, samples[0].image.shape[1:]),
+            allowance=max(LEAST_PASSES, self.preset.share * group.passes) * n,
+            classes=bench.classes(problem.x[:1]),
+            twin=twin,
+            thorough=self.preset.thorough,
+            batch=self.loader.batch,
+        )
+
+
+def _made(earlier: Verdict) -> tuple[Attempt, ...]:
+    """Return the attempts of an escalation that was stopped; what was not tried on all counts where it broke some."""
+    made = [one for one in earlier.attempts if not one.skipped or one.broken or one.passes]
+    return tuple(dataclasses.replace(one, asked=one.broken, skipped=0) if one.skipped else one for one in made)
+
+
+def _survived(number: RobustNumber, ids: Sequence[str]) -> Tensor:
+    return torch.tensor([number.outcome(name) == SURVIVED for name in ids])
+
+
+@contextlib.contextmanager
+def _held(twin: Classifier | None, batch: int | None) -> Iterator[Oracle | None]:
+    if twin is None:
+        yield None
+        return
+    with twin.held() as model:
+        yield model.oracle(batch)
+
+
+__all__ = ["PRESETS", "Auditor", "Preset", "holds"]

@@ -1,0 +1,194 @@
+"""The stronger attacks that an escalation tries, and their order: what promises the most per pass comes first."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from assay.attacks import ATTACKS, build
+from assay.audit.bypass import Cut, InsideBox, PastDefense, cut
+from assay.audit.checks import flagging
+from assay.audit.checks.gradients import ZERO
+from assay.audit.evidence import Evidence
+from assay.audit.probes.minimum_norm import smallest
+from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, passes_of
+from assay.core.compose import Method, Restarts, Through, Transferred
+from assay.core.errors import AssayError
+from assay.core.lenses import Averaged, Expectation
+from assay.core.oracle import Oracle
+from assay.evaluation.records.verdicts import Finding
+
+STEPS, LOOKS = 50, 10
+JUDGES, BLIND = 10, 0.9
+"""A model that answers at random has lost an image where more than half of so many answers are wrong."""
+
+_LEAST_PROMISE = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class StrongerAttack:
+    """One stronger attack: its name, why it is tried, and whom it asks (`oracle`, None: the model).
+
+    `promise` is the share of survivors that it may be expected to break, from the evidence where that tried something
+    like it. `per_look` are the passes of one look, of which a meter counts one where `hidden`. A `dear` one is tried on
+    a few survivors first, and on all if it breaks any; one that is `blind` to gradients, too, if it breaks half.
+    """
+
+    name: str
+    why: str
+    method: Method
+    promise: float
+    oracle: Oracle | None = None
+    per_look: int = 1
+    hidden: bool = False
+    dear: bool = False
+    blind: bool = False
+
+    @property
+    def weight(self) -> int:
+        """The passes behind each one that a meter counts."""
+        return self.per_look if self.hidden else 1
+
+    def most_passes(self, subject: Subject, evidence: Evidence) -> int:
+        """Return what one survivor costs that it does not break, with the looks that judge."""
+        judges = JUDGES if evidence.answers.differ > 0 else 1
+        return self.per_look * passes_of(self.method, subject.norm, subject.classes) + judges
+
+
+def stronger_attacks(
+    subject: Subject, evidence: Evidence, findings: Sequence[Finding], *, long: bool = False
+) -> list[StrongerAttack]:
+    """Return every attack that may help, what promises the most per pass first; those without gradients come last.
+
+    `long` adds the slow ones.
+    """
+    found = _attacks(subject, evidence, findings, long=long)
+
+    def rank(one: StrongerAttack) -> tuple[bool, float]:
+        return one.blind, -max(one.promise, _LEAST_PROMISE) / one.most_passes(subject, evidence)
+
+    return sorted(found, key=rank)
+
+
+def follows_gradients(evidence: Evidence, findings: Sequence[Finding]) -> bool:
+    """Whether the margin has gradients, and they are those of the model."""
+    zero = evidence.sight.zero.get("margin")
+    lost = zero is None or zero > ZERO
+    return not lost and not any(one.untrue for one in flagging(findings))
+
+
+def _attacks(
+    subject: Subject, evidence: Evidence, findings: Sequence[Finding], *, long: bool
+) -> Iterator[StrongerAttack]:
+    climbs = subject.norm in ATTACKS["pgd"].norms
+    if climbs:
+        yield from _with_gradients(subject, evidence)
+    if (short := smallest(subject.norm)) is not None:
+        # this is the attack of the evidence: where it broke some there, it is tried on all, and breaks them here
+        share, why = evidence.nearest.best, "its steps do not depend on the scale of the logits"
+        yield StrongerAttack("smallest perturbations", why, short, share, dear=not share)
+        yield StrongerAttack("smallest perturbations, longer", "twice as long", lengthened(short), share / 2, dear=True)
+    if subject.twin is not None and climbs:
+        moved = Transferred(build("mi-fgsm", steps=STEPS), subject.twin)
+        share = evidence.black_box.share("transfer")
+        yield StrongerAttack("transfer", "an undefended twin has gradients to follow", moved, share)
+    if subject.evaluation is not None and any(one.stopped_early for one in flagging(findings)):
+        why, share = "the same attacks from other starts, twice as long", evidence.again.best / 2
+        yield StrongerAttack("more effort", why, lengthened(subject.evaluation), share)
+    if climbs and long:
+        direct = subject.asking(subject.module)
+        yield StrongerAttack("cascade", "several attacks find what one misses", build("cascade"), 0.3, direct)
+        if subject.evaluation is not None:
+            more = Restarts(lengthened(subject.evaluation), 5)
+            yield StrongerAttack("more starts", "more starts and steps of the same attack", more, 0.1)
+    # where true gradients lead an iterative attack, what is wrong is the evaluation's effort alone
+    if long or _masked(evidence, findings):
+        yield from _without_gradients(subject, evidence, long=long)
+
+
+def _masked(evidence: Evidence, findings: Sequence[Finding]) -> bool:
+    """Whether a finding says that gradients do not lead to what is there."""
+    checks = flagging(findings)
+    iterative = any(leaf.family == "gradient" and leaf.steps >= GRADIENT_STEPS for leaf in evidence.leaves)
+    return any(one.masks or (iterative and one.misses) for one in checks)
+
+
+_BLIND: Sequence[tuple[str, str, dict[str, int], dict[str, int]]] = (
+    ("square", "scores alone need no gradient", {"queries": 1000}, {"queries": 5000}),
+    ("hop-skip-jump", "labels alone need neither gradients nor scores", {"queries": 600}, {"queries": 3000}),
+    ("one-pixel", "scores alone need no gradient", {}, {}),
+)
+"""Attacks without gradients, each with its options in a quick audit and in a deeper one."""
+
+
+def _without_gradients(subject: Subject, evidence: Evidence, *, long: bool) -> Iterator[StrongerAttack]:
+    for name, why, quick, deep in _BLIND:
+        if subject.norm in ATTACKS[name].norms:
+            share = max(0.2, evidence.black_box.share(name))
+            yield StrongerAttack(name, why, build(name, **(deep if long else quick)), share, blind=True)
+    # these seldom break more than the ones before
+    if subject.norm in ATTACKS["pgd"].norms and evidence.sight.zero.get("margin") is not None:
+        threat, one = subject.problem.threat, subject.problem.x[:1]
+        # half of the budget, spread over all values
+        sigma = min(0.1, max(0.01, float(threat.eps / threat.length(torch.ones_like(one))[0]) / 2))
+        smooth = Through(Averaged(LOOKS, sigma=sigma), build("pgd", steps=STEPS // 2, objective="margin"))
+        why = "averaged over points around, gradients that are noise or zero return"
+        yield StrongerAttack("smoothed gradients", why, smooth, _LEAST_PROMISE, blind=True)
+
+
+def _with_gradients(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
+    random = evidence.answers.differ > 0
+    plain = build("pgd", steps=STEPS, objective="margin")
+    climb: Method = Through(Expectation(LOOKS), plain) if random else plain
+    # where the margin has no gradient anywhere, climbing it is not worth a pass
+    sighted = (evidence.sight.zero.get("margin") or 0.0) < BLIND and evidence.sight.zero.get("margin") is not None
+    if random and sighted:
+        yield StrongerAttack("averaged over the randomness", "the model answers at random", climb, 0.5)
+    elif sighted:
+        # the evidence took fewer steps, from the same kind of start
+        share = evidence.paths.share("margin") if evidence.paths.asked else 0.5
+        yield StrongerAttack("margin", "the margin does not saturate", plain, share)
+    if sighted and evidence.sight.edges > ZERO:
+        inside = InsideBox(subject.asking(subject.module))
+        why = "the model hides the gradient at the edge of the box"
+        yield StrongerAttack("a hair inside the box", why, climb, 0.5, inside, per_look=2)
+    yield from _past(subject, plain, climb, _cut(subject), sighted=sighted)
+    if sighted and not random:
+        scaled, share = (
+            build("pgd", steps=STEPS, objective="scaled_cross_entropy"),
+            evidence.paths.share("scaled_cross_entropy"),
+        )
+        why = "a rescaled softmax does not saturate"
+        yield StrongerAttack("scaled cross-entropy", why, scaled, share / 2, dear=True)
+        each = build("apgd-t", steps=STEPS, targets=4)
+        yield StrongerAttack("targeted", "each of the likeliest classes in turn", each, 0.1, dear=True)
+
+
+def _past(subject: Subject, plain: Method, climb: Method, where: Cut, *, sighted: bool) -> Iterator[StrongerAttack]:
+    if not sighted and where.entry is not None:
+        # what cuts the gradient may leave these images as they are: rounding to 8 bits, a bare detach
+        where = dataclasses.replace(where, changed=True)
+    if where.exit is None and not where.changed:
+        return
+    past = [f"past {where.entry}"] if where.changed else []
+    past += [f"from the logits of {where.exit}"] if where.exit is not None else []
+    name, why = " ".join(past), "the gradient of the network inside the defence (BPDA)"
+    # the search goes by the logits of the exit; the model itself judges afterwards
+    oracle = subject.asking(PastDefense(subject.module, where))
+    yield StrongerAttack(name, why, plain, 0.9, oracle, per_look=2, hidden=True)
+    if climb is not plain:
+        # what is random may lie inside
+        averaged = f"{name}, averaged over the randomness"
+        yield StrongerAttack(averaged, why, climb, 0.5, oracle, per_look=2, hidden=True)
+
+
+def _cut(subject: Subject) -> Cut:
+    try:
+        return cut(subject.module, subject.problem.x[: min(4, subject.batch or 4)])
+    except (RuntimeError, AssayError):
+        return Cut(None, 0, False, None)
+
+
+__all__ = ["JUDGES", "StrongerAttack", "follows_gradients", "stronger_attacks"]
