@@ -22,7 +22,8 @@ from assay.core.problem import Problem
 from assay.core.search import judge_point
 from assay.core.tensors import take
 from assay.core.threat import Threat
-from assay.evaluation.attack_unit import check_labels, check_scores
+from assay.evaluation.attack_unit import check_scores
+from assay.evaluation.experiment import check_labels
 from assay.evaluation.one_score import check_one_score, check_several
 from assay.models import Classifier
 from assay.models.load import log_odds_of, undigested_model

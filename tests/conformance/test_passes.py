@@ -7,12 +7,13 @@ import dataclasses
 import pytest
 
 from assay.attacks import ATTACKS
-from assay.core.compose import Method, Passes, Restarts, Through, Transferred, most_passes, run
+from assay.audit.subject import leaves
+from assay.core.compose import Method, Passes, Restarts, Through, Transferred, for_norm, most_passes, run
 from assay.core.lenses import Averaged, Expectation
 from assay.core.oracle import Access, Direct
 from assay.core.search import Keeps
 from assay.core.sweep import first_look
-from tests.support.bench import PAIRS, case, make
+from tests.support.bench import FIRST_NORM, PAIRS, case, make
 
 WRAPPED = ("alone", "restarts", "smallest", "eot", "averaged", "surrogate", "restarts of eot on a surrogate")
 TINY = 1e-3
@@ -33,8 +34,11 @@ def wrapped(kind: str, name: str, surrogate: Direct) -> Method | None:
     return Transferred(method, surrogate) if "surrogate" in kind else method
 
 
-@pytest.mark.parametrize("kind", WRAPPED)
-@pytest.mark.parametrize(("name", "norm"), PAIRS)
+# what differs between the norms is the attack, not how compositions multiply it: composed, each runs in one norm
+RUNS = [(name, norm, "alone") for name, norm in PAIRS] + [(*one, kind) for one in FIRST_NORM for kind in WRAPPED[1:]]
+
+
+@pytest.mark.parametrize(("name", "norm", "kind"), RUNS)
 def test_no_run_costs_more_than_its_bound(name: str, norm: str, kind: str) -> None:
     here = case(norm, n=4)
     method = wrapped(kind, name, Direct(here.model))
@@ -48,6 +52,19 @@ def test_no_run_costs_more_than_its_bound(name: str, norm: str, kind: str) -> No
         found = run(method, problem, one.draws, keeps=Keeps.LAST)
         assert int(found.forwards.max()) <= bound.forwards
         assert int(found.backwards.max()) <= bound.backwards
+
+
+@pytest.mark.parametrize(("name", "norm"), PAIRS)
+def test_every_composition_of_every_attack_in_every_norm_has_a_bound(name: str, norm: str) -> None:
+    surrogate = Direct(case(norm).model)
+    for kind in WRAPPED:
+        method = wrapped(kind, name, surrogate)
+        if method is not None:
+            known, unknown = most_passes(method, norm, 5), most_passes(method, norm)
+            assert unknown.forwards >= 1 and 0 <= unknown.backwards <= known.backwards
+            assert (known.backwards > 0) == any(
+                leaf.access is Access.GRADIENT for leaf in leaves(for_norm(method, norm))
+            )
 
 
 @pytest.mark.parametrize(("name", "norm"), PAIRS)

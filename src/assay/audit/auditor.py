@@ -22,17 +22,13 @@ from assay.audit.stronger_attacks import stronger_attacks
 from assay.audit.subject import Metered, Subject, is_iterative
 from assay.audit.verdict_file import VerdictInputs, broken_before, written
 from assay.core.compose import Method
-from assay.core.draws import Draws
-from assay.core.goal import Untargeted
 from assay.core.oracle import Oracle
-from assay.core.problem import Problem
 from assay.data import Sample
-from assay.evaluation.attack_unit import method_for, stacked, threat_of
+from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.schema import BROKEN, SURVIVED
 from assay.evaluation.records.verdicts import Attempt, Finding, Verdict
 from assay.evaluation.run import Run
-from assay.evaluation.study.masks import Chosen, mask_for
 from assay.models import Classifier
 
 
@@ -217,35 +213,28 @@ class Auditor:
         order = np.random.default_rng(self.seed).permutation(len(right))
         return [right[i] for i in order[: self.preset.most]]
 
-    def _methods(self, group: Group, image: tuple[int, int] | None = None) -> tuple[Method, ...]:
-        cells = group.pivot.cells
-        return tuple(method_for(one, self.loader.bench(one), image or one.image) for one in cells)
+    def _methods(self, group: Group, image: Sequence[int] | None = None) -> tuple[Method, ...]:
+        return tuple(Experiment.of(one, self.loader).method(image) for one in group.pivot.cells)
 
     def _subject(self, group: Group, ids: Sequence[str], twin: Oracle | None, meter: AuditMeter) -> Subject:
         number = group.pivot
         cell = number.head
-        bench, data = self.loader.bench(cell), self.loader.samples(cell)
+        experiment = Experiment.of(cell, self.loader)
+        bench, data = experiment.bench, experiment.data
         places = {name: i for i, name in enumerate(data.ids)}
         samples = [one for one in data.load([places[name] for name in ids]) if isinstance(one, Sample)]
         check_same_images(self.run, cell, samples)
-        images = stacked(samples, bench.classifier.input_shape)
-        chosen = Chosen(ids, [places[name] for name in ids], tuple(images.shape[1:]))
-        mask = mask_for(cell.threat, chosen, self.loader.masks)
-        threat = threat_of(cell, mask).in_units_of(bench.classifier.std).at(number.budget.value)
-        x = threat.on_grid(images.to(bench.device))
-        y = torch.tensor([sample.label for sample in samples], device=bench.device)
-        draws = Draws.of(list(ids), self.seed)
-        image = (int(x.shape[-2]), int(x.shape[-1]))
         n = min(len(number.outcomes), self.preset.most)
         oracle = Metered(bench.classifier.oracle(self.loader.batch), hear=lambda passes: meter.hear("", passes))
+        problem, draws = experiment.problem(samples, [places[one.id] for one in samples], oracle, self.seed)
         return Subject(
             module=bench.classifier.module,
-            problem=Problem(oracle, x, Untargeted(y), threat),
-            draws=dataclasses.replace(draws, ids=draws.ids.to(bench.device)),
+            problem=dataclasses.replace(problem, threat=problem.threat.at(number.budget.value)),
+            draws=draws,
             survived=_survived(number, ids).to(bench.device),
-            methods=self._methods(group, image),
+            methods=self._methods(group, samples[0].image.shape[1:]),
             allowance=max(LEAST_PASSES, self.preset.share * group.passes) * n,
-            classes=bench.classes(x[:1]),
+            classes=bench.classes(problem.x[:1]),
             twin=twin,
             thorough=self.preset.thorough,
             batch=self.loader.batch,

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from assay.attacks.patch import Pasted
-from assay.attacks.universal import Added
-from assay.core.compose import Passes, Transferred, first_attack, for_norm, most_passes
+from assay.core.compose import Passes, first_attack, most_passes
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
@@ -20,8 +18,10 @@ from assay.core.problem import Problem
 from assay.core.search import Attack, Keeps
 from assay.core.threat import NORMS, Threat
 from assay.evaluation.cell import Cell
+from assay.evaluation.experiment import Experiment
+from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan
-from assay.evaluation.study.attacks import method_of
+from assay.evaluation.study.attacks import STUDY_ATTACKS
 
 # measured on MNIST shards: bytes of a record in a compressed shard, and of what a shard has besides
 _RECORD_BYTES, _SHARD_BYTES = 20, 8_000
@@ -29,17 +29,16 @@ _RECORD_BYTES, _SHARD_BYTES = 20, 8_000
 
 def passes_per_sample(cell: Cell) -> Passes:
     """Return the most that one sample of a cell can cost, the look at the image itself included."""
-    method = for_norm(method_of(cell.attack.attack, cell.attack.options, cell.image), cell.threat.norm)
-    if cell.attack.options.get("surrogate"):
-        # only its passes are asked for
-        method = Transferred(method, Direct(torch.nn.Identity()))
+    method = Experiment.of(cell, Loader()).method()
     budgets = sum(budget.value > 0 for budget in cell.budgets)
     if method.keeps is Keeps.SMALLEST:
         # one run serves every budget
         budgets = min(budgets, 1)
     once = most_passes(method, cell.threat.norm)
     first = first_attack(method)
-    begins = first is not None and _begins_at_image(first, cell.threat.norm)
+    # what a file holds is made for images of one size, and does not begin at the image
+    by_file = STUDY_ATTACKS[cell.attack.attack].file
+    begins = first is not None and not by_file and _begins_at_image(first, cell.threat.norm)
     shared = int(begins and first is not None and first.access is Access.GRADIENT)
     targeted = int(cell.goal == "targeted least-likely")
     saved = budgets if begins else 0
@@ -50,9 +49,6 @@ def passes_per_sample(cell: Cell) -> Passes:
 
 
 def _begins_at_image(attack: Attack, norm: str) -> bool:
-    if isinstance(attack, (Pasted, Added)):
-        # made for images of one size
-        return False
     # asked of the attack itself, on an image of four values that no model ever sees
     x = torch.full((1, 1, 2, 2), 0.5)
     threat = Threat(NORMS[norm], 0.1)

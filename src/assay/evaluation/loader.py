@@ -28,7 +28,6 @@ class Bench:
     classifier: Classifier
     oracle: Direct
     surrogates: dict[str, Direct] = dataclasses.field(default_factory=dict)
-    masks: Mapping[str, Mask] = dataclasses.field(default_factory=dict)
     _classes: list[int] = dataclasses.field(default_factory=list)
 
     @property
@@ -69,6 +68,7 @@ class Loader:
         self._data: dict[tuple[str, str], Data] = {}
         self._bench: tuple[str, Bench] | None = None
         self._held = contextlib.ExitStack()
+        self.experiments: dict[str, Any] = {}
 
     def model(self, spec: ModelSpec) -> Classifier:
         """Return the model a spec names."""
@@ -119,7 +119,7 @@ class Loader:
             classifier = self.model(cell.model)
             self.close()
             self._held.enter_context(classifier.held())
-            self._bench = (cell.model.label, Bench(classifier, classifier.oracle(self.batch), masks=self.masks))
+            self._bench = (cell.model.label, Bench(classifier, classifier.oracle(self.batch)))
         bench = self._bench[1]
         if bench.classifier.digest != cell.weights:
             raise BadInput(

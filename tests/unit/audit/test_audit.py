@@ -16,8 +16,8 @@ from assay.audit.progress import AuditProgress
 from assay.audit.robust_numbers import groups
 from assay.console.verdict_text import lines
 from assay.core.errors import BadInput
-from assay.evaluation.attack_unit import threat_of
 from assay.evaluation.cell import Cell
+from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import FOLDER, Verdict
 from assay.evaluation.run import Run
@@ -58,7 +58,7 @@ def check_images(run: Run, verdict: Verdict) -> None:
         said = bench.classifier.module(images).argmax(1)
     assert torch.equal(said, told)
     assert (said != labels).all()
-    threat = threat_of(cell).in_units_of(bench.classifier.std).at(verdict.eps)
+    threat = Experiment.of(cell, Loader()).threat.in_units_of(bench.classifier.std).at(verdict.eps)
     assert threat.allows(threat.size(images, originals)).all()
     assert threat.in_box(images).all()
 

@@ -18,6 +18,7 @@ from assay.core.threat import Linf
 from assay.data import Sample
 from assay.evaluation.attack_unit import Outcome, do
 from assay.evaluation.cell import Unit
+from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Bench, Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.records.schema import Record, from_table
@@ -47,7 +48,7 @@ def outcomes(classifier: Classifier, batch: int | None = None, n: int = N, **mor
     given = study(classifier.spec, "tiny", **{"attacks": "fgsm", "chunk": n, **more})
     loader = Loader(models={classifier.spec: classifier}, datasets={"tiny": data(n)}, batch=batch)
     (cell,) = make_plan(given, loader).cells
-    found = [do(Unit(cell, chunk), loader.bench(cell), loader.samples(cell)) for chunk in range(cell.chunks)]
+    found = [do(Unit(cell, chunk), Experiment.of(cell, loader)) for chunk in range(cell.chunks)]
     loader.close()
     return found
 
@@ -224,7 +225,7 @@ def test_loaded_samples_are_checked_against_the_model() -> None:
     loader = Loader(models={wrong.spec: wrong}, datasets={"tiny": data(4)})
     (cell,) = make_plan(study(wrong.spec, "tiny", attacks="fgsm"), loader).cells
     with pytest.raises(ValueError, match="'tiny/0000' is 3 x 8 x 8, the model expects 3 x 8 x 9"):
-        do(Unit(cell, 0), loader.bench(cell), data(4))
+        do(Unit(cell, 0), Experiment.of(cell, loader))
 
 
 def test_a_bench_without_weights_is_on_the_cpu() -> None:

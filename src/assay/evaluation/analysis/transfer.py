@@ -19,7 +19,8 @@ from assay.core.oracle import Access, Direct
 from assay.core.problem import Problem
 from assay.core.threat import Threat
 from assay.data import Data, Sample
-from assay.evaluation.attack_unit import check_labels, check_numbers, check_scores, stacked
+from assay.evaluation.attack_unit import check_numbers, check_scores
+from assay.evaluation.experiment import check_labels, stacked
 from assay.evaluation.one_score import check_one_score
 from assay.evaluation.study.surrogates import check_fit, held
 from assay.models import Classifier

@@ -14,6 +14,7 @@ import pyarrow as pa
 from assay.core.errors import AssayError
 from assay.evaluation.attack_unit import do
 from assay.evaluation.cell import Unit
+from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.gallery import encode
 from assay.models.failures import in_short, users_frame
@@ -66,9 +67,9 @@ class Executor(Protocol):
 def perform(unit: Unit, loader: Loader) -> Answer:
     """Do a unit in this process."""
     began = time.perf_counter()
-    bench, data = loader.bench(unit.cell), loader.samples(unit.cell)
+    experiment = Experiment.of(unit.cell, loader).load()
     try:
-        outcome = do(unit, bench, data)
+        outcome = do(unit, experiment)
     except AssayError:
         raise
     except Exception as error:

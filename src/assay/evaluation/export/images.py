@@ -23,6 +23,7 @@ from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.execution.lock import NAME as LOCK
 from assay.evaluation.execution.lock import locked
 from assay.evaluation.executors.base import failure
+from assay.evaluation.experiment import Experiment
 from assay.evaluation.export.choice import Choice
 from assay.evaluation.export.image_files import check_channels, file_name, write_array, write_pngs
 from assay.evaluation.export.index import Entry, Index
@@ -173,10 +174,10 @@ class _Export:
 
     def unit(self, unit: Unit, budgets: tuple[Budget, ...]) -> tuple[list[Entry], int]:
         """Make a chunk's images again and write them; return their entries, and how many results differ."""
-        bench, data = self.loader.bench(unit.cell), self.loader.samples(unit.cell)
+        experiment = Experiment.of(unit.cell, self.loader).load()
         seen = _Seen()
         try:
-            records = do(unit, bench, data, watch=seen).table.to_pydict()
+            records = do(unit, experiment, watch=seen).table.to_pydict()
         except AssayError:
             raise
         except Exception as error:
@@ -194,7 +195,7 @@ class _Export:
             if same:
                 lines = [{name: values[row] for name, values in records.items()} for row in same]
                 positions = [row - number * n for row in same]
-                entries += self._written(unit, bench, seen, (number, positions), lines)
+                entries += self._written(unit, experiment.bench, seen, (number, positions), lines)
         return entries, differ
 
     def _written(
@@ -248,7 +249,7 @@ class _Export:
         return files, write_pngs(images, files, self.index.folder)
 
     def _ids(self, cell: Cell, unit: Unit) -> list[str]:
-        ids = self.loader.samples(cell).ids
+        ids = Experiment.of(cell, self.loader).data.ids
         return [ids[at] for at in cell.positions(unit.chunk)]
 
 
