@@ -94,7 +94,7 @@ def cases(only: list[str]) -> Iterator[tuple[str, str, Any, tuple[str, str, str]
 
 def every_case() -> Iterator[tuple[str, str, Any, tuple[str, str, str]]]:
     """Yield every case, see `cases`."""
-    from tests.honest import HONEST, honest
+    from tests.support.honest import HONEST, honest
 
     for name in BROKEN:
         yield name, "broken", partial(defended, name), ("pgd", "linf", "0.3")

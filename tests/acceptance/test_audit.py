@@ -32,7 +32,7 @@ from assay.evaluation.records.verdicts import Verdict
 from assay.evaluation.run_study import run_study
 from assay.evaluation.study.spec import Study
 from assay.models import load_model
-from tests.honest import HONEST
+from tests.support.honest import HONEST
 
 CASCADE = ("cascade",)
 USUAL = ({"attack": "pgd", "steps": 40},)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unit.cli.workplace import RUN, Workplace, make_workplace
+from tests.support.workplace import RUN, Workplace, make_workplace
 
 
 @pytest.fixture

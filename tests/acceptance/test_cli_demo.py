@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 
 @pytest.mark.slow

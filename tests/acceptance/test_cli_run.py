@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 
-from tests.unit.cli.workplace import RUN, Workplace, make_workplace
+from tests.support.workplace import RUN, Workplace, make_workplace
 
 EVERY_FIELD = [
     "cell", "model", "data", "attack", "threat", "eps", "unit", "grey_levels", "question", "seed", "n",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from assay.evaluation.run import Run
-from tests.unit.evaluation.tiny import rows, write_model, write_pictures
+from tests.support.tiny import rows, write_model, write_pictures
 
 PAUSE = "time.sleep(0.01)"
 SAMPLES, SHARDS = 96, 48

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from assay.report import page
-from tests.unit.report.fake_run import HOSTILE, HOSTILE_FILE, Rows, fake_run
+from tests.support.fake_run import HOSTILE, HOSTILE_FILE, Rows, fake_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -25,8 +25,8 @@ from assay.paper.choices import Choices
 from assay.paper.measured import panels, view
 from assay.paper.studies import filled_in, raw_study
 from assay.paper.tables import IMAGENET_NETWORKS
-from tests.unit.cli.workplace import Workplace
-from tests.unit.paper.fake import fake_imagenet
+from tests.support.fake_imagenet import fake_imagenet
+from tests.support.workplace import Workplace
 
 EPS = [i / 100 for i in range(1, 11)]
 

@@ -11,7 +11,7 @@ import pytest
 from assay.paper.figures import TITLES, figure
 from assay.paper.page import page
 from tests.acceptance.test_page import CHROMIUM, DESKTOP, FLAGS, PHONE, Opened, opened
-from tests.unit.paper.fake_paper import HOSTILE, full
+from tests.support.fake_paper import HOSTILE, full
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHARTS = sum(len(figure(full(), number).drawings) for number in TITLES) + 3

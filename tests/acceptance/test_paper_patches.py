@@ -10,7 +10,7 @@ import pytest
 import assay.patches
 from assay.evaluation.run import Run
 from assay.patches import Patch
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 COMMAND = "paper run --stand-in --table VII --mode corrected --limit 3 --out out --display none --no-doctor"
 TARGETS = ("saltshaker", "soap dispenser", "digital clock", "piggy bank", "toaster")

@@ -14,7 +14,7 @@ from assay.evaluation.study.yaml_source import read_yaml
 from assay.paper.inputs import read_rows
 from assay.paper.smallest import said as said_of
 from assay.paper.smallest import smallest_changes
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 STUDIES = Path(__file__).parents[2] / "studies" / "sen2023"
 TEMPERED = "fgsm(objective=cross_entropy/100)"

@@ -8,8 +8,8 @@ import torch
 from assay.attacks import ATTACKS, build
 from assay.core.oracle import Direct
 from assay.core.search import Keeps
-from tests.conformance import checks
-from tests.conformance.bench import (
+from tests.support import checks
+from tests.support.bench import (
     AIMLESS,
     FEWER,
     FIRST_NORM,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from assay.core.errors import BadInput
-from tests.conformance import checks
-from tests.conformance.bench import case
-from tests.conformance.broken import BROKEN, DoesNothing, ForgetsTheBox, ForgetsToProject, Plain, WrongSign
+from tests.support import checks
+from tests.support.bench import case
+from tests.support.broken import BROKEN, DoesNothing, ForgetsTheBox, ForgetsToProject, Plain, WrongSign
 
 
 def first_failure(attack, norm: str) -> str | None:

@@ -26,8 +26,8 @@ from assay.core.objective import margin
 from assay.core.oracle import Access, Direct, Oracle
 from assay.core.search import Keeps
 from assay.core.sweep import Question, first_look, sweep
-from tests.conformance import checks
-from tests.conformance.bench import Case, Linear, Remembering, case
+from tests.support import checks
+from tests.support.bench import Case, Linear, Remembering, case
 
 METHODS = {
     "restarts": Restarts(PGD(3), 3),

@@ -19,7 +19,7 @@ from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
 from assay.models import load_model
-from tests.conformance.idioms import CLASSES, IDIOMS, SHAPE, made, networks_of, untouched
+from tests.support.idioms import CLASSES, IDIOMS, SHAPE, made, networks_of, untouched
 
 N = 6
 X = torch.rand(N, *SHAPE, generator=torch.Generator().manual_seed(1)) * 0.96 + 0.02

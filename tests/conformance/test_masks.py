@@ -14,9 +14,9 @@ from assay.core.masks import Mask
 from assay.core.oracle import Direct
 from assay.core.search import Keeps
 from assay.core.threat import NORMS, Threat
-from tests.conformance import checks
-from tests.conformance.bench import AIMLESS, FEWER, PAIRS, PROBING, Case, Linear, Remembering, case_of, make, unboxed
 from tests.conformance.test_attacks import ONE_WAY, SHARE
+from tests.support import checks
+from tests.support.bench import AIMLESS, FEWER, PAIRS, PROBING, Case, Linear, Remembering, case_of, make, unboxed
 
 every_attack = pytest.mark.parametrize(("name", "norm"), PAIRS, ids=lambda v: v)
 

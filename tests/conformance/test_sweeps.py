@@ -17,7 +17,7 @@ from assay.core.search import Found, Keeps
 from assay.core.sweep import Curve, Order, Question, first_look, sweep
 from assay.core.tensors import rows, take
 from assay.core.threat import NORMS, Threat
-from tests.conformance.bench import EPS, FIRST_NORM, PAIRS, Case, Curved, Remembering, case, case_of, make, size_of
+from tests.support.bench import EPS, FIRST_NORM, PAIRS, Case, Curved, Remembering, case, case_of, make, size_of
 
 every_attack = pytest.mark.parametrize(("name", "norm"), PAIRS, ids=lambda v: v)
 # what walks through budgets is the same in every norm: each attack in its first one, the others among the slow tests

@@ -16,9 +16,9 @@ import assay
 from assay.cli import main
 from assay.data import image_digest, images_alone
 from assay.evaluation.run import Run
-from tests.conformance import ways_models, ways_pictures
-from tests.conformance.ways_models import EPS, KINDS, NAMED_KINDS, fitted, handed_over, plain_fgsm, plain_logits
-from tests.conformance.ways_pictures import EVERY, LABELS, NAMED_SOURCES, OBJECTS, Source, images
+from tests.support import ways_models, ways_pictures
+from tests.support.ways_models import EPS, KINDS, NAMED_KINDS, fitted, handed_over, plain_fgsm, plain_logits
+from tests.support.ways_pictures import EVERY, LABELS, NAMED_SOURCES, OBJECTS, Source, images
 
 ALL_KINDS = {**KINDS, **NAMED_KINDS}
 ALL_SOURCES = {**OBJECTS, **NAMED_SOURCES}
@@ -31,7 +31,7 @@ COARSE = {"atol": 2e-2, "rtol": 2e-2}
 OWN = """
 from functools import partial
 
-from tests.conformance import ways_models, ways_pictures
+from tests.support import ways_models, ways_pictures
 
 for c in (1, 3):
     globals()[f"untrained_{c}"] = partial(ways_models.Viewing, c)
@@ -193,19 +193,27 @@ def test_on_the_command_line(place: Path, tmp_path: Path, source: str, model: st
     check(Run.open(tmp_path / "run"), [model], channels, ALL_SOURCES[source].taken)
 
 
-@pytest.mark.parametrize("channels", CHANNELS.values(), ids=CHANNELS)
-def test_in_a_study(place: Path, tmp_path: Path, channels: int) -> None:
-    """All models that a study can name on one source, and all sources under one model."""
+HEAD = f"study: all\nattacks: fgsm\naudit: off\nthreats: {{norm: linf, eps: ['{EPS}']}}\n"
+
+
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)], ids=CHANNELS)
+def test_all_models_in_a_study(place: Path, tmp_path: Path, channels: int) -> None:
+    """All models that a study can name, on one source."""
     names = [*BY_CODE, *NAMED_KINDS]
     models = [f"{{model: '{named_model(one, channels)}', outputs: {ALL_KINDS[one].outputs}}}" for one in names]
-    head = f"study: all\nattacks: fgsm\naudit: off\nthreats: {{norm: linf, eps: ['{EPS}']}}\n"
     study = tmp_path / "s.yaml"
-    study.write_text(f"{head}models: [{', '.join(models)}]\ndata: '{named_source('csv', channels)}'\n")
+    study.write_text(f"{HEAD}models: [{', '.join(models)}]\ndata: '{named_source('csv', channels)}'\n")
     assert command("run", str(study), "--display", "none", "--out", str(tmp_path / "models")) == 0
     check(Run.open(tmp_path / "models"), names, channels)
+
+
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3], ids=CHANNELS)
+def test_all_data_in_a_study(place: Path, tmp_path: Path, channels: int) -> None:
+    """All sources whole under one model."""
     whole = [one for one, source in ALL_SOURCES.items() if source.taken == EVERY and one != "hdf5"]
     data = ", ".join(f"'{named_source(one, channels)}'" for one in whole)
-    study.write_text(f"{head}models: '{named_model('viewing', channels)}'\ndata: [{data}]\n")
+    study = tmp_path / "s.yaml"
+    study.write_text(f"{HEAD}models: '{named_model('viewing', channels)}'\ndata: [{data}]\n")
     assert command("run", str(study), "--display", "none", "--out", str(tmp_path / "data")) == 0
     check(Run.open(tmp_path / "data"), ["viewing"] * len(whole), channels)
 

@@ -14,7 +14,7 @@ from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted
 from assay.core.objective import cross_entropy, margin
 from assay.core.search import Keeps
 from assay.core.threat import NORMS, UNBOXED, Threat
-from tests.conformance.bench import Case, Linear, make
+from tests.support.bench import Case, Linear, make
 
 K, SHAPE, N = 5, (3, 4, 5), 12
 D = 60

@@ -14,7 +14,7 @@ from assay.core.objective import dlr, margin, scaled_cross_entropy
 from assay.core.oracle import frozen
 from assay.core.sweep import Order, Question, sweep
 from assay.core.threat import NORMS, Threat
-from tests.conformance.bench import Case, make
+from tests.support.bench import Case, make
 
 PITCH = 1 / 256
 N = 30

@@ -1,7 +1,5 @@
 """The attacks, in one visible table: name -> how to make it, what it needs, where it comes from."""
 
-# shape: the table of all attacks stands in one place
-
 from __future__ import annotations
 
 import dataclasses

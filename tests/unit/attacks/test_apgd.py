@@ -18,7 +18,7 @@ from assay.core.oracle import Access, Direct, Seen, frozen
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
 from assay.core.threat import NORMS, Threat
-from tests.conformance.bench import Curved, Linear, Remembering, case
+from tests.support.bench import Curved, Linear, Remembering, case
 
 
 def test_the_checkpoints_are_the_published_ones() -> None:

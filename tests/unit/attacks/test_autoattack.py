@@ -13,7 +13,7 @@ from assay.attacks.square import Square
 from assay.core.compose import Cascade, EachTarget, Restarts, Through, for_norm, stages
 from assay.core.lenses import Expectation
 from assay.core.objective import cross_entropy, dlr, dlr_targeted
-from tests.conformance.bench import Case, case
+from tests.support.bench import Case, case
 
 
 def parts(version: Version, norm: str) -> dict[str, object]:

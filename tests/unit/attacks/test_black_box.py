@@ -20,7 +20,7 @@ from assay.core.goal import Untargeted
 from assay.core.oracle import Access, Direct
 from assay.core.search import Keeps
 from assay.core.threat import NORMS, Threat
-from tests.conformance.bench import Case, Linear, Remembering
+from tests.support.bench import Case, Linear, Remembering
 
 
 def plane(norm: str, eps: float = math.inf, n: int = 12) -> tuple[Case, torch.Tensor]:

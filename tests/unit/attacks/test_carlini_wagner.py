@@ -21,7 +21,7 @@ from assay.core.goal import Untargeted
 from assay.core.oracle import Seen
 from assay.core.search import Course, Keeps, search
 from assay.core.threat import NORMS, UNBOXED, Threat
-from tests.conformance.bench import Case, Linear, case
+from tests.support.bench import Case, Linear, case
 
 MAKER = torch.Generator().manual_seed(7)
 WEIGHT = torch.randn(60, 4, generator=MAKER)

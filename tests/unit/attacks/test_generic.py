@@ -15,7 +15,7 @@ from assay.core.errors import BadInput
 from assay.core.lenses import Averaged, Expectation, InputDiversity, TranslationInvariance
 from assay.core.oracle import Access
 from assay.evaluation.study.attacks import describe
-from tests.conformance.bench import case
+from tests.support.bench import case
 
 
 def test_options_are_lenses() -> None:

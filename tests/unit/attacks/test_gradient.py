@@ -18,7 +18,7 @@ from assay.core.oracle import Direct, frozen
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
 from assay.core.threat import L1, L2, Linf, Threat
-from tests.conformance.bench import Curved, Remembering
+from tests.support.bench import Curved, Remembering
 
 MODEL = Curved()
 X = torch.rand(4, 3, 4, 5, generator=torch.Generator().manual_seed(2)).mul(1.2).sub(0.1).clamp(0, 1)

@@ -8,7 +8,7 @@ import torch
 from assay.attacks.jsma import JSMA, Outputs, TargetAndRest, best_pair
 from assay.core.errors import BadInput
 from assay.core.goal import OutOfTop, Targeted, Untargeted
-from tests.conformance.bench import case
+from tests.support.bench import case
 
 
 @pytest.mark.parametrize("features", [2, 30, 700])

@@ -17,7 +17,7 @@ from assay.core.goal import Targeted, Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.search import Attack
 from assay.core.threat import NORMS, UNBOXED, Threat
-from tests.conformance.bench import Case, Linear
+from tests.support.bench import Case, Linear
 
 D, K, N = 60, 5, 12
 MAKER = torch.Generator().manual_seed(11)

@@ -8,7 +8,7 @@ import torch
 from assay.attacks.baselines import GaussianNoise, UniformNoise
 from assay.core.errors import BadInput
 from assay.core.threat import NORMS, Threat
-from tests.conformance.bench import EPS, case
+from tests.support.bench import EPS, case
 
 BOTH = [UniformNoise(), GaussianNoise()]
 

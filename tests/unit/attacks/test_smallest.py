@@ -18,7 +18,7 @@ from assay.core.oracle import Direct, frozen
 from assay.core.problem import Problem
 from assay.core.search import Found, Keeps, search
 from assay.core.threat import L1, L2, NORMS, UNBOXED, Linf, Threat
-from tests.conformance.bench import Curved, Linear, Remembering
+from tests.support.bench import Curved, Linear, Remembering
 
 MAKER = torch.Generator().manual_seed(4)
 WEIGHT = torch.randn(48, 7, generator=MAKER)

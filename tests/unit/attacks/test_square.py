@@ -16,7 +16,7 @@ from assay.core.oracle import Direct, frozen
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
 from assay.core.threat import L1, L2, Linf, Threat
-from tests.conformance.bench import Curved, Remembering
+from tests.support.bench import Curved, Remembering
 
 SHAPE = (2, 9, 14)
 MODEL = Curved(SHAPE)

@@ -19,8 +19,8 @@ from assay.core.lenses import ScaleCopies, TranslationInvariance
 from assay.core.oracle import Access, Direct
 from assay.core.search import Keeps
 from assay.core.sweep import Question, sweep
-from tests.conformance import checks
-from tests.conformance.bench import Case, Curved, Remembering, case
+from tests.support import checks
+from tests.support.bench import Case, Curved, Remembering, case
 
 
 def test_variance_tuning_follows_the_published_rule() -> None:

@@ -21,7 +21,7 @@ from assay.evaluation.cell import Cell
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import FOLDER, Verdict
 from assay.evaluation.run import Run
-from tests.unit.evaluation.tiny import run_here, study, write_model, write_pictures
+from tests.support.tiny import run_here, study, write_model, write_pictures
 
 LINF = {"norm": "linf", "eps": ["0", "2/255"]}
 # where nobody survives an audit is quick, and is kept as any other

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.audit.bypass import Cut, PastDefense, cut
-from tests.unit.audit.subjects import SIDE, Around, Layer, network
+from tests.support.subjects import SIDE, Around, Layer, network
 
 X = torch.rand(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(3))
 

@@ -14,7 +14,7 @@ from assay.audit.probes.attacks import Growth, Paths, Tries
 from assay.audit.probes.minimum_norm import Twins
 from assay.core.oracle import Access
 from assay.evaluation.records.verdicts import Finding
-from tests.unit.audit.subjects import CLEAN, leaf, seen
+from tests.support.subjects import CLEAN, leaf, seen
 
 
 def found(check: str, evidence: Evidence) -> Finding:

@@ -20,8 +20,8 @@ from assay.audit.subject import Subject
 from assay.core.compose import run
 from assay.core.oracle import Direct
 from assay.core.threat import L0, L1, L2, Linf, Threat
-from tests.conformance.bench import make
-from tests.unit.audit.subjects import CLEAN, SIDE, Around, Layer, leaf, network, pictures, subject
+from tests.support.bench import make
+from tests.support.subjects import CLEAN, SIDE, Around, Layer, leaf, network, pictures, subject
 
 THREATS = (Linf(0.3), L2(1.5), L1(8.0), L0(8))
 

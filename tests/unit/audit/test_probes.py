@@ -21,7 +21,7 @@ from assay.audit.subject import SHARES, Metered, Subject
 from assay.core.compose import Transferred
 from assay.core.oracle import Direct
 from assay.core.threat import L0, L1, L2, Linf, Threat
-from tests.unit.audit.subjects import CLASSES, Around, Counting, N, network, subject
+from tests.support.subjects import CLASSES, Around, Counting, N, network, subject
 
 THREATS = (Linf(0.1), L2(0.5), L1(3.0), L0(3))
 

@@ -26,7 +26,7 @@ from assay.core.lenses import Averaged, Expectation
 from assay.core.oracle import Direct
 from assay.core.search import Keeps
 from assay.core.threat import L0, L1, L2, Linf
-from tests.unit.audit.subjects import CLASSES, N, network, subject
+from tests.support.subjects import CLASSES, N, network, subject
 
 THREATS = {"linf": Linf(1e-4), "l2": L2(1e-4), "l1": L1(1e-4), "l0": L0(1e-4)}
 CASES = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms]

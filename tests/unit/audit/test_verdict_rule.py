@@ -9,7 +9,7 @@ import pytest
 from assay.audit.checks import CHECKS, examine, flags
 from assay.audit.verdict_rule import judge, reason, refuting
 from assay.evaluation.records.verdicts import Attempt
-from tests.unit.audit.subjects import CLEAN, seen
+from tests.support.subjects import CLEAN, seen
 
 CLEAR = examine(CLEAN)
 DOUBT = examine(seen("answers", differ=0.5))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from assay.cli import main
-from tests.unit.cli.workplace import RUN, Workplace, make_workplace
+from tests.support.workplace import RUN, Workplace, make_workplace
 
 
 @pytest.fixture

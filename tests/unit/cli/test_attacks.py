@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from assay.attacks import ATTACKS
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 
 def test_every_attack_is_listed(place: Workplace) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import assay
 from assay.evaluation.run import Run
-from tests.unit.cli.conftest import Workplace
+from tests.support.workplace import Workplace
 
 DISTILLED = "--model zoo:mnist-distilled-t100 --data mnist/test --limit 8"
 

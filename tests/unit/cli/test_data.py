@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from assay.data import NAMES
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from assay.cli.demo import demo_study, shown
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.study.spec import Grid
 from assay.session import Session
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 STD = 128 / 255
 

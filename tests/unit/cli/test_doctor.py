@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 
 def test_a_healthy_model(place: Workplace) -> None:

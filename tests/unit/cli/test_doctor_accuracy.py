@@ -11,7 +11,7 @@ from PIL import Image
 from assay.data.class_orders import Renumbering
 from assay.preflight.accuracy import chance
 from assay.preflight.evidence import better_order, renumbered
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 MODELS = """
 import torch

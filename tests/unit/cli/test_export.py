@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.cli.workplace import RUN, Workplace
+from tests.support.workplace import RUN, Workplace
 
 
 @pytest.fixture

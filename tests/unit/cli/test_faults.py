@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from assay.cli import main
-from tests.unit.cli.workplace import Workplace, make_workplace
+from tests.support.workplace import Workplace, make_workplace
 
 MODELS = """
 import sys

@@ -6,7 +6,7 @@ import csv
 import json
 from pathlib import Path
 
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 RUN = "run --model toy.py:linear --data folder:pictures --eps 4/255,40/255 --display none --attack bim:steps=3"
 

@@ -13,7 +13,7 @@ import assay
 from assay.cli import app, main
 from assay.console import exit_codes as exits
 from assay.core.errors import BadInput
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 
 def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

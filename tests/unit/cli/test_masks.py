@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from assay.evaluation.run import Run
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 STUDY = """
 study: masked

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from assay.models import Listed
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import assay
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 MODELS = """
 import torch

@@ -13,8 +13,8 @@ from assay.paper.commands import paper
 from assay.paper.studies import raw_study
 from assay.paper.tables import MODES, printed_tables
 from assay.session import Session
-from tests.unit.cli.workplace import Workplace
-from tests.unit.paper.fake import fake_imagenet
+from tests.support.fake_imagenet import fake_imagenet
+from tests.support.workplace import Workplace
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,10 @@ from assay.core.errors import BadInput
 from assay.patches import Patch
 from assay.patches.pictures import mask_of, read_picture
 from assay.patches.sheet import write_sheet
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 MODEL = """
-from tests.unit.patches.toys import model
+from tests.support.patch_toys import model
 
 def first():
     return model(0)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.unit.cli.patch_place import TRAIN, coloured, write_named
-from tests.unit.cli.workplace import Workplace
+from tests.support.patch_place import TRAIN, coloured, write_named
+from tests.support.workplace import Workplace
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from assay.statistics import clustered
-from tests.unit.cli.patch_place import coloured, hits, write_named
-from tests.unit.cli.workplace import Workplace
+from tests.support.patch_place import coloured, hits, write_named
+from tests.support.workplace import Workplace
 
 # weak enough that places and pictures matter
 DULL = (77, 158, 77)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.cli.patch_place import TRAIN, coloured, write_named
-from tests.unit.cli.workplace import Workplace
+from tests.support.patch_place import TRAIN, coloured, write_named
+from tests.support.workplace import Workplace
 
 GREEN = (0, 255, 0)
 

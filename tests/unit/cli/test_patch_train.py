@@ -13,8 +13,8 @@ import pytest
 from assay.cli import patch_train
 from assay.patches import Patch, PatchProgress
 from assay.patches.pictures import read_picture
-from tests.unit.cli.patch_place import FILE, TRAIN, write_named
-from tests.unit.cli.workplace import Workplace
+from tests.support.patch_place import FILE, TRAIN, write_named
+from tests.support.workplace import Workplace
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from assay.console.places import free_name
-from tests.unit.cli.workplace import RUN, Workplace
+from tests.support.workplace import RUN, Workplace
 
 QUIET = "--data folder:pictures --display none"
 PATCH = f"patch train --model toy.py:linear {QUIET} --size 3 --epochs 1 --batch 6 --out mine.safetensors"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from assay.cli.runs import FIELDS
-from tests.unit.cli.workplace import Said, Workplace
+from tests.support.workplace import Said, Workplace
 
 
 @pytest.fixture

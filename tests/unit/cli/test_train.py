@@ -10,7 +10,7 @@ import torch
 
 from assay.data import Data
 from assay.models.weights_file import read_safetensors
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 TRAIN = "train standard --data digits --validation 20 --test digits --epochs 2 --batch 50 --learning-rate 0.01"
 

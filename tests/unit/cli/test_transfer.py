@@ -19,7 +19,7 @@ from assay.core.threat import Linf
 from assay.data import load_data
 from assay.models import load_model
 from assay.statistics import wilson
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 OTHERS = '''
 import torch

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.unit.cli.workplace import Workplace
+from tests.support.workplace import Workplace
 
 STUDY = """\
 study: a

@@ -20,7 +20,7 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.sweep import sweep
 from assay.core.threat import NORMS, UNBOXED, Threat
-from tests.conformance.bench import Linear, Remembering
+from tests.support.bench import Linear, Remembering
 
 # two classes apart by what the values sum to: the distance in Linf is the gap over the number of values
 WEIGHT = torch.stack([torch.ones(16), -torch.ones(16)], 1)

@@ -12,7 +12,7 @@ from assay.core.goal import Untargeted
 from assay.core.objective import differences, margin
 from assay.core.oracle import Access, Direct, frozen
 from assay.core.tensors import flat
-from tests.conformance.bench import Linear
+from tests.support.bench import Linear
 
 WEIGHT = torch.randn(12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 MODEL = Linear(WEIGHT, torch.zeros(3, dtype=torch.float64))

@@ -20,8 +20,8 @@ from assay.core.objective import cross_entropy, differences, margin
 from assay.core.oracle import Access, Direct
 from assay.core.search import Keeps
 from assay.core.threat import L2, Linf
-from tests.conformance import checks
-from tests.conformance.bench import Case, Curved, case
+from tests.support import checks
+from tests.support.bench import Case, Curved, case
 
 
 def blurred_at_random(points: Tensor, draws: Draws) -> Tensor:

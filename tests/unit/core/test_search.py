@@ -19,7 +19,7 @@ from assay.core.search import Found, Keeps, Terms, better, bill, nothing, put, s
 from assay.core.sweep import first_look
 from assay.core.tensors import take
 from assay.core.threat import L2, Linf, Threat
-from tests.conformance.bench import Remembering
+from tests.support.bench import Remembering
 
 # three samples walk along one pixel; the model reads the pixel's height off a table of gaps
 HEIGHTS = torch.tensor([0.1, 0.2, 0.3, 0.4])

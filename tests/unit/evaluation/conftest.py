@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.evaluation.tiny import write_model, write_pictures
+from tests.support.tiny import write_model, write_pictures
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from assay.core.compose import Passes
 from assay.evaluation.cost import Speed, estimate, passes_per_sample, time_passes
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
-from tests.unit.evaluation.tiny import images, run_here, study
+from tests.support.tiny import images, run_here, study
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from assay.core.errors import BadInput
 from assay.evaluation.analysis.query_curves import COSTS, Effort, Stage, efforts, stages, stops_at_success
 from assay.evaluation.study.spec import Study
-from tests.unit.evaluation.tiny import run_here
+from tests.support.tiny import run_here
 
 
 def cell(attack: str = "pgd", question: str = "worst_case", order: str = "ascending", **options: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run_study import RunFailed
 from assay.files import DiskError
-from tests.unit.evaluation.tiny import images, rows, run_here, study, write_model, write_pictures
+from tests.support.tiny import images, rows, run_here, study, write_model, write_pictures
 
 # the first image of chunk 1 when there are 24 pictures in chunks of 4: pictures come by folder, so number 16 is 4
 MARKED = float(images(24)[0][16][0, 0, 0])

@@ -10,7 +10,7 @@ import pytest
 
 from assay.evaluation.run import Run
 from assay.files import DiskError, make_folder, remove_unfinished, write_atomically
-from tests.unit.evaluation.tiny import rows, run_here, study
+from tests.support.tiny import rows, run_here, study
 
 
 def mount(*arguments: str) -> bool:

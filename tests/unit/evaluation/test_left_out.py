@@ -20,8 +20,8 @@ from assay.evaluation.analysis.score import results, worst_case
 from assay.evaluation.records.schema import from_table
 from assay.models import Classifier, load_model
 from assay.report.formats import markdown
+from tests.support.tiny import data, evaluate, images, rows
 from tests.unit.evaluation.test_work import N, Small, outcomes, records
-from tests.unit.evaluation.tiny import data, evaluate, images, rows
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from assay.core.errors import BadInput
 from assay.evaluation.execution.lock import locked
-from tests.unit.evaluation.tiny import run_here, study
+from tests.support.tiny import run_here, study
 
 
 def test_a_lock_is_held_and_let_go(tmp_path: Path) -> None:

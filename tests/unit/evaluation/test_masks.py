@@ -21,7 +21,7 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.study.masks import Chosen, mask_for, name_of, read_mask, resolved
 from assay.evaluation.study.spec import Study, ThreatSpec
-from tests.unit.evaluation.tiny import (
+from tests.support.tiny import (
     data,
     evaluate,
     images,

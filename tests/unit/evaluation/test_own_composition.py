@@ -33,11 +33,11 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.study.attacks import STUDY_ATTACKS, describe
 from assay.models import Classifier
-from tests.conformance import checks
-from tests.conformance.bench import case
-from tests.conformance.by_turns import ByTurns
-from tests.unit.audit.subjects import network, subject
-from tests.unit.evaluation.tiny import data, rows, run_here, study
+from tests.support import checks
+from tests.support.bench import case
+from tests.support.by_turns import ByTurns
+from tests.support.subjects import network, subject
+from tests.support.tiny import data, rows, run_here, study
 
 OWN = ByTurns(PGD(3), Square(5))
 

@@ -22,7 +22,7 @@ from assay.evaluation.run_study import run_study
 from assay.evaluation.study.spec import Study, study_schema
 from assay.models import load_model
 from assay.patches import Patch
-from tests.unit.evaluation.tiny import rows, run_here, study
+from tests.support.tiny import rows, run_here, study
 
 
 @pytest.fixture

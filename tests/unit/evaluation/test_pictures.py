@@ -7,7 +7,7 @@ import torch
 
 from assay.evaluation.records.gallery import FEW, Picture, decode, encode
 from assay.evaluation.run_study import run_study
-from tests.unit.evaluation.tiny import study, write_pictures
+from tests.support.tiny import study, write_pictures
 
 
 def picture(at: int) -> Picture:

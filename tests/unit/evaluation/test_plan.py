@@ -12,7 +12,7 @@ from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan, make_plan, usual_chunk
 from assay.evaluation.study.spec import AttackSpec, DataSpec, ModelSpec, Study, ThreatSpec
-from tests.unit.evaluation.tiny import study
+from tests.support.tiny import study
 
 CELL = Cell(
     model=ModelSpec(model="m"), weights="w", preprocess="null", data=DataSpec(source="d"), fingerprint="f",
@@ -113,7 +113,7 @@ def test_a_chunk_is_a_full_pass_but_can_be_shared_out(shape: Any, n: int, chunk:
 
 
 def test_files_may_not_change_during_a_run(tiny_model: str, tmp_path: Path) -> None:
-    from tests.unit.evaluation.tiny import write_pictures
+    from tests.support.tiny import write_pictures
 
     source = write_pictures(tmp_path / "pictures", 8)
     cell = make_plan(study(tiny_model, source), Loader()).cells[0]

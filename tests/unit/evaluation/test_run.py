@@ -23,7 +23,7 @@ from assay.evaluation.execution.progress import Progress
 from assay.evaluation.records.manifest import read_manifest
 from assay.evaluation.records.store import Store
 from assay.evaluation.run_study import Options, Run, RunFailed, run_study
-from tests.unit.evaluation.tiny import (
+from tests.support.tiny import (
     data,
     evaluate,
     images,

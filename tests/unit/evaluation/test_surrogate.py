@@ -27,8 +27,8 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.study.spec import AttackSpec, Study, study_schema
 from assay.models import Ensemble, load_model
-from tests.conformance.bench import Case
-from tests.unit.evaluation.tiny import rows, run_here, study, write_model
+from tests.support.bench import Case
+from tests.support.tiny import rows, run_here, study, write_model
 
 EPS = 16 / 255
 

@@ -16,8 +16,8 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.study.goals import check_goal, fixed_class, per_image, spoken, telling
 from assay.evaluation.study.targets import aimed, given
+from tests.support.tiny import data, evaluate, rows, run_here, study
 from tests.unit.evaluation.test_work import Small
-from tests.unit.evaluation.tiny import data, evaluate, rows, run_here, study
 
 N = 12
 TARGETS = [(at % 4 + at % 3) % 4 for at in range(N)]

@@ -10,7 +10,7 @@ import torch
 from assay.core.errors import BadInput
 from assay.evaluation.study.spec import Study
 from assay.patches.universal import Universal
-from tests.unit.evaluation.tiny import SIZE, images, run_here
+from tests.support.tiny import SIZE, images, run_here
 
 
 def test_a_study_runs_it_and_names_it_by_content(tmp_path: Path, tiny_model: str, tiny_source: str) -> None:

@@ -22,7 +22,7 @@ from assay.evaluation.loader import Bench, Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.records.schema import Record, from_table
 from assay.models import Classifier, load_model
-from tests.unit.evaluation.tiny import data, images, patterns, study
+from tests.support.tiny import data, images, patterns, study
 
 N = 24
 

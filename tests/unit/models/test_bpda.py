@@ -9,7 +9,7 @@ from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
 from assay.core.threat import Linf
 from assay.models import Bpda, Straight
-from tests.conformance.bench import Case, Curved
+from tests.support.bench import Case, Curved
 
 
 class Quantised(nn.Module):

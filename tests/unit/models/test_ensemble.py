@@ -5,7 +5,7 @@ import torch
 
 from assay.core.errors import BadInput
 from assay.models import Ensemble
-from tests.conformance.bench import Curved
+from tests.support.bench import Curved
 
 X = torch.rand(6, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.paper.fake import fake_imagenet
+from tests.support.fake_imagenet import fake_imagenet
 
 
 @pytest.fixture(scope="session")

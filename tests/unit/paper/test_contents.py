@@ -8,8 +8,8 @@ import torch
 
 from assay.core.errors import BadInput
 from assay.paper.contents import contents, examples, read_probe, run_panels
-from tests.unit.paper.fake_paper import digits_table, temperature
-from tests.unit.report.fake_run import fake_run
+from tests.support.fake_paper import digits_table, temperature
+from tests.support.fake_run import fake_run
 
 PROBE = {
     "n": 1000, "accuracy": 0.94, "zero": 0.9, "zero_in_double": None, "not_finite": 0.0,

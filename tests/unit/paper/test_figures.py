@@ -20,7 +20,7 @@ from assay.paper.tables import PRINTED
 from assay.report import export as drawing
 from assay.report.theme import IN_FILE
 from assay.statistics import wilson
-from tests.unit.paper.fake_paper import HOSTILE, SCALED, digits_table, full, log, panel, picture, probe, temperature
+from tests.support.fake_paper import HOSTILE, SCALED, digits_table, full, log, panel, picture, probe, temperature
 
 FIGURES = ["figure-1", "figure-2", "figure-3", "figure-4", "figure-7", "figure-8", "figure-9", "figure-10", "figure-11"]
 MASKING = ["masking-gaps", "masking-zeros", "masking-temperatures"]

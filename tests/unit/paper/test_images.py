@@ -12,7 +12,7 @@ from assay.models.imagenet import imagenet_synsets
 from assay.paper import images
 from assay.paper.choices import Choices
 from assay.paper.images import SingleImages, checked_imagenet, of_the_paper
-from tests.unit.paper.fake import RICH
+from tests.support.fake_imagenet import RICH
 
 SYNSETS = imagenet_synsets()
 

@@ -12,9 +12,9 @@ import pytest
 from assay.paper.inputs import PaperContents
 from assay.paper.page import page, paper_headline, weakest
 from assay.paper.tables import AS_PUBLISHED, CORRECTED
-from tests.unit.paper.fake_paper import HOSTILE, SCALED, digits_table, full, stand_in_table
-from tests.unit.report.fake_run import HOSTILE_FILE
-from tests.unit.report.test_page import ALLOWED, Reader
+from tests.support.fake_paper import HOSTILE, SCALED, digits_table, full, stand_in_table
+from tests.support.fake_run import HOSTILE_FILE
+from tests.support.html_reader import ALLOWED, Reader
 
 PARTS = [field.name for field in dataclasses.fields(PaperContents)]
 

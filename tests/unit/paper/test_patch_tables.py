@@ -16,7 +16,7 @@ from assay.paper.measured import view
 from assay.paper.patched import kept_patches, patch_panels
 from assay.patches import Patch
 from assay.statistics import clustered
-from tests.unit.paper.patch_run import HELD_OUT, IMAGE, LABELS, SIDE, TARGETS, PatchRun, patch_run, pictures
+from tests.support.patch_run import HELD_OUT, IMAGE, LABELS, SIDE, TARGETS, PatchRun, patch_run, pictures
 
 ROOM = IMAGE - SIDE + 1
 

@@ -15,7 +15,7 @@ from assay.paper.patches import PatchOrder, interval, patch_orders, recipe_of, s
 from assay.paper.runs import TableRun
 from assay.patches import Patch
 from assay.statistics import clustered, wilson
-from tests.unit.evaluation.tiny import write_model, write_pictures
+from tests.support.tiny import write_model, write_pictures
 
 
 def run(mode: str, **chosen: object) -> TableRun:

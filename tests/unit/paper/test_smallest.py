@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from assay.paper.smallest import said, smallest_changes
-from tests.unit.evaluation.tiny import write_model, write_pictures
-from tests.unit.paper.fake_paper import smallest
+from tests.support.fake_paper import smallest
+from tests.support.tiny import write_model, write_pictures
 from tests.unit.paper.test_views import measure
 
 FEW = 4

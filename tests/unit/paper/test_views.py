@@ -15,7 +15,7 @@ from assay.paper.runs import table_runs
 from assay.paper.sentences import peak
 from assay.paper.studies import filled_in, raw_study
 from assay.paper.tables import MODES, PRINTED, printed_tables
-from tests.unit.evaluation.tiny import write_model, write_pictures
+from tests.support.tiny import write_model, write_pictures
 
 N = 12
 

@@ -15,7 +15,7 @@ from assay.data import PictureError
 from assay.patches import Patch, Transforms, measure
 from assay.patches.evaluate import Where
 from assay.statistics import clustered, wilson
-from tests.unit.patches.toys import SIZE, data, images, model
+from tests.support.patch_toys import SIZE, data, images, model
 
 
 def a_patch(target: int | None = 1) -> Patch:

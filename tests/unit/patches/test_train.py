@@ -14,7 +14,7 @@ from assay.patches import Recipe, TrainedPatch, measure, train_patch
 from assay.patches.evaluate import Where
 from assay.patches.pictures import mask_of
 from assay.patches.train import PatchFailed
-from tests.unit.patches.toys import data, images, model
+from tests.support.patch_toys import data, images, model
 
 LEARNS: dict[str, Any] = {"target": 1, "epochs": 30, "batch": 8, "optimizer": "adam", "rate": 0.3}
 

@@ -6,7 +6,7 @@ import pytest
 
 from assay.evaluation.run import Run
 from assay.report.groups import Group, groups
-from tests.unit.report.fake_run import fake_run
+from tests.support.fake_run import fake_run
 
 
 @pytest.fixture(scope="session")

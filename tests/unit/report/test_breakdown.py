@@ -7,7 +7,7 @@ import pytest
 from assay.evaluation.run import Run
 from assay.report.breakdown import MOST_CLASSES, Breakdown, breakdown, class_names
 from assay.report.groups import Group, groups
-from tests.unit.report.fake_run import HOSTILE, Rows, fake_run, with_manifest
+from tests.support.fake_run import HOSTILE, Rows, fake_run, with_manifest
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from assay.report import export as drawing
 from assay.report import figures
 from assay.report.charts import curve
 from assay.report.groups import Group
-from tests.unit.report.fake_run import HOSTILE
+from tests.support.fake_run import HOSTILE
 
 
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])

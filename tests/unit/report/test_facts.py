@@ -6,7 +6,7 @@ import dataclasses
 from assay.evaluation.run import Run
 from assay.report.groups import Group
 from assay.report.provenance import ATTENTION, GOOD, IDENTIFIERS, checks, sources
-from tests.unit.report.fake_run import with_manifest
+from tests.support.fake_run import with_manifest
 
 
 def test_what_speaks_against_the_numbers_comes_first(run: Run, found: list[Group]) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from assay.evaluation.run import Run
 from assay.report import gallery
 from assay.report.groups import Group
-from tests.unit.report.fake_run import HOSTILE, HOSTILE_FILE
+from tests.support.fake_run import HOSTILE, HOSTILE_FILE
 
 
 def decoded(png: bytes) -> torch.Tensor:

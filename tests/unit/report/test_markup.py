@@ -8,7 +8,7 @@ import re
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.run import Run
 from assay.report.formats import csv, latex, markdown
-from tests.unit.report.fake_run import HOSTILE
+from tests.support.fake_run import HOSTILE
 
 
 def test_csv_has_every_field_of_every_result(run: Run) -> None:

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -12,38 +11,8 @@ import pytest
 from assay.evaluation.run import Run
 from assay.report import page
 from assay.report.formats import csv
-from tests.unit.report.fake_run import HOSTILE, fake_run, with_manifest
-
-ALLOWED = {
-    "html", "head", "meta", "title", "link", "style", "body", "a", "header", "p", "span", "nav", "main", "section",
-    "h1", "h2", "h3", "article", "strong", "b", "i", "em", "small", "table", "thead", "tbody", "tr", "th", "td",
-    "figure", "figcaption", "div", "button", "label", "select", "option", "ul", "ol", "li", "img", "dl", "dt", "dd",
-    "pre", "code", "footer", "dialog", "script", "svg", "g", "path", "rect", "circle", "line", "text", "tspan",
-}  # fmt: skip
-
-
-class Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.inside: dict[str, list[str]] = {"script": [], "style": []}
-        self.text: list[str] = []
-        self.at = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.at = tag
-        if tag in self.inside:
-            self.inside[tag].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.at = ""
-
-    def handle_data(self, data: str) -> None:
-        if self.at in self.inside:
-            self.inside[self.at][-1] += data
-        else:
-            self.text.append(data)
+from tests.support.fake_run import HOSTILE, fake_run, with_manifest
+from tests.support.html_reader import ALLOWED, Reader
 
 
 @pytest.fixture(scope="module")

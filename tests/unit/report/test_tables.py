@@ -8,7 +8,7 @@ from rich.console import Console
 
 from assay.evaluation.run import Run
 from assay.report.tables import terminal
-from tests.unit.report.fake_run import HOSTILE, Rows, fake_run, with_manifest
+from tests.support.fake_run import HOSTILE, Rows, fake_run, with_manifest
 
 
 def printed(run: Run, width: int) -> str:

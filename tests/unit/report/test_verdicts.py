@@ -18,9 +18,9 @@ from assay.report.groups import Group, groups
 from assay.report.headline import headline
 from assay.report.page import page
 from assay.report.provenance import checks
-from tests.unit.report.audited import IMAGES, audited_run
-from tests.unit.report.fake_run import HOSTILE
-from tests.unit.report.test_page import ALLOWED, Reader
+from tests.support.audited import IMAGES, audited_run
+from tests.support.fake_run import HOSTILE
+from tests.support.html_reader import ALLOWED, Reader
 from tests.unit.report.test_tables import printed
 
 

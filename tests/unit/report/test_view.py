@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from assay.report.groups import WORST, Group, groups
-from tests.unit.report.fake_run import Rows, fake_run, with_manifest
+from tests.support.fake_run import Rows, fake_run, with_manifest
 
 
 def test_one_group_per_model_data_and_kind_of_change(found: list[Group]) -> None:

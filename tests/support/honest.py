@@ -126,7 +126,7 @@ def honest(name: str) -> Classifier:
         fit(module, train, InMemory(images[-VALIDATION:], labels[-VALIDATION:]), recipe.settings, folder)
     described = Classifier(
         module=module.eval(),
-        spec=f"python:tests.honest.{name}",
+        spec=f"python:tests.support.honest.{name}",
         input_shape=(1, 28, 28),
         mean=(0.0,),
         std=(1.0,),

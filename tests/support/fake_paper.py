@@ -12,7 +12,7 @@ from assay.paper.smallest import Changed, Smallest
 from assay.paper.tables import AS_PUBLISHED, CORRECTED, PRINTED, Row, TableView
 from assay.report.gallery import Bar
 from assay.report.provenance import Source
-from tests.unit.report.fake_run import HOSTILE, HOSTILE_FILE
+from tests.support.fake_run import HOSTILE, HOSTILE_FILE
 
 EPS = ("0", "0.1", "0.3")
 N = 1000

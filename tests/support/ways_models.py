@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import assay
 from assay.core.oracle import Access
-from tests.conformance.ways_pictures import LABELS, MISTAKEN, SIDE, images
+from tests.support.ways_pictures import LABELS, MISTAKEN, SIDE, images
 
 EPS = "24/255"
 MEAN, STD = (0.45, 0.4, 0.5), (0.2, 0.25, 0.3)

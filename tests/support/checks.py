@@ -15,7 +15,7 @@ from assay.core.problem import Problem
 from assay.core.search import Found, Keeps
 from assay.core.tensors import take
 from assay.core.threat import NORMS, Threat
-from tests.conformance.bench import Case, Linear, Remembering, size_of, unboxed
+from tests.support.bench import Case, Linear, Remembering, size_of, unboxed
 
 
 def same(one: Tensor, other: Tensor, why: str, *, exact: bool = True) -> None:

@@ -19,7 +19,7 @@ from assay.evaluation.records.verdicts import (
     keep_verdicts,
 )
 from assay.evaluation.run import Run
-from tests.unit.report.fake_run import DIGIT_BUDGETS, HOSTILE, draw_digit, fake_run
+from tests.support.fake_run import DIGIT_BUDGETS, HOSTILE, draw_digit, fake_run
 
 IMAGES = "adversarial-0.safetensors"
 CURVES: dict[str, Any] = {
