@@ -104,3 +104,17 @@ def test_nothing_of_the_build_machine_is_left() -> None:
         if FOREIGN.search(line)
     ]
     assert not found, "\n" + "\n".join(found)
+
+
+def test_names_that_moved_still_work_in_attacks_that_users_have_written() -> None:
+    moved = {
+        "assay.core.oracle": {"Seen": "Observation", "Direct": "TorchOracle"},
+        "assay.core.search": {"Found": "SearchResult", "Terms": "Limits"},
+    }
+    for module, names in moved.items():
+        for old, new in names.items():
+            with pytest.warns(DeprecationWarning, match=new):
+                assert getattr(importlib.import_module(module), old).__name__ == new
+    with pytest.warns(DeprecationWarning, match=r"assay\.training\.Madry"):
+        from assay.defenses import Madry
+    assert Madry is importlib.import_module("assay.training").Madry

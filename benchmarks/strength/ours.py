@@ -11,7 +11,7 @@ from assay.attacks import ATTACKS, build
 from assay.case import Case
 from assay.core.compose import run
 from assay.core.norms import NORMS
-from assay.core.search import Found, Keeps
+from assay.core.search import Keeps, SearchResult
 from assay.core.threat import Threat
 from benchmarks.strength.board import BUDGET, DISTANCE, MINIMUM, QUERIES, Task
 from benchmarks.strength.counted import Counted
@@ -46,5 +46,5 @@ def attacked(model: Counted, x: Tensor, y: Tensor, task: Task, first: int = 0) -
     settings = {"seed": contender.seed, "ids": [str(first + i) for i in range(len(x))]}
     case = Case.of(method, model, x, y, threat, settings)
     with case.classifier.held():
-        found: Found = run(method, case.problem, case.draws, keeps=KEEPS.get(task.kind, Keeps.LAST))
+        found: SearchResult = run(method, case.problem, case.draws, keeps=KEEPS.get(task.kind, Keeps.LAST))
     return Own(found.x, int(found.forwards.sum()), int(found.backwards.sum()))

@@ -18,10 +18,10 @@ from assay.audit.progress import OnAuditProgress
 from assay.case import Case
 from assay.core.compose import Method, run
 from assay.core.errors import AssayWarning, BadInput, did_you_mean
-from assay.core.found import Found, Keeps, told_size
 from assay.core.goal import excluded
 from assay.core.masks import same_mask
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult, told_size
 from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
 from assay.core.threat import Linf, Threat
@@ -368,7 +368,7 @@ def _choice(kind: type[Kind], value: Any, name: str) -> Kind:
         raise BadInput(f"{name} is {value!r}, expected one of {', '.join(one.value for one in kind)}.") from None
 
 
-def _attacked(found: Found, problem: Problem, threat: Threat) -> Attacked:
+def _attacked(found: SearchResult, problem: Problem, threat: Threat) -> Attacked:
     spent, size = (found.forwards, found.backwards, found.queries), told_size(found.size, threat)
     left_out = excluded(problem.goal)
     return Attacked(found.x, found.success, size, found.logits, *spent, threat, left_out, found.unscored)

@@ -13,12 +13,12 @@ from assay.attacks import fitting
 from assay.core.compose import Composition, Method, is_attack
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError, did_you_mean
-from assay.core.found import Found, Keeps, nothing, put, unbilled
 from assay.core.goal import Goal, Untargeted, excluded, scored
 from assay.core.multi_label import MULTI_LABEL
 from assay.core.objective import margin
-from assay.core.oracle import Access, Direct, Seen
+from assay.core.oracle import Access, Observation, TorchOracle
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult, nothing, put, unbilled
 from assay.core.search import judge_point
 from assay.core.tensors import take
 from assay.core.threat import Threat
@@ -73,7 +73,7 @@ class Case:
         goal = checked_goal(settings.get("goal"), y)
         return cls(classifier, Problem(oracle, x, goal, threat.in_units_of(classifier.std)), draws)
 
-    def found(self, search: Callable[[Problem, Draws], list[Found]]) -> list[Found]:
+    def found(self, search: Callable[[Problem, Draws], list[SearchResult]]) -> list[SearchResult]:
         """Return what `search` finds, at one budget or several, about the images that the goal does not leave out.
 
         Those that it leaves out are asked about once, and shown as they are. Raises `ModelError` where the model has
@@ -98,11 +98,11 @@ class Case:
         self._check_scored(found)
         return found
 
-    def _look(self, at: Tensor) -> Seen:
+    def _look(self, at: Tensor) -> Observation:
         own = take(self.problem, at)
         return own.oracle.look(own.x, own.goal, margin, Access.LABELS, self.draws.take(at))
 
-    def _check_scored(self, found: Sequence[Found]) -> None:
+    def _check_scored(self, found: Sequence[SearchResult]) -> None:
         # images that no look found without scores need none of their own
         lost = torch.zeros(len(self.problem.x), dtype=torch.int64, device=self.problem.x.device)
         for one in found:
@@ -125,7 +125,7 @@ class Case:
             return
         first = torch.arange(1, device=x.device)
         any_label = Untargeted(torch.zeros_like(first))
-        assert isinstance(self.problem.oracle, Direct), "a classifier's own"
+        assert isinstance(self.problem.oracle, TorchOracle), "a classifier's own"
         logits = self.problem.oracle.look(x, any_label, margin, Access.SCORES, self.draws.take(first)).logits
         if isinstance(goal, MULTI_LABEL):
             check_several(self.problem.oracle, x, logits, goal.y.shape[1])

@@ -20,7 +20,7 @@ from assay.evaluation.execution.lock import locked
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold
 from assay.evaluation.execution.progress import AUDIT, OnProgress, Progress, expected
-from assay.evaluation.execution.runner import Running
+from assay.evaluation.execution.runner import Runner
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan, make_plan
 from assay.evaluation.records.manifest import SUCCESS, read_manifest
@@ -161,7 +161,7 @@ class _Held:
         with self.reporter.watch("Attacking") as watch:
             shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter, audits)
             settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
-            run = Running(self.directory, self.plan, *settings).run(shown.hear)
+            run = Runner(self.directory, self.plan, *settings).run(shown.hear)
         known = {*before.get("warnings", ()), *seen.warnings}
         for warning in run.manifest["warnings"]:
             if warning not in known:

@@ -15,14 +15,14 @@ from assay.attacks import PGD
 from assay.audit.audit import audit_run
 from assay.audit.checks import examine
 from assay.audit.evidence import gather
-from assay.audit.subject import Metered, Subject
+from assay.audit.subject import CountingOracle, Subject
 from assay.audit.verdict_rule import judge
 from assay.audit.zoo import BROKEN
 from assay.core.compose import run
 from assay.core.draws import Draws
 from assay.core.goal import Goal, Untargeted
 from assay.core.objective import cross_entropy
-from assay.core.oracle import Direct, frozen
+from assay.core.oracle import TorchOracle, frozen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.threat import Linf
@@ -91,7 +91,7 @@ def test_an_attack_of_the_wrong_sign_is_not_trusted() -> None:
     x, y = torch.stack([one.image for one in data.load(range(count))]), torch.tensor(data.labels)
     method, draws = PGD(20, objective=_away), Draws.of(data.ids, 0)
     with frozen(model.module) as module:
-        problem = Problem(Metered(Direct(module)), x, Untargeted(y), Linf(0.3))
+        problem = Problem(CountingOracle(TorchOracle(module)), x, Untargeted(y), Linf(0.3))
         survived = ~run(method, problem, draws, keeps=Keeps.FIRST).success
         subject = Subject(module, problem, draws, survived, (method,), 20.0 * count, 10)
         findings = examine(gather(subject))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from assay.attacks import ATTACKS, build
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.search import Keeps
 from tests.support import checks
 from tests.support.bench import (
@@ -162,7 +162,7 @@ def test_samples_of_a_random_attack_differ(name: str, norm: str) -> None:
     """The same image twice, under two names, gets two perturbations."""
     here = case_of(name, norm)
     twice = here.but(x=here.x[2:3].repeat(2, 1, 1, 1), goal=type(here.goal)(here.goal.y[2:3].repeat(2)))
-    oracle = Remembering(Direct(twice.model))
+    oracle = Remembering(TorchOracle(twice.model))
     twice.run(make(name), Keeps.LAST, oracle)
     # some attacks ask about the image itself first
     looked = [points for _, points, _ in oracle.looks if not torch.equal(points, twice.x)]

@@ -23,7 +23,7 @@ from assay.core.compose import (
 from assay.core.errors import BadInput
 from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
 from assay.core.objective import margin
-from assay.core.oracle import Access, Direct, Oracle
+from assay.core.oracle import Access, Oracle, TorchOracle
 from assay.core.search import Keeps
 from assay.core.sweep import Question, first_look, sweep
 from tests.support import checks
@@ -87,7 +87,7 @@ def test_the_first_start_is_the_attack_itself_and_more_starts_only_add() -> None
 def test_every_restart_starts_elsewhere() -> None:
     here = case("linf", n=3)
     here = here.but(x=here.x[2:], goal=Untargeted(here.goal.y[2:]), threat=here.threat.at(0.001))
-    oracle = Remembering(Direct(here.model))
+    oracle = Remembering(TorchOracle(here.model))
     here.run(Restarts(PGD(1), 4), oracle=oracle)
     starts = torch.cat([points for _, points, _ in oracle.looks[::2]])
     assert len(starts) == 4
@@ -97,7 +97,7 @@ def test_every_restart_starts_elsewhere() -> None:
 def test_a_cascade_asks_each_part_about_the_survivors_alone() -> None:
     here = case("linf", n=30)
     fgsm = here.run(FGSM(), Keeps.FIRST)
-    oracle = Remembering(Direct(here.model))
+    oracle = Remembering(TorchOracle(here.model))
     found = here.run(Cascade((FGSM(), BIM(3))), oracle=oracle)
     ids = here.draws.ids
     later = {who for asked, _, _ in oracle.looks[2:] for who in asked}
@@ -165,7 +165,7 @@ def test_each_target_reaches_what_the_likeliest_target_hides() -> None:
 
 def test_each_target_goes_to_the_likeliest_first_and_uses_a_known_look() -> None:
     here = case("linf", n=8)
-    oracle = Remembering(Direct(here.model))
+    oracle = Remembering(TorchOracle(here.model))
     problem = here.problem(oracle)
     known = first_look(EachTarget(PGD(2), 2), problem, here.draws)
     paid = len(oracle.looks)

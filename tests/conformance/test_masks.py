@@ -11,7 +11,7 @@ from torch import Tensor
 from assay.attacks import build
 from assay.core.goal import Untargeted
 from assay.core.masks import Mask
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.search import Keeps
 from assay.core.threat import NORMS, Threat
 from tests.conformance.test_attacks import ONE_WAY, SHARE
@@ -49,7 +49,7 @@ def masked(case: Case, mask: Tensor, times: int = 3) -> Case:
 @every_attack
 def test_nothing_changes_outside(name: str, norm: str, kind: str) -> None:
     here = masked(case_of(name, norm), MASKS[kind])
-    seen_so, oracle = checks.behind_lenses(make(name), Direct(here.model))
+    seen_so, oracle = checks.behind_lenses(make(name), TorchOracle(here.model))
     outside = ~MASKS[kind].expand(here.x.shape)
     rows = {who: i for i, who in enumerate(here.draws.ids.tolist())}
     for keeps in (Keeps.LAST, Keeps.SMALLEST):

@@ -10,7 +10,7 @@ from assay.attacks import ATTACKS
 from assay.audit.subject import leaves
 from assay.core.compose import Method, Passes, Restarts, Through, Transferred, for_norm, most_passes, run
 from assay.core.lenses import Averaged, Expectation
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.core.search import Keeps
 from assay.core.sweep import first_look
 from tests.support.bench import FIRST_NORM, PAIRS, case, make
@@ -20,7 +20,7 @@ TINY = 1e-3
 """A budget that nothing fits into: attacks that look for the smallest change end at the image itself."""
 
 
-def wrapped(kind: str, name: str, surrogate: Direct) -> Method | None:
+def wrapped(kind: str, name: str, surrogate: TorchOracle) -> Method | None:
     """Return a short attack of the table in a composition; None where it does not take it."""
     entry, method = ATTACKS[name], make(name)
     if "eot" in kind or kind == "averaged":
@@ -41,7 +41,7 @@ RUNS = [(name, norm, "alone") for name, norm in PAIRS] + [(*one, kind) for one i
 @pytest.mark.parametrize(("name", "norm", "kind"), RUNS)
 def test_no_run_costs_more_than_its_bound(name: str, norm: str, kind: str) -> None:
     here = case(norm, n=4)
-    method = wrapped(kind, name, Direct(here.model))
+    method = wrapped(kind, name, TorchOracle(here.model))
     if method is None:
         pytest.skip(f"{name} does not take it")
     bound = most_passes(method, norm, classes=5)
@@ -56,7 +56,7 @@ def test_no_run_costs_more_than_its_bound(name: str, norm: str, kind: str) -> No
 
 @pytest.mark.parametrize(("name", "norm"), PAIRS)
 def test_every_composition_of_every_attack_in_every_norm_has_a_bound(name: str, norm: str) -> None:
-    surrogate = Direct(case(norm).model)
+    surrogate = TorchOracle(case(norm).model)
     for kind in WRAPPED:
         method = wrapped(kind, name, surrogate)
         if method is not None:
@@ -71,7 +71,7 @@ def test_every_composition_of_every_attack_in_every_norm_has_a_bound(name: str, 
 def test_compositions_multiply_what_an_attack_costs(name: str, norm: str) -> None:
     once = most_passes(make(name), norm, 5)
     assert most_passes(Restarts(make(name), 3), norm, 5) == once.times(3)
-    elsewhere = Transferred(make(name), Direct(case(norm).model))
+    elsewhere = Transferred(make(name), TorchOracle(case(norm).model))
     assert most_passes(elsewhere, norm, 5) == once + Passes(1, 0)
     if once.backwards:
         # every look with a gradient is asked twice, those that judge once

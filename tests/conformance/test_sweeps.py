@@ -12,8 +12,8 @@ import torch
 from assay.attacks.gradient import PGD
 from assay.core.compose import Cascade, EachTarget, Restarts
 from assay.core.errors import BadInput
-from assay.core.oracle import Direct, frozen
-from assay.core.search import Found, Keeps
+from assay.core.oracle import TorchOracle, frozen
+from assay.core.search import Keeps, SearchResult
 from assay.core.sweep import Curve, Order, Question, first_look, sweep
 from assay.core.tensors import rows, take
 from assay.core.threat import NORMS, Threat
@@ -65,7 +65,7 @@ def walked(name: str, norm: str, question: Question, order: Order = Order.ASCEND
 
 
 @functools.cache
-def alone(name: str, norm: str, eps: float, keeps: Keeps | None) -> Found:
+def alone(name: str, norm: str, eps: float, keeps: Keeps | None) -> SearchResult:
     """Return what the attack does at one budget."""
     here = case_of(name, norm)
     return here.but(threat=here.threat.at(eps)).run(make(name), keeps)
@@ -221,7 +221,7 @@ def test_a_survivor_shows_the_attempt_of_its_own_budget() -> None:
 
 def test_going_down_begins_at_what_broke_the_larger_ball() -> None:
     here = case("linf")
-    oracle = Remembering(Direct(here.model))
+    oracle = Remembering(TorchOracle(here.model))
     large = here.but(threat=here.threat.at(0.2)).run(make("pgd"), Keeps.FIRST)
     with frozen(here.model):
         sweep(make("pgd"), here.problem(oracle), here.draws, [0.2, 0.1], Question.WORST_CASE, order=Order.DESCENDING)

@@ -14,9 +14,9 @@ from assay.core.compose import Method, run
 from assay.core.draws import Draws
 from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Direct, Oracle, Seen, frozen
+from assay.core.oracle import Access, Observation, Oracle, TorchOracle, frozen
 from assay.core.problem import Problem
-from assay.core.search import Found, Keeps
+from assay.core.search import Keeps, SearchResult
 from assay.core.threat import NORMS, Threat
 
 # budgets at which the small model below breaks on some images and stands on others
@@ -145,9 +145,9 @@ class Remembering:
     """An oracle around an oracle that remembers who was asked about which point, at what cost."""
 
     oracle: Oracle
-    looks: list[tuple[list[int], Tensor, Seen]] = dataclasses.field(default_factory=list)
+    looks: list[tuple[list[int], Tensor, Observation]] = dataclasses.field(default_factory=list)
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         seen = self.oracle.look(points, goal, objective, access, draws)
         self.looks.append((draws.ids.tolist(), points.clone(), seen))
         return seen
@@ -164,7 +164,7 @@ class Case:
     seed: int = 0
     batch: int | None = None
     exact: bool = True
-    known: dict[tuple[Method, Keeps | None], Found] = dataclasses.field(
+    known: dict[tuple[Method, Keeps | None], SearchResult] = dataclasses.field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -173,13 +173,13 @@ class Case:
         return Draws.of([f"image {i}" for i in range(len(self.x))], self.seed)
 
     def problem(self, oracle: Oracle | None = None) -> Problem:
-        return Problem(oracle or Direct(self.model, self.batch), self.x, self.goal, self.threat)
+        return Problem(oracle or TorchOracle(self.model, self.batch), self.x, self.goal, self.threat)
 
-    def run(self, method: Method, keeps: Keeps | None = None, oracle: Oracle | None = None) -> Found:
+    def run(self, method: Method, keeps: Keeps | None = None, oracle: Oracle | None = None) -> SearchResult:
         with frozen(self.model):
             return run(method, self.problem(oracle), self.draws, keeps=keeps)
 
-    def once(self, method: Method, keeps: Keeps | None = None) -> Found:
+    def once(self, method: Method, keeps: Keeps | None = None) -> SearchResult:
         """Return what `run` returns, carried out once for all that only read it."""
         key = (method, keeps)
         if key not in self.known:

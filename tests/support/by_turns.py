@@ -9,7 +9,7 @@ from assay.core.compose import CountPasses, Method, Passes, run, stages
 from assay.core.draws import Draws
 from assay.core.oracle import Access
 from assay.core.problem import Problem
-from assay.core.search import Found, Keeps, nothing, put
+from assay.core.search import Keeps, SearchResult, nothing, put
 from assay.core.tensors import take
 
 
@@ -25,7 +25,7 @@ class ByTurns:
     lens: ClassVar[None] = None
     surrogate: ClassVar[None] = None
 
-    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
         keeps, found = keeps or self.keeps, nothing(problem.x)
         merge = Keeps.WORST if keeps is Keeps.LAST else keeps
         for turn in range(2 * self.rounds):

@@ -10,9 +10,9 @@ from torch import Tensor
 from assay.core.compose import Method, Through, run
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
-from assay.core.oracle import Direct, Oracle
+from assay.core.oracle import Oracle, TorchOracle
 from assay.core.problem import Problem
-from assay.core.search import Found, Keeps
+from assay.core.search import Keeps, SearchResult
 from assay.core.tensors import take
 from assay.core.threat import NORMS, Threat
 from tests.support.bench import Case, Linear, Remembering, size_of, unboxed
@@ -33,7 +33,7 @@ def check_budget(attack: Method, case: Case) -> None:
     _inside_budget(case.once(attack), case)
 
 
-def _inside_budget(found: Found, case: Case) -> None:
+def _inside_budget(found: SearchResult, case: Case) -> None:
     size = size_of(case.threat, found.x, case.x)
     scale = case.threat.scale
     rounding = 1.1e-6 / min(1.0, float(torch.as_tensor(scale).min()))
@@ -51,7 +51,7 @@ def check_box(attack: Method, case: Case) -> None:
     assert x.dtype == case.x.dtype
 
 
-def check_result(found: Found, case: Case) -> None:
+def check_result(found: SearchResult, case: Case) -> None:
     """A result lies inside budget and box, and is what the model says of it."""
     low, high = case.threat.box
     assert bool(((found.x >= low) & (found.x <= high)).all()), "outside the box"
@@ -121,11 +121,11 @@ def check_subsets_of_every_keeping(attack: Method, case: Case) -> None:
         _same_found(some, take(whole, part), case)
 
 
-def again(attack: Method, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+def again(attack: Method, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
     return run(attack, problem, draws, keeps=keeps)
 
 
-def _same_found(one: Found, other: Found, case: Case) -> None:
+def _same_found(one: SearchResult, other: SearchResult, case: Case) -> None:
     exact = case.exact and in_linf(case)
     same(one.x, other.x, "images depend on the chunk", exact=exact)
     for name in ("success", "forwards", "backwards", "queries", "looks"):
@@ -153,7 +153,7 @@ def check_counts(attack: Method, case: Case) -> None:
     model = case.model
     for keeps in (Keeps.LAST, Keeps.FIRST):
         model.forwards = model.backwards = 0
-        seen, oracle = behind_lenses(attack, Direct(model, 5))
+        seen, oracle = behind_lenses(attack, TorchOracle(model, 5))
         found = case.run(seen, keeps, oracle)
         assert int(found.forwards.sum()) == model.forwards, f"{int(found.forwards.sum())} forwards, {model.forwards}"
         assert int(found.backwards.sum()) == model.backwards, f"{int(found.backwards.sum())}, {model.backwards}"
@@ -166,7 +166,7 @@ def check_counts(attack: Method, case: Case) -> None:
 
 def check_finished_rows(attack: Method, case: Case) -> None:
     """With FIRST a sample that is broken is not asked about again, and its result does not change."""
-    seen_so, oracle = behind_lenses(attack, Direct(case.model))
+    seen_so, oracle = behind_lenses(attack, TorchOracle(case.model))
     found = case.run(seen_so, Keeps.FIRST, oracle)
     broken: dict[int, Tensor] = {}
     rows = {who: i for i, who in enumerate(case.draws.ids.tolist())}
@@ -242,7 +242,7 @@ def check_grid(attack: Method, case: Case) -> None:
     budgets = (round(eps * 255) / 255, eps, 2.5 / 255) if in_linf(case) else (eps,)
     for budget in budgets:
         here = case.but(threat=dataclasses.replace(case.threat, grid=255).at(budget))
-        seen_so, oracle = behind_lenses(attack, Direct(case.model))
+        seen_so, oracle = behind_lenses(attack, TorchOracle(case.model))
         found = here.run(seen_so, oracle=oracle)
         for points in (*(points for _, points, _ in oracle.looks), found.x):
             same((points * 255).round() / 255, points, "a point off the grid was judged")

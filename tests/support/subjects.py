@@ -16,12 +16,12 @@ from assay.audit.probes.attacks import Growth, Paths, Tries
 from assay.audit.probes.determinism import Answers
 from assay.audit.probes.gradient_accuracy import Slopes
 from assay.audit.probes.gradient_signal import Sight
-from assay.audit.subject import Leaf, Metered, Subject
+from assay.audit.subject import CountingOracle, Leaf, Subject
 from assay.core.compose import Method
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.core.problem import Problem
 from assay.core.threat import Linf, Threat
 
@@ -92,7 +92,7 @@ def subject(module: nn.Module, threat: Threat | None = None, **more: Any) -> Sub
         "allowance": 1e6,
         "classes": CLASSES,
     }
-    problem = Problem(Metered(Direct(module)), x, Untargeted(y), threat or Linf(0.1))
+    problem = Problem(CountingOracle(TorchOracle(module)), x, Untargeted(y), threat or Linf(0.1))
     return Subject(module, problem, Draws.of([str(i) for i in range(N)], 0), **{**usual, **more})
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import assay
 from assay.attacks import build
 from assay.core.errors import ModelError
-from assay.core.found import told_size
 from assay.core.objective import cross_entropy, margin
+from assay.core.result import told_size
 
 N = 10
 X = 0.3 + 0.4 * torch.rand(N, 3, 3, 3, generator=torch.Generator().manual_seed(5))

@@ -13,7 +13,7 @@ from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.options import Climbed, Option, Steps
 from assay.core.draws import Draws
 from assay.core.objective import dlr
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import divisor, flat, rows
@@ -80,7 +80,7 @@ class ALMA:
         one = begin.new_ones(len(begin))
         return Lagrangian(begin, none, torch.ones_like(begin), one, one, one, one, one, one * torch.inf)
 
-    def step(self, state: Lagrangian, seen: Seen, problem: Problem, draws: Draws) -> Lagrangian:
+    def step(self, state: Lagrangian, seen: Observation, problem: Problem, draws: Draws) -> Lagrangian:
         """Update the Lagrangian's weights, then descend it."""
         threat, x, t = problem.threat, problem.x, state.t
         climb, whole = gradient_of(seen), state.whole

@@ -14,7 +14,7 @@ from assay.attacks.options import Climbed, Option, Steps, Targets, check_options
 from assay.core.compose import ByNorm, EachTarget
 from assay.core.draws import Draws
 from assay.core.objective import Objective, cross_entropy, dlr_targeted
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
@@ -40,7 +40,7 @@ def _nowhere(x: Tensor) -> Best:
     return Best(x, torch.zeros_like(x), x.new_full((len(x),), -torch.inf))
 
 
-def _higher(best: Best, at: Tensor, seen: Seen) -> Best:
+def _higher(best: Best, at: Tensor, seen: Observation) -> Best:
     risen = seen.loss > best.loss
     up = rows(risen, at)
     point, grad = torch.where(up, at, best.point), torch.where(up, gradient_of(seen), best.grad)
@@ -107,7 +107,7 @@ class APGD:
         best, yes = _nowhere(x), torch.ones(len(x), dtype=torch.bool, device=x.device)
         return Climb(x, x, best, size, best.loss, torch.zeros_like(size), best.loss, yes)
 
-    def step(self, state: Climb, seen: Seen, problem: Problem, draws: Draws) -> Climb:
+    def step(self, state: Climb, seen: Observation, problem: Problem, draws: Draws) -> Climb:
         """Remember the best point, check the step size where it is time, and climb."""
         here, threat = _remember(state, seen), problem.threat
         point, grad = here.query, gradient_of(seen)
@@ -134,7 +134,7 @@ def _budgets(problem: Problem, times: float) -> Tensor:
     return torch.as_tensor(times * budget_of(problem), dtype=x.dtype, device=x.device).expand(len(x))
 
 
-def _remember(state: Climb, seen: Seen) -> Climb:
+def _remember(state: Climb, seen: Observation) -> Climb:
     best = _higher(state.best, state.query, seen)
     if not state.t:
         return state._replace(best=best, last=seen.loss, checked=best.loss)
@@ -188,7 +188,7 @@ class APGDL1:
         whole = torch.zeros_like(first.changed) + problem.threat.free(x)
         return first._replace(share=_SHARE * (whole / x[0].numel()), changed=whole)
 
-    def step(self, state: Sparse, seen: Seen, problem: Problem, draws: Draws) -> Sparse:
+    def step(self, state: Sparse, seen: Observation, problem: Problem, draws: Draws) -> Sparse:
         """Remember the best point, adapt sparsity and step where it is time, and climb; or enter the next ball."""
         best, t = _higher(state.best, state.query, seen), state.t
         begin, every, times = self._ball(t)

@@ -13,7 +13,7 @@ from assay.attacks.gradient import Point, budget_of
 from assay.attacks.options import Option
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import rows
@@ -36,7 +36,7 @@ class UniformNoise:
         """Draw the point."""
         return Point(problem.threat.start(problem.x, draws))
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
         """Never asked for: there are no steps."""
         return state
 
@@ -63,7 +63,7 @@ class GaussianNoise:
         noise = draws.normal("start", *x.shape[1:]).to(x.dtype)
         return Point(threat.project(x + rows(budget_of(problem), x) * threat.scale * noise, x))
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
         """Never asked for: there are no steps."""
         return state
 
@@ -102,7 +102,7 @@ class GaussianBlur:
         """Begin with the image itself."""
         return Level(problem.x, None, 0)
 
-    def step(self, state: Level, seen: Seen, problem: Problem, draws: Draws) -> Level:
+    def step(self, state: Level, seen: Observation, problem: Problem, draws: Draws) -> Level:
         """Blur the image a little more."""
         t, longer = state.t + 1, max(problem.x.shape[-2:])
         blurred = _blurred(problem.x, self.width * longer * t / self.steps)
@@ -132,7 +132,7 @@ class ContrastReduction:
         """Begin with the image itself."""
         return Level(problem.x, None, 0)
 
-    def step(self, state: Level, seen: Seen, problem: Problem, draws: Draws) -> Level:
+    def step(self, state: Level, seen: Observation, problem: Problem, draws: Draws) -> Level:
         """Fade the image a little more."""
         t, x = state.t + 1, problem.x
         dark, bright = _ends(problem)
@@ -161,7 +161,7 @@ class SaltAndPepper:
         """Begin with the image itself, and draw when each value's turn comes, and what it becomes."""
         return Level(problem.x, draws.uniform("salt", *problem.x.shape[1:]), 0)
 
-    def step(self, state: Level, seen: Seen, problem: Problem, draws: Draws) -> Level:
+    def step(self, state: Level, seen: Observation, problem: Problem, draws: Draws) -> Level:
         """Set some more values."""
         assert state.luck is not None
         t, x = state.t + 1, problem.x
@@ -170,7 +170,7 @@ class SaltAndPepper:
         return _level(problem, noisy, t, seen)._replace(luck=state.luck)
 
 
-def _level(problem: Problem, corrupted: Tensor, t: int, seen: Seen) -> Level:
+def _level(problem: Problem, corrupted: Tensor, t: int, seen: Observation) -> Level:
     # in a mask the corrupted image shows through, as through a window
     return Level(problem.threat.inside(corrupted, problem.x), None, t, seen.reached)
 

@@ -15,7 +15,7 @@ from assay.attacks.parts.constant_search import Constant, Variables, balance, co
 from assay.core.compose import ByNorm
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import counts, flat, rows
@@ -82,7 +82,7 @@ class CarliniWagner:
         constant = Constant.of(self.c, begin)
         return Descent(begin, Momenta.none(begin), constant, far, none, none, none > 0, problem.x, far, far)
 
-    def step(self, state: Descent, seen: Seen, problem: Problem, draws: Draws) -> Descent:
+    def step(self, state: Descent, seen: Observation, problem: Problem, draws: Draws) -> Descent:
         """Descend; at the end of a round, choose the next constant."""
         state = self._noted(state, seen, problem)
         z, threat, variables = state.query, problem.threat, Variables(problem.threat, self.tanh)
@@ -106,7 +106,7 @@ class CarliniWagner:
             done=(ended & settled) | (rounds >= self.rounds) | (state.smallest == 0),
         )
 
-    def _noted(self, state: Descent, seen: Seen, problem: Problem) -> Descent:
+    def _noted(self, state: Descent, seen: Observation, problem: Problem) -> Descent:
         size = problem.threat.size(state.query, problem.x)
         # four times each value's part of the linearised distance: more would jump about a boundary that is near
         reach = seen.loss.abs() / flat(gradient_of(seen) * problem.threat.scale).norm(dim=1).clamp_min(1e-20)
@@ -192,7 +192,7 @@ class CarliniWagnerL0:
             begin, Momenta.none(begin), c, all_of_them, all_of_them, problem.x, zero, share, counts(begin)
         )  # fmt: skip
 
-    def step(self, state: Fewer, seen: Seen, problem: Problem, draws: Draws) -> Fewer:
+    def step(self, state: Fewer, seen: Observation, problem: Problem, draws: Draws) -> Fewer:
         """Descend on the free values; give some up after a success, take them back after a failure."""
         grad, threat, x = gradient_of(seen), problem.threat, problem.x
         state = state._replace(c=torch.where(state.c.isnan(), balance(seen.loss, grad, threat), state.c))
@@ -216,7 +216,7 @@ class CarliniWagnerL0:
             done=(lost & single & (state.share < self.share / 8)) | flat(~state.kept).all(1),
         )
 
-    def _settled(self, state: Fewer, hit: Tensor, lost: Tensor, seen: Seen, problem: Problem) -> Fewer:
+    def _settled(self, state: Fewer, hit: Tensor, lost: Tensor, seen: Observation, problem: Problem) -> Fewer:
         u = state.query - problem.x
         return state._replace(
             best=where(hit, state.query, state.best),
@@ -236,7 +236,7 @@ class CarliniWagnerL0:
         given = torch.zeros_like(kept).scatter(1, order, gone)
         return (kept & ~given).view_as(state.kept)
 
-    def _moved(self, z: Tensor, state: Fewer, seen: Seen, problem: Problem) -> tuple[Tensor, Momenta]:
+    def _moved(self, z: Tensor, state: Fewer, seen: Observation, problem: Problem) -> tuple[Tensor, Momenta]:
         threat, variables = problem.threat, Variables(problem.threat, self.tanh)
         pull = torch.where(seen.loss < 0, state.c, 0)
         downhill = 2 * (z - problem.x) / threat.scale / threat.scale - rows(pull, z) * gradient_of(seen)
@@ -297,7 +297,7 @@ class CarliniWagnerLinf:
         share = torch.full_like(far, _SHARE)
         return Squeeze(begin, Momenta.none(begin), unknown, unknown, share, none, none, problem.x, far)
 
-    def step(self, state: Squeeze, seen: Seen, problem: Problem, draws: Draws) -> Squeeze:
+    def step(self, state: Squeeze, seen: Observation, problem: Problem, draws: Draws) -> Squeeze:
         """Descend; lower the threshold after a success below it, raise the constant after a failure."""
         state = self._noted(state, seen, problem)
         z, threat, variables = state.query, problem.threat, Variables(problem.threat, self.tanh)
@@ -323,7 +323,7 @@ class CarliniWagnerLinf:
             done=(share > _CLOSE) | (state.smallest == 0),
         )
 
-    def _noted(self, state: Squeeze, seen: Seen, problem: Problem) -> Squeeze:
+    def _noted(self, state: Squeeze, seen: Observation, problem: Problem) -> Squeeze:
         grad, threat = gradient_of(seen), problem.threat
         size = threat.size(state.query, problem.x)
         smaller = seen.reached & (seen.loss >= self.kappa) & (size < state.smallest)

@@ -13,7 +13,7 @@ from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.options import Climbed, Option, Steps
 from assay.core.draws import Draws
 from assay.core.objective import sharp_cross_entropy
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import divisor, rows
@@ -65,7 +65,7 @@ class DDN:
         # in haste from the start, as after a long streak
         return Shell(begin, none + self.radius, none > 0, none + _HASTE, 0)
 
-    def step(self, state: Shell, seen: Seen, problem: Problem, draws: Draws) -> Shell:
+    def step(self, state: Shell, seen: Observation, problem: Problem, draws: Draws) -> Shell:
         """Step along the gradient and move onto the next shell."""
         x, threat, share = problem.x, problem.threat, state.t / self.steps
         moved = state.query + annealed(1.0, 0.01, share) * threat.steepest(anywhere(gradient_of(seen), draws))

@@ -12,7 +12,7 @@ from assay.attacks.options import Classes, Option, Steps
 from assay.attacks.parts.linearisation import Plane, Walk, begun, nearest_plane, seen_at, toward
 from assay.core.draws import Draws
 from assay.core.objective import Objective, differences
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
@@ -51,7 +51,7 @@ class DeepFool:
         """Begin at the given start or at the image."""
         return begun(problem)
 
-    def step(self, state: Walk, seen: Seen, problem: Problem, draws: Draws) -> Walk:
+    def step(self, state: Walk, seen: Observation, problem: Problem, draws: Draws) -> Walk:
         """Step onto the nearest plane; from a success, back to the plane on the way to the image."""
         at, state = seen_at(state, seen, problem)
         plane = nearest_plane(seen, at, problem.threat)
@@ -87,7 +87,7 @@ class SuperDeepFool:
         """Begin at the given start or at the image."""
         return begun(problem)
 
-    def step(self, state: Walk, seen: Seen, problem: Problem, draws: Draws) -> Walk:
+    def step(self, state: Walk, seen: Observation, problem: Problem, draws: Draws) -> Walk:
         """Step onto the nearest plane; from a success, half of the way to the image's own projection on it."""
         threat, x, before = problem.threat, problem.x, state.size
         at, state = seen_at(state, seen, problem)

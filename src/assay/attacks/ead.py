@@ -13,7 +13,7 @@ from assay.attacks.options import Climbed, FirstWeight, Inner, Kappa, Option, Ro
 from assay.attacks.parts.constant_search import Constant, cosine, where
 from assay.core.draws import Draws
 from assay.core.objective import margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import counts, flat, rows
@@ -69,7 +69,7 @@ class EAD:
         none, far = counts(begin), begin.new_full((len(begin),), torch.inf)
         return Shrinking(begin, begin, Constant.of(self.c, begin), none, none, none > 0, problem.x, far, far)
 
-    def step(self, state: Shrinking, seen: Seen, problem: Problem, draws: Draws) -> Shrinking:
+    def step(self, state: Shrinking, seen: Observation, problem: Problem, draws: Draws) -> Shrinking:
         """Step and shrink; at the end of a round, choose the next constant."""
         state = self._noted(state, seen, problem)
         x, threat, z = problem.x, problem.threat, state.query
@@ -96,7 +96,7 @@ class EAD:
             done=(rounds >= self.rounds) | (state.smallest == 0),
         )
 
-    def _noted(self, state: Shrinking, seen: Seen, problem: Problem) -> Shrinking:
+    def _noted(self, state: Shrinking, seen: Observation, problem: Problem) -> Shrinking:
         size = problem.threat.size(state.query, problem.x)
         hit = seen.reached & (seen.loss >= self.kappa)
         smaller = hit & (size < state.smallest)

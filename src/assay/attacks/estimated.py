@@ -17,7 +17,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.finite_differences import Directions, FiniteDifferences
 from assay.core.objective import Objective, cross_entropy, margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import rows
@@ -99,7 +99,7 @@ class Plateau:
         rate = begin.new_full((len(begin),), self.rate)
         return Slowing(begin, torch.zeros_like(begin), rate, begin.new_full((len(begin), _PLATEAU), torch.nan))
 
-    def step(self, state: Slowing, seen: Seen, problem: Problem, draws: Draws) -> Slowing:
+    def step(self, state: Slowing, seen: Observation, problem: Problem, draws: Draws) -> Slowing:
         """Slow down on a plateau and step along the momentum."""
         threat = problem.threat
         losses = torch.cat([state.losses[:, 1:], seen.loss[:, None]], 1)
@@ -134,7 +134,7 @@ class AdamInBall:
         at = start_of(problem)
         return Moments(at, *Momenta.none(at))
 
-    def step(self, state: Moments, seen: Seen, problem: Problem, draws: Draws) -> Moments:
+    def step(self, state: Moments, seen: Observation, problem: Problem, draws: Draws) -> Moments:
         """Step along the mean gradient, each value in units of its own size."""
         grad, t, threat = gradient_of(seen), state.t + 1, problem.threat
         momenta = Momenta(state.mean, state.square).after(grad)

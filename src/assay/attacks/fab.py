@@ -13,7 +13,7 @@ from assay.attacks.parts.linearisation import Plane, Walk, begun, nearest_plane,
 from assay.core.compose import EachTarget
 from assay.core.draws import Draws
 from assay.core.objective import Objective, differences
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import rows
@@ -62,7 +62,7 @@ class FAB:
         """Begin at the given start or at the image, without noise."""
         return begun(problem)
 
-    def step(self, state: Walk, seen: Seen, problem: Problem, draws: Draws) -> Walk:
+    def step(self, state: Walk, seen: Observation, problem: Problem, draws: Draws) -> Walk:
         """Walk on from the point seen; to the nearest success at the end, where there is one."""
         at, state = seen_at(state, seen, problem)
         plane = nearest_plane(seen, at, problem.threat)

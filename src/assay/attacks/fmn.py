@@ -13,7 +13,7 @@ from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.options import Climbed, Option, Steps
 from assay.core.draws import Draws
 from assay.core.objective import margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import divisor, rows
@@ -57,7 +57,7 @@ class FMN:
         far = begin.new_full((len(begin),), torch.inf)
         return Ball(begin, far, far, 0)
 
-    def step(self, state: Ball, seen: Seen, problem: Problem, draws: Draws) -> Ball:
+    def step(self, state: Ball, seen: Observation, problem: Problem, draws: Draws) -> Ball:
         """Adapt the radius, step along the gradient, and project."""
         x, threat, grad = problem.x, problem.threat, gradient_of(seen)
         share = state.t / self.steps
@@ -66,7 +66,7 @@ class FMN:
         smallest = torch.where(seen.reached, torch.minimum(state.smallest, size), state.smallest)
         inside = torch.minimum(threat.norm.scaled(state.radius, 1 - gamma), smallest)
         wider = threat.norm.scaled(state.radius, 1 + gamma)
-        boundary = size + threat.reach(state.query, grad, seen.loss.abs())
+        boundary = size + threat.size_needed(state.query, grad, seen.loss.abs())
         # the linear estimate ignores the box: without growth the radius could stand still
         unknown = torch.where(state.radius.isinf(), boundary, torch.maximum(boundary, wider))
         outside = torch.where(smallest.isinf(), unknown, wider)

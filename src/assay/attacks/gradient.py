@@ -13,7 +13,7 @@ from assay.attacks.options import Climbed, Decay, Option, RandomStart, Steps, St
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.objective import cross_entropy
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import divisor, flat, rows
@@ -50,7 +50,7 @@ def start_of(problem: Problem) -> Tensor:
     return problem.x if problem.start is None else problem.start
 
 
-def gradient_of(seen: Seen) -> Tensor:
+def gradient_of(seen: Observation) -> Tensor:
     """Return the gradient of a look that asked for one."""
     assert seen.grad is not None, "the attack's access is GRADIENT"
     return seen.grad
@@ -74,7 +74,7 @@ class FGSM:
         """Begin at the image."""
         return Point(problem.x)
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
         """Go the whole budget."""
         threat = problem.threat
         move = threat.stride(gradient_of(seen), problem.x, budget_of(problem))
@@ -106,7 +106,7 @@ class RFGSM:
         move = threat.stride(noise, problem.x, self.start_share * budget_of(problem))
         return Point(threat.project(problem.x + move, problem.x))
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
         """Go the rest of the budget."""
         threat = problem.threat
         move = threat.stride(gradient_of(seen), state.query, (1 - self.start_share) * budget_of(problem))
@@ -131,7 +131,7 @@ class FFGSM:
         """Begin anywhere in the ball."""
         return Point(problem.threat.start(problem.x, draws))
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
         """Take the one step."""
         return Point(stride(problem, state.query, gradient_of(seen), self.step_size))
 
@@ -165,7 +165,7 @@ class PGD:
             return Point(problem.start)
         return Point(problem.threat.start(problem.x, draws) if self.random_start else problem.x)
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
         size = self.step_length
         return Point(stride(problem, state.query, gradient_of(seen), size))
@@ -195,7 +195,7 @@ class BIM:
         """Begin at the given start or at the image."""
         return Point(start_of(problem))
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
         """Take one projected step."""
         size = self.step_length
         return Point(stride(problem, state.query, gradient_of(seen), size))
@@ -228,7 +228,7 @@ class MIFGSM:
         start = start_of(problem)
         return Moving(start, start, torch.zeros_like(problem.x))
 
-    def step(self, state: Moving, seen: Seen, problem: Problem, draws: Draws) -> Moving:
+    def step(self, state: Moving, seen: Observation, problem: Problem, draws: Draws) -> Moving:
         """Add the gradient to the momentum and take one projected step along it."""
         size = self.step_length
         momentum = self.decay * state.momentum + of_mean_one(gradient_of(seen), problem)

@@ -12,7 +12,7 @@ from assay.attacks.options import Option, Queries, Smoothness, Tries, check_opti
 from assay.attacks.parts.boundary_walk import Between, approached, begun, closed, cut, directions, found_start, started
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import counts, rows
@@ -94,7 +94,7 @@ class HopSkipJump:
         tally = Tally(nil, nil, zero, zero)
         return Hop(x, none, none + 1 + self.tries, none, begun(x), tally, nil, zero, 0, none.bool())
 
-    def step(self, state: Hop, seen: Seen, problem: Problem, draws: Draws) -> Hop:
+    def step(self, state: Hop, seen: Observation, problem: Problem, draws: Draws) -> Hop:
         """Take in the answer, each sample by its phase, and ask the next question of each."""
         told = self._told(state._replace(left=state.left - 1, t=state.t + 1), seen.reached, problem)
         return told._replace(query=self._asked(told, problem, draws))

@@ -16,7 +16,7 @@ from assay.core.errors import BadInput
 from assay.core.goal import Goal, OutOfTop, Targeted, Toward, pick, without
 from assay.core.multi_label import MULTI_LABEL
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat
@@ -113,7 +113,7 @@ class JSMA:
         begin = start_of(problem)
         return Marks(begin, self._room(begin, problem))
 
-    def step(self, state: Marks, seen: Seen, problem: Problem, draws: Draws) -> Marks:
+    def step(self, state: Marks, seen: Observation, problem: Problem, draws: Draws) -> Marks:
         """Move the best pair."""
         scale = problem.threat.scale
         sign = -1.0 if self.decreasing else 1.0

@@ -14,7 +14,7 @@ from assay.attacks.options import Climbed, FirstWeight, Inner, Option, Rounds, c
 from assay.attacks.parts.constant_search import Constant, balance, where
 from assay.core.draws import Draws
 from assay.core.objective import margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import counts, flat, rows
@@ -130,7 +130,7 @@ class LBFGS:
             Constant.of(self.c, begin), far * torch.nan, none, none, none > 0,
         )  # fmt: skip
 
-    def step(self, state: Line, seen: Seen, problem: Problem, draws: Draws) -> Line:
+    def step(self, state: Line, seen: Observation, problem: Problem, draws: Draws) -> Line:
         """Accept or refuse the trial point, and choose the next."""
         first = balance(seen.gap, gradient_of(seen), problem.threat)
         now = torch.where(seen.loss < 0, -seen.loss, torch.inf)
@@ -157,7 +157,7 @@ class LBFGS:
             done=rounds >= self.rounds,
         )
 
-    def _tried(self, state: Line, seen: Seen, problem: Problem) -> tuple[Line, Tensor, Tensor]:
+    def _tried(self, state: Line, seen: Observation, problem: Problem) -> tuple[Line, Tensor, Tensor]:
         z, scale = state.query, problem.threat.scale
         u = (z - problem.x) / scale
         short, slope = self._bent(seen.loss, state.whole)

@@ -13,7 +13,7 @@ from assay.attacks.gradient import budget_of
 from assay.attacks.options import Climbed, Option, check_options
 from assay.core.draws import Draws
 from assay.core.objective import margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat
@@ -73,7 +73,7 @@ class OnePixel:
         losses = x.new_full((len(x), self.population), -torch.inf)
         return Population(_painted(members[:, 0], problem), members[:, 0], members, losses)
 
-    def step(self, state: Population, seen: Seen, problem: Problem, draws: Draws) -> Population:
+    def step(self, state: Population, seen: Observation, problem: Problem, draws: Draws) -> Population:
         """Put the better of parent and child, and breed the next child."""
         slot, t = state.t % self.population, state.t + 1
         wins = seen.loss >= state.losses[:, slot]

@@ -15,7 +15,7 @@ from torch import Tensor
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.objective import Objective, margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 
@@ -159,7 +159,7 @@ class Pasted:
         """Paste at the first placement."""
         return Copies(self._pasted(problem, draws, 0), draws)
 
-    def step(self, state: Copies, seen: Seen, problem: Problem, draws: Draws) -> Copies:
+    def step(self, state: Copies, seen: Observation, problem: Problem, draws: Draws) -> Copies:
         """Paste at the next one."""
         return Copies(self._pasted(problem, state.source, state.t + 1), state.source, state.t + 1)
 

@@ -14,7 +14,7 @@ from assay.attacks.options import Climbed, Option, Steps
 from assay.attacks.parts.adam import Momenta
 from assay.core.draws import Draws
 from assay.core.objective import margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
@@ -68,7 +68,7 @@ class PDPGD:
         dual = each - math.log(self.dual_ratio)
         return PrimalDual(begin, none, none, dual, torch.sigmoid(-dual), 0)
 
-    def step(self, state: PrimalDual, seen: Seen, problem: Problem, draws: Draws) -> PrimalDual:
+    def step(self, state: PrimalDual, seen: Observation, problem: Problem, draws: Draws) -> PrimalDual:
         """Move the image, then the weights."""
         t, share, scale = state.t + 1, state.t / self.steps, problem.threat.scale
         # of softplus(-objective), in the unit of the budget; past the boundary it fades

@@ -14,7 +14,7 @@ from assay.attacks.options import Climbed, Option, Steps
 from assay.attacks.parts.adam import Momenta
 from assay.core.draws import Draws
 from assay.core.objective import margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import divisor, flat, rows
@@ -56,7 +56,7 @@ class SigmaZero:
         none = torch.zeros_like(begin)
         return Sparse(begin, none, none, begin.new_full((len(begin),), self.threshold), 0)
 
-    def step(self, state: Sparse, seen: Seen, problem: Problem, draws: Draws) -> Sparse:
+    def step(self, state: Sparse, seen: Observation, problem: Problem, draws: Draws) -> Sparse:
         """Take one step of Adam and drop what is low."""
         x, t, scale = problem.x, state.t + 1, problem.threat.scale
         # all in the unit of the budget; the slope of the smooth count, per value

@@ -15,7 +15,7 @@ from assay.attacks.parts.dct import cosines
 from assay.core.compose import ByNorm
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import counts, flat, rows
@@ -89,7 +89,7 @@ class SimBA:
         unknown = x.new_full((len(x),), -torch.inf)
         return Trial(begin, begin, unknown, order, counts(x, -1), torch.ones_like(counts(x), dtype=torch.bool))
 
-    def step(self, state: Trial, seen: Seen, problem: Problem, draws: Draws) -> Trial:
+    def step(self, state: Trial, seen: Observation, problem: Problem, draws: Draws) -> Trial:
         """Keep what is better; turn round, or go on to the next direction."""
         # where the box or the ball allows no move, a loss that differs is rounding
         moved = flat(state.query != state.point).any(1) | state.loss.isinf()

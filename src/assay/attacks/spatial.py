@@ -13,7 +13,7 @@ from torch import Tensor
 from assay.attacks.options import Option
 from assay.core.draws import Draws
 from assay.core.objective import Objective, margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import rows
@@ -58,7 +58,7 @@ class Spatial:
         """Transform for the first time."""
         return Turned(self._transformed(problem, draws, 0), 0)
 
-    def step(self, state: Turned, seen: Seen, problem: Problem, draws: Draws) -> Turned:
+    def step(self, state: Turned, seen: Observation, problem: Problem, draws: Draws) -> Turned:
         """Transform the image anew."""
         return Turned(self._transformed(problem, draws, state.t + 1), state.t + 1)
 

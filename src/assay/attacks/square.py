@@ -14,7 +14,7 @@ from assay.attacks.gradient import budget_of
 from assay.attacks.options import Climbed, Option, Queries, check_options
 from assay.core.draws import Draws
 from assay.core.objective import margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
@@ -23,7 +23,7 @@ from assay.core.tensors import flat, rows
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
-class Kept(NamedTuple):
+class Incumbent(NamedTuple):
     """The next point, the best one so far with its objective and verdict, and how many changes have been tried."""
 
     query: Tensor
@@ -69,13 +69,15 @@ class Square:
         """Looks before the final one."""
         return self.queries - 1
 
-    def init(self, problem: Problem, draws: Draws) -> Kept:
+    def init(self, problem: Problem, draws: Draws) -> Incumbent:
         """Begin at the given start, or at random stripes (Linf) or bumps (L2, L1) of the whole budget."""
         x = problem.x
         first = _family(problem).begin(problem, draws) if problem.start is None else problem.start
-        return Kept(first, x, x.new_full((len(x),), -torch.inf), torch.zeros(len(x), dtype=torch.bool, device=x.device))
+        return Incumbent(
+            first, x, x.new_full((len(x),), -torch.inf), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        )
 
-    def step(self, state: Kept, seen: Seen, problem: Problem, draws: Draws) -> Kept:
+    def step(self, state: Incumbent, seen: Observation, problem: Problem, draws: Draws) -> Incumbent:
         """Keep the last change where it served; try another, or confirm the best point at the end."""
         higher = seen.loss > state.loss
         served = torch.where(state.won, higher & seen.reached, higher | seen.reached)
@@ -83,7 +85,7 @@ class Square:
         loss, won = torch.where(served, seen.loss, state.loss), state.won | seen.reached
         t = state.t + 1
         query = point if t == self.steps else _family(problem).change(problem, point, self._share(state.t), draws)
-        return Kept(query, point, loss, won, t)
+        return Incumbent(query, point, loss, won, t)
 
     def _share(self, t: int) -> float:
         changes = t * 10_000 / self.queries if self.rescale else t

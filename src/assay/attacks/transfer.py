@@ -19,7 +19,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.lenses import InputDiversity, ScaleCopies, TranslationInvariance
 from assay.core.objective import Objective, cross_entropy
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.threat import UNBOXED
@@ -137,7 +137,7 @@ class VMIFGSM:
         start, nil = start_of(problem), torch.zeros_like(problem.x)
         return Tuned(start, start, start, nil, nil, nil, nil)
 
-    def step(self, state: Tuned, seen: Seen, problem: Problem, draws: Draws) -> Tuned:
+    def step(self, state: Tuned, seen: Observation, problem: Problem, draws: Draws) -> Tuned:
         """Take a step, or look at one neighbour more."""
         around = state.t % (self.neighbours + 1)
         if around == 0:

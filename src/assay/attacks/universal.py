@@ -13,7 +13,7 @@ from assay.core.draws import Draws
 from assay.core.edges import cut
 from assay.core.errors import BadInput
 from assay.core.objective import Objective, margin
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 
@@ -43,7 +43,7 @@ class Added:
             raise BadInput(f"The change is for images of {_by(self.change.shape)}, these are {_by(x.shape[1:])}.")
         return Point(problem.threat.project(x + self.change.to(x.device, x.dtype), x))
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
         """Never asked for: there are no steps."""
         return state
 

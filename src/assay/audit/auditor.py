@@ -19,7 +19,7 @@ from assay.audit.images import check_same_images
 from assay.audit.progress import AuditMeter, OnAuditProgress, PassLimit
 from assay.audit.robust_numbers import Group, RobustNumber
 from assay.audit.stronger_attacks import stronger_attacks
-from assay.audit.subject import Metered, Subject, is_iterative
+from assay.audit.subject import CountingOracle, Subject, is_iterative
 from assay.audit.verdict_file import VerdictInputs, broken_before, written
 from assay.core.compose import Method
 from assay.core.oracle import Oracle
@@ -225,7 +225,7 @@ class Auditor:
         samples = [one for one in data.load([places[name] for name in ids]) if isinstance(one, Sample)]
         check_same_images(self.run, cell, samples)
         n = min(len(number.outcomes), self.preset.most)
-        oracle = Metered(bench.classifier.oracle(self.loader.batch), hear=lambda passes: meter.hear("", passes))
+        oracle = CountingOracle(bench.classifier.oracle(self.loader.batch), hear=lambda passes: meter.hear("", passes))
         problem, draws = experiment.problem(samples, [places[one.id] for one in samples], oracle, self.seed)
         return Subject(
             module=bench.classifier.module,

@@ -18,7 +18,7 @@ from assay.core.answers import checked_logits, gives_one_score
 from assay.core.draws import Draws
 from assay.core.goal import Goal
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Cost, Oracle, Seen
+from assay.core.oracle import Access, Cost, Observation, Oracle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class InsideBox:
     oracle: Oracle
     by: float = 1 / 255
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask about the points, and for gradients beside them; see `Oracle`. Twice the passes."""
         if access is not Access.GRADIENT:
             return self.oracle.look(points, goal, objective, access, draws)

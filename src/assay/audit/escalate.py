@@ -12,7 +12,7 @@ from assay.audit.checks import examine
 from assay.audit.evidence import Evidence
 from assay.audit.progress import PassLimit
 from assay.audit.stronger_attacks import JUDGES, StrongerAttack, follows_gradients, stronger_attacks
-from assay.audit.subject import Metered, Subject
+from assay.audit.subject import CountingOracle, Subject
 from assay.audit.verdict_rule import refuting
 from assay.core.compose import run
 from assay.core.errors import AssayError
@@ -83,7 +83,8 @@ def escalate(
     findings = examine(evidence) if findings is None else findings
     limit = PassLimit() if limit is None else limit
     subject = dataclasses.replace(
-        subject, problem=dataclasses.replace(subject.problem, oracle=Metered(subject.meter.oracle, hear=limit.spend))
+        subject,
+        problem=dataclasses.replace(subject.problem, oracle=CountingOracle(subject.meter.oracle, hear=limit.spend)),
     )
     left = subject.survived.nonzero().squeeze(1)
     broken, asked = nothing_broken(subject), len(left)
@@ -157,7 +158,7 @@ def _tried(
 
 
 def _run(one: StrongerAttack, few: Subject, at: Tensor, evidence: Evidence, limit: PassLimit) -> Refutation:
-    meter = Metered(one.oracle or few.meter.oracle, hear=lambda passes: limit.spend(one.weight * passes))
+    meter = CountingOracle(one.oracle or few.meter.oracle, hear=lambda passes: limit.spend(one.weight * passes))
     problem = dataclasses.replace(few.problem, oracle=meter)
     random = evidence.answers.differ > 0
     # a random model lets go of an image once in a while: the most damaging point is the one to judge

@@ -12,7 +12,7 @@ from assay.audit.probes.determinism import Answers, answers
 from assay.audit.probes.gradient_accuracy import Slopes, slopes
 from assay.audit.probes.gradient_signal import Sight, sight
 from assay.audit.probes.minimum_norm import Twins, nearest, twins
-from assay.audit.subject import Leaf, Metered, Subject, passes_of
+from assay.audit.subject import CountingOracle, Leaf, Subject, passes_of
 from assay.core.errors import BadInput, ModelError
 
 _POINTS = 45
@@ -46,7 +46,7 @@ def gather(subject: Subject, *, probabilities: bool = False) -> Evidence:
     passes: dict[str, int] = {}
 
     def metered(name: str, probe: Callable[[Subject], Any]) -> Any:
-        meter = Metered(subject.meter.oracle, hear=subject.meter.hear)
+        meter = CountingOracle(subject.meter.oracle, hear=subject.meter.hear)
         own = dataclasses.replace(subject, problem=dataclasses.replace(subject.problem, oracle=meter))
         seen = probe(own)
         passes[name] = meter.spent[0]

@@ -22,7 +22,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted, scored
 from assay.core.objective import cross_entropy
-from assay.core.oracle import Access, Direct, Seen, frozen
+from assay.core.oracle import Access, Observation, TorchOracle, frozen
 from assay.core.tensors import flat
 from assay.data.dataset import Data, Sample
 from assay.models import Classifier
@@ -116,7 +116,7 @@ def probe_gradients(model: Classifier, data: Data, chunk: int = 250, bin_width: 
     )
 
 
-def _look(asked: Direct, x: Tensor, y: Tensor) -> Seen:
+def _look(asked: TorchOracle, x: Tensor, y: Tensor) -> Observation:
     device = next((parameter.device for parameter in asked.model.parameters()), x.device)
     x, y = x.to(device), y.to(device)
     draws = Draws(torch.arange(len(x), device=device))
@@ -124,12 +124,12 @@ def _look(asked: Direct, x: Tensor, y: Tensor) -> Seen:
         return asked.look(x, Untargeted(y), cross_entropy, Access.GRADIENT, draws)
 
 
-def _is_zero(seen: Seen) -> Tensor:
+def _is_zero(seen: Observation) -> Tensor:
     assert seen.grad is not None, "the look asked for it"
     return flat(seen.grad == 0).all(1) & _is_finite(seen)
 
 
-def _is_finite(seen: Seen) -> Tensor:
+def _is_finite(seen: Observation) -> Tensor:
     assert seen.grad is not None, "the look asked for it"
     return flat(seen.grad).isfinite().all(1) & seen.logits.isfinite().all(1)
 

@@ -18,7 +18,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError
 from assay.core.goal import Goal, Untargeted
 from assay.core.objective import Objective, margin
-from assay.core.oracle import Access, Cost, Direct, Seen
+from assay.core.oracle import Access, Cost, Observation, TorchOracle
 from assay.core.tensors import counts, take
 
 
@@ -49,19 +49,19 @@ class Heads:
 class Headed:
     """The oracle whose network `features` ends in the head of each row; `ids` are those of the rows' draws, sorted."""
 
-    features: Direct
+    features: TorchOracle
     heads: Heads
     ids: Tensor
 
     @staticmethod
-    def of(features: Direct, heads: Heads, draws: Draws) -> Headed:
+    def of(features: TorchOracle, heads: Heads, draws: Draws) -> Headed:
         """Return the oracle for heads in the order of the draws. Raises `BadInput` where two samples share an id."""
         ids, order = draws.ids.sort()
         if bool((ids[1:] == ids[:-1]).any()):
             raise BadInput("Two of the samples have the same id, expected one of its own for each: name them apart.")
         return Headed(features, take(heads, order), ids)
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask the heads; see `Oracle`. Raises `BadInput` for rows that are none of the samples."""
         at = torch.searchsorted(self.ids, draws.ids).clamp_max(len(self.ids) - 1)
         if len(at) != len(points) or not torch.equal(self.ids[at], draws.ids):
@@ -173,14 +173,14 @@ class Network:
     `cost` is what finding that out took: one forward, and at most one backward, of the first row.
     """
 
-    features: Direct
+    features: TorchOracle
     graded: bool
     cost: Cost
 
     SHARED: ClassVar[tuple[str, ...]] = ("features",)
 
     @staticmethod
-    def opened(oracle: Direct, x: Tensor, classes: int, draws: Draws) -> Network:
+    def opened(oracle: TorchOracle, x: Tensor, classes: int, draws: Draws) -> Network:
         """Return the network behind an oracle, seen on the first of the images `x`.
 
         Features are the logits where no linear layer makes them, or more than one does (ensembles, several passes).

@@ -27,7 +27,7 @@ from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
 from assay.core.norms import L0
 from assay.core.objective import Objective, margin
-from assay.core.oracle import Access, Direct, Seen, frozen
+from assay.core.oracle import Access, Observation, TorchOracle, frozen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import divisor, flat, rows, take
@@ -77,7 +77,7 @@ def plant_and_search(module: nn.Module, problem: Problem, draws: Draws, method: 
     _check(problem, method)
     if not len(problem.x):
         return Planted(0, 0, 0, 0, 0, 0)
-    assert isinstance(problem.oracle, Direct), "checked"
+    assert isinstance(problem.oracle, TorchOracle), "checked"
     oracle = dataclasses.replace(problem.oracle, model=module)
     bill = _Bill()
     with frozen(module), torch.no_grad():
@@ -100,7 +100,7 @@ class _Bill:
     forwards: int = 0
     backwards: int = 0
 
-    def add(self, seen: Seen) -> Seen:
+    def add(self, seen: Observation) -> Observation:
         self.forwards += int(seen.cost.forwards.sum())
         self.backwards += int(seen.cost.backwards.sum())
         return seen
@@ -112,7 +112,7 @@ def _check(problem: Problem, method: Method) -> None:
         raise BadInput(f"The goal is {goal}; planted solutions are two-class problems. Use Untargeted(y).")
     if bool(torch.as_tensor(problem.threat.eps).isinf().any()):
         raise BadInput("The budget is infinite; solutions are planted inside a ball. Give the threat a finite eps.")
-    if not isinstance(problem.oracle, Direct):
+    if not isinstance(problem.oracle, TorchOracle):
         kind = type(problem.oracle).__name__
         raise BadInput(
             f"The oracle is {kind}, expected Direct(module); put a lens into the method: Through(lens, ...)."
@@ -132,7 +132,7 @@ def _planted(problem: Problem, draws: Draws, bill: _Bill) -> tuple[Problem, Draw
     seen = problem.seen_at_x
     if seen is None:
         seen = bill.add(problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws))
-    assert isinstance(problem.oracle, Direct), "the caller's"
+    assert isinstance(problem.oracle, TorchOracle), "the caller's"
     gap = -seen.gap
     network = Network.opened(problem.oracle, problem.x, seen.logits.shape[1], draws)
     bill.forwards += int(network.cost.forwards.sum())
@@ -190,7 +190,7 @@ def _direction(far: Tensor, near: Tensor) -> Tensor:
 
 def _climbed(problem: Problem, heads: Heads, draws: Draws, bill: _Bill) -> tuple[Tensor, Tensor]:
     """Return the points that a short ascent along the heads' weights reaches from random starts, and their scores."""
-    assert isinstance(problem.oracle, Direct), "that of the features"
+    assert isinstance(problem.oracle, TorchOracle), "that of the features"
     attack = _Sparse(STEPS) if problem.threat.norm is L0 else PGD(STEPS, objective=margin, keeps=Keeps.WORST)
     found = run(attack, dataclasses.replace(problem, oracle=Headed.of(problem.oracle, heads, draws)), draws)
     bill.forwards += int(found.forwards.sum())
@@ -211,14 +211,14 @@ class _Sparse:
     def init(self, problem: Problem, draws: Draws) -> Point:
         return Point(problem.threat.start(problem.x, draws))
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
         grad = gradient_of(seen) * problem.threat.scale
         largest = flat(grad).abs().amax(1)
         move = problem.threat.scale * grad / rows(divisor(largest), grad)
         return Point(problem.threat.project(state.query + move, problem.x))
 
 
-def _ask(case: Problem, points: Tensor, draws: Draws) -> Seen:
+def _ask(case: Problem, points: Tensor, draws: Draws) -> Observation:
     seen = case.oracle.look(points, case.goal, margin, Access.SCORES, draws)
     threat = case.threat
     allowed = threat.allows(threat.size(points, case.x)) & threat.in_box(points)

@@ -15,7 +15,7 @@ from assay.core.draws import Draws
 from assay.core.goal import Goal
 from assay.core.lenses import Expectation
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Direct, Oracle, Seen
+from assay.core.oracle import Access, Observation, Oracle, TorchOracle
 from assay.core.problem import Problem
 from assay.core.tensors import take
 
@@ -41,7 +41,7 @@ Without a twin the other probes divide its share."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Metered:
+class CountingOracle:
     """An oracle that counts the rows that went through the model, a forward with its backward as one.
 
     `hear` is told of every look how many they were.
@@ -51,7 +51,7 @@ class Metered:
     spent: list[int] = dataclasses.field(default_factory=lambda: [0], compare=False)
     hear: Callable[[int], None] = dataclasses.field(default=lambda passes: None, compare=False)
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask, and count; see `Oracle`."""
         seen = self.oracle.look(points, goal, objective, access, draws)
         passes = int(torch.maximum(seen.cost.forwards, seen.cost.backwards).sum())
@@ -59,18 +59,18 @@ class Metered:
         self.hear(passes)
         return seen
 
-    def of(self, oracle: Oracle) -> Metered:
+    def of(self, oracle: Oracle) -> CountingOracle:
         """Return another oracle that counts into the same sum."""
-        return Metered(oracle, self.spent, self.hear)
+        return CountingOracle(oracle, self.spent, self.hear)
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
     """Images `problem.x` that the model gets right, and which of them the evaluation left standing.
 
-    `problem` asks the model through a `Metered` oracle, at the budget of the number. `methods` are the attacks that the
-    number comes from. `allowance` is how many passes the evidence may cost. `twin` is an undefended network to compare
-    with, where one is given. `batch` bounds the rows of a pass.
+    `problem` asks the model through a `CountingOracle`, at the budget of the number. `methods` are the attacks that the
+    number comes from. `allowance` is how many passes the evidence may cost. `twin` is an undefended network to
+    compare with, where one is given. `batch` bounds the rows of a pass.
     """
 
     module: nn.Module
@@ -85,23 +85,23 @@ class Subject:
     batch: int | None = None
 
     @property
-    def meter(self) -> Metered:
+    def meter(self) -> CountingOracle:
         """What counts the passes."""
-        assert isinstance(self.problem.oracle, Metered), "a subject asks through one"
+        assert isinstance(self.problem.oracle, CountingOracle), "a subject asks through one"
         return self.problem.oracle
 
-    def asking(self, module: nn.Module) -> Direct:
+    def asking(self, module: nn.Module) -> TorchOracle:
         """Return what asks `module` as the model is asked: a copy of the model, or what stands around it."""
         own = self.meter.oracle
-        return Direct(module, self.batch, reset=own.reset if isinstance(own, Direct) else None)
+        return TorchOracle(module, self.batch, reset=own.reset if isinstance(own, TorchOracle) else None)
 
     @property
     def gives(self) -> Access:
         """The most that the model gives."""
         oracle: object = self.problem.oracle
-        while isinstance(oracle, Metered):
+        while isinstance(oracle, CountingOracle):
             oracle = oracle.oracle
-        return oracle.gives if isinstance(oracle, Direct) else Access.GRADIENT
+        return oracle.gives if isinstance(oracle, TorchOracle) else Access.GRADIENT
 
     @property
     def norm(self) -> str:

@@ -11,7 +11,7 @@ import typer
 from assay.cli.runs import PAGE
 from assay.console.output import DisplayOption, chosen, out, say, spoken_command, stoppable, write
 from assay.console.sessions import exit_code, run_session
-from assay.console.study_from_flags import Asked
+from assay.console.study_from_flags import StudyRequest
 from assay.core.errors import AssayError
 from assay.wording import plural
 
@@ -82,7 +82,7 @@ def demo(
     say("Assay demo: three models, real images, about 2 minutes on 2 cores")
     study = demo_study(_pictures_missing())
     with stoppable(command):
-        finished = run_session(Asked(study, directory, True), Options(command=command), chosen(display))
+        finished = run_session(StudyRequest(study, directory, True), Options(command=command), chosen(display))
         page = directory / PAGE
         if not (finished.was_done and page.is_file()):
             say("Drawing the page …")

@@ -14,7 +14,7 @@ from assay.display import Watch, progress
 from assay.wording import plural
 
 if TYPE_CHECKING:
-    from assay.console.study_from_flags import Asked
+    from assay.console.study_from_flags import StudyRequest
     from assay.evaluation.execution.options import Options
     from assay.evaluation.run import Run
     from assay.session import AuditSettings, Finished
@@ -45,7 +45,7 @@ class Terminal:
 
 
 def run_session(
-    asked: Asked,
+    asked: StudyRequest,
     options: Options,
     display: Display,
     *,

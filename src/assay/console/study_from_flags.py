@@ -20,7 +20,7 @@ _PLACE_IS_A_FLAG = re.compile(r"^(--(?!set)[a-z-]+)  [^:\s]+: ", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class StudyRequest:
     """What a command line asks for: the study, and the run directory it has by default."""
 
     study: Study
@@ -29,7 +29,7 @@ class Asked:
     """Whether the directory was named by the user."""
 
 
-def read_study(flags: StudyFlags, out: Path | None = None) -> Asked:
+def read_study(flags: StudyFlags, out: Path | None = None) -> StudyRequest:
     """Return the study that a file, flags or both describe, and where it runs: in `out`, if given.
 
     A study made of flags is called after its directory, so that adding an attack to the command adds to that run.
@@ -45,7 +45,7 @@ def read_study(flags: StudyFlags, out: Path | None = None) -> Asked:
         study = Study.of(*override(raw, places, flags.set or ()))
     except BadInput as error:
         raise BadInput(_PLACE_IS_A_FLAG.sub(r"\1: ", str(error))) from None
-    return Asked(study, out or directory or Path("runs") / study.study, bool(out or flags.study))
+    return StudyRequest(study, out or directory or Path("runs") / study.study, bool(out or flags.study))
 
 
 def _written(flags: StudyFlags, out: Path | None) -> tuple[dict[str, Any], Places, Path | None]:

@@ -14,7 +14,7 @@ from assay.core.errors import BadInput
 from assay.core.goal import Goal
 from assay.core.masks import Mask
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Cost, Oracle, Seen
+from assay.core.oracle import Access, Cost, Observation, Oracle
 from assay.core.tensors import counts, rows, take
 
 # rows of one question: enough to fill a pass, few enough for memory
@@ -79,7 +79,7 @@ class _Estimating:
         """Return the oracle that probes in a mask alone: what may not change would be noise in the estimate."""
         return dataclasses.replace(self, mask=mask)
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         if access is not Access.GRADIENT:
             return self.oracle.look(points, goal, objective, access, draws)
         seen = self.oracle.look(points, goal, objective, Access.SCORES, draws)

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
+from assay.core.lens_oracles import Smoothed, Viewed
 from assay.core.oracle import Access, Oracle
 from assay.core.tensors import rows
-from assay.core.viewed import Smoothed, Viewed
 
 Transformation = Callable[[Tensor, Draws], Tensor]
 """`(points [N, *S], draws) -> points [N, *S]` by operations that torch can differentiate, row by row."""

@@ -24,7 +24,7 @@ class Norm(Protocol):
 
     name: str
     boxed: bool
-    """Whether `shrink`, `stride` or `reach` look at the room."""
+    """Whether `project`, `step` or `size_needed` look at the room."""
     first_step: float
     """The Euclidean length of the first step with which FMN looks for the smallest perturbation."""
 
@@ -37,19 +37,19 @@ class Norm(Protocol):
     def steepest(self, g: Tensor) -> Tensor:
         """Return the `[N, D]` of unit size with the largest inner product with `g` (zero where `g` is zero)."""
 
-    def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
+    def step(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
         """Return the change of size `length` that an iterative attack should make; `steepest` where that works.
 
         `free` (bool `[N, D]` or `[1, D]`) are the values that may change, if not all; `g` is 0 at the others.
         """
 
-    def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+    def project(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         """Return the perturbation inside the budget (and the room) that replaces `d`."""
 
-    def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+    def cheapest_move(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         """Return the smallest `0 <= move <= room` with `sum(weight * move) = need` (all `>= 0`)."""
 
-    def reach(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+    def size_needed(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
         """Return the size `[N]` of a change that gains `need` (`>= 0`) along `g`."""
 
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
@@ -59,7 +59,7 @@ class Norm(Protocol):
         """Return the budgets `[N]` half way between two; `low` where there is none between them."""
 
     def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
-        """Return `[N, D]` spread over the unit ball of the values that are `free` (as for `stride`), 0 elsewhere."""
+        """Return `[N, D]` spread over the unit ball of the values that are `free` (as for `step`), 0 elsewhere."""
 
 
 def unit(g: Tensor) -> Tensor:
@@ -135,16 +135,16 @@ class _Linf:
     def steepest(self, g: Tensor) -> Tensor:
         return g.sign()
 
-    def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
+    def step(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
         return length * g.sign()
 
-    def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+    def project(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         return torch.clamp(d, -eps, eps)  # type: ignore[arg-type]  # both bounds are numbers, or both tensors
 
-    def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+    def cheapest_move(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         return _fill(need, weight, room, torch.ones_like(weight))
 
-    def reach(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+    def size_needed(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
         return _linear(self, need, g)
 
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
@@ -171,17 +171,17 @@ class _L2:
     def steepest(self, g: Tensor) -> Tensor:
         return unit(g)
 
-    def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
+    def step(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
         return length * unit(g)
 
-    def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+    def project(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         # the box is applied afterwards, by clipping: inside both sets, though not their nearest common point
         return d * (eps / _length(d).clamp_min(_TINY)).clamp(max=1)
 
-    def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+    def cheapest_move(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         return _fill(need, weight, room, weight)
 
-    def reach(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+    def size_needed(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
         return _linear(self, need, g)
 
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
@@ -214,14 +214,14 @@ class _L1:
         i = g.abs().argmax(1, keepdim=True)
         return torch.zeros_like(g).scatter(1, i, g.gather(1, i).sign())
 
-    def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
+    def step(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
         share = torch.as_tensor(self.share * count_free(free, g.shape[1]), dtype=torch.float64)
         k = share.round().clamp_min(1).to(g.dtype)
         length = torch.as_tensor(length, dtype=g.dtype, device=g.device).expand(len(g), 1)
         usable = torch.where(g == 0, torch.zeros_like(room), torch.minimum(room, length / k))
         return g.sign() * _greedy(length.squeeze(1), torch.ones_like(g), usable, g.abs().argsort(1, descending=True))
 
-    def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+    def project(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         # exact projection onto ball and box together (Croce and Hein 2021): |d| is lowered by one threshold and
         # capped by the room; bisection finds the threshold to float precision, from the feasible side
         a = d.abs()
@@ -235,10 +235,10 @@ class _L1:
         threshold = torch.where(fits, torch.zeros_like(high), high)
         return d.sign() * torch.minimum((a - threshold).clamp_min(0), room)
 
-    def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+    def cheapest_move(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         return _greedy(need, weight, room, weight.argsort(1, descending=True))
 
-    def reach(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+    def size_needed(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
         return _linear(self, need, g)
 
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
@@ -270,19 +270,19 @@ class _L0:
     def steepest(self, g: Tensor) -> Tensor:
         raise BadInput("L0 has no steepest direction: a perturbation of one value can be of any height.")
 
-    def stride(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
+    def step(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
         return self.steepest(g)
 
-    def shrink(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+    def project(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         # keeping a value brings the nearest point this much nearer; the height alone would tie wherever the box cuts,
         # and ties go to the first values of the image
         height = torch.minimum(d.abs(), room)
         return _keep_largest(d, height * (2 * d.abs() - height), eps)
 
-    def travel(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+    def cheapest_move(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         return _greedy(need, weight, room, (weight * room).argsort(1, descending=True))
 
-    def reach(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+    def size_needed(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
         # as many values as it takes, those that gain most within the box first
         gains = (g.abs() * room).sort(1, descending=True).values.cumsum(1)
         return (gains < need[:, None]).sum(1).to(g.dtype).clamp_max(g.shape[1] - 1) + 1

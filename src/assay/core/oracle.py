@@ -11,8 +11,9 @@ import dataclasses
 import enum
 import functools
 import math
+import warnings
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class Cost(NamedTuple):
     backwards: Tensor
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """What a look saw; every tensor is batch-first. `grad` is `[N, *S]`, or `[N, R, *S]` for a vector objective.
 
     `judged` is bool `[N]`: whether `logits` are those of the points themselves; None where all are.
@@ -61,12 +62,12 @@ class Seen(NamedTuple):
 class Oracle(Protocol):
     """Anything that answers looks: the model itself, or an oracle around an oracle."""
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask the model about `points` `[N, *S]`."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Direct:
+class TorchOracle:
     """The model as it is: `[N, C, H, W]` in, logits `[N, K]` out.
 
     `batch` bounds the rows of one pass (`None`: by the image size). When memory runs out it is halved and the smaller
@@ -88,7 +89,7 @@ class Direct:
     gives: Access = Access.GRADIENT
     told: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask the model; see `Oracle`.
 
         Raises `ModelError` for an output that is no `[N, K]` tensor, and for gradients of a model that has none.
@@ -117,7 +118,7 @@ class Direct:
         part = parts[0] if len(parts) == 1 else _join(parts)
         loss = objective(part.logits, goal) if part.loss is None else part.loss
         cost = Cost(part.forwards, part.backwards)
-        return Seen(part.logits, loss, goal.gap(part.logits), goal.reached(part.logits), part.grad, cost)
+        return Observation(part.logits, loss, goal.gap(part.logits), goal.reached(part.logits), part.grad, cost)
 
     def answers(self, images: Tensor) -> Tensor:
         """Return the logits `[N, K]` of a few images, in one pass that nobody is billed for."""
@@ -275,12 +276,23 @@ def _join(parts: list[_Part]) -> _Part:
 __all__ = [
     "Access",
     "Cost",
-    "Direct",
+    "TorchOracle",
     "Oracle",
-    "Seen",
+    "Observation",
     "checked_logits",
     "frozen",
     "input_gradient",
     "micro_batch",
     "out_of_memory",
 ]
+
+_OLD_NAMES = {"Seen": "Observation", "Direct": "TorchOracle"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        # names until 0.2, in attacks that users have written
+        if name not in _OLD_NAMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn(f"{__name__}.{name} is called {_OLD_NAMES[name]} now.", DeprecationWarning, stacklevel=2)
+        return globals()[_OLD_NAMES[name]]

@@ -17,7 +17,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Goal, Targeted, Untargeted, excluded
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Cost, Oracle, Seen
+from assay.core.oracle import Access, Cost, Observation, Oracle
 
 Apply = Callable[[Tensor, Tensor, Draws], Tensor]
 """`(variables [V, *S], images [B, C, H, W], draws of the V variables) -> [V, B, C, H, W]`, by operations that torch can
@@ -72,7 +72,7 @@ class OverData:
         order = everyone.uniform("place", 1).squeeze(1).argsort(stable=True)
         return order[number * self.batch : (number + 1) * self.batch]
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask about one mini-batch under every variable `[V, *S]`; see `Oracle`."""
         images, labels = (part.to(points.device) for part in self.images.batch(self.positions(draws.look)))
         several, many = len(points), len(images)
@@ -91,7 +91,7 @@ class OverData:
         each = ((seen.reached & counted).to(points.dtype), counted.to(points.dtype))
         hit, of = (part.view(several, many).sum(1) for part in each)
         hits = hit / of.clamp_min(1)
-        return Seen(
+        return Observation(
             seen.logits.view(several, many, -1).mean(1),
             seen.loss.view(several, many).mean(1),
             hits - self.rate,
@@ -130,7 +130,7 @@ class Together:
 
     oracles: tuple[Oracle, ...]
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask every model about the same points; see `Oracle`."""
         each = [oracle.look(points, goal, objective, access, draws) for oracle in self.oracles]
         sizes = {seen.logits.shape[1] for seen in each}
@@ -141,7 +141,7 @@ class Together:
         logits = _mean([seen.logits for seen in each])
         grads = [seen.grad for seen in each if seen.grad is not None]
         forwards, backwards = (torch.stack([seen.cost[i] for seen in each]).sum(0) for i in (0, 1))
-        return Seen(
+        return Observation(
             logits,
             _mean([seen.loss for seen in each]),
             goal.gap(logits),

@@ -11,16 +11,16 @@ from torch import Tensor
 from assay.core.errors import BadInput
 from assay.core.goal import Goal
 from assay.core.objective import Objective
-from assay.core.oracle import Oracle, Seen
+from assay.core.oracle import Observation, Oracle
 from assay.core.threat import Threat
 
 
-class Known(NamedTuple):
+class CachedLook(NamedTuple):
     """What the model already said at `points`; a first query that equals them is not asked, or billed, again."""
 
     points: Tensor
     objective: Objective
-    seen: Seen
+    seen: Observation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Problem:
     goal: Goal
     threat: Threat
     start: Tensor | None = None
-    known: Known | None = None
+    known: CachedLook | None = None
 
     SHARED: ClassVar[tuple[str, ...]] = ("oracle",)
 
@@ -67,7 +67,7 @@ class Problem:
                 object.__setattr__(self, "start", self.threat.inside(self.start, self.x))
 
     @property
-    def seen_at_x(self) -> Seen | None:
+    def seen_at_x(self) -> Observation | None:
         """What the model is known to say about the images themselves."""
         if self.known is None or not torch.equal(self.known.points, self.x):
             return None

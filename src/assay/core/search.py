@@ -7,19 +7,49 @@ counts; `steps=1` without a start is FGSM.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
-from assay.core.course import FROM_THE_START, Course
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.found import Found, Keeps, better, bill, costs_of, nothing, put, unscored
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Cost, Oracle, Seen
+from assay.core.oracle import Access, Cost, Observation, Oracle
 from assay.core.problem import Problem
+from assay.core.result import (
+    Keeps,
+    SearchResult,
+    better,
+    bill,
+    costs_of,
+    nothing,
+    put,
+    unscored,
+)
 from assay.core.tensors import counts, rows, take
+
+Watch = Callable[[int, Any, Observation], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Where a search begins, and who follows it.
+
+    `state` is the attack's state before look number `look`: a search that goes on from what `watch` was told ends as if
+    it had never stopped (its counts are those of its own looks). `watch(look, state, seen)` is told after every step
+    which look comes next, from which state, and what the last one saw. Only a search that keeps its LAST point can go
+    on, since the others carry what they found.
+    """
+
+    look: int = 0
+    state: Any = None
+    watch: Watch | None = None
+
+
+FROM_THE_START = Resume()
 
 
 class State(Protocol):
@@ -56,12 +86,12 @@ class Attack(Protocol):
     def init(self, problem: Problem, draws: Draws) -> Any:
         """Return the first state."""
 
-    def step(self, state: Any, seen: Seen, problem: Problem, draws: Draws) -> Any:
+    def step(self, state: Any, seen: Observation, problem: Problem, draws: Draws) -> Any:
         """Return the next state, given what the look at `state.query` saw."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Terms:
+class Limits:
     """How far a search may go: what a sample may spend (one that cannot pay for another look stops before it).
 
     `judge_last=False` leaves out the final look and with it the verdict: the inner search of adversarial training
@@ -77,7 +107,7 @@ class Terms:
         """Whether a sample may be stopped for what it spent."""
         return self.queries is not None or self.backwards is not None
 
-    def exceeded(self, spent: Found, seen: Seen, *, final: bool) -> Tensor | bool:
+    def exceeded(self, spent: SearchResult, seen: Observation, *, final: bool) -> Tensor | bool:
         """Return bool `[N]`: rows that cannot pay for a look as dear as the last one, backward only if not `final`."""
         over: Tensor | bool = False
         if self.queries is not None:
@@ -97,7 +127,7 @@ class _Rows:
     floor: Tensor | None = None
 
 
-UNLIMITED = Terms()
+UNLIMITED = Limits()
 
 # what stands for an endless objective, and for a low one before a point with scores was seen
 _HIGH, _LOW = 1e15, -1e4
@@ -110,9 +140,9 @@ def search(
     draws: Draws,
     *,
     keeps: Keeps | None = None,
-    terms: Terms = UNLIMITED,
-    course: Course = FROM_THE_START,
-) -> Found:
+    terms: Limits = UNLIMITED,
+    course: Resume = FROM_THE_START,
+) -> SearchResult:
     """Run an attack and return the best point per sample, which lies inside budget and box unless it is the LAST one.
 
     Of a sample for which no such point was seen, the result is the image itself, with what the model says about it.
@@ -126,7 +156,7 @@ def search(
     return _settled(found, problem, attack, draws) if terms.judge_last else found
 
 
-def _settled(found: Found, problem: Problem, attack: Attack, draws: Draws) -> Found:
+def _settled(found: SearchResult, problem: Problem, attack: Attack, draws: Draws) -> SearchResult:
     at = found.size.isinf().nonzero().squeeze(1)
     if not len(at):
         return found
@@ -140,8 +170,8 @@ def _settled(found: Found, problem: Problem, attack: Attack, draws: Draws) -> Fo
 
 
 def _searched(
-    attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, terms: Terms, course: Course
-) -> Found:  # shape: what `search` was asked for
+    attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, terms: Limits, course: Resume
+) -> SearchResult:  # shape: what `search` was asked for
     found = nothing(problem.x)
     here = _Rows(problem, _begun(attack, problem, draws, keeps, course), draws, _everyone(problem.x))
     for look in range(course.look, attack.steps + 1):
@@ -182,7 +212,7 @@ def _searched(
     raise AssertionError("unreachable: the last look returns")
 
 
-def _begun(attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, course: Course) -> Any:
+def _begun(attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, course: Resume) -> Any:
     if not 0 <= course.look <= attack.steps:
         raise BadInput(f"A search of {attack.steps} steps cannot go on from look {course.look}.")
     if course.state is None:
@@ -192,7 +222,7 @@ def _begun(attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, course:
     return course.state
 
 
-def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access) -> Seen:
+def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access) -> Observation:
     first = here.problem.known
     if first is not None and first.objective == attack.objective and torch.equal(point, first.points):
         # the caller has paid for it; an attack is shown no more of it than it may ask for
@@ -208,24 +238,24 @@ def _oracle(problem: Problem) -> Oracle:
     return problem.oracle if mask is None or within is None else within(mask)
 
 
-def _masked(seen: Seen, problem: Problem) -> Seen:
+def _masked(seen: Observation, problem: Problem) -> Observation:
     # what may not change has no slope: optimisers that step by the gradient itself leave it as it is
     return seen if seen.grad is None else seen._replace(grad=problem.threat.only(seen.grad))
 
 
-def judge_point(seen: Seen, point: Tensor, problem: Problem) -> Found:
+def judge_point(seen: Observation, point: Tensor, problem: Problem) -> SearchResult:
     """Return what a look at `point` found out: whether it is a success, its size, and what the look cost."""
     return _judged(seen, point, problem)[0]
 
 
-def _judged(seen: Seen, point: Tensor, problem: Problem) -> tuple[Found, Tensor]:
+def _judged(seen: Observation, point: Tensor, problem: Problem) -> tuple[SearchResult, Tensor]:
     # and whether the point lies in budget and box
     size = problem.threat.size(point, problem.x)
     fits = problem.threat.allows(size) & problem.threat.in_box(point)
     # whatever a goal says of scores that have no order: nobody knows what the model would have answered
     lost = unscored(seen)
     success, gap = seen.reached & fits & ~lost, torch.where(lost, -torch.inf, seen.gap)
-    return Found(point, success, gap, size, seen.logits, counts(point), *costs_of(seen)), fits
+    return SearchResult(point, success, gap, size, seen.logits, counts(point), *costs_of(seen)), fits
 
 
 def _lowest(floor: Tensor | None, loss: Tensor) -> Tensor:
@@ -234,7 +264,7 @@ def _lowest(floor: Tensor | None, loss: Tensor) -> Tensor:
     return own if floor is None else torch.minimum(floor, own)
 
 
-def _bridged(seen: Seen, floor: Tensor, point: Tensor, x: Tensor) -> Seen:
+def _bridged(seen: Observation, floor: Tensor, point: Tensor, x: Tensor) -> Observation:
     # what an attack is shown of a point without scores: a low objective, and the way back to the image, where there
     # are some; one NaN would otherwise stay in its state, or hold it where it is
     lost, loss = unscored(seen), seen.loss
@@ -250,13 +280,13 @@ def _bridged(seen: Seen, floor: Tensor, point: Tensor, x: Tensor) -> Seen:
     return seen._replace(loss=loss, grad=grad)
 
 
-def _alive(found: Found, here: _Rows, keeps: Keeps) -> Tensor:
+def _alive(found: SearchResult, here: _Rows, keeps: Keeps) -> Tensor:
     if keeps is Keeps.FIRST:
         return ~found.success.index_select(0, here.index)
     return torch.ones_like(here.index, dtype=torch.bool)
 
 
-def _hidden(seen: Seen) -> Seen:
+def _hidden(seen: Observation) -> Observation:
     # a label-only attack cannot peek: the scores stay with the search
     unseen = torch.full_like(seen.gap, torch.nan)
     return seen._replace(logits=torch.full_like(seen.logits, torch.nan), loss=unseen, gap=unseen)
@@ -267,12 +297,13 @@ def _everyone(x: Tensor) -> Tensor:
 
 
 __all__ = [
+    "Resume",
+    "Watch",
     "Attack",
-    "Course",
-    "Found",
+    "SearchResult",
     "Keeps",
     "State",
-    "Terms",
+    "Limits",
     "better",
     "bill",
     "judge_point",
@@ -280,3 +311,14 @@ __all__ = [
     "put",
     "search",
 ]
+
+_OLD_NAMES = {"Found": "SearchResult", "Terms": "Limits"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        # names until 0.2, in attacks that users have written
+        if name not in _OLD_NAMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn(f"{__name__}.{name} is called {_OLD_NAMES[name]} now.", DeprecationWarning, stacklevel=2)
+        return globals()[_OLD_NAMES[name]]

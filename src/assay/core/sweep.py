@@ -19,10 +19,10 @@ from torch import Tensor
 
 from assay.core.compose import Method, first_attack, for_norm, run
 from assay.core.draws import Draws
-from assay.core.found import Found, Keeps, bill, nothing, put, unbilled
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access
-from assay.core.problem import Known, Problem
+from assay.core.problem import CachedLook, Problem
+from assay.core.result import Keeps, SearchResult, bill, nothing, put, unbilled
 from assay.core.tensors import counts, take
 
 
@@ -50,7 +50,7 @@ class Curve(NamedTuple):
     budget for an inherited break. Passes shared by several budgets are booked on the first budget asked.
     """
 
-    found: list[Found]
+    found: list[SearchResult]
     origin: list[Tensor]
 
 
@@ -94,7 +94,7 @@ def sweep(
     return curve
 
 
-def first_look(method: Method, problem: Problem, draws: Draws) -> Known:
+def first_look(method: Method, problem: Problem, draws: Draws) -> CachedLook:
     """Ask the model once about the images themselves, with the gradient if `method` begins by asking for it.
 
     Its logits are the clean prediction; as a problem's `known`, the same look is the attack's first.
@@ -106,10 +106,10 @@ def first_look(method: Method, problem: Problem, draws: Draws) -> Known:
         query = attack.init(problem, draws.fold("init")).query
         access = access if torch.equal(problem.threat.snap(query, problem.x), problem.x) else Access.SCORES
     seen = problem.oracle.look(problem.x, problem.goal, objective, access, draws.at(0))
-    return Known(problem.x, objective, seen)
+    return CachedLook(problem.x, objective, seen)
 
 
-def _shared_look(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Known | None:
+def _shared_look(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> CachedLook | None:
     # an attack whose first query does not depend on the budget: ask for all budgets at once
     attack = first_attack(method)
     sizes = [b for b in budgets if b > 0]
@@ -120,7 +120,7 @@ def _shared_look(method: Method, problem: Problem, draws: Draws, budgets: Sequen
     if not torch.equal(low, high) or problem.threat.grid is not None:
         return None
     seen = problem.oracle.look(low, problem.goal, attack.objective, attack.access, draws.at(0))
-    return Known(low, attack.objective, seen)
+    return CachedLook(low, attack.objective, seen)
 
 
 def _as_attacked(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Curve:
@@ -137,12 +137,12 @@ def _by_size(method: Method, problem: Problem, draws: Draws, budgets: Sequence[f
         here = put(_untouched(problem), broken.nonzero().squeeze(1), take(whole, broken), Keeps.LAST)
         costs = (whole if i == 0 else unbilled(whole)).costs
         # of passes the first budget bears the cost; that a point could not be judged is so for every budget
-        found.append(Found(*here.results, *costs)._replace(unscored=whole.unscored.clone()))
+        found.append(SearchResult(*here.results, *costs)._replace(unscored=whole.unscored.clone()))
         origin.append(torch.where(broken, i, -1))
     return Curve(found, origin)
 
 
-def _untouched(problem: Problem) -> Found:
+def _untouched(problem: Problem) -> SearchResult:
     # the images themselves, with what the model said about them, not counted as broken
     found = nothing(problem.x)
     seen = problem.seen_at_x
@@ -152,7 +152,7 @@ def _untouched(problem: Problem) -> Found:
 
 
 def _ascending(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Curve:
-    found: dict[int, Found] = {}
+    found: dict[int, SearchResult] = {}
     origin: dict[int, Tensor] = {}
     here, by = nothing(problem.x), counts(problem.x, -1)
     for i in sorted(range(len(budgets)), key=lambda j: budgets[j]):
@@ -168,7 +168,7 @@ def _ascending(method: Method, problem: Problem, draws: Draws, budgets: Sequence
 
 
 def _descending(method: Method, problem: Problem, draws: Draws, budgets: Sequence[float]) -> Curve:
-    found: dict[int, Found] = {}
+    found: dict[int, SearchResult] = {}
     left, warm, lost = torch.arange(len(problem.x), device=problem.x.device), None, counts(problem.x)
     for i in sorted(range(len(budgets)), key=lambda j: -budgets[j]):
         # what could not be judged at the budget where a sample is taken to stand was not judged at smaller ones
@@ -185,7 +185,7 @@ def _descending(method: Method, problem: Problem, draws: Draws, budgets: Sequenc
     )
 
 
-def _twice(method: Method, problem: Problem, draws: Draws, warm: Tensor | None) -> Found:
+def _twice(method: Method, problem: Problem, draws: Draws, warm: Tensor | None) -> SearchResult:
     # from what broke the larger ball, then, where that fails, the way every other budget is attacked: so that going
     # down the budgets gives a sample no fewer chances at the budget where it first stands than going up would
     if warm is None or problem.threat.eps == 0:
@@ -200,14 +200,14 @@ def _twice(method: Method, problem: Problem, draws: Draws, warm: Tensor | None) 
     return put(found, stood, again, Keeps.WORST)
 
 
-def _one(method: Method, problem: Problem, draws: Draws, keeps: Keeps) -> Found:
+def _one(method: Method, problem: Problem, draws: Draws, keeps: Keeps) -> SearchResult:
     eps = problem.threat.eps
     if not isinstance(eps, Tensor) and eps == 0:
         return _clean(problem, draws)
     return run(method, problem, draws, keeps=keeps)
 
 
-def _clean(problem: Problem, draws: Draws) -> Found:
+def _clean(problem: Problem, draws: Draws) -> SearchResult:
     # the ball of size 0 holds the image alone: nothing to search, and no passes to spend
     found = nothing(problem.x)
     everyone = torch.arange(len(problem.x), device=problem.x.device)

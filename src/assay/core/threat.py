@@ -123,7 +123,7 @@ class Threat:
         """Return a point inside budget and box for `z`; points that are inside stay."""
         eps = self.eps[:, None] if isinstance(self.eps, Tensor) else self.eps
         move = z - x
-        return self.clip(x + self._back(self.norm.shrink(self._unit(move), eps, self._felt(x, move)), x))
+        return self.clip(x + self._back(self.norm.project(self._unit(move), eps, self._felt(x, move)), x))
 
     def steepest(self, grad: Tensor) -> Tensor:
         """Return the direction of unit size with the largest inner product with `grad`."""
@@ -132,16 +132,16 @@ class Threat:
     def stride(self, grad: Tensor, z: Tensor, length: float | Tensor) -> Tensor:
         """Return the change of size `length` (or `[N]`) that an attack at `z` makes; it leaves out what is blocked."""
         length = length[:, None] if isinstance(length, Tensor) else length
-        move = self.norm.stride(self._unit_gradient(grad), self._felt(z, grad), length, self._places(z))
+        move = self.norm.step(self._unit_gradient(grad), self._felt(z, grad), length, self._places(z))
         return self._back(move, grad)
 
     def unit(self, grad: Tensor) -> Tensor:
         """Return the direction of `grad` with Euclidean length 1, in the threat's unit, in every norm."""
         return self._back(unit(self._unit_gradient(grad)), grad)
 
-    def reach(self, z: Tensor, grad: Tensor, need: Tensor) -> Tensor:
+    def size_needed(self, z: Tensor, grad: Tensor, need: Tensor) -> Tensor:
         """Return the size `[N]` of the change of `z` that gains `need` (`[N]`, `>= 0`) along `grad`, linearly."""
-        reach = self.norm.reach(need, self._unit_gradient(grad), self._felt(z, grad))
+        reach = self.norm.size_needed(need, self._unit_gradient(grad), self._felt(z, grad))
         return torch.minimum(reach, self.length(torch.ones_like(z))) if self.mask and self.norm is L0_NORM else reach
 
     def proximal(self, z: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class Threat:
             # no value need move further than would do alone: keeps an endless box out of the sums
             alone = torch.where(weight > 0, need.abs()[:, None] / weight, torch.zeros_like(weight))
             room = torch.minimum(room, alone)
-        move = self.norm.travel(need.abs(), weight, room)
+        move = self.norm.cheapest_move(need.abs(), weight, room)
         return self.clip(point + toward.sign() * self._back(move, point))
 
     def on_grid(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.data.cache import cache_dir, say
-from assay.data.dataset import Known, Source, Stored
+from assay.data.dataset import KnownChecksums, Source, Stored
 from assay.models.classifier import Classifier
 from assay.models.weights_file import Unavailable
 
@@ -33,7 +33,7 @@ def cifar10(split: str, model: Classifier | None) -> Source:
         classes=tuple(dataset.classes),
         input_shape=(3, 32, 32),
         read=Stored(images),
-        content=Known(f"cifar10 {dataset.tgz_md5} {split}"),
+        content=KnownChecksums(f"cifar10 {dataset.tgz_md5} {split}"),
     )
 
 

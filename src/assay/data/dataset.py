@@ -253,7 +253,7 @@ class Selected:
 
 
 @dataclasses.dataclass(frozen=True)
-class Known:
+class KnownChecksums:
     """Content that a published checksum names, whichever positions are taken."""
 
     name: str

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import BadInput
-from assay.data.dataset import Data, Known, Source
+from assay.data.dataset import Data, KnownChecksums, Source
 from assay.data.python_objects import given_data
 from assay.data.repeatability import with_fixed_draws
 from assay.data.torch_dataset import torch_dataset
@@ -66,7 +66,7 @@ def whole(data: Data, seed: int | None = None) -> Source:
         classes=data.classes,
         input_shape=data.input_shape,
         read=data.read,
-        content=Known(data.fingerprint),
+        content=KnownChecksums(data.fingerprint),
         notes=data.notes,
         targets=data.targets,
     )

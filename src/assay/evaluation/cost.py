@@ -13,7 +13,7 @@ from assay.core.compose import Passes, first_attack, most_passes
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.core.problem import Problem
 from assay.core.search import Attack, Keeps
 from assay.core.threat import NORMS, Threat
@@ -52,7 +52,7 @@ def _begins_at_image(attack: Attack, norm: str) -> bool:
     # asked of the attack itself, on an image of four values that no model ever sees
     x = torch.full((1, 1, 2, 2), 0.5)
     threat = Threat(NORMS[norm], 0.1)
-    problem = Problem(Direct(torch.nn.Identity()), x, Untargeted(torch.zeros(1, dtype=torch.int64)), threat)
+    problem = Problem(TorchOracle(torch.nn.Identity()), x, Untargeted(torch.zeros(1, dtype=torch.int64)), threat)
     query: Tensor = attack.init(problem, Draws(torch.zeros(1, dtype=torch.int64)).fold("init")).query
     return torch.equal(query, x)
 
@@ -98,7 +98,7 @@ class Speed:
         return passes.forwards * self.forward + passes.backwards * self.backward
 
 
-def time_passes(oracle: Direct, images: Tensor, labels: Sequence[int]) -> Speed:
+def time_passes(oracle: TorchOracle, images: Tensor, labels: Sequence[int]) -> Speed:
     """Time a model on some images `[N, C, H, W]` (after one pass to warm up)."""
     goal = Untargeted(torch.tensor(list(labels), device=images.device))
     draws = Draws(torch.zeros(len(images), dtype=torch.int64, device=images.device))

@@ -14,7 +14,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Goal, Untargeted
 from assay.core.objective import Objective, cross_entropy
-from assay.core.oracle import Access, Cost, Oracle, Seen
+from assay.core.oracle import Access, Cost, Observation, Oracle
 from assay.core.problem import Problem
 from assay.core.threat import NORMS, UNBOXED, Threat
 from assay.data import Data, Sample
@@ -119,7 +119,7 @@ class _Surrogate:
     experiment: Experiment
     name: str
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         return self.experiment.bench.surrogates[self.name].look(points, goal, objective, access, draws)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from assay.core.errors import BadInput
 from assay.core.masks import Mask
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.data import Data, check_steady, load_data
 from assay.evaluation.cell import Cell
 from assay.evaluation.study import surrogates as surrogate
@@ -26,8 +26,8 @@ class Bench:
     """A model held still, ready to be measured, and the surrogates that attacks on it are made on, by their names."""
 
     classifier: Classifier
-    oracle: Direct
-    surrogates: dict[str, Direct] = dataclasses.field(default_factory=dict)
+    oracle: TorchOracle
+    surrogates: dict[str, TorchOracle] = dataclasses.field(default_factory=dict)
     _classes: list[int] = dataclasses.field(default_factory=list)
 
     @property

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from assay.core.answers import ONE_SCORE
 from assay.core.errors import BadInput
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.models.normalized import Thresholded
 
 _ASKED = 16
@@ -26,7 +26,7 @@ SIGMOIDS = (
 )
 
 
-def check_one_score(oracle: Direct, x: Tensor, logits: Tensor, outputs: str) -> None:
+def check_one_score(oracle: TorchOracle, x: Tensor, logits: Tensor, outputs: str) -> None:
     """Raise `BadInput` where the single scores in `logits` `[N, 2]` of images `x` look like undeclared probabilities.
 
     For models that give one score per image and have answered `x`; others pass. Of few images the answers may lie in
@@ -39,7 +39,7 @@ def check_one_score(oracle: Direct, x: Tensor, logits: Tensor, outputs: str) -> 
     raise BadInput(SIGMOID)
 
 
-def check_several(oracle: Direct, x: Tensor, logits: Tensor, labels: int) -> None:
+def check_several(oracle: TorchOracle, x: Tensor, logits: Tensor, labels: int) -> None:
     """Raise `BadInput` for other than a score `[N, K]` per label, and for scores that look like probabilities."""
     if logits.shape[1] != labels or ONE_SCORE in oracle.told:
         given = "one score" if ONE_SCORE in oracle.told else f"{logits.shape[1]} scores"
@@ -51,7 +51,7 @@ def check_several(oracle: Direct, x: Tensor, logits: Tensor, labels: int) -> Non
         raise BadInput(SIGMOIDS)
 
 
-def _like_probabilities(oracle: Direct, logits: Tensor) -> bool:
+def _like_probabilities(oracle: TorchOracle, logits: Tensor) -> bool:
     threshold = oracle.model.threshold if isinstance(oracle.model, Thresholded) else 0.0
     return _inside(logits[:, 1] + threshold)
 

@@ -17,7 +17,7 @@ from assay.data import Data, given_data, holds_pictures, images_alone, load_data
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import hold
 from assay.evaluation.execution.progress import OnProgress
-from assay.evaluation.execution.runner import RunFailed, Running
+from assay.evaluation.execution.runner import RunFailed, Runner
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run import Run
@@ -52,7 +52,7 @@ def run_study(
     try:
         plan = make_plan(study, loader)
         with hold(out, plan, options.fork) as directory:
-            return Running(directory, plan, options, loader).run(on_progress or (lambda progress: None))
+            return Runner(directory, plan, options, loader).run(on_progress or (lambda progress: None))
     finally:
         loader.close()
 

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from assay.core.form import precision_of
 from assay.core.held import frozen
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 
 # the second class of a name gets a number, which counts all those compiled in this process
 _NUMBERED = re.compile(r"[./]?___torch_mangle_\d+")
@@ -138,12 +138,12 @@ class Classifier:
         with frozen(self.module, device=self.runs_on, copied=self.reset is not None):
             yield self
 
-    def oracle(self, batch: int | None = None) -> Direct:
+    def oracle(self, batch: int | None = None) -> TorchOracle:
         """Return what answers looks about the model; `batch` bounds the rows of a pass."""
         reset = self.reset
         if reset is not None and not isinstance(reset, Reset):
             reset = Reset(reset, self.module)
-        return Direct(self.module, batch, reset=reset, gives=self.access)
+        return TorchOracle(self.module, batch, reset=reset, gives=self.access)
 
 
 # torch prints larger tensors without their middle

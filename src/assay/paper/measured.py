@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.paper.patches import interval, success
 from assay.paper.runs import OUT, directory_of
-from assay.paper.sentences import WORDS, Told, notes
+from assay.paper.sentences import WORDS, Statement, notes
 from assay.paper.studies import imagenet_number
 from assay.paper.tables import (
     MODES,
@@ -216,7 +216,7 @@ def view(out: Path, number: str, stand_in: bool | None = None) -> TableView:
         columns=table.columns,
         rows=rows,
         runs={mode: run.path for mode, run in runs.items()},
-        sentences=Told(table, how, rows, runs, standing_in).sentences(),
+        sentences=Statement(table, how, rows, runs, standing_in).sentences(),
         missing=_missing(out, how, runs, standing_in),
         stand_in=standing_in,
         axis=table.axis,

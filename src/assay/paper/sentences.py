@@ -58,7 +58,7 @@ WORDS = {"as_published": "as published", "corrected": "corrected"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class Statement:
     """A table and what was measured of it: the finished `runs` by mode."""
 
     table: PrintedTable

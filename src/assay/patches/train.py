@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from assay.attacks.parts.optimisers import Moments, Rolling
-from assay.core.course import Course
 from assay.core.draws import Draws
 from assay.core.errors import AssayError
 from assay.core.goal import Goal, Targeted, Untargeted
-from assay.core.oracle import Seen
+from assay.core.oracle import Observation
 from assay.core.over_data import OverData
 from assay.core.problem import Problem
-from assay.core.search import Keeps, Terms, search
+from assay.core.search import Keeps, Limits, Resume, search
 from assay.core.threat import LINF, UNBOXED, Threat
 from assay.data import Data
 from assay.models import Classifier
@@ -102,7 +101,7 @@ def train_patch(
     draws = dataclasses.replace(draws, ids=draws.ids.to(begin.device))
     attack, course = recipe.attack(recipe.epochs * over.looks), journey.course(checkpoint, begin.device)
     with victims.held():
-        final = search(attack, problem, draws, keeps=Keeps.LAST, terms=Terms(judge_last=False), course=course).x
+        final = search(attack, problem, draws, keeps=Keeps.LAST, terms=Limits(judge_last=False), course=course).x
     passes = recipe.epochs * over.looks * recipe.batch * len(models)
     return TrainedPatch(_patch(recipe, pixels_of(final[0]).cpu(), victims, facts), tuple(journey.rows), passes)
 
@@ -128,20 +127,20 @@ class _Journey:
         kind: Any = Rolling if self.recipe.optimizer == "sgd" else Moments
         self.state = kind(*saved["state"])
 
-    def course(self, checkpoint: Checkpoint, device: torch.device) -> Course:
+    def course(self, checkpoint: Checkpoint, device: torch.device) -> Resume:
         """Return where the search goes on, and this as its follower."""
         self.began = time.perf_counter()
         if self.state is not None:
             self.state = type(self.state)(*(v.to(device) if isinstance(v, Tensor) else v for v in self.state))
 
-        def follow(look: int, state: Any, seen: Seen) -> None:
+        def follow(look: int, state: Any, seen: Observation) -> None:
             self._add(look, seen)
             if look % self.looks == 0:
                 self._close_epoch(state, checkpoint)
 
-        return Course(len(self.rows) * self.looks, self.state, follow)
+        return Resume(len(self.rows) * self.looks, self.state, follow)
 
-    def _add(self, look: int, seen: Seen) -> None:
+    def _add(self, look: int, seen: Observation) -> None:
         loss, success = -float(seen.loss[0]), float(seen.gap[0]) + 1.0
         epoch, batch = divmod(look - 1, self.looks)
         if not math.isfinite(loss):

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from assay.attacks.gradient import MIFGSM
 from assay.attacks.universal import added
-from assay.core.course import Course
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.goal import Targeted, Untargeted
-from assay.core.oracle import Seen
+from assay.core.oracle import Observation
 from assay.core.over_data import OverData
 from assay.core.problem import Problem
-from assay.core.search import Keeps, Terms, search
+from assay.core.search import Keeps, Limits, Resume, search
 from assay.core.threat import NORMS, UNBOXED, Threat
 from assay.data import Data
 from assay.models import Classifier
@@ -127,12 +126,12 @@ def train_universal(
     draws = Draws.of(["universal"], recipe.seed)
     draws = dataclasses.replace(draws, ids=draws.ids.to(victims.device))
 
-    def follow(look: int, state: Any, seen: Seen) -> None:
+    def follow(look: int, state: Any, seen: Observation) -> None:
         on_progress(look, float(seen.loss[0]), float(seen.gap[0]) + 1.0)
 
     attack = MIFGSM(recipe.steps, recipe.step_size, recipe.decay)
     with victims.held():
-        terms, course = Terms(judge_last=False), Course(watch=follow)
+        terms, course = Limits(judge_last=False), Resume(watch=follow)
         found = search(attack, problem, draws, keeps=Keeps.LAST, terms=terms, course=course)
     facts = {
         "command": command, "recipe": json.dumps(dataclasses.asdict(recipe)),

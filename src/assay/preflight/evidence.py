@@ -16,7 +16,7 @@ from assay.core.draws import Draws
 from assay.core.errors import AssayError, BadInput, ModelError
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
-from assay.core.oracle import Access, Direct, Seen, frozen
+from assay.core.oracle import Access, Observation, TorchOracle, frozen
 from assay.data import Data, Sample, Unreadable
 from assay.data.class_orders import Renumbering
 from assay.evaluation.cost import Speed
@@ -94,7 +94,7 @@ def gather(model: Classifier, data: Data, most: int, batch: int | None = None) -
     return Evidence(x, y, seen.logits, twice, alone, gradient, trained, Speed(forward, backward), unreadable, *single)
 
 
-def _undeclared(oracle: Direct, x: Tensor, logits: Tensor, outputs: str) -> str:
+def _undeclared(oracle: TorchOracle, x: Tensor, logits: Tensor, outputs: str) -> str:
     try:
         check_one_score(oracle, x, logits, outputs)
     except BadInput as error:
@@ -126,7 +126,7 @@ def _stacked(samples: list[Sample], model: Classifier) -> Tensor:
     return torch.stack([sample.image for sample in samples])
 
 
-def _check_labels(data: Data, x: Tensor, y: Tensor, oracle: Direct) -> None:
+def _check_labels(data: Data, x: Tensor, y: Tensor, oracle: TorchOracle) -> None:
     classes = _ask(oracle, x[:1], torch.zeros_like(y[:1]), Access.SCORES).logits.shape[1]
     for name, label in zip(data.ids, data.labels, strict=True):
         if not 0 <= label < classes:
@@ -136,7 +136,7 @@ def _check_labels(data: Data, x: Tensor, y: Tensor, oracle: Direct) -> None:
             )
 
 
-def _other_order(data: Data, x: Tensor, y: Tensor, oracle: Direct) -> str:
+def _other_order(data: Data, x: Tensor, y: Tensor, oracle: TorchOracle) -> str:
     """Return the other numbering of the classes that the model's answers confirm, or ""."""
     if not data.renumberings:
         return ""
@@ -144,12 +144,12 @@ def _other_order(data: Data, x: Tensor, y: Tensor, oracle: Direct) -> str:
     return better_order(logits, y, data.renumberings)
 
 
-def _ask(oracle: Direct, x: Tensor, y: Tensor, access: Access) -> Seen:
+def _ask(oracle: TorchOracle, x: Tensor, y: Tensor, access: Access) -> Observation:
     draws = Draws(torch.arange(len(x), device=x.device))
     return oracle.look(x, Untargeted(y), cross_entropy, access, draws)
 
 
-def _gradient(oracle: Direct, x: Tensor, y: Tensor) -> tuple[Tensor | str, float]:
+def _gradient(oracle: TorchOracle, x: Tensor, y: Tensor) -> tuple[Tensor | str, float]:
     try:
         seen, seconds = _timed(oracle, x, y, Access.GRADIENT)
     except ModelError as error:
@@ -159,7 +159,7 @@ def _gradient(oracle: Direct, x: Tensor, y: Tensor) -> tuple[Tensor | str, float
     return seen.grad, seconds
 
 
-def _timed(oracle: Direct, x: Tensor, y: Tensor, access: Access) -> tuple[Seen, float]:
+def _timed(oracle: TorchOracle, x: Tensor, y: Tensor, access: Access) -> tuple[Observation, float]:
     began = time.perf_counter()
     seen = _ask(oracle, x, y, access)
     seen.loss.cpu()
@@ -192,7 +192,7 @@ def _channels(x: Tensor, model: Classifier) -> str:
     return f"{told} Say how many: {written}."
 
 
-def _in_train_mode(oracle: Direct, module: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
+def _in_train_mode(oracle: TorchOracle, module: nn.Module, x: Tensor, y: Tensor) -> Tensor | None:
     """Return the logits in train mode, if it has any; batch-norm statistics and the random state are put back."""
     kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:

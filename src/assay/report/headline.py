@@ -104,7 +104,7 @@ def _changes(group: Group, budget: Result) -> str:
     return f"{words.seen(budget.grey_levels)} changes (at most {words.grey(budget.grey_levels)} of 255 grey levels)"
 
 
-def _moves(result: Result, told: verdicts.Told) -> str:
+def _moves(result: Result, told: verdicts.NumberText) -> str:
     if words.missing(result.clean_accuracy):
         return "compared with the model's own answers is"
     clean = words.percent(result.clean_accuracy, result.n)
@@ -127,7 +127,7 @@ def _largest(group: Group, largest: Result, chosen: Result) -> str:
     return f"At the largest budget tried ({size_of(group, largest)}), {told.kept} is left{doubt}."
 
 
-def _caveat(group: Group, line: Line, told: verdicts.Told) -> str:
+def _caveat(group: Group, line: Line, told: verdicts.NumberText) -> str:
     if told.before:
         by = f"over {len(group.merged)} attacks, image by image" if line.worst else f"with {line.label}"
         return f"{told.before[0].upper()}{told.before[1:]} {by}."

@@ -166,15 +166,15 @@ def _eps_title(group: Group) -> str:
     return "eps, normalised" if group.unit == NORMALIZED else "eps"
 
 
-def _accuracy(told: verdicts.Told | None) -> str:
+def _accuracy(told: verdicts.NumberText | None) -> str:
     return "" if told is None else words.number(told.accuracy, told.n)
 
 
-def _range(told: verdicts.Told | None) -> str:
+def _range(told: verdicts.NumberText | None) -> str:
     return "" if told is None else words.interval(told.low, told.high, 1).strip("[]")
 
 
-def _first(told: verdicts.Told | None) -> str:
+def _first(told: verdicts.NumberText | None) -> str:
     return "" if told is None or told.first is None else words.number(told.first, told.n)
 
 

@@ -23,7 +23,7 @@ LEGEND = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class NumberText:
     """A robust accuracy as it is told: what is left, its interval where that is known, and the verdict on it.
 
     `first` is the accuracy as first measured, of a refuted number only.
@@ -62,17 +62,17 @@ class Told:
         return " ".join(part for part in (self.kept, self.mark, f"({self.before})" if self.before else "") if part)
 
 
-def told(group: Group, result: Result) -> Told:
+def told(group: Group, result: Result) -> NumberText:
     """Return a result as it is told."""
     verdict = group.verdict(result.eps)
     if verdict is None or result.verdict != REFUTED:
         measured = (result.robust_accuracy, result.robust_low, result.robust_high)
-        return Told(*measured, result.n, result.verdict, None)
+        return NumberText(*measured, result.n, result.verdict, None)
     left = group.left(result)
     # where the escalation met only some of the survivors, what it leaves of all is an estimate
     counted = verdict.asked in (0, verdict.survived)
     low, high = wilson(round(left * result.n), result.n) if counted else (None, None)
-    return Told(left, low, high, result.n, REFUTED, result.robust_accuracy)
+    return NumberText(left, low, high, result.n, REFUTED, result.robust_accuracy)
 
 
 def lines(group: Group) -> list[str]:

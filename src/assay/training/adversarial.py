@@ -19,12 +19,12 @@ from assay.attacks.gradient import FFGSM, FGSM, PGD
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Away, Goal, Untargeted
-from assay.core.oracle import Direct, checked_logits, frozen
+from assay.core.oracle import TorchOracle, checked_logits, frozen
 from assay.core.problem import Problem
-from assay.core.search import Attack, Keeps, Terms, search
+from assay.core.search import Attack, Keeps, Limits, search
 from assay.core.threat import NORMS, Threat
 
-_POINT_ALONE = Terms(judge_last=False)
+_POINT_ALONE = Limits(judge_last=False)
 _NORMS = ("linf", "l2")
 
 # the share of the budget that a warm-up begins with, and the deviation of the start of TRADES
@@ -250,7 +250,7 @@ def perturbed(
     `training` is the mode in which the model answers meanwhile; None leaves it in its own.
     """
     with frozen(model, training=training):
-        problem = Problem(Direct(model, len(x)), x.detach(), goal, threat, start)
+        problem = Problem(TorchOracle(model, len(x)), x.detach(), goal, threat, start)
         found = search(attack, problem, _on(draws, x), keeps=Keeps.LAST, terms=_POINT_ALONE)
     return found.x
 

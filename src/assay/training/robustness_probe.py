@@ -20,7 +20,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
 from assay.core.objective import margin
-from assay.core.oracle import Direct, frozen
+from assay.core.oracle import TorchOracle, frozen
 from assay.core.problem import Problem
 from assay.core.search import Attack, Keeps, search
 from assay.core.threat import NORMS, Threat
@@ -85,7 +85,7 @@ class Probe:
         draws = Draws(at.to(device)).fold("probe").fold(seed)
         threat = Threat(NORMS[self.norm], self.eps)
         with frozen(model):
-            problem = Problem(Direct(model), x, Untargeted(y), threat)
+            problem = Problem(TorchOracle(model), x, Untargeted(y), threat)
             attacks: tuple[tuple[Attack, Keeps], ...] = (
                 (PGD(self.steps, objective=margin), Keeps.FIRST),
                 (FGSM(), Keeps.LAST),

@@ -14,7 +14,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Toward, Untargeted
 from assay.core.objective import cross_entropy, dlr, dlr_targeted, margin, scaled_cross_entropy
-from assay.core.oracle import Access, Direct, Seen, frozen
+from assay.core.oracle import Access, Observation, TorchOracle, frozen
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
 from assay.core.threat import NORMS, Threat
@@ -63,7 +63,7 @@ def test_every_point_is_that_of_the_rule_written_down_again() -> None:
     """Sample by sample in float64, with restarts from the best point that happen at different checkpoints."""
     here = case("linf", n=6, dtype=torch.float64)
     start = here.threat.start(here.x, here.draws)
-    oracle = Remembering(Direct(here.model))
+    oracle = Remembering(TorchOracle(here.model))
     problem = Problem(oracle, here.x, here.goal, here.threat, start=start)
     with frozen(here.model):
         search(APGD(40), problem, here.draws, keeps=Keeps.LAST)
@@ -80,7 +80,7 @@ def corner(norm: str, eps: float, objective=cross_entropy) -> tuple[float, float
     model = Linear(weight, torch.zeros(2))
     y = model(x).argmax(1)
     threat = Threat(NORMS[norm], eps, (-torch.inf, torch.inf))
-    problem = Problem(Direct(model), x, Untargeted(y), threat)
+    problem = Problem(TorchOracle(model), x, Untargeted(y), threat)
     with frozen(model):
         found = run(build("apgd", objective=objective), problem, Draws.of(list("abcd"), 0), keeps=Keeps.WORST)
         clean = problem.goal.gap(model(x))
@@ -116,7 +116,7 @@ def test_in_l1_the_sparse_rule_breaks_more_than_steps_on_the_best_hundredth(obje
 def test_larger_balls_come_first_and_the_last_one_is_the_budget() -> None:
     """Points of 3, 2 and 1 budgets for 30, 30 and 40 of 100 looks; a point beyond the budget is no result."""
     here = case("l1", n=20)
-    oracle = Remembering(Direct(here.model))
+    oracle = Remembering(TorchOracle(here.model))
     found = here.run(APGDL1(100), Keeps.SMALLEST, oracle)
     eps = float(here.threat.eps)
     assert len(oracle.looks) == 101
@@ -135,7 +135,7 @@ def test_sparsity_is_a_samples_own() -> None:
     here = case("l1", n=8)
 
     def shares(rows: slice) -> Tensor:
-        problem = Problem(Direct(here.model), here.x[rows], Untargeted(here.goal.y[rows]), here.threat)
+        problem = Problem(TorchOracle(here.model), here.x[rows], Untargeted(here.goal.y[rows]), here.threat)
         draws, attack = here.draws.take(torch.arange(8)[rows]), APGDL1(40)
         state = attack.init(problem, draws)
         with frozen(here.model):
@@ -172,7 +172,7 @@ def test_towards_a_target_it_climbs_that_one() -> None:
     here = case("linf", n=12)
     target = (here.goal.y + 1) % 5
     toward = here.but(goal=Toward(here.goal.y, target))
-    oracle = Remembering(Direct(here.model))
+    oracle = Remembering(TorchOracle(here.model))
     toward.run(APGD(20, objective=margin), Keeps.LAST, oracle)
     first, last = (look[2].logits for look in (oracle.looks[0], oracle.looks[-1]))
     assert bool((toward.goal.lead(last) > toward.goal.lead(first)).all())
@@ -201,11 +201,13 @@ def test_a_flat_place_halves_the_step_and_stays_in_the_ball() -> None:
     """Where nothing rises, every checkpoint halves: 2 budgets become 2 / 2^8 after 100 steps."""
     x = torch.full((3, 1, 2, 2), 0.5)
     model = Curved((1, 2, 2), 3)
-    problem = Problem(Direct(model), x, Untargeted(torch.zeros(3, dtype=torch.int64)), Threat(NORMS["linf"], 0.1))
+    problem = Problem(TorchOracle(model), x, Untargeted(torch.zeros(3, dtype=torch.int64)), Threat(NORMS["linf"], 0.1))
     draws, attack = Draws.of(["a", "b", "c"], 0), APGD(100)
     state = attack.init(problem, draws)
     for t in range(100):
         grad, none = torch.zeros_like(x), torch.zeros(3)
-        state = attack.step(state, Seen(none[:, None], none, none, none.bool(), grad, None), problem, draws.fold(t))
+        state = attack.step(
+            state, Observation(none[:, None], none, none, none.bool(), grad, None), problem, draws.fold(t)
+        )
     torch.testing.assert_close(state.size, torch.full((3,), 0.2 / 2**8))
     assert bool(((state.query - x).abs() <= 0.1 + 1e-6).all())

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.parts.optimisers import Adam, Moments, Momentum, Rolling
-from assay.core.course import Course
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Targeted
 from assay.core.objective import margin
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.core.problem import Problem
-from assay.core.search import Found, Keeps, Terms, search
+from assay.core.search import Keeps, Limits, Resume, SearchResult, search
 from assay.core.threat import LINF, UNBOXED, Threat
 
 STEPS = 150
@@ -36,10 +35,10 @@ def begin(n: int = 3) -> Tensor:
     return torch.rand(n, 3, 2, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
 
-def climbed(attack: Any, n: int = 3, problem: Problem | None = None, **more: Any) -> Found:
+def climbed(attack: Any, n: int = 3, problem: Problem | None = None, **more: Any) -> SearchResult:
     goal = Targeted(torch.zeros(n, dtype=torch.int64), torch.ones(n, dtype=torch.int64))
-    problem = problem or Problem(Direct(Hill()), begin(n), goal, Threat(LINF, box=UNBOXED))
-    terms = Terms(judge_last=False)
+    problem = problem or Problem(TorchOracle(Hill()), begin(n), goal, Threat(LINF, box=UNBOXED))
+    terms = Limits(judge_last=False)
     return search(attack, problem, Draws(torch.arange(n)), keeps=Keeps.LAST, terms=terms, **more)
 
 
@@ -70,9 +69,9 @@ def by_torch(optimizer_of: Any) -> Tensor:
 @pytest.mark.parametrize("attack", [Momentum(20, 0.05, objective=margin), Adam(20, 0.3, margin)])
 def test_they_stay_inside_the_budget_and_begin_at_the_start(attack: Any) -> None:
     goal = Targeted(torch.zeros(3, dtype=torch.int64), torch.ones(3, dtype=torch.int64))
-    problem = Problem(Direct(Hill()), begin(), goal, Threat(LINF, 0.1), begin() + 0.05)
+    problem = Problem(TorchOracle(Hill()), begin(), goal, Threat(LINF, 0.1), begin() + 0.05)
     heard: list[Any] = []
-    found = climbed(attack, problem=problem, course=Course(watch=lambda look, state, seen: heard.append(state)))
+    found = climbed(attack, problem=problem, course=Resume(watch=lambda look, state, seen: heard.append(state)))
     size = (found.x - begin()).abs()
     assert float(size.max()) == pytest.approx(0.1, abs=1e-6) and 0 <= float(found.x.min()) <= float(found.x.max()) <= 1
     assert isinstance(heard[0], Rolling | Moments) and len(heard) == 20
@@ -96,17 +95,17 @@ def test_a_state_is_all_that_a_search_needs_to_go_on(attack: Any, stop: int) -> 
 
     whole = climbed(attack)
     with pytest.raises(Interrupted):
-        climbed(attack, course=Course(watch=watch))
+        climbed(attack, course=Resume(watch=watch))
     look, values = kept
     kind = Rolling if isinstance(attack, Momentum) else Moments
-    rest = climbed(attack, course=Course(look, kind(*values)))  # type: ignore[arg-type]
+    rest = climbed(attack, course=Resume(look, kind(*values)))  # type: ignore[arg-type]
     assert torch.equal(rest.x, whole.x) and rest.forwards.tolist() == [30 - stop] * 3
 
 
 @pytest.mark.parametrize("look", [-1, 31])
 def test_a_search_cannot_go_on_beyond_its_end(look: int) -> None:
     with pytest.raises(BadInput, match=f"A search of 30 steps cannot go on from look {look}"):
-        climbed(Adam(30, 0.1, margin), course=Course(look))
+        climbed(Adam(30, 0.1, margin), course=Resume(look))
 
 
 def test_they_ask_for_gradients() -> None:

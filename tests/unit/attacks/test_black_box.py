@@ -17,7 +17,7 @@ from assay.attacks.simba import Basis, SimBA, simba
 from assay.core.compose import run
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.core.search import Keeps
 from assay.core.threat import NORMS, Threat
 from tests.support.bench import Case, Linear, Remembering
@@ -80,7 +80,7 @@ def test_labels_are_done_where_the_image_is_wrong(attack) -> None:
 @pytest.mark.parametrize("attack", [HopSkipJump(20), Boundary(20)], ids=["hop-skip-jump", "boundary"])
 def test_labels_start_where_the_problem_says(attack) -> None:
     case, _ = plane("l2")
-    oracle = Remembering(Direct(case.model))
+    oracle = Remembering(TorchOracle(case.model))
     start = torch.where(case.x > 0.5, 0.0, 1.0)
     run(attack, dataclasses.replace(case.problem(oracle), start=start), case.draws)
     assert torch.equal(oracle.looks[0][1], case.x)
@@ -122,7 +122,7 @@ def test_estimates_refuse_too_few_queries() -> None:
 @pytest.mark.parametrize("basis", list(Basis))
 def test_simba_asks_at_most_twice_along_each_direction(basis: Basis) -> None:
     case, distance = plane("l2")
-    oracle = Remembering(Direct(case.model))
+    oracle = Remembering(TorchOracle(case.model))
     found = case.but(threat=case.threat.at(0.9 * distance)).run(SimBA(60, 0.01, basis), Keeps.LAST, oracle)
     assert found.queries.tolist() == [60] * 12
     points = torch.stack([points for _, points, _ in oracle.looks])
@@ -159,7 +159,7 @@ def test_one_pixel_spends_what_it_is_given() -> None:
     case, _ = plane("l2")
     threat = Threat(NORMS["l0"], torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 7.0] * 2))
     attack = OnePixel(6, 4)
-    oracle = Remembering(Direct(case.model))
+    oracle = Remembering(TorchOracle(case.model))
     found = case.but(threat=threat).run(attack, Keeps.LAST, oracle)
     assert found.queries.tolist() == [30] * 12
     for _, points, _ in oracle.looks:

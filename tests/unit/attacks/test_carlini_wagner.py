@@ -18,7 +18,7 @@ from assay.attacks.lbfgs import LBFGS, Line
 from assay.attacks.parts.constant_search import Constant
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
-from assay.core.oracle import Seen
+from assay.core.oracle import Observation
 from assay.core.search import Course, Keeps, search
 from assay.core.threat import NORMS, UNBOXED, Threat
 from tests.support.bench import Case, Linear, case
@@ -115,7 +115,7 @@ def test_one_round_of_lbfgs_is_scipy_s() -> None:
     c, sharpness = 1.0, 2.0
     lowest = torch.full((len(X),), torch.inf)
 
-    def watch(look: int, state: Line, seen: Seen) -> None:
+    def watch(look: int, state: Line, seen: Observation) -> None:
         # a round that has ended is followed by one of another c
         torch.minimum(lowest, state.value.masked_fill(state.rounds > 0, torch.inf), out=lowest)
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from assay.attacks.baselines import ContrastReduction, GaussianBlur, SaltAndPepper
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.problem import Problem
-from assay.core.search import Found, search
+from assay.core.search import SearchResult, search
 from assay.core.threat import L0, L2, UNBOXED, Linf, Threat
 
 
@@ -31,10 +31,10 @@ def spread(x: Tensor) -> Tensor:
     return x.flatten(1).amax(1) - x.flatten(1).amin(1)
 
 
-def run(attack, model: nn.Module, x: Tensor, threat: Threat) -> Found:
+def run(attack, model: nn.Module, x: Tensor, threat: Threat) -> SearchResult:
     y = torch.zeros(len(x), dtype=torch.int64)
     draws = Draws.of([str(i) for i in range(len(x))], 0)
-    return search(attack, Problem(Direct(model), x, Untargeted(y), threat), draws)
+    return search(attack, Problem(TorchOracle(model), x, Untargeted(y), threat), draws)
 
 
 def test_contrast_falls_in_even_levels_and_stops_at_the_first_success() -> None:

@@ -14,7 +14,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
 from assay.core.objective import Objective, cross_entropy, margin
-from assay.core.oracle import Direct, frozen
+from assay.core.oracle import TorchOracle, frozen
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
 from assay.core.threat import L1, L2, Linf, Threat
@@ -32,7 +32,7 @@ def named(method) -> str:
 
 def path(method, threat: Threat, keeps: Keeps = Keeps.LAST) -> list[Tensor]:
     """Return the points the attack asked about, one after the other."""
-    oracle = Remembering(Direct(MODEL))
+    oracle = Remembering(TorchOracle(MODEL))
     with frozen(MODEL):
         search(method, Problem(oracle, X, Untargeted(Y), threat), DRAWS, keeps=keeps)
     return [points for _, points, _ in oracle.looks]
@@ -147,7 +147,7 @@ def test_ni_fgsm_looks_ahead_and_is_judged_where_it_stands() -> None:
 @pytest.mark.parametrize("method", [BIM(3), PGD(3), MIFGSM(3), MIFGSM(3, lookahead=True)], ids=named)
 def test_iterated_attacks_begin_where_they_are_told(method) -> None:
     start = (X + 0.05).clamp(0, 1)
-    oracle = Remembering(Direct(MODEL))
+    oracle = Remembering(TorchOracle(MODEL))
     problem = Problem(oracle, X, Untargeted(Y), Linf(0.1), start=start)
     search(method, problem, DRAWS, keeps=Keeps.LAST)
     assert torch.equal(oracle.looks[0][1], start)
@@ -179,6 +179,6 @@ def test_the_size_of_the_gradient_says_nothing(method, scale: float, threat: Thr
 
 
 def test_a_look_without_gradient_is_a_mistake() -> None:
-    seen = Direct(MODEL).look(X, Untargeted(Y), margin, FGSM().access.SCORES, DRAWS)
+    seen = TorchOracle(MODEL).look(X, Untargeted(Y), margin, FGSM().access.SCORES, DRAWS)
     with pytest.raises(AssertionError, match="access is GRADIENT"):
         gradient_of(seen)

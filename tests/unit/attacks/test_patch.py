@@ -8,7 +8,7 @@ from assay.attacks.patch import Pasted, Room, paste
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Targeted
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
 from assay.core.sweep import Question, sweep
@@ -76,7 +76,7 @@ def setting(n: int = 6) -> tuple[Problem, Draws, Tensor]:
     x = torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(3))
     y = torch.arange(n) % 5
     goal = Targeted(y, torch.full_like(y, 2))
-    return Problem(Direct(MODEL), x, goal, L0(12)), Draws.of([f"s/{i}" for i in range(n)], 7), x
+    return Problem(TorchOracle(MODEL), x, goal, L0(12)), Draws.of([f"s/{i}" for i in range(n)], 7), x
 
 
 def patch() -> Tensor:

@@ -14,9 +14,9 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Targeted, Untargeted
 from assay.core.objective import margin
-from assay.core.oracle import Direct, frozen
+from assay.core.oracle import TorchOracle, frozen
 from assay.core.problem import Problem
-from assay.core.search import Found, Keeps, search
+from assay.core.search import Keeps, SearchResult, search
 from assay.core.threat import L1, L2, NORMS, UNBOXED, Linf, Threat
 from tests.support.bench import Curved, Linear, Remembering
 
@@ -35,9 +35,9 @@ def named(method) -> str:
     return f"{'targeted-' if inner is not method else ''}{type(inner).__name__}-{inner.classes}"
 
 
-def smallest(method, norm: str, keeps: Keeps | None = None, goal=None) -> Found:
+def smallest(method, norm: str, keeps: Keeps | None = None, goal=None) -> SearchResult:
     with frozen(MODEL):
-        problem = Problem(Direct(MODEL), X, goal or Untargeted(Y), Threat(NORMS[norm], box=UNBOXED))
+        problem = Problem(TorchOracle(MODEL), X, goal or Untargeted(Y), Threat(NORMS[norm], box=UNBOXED))
         return run(method, problem, DRAWS, keeps=keeps)
 
 
@@ -92,7 +92,7 @@ def test_the_last_point_of_a_walk_is_its_nearest_success() -> None:
 
 def test_fab_is_the_published_step() -> None:
     """From the image on a linear model: both projections agree, and the step goes eta of the way."""
-    oracle = Remembering(Direct(MODEL))
+    oracle = Remembering(TorchOracle(MODEL))
     with frozen(MODEL):
         problem = Problem(oracle, X, Untargeted(Y), L2(1e3, box=False))
         search(FAB(3), problem, DRAWS, keeps=Keeps.LAST)
@@ -108,7 +108,7 @@ def margin_class() -> torch.Tensor:
 
 @pytest.mark.parametrize("eps", [0.2, torch.inf])
 def test_a_random_start_is_within_half_of_the_budget_or_of_the_distance(eps: float) -> None:
-    oracle = Remembering(Direct(MODEL))
+    oracle = Remembering(TorchOracle(MODEL))
     threat = Threat(NORMS["linf"], eps, UNBOXED)
     with frozen(MODEL):
         search(FAB(3, random_start=True), Problem(oracle, X, Untargeted(Y), threat), DRAWS, keeps=Keeps.LAST)
@@ -130,7 +130,9 @@ def test_on_a_curved_model_walking_on_gets_nearer() -> None:
         medians = []
         for method in (DeepFool(), SuperDeepFool(), FAB()):
             with frozen(model):
-                found = search(method, Problem(Direct(model), x, Untargeted(y), threat), Draws(torch.arange(30), 1))
+                found = search(
+                    method, Problem(TorchOracle(model), x, Untargeted(y), threat), Draws(torch.arange(30), 1)
+                )
             assert bool(found.success.all())
             medians.append(float(found.size.mean()))
         assert all(later <= before * 1.02 for before, later in itertools.pairwise(medians)), medians
@@ -142,7 +144,7 @@ def test_targeted_fab_is_fab_towards_each() -> None:
 
 
 def test_the_last_point_of_targeted_fab_is_its_smallest_success() -> None:
-    problem, method = Problem(Direct(MODEL), X, Untargeted(Y), Linf(1.0)), fab_targeted(10, targets=3)
+    problem, method = Problem(TorchOracle(MODEL), X, Untargeted(Y), Linf(1.0)), fab_targeted(10, targets=3)
     last, smallest = (run(method, problem, DRAWS, keeps=keeps) for keeps in (Keeps.LAST, Keeps.SMALLEST))
     assert torch.equal(last.x, smallest.x)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from assay.attacks.spatial import Spatial, _outward, _turned
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
 from assay.core.threat import L2, Linf
@@ -30,7 +30,7 @@ def spot(height: int = 9, width: int = 9, at: tuple[int, int] = (0, 0)) -> Tenso
 
 
 def problem(x: Tensor, eps: float = 1.0) -> Problem:
-    return Problem(Direct(Corner()), x, Untargeted(torch.zeros(len(x), dtype=torch.int64)), Linf(eps))
+    return Problem(TorchOracle(Corner()), x, Untargeted(torch.zeros(len(x), dtype=torch.int64)), Linf(eps))
 
 
 def draws(n: int, seed: int = 0) -> Draws:
@@ -73,7 +73,7 @@ def test_a_change_outside_the_budget_does_not_count() -> None:
     found = search(Spatial(tries=5), problem(spot(), 0.1), draws(1), keeps=Keeps.FIRST)
     assert not bool(found.success)
     assert torch.equal(found.x, spot())
-    measured = Problem(Direct(Corner()), spot(), Untargeted(torch.zeros(1, dtype=torch.int64)), L2(2))
+    measured = Problem(TorchOracle(Corner()), spot(), Untargeted(torch.zeros(1, dtype=torch.int64)), L2(2))
     assert bool(search(Spatial(rotation=0, translation=0.3, tries=20), measured, draws(1)).success)
 
 

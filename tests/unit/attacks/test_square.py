@@ -12,7 +12,7 @@ from assay.attacks.square import HALVINGS, Square
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
-from assay.core.oracle import Direct, frozen
+from assay.core.oracle import TorchOracle, frozen
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
 from assay.core.threat import L1, L2, Linf, Threat
@@ -25,7 +25,7 @@ Y = MODEL(X).argmax(1)
 
 
 def path(attack: Square, threat: Threat, x: Tensor = X, keeps: Keeps = Keeps.LAST) -> list[Tensor]:
-    oracle = Remembering(Direct(MODEL))
+    oracle = Remembering(TorchOracle(MODEL))
     with frozen(MODEL):
         search(attack, Problem(oracle, x, Untargeted(Y), threat), Draws(torch.arange(6), 3), keeps=keeps)
     return [points for _, points, _ in oracle.looks]
@@ -55,7 +55,7 @@ def test_linf_changes_one_square_to_the_edge_of_the_budget() -> None:
             self.seen = getattr(self, "seen", 0) + 1
             return torch.stack([torch.full((len(x),), float(self.seen)), torch.zeros(len(x))], 1) + x.sum() * 0
 
-    oracle = Remembering(Direct(Never()))
+    oracle = Remembering(TorchOracle(Never()))
     zero = Untargeted(torch.zeros(6, dtype=torch.int64))
     search(Square(60, 0.3), Problem(oracle, X, zero, Linf(0.1)), Draws(torch.arange(6), 3))
     points = [points for _, points, _ in oracle.looks]
@@ -96,7 +96,7 @@ def test_the_schedule_can_be_stretched_over_the_queries() -> None:
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(1.0), L1(6.0)], ids=["linf", "l2", "l1"])
 def test_the_objective_of_the_kept_point_never_falls(threat: Threat) -> None:
     with frozen(MODEL):
-        problem = Problem(Direct(MODEL), X, Untargeted(Y), threat)
+        problem = Problem(TorchOracle(MODEL), X, Untargeted(Y), threat)
         gaps = [search(Square(n), problem, Draws(torch.arange(6), 3), keeps=Keeps.LAST).gap for n in (2, 10, 40)]
     assert bool((gaps[0] <= gaps[1]).all())
     assert bool((gaps[1] <= gaps[2]).all())
@@ -105,14 +105,14 @@ def test_the_objective_of_the_kept_point_never_falls(threat: Threat) -> None:
 
 def test_queries_are_all_queries() -> None:
     with frozen(MODEL):
-        found = search(Square(7), Problem(Direct(MODEL), X, Untargeted(Y), Linf(1e-4)), Draws(torch.arange(6), 3))
+        found = search(Square(7), Problem(TorchOracle(MODEL), X, Untargeted(Y), Linf(1e-4)), Draws(torch.arange(6), 3))
     assert found.queries.tolist() == [7] * 6
     assert found.backwards.tolist() == [0] * 6
 
 
 def test_begins_where_it_is_told() -> None:
     start = (X + 0.05).clamp(0, 1)
-    oracle = Remembering(Direct(MODEL))
+    oracle = Remembering(TorchOracle(MODEL))
     problem = dataclasses.replace(Problem(oracle, X, Untargeted(Y), Linf(0.1)), start=start)
     with frozen(MODEL):
         search(Square(3), problem, Draws(torch.arange(6), 3))

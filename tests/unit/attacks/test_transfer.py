@@ -16,7 +16,7 @@ from assay.attacks.transfer import VMIFGSM, vmi_fgsm
 from assay.core.compose import Cascade, EachTarget, Restarts, Through, Transferred, run, stages
 from assay.core.errors import BadInput
 from assay.core.lenses import ScaleCopies, TranslationInvariance
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.core.search import Keeps
 from assay.core.sweep import Question, sweep
 from tests.support import checks
@@ -26,7 +26,7 @@ from tests.support.bench import Case, Curved, Remembering, case
 def test_variance_tuning_follows_the_published_rule() -> None:
     here, neighbours, steps = case("linf", dtype=torch.float64, n=4), 3, 4
     eps, attack = float(here.threat.eps), VMIFGSM(steps, neighbours)
-    oracle = Remembering(Direct(here.model))
+    oracle = Remembering(TorchOracle(here.model))
     found = here.run(attack, oracle=oracle)
     looks = [points for _, points, _ in oracle.looks]
     assert len(looks) == steps + (steps - 1) * neighbours + 1 == attack.steps + 1
@@ -53,7 +53,7 @@ def test_variance_tuning_follows_the_published_rule() -> None:
 
 def test_a_neighbour_that_breaks_the_model_inside_the_budget_counts_and_no_other() -> None:
     here = case("linf", n=40)
-    oracle = Remembering(Direct(here.model))
+    oracle = Remembering(TorchOracle(here.model))
     found = here.run(vmi_fgsm(3, 3, radius=0.5), Keeps.FIRST, oracle)
     assert bool(here.threat.allows(found.size).all()) and int(found.success.sum()) > 2
     checks.check_finished_rows(vmi_fgsm(3, 3, radius=0.5), here)
@@ -109,8 +109,8 @@ def test_the_model_itself_is_asked_once_about_each_sample(name: str) -> None:
     here = case("l2", n=30)
     home = cousin(here)
     assert isinstance(here.model, Curved) and isinstance(home.model, Curved)
-    method = Transferred(METHODS[name], Direct(home.model))
-    oracle = Remembering(Direct(here.model))
+    method = Transferred(METHODS[name], TorchOracle(home.model))
+    oracle = Remembering(TorchOracle(here.model))
     found = here.run(method, oracle=oracle)
     assert len(oracle.looks) == 1 and here.model.forwards == 30 and here.model.backwards == 0
     assert torch.equal(found.queries, torch.ones_like(found.queries))
@@ -131,28 +131,28 @@ def test_the_model_itself_is_asked_once_about_each_sample(name: str) -> None:
 )  # fmt: skip
 def test_promises_of_transferred_attacks(check: Any) -> None:
     here = case("l2")
-    check(Transferred(METHODS["restarts"], Direct(cousin(here).model)), here)
+    check(Transferred(METHODS["restarts"], TorchOracle(cousin(here).model)), here)
 
 
 def test_goals_labels_and_what_is_known_are_the_models_own() -> None:
     for goal in ("targeted", "out-of-top"):
         here = case("linf", goal, n=30)
-        method = Transferred(BIM(5), Direct(cousin(here).model))
+        method = Transferred(BIM(5), TorchOracle(cousin(here).model))
         checks.check_honest(method, here)
         assert torch.allclose(here.run(method).x, cousin(here).run(BIM(5)).x)
     here = case("linf", n=30)
-    method = Transferred(BIM(3), Direct(cousin(here).model))
+    method = Transferred(BIM(3), TorchOracle(cousin(here).model))
     known = here.problem()
     seen = known.oracle.look(here.x, here.goal, BIM().objective, Access.GRADIENT, here.draws)
-    from assay.core.problem import Known
+    from assay.core.problem import CachedLook
 
-    known = dataclasses.replace(known, known=Known(here.x, BIM().objective, seen))
+    known = dataclasses.replace(known, known=CachedLook(here.x, BIM().objective, seen))
     assert torch.equal(run(method, known, here.draws).x, here.run(method).x)
 
 
 def test_curves_of_transferred_attacks() -> None:
     here = case("linf", n=30)
-    method = Transferred(BIM(3), Direct(cousin(here).model))
+    method = Transferred(BIM(3), TorchOracle(cousin(here).model))
     budgets = [0.0, 0.03, 0.06, 0.12]
     for question in Question:
         curve = sweep(method, here.problem(), here.draws, budgets, question)
@@ -163,4 +163,4 @@ def test_curves_of_transferred_attacks() -> None:
 def test_no_images() -> None:
     here = case("linf")
     empty = here.but(x=here.x[:0], goal=type(here.goal)(here.goal.y[:0]))
-    assert len(empty.run(Transferred(BIM(3), Direct(here.model))).x) == 0
+    assert len(empty.run(Transferred(BIM(3), TorchOracle(here.model))).x) == 0

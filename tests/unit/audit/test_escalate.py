@@ -18,7 +18,7 @@ from assay.audit.progress import PassLimit
 from assay.audit.stronger_attacks import stronger_attacks
 from assay.audit.subject import Subject
 from assay.core.compose import run
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.threat import L0, L1, L2, Linf, Threat
 from tests.support.bench import make
 from tests.support.subjects import CLEAN, SIDE, Around, Layer, leaf, network, pictures, subject
@@ -175,7 +175,7 @@ def test_a_limit_is_kept_and_what_it_leaves_out_is_named(survivors: int) -> None
 
 
 def test_what_promises_the_most_per_pass_comes_first_and_the_blind_last() -> None:
-    given = subject(Around(network(), flat_image), Linf(0.1), twin=Direct(network()))
+    given = subject(Around(network(), flat_image), Linf(0.1), twin=TorchOracle(network()))
     evidence = dataclasses.replace(gather(given), black_box=Tries(8, {"transfer": 4}))
     made = stronger_attacks(given, evidence, examine(evidence))
     rates = [one.promise / one.most_passes(given, evidence) for one in made if not one.blind and one.promise > 0.1]
@@ -225,7 +225,7 @@ def test_the_long_way_adds_the_slow_attacks_and_a_twin_transfers(monkeypatch: py
     # short ones in their place: which are tried is asked, not what they break
     monkeypatch.setattr("assay.audit.stronger_attacks.build", lambda name, **_: make(name))
     constant = Around(network(), after=lambda logits: logits * 0 + torch.tensor([1.0, 0.0, 0.0, 0.0]))
-    given = subject(constant, Linf(0.05), twin=Direct(network()))
+    given = subject(constant, Linf(0.05), twin=TorchOracle(network()))
     evidence = gather(given)
     short, long = ({one.name for one in escalate(given, evidence, long=long).attempts} for long in (False, True))
     assert "transfer" in short

@@ -19,7 +19,7 @@ from assay.core.errors import BadInput, ModelError
 from assay.core.goal import Goal, Targeted, Untargeted
 from assay.core.lenses import Averaged
 from assay.core.objective import Objective, cross_entropy, margin
-from assay.core.oracle import Access, Direct, Seen
+from assay.core.oracle import Access, Observation, TorchOracle
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.tensors import take
@@ -42,7 +42,7 @@ class Guessing:
     def init(self, problem: Problem, draws: Draws) -> Point:
         return Point(problem.threat.start(problem.x, draws))
 
-    def step(self, state: Point, seen: Seen, problem: Problem, draws: Draws) -> Point:
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
         return Point(problem.threat.start(problem.x, draws))
 
 
@@ -125,7 +125,7 @@ def problem(module: nn.Module, threat: Threat | None = None, goal: Goal | None =
     x = torch.rand(N, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         y = module(x).argmax(1)
-    return Problem(Direct(module), x, goal or Untargeted(y), threat or Linf(0.3))
+    return Problem(TorchOracle(module), x, goal or Untargeted(y), threat or Linf(0.3))
 
 
 def asked(module: nn.Module, method: Method, threat: Threat | None = None, seed: int = 0) -> Planted:
@@ -284,8 +284,8 @@ def test_what_cannot_be_asked_is_refused() -> None:
     refused: list[tuple[str, Problem, Method]] = [
         ("infinite", dataclasses.replace(case, threat=L2(math.inf)), STRONG),
         ("Targeted", dataclasses.replace(case, goal=Targeted(y, (y + 1) % 4)), STRONG),
-        ("another model", case, Cascade((STRONG, Restarts(Transferred(STRONG, Direct(module)), 2)))),
-        ("Viewed", dataclasses.replace(case, oracle=Averaged(2)(Direct(module))), STRONG),
+        ("another model", case, Cascade((STRONG, Restarts(Transferred(STRONG, TorchOracle(module)), 2)))),
+        ("Viewed", dataclasses.replace(case, oracle=Averaged(2)(TorchOracle(module))), STRONG),
     ]
     for words, one, method in refused:
         with pytest.raises(BadInput, match=words):

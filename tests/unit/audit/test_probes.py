@@ -17,9 +17,9 @@ from assay.audit.probes.determinism import answers
 from assay.audit.probes.gradient_accuracy import slopes
 from assay.audit.probes.gradient_signal import sight
 from assay.audit.probes.minimum_norm import nearest, smallest, twins
-from assay.audit.subject import SHARES, Metered, Subject
+from assay.audit.subject import SHARES, CountingOracle, Subject
 from assay.core.compose import Transferred
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.threat import L0, L1, L2, Linf, Threat
 from tests.support.subjects import CLASSES, Around, Counting, N, network, subject
 
@@ -38,8 +38,8 @@ def without_graph(x: Tensor) -> Tensor:
     return x.detach()
 
 
-def metered(given: Subject) -> tuple[Subject, Metered]:
-    meter = Metered(given.problem.oracle)
+def metered(given: Subject) -> tuple[Subject, CountingOracle]:
+    meter = CountingOracle(given.problem.oracle)
     return dataclasses.replace(given, problem=dataclasses.replace(given.problem, oracle=meter)), meter
 
 
@@ -103,7 +103,7 @@ def test_autograd_is_put_back_when_the_network_raises() -> None:
         raise ValueError("no")
 
     broken = dataclasses.replace(
-        given, problem=dataclasses.replace(given.problem, oracle=Direct(Around(network(), before=refuse)))
+        given, problem=dataclasses.replace(given.problem, oracle=TorchOracle(Around(network(), before=refuse)))
     )
     with pytest.raises(ValueError, match="no"):
         answers(broken)
@@ -227,7 +227,7 @@ def test_black_boxes_by_norm_and_by_twin() -> None:
     assert black_box(subject(network())).broken.keys() == {"square"}
     assert black_box(subject(network(), thorough=True, allowance=1.0)).broken.keys() == {"square", "hop-skip-jump"}
     assert black_box(subject(network(), L0(3))).broken == {}
-    twin = Direct(network())
+    twin = TorchOracle(network())
     # the twin is the model itself: what breaks one breaks the other
     assert black_box(subject(network(), Linf(0.4), twin=twin)).broken["transfer"] >= N - 1
 
@@ -237,16 +237,16 @@ def test_more_steps_find_what_one_step_missed() -> None:
     assert again(given).broken["again"] >= N - 1
     nobody = dataclasses.replace(given, survived=torch.zeros(N, dtype=torch.bool))
     assert again(nobody).asked == 0
-    elsewhere = dataclasses.replace(given, methods=(Transferred(PGD(3), Direct(network())),))
+    elsewhere = dataclasses.replace(given, methods=(Transferred(PGD(3), TorchOracle(network())),))
     assert again(elsewhere).broken == {}
 
 
 def test_twins_at_equal_distances() -> None:
     assert twins(subject(network())) is None
-    same = twins(subject(network(), twin=Direct(network())))
+    same = twins(subject(network(), twin=TorchOracle(network())))
     assert same is not None
     assert same.model == same.twin > 0
-    scaled = twins(subject(Around(network(), before=lambda x: (x - 0.5) / 2 + 0.5), twin=Direct(network())))
+    scaled = twins(subject(Around(network(), before=lambda x: (x - 0.5) / 2 + 0.5), twin=TorchOracle(network())))
     assert scaled is not None
     assert math.isfinite(scaled.model)
 
@@ -261,8 +261,8 @@ def test_every_pass_is_counted(probe: Any) -> None:
     assert meter.spent[0] == counting.rows
 
 
-@pytest.mark.parametrize("twin", [None, Direct(network())], ids=["alone", "twin"])
-def test_a_probe_spends_its_share(twin: Direct | None) -> None:
+@pytest.mark.parametrize("twin", [None, TorchOracle(network())], ids=["alone", "twin"])
+def test_a_probe_spends_its_share(twin: TorchOracle | None) -> None:
     allowance = 500.0 * N
     given = subject(network(), Linf(1e-4), methods=(build("pgd", steps=10),), allowance=allowance, twin=twin)
     shared = allowance / (1 if twin is not None else 1 - SHARES["twins"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from assay.attacks import ATTACKS, FAB, FGSM, PGD, DeepFool, Square, build
-from assay.audit.subject import SHARES, Metered, leaves, lengthened, passes_of
+from assay.audit.subject import SHARES, CountingOracle, leaves, lengthened, passes_of
 from assay.core.compose import (
     ByNorm,
     Cascade,
@@ -23,14 +23,14 @@ from assay.core.compose import (
 )
 from assay.core.finite_differences import FiniteDifferences
 from assay.core.lenses import Averaged, Expectation
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.search import Keeps
 from assay.core.threat import L0, L1, L2, Linf
 from tests.support.subjects import CLASSES, N, network, subject
 
 THREATS = {"linf": Linf(1e-4), "l2": L2(1e-4), "l1": L1(1e-4), "l0": L0(1e-4)}
 CASES = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms]
-ELSEWHERE = Transferred(PGD(7), Direct(network()))
+ELSEWHERE = Transferred(PGD(7), TorchOracle(network()))
 
 COMPOSED: list[tuple[Method, list[str], int, Method]] = [
     (PGD(5), ["gradient"], 6, PGD(10)),
@@ -80,7 +80,7 @@ def test_of_every_attack_of_the_table(name: str, norm: str) -> None:
 @pytest.mark.parametrize(("name", "norm"), CASES)
 def test_no_attack_costs_much_more_than_it_is_said_to(name: str, norm: str) -> None:
     given = subject(network(), THREATS[norm])
-    meter = Metered(given.problem.oracle)
+    meter = CountingOracle(given.problem.oracle)
     method = build(name)
     run(method, dataclasses.replace(given.problem, oracle=meter), given.draws, keeps=Keeps.FIRST)
     # a look at the image, and one that judges
@@ -88,7 +88,7 @@ def test_no_attack_costs_much_more_than_it_is_said_to(name: str, norm: str) -> N
 
 
 def test_images_are_as_many_as_the_allowance_pays_for() -> None:
-    given = subject(network(), allowance=50.0, twin=Direct(network()))
+    given = subject(network(), allowance=50.0, twin=TorchOracle(network()))
     assert len(given.some("twins", 2, 6).survived) == 4
     assert len(given.some("twins", 1, 6).survived) == 6
     # two are always asked

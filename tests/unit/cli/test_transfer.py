@@ -12,7 +12,7 @@ from assay.attacks import build
 from assay.core.compose import run
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.threat import Linf
@@ -60,7 +60,7 @@ def test_counted_as_by_hand(place: Workplace) -> None:
     assert len(found) == 8
     for attack, steps in (("bim:steps=3", 3), ("pgd:steps=2", 2)):
         for home, surrogate in models.items():
-            problem = Problem(Direct(surrogate), x, Untargeted(y), Linf(0.2))
+            problem = Problem(TorchOracle(surrogate), x, Untargeted(y), Linf(0.2))
             made = run(build(attack[:3], steps=steps), problem, Draws.of(list(data.ids), 0), keeps=Keeps.LAST)
             for away, target in models.items():
                 both = right[home] & right[away]

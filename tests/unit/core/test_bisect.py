@@ -15,7 +15,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
 from assay.core.objective import margin
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.sweep import sweep
@@ -31,7 +31,7 @@ Y = torch.zeros(5, dtype=torch.int64)
 
 
 def problem(norm: str = "linf", eps: float | torch.Tensor = torch.inf, box=(0.0, 1.0), y=Y) -> Problem:
-    return Problem(Remembering(Direct(MODEL)), X, Untargeted(y), Threat(NORMS[norm], eps, box))
+    return Problem(Remembering(TorchOracle(MODEL)), X, Untargeted(y), Threat(NORMS[norm], eps, box))
 
 
 def attacked(method, given: Problem, keeps: Keeps | None = None):

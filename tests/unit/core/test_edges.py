@@ -16,7 +16,7 @@ from assay.core.draws import Draws
 from assay.core.edges import AT_BOUNDS, INSIDE, EdgeGradients, cut, edges_without_slope
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.models import Normalized
 
 LINE = torch.tensor([-0.5, 0.0, 0.25, 1.0, 1.5])
@@ -232,7 +232,7 @@ def test_a_guard_that_changes_no_image_changes_no_result(name: str, inside: bool
 
 def look(model: nn.Module, x: Tensor = X, batch: int | None = None):
     y = NET(x).argmax(1)
-    oracle = Direct(model, batch)
+    oracle = TorchOracle(model, batch)
     return oracle, oracle.look(x, Untargeted(y), cross_entropy, Access.GRADIENT, Draws(torch.arange(len(x))))
 
 

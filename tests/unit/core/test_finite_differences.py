@@ -10,7 +10,7 @@ from assay.core.errors import BadInput
 from assay.core.finite_differences import Directions, FiniteDifferences
 from assay.core.goal import Untargeted
 from assay.core.objective import differences, margin
-from assay.core.oracle import Access, Direct, frozen
+from assay.core.oracle import Access, TorchOracle, frozen
 from assay.core.tensors import flat
 from tests.support.bench import Linear
 
@@ -23,14 +23,14 @@ DRAWS = Draws.of([f"image {i}" for i in range(4)], 0)
 
 def look(lens, objective=margin, rows=slice(None), access=Access.GRADIENT):
     with frozen(MODEL):
-        oracle = lens(Direct(MODEL))
+        oracle = lens(TorchOracle(MODEL))
         return oracle.look(X[rows], Untargeted(GOAL.y[rows]), objective, access, Draws(DRAWS.ids[rows]))
 
 
 @pytest.mark.parametrize("directions", list(Directions))
 def test_many_probes_find_the_slope(directions: Directions) -> None:
     with frozen(MODEL):
-        true = Direct(MODEL).look(X, GOAL, margin, Access.GRADIENT, DRAWS).grad
+        true = TorchOracle(MODEL).look(X, GOAL, margin, Access.GRADIENT, DRAWS).grad
     seen = look(FiniteDifferences(3000, 1e-5, directions))
     assert seen.grad.shape == X.shape
     assert bool((flat(seen.grad - true).norm(dim=1) < 0.12 * flat(true).norm(dim=1)).all())
@@ -39,7 +39,7 @@ def test_many_probes_find_the_slope(directions: Directions) -> None:
 def test_one_pair_is_the_slope_along_its_probe() -> None:
     lens = FiniteDifferences(1, 1e-5, Directions.SIGNS)
     with frozen(MODEL):
-        true = Direct(MODEL).look(X, GOAL, margin, Access.GRADIENT, DRAWS).grad
+        true = TorchOracle(MODEL).look(X, GOAL, margin, Access.GRADIENT, DRAWS).grad
     estimate = look(lens).grad
     # g = u (u . true) with u of signs: |g| is the same everywhere, and g . true = (u . true)^2
     slope = flat(estimate).abs()

@@ -17,7 +17,7 @@ from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
 from assay.core.lenses import Averaged, Expectation, InputDiversity, ScaleCopies, TranslationInvariance
 from assay.core.objective import cross_entropy, differences, margin
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.core.search import Keeps
 from assay.core.threat import L2, Linf
 from tests.support import checks
@@ -72,14 +72,14 @@ def test_any_channels_sides_and_precision(name: str, shape: tuple[int, int, int]
 
 
 def looked(lens: Lens, here: Case, access: Access = Access.GRADIENT, objective: Any = cross_entropy) -> Any:
-    return lens(Direct(here.model)).look(here.x, here.goal, objective, access, here.draws)
+    return lens(TorchOracle(here.model)).look(here.x, here.goal, objective, access, here.draws)
 
 
 @every_lens
 @pytest.mark.parametrize("access", [Access.LABELS, Access.SCORES])
 def test_labels_and_scores_are_those_of_the_model_itself(name: str, access: Access) -> None:
     here = case("linf")
-    seen, plain = looked(LENSES[name], here, access), Direct(here.model).look(
+    seen, plain = looked(LENSES[name], here, access), TorchOracle(here.model).look(
         here.x, here.goal, cross_entropy, access, here.draws
     )  # fmt: skip
     assert torch.equal(seen.logits, plain.logits) and seen.grad is None
@@ -99,7 +99,7 @@ def test_a_look_is_billed_as_the_model_counts_and_never_above_what_is_said(name:
 def test_what_is_not_judged_is_not_known() -> None:
     here = case("linf", shape=(3, 20, 20), n=40)
     free, judged = looked(InputDiversity(judges=False), here), looked(InputDiversity(), here)
-    plain = Direct(here.model).look(here.x, here.goal, cross_entropy, Access.SCORES, here.draws)
+    plain = TorchOracle(here.model).look(here.x, here.goal, cross_entropy, Access.SCORES, here.draws)
     known = free.gap > -torch.inf
     assert 10 < int(known.sum()) < 30
     assert torch.allclose(free.gap[known], plain.gap[known], atol=1e-5)
@@ -234,7 +234,7 @@ def test_a_random_model_is_judged_by_its_mean() -> None:
             return torch.stack([x.flatten(1).sum(1) * 0 + up, x.flatten(1).sum(1) * 0 + 1], 1)
 
     x, y = torch.rand(3, 1, 2, 2), torch.ones(3, dtype=torch.int64)
-    seen = Expectation(20)(Direct(Coin())).look(x, Untargeted(y), margin, Access.GRADIENT, Draws(torch.arange(3)))
+    seen = Expectation(20)(TorchOracle(Coin())).look(x, Untargeted(y), margin, Access.GRADIENT, Draws(torch.arange(3)))
     assert not bool(seen.reached.any()) and torch.allclose(seen.logits[:, 0], torch.tensor(0.5))
 
 

@@ -67,7 +67,7 @@ def test_a_stride_has_its_length_and_climbs(norm: Norm, seed: int, length: float
     g = vectors(seed, d=250)
     endless = torch.full_like(g, torch.inf)
     for one in (length, torch.full((len(g), 1), length, dtype=g.dtype)):
-        stride = norm.stride(g, endless, one)
+        stride = norm.step(g, endless, one)
         assert torch.allclose(norm.size(stride), torch.tensor([length] * 3 + [0.0], dtype=g.dtype))
         assert bool((stride * g >= 0).all())
         if norm is L1 and length > 0:
@@ -82,7 +82,7 @@ def test_an_l1_stride_goes_where_there_is_room(seed: int, length: float) -> None
     """No more than its share on any value, nothing on what is blocked, the steepest values first, all of the length."""
     g = vectors(seed, d=250)
     room = room_of(seed, g)
-    stride = L1.stride(g, room, length).abs()
+    stride = L1.step(g, room, length).abs()
     cap = torch.where(g == 0, 0.0, room.clamp(max=length / 2))
     assert bool((stride <= cap * (1 + 1e-9)).all())
     assert torch.allclose(stride.sum(1), cap.sum(1).clamp(max=length))
@@ -118,12 +118,12 @@ def test_shrink_lands_in_the_ball_and_stays_there(norm: Norm, seed: int, eps: fl
     d = d.float() if single else d
     room = room_of(seed, d)
     for budget in (eps, torch.full((len(d), 1), eps, dtype=d.dtype)):
-        inside = norm.shrink(d, budget, room)
+        inside = norm.project(d, budget, room)
         assert bool((norm.size(inside) <= eps * (1 + 1e-6) + 1e-9).all())
         # of smaller height everywhere, never turned round
         assert bool((inside.abs() <= d.abs()).all())
         assert bool((inside * d >= 0).all())
-        again = norm.shrink(inside, budget, room)
+        again = norm.project(inside, budget, room)
         assert torch.allclose(again, inside, rtol=1e-5, atol=1e-9)
 
 
@@ -133,9 +133,9 @@ def test_shrink_lands_in_the_ball_and_stays_there(norm: Norm, seed: int, eps: fl
 def test_shrink_is_the_identity_inside(norm: Norm, seed: int) -> None:
     d = vectors(seed)
     endless = torch.full_like(d, torch.inf)
-    assert torch.equal(norm.shrink(d, torch.inf, endless), d)
+    assert torch.equal(norm.project(d, torch.inf, endless), d)
     size = norm.size(d)[:, None]
-    assert torch.equal(norm.shrink(d, size * 1.001, endless), d)
+    assert torch.equal(norm.project(d, size * 1.001, endless), d)
 
 
 @geometric
@@ -145,7 +145,7 @@ def test_shrink_is_the_nearest_point(norm: Norm, seed: int, eps: float) -> None:
     """In Linf and L2 the nearest of the ball; in L1 the nearest of ball and room."""
     d = vectors(seed)
     room = room_of(seed, d) if norm is L1 else torch.full_like(d, torch.inf)
-    inside = norm.shrink(d, eps, room)
+    inside = norm.project(d, eps, room)
     maker = torch.Generator().manual_seed(seed)
     for _ in range(20):
         other = torch.randn(d.shape, generator=maker, dtype=d.dtype)
@@ -175,7 +175,7 @@ def exact_l1(d: np.ndarray, eps: float, room: np.ndarray) -> np.ndarray:
 def test_the_l1_projection_is_the_exact_one(seed: int, eps: float) -> None:
     d = vectors(seed, d=12)
     room = room_of(seed, d)
-    ours = L1.shrink(d, eps, room).numpy()
+    ours = L1.project(d, eps, room).numpy()
     for row, one in enumerate(ours):
         expected = exact_l1(d[row].numpy(), eps, room[row].numpy())
         scale = max(1.0, float(d[row].abs().max()))
@@ -185,7 +185,7 @@ def test_the_l1_projection_is_the_exact_one(seed: int, eps: float) -> None:
 def test_the_l1_projection_of_a_large_image_uses_its_budget() -> None:
     maker = torch.Generator().manual_seed(0)
     d = 0.1 * torch.randn(2, 3 * 64 * 64, generator=maker)
-    size = L1.size(L1.shrink(d, 12.0, torch.ones_like(d)))
+    size = L1.size(L1.project(d, 12.0, torch.ones_like(d)))
     assert bool((size <= 12 * (1 + 1e-5)).all())
     assert bool((size >= 12 * (1 - 1e-3)).all())
 
@@ -193,7 +193,7 @@ def test_the_l1_projection_of_a_large_image_uses_its_budget() -> None:
 @pytest.mark.parametrize(("eps", "kept"), [(0, 0), (1, 1), (1.5, 1), (2, 2), (2.999, 2), (99, 4)])
 def test_l0_keeps_the_largest_and_no_more_than_the_budget(eps: float, kept: int) -> None:
     d = torch.tensor([[1.0, -3.0, 2.0, 0.5]])
-    inside = L0.shrink(d, eps, torch.full_like(d, 9.0))
+    inside = L0.project(d, eps, torch.full_like(d, 9.0))
     assert int((inside != 0).sum()) == kept
     order = d.abs().argsort(1, descending=True)[:, :kept]
     assert torch.equal(inside.gather(1, order), d.gather(1, order))
@@ -201,12 +201,12 @@ def test_l0_keeps_the_largest_and_no_more_than_the_budget(eps: float, kept: int)
 
 def test_l0_does_not_spend_on_what_the_box_blocks() -> None:
     d, room = torch.tensor([[5.0, 1.0, 0.9]]), torch.tensor([[0.0, 1.0, 1.0]])
-    assert L0.shrink(d, 1, room).tolist() == [[0.0, 1.0, 0.0]]
+    assert L0.project(d, 1, room).tolist() == [[0.0, 1.0, 0.0]]
 
 
 def test_l0_has_no_gradient_direction() -> None:
     g = torch.ones(1, 3)
-    for ask in (L0.dual, L0.steepest, lambda v: L0.stride(v, v, 1.0)):
+    for ask in (L0.dual, L0.steepest, lambda v: L0.step(v, v, 1.0)):
         with pytest.raises(BadInput, match="L0 has no"):
             ask(g)
 
@@ -218,7 +218,7 @@ def test_travel_meets_the_need_within_the_room(norm: Norm, seed: int, share: flo
     weight = vectors(seed).abs()[:-1]
     room = room_of(seed, weight)
     need = share * (weight * room).sum(1)
-    move = norm.travel(need, weight, room)
+    move = norm.cheapest_move(need, weight, room)
     assert bool((move >= 0).all())
     assert bool((move <= room + 1e-12).all())
     assert torch.allclose((weight * move).sum(1), need, rtol=1e-6, atol=1e-12)
@@ -232,7 +232,7 @@ def test_travel_is_the_shortest_way(norm: Norm, seed: int) -> None:
     weight = torch.rand(1, 5, generator=maker, dtype=torch.float64)
     room = torch.rand(1, 5, generator=maker, dtype=torch.float64)
     need = 0.6 * (weight * room).sum(1)
-    ours = float(norm.size(norm.travel(need, weight, room)))
+    ours = float(norm.size(norm.cheapest_move(need, weight, room)))
     w, r = weight[0].numpy(), room[0].numpy()
     meets = {"type": "eq", "fun": lambda m: w @ m[:5] - float(need)}
     if norm is LINF:

@@ -12,7 +12,16 @@ from assay.core.draws import Draws
 from assay.core.errors import ModelError
 from assay.core.goal import OutOfTop, Targeted, Untargeted, scored
 from assay.core.objective import cross_entropy, differences, margin
-from assay.core.oracle import Access, Direct, Seen, checked_logits, frozen, input_gradient, micro_batch, out_of_memory
+from assay.core.oracle import (
+    Access,
+    Observation,
+    TorchOracle,
+    checked_logits,
+    frozen,
+    input_gradient,
+    micro_batch,
+    out_of_memory,
+)
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
 from assay.core.threat import Linf
@@ -48,12 +57,14 @@ class Plain(nn.Module):
         return self.function(x)
 
 
-def look(model: nn.Module, access: Access = Access.GRADIENT, objective=cross_entropy, batch: int | None = None) -> Seen:
-    return Direct(model, batch).look(X, GOAL, objective, access, DRAWS)
+def look(
+    model: nn.Module, access: Access = Access.GRADIENT, objective=cross_entropy, batch: int | None = None
+) -> Observation:
+    return TorchOracle(model, batch).look(X, GOAL, objective, access, DRAWS)
 
 
 def attack(model: nn.Module, method=None, keeps: Keeps | None = None, eps: float = 0.2):
-    return search(method or FGSM(), Problem(Direct(model), X, GOAL, Linf(eps)), DRAWS, keeps=keeps)
+    return search(method or FGSM(), Problem(TorchOracle(model), X, GOAL, Linf(eps)), DRAWS, keeps=keeps)
 
 
 WEIGHT = torch.randn(24, 5, generator=torch.Generator().manual_seed(1))
@@ -223,7 +234,7 @@ def test_a_model_that_fails_when_attacked_is_neither_broken_nor_robust(value: fl
     """All logits NaN (or the same infinity) anywhere but at the clean image: nothing is known, and that is counted."""
     model = broken_at(lambda x: (x != X[: len(x)]).flatten(1).any(1), value)
     y = linear(X).argmax(1)
-    problem = Problem(Direct(model), X, Untargeted(y), Linf(0.1))
+    problem = Problem(TorchOracle(model), X, Untargeted(y), Linf(0.1))
     found = search(FGSM(), problem, DRAWS, keeps=keeps)
     assert not bool(found.success.any())
     assert found.unscored.tolist() == [1] * len(X)
@@ -243,7 +254,7 @@ def test_a_single_nan_among_the_logits_is_no_success(which: int) -> None:
 
     y = linear(X).argmax(1)
     for goal in (Untargeted(y), Targeted(y, (y + 1) % 5), OutOfTop(y, 1)):
-        found = search(FGSM(), Problem(Direct(Plain(function)), X, goal, Linf(0.5)), DRAWS)
+        found = search(FGSM(), Problem(TorchOracle(Plain(function)), X, goal, Linf(0.5)), DRAWS)
         assert not bool(found.success.any())
         assert bool(found.logits.isnan().any(1).all()), "the NaN is there to be seen"
 
@@ -269,7 +280,7 @@ def test_a_nan_gradient_in_one_pixel_does_not_stop_the_others() -> None:
     assert bool((seen.grad[:, 0, 0, 1] > 0).all())
     assert bool((seen.grad[:, 0, 0, 2] < 0).all())
     for threat in (Linf(0.2),):
-        found = search(FGSM(), Problem(Direct(model), X, GOAL, threat), DRAWS)
+        found = search(FGSM(), Problem(TorchOracle(model), X, GOAL, threat), DRAWS)
         moved = (found.x != X).flatten(1).float().mean(1)
         assert bool((moved > 0.5).all())
 
@@ -304,7 +315,7 @@ def test_a_model_that_works_in_place_changes_nothing_of_ours(method) -> None:
 
 def test_images_that_carry_a_graph() -> None:
     x = X.clone().requires_grad_()
-    found = search(PGD(3), Problem(Direct(Plain(linear)), x * 1.0, GOAL, Linf(0.1)), DRAWS)
+    found = search(PGD(3), Problem(TorchOracle(Plain(linear)), x * 1.0, GOAL, Linf(0.1)), DRAWS)
     assert not any(part.requires_grad for part in found)
     assert x.grad is None
 
@@ -338,7 +349,7 @@ class Small(nn.Module):
 @pytest.mark.parametrize("batch", [None, 5])
 def test_memory_that_runs_out_halves_the_batch(room: int, batch: int | None) -> None:
     model = Small(room)
-    oracle = Direct(model, batch)
+    oracle = TorchOracle(model, batch)
     seen = oracle.look(X, GOAL, cross_entropy, Access.GRADIENT, DRAWS)
     whole = look(Plain(linear))
     for one, other in zip((*seen[:5], *seen.cost), (*whole[:5], *whole.cost), strict=True):

@@ -9,15 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.attacks.parts.optimisers import Adam, Momentum
-from assay.core.course import Course
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import OutOfTop, Targeted, Untargeted
 from assay.core.objective import cross_entropy
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.core.over_data import OverData, Together
 from assay.core.problem import Problem
-from assay.core.search import Keeps, Terms, search
+from assay.core.search import Keeps, Limits, Resume, search
 from assay.core.threat import LINF, UNBOXED, Threat
 
 
@@ -48,7 +47,7 @@ def images(n: int = 10) -> Images:
 
 
 def over(**more: Any) -> OverData:
-    given: dict[str, Any] = {"oracle": Direct(network()), "images": images(), "apply": add, "batch": 4, **more}
+    given: dict[str, Any] = {"oracle": TorchOracle(network()), "images": images(), "apply": add, "batch": 4, **more}
     return OverData(**given)
 
 
@@ -103,9 +102,9 @@ def test_epochs_walk_through_the_images_in_orders_of_their_own() -> None:
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
     attack = Momentum(5, 0.5)
     problem = Problem(over(), torch.zeros(3, 2, 5, 5), targeted(0, 1, 2), Threat(LINF, box=UNBOXED))
-    together = search(attack, problem, Draws(torch.arange(3)), keeps=Keeps.LAST, terms=Terms(judge_last=False))
+    together = search(attack, problem, Draws(torch.arange(3)), keeps=Keeps.LAST, terms=Limits(judge_last=False))
     alone = dataclasses.replace(problem, x=problem.x[:1], goal=targeted(1))
-    found = search(attack, alone, Draws(torch.tensor([1])), keeps=Keeps.LAST, terms=Terms(judge_last=False))
+    found = search(attack, alone, Draws(torch.tensor([1])), keeps=Keeps.LAST, terms=Limits(judge_last=False))
     torch.testing.assert_close(found.x[0], together.x[1])
     assert together.forwards.tolist() == [20, 20, 20]
 
@@ -120,7 +119,7 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 def test_optimisers_are_those_of_torch(attack: Any, torchs: Any) -> None:
     oracle, model = over(), network()
     problem = Problem(oracle, torch.zeros(1, 2, 5, 5), targeted(2), Threat(LINF, box=UNBOXED))
-    found = search(attack, problem, Draws(torch.arange(1)), keeps=Keeps.LAST, terms=Terms(judge_last=False))
+    found = search(attack, problem, Draws(torch.arange(1)), keeps=Keeps.LAST, terms=Limits(judge_last=False))
     variable = torch.zeros(2, 5, 5, requires_grad=True)
     optimizer = torchs(variable)
     for look in range(12):
@@ -135,30 +134,32 @@ def test_optimisers_are_those_of_torch(attack: Any, torchs: Any) -> None:
 def test_a_search_goes_on_as_if_it_had_never_stopped(attack: Any) -> None:
     problem = Problem(over(), torch.zeros(1, 2, 5, 5), targeted(2), Threat(LINF, box=UNBOXED))
     told: dict[int, Any] = {}
-    watched = Course(watch=lambda look, state, seen: told.update({look: state}))
-    kept: dict[str, Any] = {"keeps": Keeps.LAST, "terms": Terms(judge_last=False)}
+    watched = Resume(watch=lambda look, state, seen: told.update({look: state}))
+    kept: dict[str, Any] = {"keeps": Keeps.LAST, "terms": Limits(judge_last=False)}
     whole = search(attack, problem, Draws(torch.arange(1)), course=watched, **kept).x
     assert list(told) == [1, 2, 3, 4, 5, 6, 7]
     for look, state in told.items():
-        again = search(attack, problem, Draws(torch.arange(1)), course=Course(look, state), **kept).x
+        again = search(attack, problem, Draws(torch.arange(1)), course=Resume(look, state), **kept).x
         assert torch.equal(again, whole)
     with pytest.raises(BadInput, match="keeps its first point cannot go on from look 3"):
-        search(attack, problem, Draws(torch.arange(1)), keeps=Keeps.FIRST, course=Course(3, told[3]))
+        search(attack, problem, Draws(torch.arange(1)), keeps=Keeps.FIRST, course=Resume(3, told[3]))
 
 
 def test_several_models_are_asked_as_their_mean() -> None:
     models = [network(0), network(1)]
     x, goal = images().x, Targeted(images().y, (images().y + 1) % 4)
-    both = Together(tuple(Direct(model) for model in models))
+    both = Together(tuple(TorchOracle(model) for model in models))
     seen = both.look(x, goal, cross_entropy, Access.GRADIENT, draws(10))
-    each = [Direct(model).look(x, goal, cross_entropy, Access.GRADIENT, draws(10)) for model in models]
+    each = [TorchOracle(model).look(x, goal, cross_entropy, Access.GRADIENT, draws(10)) for model in models]
     torch.testing.assert_close(seen.logits, (each[0].logits + each[1].logits) / 2)
     torch.testing.assert_close(seen.loss, (each[0].loss + each[1].loss) / 2)
     assert seen.grad is not None and each[0].grad is not None and each[1].grad is not None
     torch.testing.assert_close(seen.grad, (each[0].grad + each[1].grad) / 2)
     assert seen.cost.forwards.tolist() == [2] * 10 and seen.cost.backwards.tolist() == [2] * 10
     with pytest.raises(BadInput, match="have 4 and 5 classes"):
-        Together((Direct(network()), Direct(network(classes=5)))).look(x, goal, cross_entropy, Access.SCORES, draws(10))
+        Together((TorchOracle(network()), TorchOracle(network(classes=5)))).look(
+            x, goal, cross_entropy, Access.SCORES, draws(10)
+        )
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -204,10 +205,10 @@ def test_an_epoch_leaves_out_only_what_fills_no_batch(batch: int, looks: int) ->
 
 
 def test_together_stands_in_for_a_model_over_data() -> None:
-    both = Together((Direct(network(0)), Direct(network(1))))
+    both = Together((TorchOracle(network(0)), TorchOracle(network(1))))
     seen = over(oracle=both).look(torch.zeros(1, 2, 5, 5), targeted(2), cross_entropy, Access.GRADIENT, draws(1))
     assert seen.cost.forwards.tolist() == seen.cost.backwards.tolist() == [8]
-    each = [over(oracle=Direct(network(i))) for i in (0, 1)]
+    each = [over(oracle=TorchOracle(network(i))) for i in (0, 1)]
     alone = [one.look(torch.zeros(1, 2, 5, 5), targeted(2), cross_entropy, Access.GRADIENT, draws(1)) for one in each]
     torch.testing.assert_close(seen.loss, (alone[0].loss + alone[1].loss) / 2)
     assert seen.grad is not None and alone[0].grad is not None and alone[1].grad is not None

@@ -12,8 +12,8 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
 from assay.core.objective import margin
-from assay.core.oracle import Access, Direct
-from assay.core.problem import Known, Problem
+from assay.core.oracle import Access, TorchOracle
+from assay.core.problem import CachedLook, Problem
 from assay.core.tensors import take
 from assay.core.threat import Linf, Threat
 
@@ -21,7 +21,7 @@ Y = torch.zeros(4, dtype=torch.int64)
 
 
 def problem(x: torch.Tensor, threat: Threat) -> Problem:
-    return Problem(Direct(nn.Flatten()), x, Untargeted(Y), threat)
+    return Problem(TorchOracle(nn.Flatten()), x, Untargeted(Y), threat)
 
 
 X = torch.full((4, 3, 2, 2), 51 / 255)
@@ -64,9 +64,9 @@ def test_what_is_known_is_known_of_these_images() -> None:
     here = problem(X, Linf(0.1))
     seen = here.oracle.look(here.x, here.goal, margin, Access.SCORES, Draws(torch.arange(4)))
     assert here.seen_at_x is None
-    known = dataclasses.replace(here, known=Known(here.x, margin, seen))
+    known = dataclasses.replace(here, known=CachedLook(here.x, margin, seen))
     assert known.seen_at_x is seen
-    elsewhere = dataclasses.replace(here, known=Known(here.x + 1e-6, margin, seen))
+    elsewhere = dataclasses.replace(here, known=CachedLook(here.x + 1e-6, margin, seen))
     assert elsewhere.seen_at_x is None
     some = take(known, torch.tensor([3, 1]))
     assert some.seen_at_x is not None

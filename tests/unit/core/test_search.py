@@ -13,9 +13,9 @@ from assay.attacks.gradient import BIM, FGSM, PGD, Point
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import Objective, cross_entropy, margin
-from assay.core.oracle import Access, Direct
-from assay.core.problem import Known, Problem
-from assay.core.search import Found, Keeps, Terms, better, bill, nothing, put, search
+from assay.core.oracle import Access, TorchOracle
+from assay.core.problem import CachedLook, Problem
+from assay.core.search import Keeps, Limits, SearchResult, better, bill, nothing, put, search
 from assay.core.sweep import first_look
 from assay.core.tensors import take
 from assay.core.threat import L2, Linf, Threat
@@ -84,13 +84,13 @@ def problem(threat: Threat | None = None) -> Problem:
     x = torch.zeros(N, 1, 1, 2)
     x[:, 0, 0, 1] = torch.arange(N) / 10
     y = torch.zeros(N, dtype=torch.int64)
-    return Problem(Direct(Table(GAPS)), x, Untargeted(y), threat or Linf(0.5))
+    return Problem(TorchOracle(Table(GAPS)), x, Untargeted(y), threat or Linf(0.5))
 
 
 DRAWS = Draws(torch.arange(N))
 
 
-def kept(found: Found) -> list[int]:
+def kept(found: SearchResult) -> list[int]:
     """Return at which step of the walk each sample's result lies."""
     return (found.x[:, 0, 0, 0] * 10).round().long().tolist()
 
@@ -159,7 +159,7 @@ def test_everyone_finished_ends_the_search() -> None:
 @pytest.mark.parametrize("queries", [1, 2, 3, 5, 9])
 @pytest.mark.parametrize("keeps", list(Keeps))
 def test_no_sample_spends_more_queries_than_it_has(queries: int, keeps: Keeps) -> None:
-    found = search(Walk(), problem(), DRAWS, keeps=keeps, terms=Terms(queries=queries))
+    found = search(Walk(), problem(), DRAWS, keeps=keeps, terms=Limits(queries=queries))
     assert int(found.queries.max()) <= queries
     # what was seen until then counts
     short = search(Walk(steps=min(4, queries - 1)), problem(), DRAWS, keeps=keeps)
@@ -171,7 +171,7 @@ def test_no_sample_spends_more_queries_than_it_has(queries: int, keeps: Keeps) -
 @pytest.mark.parametrize("keeps", [Keeps.LAST, Keeps.FIRST])
 def test_no_sample_spends_more_backwards_than_it_has(backwards: int, keeps: Keeps) -> None:
     climbing = Walk(access=Access.GRADIENT)
-    found = search(climbing, problem(), DRAWS, keeps=keeps, terms=Terms(backwards=backwards))
+    found = search(climbing, problem(), DRAWS, keeps=keeps, terms=Limits(backwards=backwards))
     assert int(found.backwards.max()) <= backwards
     if backwards >= 4:
         free = search(climbing, problem(), DRAWS, keeps=keeps)
@@ -181,24 +181,26 @@ def test_no_sample_spends_more_backwards_than_it_has(backwards: int, keeps: Keep
 def test_a_one_step_attack_with_one_backward_is_judged_where_it_arrives() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
     model[1].weight.data = torch.tensor([[1.0, 1, 1, 1], [-1, -1, -1, -1]])
-    here = Problem(Direct(model), torch.full((1, 1, 2, 2), 0.05), Untargeted(torch.tensor([0])), Linf(0.2, box=False))
-    found = search(FGSM(), here, Draws(torch.arange(1)), terms=Terms(backwards=1))
+    here = Problem(
+        TorchOracle(model), torch.full((1, 1, 2, 2), 0.05), Untargeted(torch.tensor([0])), Linf(0.2, box=False)
+    )
+    found = search(FGSM(), here, Draws(torch.arange(1)), terms=Limits(backwards=1))
     assert found.success.tolist() == [True]
 
 
 def test_a_known_look_does_not_stretch_the_budget() -> None:
     here = problem()
-    known = Known(here.x, margin, here.oracle.look(here.x, here.goal, margin, Access.SCORES, DRAWS))
+    known = CachedLook(here.x, margin, here.oracle.look(here.x, here.goal, margin, Access.SCORES, DRAWS))
     for queries in (1, 2, 3):
         found = search(
-            Walk(), dataclasses.replace(here, known=known), DRAWS, keeps=Keeps.WORST, terms=Terms(queries=queries)
+            Walk(), dataclasses.replace(here, known=known), DRAWS, keeps=Keeps.WORST, terms=Limits(queries=queries)
         )
         assert int(found.queries.max()) == queries
     assert torch.equal(known.seen.cost.forwards, torch.ones(N, dtype=torch.int64)), "the caller's counts stay"
 
 
 def test_without_the_last_look_there_is_no_verdict() -> None:
-    found = search(Walk(), problem(), DRAWS, keeps=Keeps.LAST, terms=Terms(judge_last=False))
+    found = search(Walk(), problem(), DRAWS, keeps=Keeps.LAST, terms=Limits(judge_last=False))
     assert kept(found) == [4, 4, 4, 4]
     assert found.looks.tolist() == [4] * N
     assert not bool(found.success.any())
@@ -217,7 +219,7 @@ def test_a_known_look_is_used_where_it_is_the_same_question(method, keeps: Keeps
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     x = torch.rand(5, 3, 2, 2)
-    here = Problem(Direct(model), x, Untargeted(model(x).argmax(1)), Linf(0.1))
+    here = Problem(TorchOracle(model), x, Untargeted(model(x).argmax(1)), Linf(0.1))
     draws = Draws(torch.arange(5))
     fresh = search(method, here, draws, keeps=keeps)
     known = first_look(method, here, draws)
@@ -238,7 +240,7 @@ def test_a_known_look_is_used_where_it_is_the_same_question(method, keeps: Keeps
 
 def test_a_known_look_without_the_gradient_is_not_enough() -> None:
     here = problem()
-    known = Known(here.x, cross_entropy, here.oracle.look(here.x, here.goal, cross_entropy, Access.SCORES, DRAWS))
+    known = CachedLook(here.x, cross_entropy, here.oracle.look(here.x, here.goal, cross_entropy, Access.SCORES, DRAWS))
     found = search(FGSM(), dataclasses.replace(here, known=known), DRAWS)
     assert found.forwards.tolist() == [2] * N
 
@@ -246,7 +248,7 @@ def test_a_known_look_without_the_gradient_is_not_enough() -> None:
 def test_a_known_look_at_other_points_is_not_used() -> None:
     here = problem()
     seen = here.oracle.look(here.x, here.goal, margin, Access.SCORES, DRAWS)
-    found = search(Walk(), dataclasses.replace(here, known=Known(here.x + 1e-6, margin, seen)), DRAWS)
+    found = search(Walk(), dataclasses.replace(here, known=CachedLook(here.x + 1e-6, margin, seen)), DRAWS)
     assert found.forwards.tolist() == [5] * N
 
 
@@ -293,7 +295,7 @@ def test_a_score_attack_sees_scores_and_no_gradient() -> None:
 
 def test_a_peek_through_a_known_look_is_hidden_too() -> None:
     here = problem()
-    known = Known(here.x, margin, here.oracle.look(here.x, here.goal, margin, Access.GRADIENT, DRAWS))
+    known = CachedLook(here.x, margin, here.oracle.look(here.x, here.goal, margin, Access.GRADIENT, DRAWS))
     curious = Curious(Access.LABELS)
     search(curious, dataclasses.replace(here, known=known), DRAWS)
     assert bool(curious.shown[0].logits.isnan().all())
@@ -303,7 +305,7 @@ def test_a_peek_through_a_known_look_is_hidden_too() -> None:
 # ---- better, put, bill
 
 
-def found_of(success: list[bool], gap: list[float], size: list[float]) -> Found:
+def found_of(success: list[bool], gap: list[float], size: list[float]) -> SearchResult:
     n = len(success)
     found = nothing(torch.zeros(n, 1))
     return found._replace(
@@ -388,7 +390,7 @@ def test_every_look_has_numbers_of_its_own_and_so_has_every_sample() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     x = torch.rand(20, 3, 2, 2)
-    oracle = Remembering(Direct(model))
+    oracle = Remembering(TorchOracle(model))
     here, draws = Problem(oracle, x, Untargeted(model(x).argmax(1)), Linf(0.3)), Draws(torch.arange(20))
     found = search(Shaky(), here, draws)
     assert len({len(asked) for asked, _, _ in oracle.looks}) > 1, "some finish on the way"
@@ -407,7 +409,7 @@ def test_a_given_start_is_where_the_search_begins() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     x = torch.rand(4, 3, 2, 2)
-    here = Problem(Direct(model), x, Untargeted(model(x).argmin(1)), L2(0.5))
+    here = Problem(TorchOracle(model), x, Untargeted(model(x).argmin(1)), L2(0.5))
     start = here.threat.project(x + 0.3, x)
     for method in (PGD(2), BIM(2)):
         found = search(method, dataclasses.replace(here, start=start), Draws(torch.arange(4)), keeps=Keeps.FIRST)

@@ -72,9 +72,12 @@ def test_an_error_keeps_its_kind_on_the_way(source: str, tmp_path: Path) -> None
     with pytest.raises(BadInput, match="A model must be the same each time"):
         run_here(tmp_path / "a", study(unlike, source, attacks="fgsm"), executor="processes", workers=1)
     kind = [DiskError.__module__, DiskError.__qualname__]
-    assert isinstance(processes.revived(kind, "full"), DiskError) and str(processes.revived(kind, "full")) == "full"
+    assert (
+        isinstance(processes.rebuild_error(kind, "full"), DiskError)
+        and str(processes.rebuild_error(kind, "full")) == "full"
+    )
     for other in (["os", "system"], ["assay.files", "make_folder"], ["assay.files", "nothing"]):
-        assert type(processes.revived(other, "x")) is AssayError
+        assert type(processes.rebuild_error(other, "x")) is AssayError
 
 
 def test_when_every_worker_dies_the_run_ends_though_their_children_live_on(source: str, tmp_path: Path) -> None:

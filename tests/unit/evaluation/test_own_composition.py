@@ -27,7 +27,7 @@ from assay.core.compose import (
     stages,
 )
 from assay.core.errors import BadInput
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.evaluation.cost import passes_per_sample
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
@@ -97,11 +97,11 @@ def test_the_audit_walks_over_it() -> None:
     assert [leaf.family for leaf in leaves(composed)] == ["gradient", "gradient", "score"]
     assert lengthened(composed) == Cascade((FGSM(), ByTurns(PGD(6), Square(5))))
     assert passes_of(composed, "linf", 4) == 2 + 2 * (4 + 5)
-    moved = ByTurns(PGD(3), Transferred(PGD(3), Direct(network())))
+    moved = ByTurns(PGD(3), Transferred(PGD(3), TorchOracle(network())))
     assert [leaf.elsewhere for leaf in leaves(moved)] == [False, True]
     assert lengthened(moved) == dataclasses.replace(moved, one=PGD(6))
     given = subject(network())
-    problem = dataclasses.replace(given.problem, oracle=Direct(given.module))
+    problem = dataclasses.replace(given.problem, oracle=TorchOracle(given.module))
     assert plant_and_search(given.module, problem, given.draws, OWN).found > 0
     with pytest.raises(BadInput, match="The method attacks another model"):
         plant_and_search(given.module, problem, given.draws, moved)

@@ -15,7 +15,7 @@ from assay.core.compose import run as run_method
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.threat import Linf
 from assay.data import load_data
 from assay.evaluation.analysis.query_curves import stops_at_success
@@ -62,7 +62,7 @@ def test_a_study_finds_what_python_finds(
     x, y = torch.stack([one.image for one in samples]), torch.tensor([one.label for one in samples])
     home = Ensemble([other.module, model.module]) if several else other.module
     here = Case(model.module, x, Untargeted(y), Linf("16/255"))
-    method = Transferred(build("bim", steps=3), Direct(home))
+    method = Transferred(build("bim", steps=3), TorchOracle(home))
     found = run_method(method, here.problem(), Draws.of(list(data.ids), 0))
     told = {row["sample_id"]: row for row in rows(run) if row["eps"] > 0}
     assert [told[name]["prediction"] for name in data.ids] == found.logits.argmax(1).tolist()

@@ -11,7 +11,7 @@ from assay.attacks import build
 from assay.core.compose import run as run_method
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
-from assay.core.oracle import Direct, frozen
+from assay.core.oracle import TorchOracle, frozen
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 from assay.core.threat import Linf
@@ -125,7 +125,7 @@ def test_records_agree_with_the_attack_run_by_hand(small: Classifier) -> None:
     found = records(small, attacks={"attack": "pgd", "steps": 5}, question="as_attacked", seed=4)
     draws = Draws.of([f"tiny/{i:04d}" for i in range(N)], 4)
     with frozen(small.module):
-        problem = Problem(Direct(small.module), pixels, Untargeted(labels), Linf("16/255"))
+        problem = Problem(TorchOracle(small.module), pixels, Untargeted(labels), Linf("16/255"))
         by_hand = run_method(build("pgd", steps=5), problem, draws, keeps=Keeps.LAST)
     mine = [one for one in found if one.eps_written == "16/255"]
     assert [one.prediction for one in mine] == by_hand.logits.argmax(1).tolist()
@@ -233,6 +233,6 @@ def test_a_bench_without_weights_is_on_the_cpu() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.mean((2, 3))
 
-    bench = Bench(load_model(Mean()), Direct(Mean()))
+    bench = Bench(load_model(Mean()), TorchOracle(Mean()))
     assert bench.device.type == "cpu" and bench.classes(torch.rand(1, 3, 8, 8)) == 3
     assert isinstance(data(2).load([0])[0], Sample)

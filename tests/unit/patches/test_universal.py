@@ -13,7 +13,7 @@ from assay.attacks.universal import Added, added
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.core.problem import Problem
 from assay.core.search import search
 from assay.core.threat import L2, Linf
@@ -89,7 +89,7 @@ def test_the_file_gives_back_what_was_saved(tmp_path: Path) -> None:
 def test_the_attack_adds_it_inside_budget_and_box() -> None:
     x = torch.tensor([0.05, 0.5, 0.95]).view(1, 1, 1, 3)
     change = torch.tensor([-0.2, 0.2, 0.2]).view(1, 1, 3)
-    problem = Problem(Direct(nn.Flatten()), x, Untargeted(torch.zeros(1, dtype=torch.int64)), Linf(0.1))
+    problem = Problem(TorchOracle(nn.Flatten()), x, Untargeted(torch.zeros(1, dtype=torch.int64)), Linf(0.1))
     found = search(Added(change), problem, Draws.of(["a"], 0))
     assert torch.allclose(found.x, torch.tensor([0.0, 0.6, 1.0]).view(1, 1, 1, 3))
     small = dataclasses.replace(problem, threat=L2(0.05))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.gradient import gradient_of
-from assay.core.oracle import Seen
+from assay.core.oracle import Observation
 from assay.core.problem import Problem
 from assay.core.tensors import flat, rows
 from assay.core.threat import Threat
@@ -43,7 +43,7 @@ def begun(problem: Problem) -> Walk:
     return Walk(x if problem.start is None else problem.start, x, x.new_full((len(x),), torch.inf))
 
 
-def seen_at(state: Walk, seen: Seen, problem: Problem) -> tuple[Tensor, Walk]:
+def seen_at(state: Walk, seen: Observation, problem: Problem) -> tuple[Tensor, Walk]:
     """Return the point that was seen, and the walk that remembers it if it is the nearest success."""
     at = problem.threat.snap(state.query, problem.x)
     size = problem.threat.size(at, problem.x)
@@ -52,7 +52,7 @@ def seen_at(state: Walk, seen: Seen, problem: Problem) -> tuple[Tensor, Walk]:
     return at, state._replace(best=best, size=torch.where(nearer, size, state.size), t=state.t + 1)
 
 
-def nearest_plane(seen: Seen, at: Tensor, threat: Threat) -> Plane:
+def nearest_plane(seen: Observation, at: Tensor, threat: Threat) -> Plane:
     """Return the boundary nearest to `at`, the point seen, among those the objective names (`[N]` or `[N, R]`)."""
     value, grad = seen.loss, gradient_of(seen)
     if value.ndim == 1:

@@ -12,7 +12,7 @@ from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.parts.adam import Momenta
 from assay.core.draws import Draws
 from assay.core.objective import Objective, cross_entropy
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
 from assay.core.search import Keeps
 
@@ -55,7 +55,7 @@ class Momentum:
         at = start_of(problem)
         return Rolling(at, torch.zeros_like(at))
 
-    def step(self, state: Rolling, seen: Seen, problem: Problem, draws: Draws) -> Rolling:
+    def step(self, state: Rolling, seen: Observation, problem: Problem, draws: Draws) -> Rolling:
         """Gather speed along the gradient."""
         velocity = self.momentum * state.velocity + gradient_of(seen)
         return Rolling(problem.threat.project(state.query + self.rate * velocity, problem.x), velocity)
@@ -80,7 +80,7 @@ class Adam:
         at = start_of(problem)
         return Moments(at, torch.zeros_like(at), torch.zeros_like(at))
 
-    def step(self, state: Moments, seen: Seen, problem: Problem, draws: Draws) -> Moments:
+    def step(self, state: Moments, seen: Observation, problem: Problem, draws: Draws) -> Moments:
         """Step along the mean gradient, each value in units of its own size."""
         grad, t = gradient_of(seen), state.t + 1
         momenta = Momenta(state.mean, state.square).after(grad)

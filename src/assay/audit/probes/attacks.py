@@ -11,13 +11,12 @@ from torch import Tensor
 from assay.attacks import ATTACKS, build
 from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, passes_of
 from assay.core.compose import Method, Transferred, numbers_of, run
-from assay.core.course import Course
 from assay.core.draws import Draws
 from assay.core.errors import ModelError
 from assay.core.objective import OBJECTIVES
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
-from assay.core.search import Keeps, search
+from assay.core.search import Keeps, Resume, search
 
 OBJECTIVE_STEPS, NOISES, QUERIES, _TRANSFER = 20, 8, 60, 20
 
@@ -92,12 +91,12 @@ def _climb(subject: Subject, objective: str) -> _Path:
     losses: list[Tensor] = []
     reached: list[Tensor] = []
 
-    def watch(look: int, state: object, seen: Seen) -> None:
+    def watch(look: int, state: object, seen: Observation) -> None:
         losses.append(seen.loss)
         reached.append(seen.reached)
 
     attack = build("pgd", steps=OBJECTIVE_STEPS, objective=objective)
-    found = search(attack, subject.problem, subject.fold("paths"), keeps=Keeps.LAST, course=Course(watch=watch))  # type: ignore[arg-type]  # pgd is a single attack
+    found = search(attack, subject.problem, subject.fold("paths"), keeps=Keeps.LAST, course=Resume(watch=watch))  # type: ignore[arg-type]  # pgd is a single attack
     last = OBJECTIVES[objective](found.logits, subject.problem.goal)
     whole = torch.stack([*losses, last]).double().mean(1)
     span = (whole.max() - whole.min()).clamp_min(1e-12)

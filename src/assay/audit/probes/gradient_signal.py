@@ -13,7 +13,7 @@ from assay.audit.histogram import Histogram, histogram
 from assay.audit.subject import Subject
 from assay.core.errors import ModelError
 from assay.core.objective import OBJECTIVES, Objective, written_objective
-from assay.core.oracle import Access, Seen
+from assay.core.oracle import Access, Observation
 from assay.core.tensors import flat
 
 _ASKED = ("cross_entropy", "margin", "dlr")
@@ -70,7 +70,7 @@ def sight(subject: Subject) -> Sight:
     )
 
 
-def _seen(subject: Subject, objective: Objective) -> Seen | None:
+def _seen(subject: Subject, objective: Objective) -> Observation | None:
     problem = subject.problem
     try:
         return problem.oracle.look(problem.x, problem.goal, objective, Access.GRADIENT, subject.draws)
@@ -84,12 +84,12 @@ def _scores(subject: Subject) -> Tensor:
     return problem.oracle.look(problem.x, problem.goal, OBJECTIVES["margin"], Access.SCORES, subject.draws).logits
 
 
-def _is_zero(seen: Seen) -> Tensor:
+def _is_zero(seen: Observation) -> Tensor:
     assert seen.grad is not None, "the look asked for it"
     return flat(seen.grad == 0).all(1)
 
 
-def _blind_at_edges(seen: Seen, x: Tensor) -> Tensor:
+def _blind_at_edges(seen: Observation, x: Tensor) -> Tensor:
     assert seen.grad is not None, "the look asked for it"
     zero, values = flat(seen.grad == 0), flat(x)
     edge = (values <= 0) | (values >= 1)
@@ -98,7 +98,7 @@ def _blind_at_edges(seen: Seen, x: Tensor) -> Tensor:
     return (there >= _FEWEST) & (elsewhere > 0) & blind & ((zero & ~edge).sum(1) * 2 <= elsewhere)
 
 
-def _in_double(subject: Subject, single: Seen | None) -> tuple[float | None, float | None]:
+def _in_double(subject: Subject, single: Observation | None) -> tuple[float | None, float | None]:
     double = in_double(subject.module)
     if double is None or single is None or single.grad is None:
         return None, None

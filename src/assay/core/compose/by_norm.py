@@ -8,9 +8,9 @@ from typing import ClassVar
 from assay.core.compose.method import CountPasses, Method, Passes, check_count, for_norm, run, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.found import Found, Keeps
 from assay.core.oracle import Access
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ByNorm:
     def __post_init__(self) -> None:
         check_count(len(self.choices), "ByNorm", "choice")
 
-    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
         """Run the method of the threat's norm."""
         return run(self.in_norm(problem.threat.norm.name), problem, draws, keeps=keeps)
 

@@ -9,9 +9,9 @@ from assay.core.compose.merging import merged
 from assay.core.compose.method import CountPasses, Method, Passes, check_count, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.found import Found, Keeps, nothing
 from assay.core.oracle import Access
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult, nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Cascade:
         if self.names and len(self.names) != len(self.parts):
             raise BadInput(f"Cascade has {len(self.parts)} parts and {len(self.names)} names; expected one each.")
 
-    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
         """Run part by part."""
         runs = [(part, problem, draws.fold(f"part {i}")) for i, part in enumerate(self.parts)]
         return merged(runs, nothing(problem.x), keeps or self.keeps, counted=True)

@@ -11,12 +11,12 @@ from assay.core.compose.merging import merged
 from assay.core.compose.method import CountPasses, Method, Passes, check_count, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.found import Found, Keeps, bill, nothing, put
 from assay.core.goal import Untargeted
 from assay.core.multi_label import MultiLabel
 from assay.core.objective import margin
 from assay.core.oracle import Access, Cost
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult, bill, nothing, put
 from assay.core.search import judge_point
 from assay.core.tensors import counts
 
@@ -38,7 +38,7 @@ class EachTarget:
     def __post_init__(self) -> None:
         check_count(self.k, "EachTarget", "target")
 
-    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
         """Rank the classes by one look at the image, and attack towards each. Raises `BadInput` for another goal."""
         goal, keeps = problem.goal, keeps or self.keeps
         if not isinstance(goal, Untargeted | MultiLabel):

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from assay.core.compose.method import Method, for_norm, run, stages
 from assay.core.draws import Draws
-from assay.core.found import Found, Keeps, put
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult, put
 from assay.core.tensors import take
 
 Run = tuple[Method, Problem, Draws]
 
 
-def merged(runs: list[Run], found: Found, keeps: Keeps, *, counted: bool = False) -> Found:
+def merged(runs: list[Run], found: SearchResult, keeps: Keeps, *, counted: bool = False) -> SearchResult:
     """Make the runs one after the other and merge what they find into `found`, which the caller gives away.
 
     Where the first success is kept, later runs meet only the samples still standing. `counted`: each run is a stage of
@@ -37,6 +37,6 @@ def merged(runs: list[Run], found: Found, keeps: Keeps, *, counted: bool = False
     return found
 
 
-def _standing(found: Found, keeps: Keeps) -> Tensor:
+def _standing(found: SearchResult, keeps: Keeps) -> Tensor:
     everyone = torch.arange(len(found.success), device=found.success.device)
     return everyone[~found.success] if keeps is Keeps.FIRST else everyone

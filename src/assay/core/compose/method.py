@@ -15,11 +15,11 @@ import torch
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.found import Found, Keeps
 from assay.core.goal import Untargeted
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Oracle
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult
 from assay.core.search import Attack, search
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Composition(Protocol):
     def with_children(self, children: tuple[Method, ...], /) -> Method:
         """Return the same composition of other methods, as many as `children`."""
 
-    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
         """Attack; the same promises as `search`. `keeps` is which point counts, by default `self.keeps`."""
 
     def in_norm(self, norm: str, /) -> Method:
@@ -88,7 +88,7 @@ class Composition(Protocol):
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The names of its attacks, in the order in which `Found.part` counts them."""
+        """The names of its attacks, in the order in which `SearchResult.part` counts them."""
 
     def passes(self, of: CountPasses, classes: int | None, /) -> Passes:
         """Return the most passes of one run on a sample whose image the model has been asked about.
@@ -118,7 +118,7 @@ def is_attack(method: Method) -> TypeIs[Attack]:
     return callable(getattr(method, "init", None)) and callable(getattr(method, "step", None))
 
 
-def run(method: Method, problem: Problem, draws: Draws, *, keeps: Keeps | None = None) -> Found:
+def run(method: Method, problem: Problem, draws: Draws, *, keeps: Keeps | None = None) -> SearchResult:
     """Run an attack or a composition; the same promises as `search`."""
     method = for_norm(method, problem.threat.norm.name)
     if is_attack(method):
@@ -132,7 +132,7 @@ def for_norm(method: Method, norm: str) -> Method:
 
 
 def stages(method: Method) -> tuple[str, ...]:
-    """Return the names of a method's attacks, in the order in which `Found.part` counts them."""
+    """Return the names of a method's attacks, in the order in which `SearchResult.part` counts them."""
     return (type(method).__name__.lower(),) if is_attack(method) else method.stages
 
 

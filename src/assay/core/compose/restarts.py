@@ -8,9 +8,9 @@ from typing import ClassVar
 from assay.core.compose.merging import merged
 from assay.core.compose.method import CountPasses, Method, Passes, check_count, stages
 from assay.core.draws import Draws
-from assay.core.found import Found, Keeps, nothing
 from assay.core.oracle import Access
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult, nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Restarts:
     def __post_init__(self) -> None:
         check_count(self.n, "Restarts", "start")
 
-    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
         """Start with the plain attack's own start: one more can only add."""
         runs = [(self.attack, problem, draws.fold(f"restart {i}") if i else draws) for i in range(self.n)]
         return merged(runs, nothing(problem.x), keeps or self.keeps)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from assay.core.compose.method import CountPasses, Method, Passes, check_count, run, stages
 from assay.core.draws import Draws
-from assay.core.found import Found, Keeps, bill, nothing, put
 from assay.core.objective import margin
 from assay.core.oracle import Access
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult, bill, nothing, put
 from assay.core.tensors import take
 
 # of the way to the farthest corner of the box: more than breaks most images, because an attack that succeeds stops
@@ -42,7 +42,7 @@ class SmallestBudget:
     def __post_init__(self) -> None:
         check_count(self.rounds, "SmallestBudget", "round")
 
-    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
         """Keep the smallest success, or leave a sample alone after its FIRST one.
 
         An image that reaches the goal as it is needs no run.
@@ -103,7 +103,7 @@ class _Bracket:
     open: Tensor
 
 
-def _unchanged(problem: Problem, draws: Draws) -> Found:
+def _unchanged(problem: Problem, draws: Draws) -> SearchResult:
     # at size 0 no attack is needed
     found, seen = nothing(problem.x), problem.seen_at_x
     if seen is None:
@@ -113,7 +113,7 @@ def _unchanged(problem: Problem, draws: Draws) -> Found:
     return found._replace(success=seen.reached.clone(), gap=seen.gap.clone(), size=size, logits=seen.logits.clone())
 
 
-def _begun(problem: Problem, found: Found) -> _Bracket:
+def _begun(problem: Problem, found: SearchResult) -> _Bracket:
     threat, zero = problem.threat, torch.zeros_like(found.size)
     eps = torch.as_tensor(threat.eps, dtype=zero.dtype, device=zero.device).expand_as(zero)
     limit = torch.minimum(threat.widest(problem.x), eps)
@@ -123,7 +123,7 @@ def _begun(problem: Problem, found: Found) -> _Bracket:
     return _Bracket(zero, high, torch.minimum(first, limit), limit, ~found.success & (limit > 0))
 
 
-def _narrowed(bracket: _Bracket, broke: Tensor, found: Found, problem: Problem) -> _Bracket:
+def _narrowed(bracket: _Bracket, broke: Tensor, found: SearchResult, problem: Problem) -> _Bracket:
     norm = problem.threat.norm
     failed = bracket.open & ~broke
     low = torch.where(failed, torch.maximum(bracket.low, bracket.budget), bracket.low)

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from assay.core.compose.method import CountPasses, Lens, Method, Passes, run, stages
 from assay.core.draws import Draws
-from assay.core.found import Found, Keeps
 from assay.core.oracle import Access
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Through:
     first: ClassVar[None] = None  # nobody asks the model as it is
     surrogate: ClassVar[None] = None
 
-    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
         """Run the attack on the oracle behind the lens."""
         # what is known was seen without the lens
         seen_so = dataclasses.replace(problem, oracle=self.lens(problem.oracle), known=None)

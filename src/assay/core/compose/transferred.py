@@ -9,10 +9,10 @@ import torch
 
 from assay.core.compose.method import CountPasses, Method, Passes, for_norm, run, stages
 from assay.core.draws import Draws
-from assay.core.found import Found, Keeps, nothing
 from assay.core.objective import margin
 from assay.core.oracle import Access, Oracle
 from assay.core.problem import Problem
+from assay.core.result import Keeps, SearchResult, nothing
 from assay.core.search import judge_point
 
 
@@ -34,7 +34,7 @@ class Transferred:
     lens: ClassVar[None] = None
 
     @torch.no_grad()
-    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> Found:
+    def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
         """Make the images on the surrogate and judge them once, whatever `keeps` says."""
         if not len(problem.x):
             return nothing(problem.x)
@@ -67,7 +67,7 @@ class Transferred:
         return of(self.attack, classes) + Passes(1, 0)
 
 
-def crafted(attack: Method, problem: Problem, draws: Draws) -> Found:
+def crafted(attack: Method, problem: Problem, draws: Draws) -> SearchResult:
     """Return what an attack makes for other models to judge: its last point, or its smallest success.
 
     The first success would lie just beyond the boundary of the model at hand, and carry over to few others.

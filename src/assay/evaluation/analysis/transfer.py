@@ -15,7 +15,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted, scored
 from assay.core.objective import margin
-from assay.core.oracle import Access, Direct
+from assay.core.oracle import Access, TorchOracle
 from assay.core.problem import Problem
 from assay.core.threat import Threat
 from assay.data import Data, Sample
@@ -129,7 +129,7 @@ class Transfer:
                 on_progress(min(1.0, (at + _AT_ONCE) / len(data)))
         return total
 
-    def _chunk(self, total: Crossings, samples: Sequence[Sample], oracles: Mapping[str, Direct]) -> Crossings:
+    def _chunk(self, total: Crossings, samples: Sequence[Sample], oracles: Mapping[str, TorchOracle]) -> Crossings:
         problem, draws = self._problem(samples, oracles)
         right = {}
         ids = [one.id for one in samples]
@@ -160,7 +160,7 @@ class Transfer:
             total, each=tuple(counted), images=total.images + n, made=(forwards, backwards), judged=judged
         )
 
-    def _problem(self, samples: Sequence[Sample], oracles: Mapping[str, Direct]) -> tuple[Problem, Draws]:
+    def _problem(self, samples: Sequence[Sample], oracles: Mapping[str, TorchOracle]) -> tuple[Problem, Draws]:
         target = next(iter(self.targets.values()))
         x = self.threat.on_grid(stacked(samples, target.input_shape).to(target.device))
         y = torch.tensor([one.label for one in samples], device=x.device)

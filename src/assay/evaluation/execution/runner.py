@@ -72,7 +72,7 @@ class _Proof:
 
 
 @dataclasses.dataclass(frozen=True)
-class Running:
+class Runner:
     """A run that holds its directory.
 
     `warnings` (of a look before the run) are for its manifest, `speeds` those of the models, by label; `meter`

@@ -48,32 +48,32 @@ class Processes:
         """
         check_named(units, job)
         job.loader.release()
-        crew = _Crew(job, units)
+        pool = _WorkerPool(job, units)
         waiting = collections.deque(enumerate(units))
         tries: collections.Counter[int] = collections.Counter()
         try:
             for _ in range(min(self.workers or processors(), len(units))):
-                crew.hire(waiting)
-            while crew.members:
-                worker, message = crew.events.get()
+                pool.start(waiting)
+            while pool.members:
+                worker, message = pool.events.get()
                 if message is not None:
-                    answer = crew.heard(worker, message, waiting)
+                    answer = pool.handle(worker, message, waiting)
                     if answer is not None:
                         yield answer
                     continue
-                if worker not in crew.members:
+                if worker not in pool.members:
                     continue
-                at, code = crew.lost(worker)
+                at, code = pool.remove(worker)
                 if at is not None:
                     tries[at] += 1
                     if tries[at] > self.retries:
-                        yield Failed(units[at], _epitaph(code, tries[at]), died=True)
+                        yield Failed(units[at], _failure_text(code, tries[at]), died=True)
                     else:
                         waiting.appendleft((at, units[at]))
                 if waiting:
-                    crew.hire(waiting)
+                    pool.start(waiting)
         finally:
-            crew.dismiss()
+            pool.shutdown()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class _Worker:
             self.process.stdin.flush()
 
 
-class _Crew:
+class _WorkerPool:
     """The workers alive, and what they say."""
 
     def __init__(self, job: Job, units: Sequence[Unit]) -> None:
@@ -111,7 +111,7 @@ class _Crew:
         self.members: list[_Worker] = []
         self.events: queue.SimpleQueue[tuple[_Worker, _Message | None]] = queue.SimpleQueue()
 
-    def hire(self, waiting: collections.deque[tuple[int, Unit]]) -> None:
+    def start(self, waiting: collections.deque[tuple[int, Unit]]) -> None:
         """Start a worker."""
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         alone = {"process_group": 0} if os.name == "posix" else {"creationflags": 0x200}
@@ -127,18 +127,18 @@ class _Crew:
         worker = _Worker(process)
         self.members.append(worker)
         threading.Thread(target=_listen, args=(worker, process.stdout, self.events), daemon=True).start()
-        threading.Thread(target=_outlive, args=(worker, self.events), daemon=True).start()
+        threading.Thread(target=_watch_exit, args=(worker, self.events), daemon=True).start()
         loader = self._job.loader
         cells = {unit.cell.digest: unit.cell.plain() for unit in self._units}
         kept = ("device", "allow_pickle", "batch", "allow_random_data")
         settings = {name: getattr(loader, name) for name in kept}
         worker.tell({"cells": cells, "loader": settings})
 
-    def heard(self, worker: _Worker, message: _Message, waiting: collections.deque[tuple[int, Unit]]) -> Answer | None:
+    def handle(self, worker: _Worker, message: _Message, waiting: collections.deque[tuple[int, Unit]]) -> Answer | None:
         """Take a worker's word, and give it the next unit. Raises the `AssayError` that a worker met."""
         told = message.told
         if "stop" in told:
-            raise revived(told["kind"], told["stop"])
+            raise rebuild_error(told["kind"], told["stop"])
         answer: Answer | None = None
         if worker.unit is not None:
             unit = self._units[worker.unit]
@@ -156,7 +156,7 @@ class _Crew:
             worker.tell({"leave": True})
         return answer
 
-    def lost(self, worker: _Worker) -> tuple[int | None, int]:
+    def remove(self, worker: _Worker) -> tuple[int | None, int]:
         """Note that a worker is gone; return the unit it took with it, and how it ended."""
         self.members.remove(worker)
         code = _end(worker.process)
@@ -166,7 +166,7 @@ class _Crew:
                 raise AssayError(f"Worker processes do not start; {self._job.folder / 'log'} says why.")
         return worker.unit, code
 
-    def dismiss(self) -> None:
+    def shutdown(self) -> None:
         """Stop every worker now."""
         for worker in self.members:
             worker.process.kill()
@@ -175,7 +175,7 @@ class _Crew:
         self.members.clear()
 
 
-def revived(kind: list[str], text: str) -> AssayError:
+def rebuild_error(kind: list[str], text: str) -> AssayError:
     """Return the error that a worker met, of its own kind (module and name) where that is one of the package's."""
     module, name = kind
     found = getattr(importlib.import_module(module), name, None) if module.startswith("assay.") else None
@@ -235,7 +235,7 @@ def _read(line: bytes) -> dict[str, Any] | None:
     return told if isinstance(told, dict) and "lengths" in told else None
 
 
-def _outlive(worker: _Worker, events: queue.SimpleQueue[tuple[_Worker, _Message | None]]) -> None:
+def _watch_exit(worker: _Worker, events: queue.SimpleQueue[tuple[_Worker, _Message | None]]) -> None:
     # a process that the worker forked may keep its pipe open after it; what it said is read by then
     worker.process.wait()
     time.sleep(_LAST_WORDS)
@@ -249,7 +249,7 @@ def _end(process: subprocess.Popen[bytes]) -> int:
     return process.wait()
 
 
-def _epitaph(code: int, tries: int) -> str:
+def _failure_text(code: int, tries: int) -> str:
     how = f"killed by signal {-code}" if code < 0 else f"with exit code {code}"
     memory = "; out of memory?" if code == -9 else ""
     return f"The worker process died ({how}{memory}), at each of {tries} tries."

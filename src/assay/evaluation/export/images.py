@@ -18,7 +18,7 @@ from assay.core.objective import margin
 from assay.core.oracle import Access
 from assay.core.sweep import Curve
 from assay.core.tensors import take
-from assay.evaluation.attack_unit import Asked, do
+from assay.evaluation.attack_unit import CleanLook, do
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.execution.lock import NAME as LOCK
 from assay.evaluation.execution.lock import locked
@@ -142,15 +142,15 @@ def _stored(run: Run, unit: Unit) -> dict[str, list[Any]]:
 class _Seen:
     """What a unit's work shows: all readable images, those attacked, and what became of them."""
 
-    all: Asked | None = None
-    asked: Asked | None = None
+    all: CleanLook | None = None
+    asked: CleanLook | None = None
     curve: Curve | None = None
 
-    def images(self, asked: Asked) -> None:
+    def images(self, asked: CleanLook) -> None:
         """Take in the images."""
         self.all = asked
 
-    def attacked(self, asked: Asked, curve: Curve) -> None:
+    def attacked(self, asked: CleanLook, curve: Curve) -> None:
         """Take in the results."""
         self.asked, self.curve = asked, curve
 

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.core.found import told_size
 from assay.core.goal import Goal, Targeted, excluded, rank_of, scored
 from assay.core.norms import NORMS
 from assay.core.oracle import Cost
 from assay.core.problem import Problem
+from assay.core.result import told_size
 from assay.core.sweep import Curve, Question
 from assay.core.tensors import flat
 from assay.evaluation.cell import SCHEMA_VERSION, Unit

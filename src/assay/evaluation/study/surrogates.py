@@ -9,7 +9,7 @@ from typing import Any
 
 from assay.attacks.options import Option
 from assay.core.errors import BadInput
-from assay.core.oracle import Direct
+from assay.core.oracle import TorchOracle
 from assay.models import Classifier, together
 
 _ONE = r"\s*[^+\s][^+]*"
@@ -65,7 +65,7 @@ def check_fit(models: Sequence[Classifier], target: Classifier) -> None:
 
 
 @contextlib.contextmanager
-def held(models: Sequence[Classifier], batch: int | None = None) -> Iterator[Direct]:
+def held(models: Sequence[Classifier], batch: int | None = None) -> Iterator[TorchOracle]:
     """Hold models still, and give them as one oracle: of several, the mean of their logits is seen."""
     with together(models).held() as model:
         yield model.oracle(batch)

@@ -16,7 +16,7 @@ from assay.console.exit_codes import Exit
 from assay.console.flags import AllowPickle
 from assay.console.output import DisplayOption, chosen, say, spoken_command, stoppable, write
 from assay.console.sessions import errors_of, run_session
-from assay.console.study_from_flags import Asked
+from assay.console.study_from_flags import StudyRequest
 from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter
@@ -202,7 +202,7 @@ def _run_one(one: TableRun, how: HowFlags, command: str) -> Finished:
     say(f"{tables}, {' and '.join(WORDS[mode] for mode in one.modes)}{which}", style="bold")
     if one.patches:
         _train(one, how)
-    asked, options = Asked(one.study(), one.directory, True), how.options(command)
+    asked, options = StudyRequest(one.study(), one.directory, True), how.options(command)
     try:
         return run_session(asked, options, chosen(how.display), doctor=how.doctor, audit=AuditSettings("off"))
     except BadInput as error:

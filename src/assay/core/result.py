@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.core.goal import scored
-from assay.core.oracle import Seen
+from assay.core.oracle import Observation
 from assay.core.tensors import counts, take
 from assay.core.threat import Threat
 
@@ -27,7 +27,7 @@ class Keeps(enum.Enum):
     """The success nearest to the image."""
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """The result per sample. `success` means goal reached inside budget and box; counts are int64 `[N]`.
 
     `gap` is the goal's, -inf where nothing was found out; `logits` are those at `x`. `part` (int64) says which leaf of
@@ -62,17 +62,17 @@ class Found(NamedTuple):
 _RESULTS = 6
 
 
-def nothing(x: Tensor) -> Found:
+def nothing(x: Tensor) -> SearchResult:
     """Return the result of not having searched yet: the images themselves, nothing spent."""
     no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     gap, size = x.new_full((len(x),), -torch.inf), x.new_full((len(x),), torch.inf)
-    return Found(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), *(counts(x) for _ in range(6)))
+    return SearchResult(x.detach().clone(), no, gap, size, x.new_zeros(len(x), 0), *(counts(x) for _ in range(6)))
 
 
-def unbilled(found: Found) -> Found:
+def unbilled(found: SearchResult) -> SearchResult:
     """Return the same results with nothing billed: `put` works in place, and a budget's costs are its own."""
     results = (value.clone() for value in found.results)
-    return Found(*results, *(torch.zeros_like(value) for value in found.costs))
+    return SearchResult(*results, *(torch.zeros_like(value) for value in found.costs))
 
 
 class Merit(NamedTuple):
@@ -83,7 +83,7 @@ class Merit(NamedTuple):
     size: Tensor
 
 
-def better(new: Found, old: Found | Merit, keeps: Keeps) -> Tensor:
+def better(new: SearchResult, old: SearchResult | Merit, keeps: Keeps) -> Tensor:
     """Return bool `[N]`: rows where `new` replaces `old`. Compares the goal's gap, never an attack's own objective."""
     if keeps is Keeps.LAST:
         return torch.ones_like(new.success)
@@ -97,7 +97,7 @@ def better(new: Found, old: Found | Merit, keeps: Keeps) -> Tensor:
     return gained | closer
 
 
-def put(found: Found, at: Tensor, new: Found, keeps: Keeps, fits: Tensor | None = None) -> Found:
+def put(found: SearchResult, at: Tensor, new: SearchResult, keeps: Keeps, fits: Tensor | None = None) -> SearchResult:
     """Merge the results `new` of the rows `at` into `found`, better ones only; costs always add up.
 
     A point that does not fit (bool `[N]`) into budget and box is no result, unless it is the LAST one.
@@ -134,19 +134,19 @@ def told_size(size: Tensor, threat: Threat, dtype: torch.dtype | None = None) ->
     return torch.where(threat.allows(size), torch.minimum(told, budget.to(size.device)), told)
 
 
-def bill(found: Found, at: Tensor, seen: Seen) -> None:
+def bill(found: SearchResult, at: Tensor, seen: Observation) -> None:
     """Add the cost of a look to the rows `at` of `found`."""
     for total, spent in zip(found.costs, costs_of(seen), strict=True):
         total.index_add_(0, at, spent)
 
 
-def costs_of(seen: Seen) -> tuple[Tensor, ...]:
-    """Return what a look adds to `Found.costs`."""
+def costs_of(seen: Observation) -> tuple[Tensor, ...]:
+    """Return what a look adds to `SearchResult.costs`."""
     asked = (seen.cost.forwards > 0).to(torch.int64)
     return (*seen.cost, seen.cost.forwards, asked, unscored(seen).to(torch.int64))
 
 
-def unscored(seen: Seen) -> Tensor:
+def unscored(seen: Observation) -> Tensor:
     """Return bool `[N]`: points whose scores have no order. Where the points themselves were not judged, False."""
     lost = ~scored(seen.logits)
     return lost if seen.judged is None else lost & seen.judged

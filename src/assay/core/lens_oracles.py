@@ -21,7 +21,7 @@ from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Goal
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Cost, Oracle, Seen
+from assay.core.oracle import Access, Cost, Observation, Oracle
 from assay.core.tensors import flat, rows, take
 
 
@@ -62,7 +62,7 @@ class Viewed:
     oracle: Oracle
     views: Views
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask about every view; see `Oracle`. Labels and scores are those of the points themselves.
 
         Raises `BadInput` for a view that torch cannot differentiate.
@@ -76,7 +76,7 @@ class Viewed:
         known = sums.shown > 0
         logits = sums.logits / rows(sums.shown.clamp_min(1), sums.logits)
         logits = torch.where(rows(known, logits), logits, torch.nan)
-        seen = Seen(logits, sums.loss / n, logits[:, 0], known, sums.grad / n, sums.cost)
+        seen = Observation(logits, sums.loss / n, logits[:, 0], known, sums.grad / n, sums.cost)
         if self.views.judges and not bool(known.all()):
             seen = self._judged(seen, points, goal, objective, draws)
             known = torch.ones_like(known)
@@ -99,7 +99,7 @@ class Viewed:
         logits = torch.where(rows(shown, seen.logits), seen.logits, 0)
         return _Sums(seen.loss, _pulled_back(seen.grad, view, free, seen.loss.ndim), logits, shown.long(), seen.cost)
 
-    def _judged(self, seen: Seen, points: Tensor, goal: Goal, objective: Objective, draws: Draws) -> Seen:
+    def _judged(self, seen: Observation, points: Tensor, goal: Goal, objective: Objective, draws: Draws) -> Observation:
         # the rows that no view showed as they are
         at = ~seen.reached
         own = self.oracle.look(points[at], take(goal, at), objective, Access.SCORES, draws.take(at).fold("judged"))
@@ -125,7 +125,7 @@ class Smoothed:
     oracle: Oracle
     weights: Callable[[int], list[float]]
 
-    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Seen:
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask, and smooth what comes back; see `Oracle`."""
         seen = self.oracle.look(points, goal, objective, access, draws)
         if seen.grad is None:
