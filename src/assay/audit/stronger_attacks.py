@@ -60,14 +60,15 @@ class StrongerAttack:
 def stronger_attacks(
     subject: Subject, evidence: Evidence, findings: Sequence[Finding], *, long: bool = False
 ) -> list[StrongerAttack]:
-    """Return every attack that may help, what promises the most per pass first; those without gradients come last.
+    """Return every attack that may help, what promises the most per pass first.
 
-    `long` adds the slow ones.
+    Those without gradients come last where gradients lead somewhere. `long` adds the slow ones.
     """
     found = _attacks(subject, evidence, findings, long=long)
+    led = follows_gradients(evidence, findings)
 
     def rank(one: StrongerAttack) -> tuple[bool, float]:
-        return one.blind, -max(one.promise, _LEAST_PROMISE) / one.most_passes(subject, evidence)
+        return one.blind and led, -max(one.promise, _LEAST_PROMISE) / one.most_passes(subject, evidence)
 
     return sorted(found, key=rank)
 

@@ -174,14 +174,25 @@ def test_a_limit_is_kept_and_what_it_leaves_out_is_named(survivors: int) -> None
         assert any(one.skipped for one in cut.attempts) == (most < whole.passes)
 
 
-def test_what_promises_the_most_per_pass_comes_first_and_the_blind_last() -> None:
+def test_what_promises_the_most_per_pass_comes_first_and_the_blind_last_where_gradients_lead() -> None:
     given = subject(Around(network(), flat_image), Linf(0.1), twin=TorchOracle(network()))
     evidence = dataclasses.replace(gather(given), black_box=Tries(8, {"transfer": 4}))
     made = stronger_attacks(given, evidence, examine(evidence))
     rates = [one.promise / one.most_passes(given, evidence) for one in made if not one.blind and one.promise > 0.1]
     assert made[0].name == "transfer"
     assert rates == sorted(rates, reverse=True) and len(rates) >= 2
-    assert [one.blind for one in made] == sorted(one.blind for one in made)
+    led = stronger_attacks(subject(network(), Linf(0.1)), CLEAN, examine(CLEAN), long=True)
+    assert [one.blind for one in led] == sorted(one.blind for one in led) and led[-1].blind
+
+
+def test_where_no_gradient_leads_anywhere_the_limit_is_not_spent_on_gradients() -> None:
+    # nothing of it can be differentiated, and nothing goes around it: only scores and labels tell
+    inner = network()
+    given = subject(Layer(lambda x: inner(x).detach() + 0 * x.sum()), Linf(0.3))
+    evidence = gather(given)
+    broken = escalate(given, evidence, limit=PassLimit(200 * len(given.survived)))
+    tried = [one.name for one in broken.attempts if one.asked]
+    assert len(broken.at) == len(given.survived) and "square" in tried
 
 
 def test_what_an_attack_takes_at_most_is_what_it_takes_where_nothing_breaks() -> None:
