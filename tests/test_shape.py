@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ SOURCE = Path(__file__).parents[1] / "src"
 FILE_LINES, BODY_LINES, ARGUMENTS = 450, 60, 8
 # a call of more than so many arguments is read by their names: all but the first few are keyword-only
 UNNAMED, POSITIONAL = 6, 4
+SMALL = 60
+"""A file of fewer lines that one other file alone imports belongs there, unless it says why not."""
+
 REASON = re.compile(r"# shape: \S+ \S+")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -25,6 +29,37 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 def test_source_keeps_its_shape() -> None:
     complaints = [line for path in sorted(SOURCE.rglob("*.py")) for line in too_large(path.name, path.read_text())]
     assert not complaints, "\n" + "\n".join(complaints)
+
+
+def test_small_files_have_several_readers_or_a_reason() -> None:
+    texts = {path: path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
+    found = too_small({name_of(path): text for path, text in texts.items() if path.name != "__init__.py"}, texts)
+    assert not found, "\n" + "\n".join(found)
+
+
+def name_of(path: Path) -> str:
+    """Return the name of a module by its path."""
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def too_small(modules: Mapping[str, str], texts: Mapping[Path, str]) -> list[str]:
+    """Return a line for each small module that one file of `texts` alone imports, and that says no reason."""
+    readers: dict[str, set[Path]] = defaultdict(set)
+    for path, text in texts.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            for name in names:
+                readers[name].add(path)
+    return [
+        f"{name}: {len(lines)} lines, and one reader, {name_of(*readers[name])}; join them, or give a reason"
+        for name, lines in ((name, text.splitlines()) for name, text in modules.items())
+        if len(lines) < SMALL and len(readers[name]) == 1 and not has_reason(lines[:10])
+    ]
 
 
 def too_large(name: str, text: str) -> Iterator[str]:
@@ -97,3 +132,11 @@ def test_what_is_too_large_is_found(text: str) -> None:
 )
 def test_what_has_its_reason_or_its_size_passes(text: str) -> None:
     assert list(too_large("a.py", text)) == []
+
+
+def test_a_small_file_with_one_reader_is_found() -> None:
+    modules = {"assay.a": "x = 1\n", "assay.b": "# shape: an example of its own\n", "assay.c": "x = 1\n" * SMALL}
+    one, two = SOURCE / "one.py", SOURCE / "two.py"
+    reading = "from assay.a import x\nfrom assay import b\nimport assay.c\n"
+    assert [line.split(":")[0] for line in too_small(modules, {one: reading})] == ["assay.a"]
+    assert not too_small(modules, {one: reading, two: "from assay.a import x\n"})

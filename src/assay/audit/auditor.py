@@ -15,21 +15,39 @@ from torch import Tensor
 from assay.audit.checks import VERSION, examine, flags
 from assay.audit.escalate import Refutation, escalate, nothing_broken
 from assay.audit.evidence import Evidence, gather
-from assay.audit.images import check_same_images
 from assay.audit.progress import AuditMeter, OnAuditProgress, PassLimit
 from assay.audit.robust_numbers import Group, RobustNumber
 from assay.audit.stronger_attacks import stronger_attacks
 from assay.audit.subject import CountingOracle, Subject, is_iterative
 from assay.audit.verdict_file import VerdictInputs, broken_before, written
 from assay.core.compose import Method
+from assay.core.errors import BadInput
 from assay.core.oracle import Oracle
-from assay.data import Sample
+from assay.data import Sample, image_digest
+from assay.evaluation.cell import Cell
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.schema import BROKEN, SURVIVED
 from assay.evaluation.records.verdicts import Attempt, Finding, Verdict
 from assay.evaluation.run import Run
 from assay.models import Classifier
+
+
+def check_same_images(run: Run, cell: Cell, samples: Sequence[Sample]) -> None:
+    """Raise `BadInput` saying how many of `samples` have other pixels than the run's records of `cell` name.
+
+    Records made before digests were kept have nothing to compare with, and pass.
+    """
+    kept = run.store.read([cell.digest], ["sample_id", "image_digest"]).to_pydict()
+    known = dict(zip(kept["sample_id"], kept["image_digest"], strict=True))
+    compared = [one for one in samples if known.get(one.id) is not None]
+    others = [one.id for one in compared if image_digest(one.image) != known[one.id]]
+    if others:
+        raise BadInput(
+            f"{len(others)} of the {len(compared)} images that the audit reads from {cell.data.source} are not those "
+            f"that the run attacked (the first: {others[0]!r}), so nothing can be said about its numbers. Random "
+            "transforms of the data set must be off, and files left as they are; then run it anew."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """`assay validate` and `assay schema`: is a study written right, and what may stand in one."""
 
+# shape: a file for each group of commands
+
 from __future__ import annotations
 
 import json

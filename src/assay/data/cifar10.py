@@ -1,5 +1,7 @@
 """`cifar10/test` and `cifar10/train` (Krizhevsky 2009), from the cache or by torchvision's download."""
 
+# shape: a file for each data set that is fetched
+
 from __future__ import annotations
 
 import contextlib

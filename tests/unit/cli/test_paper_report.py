@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from assay.paper.commands.report import PAGE, report
+from assay.paper.commands.paper import PAGE, report
 
 APP = typer.Typer()
 APP.command()(report)

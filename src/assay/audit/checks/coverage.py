@@ -1,5 +1,7 @@
 """Whether the evaluation's attacks cover what an evaluation must: two families, and what is known to be there."""
 
+# shape: a file for each kind of check
+
 from __future__ import annotations
 
 from assay.audit.checks.finding import CheckResult

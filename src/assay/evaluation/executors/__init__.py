@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from assay.evaluation.executors.base import Answer, Done, Executor, Failed, Job
+from assay.evaluation.executors.base import Answer, Done, Executor, Failed, Job, Serial
 from assay.evaluation.executors.processes import Processes
-from assay.evaluation.executors.serial import Serial
 
 EXECUTORS: Mapping[str, Callable[[int | None], Executor]] = {
     "serial": lambda workers: Serial(),

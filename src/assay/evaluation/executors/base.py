@@ -85,3 +85,13 @@ def failure(error: Exception) -> str:
         return in_short(error)
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{in_short(error)} ({Path(place.filename).name}:{place.lineno})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Serial:
+    """Runs units here."""
+
+    def run(self, units: Sequence[Unit], job: Job) -> Iterator[Answer]:
+        """Yield one answer per unit, in order."""
+        for unit in units:
+            yield perform(unit, job.loader)
