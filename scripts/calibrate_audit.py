@@ -128,7 +128,7 @@ def audits(
     attack, norm, eps = how
     with tempfile.TemporaryDirectory() as folder:
         threat = {"norm": norm, "eps": [eps]}
-        run = assay.evaluate(classifier, data, [attack], threat, folder).run
+        run = assay.evaluate(classifier, data, [attack], threat, folder, doctor=False, audit="off").run
         for seed in range(seeds):
             loader = Loader(models={classifier.spec: classifier}, datasets={data.source: data})
             yield from audit_run(run, loader=loader, seed=seed, twin=twin)

@@ -30,6 +30,8 @@ def measure(repeats: int) -> Outcome:
                 out=out,
                 question="as_attacked",
                 chunk=CHUNK,
+                doctor=False,
+                audit="off",
             )
             return [one.robust_accuracy for one in run.results()]
 

@@ -13,7 +13,7 @@ import tempfile, time
 import assay
 if __name__ == "__main__":
     attack = {{"attack": "pgd", "steps": {steps}}}
-    settings = dict(question="as_attacked", executor="{executor}", workers={workers})
+    settings = dict(question="as_attacked", executor="{executor}", workers={workers}, doctor=False, audit="off")
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
         assay.evaluate("zoo:mnist-cnn", {data}, attacks=[attack], threat=assay.Linf(0.1), out=out, **settings)

@@ -16,8 +16,7 @@ from pathlib import Path
 import assay
 from assay.audit import probe_gradients
 from assay.paper.inputs import TemperatureRow, written_rows
-from assay.training import FitProgress, FitSettings, Training
-from assay.training import distillation as distill
+from assay.training import FitProgress, FitSettings, Training, distill
 
 EPS = (0.1, 0.3)
 GAPS = (0.05, 0.5, 0.95)
@@ -86,6 +85,9 @@ def measure(model: assay.Classifier, data: assay.Data, temperature: float, seed:
         threat={"norm": "linf", "eps": list(EPS)},
         question="as_attacked",
         out=out,
+        # what the temperature hides is what is measured
+        doctor=False,
+        audit="off",
     )
     results = run.results()
     naive = {one.eps: one.robust_accuracy for one in results if one.attack == "fgsm"}

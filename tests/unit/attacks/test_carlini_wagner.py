@@ -19,7 +19,7 @@ from assay.attacks.parts.constant_search import Constant
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
 from assay.core.oracle import Observation
-from assay.core.search import Course, Keeps, search
+from assay.core.search import Keeps, Resume, search
 from assay.core.threat import NORMS, UNBOXED, Threat
 from tests.support.bench import Case, Linear, case
 
@@ -120,7 +120,7 @@ def test_one_round_of_lbfgs_is_scipy_s() -> None:
         torch.minimum(lowest, state.value.masked_fill(state.rounds > 0, torch.inf), out=lowest)
 
     attack = LBFGS(inner=60, rounds=1, c=c, sharpness=sharpness)
-    search(attack, here.problem(), here.draws, keeps=Keeps.LAST, course=Course(watch=watch))
+    search(attack, here.problem(), here.draws, keeps=Keeps.LAST, course=Resume(watch=watch))
     for i in range(len(X)):
         w = (weight[:, 1 - y[i]] - weight[:, y[i]]).double().numpy()
         x = X[i].flatten().double().numpy()

@@ -15,8 +15,7 @@ from assay.core.errors import BadInput
 from assay.data import load_data
 from assay.models import load_model
 from assay.models.weights_file import read_safetensors, save_tensors
-from assay.training import FitProgress, FitSettings, Training, distill_as_published, soft_labels
-from assay.training import distillation as distill
+from assay.training import FitProgress, FitSettings, Training, distill, distill_as_published, soft_labels
 from assay.training.dataset_view import Examples, FromData, InMemory, Relabelled
 from assay.training.distillation import SOFT_LABELS
 from assay.training.losses import CrossEntropy
