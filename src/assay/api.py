@@ -22,7 +22,6 @@ from assay.core.goal import excluded
 from assay.core.masks import same_mask
 from assay.core.problem import Problem
 from assay.core.result import Keeps, SearchResult, told_size
-from assay.core.sweep import Order, Question
 from assay.core.sweep import sweep as sweep_budgets
 from assay.core.threat import Linf, Threat
 from assay.display import Display, Watch, chosen_in_python, progress
@@ -35,6 +34,7 @@ from assay.models import Classifier
 from assay.preflight.checks import THOROUGHLY, examine, pairs, short_steps
 from assay.preflight.findings import Findings
 from assay.session import AuditSettings, Session, audit_directory
+from assay.vocabulary import Order, Question
 
 if TYPE_CHECKING:
     from assay.evaluation.export.images import Exported

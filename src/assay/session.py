@@ -11,7 +11,6 @@ from typing import Protocol
 
 from assay.audit.audit import LEAST_PASSES, PRESETS, audit_run, check_preset
 from assay.audit.progress import AuditProgress, OnAuditProgress
-from assay.core.sweep import Question
 from assay.display import Silence, Watch
 from assay.evaluation.analysis import score
 from assay.evaluation.cell import Cell
@@ -31,6 +30,7 @@ from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
 from assay.preflight.checks import Look, look
+from assay.vocabulary import Question
 from assay.wording import plural, rough_duration
 
 

@@ -25,7 +25,8 @@ from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
 from assay.core.objective import margin
 from assay.core.oracle import Access, Oracle, TorchOracle
 from assay.core.search import Keeps
-from assay.core.sweep import Question, first_look, sweep
+from assay.core.sweep import first_look, sweep
+from assay.vocabulary import Question
 from tests.support import checks
 from tests.support.bench import Case, Linear, Remembering, case
 

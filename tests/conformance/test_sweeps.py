@@ -14,9 +14,10 @@ from assay.core.compose import Cascade, EachTarget, Restarts
 from assay.core.errors import BadInput
 from assay.core.oracle import TorchOracle, frozen
 from assay.core.search import Keeps, SearchResult
-from assay.core.sweep import Curve, Order, Question, first_look, sweep
+from assay.core.sweep import Curve, first_look, sweep
 from assay.core.tensors import rows, take
 from assay.core.threat import NORMS, Threat
+from assay.vocabulary import Order, Question
 from tests.support.bench import EPS, FIRST_NORM, PAIRS, Case, Curved, Remembering, case, case_of, make, size_of
 
 every_attack = pytest.mark.parametrize(("name", "norm"), PAIRS, ids=lambda v: v)

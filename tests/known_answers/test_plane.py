@@ -12,8 +12,9 @@ from assay.core.compose import Cascade, EachTarget, Method, Restarts
 from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted
 from assay.core.objective import dlr, margin, scaled_cross_entropy
 from assay.core.oracle import frozen
-from assay.core.sweep import Order, Question, sweep
+from assay.core.sweep import sweep
 from assay.core.threat import NORMS, Threat
+from assay.vocabulary import Order, Question
 from tests.support.bench import Case, make
 
 PITCH = 1 / 256

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assay.console.exit_codes import Exit
-from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, Labels, Outputs, StudyFlags
+from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, StudyFlags
 from assay.console.output import out, say, write
 from assay.console.study_from_flags import read_study
 from assay.core.errors import AssayError, BadInput
+from assay.vocabulary import Labels, Outputs
 
 if TYPE_CHECKING:
     from assay.evaluation.loader import Loader

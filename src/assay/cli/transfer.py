@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, Norm
+from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device
 from assay.console.output import DisplayOption, chosen, out, say, stoppable, write
 from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter
+from assay.vocabulary import Norm
 
 if TYPE_CHECKING:
     from assay.core.threat import Threat

@@ -3,58 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from typing import Annotated
 
 import typer
 
+from assay.vocabulary import Audit, Labels, Norm, Order, Outputs, Question
+
 _WHAT = "What is measured"
 _WHICH = "Which samples"
-
-
-class Norm(enum.StrEnum):
-    """The norms of a threat."""
-
-    LINF = "linf"
-    L2 = "l2"
-    L1 = "l1"
-    L0 = "l0"
-
-
-class Question(enum.StrEnum):
-    """What a number answers."""
-
-    WORST_CASE = "worst_case"
-    AS_ATTACKED = "as_attacked"
-
-
-class Order(enum.StrEnum):
-    """How a worst-case curve walks through the budgets."""
-
-    ASCENDING = "ascending"
-    DESCENDING = "descending"
-
-
-class Audit(enum.StrEnum):
-    """How closely robust numbers are audited."""
-
-    OFF = "off"
-    QUICK = "quick"
-    STANDARD = "standard"
-    THOROUGH = "thorough"
-
-
-class Labels(enum.StrEnum):
-    """Where labels come from, if not from the data."""
-
-    PREDICTED = "predicted"
-
-
-class Outputs(enum.StrEnum):
-    """What the model returns."""
-
-    LOGITS = "logits"
-    PROBABILITIES = "probabilities"
 
 
 def _flag(panel: str, text: str, *names: str) -> object:

@@ -10,7 +10,6 @@ Two questions, and every number says which:
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,23 +23,7 @@ from assay.core.oracle import Access
 from assay.core.problem import CachedLook, Problem
 from assay.core.result import Keeps, SearchResult, bill, nothing, put, unbilled
 from assay.core.tensors import counts, take
-
-
-class Question(enum.Enum):
-    """What a curve answers."""
-
-    AS_ATTACKED = "as_attacked"
-    WORST_CASE = "worst_case"
-
-
-class Order(enum.Enum):
-    """How a worst-case curve walks through the budgets."""
-
-    ASCENDING = "ascending"
-    """Smallest first, survivors go on. Every survivor is attacked afresh at every budget."""
-    DESCENDING = "descending"
-    """Largest first; what was broken starts the search at the next smaller budget from there, and what stands at a
-    budget is taken to stand at every smaller one. Several times fewer passes."""
+from assay.vocabulary import Order, Question
 
 
 class Curve(NamedTuple):

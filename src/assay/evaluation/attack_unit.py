@@ -18,7 +18,7 @@ from assay.core.errors import BadInput, ModelError
 from assay.core.goal import excluded, rank_of, scored
 from assay.core.oracle import Access
 from assay.core.problem import Problem
-from assay.core.sweep import Curve, Order, Question, first_look, sweep
+from assay.core.sweep import Curve, first_look, sweep
 from assay.core.tensors import take
 from assay.data import Sample, Unreadable, image_digest
 from assay.evaluation.cell import Unit
@@ -29,6 +29,7 @@ from assay.evaluation.records.builder import Columns, blank
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, choose
 from assay.evaluation.records.schema import BROKEN, STATUSES
 from assay.evaluation.study.goals import allowed_rank, per_image
+from assay.vocabulary import Order, Question
 
 
 @dataclasses.dataclass(frozen=True)

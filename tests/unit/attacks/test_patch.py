@@ -11,8 +11,9 @@ from assay.core.goal import Targeted
 from assay.core.oracle import TorchOracle
 from assay.core.problem import Problem
 from assay.core.search import Keeps, search
-from assay.core.sweep import Question, sweep
+from assay.core.sweep import sweep
 from assay.core.threat import L0
+from assay.vocabulary import Question
 
 
 def test_places_are_where_the_patch_fits() -> None:

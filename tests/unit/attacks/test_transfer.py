@@ -18,7 +18,8 @@ from assay.core.errors import BadInput
 from assay.core.lenses import ScaleCopies, TranslationInvariance
 from assay.core.oracle import Access, TorchOracle
 from assay.core.search import Keeps
-from assay.core.sweep import Question, sweep
+from assay.core.sweep import sweep
+from assay.vocabulary import Question
 from tests.support import checks
 from tests.support.bench import Case, Curved, Remembering, case
 

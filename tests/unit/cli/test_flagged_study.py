@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from assay.console.flags import Norm, Order, Outputs, Question, StudyFlags
+from assay.console.flags import StudyFlags
 from assay.console.study_from_flags import parse_attack, parse_budgets, read_study
 from assay.core.errors import BadInput
+from assay.vocabulary import Norm, Order, Outputs, Question
 
 STUDY = """\
 study: two-grids

@@ -19,9 +19,9 @@ from assay.core.compose import Method, for_norm
 from assay.core.compose import stages as stage_names
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.search import Keeps
-from assay.core.sweep import Order, Question
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, CLEAN_WRONG, UNCOUNTED, stage_label
+from assay.vocabulary import Order, Question
 
 COSTS = ("queries", "steps", "forwards", "backwards")
 NEEDED = ("cell", "attack", "eps", "eps_written", "sample_id", "status", "stage", *COSTS)

@@ -17,7 +17,7 @@ from assay.core.norms import NORMS
 from assay.core.oracle import Cost
 from assay.core.problem import Problem
 from assay.core.result import told_size
-from assay.core.sweep import Curve, Question
+from assay.core.sweep import Curve
 from assay.core.tensors import flat
 from assay.evaluation.cell import SCHEMA_VERSION, Unit
 from assay.evaluation.records.schema import (
@@ -30,6 +30,7 @@ from assay.evaluation.records.schema import (
     SURVIVED,
     stage_label,
 )
+from assay.vocabulary import Question
 
 Array = NDArray[Any]
 
