@@ -7,10 +7,8 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from assay.audit.audit import LEAST_PASSES, PRESETS, audit_run, check_preset
-from assay.audit.progress import AuditProgress, OnAuditProgress
 from assay.display import Silence, Watch
 from assay.evaluation.analysis import score
 from assay.evaluation.cell import Cell
@@ -32,6 +30,9 @@ from assay.models import Classifier
 from assay.preflight.checks import Look, look
 from assay.vocabulary import Question
 from assay.wording import plural, rough_duration
+
+if TYPE_CHECKING:
+    from assay.audit.progress import AuditProgress, OnAuditProgress
 
 
 class Reporter(Protocol):
@@ -78,6 +79,9 @@ class AuditSettings:
     def __post_init__(self) -> None:
         """Refuse unknown presets."""
         if self.preset != "off":
+            # where nothing is audited, nothing of the audit is loaded
+            from assay.audit.audit import check_preset
+
             check_preset(self.preset)
 
 
@@ -177,6 +181,8 @@ class _Held:
         ]
         if settings.preset == "off" or not judged:
             return 0
+        from assay.audit.audit import LEAST_PASSES, PRESETS
+
         preset, amount = PRESETS[settings.preset], 0.0
         for cell in judged:
             one_pass = speeds[cell.model.label].forward if cell.model.label in speeds else 1.0
@@ -215,6 +221,8 @@ def audit_directory(
 def _audit(
     run: Run, settings: AuditSettings, loader: Loader, reporter: Reporter, on_progress: OnAuditProgress
 ) -> list[Verdict]:
+    from assay.audit.audit import audit_run
+
     seed = settings.seed if settings.seed is not None else _seed(run)
     with reporter.watch("Auditing") as watch:
         shown = _AuditShown(watch)

@@ -18,8 +18,6 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.evaluation.study.errors import Misplaced, UnknownKey
 from assay.evaluation.study.surrogates import OPTIONS
-from assay.patches.patch import Patch
-from assay.patches.universal import Universal
 
 Digest = Annotated[str | None, Option("Digest of what the file holds; a plan writes it.")]
 
@@ -73,9 +71,23 @@ STUDY_ATTACKS: Mapping[str, AttackEntry] = {
 }  # fmt: skip
 """What a study may name: the table of attacks, and the attacks that files hold."""
 
+
+def _patch(path: Path) -> Any:
+    # most studies name no file: the patch lab is not loaded for them
+    from assay.patches.patch import Patch
+
+    return Patch.load(path)
+
+
+def _universal(path: Path) -> Any:
+    from assay.patches.universal import Universal
+
+    return Universal.load(path)
+
+
 _FILES: Mapping[str, tuple[Callable[[Path], Any], str, str]] = {
-    "patch": (Patch.load, "patch:file=toaster.safetensors (`assay patch train` makes one)", "patches"),
-    "universal": (Universal.load, "universal:file=X.safetensors (`assay universal train`)", "perturbations"),
+    "patch": (_patch, "patch:file=toaster.safetensors (`assay patch train` makes one)", "patches"),
+    "universal": (_universal, "universal:file=X.safetensors (`assay universal train`)", "perturbations"),
 }
 
 
