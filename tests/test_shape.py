@@ -56,7 +56,7 @@ def too_small(modules: Mapping[str, str], texts: Mapping[Path, str]) -> list[str
             for name in names:
                 readers[name].add(path)
     return [
-        f"{name}: {len(lines)} lines, and one reader, {name_of(*readers[name])}; join them, or give a reason"
+        f"{name}: {len(lines)} lines, and one reader, {name_of(*readers[name])}; join them, or say why not: # shape: …"
         for name, lines in ((name, text.splitlines()) for name, text in modules.items())
         if len(lines) < SMALL and len(readers[name]) == 1 and not has_reason(lines[:10])
     ]
