@@ -34,7 +34,7 @@ install-dev:
 demo: install ## three models, real images, tables and a page: about 2 minutes on 2 cores
 	@$(BIN)/assay demo $(DEMO)
 
-test: install-dev ## the tests, with the coverage gate: about 10 minutes on 2 cores
+test: install-dev ## the tests, with the coverage gate: some 20 minutes on 2 cores
 	@$(BIN)/python -m pytest -q -rs -n $(JOBS) $(if $(TESTS),$(TESTS),--cov --cov-report=)
 
 test-slow: install-dev ## the long tests as well

@@ -66,14 +66,20 @@ def test_a_broken_defence_is_refuted(name: str, tmp_path: Path) -> None:
     assert verdict.images is not None
 
 
-@pytest.mark.parametrize(("model", "eps"), [("zoo:mnist-cnn", "0.1"), ("zoo:mnist-pgd", "0.3")])
+@pytest.mark.parametrize(
+    ("model", "eps"), [pytest.param("zoo:mnist-cnn", "0.1", marks=pytest.mark.slow), ("zoo:mnist-pgd", "0.3")]
+)
 def test_an_honest_network_under_the_cascade_is_not_doubted(model: str, eps: str, tmp_path: Path) -> None:
     verdict = audited(tmp_path / "run", model, eps)
     assert [one for one in verdict.findings if one.flag and one.mandatory] == []
     assert verdict.verdict == "trusted"
 
 
-WEAK = ["fgsm", {"attack": "pgd", "steps": 1}, {"attack": "pgd", "step_size": 0.0}]
+WEAK = [
+    "fgsm",
+    pytest.param({"attack": "pgd", "steps": 1}, marks=pytest.mark.slow),
+    pytest.param({"attack": "pgd", "step_size": 0.0}, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("attack", WEAK, ids=["fgsm", "one step", "no step"])

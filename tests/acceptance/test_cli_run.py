@@ -152,6 +152,7 @@ def test_one_sample_by_its_id(place: Workplace) -> None:
     assert set(ds.dataset("runs/one/results").to_table()["sample_id"].to_pylist()) == {"1/3.png", "0/0.png"}
 
 
+@pytest.mark.slow  # tests/unit/evaluation/test_executors.py asks it of a smaller run
 def test_workers_give_the_same_records(place: Workplace) -> None:
     for name, how in (("serial", ""), ("processes", "--executor processes --workers 2")):
         said = place.assay(f"{RUN} --attack pgd:steps=3 --set chunk=6 --out runs/{name}/toy {how}")

@@ -55,7 +55,7 @@ def test_the_plain_network_falls(place: Workplace, mode: str, n: int) -> None:
 
 
 @images
-@pytest.mark.parametrize("mode", ["as-published", "corrected"])
+@pytest.mark.parametrize("mode", ["as-published", pytest.param("corrected", marks=pytest.mark.slow)])
 def test_the_distilled_network_is_flat_until_its_gradient_is_seen(place: Workplace, mode: str, n: int) -> None:
     found = curves(place, f"table-xiv-{mode}", n)
     naive, tempered = found.pop("fgsm"), found[TEMPERED]
@@ -66,7 +66,7 @@ def test_the_distilled_network_is_flat_until_its_gradient_is_seen(place: Workpla
     assert all(curve[0.3] < 0.3 for curve in found.values())
 
 
-@pytest.mark.parametrize("mode", ["as-published", "corrected"])
+@pytest.mark.parametrize("mode", [pytest.param("as-published", marks=pytest.mark.slow), "corrected"])
 def test_autoattack_leaves_nothing_of_the_distilled_network(place: Workplace, mode: str) -> None:
     name = f"table-xiv-autoattack-{mode}"
     raw = dict(read_yaml((STUDIES / f"{name}.yaml").read_text(), name)[0])

@@ -123,11 +123,13 @@ def test_every_command_has_help(place: Workplace, name: str) -> None:
 def test_help_answers_at_once() -> None:
     measured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
-    def seconds() -> float:
+    def seconds(*python: str) -> float:
         # of work, not of waiting: other work on the machine is not ours
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "assay.cli", "--help"], capture_output=True, check=True, env=measured)
+        subprocess.run([sys.executable, *python], capture_output=True, check=True, env=measured)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < 0.5
+    # half a second, and where the machine is slow or busy twice what importing that which prints it takes
+    bare = min(seconds("-c", "import typer.rich_utils") for _ in range(3))
+    assert min(seconds("-m", "assay.cli", "--help") for _ in range(3)) < max(0.5, 2.2 * bare)
