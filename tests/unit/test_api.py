@@ -297,7 +297,7 @@ def test_bad_threats(model: Net, threat, message: str) -> None:
         ([assay.Linf(0.1), assay.Linf("normalized 0.1")], {}, "may differ in their budget only"),
         ([assay.Linf(torch.full((10,), 0.1))], {}, "one number per threat"),
         ([assay.Linf([0.1, 0.1, 0.1])], {}, "one number per threat"),
-        ([THREAT], {"question": "worst"}, "question is 'worst', expected one of as_attacked, worst_case"),
+        ([THREAT], {"question": "worst"}, "question is 'worst', expected one of worst_case, as_attacked"),
         ([THREAT], {"order": "up"}, "order is 'up', expected one of ascending, descending"),
         ([THREAT], {"questions": "worst_case"}, "Unknown setting 'questions'"),
     ],
