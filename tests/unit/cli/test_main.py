@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +134,15 @@ def test_help_answers_at_once() -> None:
     # half a second, and where the machine is slow or busy twice what importing that which prints it takes
     bare = min(seconds("-c", "import typer.rich_utils") for _ in range(3))
     assert min(seconds("-m", "assay.cli", "--help") for _ in range(3)) < max(0.5, 2.2 * bare)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "told"), [("--version", 0, "assay "), ("attacks --json", 0, "]\n"), ("attacks pgdd", 2, "pgd")]
+)
+def test_a_process_ends_with_its_code_after_all_its_output(tmp_path: Path, line: str, code: int, told: str) -> None:
+    # handlers of others run as well: a file that is written at exit is there
+    start = "import atexit, pathlib, sys; atexit.register(lambda: pathlib.Path('left').write_text('yes'))"
+    run = f"{start}; sys.argv[1:] = {line.split()!r}; from assay.cli.__main__ import run_process; run_process()"
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == code and (tmp_path / "left").read_text() == "yes"
+    assert told in done.stdout + done.stderr
