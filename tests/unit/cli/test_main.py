@@ -137,7 +137,7 @@ def test_help_answers_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "told"), [("--version", 0, "assay "), ("attacks --json", 0, "]\n"), ("attacks pgdd", 2, "pgd")]
+    ("line", "code", "told"), [("--version", 0, "assay "), ("attacks --json", 0, "}\n"), ("attacks pgdd", 2, "pgd")]
 )
 def test_a_process_ends_with_its_code_after_all_its_output(tmp_path: Path, line: str, code: int, told: str) -> None:
     # handlers of others run as well: a file that is written at exit is there
