@@ -16,7 +16,9 @@ from assay.audit.probes.attacks import Growth, Paths, Tries
 from assay.audit.probes.determinism import Answers
 from assay.audit.probes.gradient_accuracy import Slopes
 from assay.audit.probes.gradient_signal import Sight
-from assay.audit.subject import CountingOracle, Leaf, Subject
+from assay.audit.probes.minimum_norm import OtherNorms
+from assay.audit.probes.refusals import Refusals
+from assay.audit.subject import CleanRefusals, CountingOracle, Leaf, Subject
 from assay.core.compose import Method
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
@@ -128,6 +130,13 @@ CLEAN = Evidence(
     passes={},
 )
 """Evidence in which no check finds anything."""
+
+GUARDED = dataclasses.replace(
+    CLEAN,
+    refusals=Refusals(32, 0.0, 0.0, 20, 10, 0, CleanRefusals(200, 10, 0.05, 500)),
+    other_norms=OtherNorms(16, {"linf": (0.2, 0.1)}),
+)
+"""The same of a model behind defences that may refuse."""
 
 
 def seen(part: str, **changes: Any) -> Evidence:

@@ -8,22 +8,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from assay.core.budget import Budget
+from assay.defenses.chain import SEPARATOR
 from assay.evaluation.cell import Cell
-from assay.evaluation.records.schema import BROKEN, ERROR, SURVIVED
+from assay.evaluation.records.schema import BROKEN, ERROR, REJECTED, SURVIVED
 from assay.evaluation.run import Run
+
+CLEAN_REJECTED, UNBROKEN = "clean_rejected", (SURVIVED, REJECTED)
 
 
 @dataclasses.dataclass(frozen=True)
 class RobustNumber:
     """One robust number: the cells it comes from, its budget, and per cell what became of every sample (by id).
 
-    `passes` is what the evaluation spent on it.
+    `passes` is what the evaluation spent on it. `unaware` are digests of cells whose attack ignores the model's
+    defence: what they break counts, and their own numbers have no verdict.
     """
 
     cells: tuple[Cell, ...]
     budget: Budget
     statuses: dict[str, dict[str, str]]
     passes: int = 0
+    unaware: frozenset[str] = frozenset()
+
+    @property
+    def judged(self) -> set[str]:
+        """The digests of the cells whose numbers have a verdict."""
+        return {cell.digest for cell in self.cells} - self.unaware
 
     @property
     def head(self) -> Cell:
@@ -41,7 +51,10 @@ class RobustNumber:
         each = [statuses.get(sample) for statuses in self.statuses.values()]
         if BROKEN in each:
             return BROKEN
-        return None if None in each or ERROR in each else each[0]
+        if None in each or ERROR in each:
+            return None
+        # what one attack leaves refused and another accepted is unbroken either way
+        return SURVIVED if SURVIVED in each else each[0]
 
     @property
     def outcomes(self) -> dict[str, str]:
@@ -53,7 +66,7 @@ class RobustNumber:
     @property
     def survived(self) -> int:
         """How many samples withstood all attacks."""
-        return sum(one == SURVIVED for one in self.outcomes.values())
+        return sum(one in UNBROKEN for one in self.outcomes.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,22 +87,45 @@ class Group:
         goal hides it best where much is left, and matters most where the budget is large. Else where most is left.
         """
         right = max(
-            len([one for one in number.outcomes.values() if one in (BROKEN, SURVIVED)]) for number in self.numbers
+            len([one for one in number.outcomes.values() if one in (BROKEN, *UNBROKEN)]) for number in self.numbers
         )
         enough = [number for number in self.numbers if number.survived >= max(10, right / 5)]
         return enough[-1] if enough else max(self.numbers, key=lambda number: number.survived)
 
 
 def groups(run: Run) -> list[Group]:
-    """Return the numbers of a run that an audit judges: worst-case, untargeted, with a budget above 0."""
+    """Return the numbers of a run that an audit judges: worst-case, untargeted, with a budget above 0.
+
+    Numbers that are not adaptive (see `unaware`) are none of them.
+    """
+    found = [_group(run, cells) for cells in _together(run) if not all(ignores_defense(run, one) for one in cells)]
+    return [one for one in found if one.numbers]
+
+
+def unaware(run: Run) -> list[Cell]:
+    """Return a cell for each model, data set and threat whose number is not adaptive, and has no verdict.
+
+    A defence that every attack of a number ignores, because they were all made on another model, was not evaluated:
+    what such a number says of it cannot be made better by a verdict.
+    """
+    return [cells[0] for cells in _together(run) if all(ignores_defense(run, one) for one in cells)]
+
+
+def ignores_defense(run: Run, cell: Cell) -> bool:
+    """Whether the attack of a cell was made on another model, and the cell's own refuses images or is defended."""
+    facts = run.manifest["models"].get(cell.model.label, {})
+    guarded = bool(facts.get("rejects")) or SEPARATOR in cell.model.model
+    return guarded and bool(cell.attack.options.get("surrogate"))
+
+
+def _together(run: Run) -> list[list[Cell]]:
     together: dict[tuple[Any, ...], list[Cell]] = {}
     for plain in run.cells.values():
         cell = Cell.of(plain)
         if cell.question == "worst_case" and cell.goal == "untargeted":
             key = (cell.model.label, cell.data.label, cell.threat.label, cell.unit)
             together.setdefault(key, []).append(cell)
-    found = [_group(run, cells) for cells in together.values()]
-    return [one for one in found if one.numbers]
+    return list(together.values())
 
 
 def _group(run: Run, cells: Sequence[Cell]) -> Group:
@@ -101,16 +137,21 @@ def _group(run: Run, cells: Sequence[Cell]) -> Group:
         by.setdefault(eps, {}).setdefault(digest, {})[sample] = status
         spent[eps] += forwards
     passes = spent.total() / max(1, len(set(rows["sample_id"])))
-    return Group(tuple(_numbers(cells, by, spent)), passes)
+    blind = frozenset(cell.digest for cell in cells if ignores_defense(run, cell))
+    return Group(tuple(_numbers(cells, by, spent, blind)), passes)
 
 
 def _numbers(
-    cells: Sequence[Cell], by: dict[float, dict[str, dict[str, str]]], spent: Mapping[float, int]
+    cells: Sequence[Cell],
+    by: dict[float, dict[str, dict[str, str]]],
+    spent: Mapping[float, int],
+    unaware: frozenset[str],
 ) -> Iterator[RobustNumber]:
     budgets = {budget.value: budget for cell in cells for budget in cell.budgets}
     for eps in sorted(budgets):
         own = tuple(cell for cell in cells if cell.digest in by.get(eps, {}))
-        number = RobustNumber(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own}, spent[eps])
+        statuses = {cell.digest: by[eps][cell.digest] for cell in own}
+        number = RobustNumber(own, budgets[eps], statuses, spent[eps], unaware)
         # where every image failed to load there is no number
         if eps > 0 and number.outcomes:
             yield number
