@@ -82,9 +82,11 @@ def subject(module: nn.Module, threat: Threat | None = None, **more: Any) -> Sub
     channels = more.pop("channels", 1)
     x = pictures(channels)
     y = more.pop("y", None)
+    # of a model that may refuse, the last of the logits is no class
+    reject = more.pop("reject", None)
     if y is None:
         with torch.no_grad():
-            y = module(x).argmax(1)
+            y = module(x)[:, :reject].argmax(1)
     methods: tuple[Method, ...] = more.pop("methods", (PGD(10),))
     for parameter in module.parameters():
         parameter.requires_grad_(False)
@@ -94,7 +96,7 @@ def subject(module: nn.Module, threat: Threat | None = None, **more: Any) -> Sub
         "allowance": 1e6,
         "classes": CLASSES,
     }
-    problem = Problem(CountingOracle(TorchOracle(module)), x, Untargeted(y), threat or Linf(0.1))
+    problem = Problem(CountingOracle(TorchOracle(module)), x, Untargeted(y, reject), threat or Linf(0.1))
     return Subject(module, problem, Draws.of([str(i) for i in range(N)], 0), **{**usual, **more})
 
 

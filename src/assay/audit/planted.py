@@ -46,7 +46,7 @@ CLIMBS, STEPS = 3, 5
 # found under 90 % at times. A border at half the drawn point let random tries find nearly half behind a rounding.
 HARDNESS, LEAST, BARELY = 0.75, 0.4, 0.9
 # of the way from what is refused down to what is accepted, by steps that heed the score as well
-REFUSED, DESCENT = 0.5, 8
+REFUSED, DESCENT = 0.8, 8
 # a border nearer to the point than this share of its score could be float32's rounding
 _ROOM = 1e-3
 _RIDGE = 1e-3
