@@ -84,7 +84,7 @@ def test_a_users_own_refusals_stay_refusals_behind_defences() -> None:
 def test_attacks_succeed_where_the_answer_is_wrong_and_accepted() -> None:
     model = assay.defend(net(), "max-softmax:threshold=-0.2")
     y = net()(X).argmax(1)
-    found = assay.attack(attack("pgd", steps=20), model, X, y, assay.L2(4.0))
+    found = assay.attack(attack("pgd", steps=20, objective="margin"), model, X, y, assay.L2(4.0))
     answers = model.module(found.x_adv).argmax(1)
     assert bool(found.success.any())
     assert torch.equal(found.success, (answers != y) & (answers != 10))
