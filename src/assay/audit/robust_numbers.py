@@ -9,7 +9,7 @@ from typing import Any
 
 from assay.core.budget import Budget
 from assay.evaluation.cell import Cell
-from assay.evaluation.records.schema import BROKEN, ERROR, SURVIVED
+from assay.evaluation.records.schema import BROKEN, ERROR, SURVIVED, UNBROKEN
 from assay.evaluation.run import Run
 
 
@@ -81,14 +81,18 @@ class Group:
 
 
 def groups(run: Run) -> list[Group]:
-    """Return the numbers of a run that an audit judges: worst-case, untargeted, with a budget above 0."""
+    """Return the numbers of a run that an audit judges: worst-case, untargeted, with a budget above 0.
+
+    What was only attacked with images of another model, while it is defended itself, is none: it is not adaptive.
+    """
     together: dict[tuple[Any, ...], list[Cell]] = {}
     for plain in run.cells.values():
         cell = Cell.of(plain)
         if cell.question == "worst_case" and cell.goal == "untargeted":
             key = (cell.model.label, cell.data.label, cell.threat.label, cell.unit)
             together.setdefault(key, []).append(cell)
-    found = [_group(run, cells) for cells in together.values()]
+    adaptive = [cells for cells in together.values() if not all(run.ignores_defense(one.digest) for one in cells)]
+    found = [_group(run, cells) for cells in adaptive]
     return [one for one in found if one.numbers]
 
 
@@ -98,7 +102,8 @@ def _group(run: Run, cells: Sequence[Cell]) -> Group:
     by: dict[float, dict[str, dict[str, str]]] = {}
     spent: Counter[float] = Counter()
     for digest, eps, sample, status, forwards in zip(*(rows[name] for name in names), strict=True):
-        by.setdefault(eps, {}).setdefault(digest, {})[sample] = status
+        # whether an image that no attack broke is right or refused does not matter to the number
+        by.setdefault(eps, {}).setdefault(digest, {})[sample] = SURVIVED if status in UNBROKEN else status
         spent[eps] += forwards
     passes = spent.total() / max(1, len(set(rows["sample_id"])))
     return Group(tuple(_numbers(cells, by, spent)), passes)
