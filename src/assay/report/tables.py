@@ -56,10 +56,13 @@ def terminal(run: Run, console: Console) -> None:
 
 def notes(group: Group, stages: list[Stage]) -> list[str]:
     """Return what must be known before a group's numbers are quoted, and what each stage of its attacks left."""
-    single = [line.label for line in group.lines if line.note]
+    single = [line.label for line in group.lines if line.note and line.adaptive]
     written = []
     if single:
         written.append(f"{', '.join(single)}: {words.ONE_ATTACK}")
+    written += [
+        f"{line.label.removesuffix(f', {NOT_ADAPTIVE}')}: {line.note}" for line in group.lines if not line.adaptive
+    ]
     if group.worst:
         written.append(f"{WORST}: image by image, over {', '.join(group.merged)}")
     budget = telling(group)
