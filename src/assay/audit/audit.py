@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from assay.audit.auditor import LEAST_PASSES, PRESETS, Auditor, holds
 from assay.audit.progress import OnAuditProgress
-from assay.audit.robust_numbers import groups, unaware
+from assay.audit.robust_numbers import groups, not_adaptive
 from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import Verdict, keep_verdicts
@@ -53,7 +53,7 @@ def audit_run(  # shape: the options of an audit, each with its own default
     auditor = Auditor(run, own, preset, seed, twin, on_progress)
     verdicts: list[Verdict] = []
     try:
-        for cell in unaware(run):
+        for cell in not_adaptive(run):
             say(
                 f"{cell.model.label} on {cell.data.source}, {cell.threat.label}: not adaptive, so no verdict. Every "
                 "attack was made on another model and ignores the defence; attack the defended model itself."

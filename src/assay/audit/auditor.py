@@ -17,7 +17,7 @@ from assay.audit.checks import VERSION, examine, flags
 from assay.audit.escalate import Refutation, escalate, nothing_broken
 from assay.audit.evidence import Evidence, gather
 from assay.audit.progress import AuditMeter, OnAuditProgress, PassLimit
-from assay.audit.robust_numbers import CLEAN_REJECTED, UNBROKEN, Group, RobustNumber
+from assay.audit.robust_numbers import Group, RobustNumber
 from assay.audit.stronger_attacks import stronger_attacks
 from assay.audit.subject import CleanRefusals, CountingOracle, Subject, is_iterative
 from assay.audit.verdict_file import VerdictInputs, broken_before, written
@@ -28,7 +28,7 @@ from assay.data import Sample, image_digest
 from assay.evaluation.cell import Cell
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
-from assay.evaluation.records.schema import BROKEN
+from assay.evaluation.records.schema import BROKEN, CLEAN_REJECTED, SURVIVED
 from assay.evaluation.records.verdicts import Attempt, Finding, Verdict
 from assay.evaluation.run import Run
 from assay.models import Classifier
@@ -88,7 +88,7 @@ def holds(before: Verdict | None, number: RobustNumber, preset: str, seed: int) 
 
 def _is_about(before: Verdict, number: RobustNumber, seed: int) -> bool:
     # a run that was cut short and went on has the same cells and other samples
-    now = (number.judged, len(number.outcomes), number.survived)
+    now = ({cell.digest for cell in number.cells}, len(number.outcomes), number.survived)
     same = (set(before.cells), before.n, before.survived) == now
     return same and before.checks == VERSION and before.seed == seed
 
@@ -231,7 +231,7 @@ class Auditor:
     def _ids(self, group: Group) -> list[str]:
         """Return the images that the audit looks at: chosen by the seed among those that the model gets right."""
         outcomes = group.pivot.outcomes
-        right = [name for name in outcomes if outcomes[name] in (BROKEN, *UNBROKEN)]
+        right = [name for name in outcomes if outcomes[name] in (BROKEN, SURVIVED)]
         order = np.random.default_rng(self.seed).permutation(len(right))
         return [right[i] for i in order[: self.preset.most]]
 
@@ -287,7 +287,7 @@ def _made(earlier: Verdict) -> tuple[Attempt, ...]:
 
 
 def _survived(number: RobustNumber, ids: Sequence[str]) -> Tensor:
-    return torch.tensor([number.outcome(name) in UNBROKEN for name in ids])
+    return torch.tensor([number.outcome(name) == SURVIVED for name in ids])
 
 
 @contextlib.contextmanager

@@ -8,32 +8,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from assay.core.budget import Budget
-from assay.defenses.chain import SEPARATOR
 from assay.evaluation.cell import Cell
-from assay.evaluation.records.schema import BROKEN, ERROR, REJECTED, SURVIVED
+from assay.evaluation.records.schema import BROKEN, ERROR, SURVIVED, UNBROKEN
 from assay.evaluation.run import Run
-
-CLEAN_REJECTED, UNBROKEN = "clean_rejected", (SURVIVED, REJECTED)
 
 
 @dataclasses.dataclass(frozen=True)
 class RobustNumber:
     """One robust number: the cells it comes from, its budget, and per cell what became of every sample (by id).
 
-    `passes` is what the evaluation spent on it. `unaware` are digests of cells whose attack ignores the model's
-    defence: what they break counts, and their own numbers have no verdict.
+    `passes` is what the evaluation spent on it.
     """
 
     cells: tuple[Cell, ...]
     budget: Budget
     statuses: dict[str, dict[str, str]]
     passes: int = 0
-    unaware: frozenset[str] = frozenset()
-
-    @property
-    def judged(self) -> set[str]:
-        """The digests of the cells whose numbers have a verdict."""
-        return {cell.digest for cell in self.cells} - self.unaware
 
     @property
     def head(self) -> Cell:
@@ -51,10 +41,7 @@ class RobustNumber:
         each = [statuses.get(sample) for statuses in self.statuses.values()]
         if BROKEN in each:
             return BROKEN
-        if None in each or ERROR in each:
-            return None
-        # what one attack leaves refused and another accepted is unbroken either way
-        return SURVIVED if SURVIVED in each else each[0]
+        return None if None in each or ERROR in each else each[0]
 
     @property
     def outcomes(self) -> dict[str, str]:
@@ -66,7 +53,7 @@ class RobustNumber:
     @property
     def survived(self) -> int:
         """How many samples withstood all attacks."""
-        return sum(one in UNBROKEN for one in self.outcomes.values())
+        return sum(one == SURVIVED for one in self.outcomes.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +74,7 @@ class Group:
         goal hides it best where much is left, and matters most where the budget is large. Else where most is left.
         """
         right = max(
-            len([one for one in number.outcomes.values() if one in (BROKEN, *UNBROKEN)]) for number in self.numbers
+            len([one for one in number.outcomes.values() if one in (BROKEN, SURVIVED)]) for number in self.numbers
         )
         enough = [number for number in self.numbers if number.survived >= max(10, right / 5)]
         return enough[-1] if enough else max(self.numbers, key=lambda number: number.survived)
@@ -96,26 +83,22 @@ class Group:
 def groups(run: Run) -> list[Group]:
     """Return the numbers of a run that an audit judges: worst-case, untargeted, with a budget above 0.
 
-    Numbers that are not adaptive (see `unaware`) are none of them.
+    Those of `not_adaptive` are none of them.
     """
-    found = [_group(run, cells) for cells in _together(run) if not all(ignores_defense(run, one) for one in cells)]
+    found = [_group(run, cells) for cells in _together(run) if not _ignoring(run, cells)]
     return [one for one in found if one.numbers]
 
 
-def unaware(run: Run) -> list[Cell]:
-    """Return a cell for each model, data set and threat whose number is not adaptive, and has no verdict.
+def not_adaptive(run: Run) -> list[Cell]:
+    """Return a cell for each model, data set and threat that was only attacked with images of another model.
 
-    A defence that every attack of a number ignores, because they were all made on another model, was not evaluated:
-    what such a number says of it cannot be made better by a verdict.
+    The model is defended itself, and nothing was asked of its defence: a verdict on such a number would say nothing.
     """
-    return [cells[0] for cells in _together(run) if all(ignores_defense(run, one) for one in cells)]
+    return [cells[0] for cells in _together(run) if _ignoring(run, cells)]
 
 
-def ignores_defense(run: Run, cell: Cell) -> bool:
-    """Whether the attack of a cell was made on another model, and the cell's own refuses images or is defended."""
-    facts = run.manifest["models"].get(cell.model.label, {})
-    guarded = bool(facts.get("rejects")) or SEPARATOR in cell.model.model
-    return guarded and bool(cell.attack.options.get("surrogate"))
+def _ignoring(run: Run, cells: Sequence[Cell]) -> bool:
+    return all(run.ignores_defense(one.digest) for one in cells)
 
 
 def _together(run: Run) -> list[list[Cell]]:
@@ -134,24 +117,20 @@ def _group(run: Run, cells: Sequence[Cell]) -> Group:
     by: dict[float, dict[str, dict[str, str]]] = {}
     spent: Counter[float] = Counter()
     for digest, eps, sample, status, forwards in zip(*(rows[name] for name in names), strict=True):
-        by.setdefault(eps, {}).setdefault(digest, {})[sample] = status
+        # whether an image that no attack broke is right or refused does not matter to the number
+        by.setdefault(eps, {}).setdefault(digest, {})[sample] = SURVIVED if status in UNBROKEN else status
         spent[eps] += forwards
     passes = spent.total() / max(1, len(set(rows["sample_id"])))
-    blind = frozenset(cell.digest for cell in cells if ignores_defense(run, cell))
-    return Group(tuple(_numbers(cells, by, spent, blind)), passes)
+    return Group(tuple(_numbers(cells, by, spent)), passes)
 
 
 def _numbers(
-    cells: Sequence[Cell],
-    by: dict[float, dict[str, dict[str, str]]],
-    spent: Mapping[float, int],
-    unaware: frozenset[str],
+    cells: Sequence[Cell], by: dict[float, dict[str, dict[str, str]]], spent: Mapping[float, int]
 ) -> Iterator[RobustNumber]:
     budgets = {budget.value: budget for cell in cells for budget in cell.budgets}
     for eps in sorted(budgets):
         own = tuple(cell for cell in cells if cell.digest in by.get(eps, {}))
-        statuses = {cell.digest: by[eps][cell.digest] for cell in own}
-        number = RobustNumber(own, budgets[eps], statuses, spent[eps], unaware)
+        number = RobustNumber(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own}, spent[eps])
         # where every image failed to load there is no number
         if eps > 0 and number.outcomes:
             yield number

@@ -17,11 +17,11 @@ from safetensors.torch import save
 from assay.audit.checks import VERSION
 from assay.audit.escalate import Refutation, nothing_broken
 from assay.audit.evidence import Evidence
-from assay.audit.robust_numbers import UNBROKEN, RobustNumber
+from assay.audit.robust_numbers import RobustNumber
 from assay.audit.subject import Subject
 from assay.audit.verdict_rule import judge, reason, refuting
 from assay.core.tensors import take
-from assay.evaluation.records.schema import BROKEN
+from assay.evaluation.records.schema import BROKEN, SURVIVED
 from assay.evaluation.records.verdicts import FOLDER, REFUTED, SUSPECT, Finding, Verdict
 from assay.files import make_folder, write_atomically
 
@@ -108,9 +108,7 @@ def _each(judged: VerdictInputs, verdict: str) -> dict[str, str]:
     gone = {ids[i] for i in judged.broken.at.tolist()} if judged.broken is not None else set()
     told = {}
     for digest, statuses in number.statuses.items():
-        if digest in number.unaware:
-            continue
-        own = [name for name, status in statuses.items() if status in UNBROKEN]
+        own = [name for name, status in statuses.items() if status == SURVIVED]
         fell = sum(name in gone or number.outcome(name) == BROKEN for name in own)
         refuted = len(number.statuses) > 1 and own and fell >= refuting(len(own))
         rest = SUSPECT if verdict == REFUTED and len(number.statuses) > 1 else verdict

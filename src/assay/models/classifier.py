@@ -155,7 +155,8 @@ class Classifier:
         reset = self.reset
         if reset is not None and not isinstance(reset, Reset):
             reset = Reset(reset, self.module)
-        return TorchOracle(self.module, batch, reset=reset, gives=self.access, passes=self.passes, random=self.random)
+        oracle = TorchOracle(self.module, batch, reset=reset, gives=self.access, passes=self.passes, random=self.random)
+        return dataclasses.replace(oracle, rejects=self.rejects) if self.rejects else oracle
 
 
 # torch prints larger tensors without their middle
