@@ -164,7 +164,7 @@ def test_what_is_asked_of_defences_is_asked_of_nothing_else() -> None:
 
 NOTHING = Tries(0, {})
 UNASKED: list[tuple[str, Evidence]] = [
-    ("idle detector", refusals(wrong=1, refused=0)),
+    ("idle detector", refusals(wrong=4, refused=0)),
     ("threshold drift", clean(200, 100, None)),
     ("other norms", CLEAN),
     *((name, CLEAN) for name in ("detector gradients", "refusals in company", "forced rejection")),

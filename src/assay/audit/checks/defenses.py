@@ -6,7 +6,7 @@ from assay.audit.checks.finding import CheckResult, percent, unasked
 from assay.audit.evidence import Evidence
 from assay.statistics import wilson
 
-BLIND = 0.05
+BLIND, FEWEST = 0.05, 5
 
 
 def detector_gradients(evidence: Evidence) -> CheckResult:
@@ -44,10 +44,10 @@ def idle_detector(evidence: Evidence) -> CheckResult:
     """Flag a detector that refuses nothing: no clean image, and nothing that an attack makes that ignores it.
 
     The clean images are all those of the run. The attack is twenty steps of PGD on the margin of the classes alone, on
-    up to 32 images; the share of what it makes wrong that is refused counts, and two such images are needed.
+    up to 32 images; the share of what it makes wrong that is refused counts, and five such images are needed.
     """
     seen = evidence.refusals
-    if seen is None or seen.wrong < 2:
+    if seen is None or seen.wrong < FEWEST:
         return unasked("an attack that ignores the detector makes nothing wrong")
     clean = 0 if seen.clean is None else seen.clean.refused
     told = "" if seen.clean is None else f", and {clean} of {seen.clean.n} clean ones"
