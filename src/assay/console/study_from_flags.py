@@ -209,26 +209,16 @@ def parse_attack(text: str) -> dict[str, Any]:
     The option's kind says what a value is; a text may hold commas. Raises `BadInput` for a part that is no
     `option=value`.
     """
-    from assay.attacks.options import Kind, scalar
+    from assay.attacks.options import read_options
     from assay.evaluation.study.attacks import STUDY_ATTACKS
 
     name, _, written = text.partition(":")
     name = name.strip()
     known = STUDY_ATTACKS[name].all_options if name in STUDY_ATTACKS else {}
-    given: dict[str, str] = {}
-    last = ""
-    for part in written.split(",") if written.strip() else ():
-        option, equals, value = part.partition("=")
-        if not equals and last in known and known[last].kind in (Kind.TEXT, Kind.PLACE):
-            given[last] += f",{part}"
-            continue
-        if not equals or not option.strip():
-            raise BadInput(f"--attack {text}: {part!r} is no option=value; write for example pgd:steps=40,restarts=2.")
-        last = option.strip()
-        given[last] = value
-    values = {key: value.strip() for key, value in given.items()}
-    read = {key: known[key].from_text(value) if key in known else scalar(value) for key, value in values.items()}
-    return {"attack": name, **read}
+    try:
+        return {"attack": name, **read_options(written, known, f"--attack {text}")}
+    except BadInput as error:
+        raise BadInput(f"{error}; write for example pgd:steps=40,restarts=2.") from None
 
 
 def _slug(flags: StudyFlags) -> str:

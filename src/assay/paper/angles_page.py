@@ -1,4 +1,4 @@
-"""The page of the extension "defenses": for each defence, what a naive attack leaves and what one that knows it leaves."""
+"""The page of the extension "defenses": what a naive attack leaves of each defence, and one that knows it."""
 
 from __future__ import annotations
 
