@@ -72,7 +72,7 @@ def test_rows_join_naive_and_adaptive_angle_by_angle() -> None:
 
 def test_the_headline_is_the_largest_step() -> None:
     before, left, _ = headline(angles.rows(_measured()))
-    assert "bit-depth keeps 88 % at L₂ 2" in before and left == "3 %"
+    assert "bit-depth keeps 88.0 % at L₂ 2" in before and left == "3.0 %"
     assert headline([])[0] == "Nothing has been measured yet."
 
 
@@ -89,7 +89,7 @@ def test_the_page_and_the_table_show_both_numbers(tmp_path: Path) -> None:
         assert text in html, text
     lines: list[str] = []
     print_extension(_measured(), lines.append)
-    assert any(line.startswith("detection") and "50 % [40–60]" in line and "30 % [22–40]" in line for line in lines)
+    assert any(line.startswith("detection") and "50.0 % [40.4–59.6]" in line and "30.0 % [21.9–39.6]" in line for line in lines)
 
 
 def test_the_study_is_of_four_angles_and_says_what_has_to_be_fitted() -> None:
