@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from assay.core.errors import BadInput, did_you_mean
-from assay.defenses.detectors import MaxSoftmax
+from assay.core.oracle import LookPasses
+from assay.defenses.copy_detectors import DropoutUncertainty, Odds, SqueezeDetector, squeeze_passes
+from assay.defenses.detectors import Energy, LogitMargin, MaxSoftmax
 from assay.defenses.entry import Defense
+from assay.defenses.feature_detectors import KernelDensity, LocalDimension, Mahalanobis
+from assay.defenses.learned_detectors import BinaryDetector, ExtraClass, MagNet, magnet_passes
 from assay.defenses.transformations import BitDepth
+
+
+def _beside(option: str) -> Callable[[Mapping[str, Any]], LookPasses]:
+    # the image itself, and as many copies as the option says
+    return lambda options: LookPasses(1 + options[option], 1 + options[option])
+
+
+def _with_step(options: Mapping[str, Any]) -> LookPasses:
+    return LookPasses(2, 2, 1) if options["step"] else LookPasses()
+
 
 TRANSFORMATIONS: dict[str, Defense] = {
     "bit-depth": Defense(
@@ -19,6 +36,47 @@ DETECTORS: dict[str, Defense] = {
     "max-softmax": Defense(
         MaxSoftmax, "refuses images whose highest probability is low", "Hendrycks and Gimpel 2017", "1610.02136",
         detects=True,
+    ),
+    "margin": Defense(
+        LogitMargin, "refuses images whose highest logit leads by little", "cf. Hendrycks and Gimpel 2017",
+        "1610.02136", detects=True,
+    ),
+    "energy": Defense(
+        Energy, "refuses images of high free energy", "Liu et al. 2020", "2010.03759", detects=True,
+    ),
+    "squeeze-detector": Defense(
+        SqueezeDetector, "compares the softmax of the image and of squeezed copies", "Xu et al. 2018", "1704.01155",
+        passes=squeeze_passes, differentiable=False, backward="those of the squeezers", detects=True,
+    ),
+    "dropout-uncertainty": Defense(
+        DropoutUncertainty, "how much the softmax varies under dropout", "Feinman et al. 2017", "1703.00410",
+        passes=_beside("masks"), random=True, detects=True,
+    ),
+    "kernel-density": Defense(
+        KernelDensity, "density of the features among those of the predicted class", "Feinman et al. 2017",
+        "1703.00410", detects=True,
+    ),
+    "lid": Defense(
+        LocalDimension, "local intrinsic dimension of the features", "Ma et al. 2018", "1801.02613", detects=True,
+    ),
+    "mahalanobis": Defense(
+        Mahalanobis, "distance of the features to the nearest class mean", "Lee et al. 2018", "1807.03888",
+        passes=_with_step, detects=True,
+    ),
+    "binary-detector": Defense(
+        BinaryDetector, "a network that tells attacked images from clean ones", "Gong et al. 2017; Metzen et al. 2017",
+        "1704.04960", detects=True,
+    ),
+    "extra-class": Defense(
+        ExtraClass, "a class more, for attacked images", "Grosse et al. 2017", "1702.06280", detects=True,
+    ),
+    "magnet": Defense(
+        MagNet, "how badly an autoencoder restores the image", "Meng and Chen 2017", "1705.09064",
+        passes=magnet_passes, detects=True,
+    ),
+    "odds": Defense(
+        Odds, "how unusually the logits shift under noise", "Roth et al. 2019", "1902.04818",
+        passes=_beside("looks"), random=True, detects=True,
     ),
 }  # fmt: skip
 """Detectors, which refuse images."""
