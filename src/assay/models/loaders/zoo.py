@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 
 from assay.models.architectures import ARCHITECTURES
 from assay.models.classifier import Classifier, Preprocess
-from assay.models.dropout import DropoutOn
+from assay.defenses.dropout import DropoutOn
 from assay.models.spec import Request, unknown
 from assay.models.weights_file import fill, read_safetensors
 
