@@ -31,7 +31,7 @@ def fit(
         Path | None, typer.Option(help="The .safetensors file; without it the spec finds it.", show_default=False)
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many images, evenly over the classes.")] = 10_000,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images, for what is trained.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images, for what is trained.")] = 10,
     seed: Annotated[int, typer.Option(help="The seed of choices, weights and order.")] = 0,
     device: Device = "cpu",
     display: DisplayOption = None,
@@ -76,8 +76,8 @@ def _tell(done: DefenseFit, out: Path | None) -> None:
     for at, one in fitted.thresholds.items():
         low, high = done.intervals[at]
         say(
-            f"{model.defenses[at].name}: refuses scores above {one.value:.6g}. {100 * one.fpr:g} % of clean images were "
-            f"asked for; by {one.n:,} held-out ones it is {100 * low:.1f} to {100 * high:.1f} % (95 % interval)."
+            f"{model.defenses[at].name}: refuses scores above {one.value:.6g}. Asked for {100 * one.fpr:g} % of clean "
+            f"images; by {one.n:,} held-out ones it is {100 * low:.1f} to {100 * high:.1f} % (95 % interval)."
         )
     write(str(done.path))
     say(f"Digest {model.digest}")

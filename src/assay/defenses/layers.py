@@ -95,6 +95,14 @@ class FromTraining(Protocol):
 
 
 @runtime_checkable
+class FromAttacked(Protocol):
+    """A detector whose training learns from attacked images too, which are made once."""
+
+    def examples(self, x: Tensor, y: Tensor, inner: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return what is learned from a batch of images: images and targets, of any number."""
+
+
+@runtime_checkable
 class Restored(Protocol):
     """A step or detector whose buffers or weights have shapes that only a fit knows."""
 

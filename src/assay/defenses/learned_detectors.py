@@ -56,12 +56,14 @@ class BinaryDetector(nn.Module):
         self.network = _seeing(given) if self.on == "image" else _head(nn.Linear(given, _HIDDEN), 1)
         self.load_state_dict(state)
 
+    def examples(self, x: Tensor, y: Tensor, inner: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return the images with target 0, and attacked ones that fool the network with target 1."""
+        return _with_attacked(x, torch.zeros_like(y), 1, attacked(inner, x, y, self.size))
+
     def loss(self, x: Tensor, y: Tensor, inner: nn.Module) -> Tensor:
-        """Return the cross-entropy of clean images and of those that fool the network, both weighing the same."""
-        images, fooled = attacked(inner, x, y, self.size)
-        clean, other = self._logit(x, inner)[1], self._logit(images[fooled], inner)[1]
-        lost = F.softplus(clean).mean()
-        return lost + F.softplus(-other).mean() if len(other) else lost
+        """Return the cross-entropy, to which clean and attacked images contribute the same."""
+        logits = self._logit(x, inner)[1]
+        return _balanced(F.binary_cross_entropy_with_logits(logits, y.to(logits), reduction="none"), y == 1)
 
     def forward(self, x: Tensor, inner: nn.Module) -> Detection:
         """Return the detection for images `x`."""
@@ -87,6 +89,7 @@ class ExtraClass(nn.Module):
     def __init__(self, *, layers: Layers = None, size: Size = None) -> None:
         super().__init__()
         self.layers, self.size = layers, size
+        self.classes = 0
         self.network: nn.Module | None = None
 
     def extra_repr(self) -> str:
@@ -95,6 +98,7 @@ class ExtraClass(nn.Module):
 
     def begin(self, images: Tensor, classes: int) -> None:
         """Make the weights; how many features there are, the first batch says."""
+        self.classes = classes
         self.network = _head(nn.LazyLinear(_HIDDEN), classes + 1)
 
     def adopt(self, state: dict[str, Tensor]) -> None:
@@ -102,13 +106,14 @@ class ExtraClass(nn.Module):
         self.network = _head(nn.Linear(state["network.0.weight"].shape[1], _HIDDEN), len(state["network.2.bias"]))
         self.load_state_dict(state)
 
+    def examples(self, x: Tensor, y: Tensor, inner: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return the images with their labels, and attacked ones that fool the network with target K."""
+        return _with_attacked(x, y, self.classes, attacked(inner, x, y, self.size))
+
     def loss(self, x: Tensor, y: Tensor, inner: nn.Module) -> Tensor:
-        """Return the cross-entropy of clean images and of those that fool the network, both weighing the same."""
-        images, fooled = attacked(inner, x, y, self.size)
-        clean, other = self._logits(x, inner)[1], self._logits(images[fooled], inner)[1]
-        lost = F.cross_entropy(clean, y)
-        extra = torch.full((len(other),), clean.shape[1] - 1, device=x.device)
-        return lost + F.cross_entropy(other, extra) if len(other) else lost
+        """Return the cross-entropy, to which clean and attacked images contribute the same."""
+        logits = self._logits(x, inner)[1]
+        return _balanced(F.cross_entropy(logits, y, reduction="none"), y == logits.shape[1] - 1)
 
     def forward(self, x: Tensor, inner: nn.Module) -> Detection:
         """Return the detection for images `x`."""
@@ -177,6 +182,17 @@ def _divergence(views: Tensor) -> Tensor:
     logs = views.log_softmax(2)
     middle = logs.logsumexp(1, keepdim=True) - torch.log(views.new_tensor(2.0))
     return (logs.exp() * (logs - middle)).sum(2).mean(1)
+
+
+def _with_attacked(x: Tensor, y: Tensor, target: int, made: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    images, fooled = made
+    others = images[fooled]
+    return torch.cat([x, others]), torch.cat([y, torch.full_like(y[: len(others)], target)])
+
+
+def _balanced(lost: Tensor, positive: Tensor) -> Tensor:
+    both = [part.mean() for part in (lost[positive], lost[~positive]) if len(part)]
+    return torch.stack(both).mean()
 
 
 def _there(network: nn.Module | None, name: str) -> nn.Module:

@@ -11,27 +11,37 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from assay.core.draws import Draws, drawing
 from assay.core.errors import BadInput
 from assay.core.held import frozen
-from assay.core.signals import Signals, signals_of
+from assay.core.signals import signals_of
 from assay.data import Data, image_digest, load_data
 from assay.defenses.chain import SEPARATOR, Step, parse_chain, passes_of, split_spec, unfitted, written_chain
 from assay.defenses.fitted import Fitted, Threshold, chosen_threshold, read_fitted, write_fitted
-from assay.defenses.layers import Detection, FromStatistics, FromTraining, Refusing, Rejecting, Transformed
+from assay.defenses.layers import (
+    Detection,
+    FromAttacked,
+    FromStatistics,
+    FromTraining,
+    Refusing,
+    Rejecting,
+    Transformed,
+)
+from assay.files import write_atomically
 from assay.models import Classifier, load_model
 from assay.models.classifier import digest_of, update_with_state
 from assay.models.defended import check_step, defended, shape_of, undefended, usual_file
 from assay.models.seeded import seeded
 from assay.statistics import clopper_pearson
-from assay.training.dataset_view import Examples, FromData, Kept
+from assay.training.dataset_view import Examples, FromData, InMemory, Kept
 from assay.training.fit import FitProgress, FitSettings, fit
 
 HELD_OUT = 500
-LIMIT = 10_000
-EPOCHS = 3
+LIMIT = 5_000
+EPOCHS = 10
 _BATCH = 64
 _LEARNING_RATE = 1e-3
 # rows whose scores are asked for again in other batches, and how far they may move
@@ -111,7 +121,7 @@ def fit_defense(  # shape: one keyword for each flag of the command
             return DefenseFit(defended(bare, written_chain(steps), there), path, True)
     rest, clean = _parts(images, steps, taken, bare, seed)
     work = _Work(bare, steps, rest, clean, FitSettings(epochs=epochs, batch=_BATCH, learning_rate=_LEARNING_RATE,
-                 seed=seed, schedule="triangular"), path.with_suffix(".training"), on_progress)  # fmt: skip
+                 seed=seed, schedule="triangular"), _folder(path, told), on_progress)  # fmt: skip
     with _as_asked(bare):
         tensors, thresholds = work.done()
     digests = frozenset(image_digest(clean.batch(torch.tensor([at]))[0][0]) for at in range(len(clean)))
@@ -170,6 +180,12 @@ def _parts(images: Data, steps: tuple[Step, ...], taken: int, bare: Classifier, 
     else:
         rest, clean = part("rest"), part("held-out")
     return Kept(FromData(rest, 0, len(rest))), FromData(clean, 0, taken)
+
+
+def _folder(path: Path, told: dict[str, Any]) -> Path:
+    """Return where an interrupted fit lies: another one, under another seed or data, is no hindrance."""
+    name = hashlib.blake2b(repr(sorted(told.items())).encode(), digest_size=4).hexdigest()
+    return path.with_name(f"{path.stem}.{name}.training")
 
 
 def _there(path: Path, steps: tuple[Step, ...], bare: Classifier, *, named: bool) -> Fitted | None:
@@ -236,14 +252,16 @@ class _Work:
             with seeded(settings.seed):
                 part.fit(_Walk(self.rest, settings.seed, self.bare.device), inner)
         elif isinstance(part, FromTraining):
-            check = min(HELD_OUT, max(1, len(self.rest) // 10))
-            learn = _Part(self.rest, 0, max(1, len(self.rest) - check)), _Part(self.rest, len(self.rest) - check, check)
-            x, y = (one.to(self.bare.device) for one in learn[0].batch(torch.arange(min(_BATCH, len(learn[0])))))
+            folder = self.folder / f"{len(self.steps) - at} {step.name}"
+            x, y = (one.to(self.bare.device) for one in self.rest.batch(torch.arange(min(_BATCH, len(self.rest)))))
             with seeded(settings.seed):
-                part.begin(x, len(self._seen(inner, x[:1]).logits[0]))
+                part.begin(x, self._classes(inner, x[:1]))
                 part.to(self.bare.device)
                 # layers that do not know their sizes yet learn them here
                 part.loss(x, y, inner)
+            learned = self._with_attacked(at, part, inner, folder) if isinstance(part, FromAttacked) else self.rest
+            check = min(HELD_OUT, max(1, len(learned) // 10))
+            learn = _Part(learned, 0, max(1, len(learned) - check)), _Part(learned, len(learned) - check, check)
             loss = _PartLoss(step.written(file=False), _digest(inner), inner)
             learner = _Learner(part, answering)
 
@@ -251,7 +269,6 @@ class _Work:
                 share = (now.epoch - 1 + now.batch / now.batches) / now.epochs
                 self._say(at, share, f"epoch {now.epoch} of {now.epochs}, loss {now.loss:.3f}")
 
-            folder = self.folder / f"{len(self.steps) - at} {step.name}"
             fit(learner, *learn, dataclasses.replace(settings, loss=loss), folder, show)
             part.requires_grad_(False)
 
@@ -270,9 +287,30 @@ class _Work:
                 _check_rows(step.name, part, inner, x[:_ROWS], draws.take(rows[:_ROWS]))
         return _chosen(step, torch.cat(scores), torch.cat(margins))
 
-    def _seen(self, inner: nn.Module, x: Tensor) -> Signals:
+    def _with_attacked(self, at: int, part: FromAttacked, inner: nn.Module, folder: Path) -> Examples:
+        """Return what a detector learns from, made once: 8-bit images, lest it learn whether values are whole."""
+        file = folder / "examples.safetensors"
+        if not file.is_file():
+            images, targets, done = [], [], 0
+            with seeded(self.settings.seed):
+                for x, y in _Walk(self.rest, self.settings.seed, self.bare.device):
+                    self._say(at, 0.0, f"attacked images, {done:,} of {len(self.rest):,}")
+                    made, wanted = part.examples(x, y, inner)
+                    images.append((made * 255).round().to(torch.uint8).cpu())
+                    targets.append(wanted.cpu())
+                    done += len(x)
+            found = {"images": torch.cat(images), "targets": torch.cat(targets)}
+            if len(found["targets"]) == len(self.rest):
+                raise BadInput(
+                    f"No attack fooled the network on {len(self.rest)} training images: give "
+                    f"{self.steps[at].name} a larger size=."
+                )
+            write_atomically(file, save(found))
+        return InMemory(**load(file.read_bytes()))
+
+    def _classes(self, inner: nn.Module, x: Tensor) -> int:
         with torch.no_grad():
-            return signals_of(inner, x)
+            return signals_of(inner, x).logits.shape[1]
 
     def _say(self, at: int, share: float, note: str) -> None:
         done = len(self.steps) - 1 - at
