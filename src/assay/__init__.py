@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from assay.evaluation.run import Run
     from assay.evaluation.study.spec import Study
     from assay.models import Classifier, defend, load_model
+    from assay.training.defense_fit import fit_defense
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ _WHERE = {
     "assay.evaluation.run": ("Run",),
     "assay.evaluation.study.spec": ("Study",),
     "assay.models": ("Classifier", "defend", "load_model"),
+    "assay.training.defense_fit": ("fit_defense",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -84,6 +86,7 @@ __all__ = [
     "defend",
     "doctor",
     "evaluate",
+    "fit_defense",
     "load_data",
     "load_model",
     "sweep",

@@ -14,6 +14,7 @@ import typer
 
 from assay.cli import (
     audit,
+    defend,
     demo,
     doctor,
     export,
@@ -53,6 +54,7 @@ for panel, commands in {
         doctor.doctor,
         transfer.transfer,
         train.app,
+        defend.app,
         patch.app,
         universal.app,
         paper.app,

@@ -135,7 +135,7 @@ class TorchOracle:
                 f"The model gives {self.gives.name.lower()} and no gradients, which this attack asks for. Use an "
                 "attack that needs less (`assay attacks` lists what each needs), or make the images on a surrogate."
             )
-        size = min([self.batch or micro_batch(points, access is Access.GRADIENT), *self.fits])
+        size = min([self.batch or self._usual_rows(points, access is Access.GRADIENT), *self.fits])
         climbed = objective if access is Access.GRADIENT else None
         parts: list[_Part] = []
         at = 0
@@ -155,6 +155,11 @@ class TorchOracle:
         loss = objective(part.logits, goal) if part.loss is None else part.loss
         cost = self._cost(part)
         return Observation(part.logits, loss, goal.gap(part.logits), goal.reached(part.logits), part.grad, cost)
+
+    def _usual_rows(self, points: Tensor, backward: bool) -> int:
+        # a gradient keeps the activations of all copies that a defence asks about: hundreds of each row, it may be
+        size = micro_batch(points, backward)
+        return max(1, min(size, _COPIES * size // self.passes.forwards))
 
     def answers(self, images: Tensor) -> Tensor:
         """Return the logits `[N, K]` of a few images, in one pass that nobody is billed for."""
@@ -272,6 +277,9 @@ class _Part(NamedTuple):
     grad: Tensor | None
     forwards: Tensor
     backwards: Tensor
+
+
+_COPIES = 8
 
 
 def micro_batch(points: Tensor, backward: bool = True) -> int:
