@@ -10,6 +10,8 @@ from assay.console.output import Display, say, write
 from assay.console.sessions import run_session
 from assay.console.study_from_flags import StudyRequest
 from assay.core.errors import BadInput, did_you_mean
+from assay.display import progress
+from assay.meter import Meter
 
 if TYPE_CHECKING:
     from assay.evaluation.execution.options import Options
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from assay.session import Finished
 
 EXTENSIONS = ("defenses",)
+_TRAINING_DATA = "mnist/train"
 
 
 def check_extension(name: str) -> None:
@@ -40,7 +43,16 @@ def run_extension(out: Path, limit: int | None, options: Options, display: Displ
 
 
 def _fit(network: str, chain: str, display: Display) -> None:
-    raise NotImplementedError
+    from assay.training.defense_fit import FitStage, fit_defense
+
+    with progress(f"Fitting {chain}", display) as watch:
+        pace = Meter()
+
+        def show(now: FitStage) -> None:
+            whole = (now.done + now.share) / now.steps
+            watch.update(whole, now.note, pace.reach(whole))
+
+        fit_defense(network, chain, _TRAINING_DATA, on_progress=show)
 
 
 def write_page(run: Run, path: Path) -> None:
