@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.options import Option
+from assay.attacks.options import Option, options_of_maker
 from assay.core.draws import Draws, current, drawing, nested
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.oracle import LookPasses
@@ -93,19 +93,25 @@ def _squeezer(written: str) -> Callable[[Tensor], Tensor]:
             f"Unknown squeezer {written!r}.{did_you_mean(name, _SQUEEZERS)} Expected such as bit-depth-1, median-2 or "
             "non-local-means-11-3-4, joined by +."
         )
-    make, count = _SQUEEZERS[name]
-    if len(values) != count or min(values) < 1:
-        raise BadInput(f"The squeezer {written!r} has {len(values)} numbers, expected {count}, each 1 or more.")
-    return make(*values)
+    make, names = _SQUEEZERS[name]
+    if len(values) != len(names):
+        raise BadInput(
+            f"The squeezer {written!r} has {len(values)} numbers, expected {len(names)}: {', '.join(names)}, such as "
+            "bit-depth-1, median-2 or non-local-means-11-3-4."
+        )
+    known = options_of_maker(make)
+    return make(
+        **{
+            option: known[option].read(f"Squeezer {written!r}: {option}", value)
+            for option, value in zip(names, values, strict=True)
+        }
+    )
 
 
-_SQUEEZERS: Mapping[str, tuple[Callable[..., nn.Module], int]] = {
-    "bit-depth": (BitDepth, 1),
-    "median": (Median, 1),
-    "non-local-means": (
-        lambda search, patch, strength: NonLocalMeans(search=search, patch=patch, strength=strength),
-        3,
-    ),
+_SQUEEZERS: Mapping[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
+    "bit-depth": (BitDepth, ("bits",)),
+    "median": (Median, ("size",)),
+    "non-local-means": (NonLocalMeans, ("search", "patch", "strength")),
 }
 
 
@@ -127,12 +133,15 @@ class DropoutUncertainty(nn.Module):
         """Return the detection for images `x`."""
         refuse_hidden(inner)
         seen = signals_of(inner, x)
-        total, squares = torch.zeros_like(seen.logits, dtype=torch.float32), torch.zeros(len(x), device=x.device)
+        # measured from the answer without dropout: a difference of two sums near 1 would drown in rounding
+        here = seen.logits.float().softmax(1)
+        total, squares = torch.zeros_like(here), here.new_zeros(len(x))
         for images, draws, count in copies(x, self.masks, "dropout"):
             with drawing(draws.fold("inner")), Dropping(draws):
                 shares = signals_of(inner, images).logits.float().softmax(1).view(len(x), count, -1)
-            total = total + shares.sum(1)
-            squares = squares + shares.square().sum((1, 2))
+            moved = shares - here[:, None]
+            total = total + moved.sum(1)
+            squares = squares + moved.square().sum((1, 2))
         mean = total / self.masks
         return Detection(seen, squares / self.masks - mean.square().sum(1))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_dropout_uncertainty_is_feinmans_and_a_row_draws_for_itself() -> None:
     class Coin(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             kept = nn.functional.dropout(torch.ones(len(x), 1), 0.5)
-            return torch.cat([kept * 1000, torch.full_like(kept, 1.0)], 1)
+            return torch.cat([kept * 1000, torch.full_like(kept, 500)], 1)
 
     # p is (1, 0) or (0, 1): mean p'p is 1, and of a fair coin U = 1 - q^2 - (1 - q)^2
     detector = DropoutUncertainty(masks=400)
@@ -184,9 +185,11 @@ def test_features_are_what_the_layer_is_given_through_any_defence() -> None:
 
 def test_models_without_features_are_refused_in_words(tmp_path: Path) -> None:
     data, out = pictures(60), tmp_path / "a.safetensors"
+    with warnings.catch_warnings(action="ignore"):
+        compiled = torch.jit.trace(network(), X[:1])
     for model, chain, told in (
         (lambda x: x.flatten(1)[:, :4], "kernel-density", "has no linear layer"),
-        (torch.jit.trace(network(), X[:1]), "lid", "is compiled"),
+        (compiled, "lid", "is compiled"),
         (network(), "mahalanobis:layers=4+head", "has no layer 'head'"),
         (network(), "kernel-density:layer=lost", "has no layer 'lost'"),
         (assay.load_model(network(), access="labels"), "margin", "gives labels alone"),
@@ -245,7 +248,9 @@ def test_passes_of_a_look_are_those_of_the_table(name: str, tmp_path: Path) -> N
         again = oracle.look(X, goal, margin, Access.SCORES, draws)
         assert torch.equal(again.logits, seen.logits)
         # a row is the same by itself, within rounding
-        alone = oracle.look(X[5:6], assay.Untargeted(Y[5:6], goal.reject), margin, Access.SCORES, draws.take(torch.tensor([5])))
+        alone = oracle.look(
+            X[5:6], assay.Untargeted(Y[5:6], goal.reject), margin, Access.SCORES, draws.take(torch.tensor([5]))
+        )
         torch.testing.assert_close(alone.logits, seen.logits[5:6], rtol=1e-4, atol=1e-4)
         slope = oracle.look(X, goal, margin, Access.GRADIENT, draws)
         assert slope.grad is not None and bool(slope.grad.isfinite().all())
