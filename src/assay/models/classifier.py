@@ -155,7 +155,8 @@ class Classifier:
         reset = self.reset
         if reset is not None and not isinstance(reset, Reset):
             reset = Reset(reset, self.module)
-        return TorchOracle(self.module, batch, reset=reset, gives=self.access, passes=self.passes, random=self.random)
+        facts = {"passes": self.passes, "random": self.random, "rejects": self.rejects}
+        return TorchOracle(self.module, batch, reset=reset, gives=self.access, **facts)
 
 
 # torch prints larger tensors without their middle
