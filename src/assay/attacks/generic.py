@@ -31,14 +31,14 @@ def wrapped(
     ] = 1,
     averaged_sigma: Annotated[float, Option("Standard deviation of those points.", "pixel values")] = 0.03,
     diversity: Annotated[float, Option("How likely a look sees the image resized and padded at random.", most=1)] = 0.0,
-    restarts: Annotated[int, Option("Random starts, on the samples that still stand.", "starts")] = 1,
-    smallest: Annotated[
-        int, Option("Rounds of bisection for the smallest budget at which the attack succeeds.", "rounds", least=0)
-    ] = 0,
     adaptive: Annotated[
         Literal["none", "selective", "orthogonal", "views", "features", "logits"],
         Option("What gradients are followed against a detector, for models that refuse images."),
     ] = "none",
+    restarts: Annotated[int, Option("Random starts, on the samples that still stand.", "starts")] = 1,
+    smallest: Annotated[
+        int, Option("Rounds of bisection for the smallest budget at which the attack succeeds.", "rounds", least=0)
+    ] = 0,
 ) -> Method:
     """Return the attack with the options of every attack; the defaults change nothing."""
     # the last stands outermost, next to the model

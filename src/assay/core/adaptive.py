@@ -19,7 +19,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.core.goal import Goal, Targeted, Toward, among_classes, knows_refusal, pick, without
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Observation, Oracle, TorchOracle
-from assay.core.signals import Asked, Guides, excess_of, guides_of
+from assay.core.signals import Asked, excess_of, guides_of
 from assay.core.tensors import flat, rows
 
 Way = Literal["selective", "orthogonal", "views", "features", "logits"]
@@ -34,7 +34,7 @@ class Adaptive:
       excess once it is met (Bryniarski et al. 2022).
     - `orthogonal`: the same, less its projection on the other of the two (Bryniarski et al. 2022).
     - `views`: of the margins of one wrong class in all copies that the detector compares, summed, each up to a cap.
-    - `features`, `logits`: towards those of an accepted image of another class, of which the detector has stored some.
+    - `features`, `logits`: towards those of accepted images of another class, which the detector has stored.
 
     Where the goal says nothing of a refusal, the model is seen as it is; so is an objective of several numbers, such
     as DeepFool's. Access: gradient. Cost: as without it, and for `orthogonal` a second backward. Raises `BadInput` for
@@ -70,7 +70,7 @@ class Adaptive:
                 f"The model has stored no {self.way} of accepted images to imitate: it is behind no detector that "
                 "keeps any. Use adaptive=selective or adaptive=orthogonal, which need none."
             )
-        return _Imitating(oracle, inside, asked, _Match(asked, _few(guides)))
+        return _Imitating(oracle, inside, asked, _Match(asked, guides.flatten(1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,11 +131,11 @@ def _asking(oracle: Any, signal: str) -> tuple[Asked, Oracle]:
     if isinstance(oracle, TorchOracle):
         asked = Asked(oracle.model, signal)
         return asked, dataclasses.replace(oracle, model=asked)
-    inner = getattr(oracle, "oracle", None)
-    if inner is None or not dataclasses.is_dataclass(oracle) or isinstance(oracle, type):
+    if not hasattr(oracle, "oracle"):
         raise BadInput(f"{type(oracle).__name__} gives no {signal}: adaptive={signal} needs the model itself.")
-    asked, inside = _asking(inner, signal)
-    return asked, dataclasses.replace(oracle, oracle=inside)  # type: ignore[type-var]  # checked to be one
+    asked, inside = _asking(oracle.oracle, signal)
+    around: Any = dataclasses.replace(oracle, oracle=inside)
+    return asked, around
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,18 +213,17 @@ class _SameClass:
 @dataclasses.dataclass(frozen=True)
 class _Match:
     asked: Asked
-    guides: Guides
+    guides: Tensor
 
     def __call__(self, output: Tensor, goal: Goal) -> Tensor:
         told = flat(self.asked.told(output))
-        values, classes = self.guides.values.to(told), self.guides.classes.to(told.device)
+        guides = self.guides.to(told)
         aim = _aim(goal)
-        other = classes != goal.y[:, None] if aim is None else classes == aim[:, None]
-        # not by a product of matrices, whose rounding depends on how many rows there are
-        away = torch.cdist(told.detach(), values, compute_mode="donot_use_mm_for_euclid_dist")
-        away = away.masked_fill(~other, torch.inf)
-        guide = values[away.argmin(1)]
-        return -(told - guide).square().mean(1)
+        if aim is None:
+            # the nearest of another class; not by a product of matrices, whose rounding depends on the rows there are
+            away = torch.cdist(told.detach(), guides, compute_mode="donot_use_mm_for_euclid_dist")
+            aim = away.scatter(1, goal.y[:, None], torch.inf).argmin(1)
+        return -(told - guides[aim]).square().mean(1)
 
 
 def _aim(goal: Goal) -> Tensor | None:
@@ -234,13 +233,3 @@ def _aim(goal: Goal) -> Tensor | None:
 
 def _inside(goal: Goal) -> Goal:
     return goal.goal if isinstance(goal, _Answering) else goal
-
-
-_PER_CLASS = 50
-
-
-def _few(guides: Guides) -> Guides:
-    # some of each class: a look compares every image with every guide
-    kept = [(guides.classes == k).nonzero().squeeze(1)[:_PER_CLASS] for k in guides.classes.unique()]
-    at = torch.cat(kept)
-    return Guides(guides.values[at].flatten(1), guides.classes[at])

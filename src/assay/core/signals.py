@@ -61,24 +61,14 @@ def excess_of(logits: Tensor) -> Tensor:
     return logits[:, -1] - logits[:, :-1].amax(1)
 
 
-class Guides(NamedTuple):
-    """Signals of images that a detector accepts, for attacks that imitate them: `values` `[G, R]` of `classes` `[G]`."""
+def guides_of(network: nn.Module, signal: str) -> Tensor | None:
+    """Return what images of each class that a detector accepts have of a signal, `[K, R]`; None where none is stored.
 
-    values: Tensor
-    classes: Tensor
-
-
-def guides_of(network: nn.Module, signal: str) -> Guides | None:
-    """Return what a network has stored of a signal, such as the features of training images; None where nothing.
-
-    A detector that has something says it by a method `guides(signal) -> Guides | None`.
+    A detector that stores them has a buffer `guide_features` or `guide_logits`, one row for each class.
     """
-    for module in network.modules():
-        own: Any = getattr(module, "guides", None)
-        found: Guides | None = own(signal) if callable(own) else None
-        if found is not None and len(found.values):
-            return found
-    return None
+    name = f"guide_{signal}"
+    stored = (getattr(module, name, None) for module in network.modules())
+    return next((one for one in stored if isinstance(one, Tensor) and len(one)), None)
 
 
 class Asked(nn.Module):
@@ -112,4 +102,4 @@ class Asked(nn.Module):
 
     def told(self, output: Tensor) -> Tensor:
         """Return the signal `[N, ...]` alone."""
-        return output[:, self.answers :].unflatten(1, self.shape)
+        return output[:, self.answers :].reshape(len(output), *self.shape)
