@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from assay.core.threat import L0, L1, L2, Linf, Threat
     from assay.data import Data, load_data
     from assay.evaluation.run import Run
+    from assay.evaluation.study.adaptive import adaptive
     from assay.evaluation.study.spec import Study
     from assay.models import Classifier, defend, load_model
     from assay.training.defense_fit import fit_defense
@@ -41,6 +42,7 @@ _WHERE = {
     "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat"),
     "assay.data": ("Data", "load_data"),
     "assay.evaluation.run": ("Run",),
+    "assay.evaluation.study.adaptive": ("adaptive",),
     "assay.evaluation.study.spec": ("Study",),
     "assay.models": ("Classifier", "defend", "load_model"),
     "assay.training.defense_fit": ("fit_defense",),
@@ -82,6 +84,7 @@ __all__ = [
     "UniformNoise",
     "Untargeted",
     "__version__",
+    "adaptive",
     "attack",
     "defend",
     "doctor",

@@ -102,7 +102,7 @@ def attack(
     keeps = None if keep is None else _keeps(keep)
     with case.classifier.held():
         case.ask_one()
-        (found,) = case.found(lambda problem, draws: [run(method, problem, draws, keeps=keeps)])
+        (found,) = case.found(lambda problem, draws: [run(case.method, problem, draws, keeps=keeps)])
     return _attacked(found, case.problem, case.problem.threat)
 
 
@@ -134,7 +134,7 @@ def sweep(
     with case.classifier.held():
         case.ask_one()
         curve = case.found(
-            lambda problem, draws: sweep_budgets(method, problem, draws, budgets, question, order=order).found
+            lambda problem, draws: sweep_budgets(case.method, problem, draws, budgets, question, order=order).found
         )
     resolved = case.problem.threat
     return [

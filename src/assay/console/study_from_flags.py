@@ -112,6 +112,8 @@ def _lay_over(raw: dict[str, Any], places: Places, flags: StudyFlags) -> tuple[d
 
 def _whole(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
     """Return the keys that a flag sets as a whole, each with the flag's name and its value."""
+    from assay.evaluation.study.attacks import parse_attack
+
     given = {
         "models": ("--model", flags.model),
         "data": ("--data", flags.data),
@@ -201,24 +203,6 @@ def parse_budgets(given: Iterable[str]) -> list[str]:
         prefix = f"{unit} " if space and unit.isalpha() else ""
         budgets += [prefix + part.strip() for part in (rest if prefix else text).split(",") if part.strip()]
     return budgets
-
-
-def parse_attack(text: str) -> dict[str, Any]:
-    """Read `pgd:steps=40,restarts=2` as a study's `{attack: pgd, steps: 40, restarts: 2}`.
-
-    The option's kind says what a value is; a text may hold commas. Raises `BadInput` for a part that is no
-    `option=value`.
-    """
-    from assay.attacks.options import read_options
-    from assay.evaluation.study.attacks import STUDY_ATTACKS
-
-    name, _, written = text.partition(":")
-    name = name.strip()
-    known = STUDY_ATTACKS[name].all_options if name in STUDY_ATTACKS else {}
-    try:
-        return {"attack": name, **read_options(written, known, f"--attack {text}")}
-    except BadInput as error:
-        raise BadInput(f"{error}; write for example pgd:steps=40,restarts=2.") from None
 
 
 def _slug(flags: StudyFlags) -> str:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from assay.core.answers import ONE_SCORE, sum_to_one
-from assay.core.compose import Method, stages
+from assay.core.compose import Method, confirmed, confirmed_look, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError
 from assay.core.goal import excluded, rank_of, scored
+from assay.core.objective import margin
 from assay.core.oracle import Access
-from assay.core.problem import Problem
+from assay.core.problem import CachedLook, Problem
 from assay.core.sweep import Curve, first_look, sweep
 from assay.core.tensors import take
 from assay.data import Sample, Unreadable, image_digest
@@ -90,6 +91,7 @@ def do(
     loaded = data.load(unit.cell.positions(unit.chunk))
     readable = {at: one for at, one in enumerate(loaded) if isinstance(one, Sample)}
     method = experiment.method(next((one.image.shape[1:] for one in readable.values()), None))
+    method = confirmed(method) if bench.classifier.random else method
     columns = blank(unit, [one.id for one in loaded], [one.label for one in loaded], stages(method))
     if per_image(unit.cell.goal) and data.targets is not None:
         columns.samples["target"][:] = [data.targets[at] for at in unit.cell.positions(unit.chunk)]
@@ -154,7 +156,11 @@ def _ask(columns: Columns, experiment: Experiment, method: Method, readable: dic
     if cost is not None:
         columns.bill(at, cost)
     problem = dataclasses.replace(problem, goal=goal)
-    known = first_look(method, problem, draws)
+    if bench.classifier.random:
+        # asked as often as an adversarial image is
+        known = CachedLook(problem.x, margin, confirmed_look(problem, problem.x, draws.fold("clean")))
+    else:
+        known = first_look(method, problem, draws)
     check_scores(known.seen.logits, cell.model.outputs, bench.classifier.access)
     check_one_score(bench.oracle, problem.x, known.seen.logits, cell.model.outputs)
     columns.look(at, known.seen.logits, goal)

@@ -18,7 +18,8 @@ from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.loader import Loader
 from assay.evaluation.study import masks
 from assay.evaluation.study import surrogates as surrogate
-from assay.evaluation.study.attacks import STUDY_ATTACKS, resolved
+from assay.evaluation.study.adaptive import NO_DETECTOR, parts_for
+from assay.evaluation.study.attacks import ADAPTIVE, STUDY_ATTACKS, method_of, resolved
 from assay.evaluation.study.spec import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
 from assay.evaluation.study.targets import aimed
 from assay.models import Classifier
@@ -39,7 +40,7 @@ def check_access(grid: Grid, model: Classifier) -> None:
     """Raise `BadInput` for an attack that needs more than the model gives, naming those that fit."""
     for attack in grid.attacks:
         # images made elsewhere are only judged here
-        needs = Access.LABELS if attack.options.get("surrogate") else STUDY_ATTACKS[attack.attack].access
+        needs = Access.LABELS if attack.options.get("surrogate") else _needs(attack)
         if needs > model.access:
             fit = dict.fromkeys(name for threat in grid.threats for name in fitting(model.access, threat.norm))
             raise BadInput(
@@ -47,6 +48,20 @@ def check_access(grid: Grid, model: Classifier) -> None:
                 f"alone. Attacks that fit: {', '.join(fit) or 'none'}; or make the images on another model: "
                 f"{attack.attack}:surrogate=MODEL."
             )
+
+
+def _needs(attack: AttackSpec) -> Access:
+    if attack.attack == ADAPTIVE:
+        # what it needs depends on what it is made of
+        return method_of(attack.attack, attack.options, (1, 1)).access
+    return STUDY_ATTACKS[attack.attack].access
+
+
+def check_detector(grid: Grid, model: Classifier) -> None:
+    """Raise `BadInput` for an attack that knows a detector, of a model that refuses nothing."""
+    for attack in grid.attacks:
+        if not model.rejects and attack.options.get("adaptive", "none") != "none":
+            raise BadInput(f"{attack.label}: {NO_DETECTOR.format(model=model.spec)}")
 
 
 def mask_notes(threats: Sequence[ThreatSpec]) -> list[str]:
@@ -96,6 +111,7 @@ def make_plan(study: Study, loads: Loader) -> Plan:
         models[spec.label] = _model_facts(model)
         check_units(grid, model)
         check_access(grid, model)
+        check_detector(grid, model)
         for chosen in grid.data:
             if selections.setdefault(chosen.source, chosen) != chosen:
                 raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
@@ -150,8 +166,10 @@ def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, 
 
 def _resolved(attack: AttackSpec, model: Classifier, loads: Loader) -> AttackSpec:
     options = resolved(attack.attack, attack.options)
+    if attack.attack == ADAPTIVE and options.get("parts") is None:
+        options = {"parts": parts_for(model), **options}
     if options.get("surrogate"):
-        options = surrogate.resolved(options, loads.surrogate(options["surrogate"]), model)
+        options = surrogate.resolved(options, loads.surrogate(options["surrogate"], model), model)
     return attack.model_copy(update={"options": options})
 
 
