@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from assay.attacks import ATTACKS, AttackEntry, options_of
 from assay.attacks.generic import GENERIC, unwrapped
-from assay.attacks.options import Option, read_options
+from assay.attacks.options import Kind, Option, read_options
 from assay.attacks.patch import Pasted, Place
 from assay.attacks.universal import Added
 from assay.core.compose import ByNorm, Cascade, Method, Restarts, is_attack
