@@ -52,11 +52,11 @@ class SqueezeDetector(nn.Module):
     def forward(self, x: Tensor, inner: nn.Module) -> Detection:
         """Return the detection for images `x`; the views are the image and its copies."""
         seen = signals_of(inner, x)
-        views = [seen.logits]
+        answers = [seen.logits]
         for number, squeeze in enumerate(_squeezers(self.squeezers or _published(tuple(x.shape[1:])))):
             with nested(f"squeezed {number}"):
-                views.append(signals_of(inner, squeeze(x)).logits)
-        views = torch.stack(views, 1)
+                answers.append(signals_of(inner, squeeze(x)).logits)
+        views = torch.stack(answers, 1)
         shares = views.float().softmax(2)
         apart = (shares[:, 1:] - shares[:, :1]).abs().sum(2).amax(1)
         return Detection(seen._replace(views=views), apart)
