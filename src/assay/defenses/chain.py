@@ -154,6 +154,11 @@ def passes_of(steps: Sequence[Step]) -> LookPasses:
     return total
 
 
+def passes_at_defaults(entry: Defense) -> LookPasses:
+    """Return the passes of the network in one look through a defence with its default options."""
+    return entry.passes({option: one.default for option, one in entry.all_options.items()})
+
+
 def random_chain(steps: Sequence[Step]) -> bool:
     """Whether a chain draws numbers."""
     return any(step.entry.random for step in steps)

@@ -29,7 +29,7 @@ TRANSFORMATIONS: dict[str, Defense] = {
     ),
     "median": Defense(
         Median, "the median of a window around each value", "Xu et al. 2018", "1704.01155",
-        backward="that of the selected pixel",
+        backward="exact: that of the selected pixel",
     ),
     "non-local-means": Defense(
         NonLocalMeans, "non-local means of OpenCV on 8-bit values", "Xu et al. 2018", "1704.01155",
