@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -169,7 +170,7 @@ def detects(steps: Sequence[Step]) -> bool:
     return any(step.entry.detects for step in steps)
 
 
-def fitted_for(steps: Sequence[Step], network: str, usual: Any) -> Fitted | None:
+def fitted_for(steps: Sequence[Step], network: str, usual: Path) -> Fitted | None:
     """Return what was fitted for a chain around the network of digest `network`; None where nothing has to be.
 
     `usual` is the file where a fit lies that no option names. Raises `BadInput` where there is none, or one for another
@@ -180,4 +181,5 @@ def fitted_for(steps: Sequence[Step], network: str, usual: Any) -> Fitted | None
     named = {str(step.options["file"]) for step in steps if step.options.get("file")}
     if len(named) > 1:
         raise BadInput(f"One chain has one file of what was fitted, and {' and '.join(sorted(named))} are given.")
-    return read_fitted(named.pop() if named else usual, written_chain(steps, file=False), network, named=bool(named))
+    path = next(iter(named), usual)
+    return read_fitted(path, written_chain(steps, file=False), network, named=bool(named))
