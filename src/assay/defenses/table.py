@@ -39,10 +39,7 @@ TRANSFORMATIONS: dict[str, Defense] = {
         BitDepth, "grey levels rounded to a few bits", "Xu et al. 2018", "1704.01155", differentiable=False,
         backward="sigmoids at the steps",
     ),
-    "median": Defense(
-        Median, "the median of a window around each value", "Xu et al. 2018", "1704.01155",
-        backward="that of the selected pixel",
-    ),
+    "median": Defense(Median, "the median of a window around each value", "Xu et al. 2018", "1704.01155"),
     "non-local-means": Defense(
         NonLocalMeans, "non-local means of OpenCV on 8-bit values", "Xu et al. 2018", "1704.01155",
         differentiable=False, backward="the identity", channels=(1, 3),

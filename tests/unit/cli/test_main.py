@@ -102,6 +102,7 @@ COMMANDS = [
     "doctor",
     "models",
     "attacks",
+    "defenses",
     "schema",
     "demo",
     "transfer",
