@@ -107,7 +107,7 @@ COMMANDS = [
     "demo",
     "transfer",
 ]
-GROUPS = ["data", "export", "paper", "patch", "train", "universal"]
+GROUPS = ["data", "defend", "export", "paper", "patch", "train", "universal"]
 
 
 def test_the_commands_are_those_that_exist() -> None:
