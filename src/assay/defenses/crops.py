@@ -25,7 +25,7 @@ class CropEnsemble(nn.Module):
         inner: nn.Module,
         *,
         crops: Annotated[int, Option("Crops of each image, one pass of the network each.", "crops")] = 30,
-        share: Annotated[float, Option("Side of a crop.", "share of the side", above=True, most=1)] = 0.8,
+        share: Annotated[float, Option("Side of a crop.", "share of the side", above=True, most=1)] = 0.9,
     ) -> None:
         super().__init__()
         self.inner, self.crops, self.share = inner, crops, share

@@ -23,7 +23,7 @@ class Autoencoder(nn.Module):
     network.
     """
 
-    def __init__(self, *, noise: NoiseLevel = 0.1, filters: Filters = 16) -> None:
+    def __init__(self, *, noise: NoiseLevel = 0.1, filters: Filters = 8) -> None:
         super().__init__()
         self.noise, self.filters = noise, filters
         self.network: nn.Module | None = None
@@ -57,7 +57,7 @@ class LumaDenoiser(nn.Module):
     here a small one, trained on clean images with Gaussian noise on Y. Backwards exact, through the network.
     """
 
-    def __init__(self, *, noise: NoiseLevel = 0.1, filters: Filters = 16) -> None:
+    def __init__(self, *, noise: NoiseLevel = 0.1, filters: Filters = 8) -> None:
         super().__init__()
         self.noise, self.filters = noise, filters
         self.network: nn.Module | None = None

@@ -17,7 +17,7 @@ def test_every_defence_is_listed(place: Workplace) -> None:
 
 def test_options_of_one_are_told(place: Workplace) -> None:
     said = place.assay("defenses crop-ensemble")
-    assert "crops = 30" in said.out and "share = 0.8" in said.out
+    assert "crops = 30" in said.out and "share = 0.9" in said.out
     assert said.out.rsplit("Example: ", 1)[1] == "--model 'zoo:mnist-cnn|crop-ensemble:crops=30'\n"
     told = json.loads(place.assay("defenses crop-ensemble --json").out)["crop-ensemble"]
     assert told["passes"] == {"forwards": 30, "backwards": 30, "always": 0} and told["random"]
