@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from assay.evaluation.study.adaptive import adaptive
     from assay.evaluation.study.spec import Study
     from assay.models import Classifier, defend, load_model
+    from assay.training.defense_fit import fit_defense
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ _WHERE = {
     "assay.evaluation.study.adaptive": ("adaptive",),
     "assay.evaluation.study.spec": ("Study",),
     "assay.models": ("Classifier", "defend", "load_model"),
+    "assay.training.defense_fit": ("fit_defense",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -87,6 +89,7 @@ __all__ = [
     "defend",
     "doctor",
     "evaluate",
+    "fit_defense",
     "load_data",
     "load_model",
     "sweep",

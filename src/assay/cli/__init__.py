@@ -14,6 +14,7 @@ import typer
 
 from assay.cli import (
     audit,
+    defend,
     demo,
     doctor,
     export,
@@ -53,13 +54,14 @@ for panel, commands in {
         doctor.doctor,
         transfer.transfer,
         train.app,
+        defend.app,
         patch.app,
         universal.app,
         paper.app,
         demo.demo,
     ),
     _LOOK: (runs.ls, runs.show, runs.report, export.app),
-    _FIND: (listing.models, listing.attacks, listing.app, validate.schema),
+    _FIND: (listing.models, listing.attacks, listing.defenses, listing.app, validate.schema),
 }.items():
     for command in commands:
         if isinstance(command, typer.Typer):

@@ -147,12 +147,18 @@ def unfitted(step: Step, inner: nn.Module) -> nn.Module:
     return made if entry.detects else Transformed(made, inner)
 
 
-def passes_of(steps: Sequence[Step]) -> LookPasses:
-    """Return the passes of the network in one look through a chain."""
+def passes_of(steps: Sequence[Step], shape: tuple[int, ...] | None = None) -> LookPasses:
+    """Return the passes of the network in one look through a chain, at images of `shape` (C, H, W) if that is known."""
     total = LookPasses()
     for step in steps:
-        total = total.inside(step.entry.passes(step.settings))
+        total = step.entry.passes({**step.settings, "shape": shape}).inside(total)
     return total
+
+
+def passes_at_defaults(entry: Defense) -> LookPasses:
+    """Return the passes of the network in one look at a photograph through a defence with its default options."""
+    defaults: dict[str, Any] = {option: one.default for option, one in entry.all_options.items()}
+    return entry.passes({**defaults, "shape": (3, 224, 224)})
 
 
 def random_chain(steps: Sequence[Step]) -> bool:
