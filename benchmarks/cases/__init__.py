@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.cases import attacks, curve_mnist, engine, fgsm, memory, patch, pgd_mnist, train_mnist, workers
+from benchmarks.cases import (
+    attacks,
+    curve_mnist,
+    defenses,
+    engine,
+    fgsm,
+    memory,
+    patch,
+    pgd_mnist,
+    train_mnist,
+    workers,
+)
 from benchmarks.measure import Outcome
 
 CASES: dict[str, Callable[[int], Outcome]] = {
@@ -14,6 +25,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "curve-mnist": curve_mnist.measure,
     "attacks": attacks.measure,
     "engine": engine.measure,
+    "defenses": defenses.measure,
     "train-mnist": train_mnist.measure,
     "patch": patch.measure,
     "memory": memory.measure,

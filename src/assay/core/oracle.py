@@ -136,7 +136,7 @@ class TorchOracle:
                 f"The model gives {self.gives.name.lower()} and no gradients, which this attack asks for. Use an "
                 "attack that needs less (`assay attacks` lists what each needs), or make the images on a surrogate."
             )
-        size = min([self.batch or self._usual_rows(points, access is Access.GRADIENT), *self.fits])
+        size = min([self.batch or micro_batch(points, access is Access.GRADIENT, self.passes.backwards), *self.fits])
         climbed = objective if access is Access.GRADIENT else None
         parts: list[_Part] = []
         at = 0
@@ -156,11 +156,6 @@ class TorchOracle:
         loss = objective(part.logits, goal) if part.loss is None else part.loss
         cost = self._cost(part)
         return Observation(part.logits, loss, goal.gap(part.logits), goal.reached(part.logits), part.grad, cost)
-
-    def _usual_rows(self, points: Tensor, backward: bool) -> int:
-        # a gradient keeps the activations of all copies that a defence asks about: hundreds of each row, it may be
-        size = micro_batch(points, backward)
-        return max(1, min(size, _COPIES * size // self.passes.forwards))
 
     def answers(self, images: Tensor) -> Tensor:
         """Return the logits `[N, K]` of a few images, in one pass that nobody is billed for."""
@@ -280,15 +275,13 @@ class _Part(NamedTuple):
     backwards: Tensor
 
 
-_COPIES = 8
-
-
-def micro_batch(points: Tensor, backward: bool = True) -> int:
+def micro_batch(points: Tensor, backward: bool = True, copies: int = 1) -> int:
     """Return how many rows to pass at once: near the fastest measured on CPUs, larger on accelerators.
 
-    Passes without a `backward` keep no activations in the caches, and small networks gain by fewer of them.
+    Passes without a `backward` keep no activations in the caches, and small networks gain by fewer of them. With one,
+    the activations of all `copies` that a look shows the network are kept.
     """
-    values = max(1, math.prod(points.shape[1:]))
+    values = max(1, math.prod(points.shape[1:])) * (max(1, copies) if backward else 1)
     most = (40 if backward else 100) if points.device.type == "cpu" else 1024
     budget = 2_400_000 if points.device.type == "cpu" else 40_000_000
     return max(1, min(most, budget // values))

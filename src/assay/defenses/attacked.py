@@ -80,6 +80,6 @@ def logistic_weights(values: Tensor, positive: Tensor, ridge: float = 1e-3) -> t
         return total
 
     with torch.enable_grad():
-        descent.step(loss)
+        descent.step(loss)  # type: ignore[no-untyped-call]
     weights = found.detach()[:-1] / spread
     return weights.float(), (found.detach()[-1] - weights @ middle).float()

@@ -146,6 +146,12 @@ def passes_of(steps: Sequence[Step], shape: tuple[int, ...] | None = None) -> Lo
     return total
 
 
+def passes_at_defaults(entry: Defense) -> LookPasses:
+    """Return the passes of the network in one look at a photograph through a defence with its default options."""
+    defaults: dict[str, Any] = {option: one.default for option, one in entry.all_options.items()}
+    return entry.passes({**defaults, "shape": (3, 224, 224)})
+
+
 def random_chain(steps: Sequence[Step]) -> bool:
     """Whether a chain draws numbers."""
     return any(step.entry.random for step in steps)

@@ -16,6 +16,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.core.oracle import LookPasses
 from assay.core.signals import Signals, signals_of
 from assay.defenses.dropout import Dropping, refuse_hidden
+from assay.defenses.features import guides
 from assay.defenses.layers import Batches, Detection
 from assay.defenses.transformations import BitDepth, Median, NonLocalMeans
 
@@ -52,11 +53,11 @@ class SqueezeDetector(nn.Module):
     def forward(self, x: Tensor, inner: nn.Module) -> Detection:
         """Return the detection for images `x`; the views are the image and its copies."""
         seen = signals_of(inner, x)
-        views = [seen.logits]
+        answers = [seen.logits]
         for number, squeeze in enumerate(_squeezers(self.squeezers or _published(tuple(x.shape[1:])))):
             with nested(f"squeezed {number}"):
-                views.append(signals_of(inner, squeeze(x)).logits)
-        views = torch.stack(views, 1)
+                answers.append(signals_of(inner, squeeze(x)).logits)
+        views = torch.stack(answers, 1)
         shares = views.float().softmax(2)
         apart = (shares[:, 1:] - shares[:, :1]).abs().sum(2).amax(1)
         return Detection(seen._replace(views=views), apart)
@@ -155,6 +156,7 @@ class Odds(nn.Module):
 
     mean: Tensor
     deviation: Tensor
+    guide_logits: Tensor
 
     def __init__(
         self,
@@ -164,8 +166,9 @@ class Odds(nn.Module):
     ) -> None:
         super().__init__()
         self.looks, self.sigma = looks, sigma
-        self.register_buffer("mean", torch.empty(0))
-        self.register_buffer("deviation", torch.empty(0))
+        # their shapes are known after a fit
+        for name in ("mean", "deviation", "guide_logits"):
+            self.register_buffer(name, torch.empty(0))
 
     def extra_repr(self) -> str:
         """Return what a digest must tell apart."""
@@ -173,17 +176,16 @@ class Odds(nn.Module):
 
     def fit(self, batches: Batches, inner: nn.Module) -> None:
         """Find mean and deviation of the shifts of up to 500 images, `[K, K]`: predicted class, other class."""
-        found: list[Tensor] = []
-        predicted: list[Tensor] = []
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
         with torch.no_grad():
-            for x, _ in batches:
+            for x, y in batches:
                 seen = signals_of(inner, x)
-                found.append(self.shifts(x, inner, seen))
-                predicted.append(seen.logits.argmax(1))
-                if sum(map(len, found)) >= _SHIFTED:
+                found.append((self.shifts(x, inner, seen), seen.logits.float(), y))
+                if sum(len(labels) for *_, labels in found) >= _SHIFTED:
                     break
-        shifts, classes = torch.cat(found)[:_SHIFTED].double(), torch.cat(predicted)[:_SHIFTED]
-        k = shifts.shape[1]
+        shifts, logits, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+        self.guide_logits = guides(logits, logits, labels).logits
+        shifts, classes, k = shifts.double(), logits.argmax(1), logits.shape[1]
         others = ~nn.functional.one_hot(classes, k).bool()
         # a class that is rarely predicted is judged by all
         usual = shifts[others]

@@ -25,7 +25,7 @@ class CropEnsemble(nn.Module):
         inner: nn.Module,
         *,
         crops: Annotated[int, Option("Crops of each image, one pass of the network each.", "crops")] = 30,
-        share: Annotated[float, Option("Side of a crop.", "share of the side", above=True, most=1)] = 0.8,
+        share: Annotated[float, Option("Side of a crop.", "share of the side", above=True, most=1)] = 0.9,
     ) -> None:
         super().__init__()
         self.inner, self.crops, self.share = inner, crops, share
@@ -36,9 +36,10 @@ class CropEnsemble(nn.Module):
 
     def signals(self, x: Tensor) -> Signals:
         """Return the logarithms of the mean probabilities, and the mean excess."""
-        draws, sides = current(x), torch.tensor(x.shape[2:], device=x.device)
-        size = (self.share * sides).round().clamp_min(1)
-        places = draws.uniform("crops", self.crops, 2).mul(sides - size + 1).floor().to(x.device)
+        draws = current(x)
+        size = torch.tensor([max(1, round(self.share * side)) for side in x.shape[2:]], device=x.device)
+        room = torch.tensor(x.shape[2:], device=x.device) - size
+        places = (draws.uniform("crops", self.crops, 2) * (room + 1)).floor()
         seen: list[Signals] = []
         for i in range(self.crops):
             with drawing(draws.fold(f"crop {i}")):
@@ -75,15 +76,15 @@ class ResizePad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the images on black."""
-        draws, sides = current(x), torch.tensor(x.shape[2:], device=x.device)
-        least = (self.smallest * sides[0]).ceil()
-        tall = (least + (draws.uniform("size") * (sides[0] - least + 1)).floor().to(x.device)).clamp(1, sides[0])
-        size = torch.stack([tall, (tall * sides[1] / sides[0]).round().clamp_min(1)], 1)
-        corner = (draws.uniform("place", 2).to(x.device) * (sides - size + 1)).floor()
+        draws, (height, width) = current(x), x.shape[2:]
+        least = max(1, round(self.smallest * height))
+        tall = least + (draws.uniform("size") * (height - least + 1)).floor()
+        size = torch.stack([tall, (tall * width / height).round().clamp_min(1)], 1)
+        corner = (draws.uniform("place", 2) * (torch.tensor(x.shape[2:], device=size.device) - size + 1)).floor()
         for axis in (0, 1):
             at = torch.arange(x.shape[2 + axis], device=x.device)[None] - corner[:, axis, None]
             here = size[:, axis, None]
-            x = _resampled(x, axis, (at + 0.5) * sides[axis] / here - 0.5, (at >= 0) & (at < here))
+            x = _resampled(x, axis, (at + 0.5) * x.shape[2 + axis] / here - 0.5, (at >= 0) & (at < here))
         return x
 
 

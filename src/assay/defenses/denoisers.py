@@ -18,11 +18,12 @@ Filters = Annotated[int, Option("Filters of each layer.", "filters", most=256)]
 class Autoencoder(nn.Module):
     """MagNet's reformer: an autoencoder that was trained to take noise off clean images (Meng and Chen 2017).
 
-    Two layers down to half the resolution and two up again. Meng and Chen have 3 filters and sigmoids, which take
-    hundreds of epochs; here `filters` and ReLU, and one epoch of MNIST does. Backwards exact, through the network.
+    Down to half the resolution and up again. Meng and Chen have 3 filters and sigmoids, which take hundreds of epochs
+    and flatten the gradient at black and white; here `filters`, ReLU and a linear end. Backwards exact, through the
+    network.
     """
 
-    def __init__(self, *, noise: NoiseLevel = 0.1, filters: Filters = 16) -> None:
+    def __init__(self, *, noise: NoiseLevel = 0.1, filters: Filters = 8) -> None:
         super().__init__()
         self.noise, self.filters = noise, filters
         self.network: nn.Module | None = None
@@ -45,8 +46,8 @@ class Autoencoder(nn.Module):
         return F.mse_loss(self(noisy), x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the images as the network restores them, in [0, 1]."""
-        return torch.sigmoid(_shown(x, self.network, "autoencoder")).to(x.dtype)
+        """Return the images as the network restores them; values may leave [0, 1] a little."""
+        return _shown(x, self.network, "autoencoder").to(x.dtype)
 
 
 class LumaDenoiser(nn.Module):
@@ -56,7 +57,7 @@ class LumaDenoiser(nn.Module):
     here a small one, trained on clean images with Gaussian noise on Y. Backwards exact, through the network.
     """
 
-    def __init__(self, *, noise: NoiseLevel = 0.1, filters: Filters = 16) -> None:
+    def __init__(self, *, noise: NoiseLevel = 0.1, filters: Filters = 8) -> None:
         super().__init__()
         self.noise, self.filters = noise, filters
         self.network: nn.Module | None = None

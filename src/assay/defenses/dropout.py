@@ -101,7 +101,7 @@ class RandomDropout(nn.Module):
     """What is inside, with its dropout left on: other masks in every look (Feinman et al. 2017 ask with it on).
 
     Which calls of dropout are meant, and what is refused, says `DropoutOn`. There the masks follow from the image, here
-    they are drawn afresh: an attack has to average over looks.
+    they are drawn afresh: an attack has to average over looks. Backwards exact.
     """
 
     def __init__(self, inner: nn.Module) -> None:

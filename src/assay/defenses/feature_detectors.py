@@ -127,7 +127,7 @@ class LocalDimension(nn.Module):
 
     def dimensions(self, found: Heard) -> Tensor:
         """Return the local dimension in each layer, `[N, L]`."""
-        kept = self.reference_features.to(found.joined).split([part.shape[1] for part in found.features], 1)
+        kept = torch.split(self.reference_features.to(found.joined), [part.shape[1] for part in found.features], 1)
         return torch.stack([local_dimension(*pair, self.k) for pair in zip(found.features, kept, strict=True)], 1)
 
 
@@ -197,7 +197,7 @@ class Mahalanobis(nn.Module):
     def distances(self, found: Heard) -> Tensor:
         """Return half the squared distance to the nearest mean in each layer, `[N, L]`."""
         sizes = [part.shape[1] for part in found.features]
-        means = self.means.to(found.joined).split(sizes, 1)
+        means = torch.split(self.means.to(found.joined), sizes, 1)
         whitening = self.whitening.to(found.joined)
         values, at = [], 0
         for part, middle, size in zip(found.features, means, sizes, strict=True):
@@ -213,7 +213,7 @@ def tied_gaussians(features: Tensor, labels: Tensor, sizes: list[int]) -> tuple[
     The covariance is that of each layer's features `[M, F]` about the means of their classes, one for all classes;
     directions without variance do not count. `sizes` are the layers' numbers of features.
     """
-    present, member = labels.unique(return_inverse=True)
+    present, member = torch.unique(labels, return_inverse=True)
     wide = features.double()
     means = torch.stack([wide[member == k].mean(0) for k in range(len(present))])
     whitening = wide.new_zeros(wide.shape[1], max(sizes))
@@ -296,7 +296,8 @@ def _distances(rows: Tensor, others: Tensor) -> Tensor:
 
 
 def _detached(seen: Signals) -> Signals:
-    return Signals(*(None if one is None else one.detach() for one in seen))
+    rest = (None if one is None else one.detach() for one in seen[1:])
+    return Signals(seen.logits.detach(), *rest)
 
 
 def _hold(module: nn.Module, *names: str) -> None:

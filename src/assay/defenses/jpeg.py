@@ -22,8 +22,8 @@ class Jpeg(nn.Module):
     """Images written as JPEG and read again (Dziugaite et al. 2016; Guo et al. 2018 at quality 75).
 
     Forward is Pillow's of 8-bit values: colours at half the resolution (4:2:0). Backwards the gradient of a JPEG in
-    floating point: colours, blocks of 8 x 8 and the quantisation of the same tables, where a coefficient is rounded with
-    the slope of `softly_rounded`.
+    floating point: YCbCr, blocks of 8 x 8 and the quantisation of the same tables, where a coefficient that is rounded
+    by d has the slope 1/2 + 6 d^2.
     """
 
     def __init__(self, quality: Annotated[int, Option("Quality of the JPEG.", most=100)] = 75) -> None:
@@ -71,8 +71,14 @@ def quantisation(quality: int) -> tuple[Tensor, Tensor]:
 
 
 def softly_rounded(value: Tensor) -> Tensor:
-    """Return rounded values whose slope is 1: what is rounded away still counts for a gradient."""
-    return valued(value, value.detach().round())
+    """Return rounded values with the slope 1/2 + 6 d^2, where d is the distance to the rounded value.
+
+    It is 1 on average. What is rounded away still counts for a gradient, but less than what is about to tip: on digits
+    PGD then leaves fewer images standing than with the slope 1, or with that of a cubic alone, which is 0 at d = 0.
+    """
+    there = value.detach().round()
+    slope = 0.5 + 6 * (value.detach() - there).square()
+    return valued(value * slope, there)
 
 
 def _blocks_rounded(values: Tensor, table: Tensor) -> Tensor:

@@ -39,10 +39,7 @@ TRANSFORMATIONS: dict[str, Defense] = {
         BitDepth, "grey levels rounded to a few bits", "Xu et al. 2018", "1704.01155", differentiable=False,
         backward="sigmoids at the steps",
     ),
-    "median": Defense(
-        Median, "the median of a window around each value", "Xu et al. 2018", "1704.01155",
-        backward="that of the selected pixel",
-    ),
+    "median": Defense(Median, "the median of a window around each value", "Xu et al. 2018", "1704.01155"),
     "non-local-means": Defense(
         NonLocalMeans, "non-local means of OpenCV on 8-bit values", "Xu et al. 2018", "1704.01155",
         differentiable=False, backward="the identity", channels=(1, 3),
@@ -96,6 +93,7 @@ DETECTORS: dict[str, Defense] = {
     "squeeze-detector": Defense(
         SqueezeDetector, "compares the softmax of the image and of squeezed copies", "Xu et al. 2018", "1704.01155",
         passes=squeeze_passes, differentiable=False, backward="those of the squeezers", detects=True,
+        adaptive=("pgd:steps=100,objective=margin,adaptive=views",),
     ),
     "dropout-uncertainty": Defense(
         DropoutUncertainty, "how much the softmax varies under dropout", "Feinman et al. 2017", "1703.00410",
@@ -104,13 +102,16 @@ DETECTORS: dict[str, Defense] = {
     "kernel-density": Defense(
         KernelDensity, "density of the features among those of the predicted class", "Feinman et al. 2017",
         "1703.00410", detects=True,
+        adaptive=("pgd:steps=100,objective=margin,adaptive=features",),
     ),
     "lid": Defense(
         LocalDimension, "local intrinsic dimension of the features", "Ma et al. 2018", "1801.02613", detects=True,
+        adaptive=("pgd:steps=100,objective=margin,adaptive=features",),
     ),
     "mahalanobis": Defense(
         Mahalanobis, "distance of the features to the nearest class mean", "Lee et al. 2018", "1807.03888",
         passes=_with_step, detects=True,
+        adaptive=("pgd:steps=100,objective=margin,adaptive=features",),
     ),
     "binary-detector": Defense(
         BinaryDetector, "a network that tells attacked images from clean ones", "Gong et al. 2017; Metzen et al. 2017",
@@ -118,6 +119,7 @@ DETECTORS: dict[str, Defense] = {
     ),
     "extra-class": Defense(
         ExtraClass, "a class more, for attacked images", "Grosse et al. 2017", "1702.06280", detects=True,
+        adaptive=("pgd:steps=100,objective=margin,adaptive=features",),
     ),
     "magnet": Defense(
         MagNet, "how badly an autoencoder restores the image", "Meng and Chen 2017", "1705.09064",
@@ -126,6 +128,7 @@ DETECTORS: dict[str, Defense] = {
     "odds": Defense(
         Odds, "how unusually the logits shift under noise", "Roth et al. 2019", "1902.04818",
         passes=_beside("looks"), random=True, detects=True,
+        adaptive=("pgd:steps=100,objective=margin,adaptive=logits",),
     ),
 }  # fmt: skip
 """Detectors, which refuse images."""

@@ -38,7 +38,7 @@ class TotalVariation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the smoothed images, in [0, 1]."""
         with torch.no_grad():
-            kept = (current(x).uniform("kept", 1, *x.shape[2:]) < self.keep).to(x.device)
+            kept = current(x).uniform("kept", 1, *x.shape[2:]) < self.keep
             there = smoothest(x.detach().float(), kept.float(), self.weight, self.steps).clamp(0, 1).to(x.dtype)
         return valued(x, there) if x.requires_grad else there
 

@@ -40,7 +40,7 @@ class BitDepth(nn.Module):
         """Return the rounded images."""
         steps = 2**self.bits - 1
         levels = x.detach().float() * steps
-        there = (levels.round() / steps).to(x.dtype)
+        there: Tensor = (levels.round() / steps).to(x.dtype)
         if not x.requires_grad:
             return there
         slope = torch.zeros_like(levels)
@@ -156,7 +156,10 @@ def by_picture(x: Tensor, change: Callable[[Pixels], Pixels]) -> Tensor:
 
 
 class GaussianNoise(nn.Module):
-    """Gaussian noise on every value, fresh in each look (cf. Cohen et al. 2019). Values may leave [0, 1]."""
+    """Gaussian noise on every value, fresh in each look (cf. Cohen et al. 2019). Values may leave [0, 1].
+
+    Backwards exact.
+    """
 
     def __init__(
         self,

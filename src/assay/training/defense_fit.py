@@ -277,7 +277,7 @@ class _Work:
         self._say(at, 1.0, f"a threshold on {len(clean):,} held-out images")
         draws = Draws.of(clean.data.ids[: len(clean)], self.settings.seed).fold("threshold")
         scores, margins = [], []
-        for rows in torch.arange(len(clean)).split(_BATCH):
+        for rows in torch.split(torch.arange(len(clean)), _BATCH):
             x = clean.batch(rows)[0].to(self.bare.device)
             seen = _asked_of(part, inner, x, draws.take(rows))
             scores.append(seen.score.float().cpu())
@@ -346,7 +346,7 @@ def _check_rows(name: str, part: nn.Module, inner: nn.Module, x: Tensor, draws: 
     """Ask about the same images in other batches. Raises `BadInput` where a score depends on its neighbours."""
     whole = _asked_of(part, inner, x, draws).score
     everyone = torch.arange(len(x))
-    for rows in (everyone.flip(0), *everyone[:3].split(1), everyone[len(x) // 2 :]):
+    for rows in (everyone.flip(0), *torch.split(everyone[:3], 1), everyone[len(x) // 2 :]):
         again = _asked_of(part, inner, x[rows.to(x.device)], draws.take(rows)).score
         was = whole[rows.to(x.device)]
         moved = (again - was).abs() / was.abs().clamp_min(1)
@@ -366,7 +366,7 @@ class _Walk:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.examples), generator=torch.Generator().manual_seed(self.seed))
-        for rows in order.split(_BATCH):
+        for rows in torch.split(order, _BATCH):
             x, y = self.examples.batch(rows)
             yield x.to(self.device), y.to(self.device)
 

@@ -166,6 +166,13 @@ def test_magnets_divergence_is_zero_for_equal_answers() -> None:
     assert float(detector(X, network()).score.max()) < 1e-5
 
 
+def test_a_tie_is_accepted_and_the_scale_changes_no_answer() -> None:
+    scores = LogitMargin()(X, network()).score
+    for scale in (1e-6, 1.0, 1e6):
+        found = Rejecting(LogitMargin(), network(), float(scores[4]), scale)(X).argmax(1) == 4
+        assert torch.equal(found, scores > scores[4]) and not bool(found[4])
+
+
 def test_features_are_what_the_layer_is_given_through_any_defence() -> None:
     net = network()
     assert last_linear(net) == ("9",) and last_linear(net, "7") == ("7",)

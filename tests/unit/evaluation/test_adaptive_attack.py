@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -85,8 +86,15 @@ def test_adaptive_in_python_is_the_same_attack(tiny_model: str) -> None:
 def test_adaptive_at_work_never_leaves_more_than_its_parts(
     tmp_path: Path, tiny_model: str, tiny_source: str
 ) -> None:
-    attacks = ["adaptive", {"attack": "pgd", "steps": 100, "objective": "margin", "adaptive": "selective"}, "hinge-sum"]
-    run = run_here(tmp_path / "run", study(f"{tiny_model}|{REFUSING}", tiny_source, attacks=attacks))
+    knowing = {"steps": 5, "objective": "margin", "adaptive": "selective"}
+    parts = "pgd:steps=5,objective=margin,adaptive=selective+hinge-sum:inner=4,rounds=2"
+    attacks = [
+        {"attack": "adaptive", "parts": parts},
+        {"attack": "pgd", **knowing},
+        {"attack": "hinge-sum", "inner": 4, "rounds": 2},
+    ]
+    threats = {"norm": "linf", "eps": ["4/255"]}
+    run = run_here(tmp_path / "run", study(f"{tiny_model}|{REFUSING}", tiny_source, attacks=attacks, threats=threats))
     whole, *parts = run.results()
     assert len(parts) == len(attacks) - 1
     for part in parts:
@@ -117,7 +125,7 @@ def test_undefended_is_the_network_without_its_defences(tmp_path: Path, tiny_mod
         )
         for i, name in enumerate([tiny_model, "undefended"])
     )
-    told = ("sample_id", "eps", "status", "prediction", "size", "forwards", "backwards")
+    told = ("sample_id", "eps", "status", "prediction", "forwards", "backwards")
     assert [[row[key] for key in told] for row in rows(named)] == [[row[key] for key in told] for row in rows(own)]
     with pytest.raises(BadInput, match="stands behind no defence. Leave the surrogate out"):
         make_plan(study(tiny_model, tiny_source, attacks={**attack, "surrogate": "undefended"}), Loader())
@@ -131,9 +139,7 @@ def test_a_lucky_draw_of_a_random_model_is_no_success() -> None:
             lucky = current(x).uniform("luck").to(x) < 0.2
             wrong = lucky | (x[:, 0, 0, 0] > 0.8)
             lead = torch.where(wrong, 1.0, -1.0) + x[:, 0, 0, 0] * 1e-3
-            return torch.stack([torch.zeros_like(lead), lead], 1)
-
-    import dataclasses
+            return torch.stack([-lead, lead], 1)
 
     model = dataclasses.replace(load_model(Wavers()), random=True)
     x, y = torch.full((40, 1, 2, 2), 0.5), torch.zeros(40, dtype=torch.int64)

@@ -160,7 +160,7 @@ def test_a_users_own_detector_joins_the_table_and_may_not_look_at_its_neighbours
     assert fit.classifier.fitted is not None
     bright = DATA[0].mean((1, 2, 3)) > fit.classifier.fitted.thresholds[0].value
     assert torch.equal(refused(fit, DATA[0]), bright) and bool(bright.any())
-    with pytest.raises(BadInput, match="neighbours scores an image .* a detector must not depend on the other images"):
+    with pytest.raises(BadInput, match=r"neighbours scores an image .* a detector must not depend on the other images"):
         fit_defense(network(), "neighbours", DATA)
 
 

@@ -35,7 +35,8 @@ def parts_for(model: Classifier) -> str:
         parts += step.entry.adaptive
     if model.rejects:
         parts += _KNOWING
-    looks = _LOOKS if model.random else 1
+    # a model that shows its network many copies in one look gives means already
+    looks = max(1, _LOOKS // model.passes.forwards) if model.random else 1
     return "+".join(dict.fromkeys(_with_looks(part, looks) for part in parts))
 
 
