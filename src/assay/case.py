@@ -20,6 +20,7 @@ from assay.core.oracle import Access, Observation, TorchOracle
 from assay.core.problem import Problem
 from assay.core.result import Keeps, SearchResult, nothing, put, unbilled
 from assay.core.search import judge_point
+from assay.core.signals import apart
 from assay.core.tensors import take
 from assay.core.threat import Threat
 from assay.evaluation.attack_unit import check_scores
@@ -134,6 +135,7 @@ class Case:
         if isinstance(goal, MULTI_LABEL):
             check_several(self.problem.oracle, x, logits, goal.y.shape[1])
             return
+        logits = apart(logits, self.classifier.rejects).logits
         check_scores(logits, self.classifier.outputs, self.classifier.access)
         check_one_score(self.problem.oracle, x, logits, self.classifier.outputs)
         names = [str(i) for i in range(len(goal.y))]

@@ -229,6 +229,19 @@ class Toward:
         return -F.cross_entropy(logits, self.t, reduction="none")
 
 
+def facing(goal: Goal, model: object, made_for: object) -> Goal:
+    """Return a goal that was made for the oracle `made_for` as it is for another, `model`.
+
+    An oracle whose last class means "refused" says so (`rejects`). A goal that wants refusals goes on wanting them.
+    """
+    if not isinstance(goal, Untargeted | Toward):
+        return goal
+    if not getattr(model, "rejects", False):
+        return dataclasses.replace(goal, reject=None)
+    wanted = goal.reject is None and getattr(made_for, "rejects", False)
+    return goal if wanted else dataclasses.replace(goal, reject=-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class OutOfTop:
     """The label leaves the `k` highest classes. Raises `BadInput` where the model has no more than k classes."""

@@ -71,6 +71,14 @@ def guides_of(network: nn.Module, signal: str) -> Tensor | None:
     return next((one for one in stored if isinstance(one, Tensor) and len(one)), None)
 
 
+def apart(logits: Tensor, rejects: bool) -> Signals:
+    """Return what answers of a model say, the classes' logits `[N, K]` apart from the excess of a refusal.
+
+    `logits` are `[N, K + 1]` of a model that `rejects`, else `[N, K]`. An image is refused where the excess is above 0.
+    """
+    return Signals(logits[:, :-1], excess_of(logits)) if rejects else Signals(logits)
+
+
 class Asked(nn.Module):
     """A network that says its views, features or excess beside its answer, for an objective that climbs them.
 

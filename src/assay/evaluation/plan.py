@@ -14,7 +14,9 @@ from assay.core.budget import NORMALIZED
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
 from assay.data import Data
+from assay.defenses.chain import written_chain
 from assay.evaluation.cell import Cell, Unit
+from assay.evaluation.held_out import check_data_apart
 from assay.evaluation.loader import Loader
 from assay.evaluation.study import masks
 from assay.evaluation.study import surrogates as surrogate
@@ -116,6 +118,7 @@ def make_plan(study: Study, loads: Loader) -> Plan:
             if selections.setdefault(chosen.source, chosen) != chosen:
                 raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
             loaded = loads.data(chosen, model)
+            check_data_apart(model, loaded)
             facts = _data_facts(loaded)
             data.setdefault(chosen.label, facts)
             notes.update(dict.fromkeys(f"{chosen.label}: {note}" for note in loaded.notes))
@@ -193,6 +196,26 @@ def _model_facts(model: Classifier) -> dict[str, Any]:
         "preprocess": preprocess.facts() if preprocess is not None else None,
         "classes": list(model.classes) if model.classes is not None else None,
         "published_accuracy": model.published_accuracy,
+        # what only defended models have: manifests of others stay as they are
+        **({"defenses": written_chain(model.defenses, file=False)} if model.defenses else {}),
+        **({"rejects": True, **_threshold_facts(model)} if model.rejects else {}),
+    }
+
+
+def _threshold_facts(model: Classifier) -> dict[str, Any]:
+    detecting = [at for at, step in enumerate(model.defenses) if step.entry.detects]
+    refuses_itself = model.undefended is not None and model.undefended.rejects
+    one = model.fitted.thresholds.get(detecting[0]) if model.fitted is not None and len(detecting) == 1 else None
+    if one is None or refuses_itself:
+        # of several thresholds together nobody has chosen the share that they refuse
+        return {}
+    return {
+        "threshold": {
+            "fpr": one.fpr,
+            "n": one.n,
+            "above": int((one.scores > one.value).sum()),
+            "offset_at_5_fpr": one.scale * (one.at(0.05) - one.value),
+        }
     }
 
 

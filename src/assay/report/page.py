@@ -56,6 +56,11 @@ class Part:
         return bool(charts.refuted(self.group))
 
     @property
+    def strict(self) -> bool:
+        """Whether the curve shows the strict robust accuracy too."""
+        return bool(charts.strict(self.group))
+
+    @property
     def marks(self) -> dict[str, tuple[str, str]]:
         """The badges beside the headline's bars, by the bar's name: the verdict, and where its evidence is."""
         found = {}
@@ -78,7 +83,8 @@ def page(run: Run, path: str | Path) -> Path:
         kept = _keep_pictures(gallery, Path(run.path) / _PICTURES)
         facts = _Facts(run.efforts("queries"), run.stages())
         parts = [_part(run, place, group, facts) for place, group in enumerate(found)]
-        html = environment(passes=passes, told=verdicts.told).get_template("page.html").render(
+        templates = environment(passes=passes, told=verdicts.told, refusals=verdicts.refusals)
+        html = templates.get_template("page.html").render(
             run=run, parts=parts, shelves=gallery, pictures_in=_PICTURES if kept else None, checks=checks(run, found),
             sources=sources(run, found), identifiers=IDENTIFIERS, csv=data_uri("text/csv", csv(run)), when=_day(run),
             charts=_charts(parts), sealed=bundled.result(),
