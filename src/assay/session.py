@@ -24,6 +24,7 @@ from assay.evaluation.records.manifest import SUCCESS, read_manifest
 from assay.evaluation.records.store import Store
 from assay.evaluation.records.verdicts import Verdict
 from assay.evaluation.run import Run
+from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
@@ -162,7 +163,8 @@ class _Held:
         for warning in dict.fromkeys(seen.warnings):
             self.reporter.warn(warning)
         audits = self._expect_audit(seen.speeds)
-        with self.reporter.watch("Attacking") as watch:
+        attacked = any(grid.attacked for grid in self.session.study.grids)
+        with self.reporter.watch("Attacking" if attacked else "Looking at corrupted images") as watch:
             shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter, audits)
             settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
             run = Runner(self.directory, self.plan, *settings).run(shown.hear)
@@ -300,6 +302,8 @@ def _numbers(folder: Path, cell: Cell) -> str:
     found = score.results(Store(folder).read([cell.digest], score.SCORED))
     if not found:
         return ""
+    if cell.attack.attack == UNATTACKED:
+        return f"{cell.model.label}, {cell.data.label}: accuracy {100 * found[0].robust_accuracy:.1f} %, average case"
     clean = found[0].clean_accuracy
     accuracy = "labels predicted" if math.isnan(clean) else f"accuracy {100 * clean:.1f} %"
     changed = [one for one in found if one.eps > 0] or list(found)

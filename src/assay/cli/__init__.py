@@ -14,6 +14,7 @@ import typer
 
 from assay.cli import (
     audit,
+    corrupt,
     demo,
     doctor,
     export,
@@ -52,6 +53,7 @@ for panel, commands in {
         validate.validate,
         doctor.doctor,
         transfer.transfer,
+        corrupt.corrupt,
         train.app,
         patch.app,
         universal.app,

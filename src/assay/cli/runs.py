@@ -141,11 +141,14 @@ def show(
 
 def as_plain(run: Run) -> dict[str, Any]:
     """Return a run's numbers as plain values; what was not measured is None."""
+    from assay.report import corruptions
+
     return {
         "study": run.study,
         "status": run.status,
         "reportable": bool(run.manifest.get("reportable")),
         "results": [{name: _plain(getattr(result, name)) for name in FIELDS} for result in run.results()],
+        **({"corruptions": [corruptions.plain(table) for table in tables]} if (tables := run.corruptions()) else {}),
     }
 
 

@@ -120,7 +120,7 @@ class _Making:
         loaded = self.loads.data(chosen, model)
         facts = _data_facts(loaded)
         self.data.setdefault(chosen.label, facts)
-        self.notes.update(dict.fromkeys(f"{chosen.label}: {note}" for note in loaded.notes))
+        self.notes.update(dict.fromkeys(f"{chosen.original}: {note}" for note in loaded.notes))
         shape = model.input_shape or loaded.input_shape
         threats = [masks.resolved(one, loaded, shape, self.loads.masks) for one in grid.threats]
         self.notes.update(dict.fromkeys(mask_notes(threats)))

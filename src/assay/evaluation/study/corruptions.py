@@ -23,7 +23,9 @@ _RANGE = re.compile(r"(\d+)(?:\s*-\s*(\d+))?")
 
 def _as_names(value: Any) -> Any:
     given = value.split(",") if isinstance(value, str) else value
-    return [one.strip() for one in given] if isinstance(given, list) and all(isinstance(o, str) for o in given) else given
+    return (
+        [one.strip() for one in given] if isinstance(given, list) and all(isinstance(o, str) for o in given) else given
+    )
 
 
 def _as_severities(value: Any) -> Any:

@@ -29,7 +29,7 @@ from assay.evaluation.study.attacks import (
     given_options,
     norms_of,
 )
-from assay.evaluation.study.corruptions import CorruptionsSpec, lifted
+from assay.evaluation.study.corruptions import CorruptionsSpec, lifted, take_view
 from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.goals import check_goal
 from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
@@ -92,6 +92,11 @@ class DataSpec(BaseModel):
     def label(self) -> str:
         """The data in the records: the source, and where labels are the model's own answers, that."""
         return f"{self.source} {PREDICTED_LABELS}" if self.labels else self.source
+
+    @property
+    def original(self) -> str:
+        """The label of the data that these are a corruption of; their own where they are none."""
+        return self.model_copy(update={"source": take_view(self.source)[0]}).label
 
 
 def _describe_attacks(schema: dict[str, Any]) -> None:
