@@ -272,10 +272,11 @@ def corrupt(
 ) -> Evaluation:
     """Measure the accuracy of a model, or of a list of them, on corrupted images: an average case, no attack.
 
-    `corruptions` are "standard" (the fifteen of ImageNet-C or, for grey digits of 28 x 28, of MNIST-C), "all" (ImageNet-C's
-    four validation ones as well), or names (`"fog"`, `["fog", "snow"]`). `severities` are 1 to 5, `[1, 3]` or "1-3";
-    without them every corruption has its usual ones: all five, and of MNIST-C the published one. Everything else is as
-    in `evaluate`; `.corruptions()` of what is returned has the tables. Images of 3 channels need the extra `corruptions`.
+    `corruptions` are "standard" (the fifteen of ImageNet-C or, for grey digits of 28 x 28, of MNIST-C), "all" (with
+    ImageNet-C's four validation ones), or names (`"fog"`, `["fog", "snow"]`). `severities` are 1 to 5, `[1, 3]` or
+    "1-3"; without them every corruption has its usual ones: all five, and of MNIST-C the published one. Everything else
+    is as in `evaluate`; `.corruptions()` of what is returned has the tables. Images of 3 channels need the extra
+    `corruptions`.
 
     Raises `BadInput` for unknown corruptions, severities outside 1 to 5 and images that have no corruptions, and
     `Unavailable` without the extra.

@@ -1,5 +1,7 @@
 """`assay corrupt`: accuracy on corrupted images, an average case; the same command goes on where it was stopped."""
 
+# shape: a file for each command
+
 from __future__ import annotations
 
 import dataclasses

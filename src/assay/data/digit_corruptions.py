@@ -26,7 +26,8 @@ _REACH = 2.3
 
 def shot_noise(x: Image, amount: float, rng: Generator) -> Image:
     """Count photons: Poisson draws with a mean of `amount` at white."""
-    return rng.poisson(x * amount) / amount
+    counts: Image = rng.poisson(x * amount)
+    return counts / amount
 
 
 def impulse_noise(x: Image, amount: float, rng: Generator) -> Image:
@@ -109,8 +110,9 @@ def stripe(x: Image, amount: None, rng: Generator) -> Image:
 def fog(x: Image, options: tuple[float, float], rng: Generator) -> Image:
     """Lay a cloud over the image."""
     amount, decay = options
-    brightest = x.max()
-    return (x + amount * cloud(256, decay, rng)[:_SIDE, :_SIDE]) * brightest / (brightest + amount)
+    brightest = float(x.max())
+    clouded: Image = x + amount * cloud(256, decay, rng)[:_SIDE, :_SIDE]
+    return clouded * brightest / (brightest + amount)
 
 
 def cloud(side: int, decay: float, rng: Generator) -> Image:
@@ -132,7 +134,8 @@ def cloud(side: int, decay: float, rng: Generator) -> Image:
         heights[half::step, ::step] = between(below)
         step, rough = half, rough / decay
     heights -= heights.min()
-    return heights / heights.max()
+    heights /= heights.max()
+    return heights
 
 
 def spatter(x: Image, options: tuple[float, float, float, float, float], rng: Generator) -> Image:
@@ -141,7 +144,8 @@ def spatter(x: Image, options: tuple[float, float, float, float, float], rng: Ge
     liquid = _blurred(rng.normal(mean, deviation, x.shape), (sigma, sigma))
     mud = _blurred((liquid > least).astype(float), (softness, softness))
     mud[mud < 0.8] = 0
-    return x * (1 - mud) + 63 / 255 * mud
+    muddy: Image = x * (1 - mud) + 63 / 255 * mud
+    return muddy
 
 
 def dotted_line(x: Image, amount: None, rng: Generator) -> Image:
@@ -182,7 +186,8 @@ def canny_edges(x: Image, amount: None, rng: Generator) -> Image:
     pieces, count = ndimage.label(ridge, np.ones((3, 3)))
     strong = np.zeros(count + 1, bool)
     strong[pieces[ridge & (strength >= 0.2)]] = True
-    return strong[pieces].astype(float)
+    kept: Image = strong[pieces].astype(float)
+    return kept
 
 
 def _ridges(strength: Image, down: Image, right: Image) -> Image:

@@ -1,7 +1,8 @@
 """ImageNet-C's corruptions (Hendrycks and Dietterich 2019) for RGB images of at least 32 x 32 pixels.
 
 They are the package `imagecorruptions-imaug`'s, with its quirks, which are the benchmark: only what it draws at random
-is fixed here. Zoom blur and brightness, most of its time, are computed faster to the same within one grey level.
+is fixed here. Zoom blur, brightness and glass blur, most of its time, are computed faster to the same within one grey
+level.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from assay.core.errors import BadInput
@@ -30,8 +32,10 @@ VALIDATION = ("speckle-noise", "gaussian-blur", "spatter", "saturate")
 
 PACKAGE = "imagecorruptions-imaug"
 _SMALLEST = 32
-# their random numbers come from generators of their own, which start from the operating system's
-_OWN_SEED = ("impulse-noise", "glass-blur")
+# its random numbers come from a generator of its own, which starts from the operating system's
+_OWN_SEED = ("impulse-noise",)
+# sigma, reach and rounds
+_GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
 _BRIGHTER = (0.1, 0.2, 0.3, 0.4, 0.5)
 # step and end (exclusive) of the zoom factors
 _ZOOMS = ((0.01, 1.11), (0.01, 1.16), (0.02, 1.21), (0.02, 1.26), (0.03, 1.31))
@@ -69,7 +73,8 @@ def _package() -> Any:
         importlib.metadata.version(PACKAGE)
     except ImportError as error:  # a package without its metadata is none either
         raise Unavailable(
-            f"Corruptions of RGB images are drawn by {PACKAGE}, which is not installed: pip install 'assay[corruptions]'."
+            f"Corruptions of RGB images are drawn by {PACKAGE}, which is not installed: "
+            "pip install 'assay[corruptions]'."
         ) from error
     # workers are processes of one thread each
     cv2.setNumThreads(1)
@@ -82,6 +87,8 @@ def render(kind: str, pixels: Pixels, severity: int, seed: int) -> Pixels:
         return _zoom_blur(pixels, severity)
     if kind == "brightness":
         return _brightness(pixels, severity)
+    if kind == "glass-blur":
+        return _glass_blur(pixels, severity, seed)
     own = {"seed": seed} if kind in _OWN_SEED else {}
     package = _package()
     # of sizes that it was not made for, the package tells standard output
@@ -111,25 +118,48 @@ def _brightness(pixels: Pixels, severity: int) -> Pixels:
     return np.uint8(np.clip(changed, 0, 1) * 255)  # type: ignore[return-value]
 
 
+def _glass_blur(pixels: Pixels, severity: int, seed: int) -> Pixels:
+    """Blur, replace each pixel by a near one, and blur again.
+
+    Published as a swap of both pixels, which on colours copies one over the other.
+    """
+    from scipy import ndimage
+
+    sigma, reach, rounds = _GLASS[severity - 1]
+    height, width = pixels.shape[:2]
+    blurred = np.uint8(ndimage.gaussian_filter(pixels / 255.0, (sigma, sigma, 0), mode="nearest") * 255)
+    moved = blurred.reshape(-1, 3)
+    itself = np.arange(height * width)
+    # in the published order, from the last pixel to the first
+    inside = itself.reshape(height, width)[reach + 1 : height - reach + 1, reach + 1 : width - reach + 1][::-1, ::-1]
+    draws = np.random.RandomState(seed)
+    for _ in range(rounds):
+        right, down = draws.randint(-reach, reach, size=(inside.size, 2)).T
+        origin = itself.copy()
+        origin[inside.ravel()] += down * width + right
+        # what comes from a pixel replaced before, in the same round, comes from where that one came from
+        moves = origin > itself
+        first = np.where(moves & (origin[origin] != origin), origin, itself)
+        while np.any((further := first[first]) != first):
+            first = further
+        moved = moved[origin[first]]
+    changed = ndimage.gaussian_filter(moved.reshape(pixels.shape) / 255.0, (sigma, sigma, 0), mode="nearest")
+    return np.uint8(np.clip(changed, 0, 1) * 255)  # type: ignore[return-value]
+
+
 def _zoom_blur(pixels: Pixels, severity: int) -> Pixels:
-    """Return the mean of the image and of its top left part zoomed in, factor by factor (linear interpolation)."""
-    x = (pixels / 255.0).astype(np.float32)
+    """Return the mean of the image and of its middle stretched by every factor, cut at the right and below."""
+    x = torch.from_numpy(pixels.transpose(2, 0, 1)[None] / 255.0).float()
+    sides = pixels.shape[:2]
     step, end = _ZOOMS[severity - 1]
     factors = np.arange(1, end, step)
-    total = x.copy()
+    total = x.clone()
     for factor in factors:
-        total += _stretched(_stretched(x, factor, 0), factor, 1)
-    return np.uint8(np.clip(total / (len(factors) + 1), 0, 1) * 255)  # type: ignore[return-value]
-
-
-def _stretched(x: Pixels, factor: float, axis: int) -> Pixels:
-    """Return the middle 1/`factor` of an axis, stretched, as far as the axis was long."""
-    length = x.shape[axis]
-    part = math.ceil(length / factor)
-    at = np.arange(length) * ((part - 1) / max(1, round(part * factor) - 1))
-    low = np.minimum(at.astype(int), part - 1)
-    weight = (at - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-    first = (length - part) // 2
-    below, above = (np.take(x, first + np.minimum(place, part - 1), axis) for place in (low, low + 1))
-    stretched: Pixels = below + weight * (above - below)
-    return stretched
+        parts = [math.ceil(side / factor) for side in sides]
+        top, left = ((side - part) // 2 for side, part in zip(sides, parts, strict=True))
+        middle = x[..., top : top + parts[0], left : left + parts[1]]
+        size = [round(part * factor) for part in parts]
+        stretched = torch.nn.functional.interpolate(middle, size, mode="bilinear", align_corners=True)
+        total += stretched[..., : sides[0], : sides[1]]
+    mean = (total / (len(factors) + 1)).clamp(0, 1)[0].permute(1, 2, 0).numpy()
+    return np.uint8(mean * 255)  # type: ignore[return-value]

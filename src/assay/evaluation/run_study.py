@@ -73,7 +73,10 @@ def given_study(
     threat: Threat | Mapping[str, Any] | list[Any] | None,
     settings: Mapping[str, Any],
 ) -> GivenStudy:
-    """Return the study that the arguments of `assay.evaluate` describe; without attacks, of corruptions. Raises `BadInput` for what no study allows."""
+    """Return the study that the arguments of `assay.evaluate` describe; without attacks it is of corruptions.
+
+    Raises `BadInput` for what no study allows.
+    """
     study_settings = {key: value for key, value in settings.items() if key in _STUDY_KEYS}
     rest = {key: value for key, value in settings.items() if key not in _STUDY_KEYS}
     names = [field.name for field in dataclasses.fields(Options)]

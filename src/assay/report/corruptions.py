@@ -239,8 +239,8 @@ def heat_map(table: CorruptionTable, look: Look = IN_PAGE) -> Spec:
     base = alt.Chart(alt.InlineData(values=values))
     x = alt.X("severity:N", title="severity", sort=None, axis=alt.Axis(labelAngle=0, orient="top"))
     y = alt.Y("corruption:N", title=None, sort=list(table.kinds), axis=alt.Axis(labelLimit=150))
-    tips = [alt.Tooltip(f"{field}:N", title=name) for field, name in
-            {"corruption": "corruption", "severity": "severity", "kept": "accuracy", "counts": "images"}.items()]  # fmt: skip
+    shown = {"corruption": "corruption", "severity": "severity", "kept": "accuracy", "counts": "images"}
+    tips = [alt.Tooltip(f"{field}:N", title=name) for field, name in shown.items()]
     opacity = alt.Opacity("accuracy:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.05, 1]))
     fields = base.mark_rect(cornerRadius=2, color=palette.accent).encode(x=x, y=y, opacity=opacity, tooltip=tips)
     ink = alt.condition("datum.accuracy > 0.55", alt.value(palette.paper), alt.value(palette.ink))

@@ -91,9 +91,9 @@ def page(run: Run, path: str | Path) -> Path:
         corrupted = [_corrupted(place, table) for place, table in enumerate(run.corruptions())]
         names = {"passes": passes, "told": verdicts.told, "corruptions": corruptions}
         html = environment(**names).get_template("page.html").render(
-            run=run, parts=parts, corrupted=corrupted, shelves=gallery, pictures_in=_PICTURES if kept else None, checks=checks(run, found),
-            sources=sources(run, found), identifiers=IDENTIFIERS, csv=data_uri("text/csv", csv(run)), when=_day(run),
-            charts=[*_charts(parts), *(one.chart for one in corrupted)], sealed=bundled.result(),
+            run=run, parts=parts, corrupted=corrupted, shelves=gallery, pictures_in=_PICTURES if kept else None,
+            checks=checks(run, found), sources=sources(run, found), identifiers=IDENTIFIERS, when=_day(run),
+            csv=data_uri("text/csv", csv(run)), charts=_charts(parts, corrupted), sealed=bundled.result(),
         )  # fmt: skip
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,8 +108,9 @@ def _corrupted(place: int, table: CorruptionTable) -> CorruptedPart:
     )
 
 
-def _charts(parts: list[Part]) -> list[Chart]:
+def _charts(parts: list[Part], corrupted: list[CorruptedPart]) -> list[Chart]:
     drawn = [one for part in parts for one in (part.curve, part.effort, part.per_class, part.confusion) if one]
+    drawn += [one.chart for one in corrupted]
     return [*drawn, *(one for part in parts for kept in part.evidence for _, one in kept.charts)]
 
 
