@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.cases import attacks, curve_mnist, engine, fgsm, memory, patch, pgd_mnist, train_mnist, workers
+from benchmarks.cases import (
+    attacks,
+    corruptions,
+    curve_mnist,
+    engine,
+    fgsm,
+    memory,
+    patch,
+    pgd_mnist,
+    train_mnist,
+    workers,
+)
 from benchmarks.measure import Outcome
 
 CASES: dict[str, Callable[[int], Outcome]] = {
@@ -18,5 +29,6 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "patch": patch.measure,
     "memory": memory.measure,
     "workers": workers.measure,
+    "corruptions": corruptions.measure,
 }
 """Name -> measurement; the argument is the number of repeats."""

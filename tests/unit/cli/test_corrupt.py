@@ -40,12 +40,14 @@ def test_measured_shown_and_gone_on_with(place: Workplace) -> None:
     ],
 )
 def test_slips(flags: str, told: str, place: Workplace) -> None:
-    assert told in place.fails(f"{CORRUPT} {flags}")
+    said = place.assay(f"{CORRUPT} {flags}")
+    assert told in said.err
+    assert said.code == 2
 
 
 def test_small_pictures_are_refused(place: Workplace) -> None:
-    told = place.fails("corrupt --model toy.py:linear --data folder:pictures --corruptions fog --display none")
-    assert "8 x 8 pixels; corruptions need 32 x 32" in told
+    said = place.assay("corrupt --model toy.py:linear --data folder:pictures --corruptions fog --display none")
+    assert "8 x 8 pixels; corruptions need 32 x 32" in said.err
 
 
 def test_assay_run_takes_corruptions_without_an_attack(place: Workplace) -> None:

@@ -46,7 +46,7 @@ def table() -> CorruptionTable:
 def test_a_row_per_corruption_and_a_mean_of_each_kind(table: CorruptionTable) -> None:
     head, *body = corruptions.texts(table)
     assert head == ["corruption", *(f"severity {s}" for s in SEVERITIES), "mean", "CE", "relative CE"]
-    assert [row[0] for row in body] == [*PHOTOS.standard, "mean of 15", *PHOTOS.validation, "mean of validation"]
+    assert [row[0] for row in body] == [*PHOTOS.standard, "mean of 15", *table.validation, "mean of validation"]
     assert body[0][1:7] == [*(f"{90 - 10 * s}.0\u00a0% [40–60]" for s in SEVERITIES), "60.0\u00a0%"]
     assert body[0][7] == f"{100 * 0.4 / ALEXNET['gaussian-noise']:.1f}"
     assert body[15][1:7] == [*(f"{90 - 10 * s}.0\u00a0%" for s in SEVERITIES), "60.0\u00a0%"]
@@ -63,7 +63,9 @@ def test_a_part_of_the_fifteen_is_called_a_part(table: CorruptionTable) -> None:
 
 def test_the_heat_map_has_a_field_per_cell(table: CorruptionTable) -> None:
     spec = corruptions.heat_map(table, IN_FILE)
-    (values,) = (layer["values"] for layer in [spec["data"]])
+    values = (
+        spec["layer"][0]["data"]["values"] if "data" in spec["layer"][0] else spec["datasets"][spec["data"]["name"]]
+    )
     assert len(values) == 19 * 5
     assert {value["told"] for value in values} == {"80", "70", "60", "50", "40"}
     assert "average case" in json.dumps(spec)
@@ -75,7 +77,8 @@ def test_no_form_speaks_of_robustness(run: Run, tmp_path: Path) -> None:
     page = report.page(run, tmp_path / "page.html").read_text(encoding="utf-8")
     # of the page what a reader sees
     main = page[page.index("<main") : page.index('<section id="provenance"')]
-    for text in (out.getvalue(), report.markdown(run), report.latex(run), report.csv(run), report.notebook(run), main):
+    seen = re.sub("<[^>]+>", " ", main)
+    for text in (out.getvalue(), report.markdown(run), report.latex(run), report.csv(run), report.notebook(run), seen):
         assert "average case" in text
         assert not FORBIDDEN.search(text), FORBIDDEN.search(text)
     assert "fog" in main
