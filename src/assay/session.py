@@ -163,8 +163,7 @@ class _Held:
         for warning in dict.fromkeys(seen.warnings):
             self.reporter.warn(warning)
         audits = self._expect_audit(seen.speeds)
-        attacked = any(grid.attacked for grid in self.session.study.grids)
-        with self.reporter.watch("Attacking" if attacked else "Looking at corrupted images") as watch:
+        with self.reporter.watch("Attacking" if self.attacked else "Looking at corrupted images") as watch:
             shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter, audits)
             settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
             run = Runner(self.directory, self.plan, *settings).run(shown.hear)
@@ -174,6 +173,11 @@ class _Held:
                 self.reporter.note(f"Note: {warning}")
         verdicts, new = self._audited(run, shown)
         return Finished(run, shown.was_done and not new, self.loader, verdicts, new)
+
+    @property
+    def attacked(self) -> bool:
+        """Whether anything is attacked, rather than looked at alone."""
+        return any(grid.attacked for grid in self.session.study.grids)
 
     def _expect_audit(self, speeds: Mapping[str, Speed]) -> int:
         """Expect what the audit may take, and return how many models on data under a threat it is about."""
@@ -195,7 +199,7 @@ class _Held:
 
     def _audited(self, run: Run, shown: _Shown) -> tuple[list[Verdict], list[Verdict]]:
         settings = self.session.how_audited
-        if settings.preset == "off":
+        if settings.preset == "off" or not self.attacked:
             return [], []
         before = {_identity(one) for one in run.verdicts()}
         # the models of the run itself: a factory may give others each time

@@ -14,12 +14,13 @@ from assay.core.budget import NORMALIZED
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
 from assay.data import Data
+from assay.data.corruption import written_view
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.loader import Loader
 from assay.evaluation.study import masks
 from assay.evaluation.study import surrogates as surrogate
 from assay.evaluation.study.attacks import UNATTACKED, entry_of, resolved
-from assay.evaluation.study.corruptions import corruptions_of, is_tree, written_view
+from assay.evaluation.study.corruptions import corruptions_of, is_tree
 from assay.evaluation.study.spec import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
 from assay.evaluation.study.targets import aimed
 from assay.models import Classifier

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.data.corruption import NAMES, Corruption, check_severity, known_corruption, set_for, take_view, written_view
+from assay.data.corruption import NAMES, Corruption, check_severity, known_corruption, set_for, take_view
 from assay.data.imagenet_c import SCHEME, folders
 from assay.evaluation.study.errors import Misplaced
 
@@ -132,6 +132,3 @@ def corruptions_of(spec: CorruptionsSpec, source: str, shape: Sequence[int] | No
 def is_tree(source: str) -> bool:
     """Whether a source is an ImageNet-C tree: it has corrupted images alone."""
     return source.startswith(SCHEME) and take_view(source)[1] is None
-
-
-__all__ = ["ALL", "STANDARD", "CorruptionsSpec", "corruptions_of", "is_tree", "lifted", "take_view", "written_view"]

@@ -21,6 +21,7 @@ from pydantic import (
 
 from assay.attacks import AttackEntry
 from assay.core.errors import BadInput
+from assay.data.corruption import take_view
 from assay.evaluation.study.attacks import (
     STUDY_ATTACKS,
     UNATTACKED,
@@ -29,7 +30,7 @@ from assay.evaluation.study.attacks import (
     given_options,
     norms_of,
 )
-from assay.evaluation.study.corruptions import CorruptionsSpec, lifted, take_view
+from assay.evaluation.study.corruptions import CorruptionsSpec, lifted
 from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.goals import check_goal
 from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
