@@ -78,7 +78,7 @@ def sources(run: Run, found: list[Group]) -> list[Source]:
             for data, count in Counter(views.values()).items()
         ],
         Source("Machine and versions", _facts(manifest["environment"], {})),
-        Source("Time", _time(run)),
+        Source("Time", _time(run, "attacking" if attacks else "looking")),
     ]
 
 
@@ -116,13 +116,13 @@ def _cell(run: Run, cell: str | None) -> str:
     return ", ".join([*parts, f"cell {cell}"])
 
 
-def _time(run: Run) -> tuple[tuple[str, str], ...]:
+def _time(run: Run, what: str) -> tuple[tuple[str, str], ...]:
     results = [*run.results(), *run.unattacked()]
     forwards, backwards = sum(result.forwards for result in results), sum(result.backwards for result in results)
     facts = [(name, _moment(run.manifest[name])) for name in ("started", "finished") if run.manifest.get(name)]
     return (
         *facts,
-        ("attacking", words.duration(sum(result.seconds for result in results))),
+        (what, words.duration(sum(result.seconds for result in results))),
         ("passes", f"{words.count(forwards)} forward, {words.count(backwards)} backward"),
     )
 
@@ -151,9 +151,10 @@ def _fit_to_report(run: Run) -> list[Check]:
     return [Check(ATTENTION, "Not reportable", str(reason)) for reason in reasons]
 
 
-def _finished(run: Run) -> list[Check]:
+def _finished(run: Run, found: list[Group]) -> list[Check]:
     if run.status == "success":
-        return [Check(GOOD, "Finished", "Every planned image was attacked at every budget.")]
+        done = "looked at, corrupted in every way" if _corrupted(run) and not found else "attacked at every budget"
+        return [Check(GOOD, "Finished", f"Every planned image was {done}.")]
     return [Check(ATTENTION, "Not finished", f"The run's status is {run.status!r}: some numbers rest on fewer images.")]
 
 
