@@ -48,7 +48,7 @@ def checks(run: Run, found: list[Group]) -> list[Check]:
     """Return what speaks for and against these numbers, the worst first."""
     rows = [
         *_fit_to_report(run),
-        *_finished(run),
+        *_finished(run, found),
         *_errors(run),
         *_excluded(found),
         *_single(found, bool(_corrupted(run))),
