@@ -25,6 +25,7 @@ from assay.core.result import Keeps, SearchResult, told_size
 from assay.core.sweep import sweep as sweep_budgets
 from assay.core.threat import Linf, Threat
 from assay.display import Display, Watch, chosen_in_python, progress
+from assay.evaluation.analysis.corruptions import CorruptionTable
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import Verdict
@@ -171,6 +172,10 @@ class Evaluation:
         """Return the per-sample worst case over the attacks, one per model, data set, threat and budget."""
         return self.run.worst_case()
 
+    def corruptions(self) -> list[CorruptionTable]:
+        """Return the accuracies on corrupted data, an average case: one table per model and data set."""
+        return self.run.corruptions()
+
     def audit(
         self,
         preset: str = "quick",
@@ -262,6 +267,43 @@ def evaluate(
     Ctrl-C leaves a run that the same call with the same `out` continues. Raises `BadInput` for whatever a study does
     not allow, and for what the look finds to make every number wrong.
     """
+    return _evaluated(model, data, attacks, threat, out, settings)
+
+
+def corrupt(
+    model: Any,
+    data: Any,
+    corruptions: str | Sequence[str] = "standard",
+    severities: int | str | Sequence[int] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Measure the accuracy of a model, or of a list of them, on corrupted images: an average case, no attack.
+
+    `corruptions` are "standard" (the fifteen of ImageNet-C or, for grey digits of 28 x 28, of MNIST-C), "all" (with
+    ImageNet-C's four validation ones), or names (`"fog"`, `["fog", "snow"]`). `severities` are 1 to 5, `[1, 3]` or
+    "1-3"; without them every corruption has its usual ones: all five, and of MNIST-C the published one. Everything else
+    is as in `evaluate`; `.corruptions()` of what is returned has the tables. Images of 3 channels need the extra
+    `corruptions`.
+
+    Raises `BadInput` for unknown corruptions, severities outside 1 to 5 and images that have no corruptions, and
+    `Unavailable` without the extra.
+    """
+    asked: dict[str, Any] = (
+        {"kinds": corruptions} if severities is None else {"kinds": corruptions, "severities": severities}
+    )
+    return _evaluated(model, data, None, None, out, {**settings, "corruptions": asked})
+
+
+def _evaluated(
+    model: Any,
+    data: Any,
+    attacks: Any,
+    threat: Any,
+    out: str | os.PathLike[str] | None,
+    settings: dict[str, Any],
+) -> Evaluation:
+    """Run the study of `evaluate` and `corrupt`."""
     doctor, display = settings.pop("doctor", True), _display(settings.pop("display", "auto"))
     on_progress = settings.pop("on_progress", None)
     given = given_study(model, data, attacks, threat, settings)
@@ -386,4 +428,4 @@ def _attacked(found: SearchResult, case: Case, threat: Threat) -> Attacked:
     return Attacked(found.x, found.success, size, found.logits, *spent, threat, left_out, found.unscored, refused)
 
 
-__all__ = ["Attacked", "Evaluation", "attack", "doctor", "evaluate", "sweep"]
+__all__ = ["Attacked", "Evaluation", "attack", "corrupt", "doctor", "evaluate", "sweep"]

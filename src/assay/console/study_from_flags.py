@@ -84,7 +84,9 @@ _NEEDED = {
 
 
 def _require(flags: StudyFlags) -> None:
-    missing = [name for name in _NEEDED if not getattr(flags, name)]
+    # corruptions may go without an attack
+    spared = {"attack", "eps"} if flags.corruptions and not (flags.attack or flags.eps) else set()
+    missing = [name for name in _NEEDED if name not in spared and not getattr(flags, name)]
     if len(missing) == len(_NEEDED):
         raise BadInput(f"Nothing to run. Give a study file, or flags such as {' '.join(_NEEDED.values())}.")
     if missing:
@@ -123,8 +125,14 @@ def _whole(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
         "order": ("--order", flags.order and flags.order.value),
         "seed": ("--seed", flags.seed),
         "audit": ("--audit", flags.audit and flags.audit.value),
+        "corruptions": ("--corruptions", _corruptions(flags)),
     }
     return {key: (flag, value) for key, (flag, value) in given.items() if value not in (None, [])}
+
+
+def _corruptions(flags: StudyFlags) -> dict[str, str] | None:
+    given = {"kinds": flags.corruptions, "severities": flags.severities}
+    return {key: value for key, value in given.items() if value is not None} or None
 
 
 def _without_in_grids(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -206,7 +214,8 @@ def parse_budgets(given: Iterable[str]) -> list[str]:
 
 
 def _slug(flags: StudyFlags) -> str:
-    parts = [*(flags.model or ()), *(flags.data or ()), *(flags.attack or ())]
+    corrupted = ["corruptions"] if flags.corruptions and not flags.attack else []
+    parts = [*(flags.model or ()), *(flags.data or ()), *(flags.attack or ()), *corrupted]
     return "-".join(filter(None, map(_short, parts)))[:100].strip("-.") or "run"
 
 
@@ -215,7 +224,7 @@ def _short(spec: str) -> str:
     scheme, colon, rest = spec.partition("?")[0].rstrip("/").partition(":")
     if colon and scheme.endswith(".py"):
         spec = f"{Path(scheme).stem}-{rest}"
-    elif colon and scheme in ("folder", "file", "imagenet", "table", "csv", "npz", "hdf5"):
+    elif colon and scheme in ("folder", "file", "imagenet", "imagenet-c", "table", "csv", "npz", "hdf5"):
         spec = Path(rest).stem or scheme
     elif colon and scheme in ("torchvision", "timm", "zoo"):
         spec = rest.partition("@")[0]

@@ -31,6 +31,7 @@ from assay.evaluation.one_score import check_one_score
 from assay.evaluation.records.builder import Columns, blank
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, choose
 from assay.evaluation.records.schema import BROKEN, STATUSES
+from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.goals import allowed_rank, per_image
 from assay.vocabulary import Order, Question
 
@@ -144,7 +145,8 @@ def _attack(
     curve = sweep(method, asked.problem, asked.draws, budgets, question, order=order)
     columns.tell(asked.at, asked.problem, curve)
     watch.attacked(asked, curve)
-    if columns.unit.chunk >= PICTURED_CHUNKS:
+    # of what was not attacked there is nothing to compare
+    if columns.unit.chunk >= PICTURED_CHUNKS or cell.attack.attack == UNATTACKED:
         return []
     return choose(columns, asked.at, asked.logits, asked.problem, curve)
 

@@ -14,6 +14,8 @@ from assay.core.errors import BadInput
 from assay.core.masks import Mask
 from assay.core.oracle import TorchOracle
 from assay.data import Data, check_steady, load_data
+from assay.data.corruption import Kept, corrupted, take_view
+from assay.data.imagenet_c import SCHEME
 from assay.evaluation.cell import Cell
 from assay.evaluation.study import surrogates as surrogate
 from assay.evaluation.study.spec import DataSpec, ModelSpec
@@ -66,6 +68,7 @@ class Loader:
         self._model: tuple[ModelSpec, Classifier] | None = None
         self._surrogates: dict[str, tuple[Classifier, ...]] = {}
         self._data: dict[tuple[str, str], Data] = {}
+        self._originals: dict[tuple[str, str], Kept] = {}
         self._bench: tuple[str, Bench] | None = None
         self._held = contextlib.ExitStack()
         self.experiments: dict[str, Any] = {}
@@ -111,14 +114,22 @@ class Loader:
 
         Raises `BadInput` where a sample is another image each time it is read.
         """
-        wants = (model.input_shape, model.channels, model.preprocess, model.synsets, model.classes)
-        # predicted labels are one model's alone
-        key = (spec.model_dump_json(), repr((*wants, model.digest) if spec.labels else wants))
-        if key not in self._data:
+        key = _key(spec, model)
+        if key in self._data:
+            return self._data[key]
+        plain, corruption = (spec.source, None) if spec.source in self.datasets else take_view(spec.source)
+        if corruption is not None and not plain.startswith(SCHEME):
+            self._data[key] = corrupted(self._kept(spec.model_copy(update={"source": plain}), model), corruption)
+        else:
             given = self.datasets.get(spec.source, spec.source)
             loaded = given if isinstance(given, Data) and not spec.labels else self._load(given, spec, model)
             self._data[key] = check_steady(loaded, allowed=self.allow_random_data)
         return self._data[key]
+
+    def _kept(self, spec: DataSpec, model: Classifier) -> Data:
+        """Return data whose first images stay in memory: they are read and checked once for all corruptions."""
+        key, data = _key(spec, model), self.data(spec, model)
+        return dataclasses.replace(data, read=self._originals.setdefault(key, Kept(data.read)))
 
     def _load(self, given: Any, spec: DataSpec, model: Classifier) -> Data:
         chosen = spec.model_dump(exclude={"source"})
@@ -167,3 +178,9 @@ class Loader:
         """Take the model off the bench, and give it back as it was."""
         self._bench = None
         self._held.close()
+
+
+def _key(spec: DataSpec, model: Classifier) -> tuple[str, str]:
+    wants = (model.input_shape, model.channels, model.preprocess, model.synsets, model.classes)
+    # predicted labels are one model's alone
+    return spec.model_dump_json(), repr((*wants, model.digest) if spec.labels else wants)

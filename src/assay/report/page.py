@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
-from assay.report import charts, verdicts
+from assay.report import charts, corruptions, verdicts
 from assay.report.breakdown import Breakdown, breakdown
 from assay.report.effort import chart as drawn
 from assay.report.effort import curves_of
@@ -22,6 +22,7 @@ from assay.report.provenance import IDENTIFIERS, checks, sources
 from assay.report.tables import notes, passes
 
 if TYPE_CHECKING:
+    from assay.evaluation.analysis.corruptions import CorruptionTable
     from assay.evaluation.analysis.query_curves import Effort, Stage
     from assay.evaluation.run import Run
 
@@ -71,6 +72,15 @@ class Part:
         return found
 
 
+@dataclasses.dataclass(frozen=True)
+class CorruptedPart:
+    """A table of corruptions with what the page shows of it."""
+
+    table: CorruptionTable
+    chart: Chart
+    rows: list[corruptions.Row]
+
+
 def page(run: Run, path: str | Path) -> Path:
     """Write the run's page to `path`, and its pictures as PNG files under the run directory's `pictures`.
 
@@ -83,11 +93,12 @@ def page(run: Run, path: str | Path) -> Path:
         kept = _keep_pictures(gallery, Path(run.path) / _PICTURES)
         facts = _Facts(run.efforts("queries"), run.stages())
         parts = [_part(run, place, group, facts) for place, group in enumerate(found)]
-        templates = environment(passes=passes, told=verdicts.told, refusals=verdicts.refusals)
-        html = templates.get_template("page.html").render(
-            run=run, parts=parts, shelves=gallery, pictures_in=_PICTURES if kept else None, checks=checks(run, found),
-            sources=sources(run, found), identifiers=IDENTIFIERS, csv=data_uri("text/csv", csv(run)), when=_day(run),
-            charts=_charts(parts), sealed=bundled.result(),
+        corrupted = [_corrupted(place, table) for place, table in enumerate(run.corruptions())]
+        names = {"passes": passes, "told": verdicts.told, "refusals": verdicts.refusals, "corruptions": corruptions}
+        html = environment(**names).get_template("page.html").render(
+            run=run, parts=parts, corrupted=corrupted, shelves=gallery, pictures_in=_PICTURES if kept else None,
+            checks=checks(run, found), sources=sources(run, found), identifiers=IDENTIFIERS, when=_day(run),
+            csv=data_uri("text/csv", csv(run)), charts=_charts(parts, corrupted), sealed=bundled.result(),
         )  # fmt: skip
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,8 +106,16 @@ def page(run: Run, path: str | Path) -> Path:
     return path
 
 
-def _charts(parts: list[Part]) -> list[Chart]:
+def _corrupted(place: int, table: CorruptionTable) -> CorruptedPart:
+    about = f"Accuracy by corruption and severity: {corruptions.title(table)}"
+    return CorruptedPart(
+        table, chart(f"corruptions-{place}", about, corruptions.heat_map(table)), corruptions.rows(table)
+    )
+
+
+def _charts(parts: list[Part], corrupted: list[CorruptedPart]) -> list[Chart]:
     drawn = [one for part in parts for one in (part.curve, part.effort, part.per_class, part.confusion) if one]
+    drawn += [one.chart for one in corrupted]
     return [*drawn, *(one for part in parts for kept in part.evidence for _, one in kept.charts)]
 
 

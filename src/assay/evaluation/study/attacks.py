@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from assay.attacks import ATTACKS, AttackEntry, options_of
+from assay.attacks.baselines import NoAttack
 from assay.attacks.generic import GENERIC, unwrapped
 from assay.attacks.options import Kind, Option, read_options
 from assay.attacks.patch import Pasted, Place
@@ -108,6 +109,16 @@ STUDY_ATTACKS: Mapping[str, AttackEntry] = {
 }  # fmt: skip
 """What a study may name: the table of attacks, and the attacks that files hold."""
 
+UNATTACKED = "none"
+"""The attack of cells that are looked at and not attacked: corrupted data. No study names it."""
+
+_NOTHING = AttackEntry(NoAttack, 1, ("linf",), "leave images as they are", "", "baseline")
+
+
+def entry_of(name: str) -> AttackEntry:
+    """Return the line of the table for an attack that a cell has."""
+    return _NOTHING if name == UNATTACKED else STUDY_ATTACKS[name]
+
 
 def _patch(path: Path) -> Any:
     # most studies name no file: the patch lab is not loaded for them
@@ -159,7 +170,7 @@ def parse_attack(text: str) -> dict[str, Any]:
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Raise `Misplaced` for an unknown attack, for an option that it cannot take, or for options at odds."""
-    entry = STUDY_ATTACKS.get(name)
+    entry = _NOTHING if name == UNATTACKED else STUDY_ATTACKS.get(name)
     if entry is None:
         bare = str(name).split(":")[0]
         if bare in STUDY_ATTACKS:
@@ -186,7 +197,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 
 def given_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that change something, in the order of the table: equal attacks are written equally."""
-    known = STUDY_ATTACKS[name].all_options
+    known = entry_of(name).all_options
     given = {option: _plain(option, value) for option, value in options.items()}
     return {option: given[option] for option in known if option in given and given[option] != known[option].default}
 
@@ -223,24 +234,24 @@ def _candidates(entry: AttackEntry, attack: Method) -> list[dict[str, Any]]:
 
 def norms_of(name: str) -> tuple[str, ...]:
     """Return the norms an attack works in."""
-    return STUDY_ATTACKS[name].norms
+    return entry_of(name).norms
 
 
 def resolved(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with what they depend on by content: the digest of a patch beside its file."""
-    if not STUDY_ATTACKS[name].file:
+    if not entry_of(name).file:
         return dict(options)
     return {**options, "digest": load(name, options.get("file"), options.get("digest")).digest}
 
 
 def method_of(name: str, options: Mapping[str, Any], image: Place) -> Method:
     """Return the attack that a study names, for images of `image` (height, width) pixels; its surrogate apart."""
-    entry = STUDY_ATTACKS[name]
+    entry = entry_of(name)
     return entry.build(name, options, **({"image": image} if entry.file else {}))
 
 
 def check_goal_of(name: str, goal: str) -> None:
     """Raise `BadInput` for a goal, as a study writes it, that an attack cannot serve."""
-    goals = STUDY_ATTACKS[name].goals
+    goals = entry_of(name).goals
     if goal.split()[0] not in goals:
         raise BadInput(f"{name} serves the goals {', '.join(goals)}, not {goal!r}")
