@@ -67,6 +67,31 @@ ONE_WAY = {"jsma"}
 
 every_attack = pytest.mark.parametrize(("name", "norm"), PAIRS, ids=lambda v: v)
 
+# what these ask has nothing to do with how a change is measured: the other norms are among the slow tests
+OF_ANY_NORM = (
+    checks.check_inputs_unchanged,
+    checks.check_subsets_of_every_keeping,
+    checks.check_deterministic,
+    checks.check_counts,
+    checks.check_micro_batch,
+)
+IN_DOUBLE = (checks.check_budget, checks.check_zero_budget)
+
+
+def every_promise(asked, in_every_norm):
+    """Parametrise a test by attacks, norms and the checks `asked`, some of which are asked `in_every_norm`."""
+    return pytest.mark.parametrize(
+        ("name", "norm", "check"),
+        [
+            (*pair, check)
+            if pair in FIRST_NORM or check in in_every_norm
+            else pytest.param(*pair, check, marks=pytest.mark.slow)
+            for pair in PAIRS
+            for check in asked
+        ],
+        ids=lambda v: v if isinstance(v, str) else v.__name__,
+    )
+
 
 def promise(check, name: str, case: Case) -> None:
     """Check a promise as an attack can keep it: a lens asks about points of its own."""
@@ -81,8 +106,7 @@ def promise(check, name: str, case: Case) -> None:
     check(make(name), case)
 
 
-@pytest.mark.parametrize("check", checks.CHECKS, ids=lambda check: check.__name__)
-@every_attack
+@every_promise(checks.CHECKS, [check for check in checks.CHECKS if check not in OF_ANY_NORM])
 def test_promise(name: str, norm: str, check) -> None:
     promise(check, name, case_of(name, norm))
 
@@ -106,12 +130,7 @@ def test_the_cases_are_not_empty(name: str, norm: str) -> None:
     assert name in AIMLESS or fallen > 0
 
 
-@pytest.mark.parametrize(
-    "check",
-    [checks.check_budget, checks.check_honest, checks.check_subsets, checks.check_zero_budget, checks.check_counts],
-    ids=lambda check: check.__name__,
-)
-@every_attack
+@every_promise((*IN_DOUBLE, checks.check_honest, checks.check_subsets, checks.check_counts), IN_DOUBLE)
 def test_promise_in_double_precision_without_a_box(name: str, norm: str, check) -> None:
     """Either alone: both precisions see the same with a box, and the check of strength has none."""
     # far outside the box the network has no slope, and the oracle's further looks there are more than the counts expect
