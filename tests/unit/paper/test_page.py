@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from altair.utils import schemapi
 
 from assay.paper.inputs import PaperContents
 from assay.paper.page import page, paper_headline, weakest
@@ -34,14 +35,15 @@ def text_of(reader: Reader) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def each_chart_is_drawn_once() -> Iterator[None]:
-    """The pages here hold mostly the same charts, and drawing them is nearly all that a page takes."""
+    """The pages here hold mostly the same charts, and drawing and checking them is nearly all that a page takes."""
     draw = drawing.still
 
     @functools.cache
     def drawn(spec: str) -> str:
         return draw(json.loads(spec))
 
-    with pytest.MonkeyPatch.context() as patched:
+    # test_figures.py has the charts checked against the schema
+    with schemapi.debug_mode(False), pytest.MonkeyPatch.context() as patched:
         patched.setattr(drawing, "still", lambda spec: drawn(json.dumps(spec)))
         yield
 
