@@ -64,7 +64,7 @@ DISTILLATION = pytest.param("distillation", marks=pytest.mark.slow)
 
 @pytest.mark.parametrize("name", [DISTILLATION, "rounding", "noisy_logits"])
 def test_a_broken_defence_is_refuted(name: str, tmp_path: Path) -> None:
-    verdict = audited(tmp_path / "run", f"assay.audit.zoo.mnist:{name}", "0.3", USUAL, digits=10)
+    verdict = audited(tmp_path / "run", f"assay.audit.zoo.mnist:{name}", "0.3", USUAL)
     assert verdict.verdict == "refuted"
     assert verdict.after_escalation <= 0.1
     assert verdict.images is not None
