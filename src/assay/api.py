@@ -349,10 +349,11 @@ def _budgets(threats: Sequence[Threat]) -> list[float]:
             raise BadInput("A sweep takes one number per threat; budgets per channel or per sample go to assay.attack.")
         unit = threat.budget.unit if threat.budget else None
         same = threat.norm is head.norm and threat.box == head.box and threat.grid == head.grid
-        same = same and same_mask(threat.mask, head.mask)
+        same = same and same_mask(threat.mask, head.mask) and threat.components == head.components
         if not same or unit != (head.budget.unit if head.budget else None):
             raise BadInput(
-                "The threats of a sweep may differ in their budget only (same norm, box, grid, mask and unit)."
+                "The threats of a sweep may differ in their budget only (same norm, components, box, grid, mask and "
+                "unit)."
             )
     return [float(threat.eps) for threat in threats]
 

@@ -105,7 +105,7 @@ def _grids() -> Iterator[tuple[str, dict[str, Any]]]:
     every: dict[str, list[Any]] = {norm: [] for norm in EPS}
     for name, entry in ATTACKS.items():
         short = SHORT.get(name, {"steps": 4} if "steps" in entry.options else {})
-        for norm in entry.norms:
+        for norm in set(EPS).intersection(entry.norms):
             every[norm].append({"attack": name, **short})
     few = ["fgsm", {"attack": "pgd", "steps": 4}, {"attack": "apgd", "steps": 4, "restarts": 2}]
     composed = [

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from assay.attacks import ATTACKS, build
+from assay.core.errors import BadInput
 from assay.core.oracle import TorchOracle
 from assay.core.search import Keeps
 from tests.support import checks
@@ -59,8 +60,9 @@ SHARE = {
     **BLACK_BOX,
 }
 
-# In L1 a step changes one value of these small images, the same one for most seeds.
-RARELY = {("vmi-fgsm", "l1"): 12}
+# In L1 a step changes one value of these small images, the same one for most seeds. Of 20 shades most seeds move the
+# same ones to the edge of the budget.
+RARELY = {("vmi-fgsm", "l1"): 12, ("pgd", "ycbcr"): 12, ("apgd", "ycbcr"): 12}
 
 # JSMA moves values up only, in pairs, and few of them: the closed form moves half of them down
 ONE_WAY = {"jsma"}
@@ -124,6 +126,10 @@ SHAPES = [((1, 5, 3), 2), ((1, 1, 2), 3), ((3, 2, 7), 10), ((4, 3, 3), 4), ((3, 
 @pytest.mark.parametrize(("shape", "classes"), SHAPES, ids=str)
 @every_attack
 def test_promise_for_other_shapes(name: str, norm: str, shape: tuple[int, int, int], classes: int) -> None:
+    if norm == "ycbcr" and shape[0] != 3:
+        with pytest.raises(BadInput, match="red, green and blue"):
+            case_of(name, norm, shape=shape, classes=classes, n=4).once(make(name))
+        return
     here = case_of(name, norm, shape=shape, classes=classes, n=4)
     checks.check_result(here.once(make(name)), here)
     # once for each attack and once for each shape, as far as the norms go

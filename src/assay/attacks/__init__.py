@@ -38,6 +38,7 @@ from assay.core.oracle import Access
 from assay.core.search import Attack
 
 _BALLS = ("linf", "l2", "l1")
+_CLIMBED = (*_BALLS, "ycbcr")
 
 GOALS = ("untargeted", "targeted", "out-of-top")
 FAMILIES = ("gradient", "minimum norm", "score", "label", "transfer", "composition", "baseline")
@@ -121,7 +122,7 @@ class AttackEntry:
 
 ATTACKS: Mapping[str, AttackEntry] = {
     "fgsm": AttackEntry(
-        FGSM, 1, ("linf",), "one step along the sign of the gradient", "Goodfellow et al. 2015", "gradient",
+        FGSM, 1, ("linf", "ycbcr"), "one step along the sign of the gradient", "Goodfellow et al. 2015", "gradient",
         paper_id="1412.6572",
     ),
     "fgm": AttackEntry(
@@ -129,19 +130,22 @@ ATTACKS: Mapping[str, AttackEntry] = {
         paper_id="1412.6572",
     ),
     "r-fgsm": AttackEntry(
-        RFGSM, 1, ("linf",), "FGSM after a random step", "Tramer et al. 2018", "gradient", paper_id="1705.07204",
+        RFGSM, 1, ("linf", "ycbcr"), "FGSM after a random step", "Tramer et al. 2018", "gradient",
+        paper_id="1705.07204",
     ),
     "ffgsm": AttackEntry(
-        FFGSM, 1, ("linf",), "FGSM from a uniform start, overlong step", "Wong et al. 2020", "gradient",
+        FFGSM, 1, ("linf", "ycbcr"), "FGSM from a uniform start, overlong step", "Wong et al. 2020", "gradient",
         paper_id="2001.03994",
     ),
-    "bim": AttackEntry(BIM, 1, _BALLS, "FGSM in small steps", "Kurakin et al. 2017", "gradient", paper_id="1607.02533"),
+    "bim": AttackEntry(
+        BIM, 1, _CLIMBED, "FGSM in small steps", "Kurakin et al. 2017", "gradient", paper_id="1607.02533",
+    ),
     "pgd": AttackEntry(
-        PGD, 1, _BALLS, "projected gradient descent from random starts", "Madry et al. 2018", "gradient",
+        PGD, 1, _CLIMBED, "projected gradient descent from random starts", "Madry et al. 2018", "gradient",
         paper_id="1706.06083",
     ),
     "mi-fgsm": AttackEntry(
-        MIFGSM, 2, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer", paper_id="1710.06081",
+        MIFGSM, 2, _CLIMBED, "iterated FGSM with momentum", "Dong et al. 2018", "transfer", paper_id="1710.06081",
     ),
     "ni-fgsm": AttackEntry(
         functools.partial(MIFGSM, lookahead=True), 2, _BALLS, "momentum with a look ahead", "Lin et al. 2020",
@@ -163,10 +167,10 @@ ATTACKS: Mapping[str, AttackEntry] = {
         paper_id="2103.15571",
     ),
     "apgd": AttackEntry(
-        apgd, 1, _BALLS, "PGD that finds its own step size", "Croce and Hein 2020", "gradient", paper_id="2003.01690",
+        apgd, 1, _CLIMBED, "PGD that finds its own step size", "Croce and Hein 2020", "gradient", paper_id="2003.01690",
     ),
     "apgd-t": AttackEntry(
-        apgd_targeted, 1, _BALLS, "APGD towards each of the likeliest classes", "Croce and Hein 2020", "gradient",
+        apgd_targeted, 1, _CLIMBED, "APGD towards each of the likeliest classes", "Croce and Hein 2020", "gradient",
         ("untargeted",), paper_id="2003.01690",
     ),
     "deepfool": AttackEntry(
@@ -267,7 +271,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
         SaltAndPepper, 1, (*_BALLS, "l0"), "black and white values until the model errs", "baseline", "baseline",
     ),
     "uniform-noise": AttackEntry(
-        UniformNoise, 1, (*_BALLS, "l0"), "a random point of the ball", "baseline", "baseline",
+        UniformNoise, 1, (*_CLIMBED, "l0"), "a random point of the ball", "baseline", "baseline",
     ),
     "gaussian-noise": AttackEntry(
         GaussianNoise, 1, (*_BALLS, "l0"), "a normal random point, projected", "baseline", "baseline",

@@ -13,6 +13,7 @@ from torch import Tensor
 from assay.attacks.gradient import budget_of
 from assay.attacks.options import Climbed, Option, Queries, check_options
 from assay.core.draws import Draws
+from assay.core.errors import BadInput
 from assay.core.objective import margin
 from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
@@ -99,7 +100,10 @@ class _Family(NamedTuple):
 
 
 def _family(problem: Problem) -> _Family:
-    return _FAMILIES[problem.threat.norm.name]
+    name = problem.threat.norm.name
+    if name not in _FAMILIES:
+        raise BadInput(f"Square attacks in {', '.join(_FAMILIES)}, not in {name}.")
+    return _FAMILIES[name]
 
 
 class _Frame(NamedTuple):

@@ -37,6 +37,7 @@ class Record:
     names the pixels that were attacked, as they were read. `form` is the precision and layout in which the model was
     asked ("float32, channels last"), `edges` where gradients at the edges of the box were taken that the model itself
     does not give: "at the bounds" of what it cuts, or "a hair inside". Records made before these were kept have none.
+    `size_ycbcr` is told of threats in YCbCr alone, whose components it depends on.
     """
 
     schema: int
@@ -78,9 +79,10 @@ class Record:
     image_digest: str | None = None
     form: str | None = None
     edges: str | None = None
+    size_ycbcr: float | None = None
 
 
-ADDED = ("image_digest", "form", "edges")
+ADDED = ("image_digest", "form", "edges", "size_ycbcr")
 """Columns that came later: shards without them are read all the same, with nulls."""
 
 
@@ -101,6 +103,7 @@ _NARROW = {
     "size_l2": pa.float32(),
     "size_l1": pa.float32(),
     "size_l0": pa.float32(),
+    "size_ycbcr": pa.float32(),
 }
 _WIDE = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 
