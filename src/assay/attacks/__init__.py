@@ -11,6 +11,7 @@ from assay.attacks.alma import ALMA
 from assay.attacks.apgd import apgd, apgd_targeted
 from assay.attacks.autoattack import auto_attack, cascade
 from assay.attacks.baselines import ContrastReduction, GaussianBlur, GaussianNoise, SaltAndPepper, UniformNoise
+from assay.attacks.block_grey import BlockGrey, BlockGreySearch
 from assay.attacks.boundary import Boundary
 from assay.attacks.carlini_wagner import carlini_wagner
 from assay.attacks.ddn import DDN
@@ -173,6 +174,10 @@ ATTACKS: Mapping[str, AttackEntry] = {
         apgd_targeted, 1, _CLIMBED, "APGD towards each of the likeliest classes", "Croce and Hein 2020", "gradient",
         ("untargeted",), paper_id="2003.01690",
     ),
+    "block-grey": AttackEntry(
+        BlockGrey, 1, ("linf",), "PGD on one shade of grey per block, the same for all channels",
+        "this project's reading", "gradient",
+    ),
     "deepfool": AttackEntry(
         DeepFool, 1, _BALLS, "onto the nearest linearised boundary", "Moosavi-Dezfooli et al. 2016", "minimum norm",
         paper_id="1511.04599",
@@ -227,6 +232,9 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "square": AttackEntry(
         Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score",
         paper_id="1912.00049",
+    ),
+    "block-grey-search": AttackEntry(
+        BlockGreySearch, 1, ("linf",), "random search with windows of grey blocks", "this project's reading", "score",
     ),
     "nes": AttackEntry(
         nes, 1, ("linf", "l2"), "gradient steps, the gradient estimated by normal probes", "Ilyas et al. 2018", "score",
