@@ -35,6 +35,7 @@ BLACK_BOX = {
     ("spsa", "l2"): 0.7,
     ("simba", "l2"): 0.9,
     ("one-pixel", "l0"): 0.3,
+    ("attention-de", "l0"): 0.3,
     ("hop-skip-jump", "l2"): 0.85,
     ("hop-skip-jump", "linf"): 0.7,
     ("boundary", "l2"): 0.75,

@@ -114,7 +114,7 @@ class Around(torch.nn.Module):
 ELSEWHERE = {
     "di-fgsm", "ti-fgsm", "si-fgsm", "vmi-fgsm", "r-fgsm", "ffgsm", "pgd", "apgd", "apgd-t", "autoattack", "cascade",
     "nes", "spsa", "simba", "square", "hop-skip-jump", "boundary", "uniform-noise", "gaussian-noise", "salt-and-pepper",
-    "gaussian-blur", "spatial", "block-grey", "block-grey-search",
+    "gaussian-blur", "spatial", "block-grey", "block-grey-search", "attention-de",
 }  # fmt: skip
 
 

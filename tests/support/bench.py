@@ -55,6 +55,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "spsa": {"queries": 70, "pairs": 8, "sigma": 0.1},
     "simba": {"queries": 20},
     "one-pixel": {"population": 5, "generations": 3},
+    "attention-de": {"population": 5, "generations": 3, "windows": 2, "share": 0.5},
     "hop-skip-jump": {"queries": 40, "first": 8},
     "boundary": {"queries": 40},
 }
@@ -77,6 +78,7 @@ FEWER: dict[str, dict[str, Any]] = {
     "spsa": {"queries": 1000, "pairs": 30},
     "simba": {"queries": 500},
     "one-pixel": {"population": 20, "generations": 20},
+    "attention-de": {"population": 20, "generations": 20, "windows": 3, "share": 0.9},
     "hop-skip-jump": {"queries": 400, "first": 20},
     "boundary": {"queries": 800},
 }
@@ -99,6 +101,7 @@ RANDOM = {
     "spsa",
     "simba",
     "one-pixel",
+    "attention-de",
     "hop-skip-jump",
     "boundary",
     "salt-and-pepper",

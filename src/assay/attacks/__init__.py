@@ -9,6 +9,7 @@ from typing import Any
 
 from assay.attacks.alma import ALMA
 from assay.attacks.apgd import apgd, apgd_targeted
+from assay.attacks.attention_de import AttentionDE
 from assay.attacks.autoattack import auto_attack, cascade
 from assay.attacks.baselines import ContrastReduction, GaussianBlur, GaussianNoise, SaltAndPepper, UniformNoise
 from assay.attacks.block_grey import BlockGrey, BlockGreySearch
@@ -251,6 +252,10 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "one-pixel": AttackEntry(
         OnePixel, 1, ("l0",), "differential evolution of one or a few pixels", "Su et al. 2019", "score",
         paper_id="1710.08864",
+    ),
+    "attention-de": AttackEntry(
+        AttentionDE, 1, ("l0",), "differential evolution of squares in the salient places", "this project's reading",
+        "score",
     ),
     "hop-skip-jump": AttackEntry(
         HopSkipJump, 1, ("l2", "linf"), "along the boundary, its slope from labels", "Chen et al. 2020", "label",
