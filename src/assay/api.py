@@ -222,11 +222,14 @@ class Evaluation:
 
         return report.notebook(self.run)
 
-    def page(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page, one self-contained HTML file, and return its path."""
+    def page(self, path: str | os.PathLike[str], bands: Sequence[int] | None = None) -> Path:
+        """Write the page, one self-contained HTML file, and return its path.
+
+        `bands` are the channels, from 0, that pictures of more than three show: three as red, green and blue, or one.
+        """
         from assay import report
 
-        return report.page(self.run, Path(path))
+        return report.page(self.run, Path(path), bands)
 
 
 def evaluate(
