@@ -88,8 +88,16 @@ def test_numbers_that_are_none_do_not_stop_a_picture() -> None:
 
 @pytest.mark.parametrize(
     ("channels", "bands", "shown"),
-    [(1, None, (0,)), (2, None, (0,)), (3, None, (0, 1, 2)), (4, None, (0, 1, 2)), (8, None, (0, 4, 7))]
-    + [(3, [2, 0, 1], (0, 1, 2)), (5, [4, 0, 0], (4, 0, 0)), (200, [150], (150,))],
+    [
+        (1, None, (0,)),
+        (2, None, (0,)),
+        (3, None, (0, 1, 2)),
+        (4, None, (0, 1, 2)),
+        (8, None, (0, 4, 7)),
+        (3, [2, 0, 1], (0, 1, 2)),
+        (5, [4, 0, 0], (4, 0, 0)),
+        (200, [150], (150,)),
+    ],
 )
 def test_of_many_bands_three_are_shown(channels: int, bands: list[int] | None, shown: tuple[int, ...]) -> None:
     pixels = torch.arange(channels)[:, None, None].expand(channels, 2, 3) / 255
