@@ -1,6 +1,6 @@
 """Attention and differential evolution: the one-pixel attack with squares, in the salient places alone.
 
-Our reading of the attack of that name in the related work of Sen et al. 2023, of which no text could be had.
+Our reading of the attack of that name in the related work of Sen et al. 2023 (reference 25).
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Attending(NamedTuple):
 class AttentionDE:
     """Differential evolution, as `one-pixel`, of the place and colour of squares in the `share` of salient cells.
 
+    Our reading of Sen et al.'s reference 25, whose text could not be had.
     The image is cut into cells of `block` x `block` pixels (without it 1 for 28 pixels of the shorter side, at most 8).
     How salient a cell is says the objective where a window around it is covered with the image's mean colour, `windows`
     times `windows` of them, or with `saliency` gradient the sum of the absolute gradient at the image; both smoothed

@@ -1,6 +1,6 @@
 """Block-grey attacks: one shade of grey is added to every block of an image, the same to all of its channels.
 
-Our reading of the attack of that name in the related work of Sen et al. 2023, of which no text could be had.
+Our reading of the attack of that name in the related work of Sen et al. 2023 (reference 24).
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Shades(NamedTuple):
 class BlockGrey:
     """Projected gradient descent on one shade of grey per `block` x `block` pixels: z = x + t, |t| <= eps.
 
+    Our reading of Sen et al.'s reference 24, whose text could not be had.
     The gradient by a shade is the sum over its block and over channels. A shade is cut where the first value of its
     block meets the box, so that a change stays one of whole blocks: a block that holds black and white does not change.
     Blocks begin at the upper left corner; those at the other edges may be smaller. Blocks of 1 pixel change Y of YCbCr
@@ -89,6 +90,7 @@ class BlockGrey:
 class BlockGreySearch:
     """Block-grey by random search: windows of blocks are set to plus or minus the budget, and kept where that serves.
 
+    Our reading of Sen et al.'s reference 24, whose text could not be had.
     As Square (Andriushchenko et al. 2020), with windows of whole blocks and one sign for all channels. `p` is the share
     of the image that the first windows cover. Blocks and cuts are those of `BlockGrey`. Linf; scores alone.
     Cost: `queries` forwards, the first and the last look included. Raises `BadInput` for a share outside (0, 1].

@@ -75,7 +75,7 @@ def test_commands_from_the_look_to_the_page(banded: Workplace) -> None:
     ):
         refused = banded.assay(f"report runs/b --bands {bands} --out no.html")
         assert refused.code == 2 and says in refused.err
-    assert banded.assay("export images runs/b --out images --format npy").code == 0
+    assert banded.assay("export images runs/b --out images --as npy").code == 0
 
 
 def test_one_band_may_change_and_colours_may_not(banded: Workplace) -> None:
