@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from assay.data import Data, load_data
     from assay.evaluation.run import Run
     from assay.evaluation.study.spec import Study
-    from assay.models import Classifier, load_model
+    from assay.models import Classifier, defend, load_model
 
 __version__ = "0.1.0"
 
@@ -41,7 +41,7 @@ _WHERE = {
     "assay.data": ("Data", "load_data"),
     "assay.evaluation.run": ("Run",),
     "assay.evaluation.study.spec": ("Study",),
-    "assay.models": ("Classifier", "load_model"),
+    "assay.models": ("Classifier", "defend", "load_model"),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -82,6 +82,7 @@ __all__ = [
     "YCbCr",
     "__version__",
     "attack",
+    "defend",
     "doctor",
     "evaluate",
     "load_data",

@@ -70,7 +70,7 @@ class Case:
         draws = Draws.of(list(ids), settings.get("seed", 0))
         draws = dataclasses.replace(draws, ids=draws.ids.to(x.device))
         oracle = classifier.oracle(settings.get("batch"))
-        goal = checked_goal(settings.get("goal"), y)
+        goal = checked_goal(settings.get("goal"), y, -1 if classifier.rejects else None)
         return cls(classifier, Problem(oracle, x, goal, threat.in_units_of(classifier.std)), draws)
 
     def found(self, search: Callable[[Problem, Draws], list[SearchResult]]) -> list[SearchResult]:
@@ -221,10 +221,10 @@ def _check_truth(y: Tensor, n: int, *, several: bool) -> None:
         raise BadInput(f"The label {int(y.min())} is negative; labels are class numbers from 0.")
 
 
-def checked_goal(goal: object, y: Tensor) -> Goal:
-    """Return the goal, `Untargeted(y)` for None. Raises `BadInput` for one that holds other labels than `y`."""
+def checked_goal(goal: object, y: Tensor, reject: int | None = None) -> Goal:
+    """Return the goal, `Untargeted(y, reject)` for None. Raises `BadInput` for one that holds other labels than `y`."""
     if goal is None:
-        return Untargeted(y)
+        return Untargeted(y, reject)
     labels = getattr(goal, "y", None)
     if not isinstance(labels, Tensor) or isinstance(goal, type):
         raise BadInput(f"goal is {goal!r}, expected a goal such as assay.Targeted(y, t) or assay.OutOfTop(y, 5).")

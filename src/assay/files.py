@@ -6,11 +6,24 @@ import contextlib
 import datetime
 import errno
 import os
+import sys
 from pathlib import Path
 
 from assay.core.errors import AssayError
 
 TEMPORARY = ".writing-"
+
+
+def cache_dir() -> Path:
+    """Return `$ASSAY_CACHE`, or else the folder `assay` in the platform's place for caches."""
+    named = os.environ.get("ASSAY_CACHE")
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "assay"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "assay" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
 
 
 class DiskError(AssayError):

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assay.data.cache import cache_dir
+from assay.files import cache_dir
 from assay.data.mnist import mnist
 from assay.models import Classifier, Preprocess, load_model
 from assay.models.architectures import mnist_fast

@@ -169,7 +169,10 @@ class Option:
 @functools.cache
 def options_of_maker(make: Callable[..., Any]) -> Mapping[str, Option]:
     """Return the options that a class of attacks, or a function that makes one, states in its signature."""
-    hints = inspect.get_annotations(make.func if isinstance(make, functools.partial) else make, eval_str=True)
+    stating = make.func if isinstance(make, functools.partial) else make
+    if isinstance(stating, type) and not dataclasses.is_dataclass(stating):
+        stating = stating.__init__  # type: ignore[misc]  # the class itself is asked
+    hints = inspect.get_annotations(stating, eval_str=True)
     return {
         name: _completed(stated, get_args(hints[name])[0], argument.default)
         for name, argument in inspect.signature(make).parameters.items()

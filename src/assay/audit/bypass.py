@@ -18,7 +18,8 @@ from assay.core.answers import checked_logits, gives_one_score
 from assay.core.draws import Draws
 from assay.core.goal import Goal
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Cost, Observation, Oracle
+from assay.core.oracle import Access, Observation, Oracle
+from assay.core.tensors import valued
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +49,7 @@ class InsideBox:
             return self.oracle.look(points, goal, objective, access, draws)
         seen = self.oracle.look(points, goal, objective, Access.SCORES, draws)
         beside = self.oracle.look(points.clamp(self.by, 1 - self.by), goal, objective, access, draws)
-        cost = Cost(seen.cost.forwards + beside.cost.forwards, beside.cost.backwards)
-        return seen._replace(grad=beside.grad, cost=cost)
+        return seen._replace(grad=beside.grad, cost=seen.cost.plus(beside.cost))
 
 
 def cut(module: nn.Module, x: Tensor) -> Cut:
@@ -142,7 +142,7 @@ class PastDefense(nn.Module):
             calls[0] += 1
             if calls[0] != self.where.call or changed is None:
                 return None
-            return (_Borrowed.apply(x, changed), *given[1:])
+            return (valued(x, changed), *given[1:])
 
         hooks = (
             [self.module.get_submodule(self.where.entry).register_forward_pre_hook(enter)]
@@ -158,14 +158,3 @@ class PastDefense(nn.Module):
             for hook in hooks:
                 hook.remove()
         return answers[-1] if answers else whole
-
-
-class _Borrowed(torch.autograd.Function):
-    # the value of one tensor with the gradient of another
-    @staticmethod
-    def forward(_: Any, image: Tensor, there: Tensor) -> Tensor:
-        return there.clone()
-
-    @staticmethod
-    def backward(_: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None

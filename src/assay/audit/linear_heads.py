@@ -188,7 +188,7 @@ class Network:
         first = torch.arange(1, device=x.device)
         goal = Untargeted(torch.zeros_like(first))
         seen = _Watched([])
-        cost = Cost(counts(first, 1), counts(first, 0))
+        cost = Cost(counts(first, 1), counts(first, 0), counts(first, 1))
         watch = dataclasses.replace(oracle, model=_Watch(oracle.model, classes, seen))
         # a model without a gradient can still be asked for its scores
         with contextlib.suppress(ModelError):

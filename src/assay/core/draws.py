@@ -7,9 +7,12 @@ results are the same for every chunking, worker count and active set, and intege
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import hashlib
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -94,3 +97,29 @@ class Draws:
         radius = (((bits >> 40) & 0xFFFFFF).float() + 0.5) * 2.0**-24
         angle = ((bits >> 16) & 0xFFFFFF).float() * 2.0**-24
         return (-2.0 * radius.log()).sqrt() * (2.0 * math.pi * angle).cos()
+
+
+_CURRENT: contextvars.ContextVar[Draws | None] = contextvars.ContextVar("draws of the look under way", default=None)
+
+
+@contextlib.contextmanager
+def drawing(draws: Draws) -> Iterator[None]:
+    """Make `draws` the current ones, for a model that draws numbers while it is asked."""
+    token = _CURRENT.set(draws)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def current(images: Tensor) -> Draws:
+    """Return the draws of the look under way, for a model that draws numbers for its `images` `[N, *S]`.
+
+    Equal looks give equal numbers, row by row. Where nobody looks, as in a plain call of the model, they are fresh ones
+    from torch's generator.
+    """
+    now = _CURRENT.get()
+    if now is not None and len(now.ids) == len(images):
+        return now if now.ids.device == images.device else dataclasses.replace(now, ids=now.ids.to(images.device))
+    ids = torch.randint(-(2**62), 2**62, (len(images),), dtype=torch.int64)
+    return Draws(ids.to(images.device))

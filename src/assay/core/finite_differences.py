@@ -15,7 +15,7 @@ from assay.core.goal import Goal
 from assay.core.masks import Mask
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Cost, Observation, Oracle
-from assay.core.tensors import counts, rows, take
+from assay.core.tensors import rows, take
 
 # rows of one question: enough to fill a pass, few enough for memory
 _ROWS = 128
@@ -83,7 +83,7 @@ class _Estimating:
         if access is not Access.GRADIENT:
             return self.oracle.look(points, goal, objective, access, draws)
         seen = self.oracle.look(points, goal, objective, Access.SCORES, draws)
-        forwards, backwards = seen.cost
+        cost = seen.cost
         grad = points.new_zeros(len(points), *seen.loss.shape[1:], *points.shape[1:])
         if not len(points):
             return seen._replace(grad=grad)
@@ -101,10 +101,8 @@ class _Estimating:
                 forth, back = (told.loss[k * len(points) : (k + 1) * len(points)] for k in (2 * i, 2 * i + 1))
                 slope = (forth - back).nan_to_num(0.0, 0.0, 0.0) / (2 * self.lens.sigma * self.lens.pairs)
                 grad += rows(slope, u) * u if slope.ndim == 1 else _outer(slope, u)
-            spent = counts(points)
-            forwards = forwards + spent.index_add(0, many, told.cost.forwards)
-            backwards = backwards + spent.index_add(0, many, told.cost.backwards)
-        return seen._replace(grad=grad, cost=Cost(forwards, backwards))
+            cost = Cost(*(old.index_add(0, many, new) for old, new in zip(cost, told.cost, strict=True)))
+        return seen._replace(grad=grad, cost=cost)
 
 
 def _outer(slope: Tensor, u: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class _Sums:
     cost: Cost
 
     def __add__(self, other: _Sums) -> _Sums:
-        cost = Cost(*(one + more for one, more in zip(self.cost, other.cost, strict=True)))
+        cost = self.cost.plus(other.cost)
         logits, shown = self.logits + other.logits, self.shown + other.shown
         return _Sums(self.loss + other.loss, self.grad + other.grad, logits, shown, cost)
 
@@ -103,10 +103,11 @@ class Viewed:
         # the rows that no view showed as they are
         at = ~seen.reached
         own = self.oracle.look(points[at], take(goal, at), objective, Access.SCORES, draws.take(at).fold("judged"))
-        logits, forwards = seen.logits.clone(), seen.cost.forwards.clone()
+        logits = seen.logits.clone()
         logits[at] = own.logits
-        forwards[at] += own.cost.forwards
-        return seen._replace(logits=logits, cost=seen.cost._replace(forwards=forwards))
+        where = at.nonzero().squeeze(1)
+        cost = Cost(*(old.index_add(0, where, new) for old, new in zip(seen.cost, own.cost, strict=True)))
+        return seen._replace(logits=logits, cost=cost)
 
 
 def _pulled_back(grad: Tensor, view: Tensor, points: Tensor, of: int) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.answers import ONE_SCORE, checked_logits, gives_one_score
-from assay.core.draws import Draws
+from assay.core.draws import Draws, drawing
 from assay.core.edges import AT_BOUNDS, INSIDE, EdgeGradients, edges_without_slope
 from assay.core.errors import ModelError
 from assay.core.form import Form, Weights, plainly, settled
@@ -38,10 +38,42 @@ class Access(enum.IntEnum):
 
 
 class Cost(NamedTuple):
-    """Rows that went forward and backward through the innermost model, int64 `[N]`, for one look."""
+    """What one look cost, int64 `[N]`: passes of the innermost network forward and backward, and rows asked about.
+
+    A defence that shows the network several copies of an image costs more passes than rows.
+    """
 
     forwards: Tensor
     backwards: Tensor
+    queries: Tensor
+
+    def plus(self, other: Cost) -> Cost:
+        """Return the cost of both."""
+        return Cost(*(one + more for one, more in zip(self, other, strict=True)))
+
+    @classmethod
+    def nothing(cls, points: Tensor) -> Cost:
+        """Return the cost of a look that was known before."""
+        return cls(counts(points), counts(points), counts(points))
+
+
+class LookPasses(NamedTuple):
+    """Passes of the innermost network in one look: forwards, backwards for a gradient, and backwards in any case."""
+
+    forwards: int = 1
+    backwards: int = 1
+    always: int = 0
+
+    def inside(self, outer: LookPasses) -> LookPasses:
+        """Return those of a step that shows `outer.forwards` copies to what has these."""
+        return LookPasses(
+            self.forwards * outer.forwards,
+            self.backwards * outer.backwards,
+            self.always * outer.forwards + outer.always,
+        )
+
+
+ONE_PASS = LookPasses()
 
 
 class Observation(NamedTuple):
@@ -74,7 +106,9 @@ class TorchOracle:
     size is remembered in `fits`; results do not depend on it beyond floating point. `cleaned=False` gives gradients
     as they are, NaN included: for who measures them, not for attacks. `reset` is called with the model before each
     pass, for models that keep a state. `gives` is the most that the model can answer. `told` collects what was done
-    about gradients at the edges of the box, and `ONE_SCORE` where the model gives one score per image.
+    about gradients at the edges of the box, and `ONE_SCORE` where the model gives one score per image. `passes` are
+    those of the innermost network in a look, and `random` says that the model draws numbers: from `draws.current`,
+    which are those of the look.
 
     The model is asked in its own precision and in a layout that it can do, see `form`; answers and gradients are
     float32, or what the model gives where that is finer. Where values at the edge of the box get no gradient while
@@ -88,6 +122,8 @@ class TorchOracle:
     reset: Callable[[nn.Module], object] | None = None
     gives: Access = Access.GRADIENT
     told: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
+    passes: LookPasses = ONE_PASS
+    random: bool = False
 
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask the model; see `Oracle`.
@@ -106,7 +142,7 @@ class TorchOracle:
         while at < len(points):
             here = slice(at, min(at + size, len(points)))
             try:
-                parts.append(self._part(points, here, goal, climbed))
+                parts.append(self._part(points, here, goal, climbed, draws))
             except RuntimeError as error:
                 if size == 1 or not out_of_memory(error):
                     raise
@@ -117,7 +153,7 @@ class TorchOracle:
         # judged together: the goal's small sums would cost as much for each part
         part = parts[0] if len(parts) == 1 else _join(parts)
         loss = objective(part.logits, goal) if part.loss is None else part.loss
-        cost = Cost(part.forwards, part.backwards)
+        cost = self._cost(part)
         return Observation(part.logits, loss, goal.gap(part.logits), goal.reached(part.logits), part.grad, cost)
 
     def answers(self, images: Tensor) -> Tensor:
@@ -163,7 +199,21 @@ class TorchOracle:
                 "inside torch.enable_grad() on copies of them that require gradients."
             ) from error
 
-    def _part(self, points: Tensor, rows: slice, goal: Goal, climbed: Objective | None) -> _Part:
+    def _cost(self, part: _Part) -> Cost:
+        one = self.passes
+        if one == ONE_PASS:
+            return Cost(part.forwards, part.backwards, part.forwards)
+        return Cost(
+            part.forwards * one.forwards, part.backwards * one.backwards + part.forwards * one.always, part.forwards
+        )
+
+    def _part(self, points: Tensor, rows: slice, goal: Goal, climbed: Objective | None, draws: Draws) -> _Part:
+        if self.random:
+            with drawing(dataclasses.replace(draws, ids=draws.ids[rows])):
+                return self._seen(points, rows, goal, climbed)
+        return self._seen(points, rows, goal, climbed)
+
+    def _seen(self, points: Tensor, rows: slice, goal: Goal, climbed: Objective | None) -> _Part:
         part = points[rows].detach()
         form = self.form(part)
         whole = len(part) == len(points)

@@ -140,14 +140,13 @@ class Together:
             )
         logits = _mean([seen.logits for seen in each])
         grads = [seen.grad for seen in each if seen.grad is not None]
-        forwards, backwards = (torch.stack([seen.cost[i] for seen in each]).sum(0) for i in (0, 1))
         return Observation(
             logits,
             _mean([seen.loss for seen in each]),
             goal.gap(logits),
             goal.reached(logits),
             _mean(grads) if grads else None,
-            Cost(forwards, backwards),
+            Cost(*(torch.stack(parts).sum(0) for parts in zip(*(seen.cost for seen in each), strict=True))),
         )
 
 

@@ -142,8 +142,8 @@ def bill(found: SearchResult, at: Tensor, seen: Observation) -> None:
 
 def costs_of(seen: Observation) -> tuple[Tensor, ...]:
     """Return what a look adds to `SearchResult.costs`."""
-    asked = (seen.cost.forwards > 0).to(torch.int64)
-    return (*seen.cost, seen.cost.forwards, asked, unscored(seen).to(torch.int64))
+    asked = (seen.cost.queries > 0).to(torch.int64)
+    return (*seen.cost, asked, unscored(seen).to(torch.int64))
 
 
 def unscored(seen: Observation) -> Tensor:

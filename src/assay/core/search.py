@@ -111,7 +111,7 @@ class Limits:
         """Return bool `[N]`: rows that cannot pay for a look as dear as the last one, backward only if not `final`."""
         over: Tensor | bool = False
         if self.queries is not None:
-            over = over | (spent.queries + seen.cost.forwards.clamp_min(1) > self.queries)
+            over = over | (spent.queries + seen.cost.queries.clamp_min(1) > self.queries)
         if self.backwards is not None and not final:
             over = over | (spent.backwards + seen.cost.backwards > self.backwards)
         return over
@@ -165,7 +165,7 @@ def _settled(found: SearchResult, problem: Problem, attack: Attack, draws: Draws
     if seen is None:
         seen = own.oracle.look(own.x, own.goal, attack.objective, Access.LABELS, draws.take(at).at(attack.steps + 1))
     else:
-        seen = seen._replace(cost=Cost(counts(own.x), counts(own.x)))
+        seen = seen._replace(cost=Cost.nothing(own.x))
     return put(found, at, judge_point(seen, own.x, own), Keeps.LAST)
 
 
@@ -239,9 +239,9 @@ def _look(attack: Attack, here: _Rows, point: Tensor, look: int, access: Access)
     first = here.problem.known
     if first is not None and first.objective == attack.objective and torch.equal(point, first.points):
         # the caller has paid for it; an attack is shown no more of it than it may ask for
-        free, grad = counts(point), first.seen.grad if access is Access.GRADIENT else None
+        grad = first.seen.grad if access is Access.GRADIENT else None
         if access is not Access.GRADIENT or grad is not None:
-            return first.seen._replace(cost=first.seen.cost._replace(forwards=free, backwards=free), grad=grad)
+            return first.seen._replace(cost=Cost.nothing(point), grad=grad)
     return _oracle(here.problem).look(point, here.problem.goal, attack.objective, access, here.draws.at(look))
 
 

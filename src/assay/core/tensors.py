@@ -24,6 +24,25 @@ def rows(value: float | Tensor, like: Tensor) -> float | Tensor:
     return value.reshape(len(value), *[1] * (like.ndim - 1))
 
 
+class Valued(torch.autograd.Function):
+    """The value of one tensor with the gradient of another, of the same shape: `Valued.apply(with_gradient, value)`."""
+
+    @staticmethod
+    def forward(_: Any, slope: Tensor, value: Tensor) -> Tensor:
+        """Return a copy of the value."""
+        return value.clone()
+
+    @staticmethod
+    def backward(_: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """Pass the gradient on to the tensor that has one."""
+        return grads[0], None
+
+
+def valued(slope: Tensor, value: Tensor) -> Tensor:
+    """Return `value` with the gradient of `slope`."""
+    return Valued.apply(slope, value)  # type: ignore[no-any-return]  # autograd functions are untyped
+
+
 def divisor(size: Tensor) -> Tensor:
     """Return sizes to divide by: 1 where there is nothing."""
     return torch.where(size > 0, size, 1)

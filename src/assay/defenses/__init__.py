@@ -1,8 +1,6 @@
-"""Defences by name: so far the broken ones, each of which looks robust to a gradient attack, and none of which is.
+"""Defences by name, and chains of them: transformations of the input, and detectors that refuse images.
 
-They are what an audit must not be taken in by, and what to learn the signs from. By name:
-`assay.audit.zoo.mnist:rounding` and `assay.audit.zoo.lite0:rounding`; around any other classifier: `wrap` of
-`assay.audit.zoo`.
+Those that only look robust, for an audit to learn from, are in `assay.audit.broken`.
 """
 
 from __future__ import annotations
@@ -11,21 +9,26 @@ import importlib
 import warnings
 from typing import Any
 
-from assay.defenses.table import BROKEN, BrokenDefense
+from assay.defenses.entry import Defense
+from assay.defenses.table import DEFENSES
 
 _TRAINING = (
     "CrossEntropy", "Distilled", "Ensemble", "EpochLog", "Fast", "FitLog", "FitProgress", "FitSettings", "Loss",
     "Madry", "Probe", "Surrogate", "Trades", "Trained", "Training", "TrainingFailed", "distill",
     "distill_as_published", "fit", "new_network", "soft_labels", "train_standard",
 )  # fmt: skip
+_MOVED = {
+    **dict.fromkeys(_TRAINING, "assay.training"),
+    **dict.fromkeys(("BROKEN", "BrokenDefense"), "assay.audit.broken"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    # training lived here until 0.2
-    if name not in _TRAINING:
+    # these lived here until 0.2
+    if name not in _MOVED:
         raise AttributeError(f"module 'assay.defenses' has no attribute {name!r}")
-    warnings.warn(f"assay.defenses.{name} moved to assay.training.{name}.", DeprecationWarning, stacklevel=2)
-    return getattr(importlib.import_module("assay.training"), name)
+    warnings.warn(f"assay.defenses.{name} moved to {_MOVED[name]}.{name}.", DeprecationWarning, stacklevel=2)
+    return getattr(importlib.import_module(_MOVED[name]), name)
 
 
-__all__ = ["BROKEN", "BrokenDefense"]
+__all__ = ["DEFENSES", "Defense"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,7 +100,9 @@ class Experiment:
         y = torch.tensor([sample.label for sample in samples], device=bench.device)
         check_labels(y, ids, bench.classes(x[:1]))
         draws = Draws.of(ids, seed)
-        return Problem(oracle, x, Untargeted(y), threat), dataclasses.replace(draws, ids=draws.ids.to(bench.device))
+        return Problem(oracle, x, Untargeted(y, self._refusal), threat), dataclasses.replace(
+            draws, ids=draws.ids.to(bench.device)
+        )
 
     def goal(self, problem: Problem, draws: Draws, targets: Tensor) -> tuple[Goal, Cost | None]:
         """Return the goal for the labels of `problem`, and what it cost where the model was asked.
@@ -107,12 +110,19 @@ class Experiment:
         `targets` (int64 `[N]`) are read where the goal gives each image its own.
         """
         y, classifier = problem.goal.y, self.bench.classifier
+        classes = self.bench.classes(problem.x[:1])
+        about: dict[str, Any] = {"classes": classifier.classes, "reject": self._refusal}
         if self.cell.goal != "targeted least-likely":
-            logits = y.new_zeros(len(y), self.bench.classes(problem.x[:1]), dtype=torch.float32)
-            return make_goal(self.cell.goal, y, logits, draws, classifier.classes, targets), None
+            logits = y.new_zeros(len(y), classes, dtype=torch.float32)
+            return make_goal(self.cell.goal, y, logits, draws, targets=targets, **about), None
         # only this goal depends on the answer, so it costs a look of its own
         seen = problem.oracle.look(problem.x, problem.goal, cross_entropy, Access.SCORES, draws)
-        return make_goal(self.cell.goal, y, seen.logits, draws, classifier.classes), seen.cost
+        return make_goal(self.cell.goal, y, seen.logits[:, :classes], draws, **about), seen.cost
+
+    @property
+    def _refusal(self) -> int | None:
+        # the last of the logits of a model that may refuse
+        return -1 if self.bench.classifier.rejects else None
 
 
 @dataclasses.dataclass(frozen=True)

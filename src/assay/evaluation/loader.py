@@ -36,12 +36,12 @@ class Bench:
         return self.classifier.device
 
     def classes(self, one: Tensor) -> int:
-        """Return how many logits the model gives, asking it once about `one` image `[1, C, H, W]`.
+        """Return how many classes the model knows, asking it once about `one` image `[1, C, H, W]`.
 
         Raises `ModelError` when its answer is no tensor of logits.
         """
         if not self._classes:
-            self._classes.append(self.oracle.answers(one).shape[1])
+            self._classes.append(self.oracle.answers(one).shape[1] - self.classifier.rejects)
         return self._classes[0]
 
 

@@ -4,7 +4,7 @@ from assay.models.bpda import Bpda, Straight
 from assay.models.classifier import Classifier, Preprocess
 from assay.models.ensemble import Ensemble, together
 from assay.models.function import Function, Predictions
-from assay.models.load import Listed, list_models, load_model
+from assay.models.load import Listed, defend, list_models, load_model
 from assay.models.normalized import LogProbabilities, Normalized
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Predictions",
     "Preprocess",
     "Straight",
+    "defend",
     "list_models",
     "load_model",
     "together",

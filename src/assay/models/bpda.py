@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from assay.core.errors import BadInput
+from assay.core.tensors import valued
 
 Image = Callable[[Tensor], Tensor]
 
@@ -34,7 +34,7 @@ class Straight(nn.Module):
         if back.shape != there.shape:
             fix = "Give a backward that returns the same shape."
             raise BadInput(f"BPDA goes forwards to {list(there.shape)} and backwards to {list(back.shape)}. {fix}")
-        return _Borrowed.apply(back, there.to(back))  # type: ignore[no-any-return]  # autograd functions are untyped
+        return valued(back, there.to(back))
 
 
 class Bpda(nn.Module):
@@ -52,14 +52,3 @@ class Bpda(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, K]` of images `x`."""
         return self.model(self.preprocess(x))  # type: ignore[no-any-return]  # what a module returns is untyped
-
-
-class _Borrowed(torch.autograd.Function):
-    # the value of one tensor with the gradient of another
-    @staticmethod
-    def forward(_: Any, back: Tensor, there: Tensor) -> Tensor:
-        return there.clone() if there is back else there
-
-    @staticmethod
-    def backward(_: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None

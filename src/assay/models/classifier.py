@@ -18,7 +18,9 @@ from torch import Tensor, fx, nn
 
 from assay.core.form import precision_of
 from assay.core.held import frozen
-from assay.core.oracle import Access, TorchOracle
+from assay.core.oracle import ONE_PASS, Access, LookPasses, TorchOracle
+from assay.defenses.chain import Step
+from assay.defenses.fitted import Fitted
 
 # the second class of a name gets a number, which counts all those compiled in this process
 _NUMBERED = re.compile(r"[./]?___torch_mangle_\d+")
@@ -99,6 +101,10 @@ class Classifier:
     before every pass, for models that keep a state. `identity` goes into the digest: whatever answers depend on and
     the module does not hold, such as the hash of a file, an endpoint, a version. `runs_on` is the device to compute on
     while held; None leaves the model where it is.
+
+    `rejects` says that the last of its logits is no class: an image with that one highest is refused. `passes` are
+    those of the network in one look, and `random` says that answers are drawn (from `core.draws.current`). `defenses`
+    stand around the classifier `undefended`, with what was `fitted` for them: see `defended`.
     """
 
     module: nn.Module
@@ -119,6 +125,12 @@ class Classifier:
     reset: Callable[[nn.Module], object] | None = None
     identity: str = ""
     runs_on: torch.device | None = None
+    rejects: bool = False
+    passes: LookPasses = ONE_PASS
+    random: bool = False
+    defenses: tuple[Step, ...] = ()
+    fitted: Fitted | None = None
+    undefended: Classifier | None = None
 
     @property
     def device(self) -> torch.device:
@@ -143,7 +155,7 @@ class Classifier:
         reset = self.reset
         if reset is not None and not isinstance(reset, Reset):
             reset = Reset(reset, self.module)
-        return TorchOracle(self.module, batch, reset=reset, gives=self.access)
+        return TorchOracle(self.module, batch, reset=reset, gives=self.access, passes=self.passes, random=self.random)
 
 
 # torch prints larger tensors without their middle
@@ -164,6 +176,8 @@ def digest_of(classifier: Classifier) -> str:
     update_with_state(content, classifier.module)
     if classifier.identity:
         content.update(f"identity {classifier.identity}".encode())
+    if classifier.rejects:
+        content.update(b"rejects")
     if not classifier.module.state_dict() and classifier.code:
         # what such a module answers from lies elsewhere: two factories of one file are two models
         content.update(f"spec {classifier.spec}".encode())

@@ -14,8 +14,10 @@ from torch.nn.parameter import is_lazy
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.held import set_mode
 from assay.core.oracle import Access
+from assay.defenses.chain import SEPARATOR
 from assay.models import efficientnet_lite
 from assay.models.classifier import Classifier, Reset, digest_of
+from assay.models.defended import defended
 from assay.models.function import Function, as_module, name_of
 from assay.models.loaders import python as from_python
 from assay.models.loaders import timm as from_timm
@@ -96,6 +98,7 @@ def load_model(  # shape: one keyword for each fact that only its user knows
     access: str | Access | None = None,
     reset: Callable[[nn.Module], object] | None = None,
     identity: str = "",
+    rejects: bool = False,
     **options: Any,
 ) -> Classifier:
     """Return the model named by `spec` (see `SCHEMES`), or made from a module or a callable, as a `Classifier`.
@@ -107,14 +110,15 @@ def load_model(  # shape: one keyword for each fact that only its user knows
     its weights where `device` is another one, and give it back as it was).
 
     `access` ("gradient", "scores" or "labels"; default: gradients) is the most that the model gives, `reset` a function
-    called with the module before every pass, and `identity` a text for the digest: see `Classifier`.
+    called with the module before every pass, `identity` a text for the digest, and `rejects` says that the last logit
+    means "refused": see `Classifier`. A name may be followed by defences, `zoo:mnist-cnn|median:size=2` (see `defend`).
 
     Raises `BadInput` for an unknown name, option, architecture or device, for weights that do not fit, for lazy layers
     that have none yet, for weights on the meta device and for files that would run code (`allow_pickle` admits them),
     and `Unavailable` when weights cannot be downloaded.
     """
     settings: dict[str, Any] = {"outputs": outputs, "allow_pickle": allow_pickle, "device": device}
-    settings |= {"access": access, "reset": reset, "identity": identity}
+    settings |= {"access": access, "reset": reset, "identity": identity, "rejects": rejects}
     classifier = undigested_model(spec, **settings, **options)
     return dataclasses.replace(classifier, digest=digest_of(classifier))
 
@@ -128,9 +132,15 @@ def undigested_model(  # shape: as `load_model`
     access: str | Access | None = None,
     reset: Callable[[nn.Module], object] | None = None,
     identity: str = "",
+    rejects: bool = False,
     **options: Any,
 ) -> Classifier:
     """Return what `load_model` does, without the digest of the weights: reading all of them takes a while."""
+    if isinstance(spec, str) and SEPARATOR in spec:
+        name, _, chain = spec.partition(SEPARATOR)
+        given = {"outputs": outputs, "allow_pickle": allow_pickle, "device": device, "access": access, "reset": reset}
+        inside = undigested_model(name.strip(), **given, identity=identity, rejects=rejects, **options)  # type: ignore[arg-type]  # by name
+        return defended(inside, chain)
     if outputs not in OUTPUTS:
         raise BadInput(f"outputs is {outputs!r}; expected 'logits' or 'probabilities'.{did_you_mean(outputs, OUTPUTS)}")
     if isinstance(spec, str):
@@ -149,6 +159,7 @@ def undigested_model(  # shape: as `load_model`
         access=classifier.access if access is None else _access(access),
         reset=_inside(reset, own) if reset and classifier.module is not own else reset or classifier.reset,
         identity=identity or classifier.identity,
+        rejects=rejects or classifier.rejects,
     )
     check_weights(classifier)
     classifier = _of_any_batch(classifier)
@@ -164,6 +175,16 @@ def undigested_model(  # shape: as `load_model`
         _move(classifier.module, device)
         return classifier
     return on_device(classifier, device)
+
+
+def defend(model: str | nn.Module | Classifier | Callable[[Tensor], Any], chain: str) -> Classifier:
+    """Return a model (whatever `load_model` takes) behind a chain of defences, which an image meets from the left.
+
+    `defend(net, "jpeg:quality=75")`; the same stands in a name: `zoo:mnist-cnn|jpeg:quality=75`. `assay defenses` lists
+    them. Raises `BadInput` for an unknown defence or option, for one that the model's images do not fit, and where
+    something has to be fitted first (`assay defend fit`).
+    """
+    return defended(model if isinstance(model, Classifier) else load_model(model), chain)
 
 
 def log_odds_of(classifier: Classifier) -> Classifier:

@@ -13,7 +13,7 @@ from assay.attacks.gradient import BIM, FGSM, PGD, Point
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import Objective, cross_entropy, margin
-from assay.core.oracle import Access, TorchOracle
+from assay.core.oracle import Access, Cost, TorchOracle
 from assay.core.problem import CachedLook, Problem
 from assay.core.search import Keeps, Limits, SearchResult, better, bill, nothing, put, search
 from assay.core.sweep import first_look
@@ -359,10 +359,11 @@ def test_bill_counts_what_was_asked() -> None:
     found, here = nothing(torch.zeros(N, 1)), problem()
     seen = here.oracle.look(here.x, here.goal, margin, Access.GRADIENT, DRAWS)
     bill(found, torch.arange(N), seen)
-    cost = seen.cost._replace(forwards=torch.tensor([3, 0]), backwards=torch.tensor([0, 0]))
+    cost = Cost(torch.tensor([3, 0]), torch.tensor([0, 0]), torch.tensor([1, 0]))
     bill(found, torch.arange(2), take(seen, torch.arange(2))._replace(cost=cost))
     assert found.forwards.tolist() == [4, 1, 1, 1]
     assert found.backwards.tolist() == [1] * N
+    assert found.queries.tolist() == [2, 1, 1, 1]
     assert found.looks.tolist() == [2, 1, 1, 1]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from assay.data.cache import cache_dir, download, fetch_wheel
+from assay.data.cache import download, fetch_wheel
+from assay.files import cache_dir
 from assay.models.weights_file import Unavailable
 
 

@@ -17,8 +17,8 @@ from torchvision.datasets import MNIST
 from assay.core.errors import BadInput
 from assay.data import load_data
 from assay.data import mnist as room
-from assay.data.cache import cache_dir
 from assay.data.mnist import MD5, ChecksumMismatch, mnist
+from assay.files import cache_dir
 from assay.models.weights_file import Unavailable
 
 

@@ -14,7 +14,7 @@ DRAWS = Draws.of(["a", "b", "c", "d"], 0)
 
 
 def made(words: str, classes: tuple[str, ...] | None = None) -> Goal:
-    return make_goal(check_goal(words), Y, LOGITS, DRAWS, classes)
+    return make_goal(check_goal(words), Y, LOGITS, DRAWS, classes=classes)
 
 
 def targets(words: str, classes: tuple[str, ...] | None = None) -> list[int]:

@@ -4,7 +4,7 @@ They are what an audit must not be taken in by, and what to learn the signs from
 `assay.audit.zoo.mnist:rounding` and `assay.audit.zoo.lite0:rounding`; around any other classifier: `wrap`.
 """
 
+from assay.audit.broken.table import BROKEN, BrokenDefense
 from assay.audit.zoo.wrapping import wrap
-from assay.defenses.table import BROKEN, BrokenDefense
 
 __all__ = ["BROKEN", "BrokenDefense", "wrap"]

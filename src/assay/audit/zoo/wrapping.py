@@ -7,8 +7,8 @@ import importlib
 from collections.abc import Callable
 from functools import partial
 
+from assay.audit.broken.table import BROKEN
 from assay.core.errors import BadInput, did_you_mean
-from assay.defenses.table import BROKEN
 from assay.models import Classifier, load_model
 from assay.models.classifier import digest_of
 from assay.models.loaders.python import code_of

@@ -18,7 +18,6 @@ from assay.core.oracle import Access, Cost
 from assay.core.problem import Problem
 from assay.core.result import Keeps, SearchResult, bill, nothing, put
 from assay.core.search import judge_point
-from assay.core.tensors import counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +51,7 @@ class EachTarget:
         if seen is None:
             seen = problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws.fold("rank"))
         else:
-            seen = seen._replace(cost=Cost(counts(problem.x), counts(problem.x)))
+            seen = seen._replace(cost=Cost.nothing(problem.x))
         everyone = torch.arange(len(problem.x), device=problem.x.device)
         if keeps is Keeps.FIRST:
             # who is wrong before the attack is finished

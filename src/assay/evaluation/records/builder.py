@@ -79,7 +79,7 @@ class Columns:
     def bill(self, at: Tensor, cost: Cost) -> None:
         """Book the look at the images on the first budget."""
         where = _numpy(at)
-        for name, spent in (*zip(("forwards", "backwards"), cost, strict=True), ("queries", cost.forwards)):
+        for name, spent in zip(("forwards", "backwards", "queries"), cost, strict=True):
             self.rows[name][0, where] += _numpy(spent)
         self.rows["steps"][0, where] += 1
 

@@ -18,11 +18,14 @@ TARGETS = ("least-likely", "next", "random")
 COLUMN = "targeted column"
 """The goal whose targets the data themselves hold, one for each image."""
 
+STRICT = "untargeted strict"
+"""For models that may refuse: any answer but the label counts, a refusal too."""
+
 _FILE = "targeted file "
 _PLANNED = re.compile(r"#[0-9a-f]{16}$")
 _FORMS = (
-    "Write 'untargeted', 'targeted least-likely', 'targeted next', 'targeted random', 'targeted CLASS', "
-    "'targeted file TARGETS.csv', 'targeted column' or 'out-of-top K'."
+    "Write 'untargeted', 'untargeted strict' (a refusal counts too), 'targeted least-likely', 'targeted next', "
+    "'targeted random', 'targeted CLASS', 'targeted file TARGETS.csv', 'targeted column' or 'out-of-top K'."
 )
 
 
@@ -30,6 +33,8 @@ def check_goal(words: Any) -> str:
     """Return a goal in its canonical form; raises `BadInput` for words that are none."""
     text = " ".join(str(words).split())
     kind, _, rest = text.partition(" ")
+    if text == STRICT:
+        return text
     if text.startswith(_FILE):
         # spaces inside a path are its own
         return _FILE + str(words).strip().removeprefix("targeted").lstrip().removeprefix("file").lstrip()
@@ -79,23 +84,32 @@ def allowed_rank(goal: str) -> int:
     return int(rest) if kind == "out-of-top" else 1
 
 
-def make_goal(  # shape: what the words may depend on
+def make_goal(
     goal: str,
     y: Tensor,
     logits: Tensor,
     draws: Draws,
+    *,
     classes: Sequence[str] | None = None,
     targets: Tensor | None = None,
+    reject: int | None = None,
 ) -> Goal:
-    """Return the goal for labels `y` (`[N]`), given the clean `logits` (`[N, K]`).
+    """Return the goal for labels `y` (`[N]`), given the clean `logits` (`[N, K]`), without that of a refusal.
 
     Targets that the words choose for each sample are never its label; one class for all is also that of the samples
-    that carry it, which the goal leaves out. `targets` (`[N]`) are those of a goal that has one for each sample. Raises
-    `BadInput` for a class the model does not have.
+    that carry it, which the goal leaves out. `targets` (`[N]`) are those of a goal that has one for each sample.
+    `reject` is the index of the logit that means "refused", where there is one. Raises `BadInput` for a class the model
+    does not have, and for goals that need a model that refuses, or one that does not.
     """
     kind, _, rest = goal.partition(" ")
+    if goal == STRICT and reject is None:
+        raise BadInput(
+            "The goal 'untargeted strict' counts refusals, and this model refuses nothing. Use 'untargeted'."
+        )
     if kind == "untargeted":
-        return Untargeted(y)
+        return Untargeted(y, None if goal == STRICT else reject)
+    if kind == "out-of-top" and reject is not None:
+        raise BadInput(f"The goal {goal!r} ranks classes, and this model may refuse instead. Use 'untargeted'.")
     k = logits.shape[1]
     if per_image(goal):
         assert targets is not None, "the data hold them"

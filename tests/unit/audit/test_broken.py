@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 import assay
 from assay.attacks.gradient import PGD
+from assay.audit.broken.table import CUT
 from assay.audit.zoo import BROKEN, wrap
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy, margin
 from assay.core.threat import Linf
 from assay.data import load_data
-from assay.defenses.table import CUT
 from assay.models import Classifier, Normalized, load_model
 from assay.models.seeded import seeded
 
