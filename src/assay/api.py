@@ -235,11 +235,14 @@ class Evaluation:
 
         return report.notebook(self.run)
 
-    def page(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page, one self-contained HTML file, and return its path."""
+    def page(self, path: str | os.PathLike[str], bands: Sequence[int] | None = None) -> Path:
+        """Write the page, one self-contained HTML file, and return its path.
+
+        `bands` are the channels, from 0, that pictures of more than three show: three as red, green and blue, or one.
+        """
         from assay import report
 
-        return report.page(self.run, Path(path))
+        return report.page(self.run, Path(path), bands)
 
 
 def evaluate(
@@ -399,10 +402,11 @@ def _budgets(threats: Sequence[Threat]) -> list[float]:
             raise BadInput("A sweep takes one number per threat; budgets per channel or per sample go to assay.attack.")
         unit = threat.budget.unit if threat.budget else None
         same = threat.norm is head.norm and threat.box == head.box and threat.grid == head.grid
-        same = same and same_mask(threat.mask, head.mask)
+        same = same and same_mask(threat.mask, head.mask) and threat.components == head.components
         if not same or unit != (head.budget.unit if head.budget else None):
             raise BadInput(
-                "The threats of a sweep may differ in their budget only (same norm, box, grid, mask and unit)."
+                "The threats of a sweep may differ in their budget only (same norm, components, box, grid, mask and "
+                "unit)."
             )
     return [float(threat.eps) for threat in threats]
 

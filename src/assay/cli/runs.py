@@ -175,6 +175,12 @@ def report(
     form: Annotated[
         Figure | None, typer.Option("--format", help="Write the charts as files instead of a page.", show_default=False)
     ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            help="Of images of many bands: those shown as red, green and blue, from 0: 5,3,1.", show_default=False
+        ),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Write the page of a run: one file with the numbers, charts, pictures and provenance."""
@@ -195,4 +201,13 @@ def report(
     if target.absolute() != (directory / PAGE).absolute():
         refuse_taken(target, force=force)
     say("Drawing the page …")
-    write(str(reports.page(run, target)))
+    write(str(reports.page(run, target, _bands(bands))))
+
+
+def _bands(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BadInput(f"--bands {text}: expected numbers of channels from 0, such as 5,3,1.") from None

@@ -193,11 +193,12 @@ def _threat(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
         "box": ("--no-box", flags.box),
         "grid": ("--grid", flags.grid),
         "mask": ("--mask", flags.mask),
-        "channels": ("--channels", _channels(flags.channels)),
+        "channels": ("--channels", _numbers(flags.channels)),
+        "components": ("--components", _numbers(flags.components)),
     }
 
 
-def _channels(text: str | None) -> list[Any] | None:
+def _numbers(text: str | None) -> list[Any] | None:
     from assay.attacks.options import scalar
 
     return None if text is None else [scalar(part.strip()) for part in text.split(",")]

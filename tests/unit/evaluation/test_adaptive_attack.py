@@ -83,9 +83,7 @@ def test_adaptive_in_python_is_the_same_attack(tiny_model: str) -> None:
         assay.adaptive(nn.Linear(1, 1))  # type: ignore[arg-type]  # no classifier
 
 
-def test_adaptive_at_work_never_leaves_more_than_its_parts(
-    tmp_path: Path, tiny_model: str, tiny_source: str
-) -> None:
+def test_adaptive_at_work_never_leaves_more_than_its_parts(tmp_path: Path, tiny_model: str, tiny_source: str) -> None:
     knowing = {"steps": 5, "objective": "margin", "adaptive": "selective"}
     parts = "pgd:steps=5,objective=margin,adaptive=selective+hinge-sum:inner=4,rounds=2"
     attacks = [

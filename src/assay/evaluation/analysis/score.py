@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.core.budget import NORMALIZED, Budget
-from assay.core.norms import NORMS
+from assay.core.norms import THREAT_NORMS
 from assay.evaluation.analysis.rejection import FrozenThreshold, Refusals, Rejection, rejection, share
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import (
@@ -37,7 +37,7 @@ _CONSTANT = (
     "cell", "model", "data", "attack", "threat", "eps", "eps_written", "unit", "question", "goal", "seed",
 )  # fmt: skip
 _SPENT = ("forwards", "backwards", "queries", "seconds")
-_SIZES = tuple(f"size_{name}" for name in NORMS)
+_SIZES = tuple(f"size_{name}" for name in THREAT_NORMS)
 SCORED = (*_CONSTANT, "status", "rank", *_SIZES, *_SPENT)
 """The columns that scoring reads; of models that may refuse an image it reads `REFUSAL_COLUMNS` too."""
 
