@@ -102,7 +102,7 @@ def test_adaptive_at_work_never_leaves_more_than_its_parts(tmp_path: Path, tiny_
 def test_what_knows_a_detector_needs_one(tiny_model: str, tiny_source: str) -> None:
     for model in (tiny_model, f"{tiny_model}|bit-depth:bits=4"):
         wrong = study(model, tiny_source, attacks={"attack": "pgd", "adaptive": "selective"})
-        with pytest.raises(BadInput, match="adaptive is for models that refuse images, and .* refuses none"):
+        with pytest.raises(BadInput, match=r"adaptive is for models that refuse images, and .* refuses none"):
             make_plan(wrong, Loader())
     with pytest.raises(ValueError, match="adaptive is 'views of', expected one of none, selective"):
         study(tiny_model, tiny_source, attacks={"attack": "pgd", "adaptive": "views of"})
@@ -125,7 +125,7 @@ def test_undefended_is_the_network_without_its_defences(tmp_path: Path, tiny_mod
     )
     told = ("sample_id", "eps", "status", "prediction", "forwards", "backwards")
     assert [[row[key] for key in told] for row in rows(named)] == [[row[key] for key in told] for row in rows(own)]
-    with pytest.raises(BadInput, match="stands behind no defence. Leave the surrogate out"):
+    with pytest.raises(BadInput, match=r"stands behind no defence\. Leave the surrogate out"):
         make_plan(study(tiny_model, tiny_source, attacks={**attack, "surrogate": "undefended"}), Loader())
 
 
@@ -171,3 +171,23 @@ def test_the_clean_image_of_a_random_model_is_asked_as_often(
     for row in rows(run):
         # the image 10 times, 2 steps and the last look, the point 10 times
         assert (row["forwards"], row["backwards"]) == (23, 2) or row["status"] == "clean_wrong"
+
+
+@pytest.mark.parametrize("n", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_squeezing_of_digits_falls_to_one_wrong_class_in_all_views(n: int) -> None:
+    model = load_model("zoo:mnist-cnn|squeeze-detector:threshold=0.263")
+    samples = assay.load_data("mnist/test", model=model).load(range(n))
+    x, y = torch.stack([one.image for one in samples]), torch.tensor([one.label for one in samples])
+    settings = {"steps": 60, "objective": "margin"}
+    naive = assay.attack(build("pgd", **settings), model.undefended, x, y, assay.L2(3.5), keep="last")
+    assert naive.robust_accuracy <= 0.1
+    with torch.no_grad():
+        answer = model.module(naive.x_adv).argmax(1)
+    assert float(((answer == y) | (answer == 10)).float().mean()) >= 0.2
+    adaptive = assay.attack(build("pgd", adaptive="views", **settings), model, x, y, assay.L2(3.5))
+    assert adaptive.robust_accuracy <= 0.1
+    if n == 5:
+        return
+    # under L-infinity one bit truly helps
+    honest = assay.attack(build("pgd", adaptive="views", **settings), model, x[:20], y[:20], assay.Linf(0.3))
+    assert honest.robust_accuracy >= 0.6
