@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -239,6 +241,27 @@ def test_runs_without_refusals_say_nothing_of_them(run: Run) -> None:
     assert bare.records(["refused", "clean_excess"]).to_pylist()[0] == {"refused": None, "clean_excess": None}
     assert set(REJECTION_FIELDS) <= set(plain(run.results())[0])
     assert "rejects" not in bare.manifest["models"][next(iter(bare.manifest["models"]))]
+
+
+def test_records_made_before_refusals_were_kept_open_all_the_same(run: Run, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(run.path, old)
+    for shard in (old / "results").rglob("*.parquet"):
+        table = pq.read_table(shard, partitioning=None)
+        pq.write_table(table.drop_columns(["clean_refused", "refused", "clean_excess", "excess"]), shard)
+    for one, now in zip(Run.open(old).results(), run.results(), strict=True):
+        assert one == dataclasses.replace(now, rejection=None)
+
+
+def test_a_targeted_attack_says_nothing_of_the_strict_accuracy() -> None:
+    found = evaluate(refuser(), data(16), PGD, BUDGETS, question="worst_case", goal="targeted next")
+    for one in found.results():
+        assert one.rejection is not None and math.isnan(one.rejection.strict_robust_accuracy)
+        assert one.rejection.coverage < 1
+    became = {
+        (one["prediction"] - one["label"]) % 4 for one in found.records().to_pylist() if one["status"] == "broken"
+    }
+    assert became == {1}
 
 
 def test_images_of_an_undefended_twin_are_not_adaptive() -> None:
