@@ -281,6 +281,10 @@ def test_images_of_an_undefended_twin_are_not_adaptive() -> None:
     alone = evaluate(given["model"], given["data"], attacks[:1], BUDGETS, question="worst_case")
     assert [one.ignores_defense for one in alone.worst_case() if one.rejection] == [True] * 3
     assert all(not group.pivot.head.model.model.endswith(REFUSES) for group in audited(alone))
+    # a defence that refuses nothing can be ignored as well
+    changed = [assay.defend(matcher(), "bit-depth:bits=3"), named]
+    (one, *_) = evaluate(changed, data(8), attacks[0], BUDGETS).results()
+    assert one.ignores_defense and one.rejection is None and plain([one])[0]["ignores_defense"]
 
 
 def test_a_surrogate_without_refusals_is_attacked_as_it_is() -> None:
@@ -288,7 +292,7 @@ def test_a_surrogate_without_refusals_is_attacked_as_it_is() -> None:
     bare, model = matcher(), refuser()
     found = assay.attack(Transferred(assay.PGD(steps=4), bare.oracle()), model, x, y, threat=assay.Linf("64/255"))
     alone = assay.attack(assay.PGD(steps=4), bare, x, y, threat=assay.Linf("64/255"), keep="last")
-    torch.testing.assert_close(found.x_adv, alone.x_adv)
+    assert torch.equal(found.x_adv, alone.x_adv)
     assert found.logits.shape[1] == 5
 
 

@@ -84,7 +84,8 @@ class Rejection:
         """
         unknown = [] if goal in ("untargeted", STRICT) else ["strict_robust_accuracy", "strict_low", "strict_high"]
         unknown += ["selective_accuracy"] if predicted else []
-        return dataclasses.replace(self, **dict.fromkeys(unknown, math.nan)) if unknown else self
+        changes: dict[str, Any] = dict.fromkeys(unknown, math.nan)
+        return dataclasses.replace(self, **changes)
 
 
 REJECTION_FIELDS = tuple(field.name for field in dataclasses.fields(Rejection))
