@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from assay import wording as words
 from assay.evaluation.analysis.rejection import REJECTION_FIELDS
 from assay.report import corruptions, verdicts
-from assay.report.groups import Group, Line, groups
+from assay.report.groups import NOT_ADAPTIVE, Group, Line, groups
 from assay.report.tables import notes, passes
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def notebook(run: Run) -> str:
         for line in group.shown:
             for result in line.results:
                 told = verdicts.told(group, result)
-                verdict = f"{told.mark} {told.verdict}" if told.verdict else NOT_AUDITED
+                lacking = NOT_AUDITED if line.adaptive else NOT_ADAPTIVE
+                verdict = f"{told.mark} {told.verdict}" if told.verdict else lacking
                 strict = [str(group.strict_left(result) or "")] if two else []
                 kept = f"{told.kept} ({told.before})" if told.before else told.kept
                 rows.append([line.label, result.eps_written, kept, told.range, *strict, verdict])

@@ -93,7 +93,7 @@ def _heading(console: Console, group: Group) -> None:
         clean, ends = group.clean, ""
     console.print(f"{group.model} · {group.data}", style="bold", markup=False, highlight=False)
     facts = f"{words.plural(group.n, 'image')} · {group.kind} · clean {clean} {ends}".rstrip()
-    if group.rejects:
+    if group.measure != "accuracy":
         facts += f" · numbers: {group.measure}"
     console.print(facts, markup=False, highlight=False)
 

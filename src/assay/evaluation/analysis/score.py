@@ -213,8 +213,8 @@ def _scored(rows: _Rows, constants: list[dict[str, Any]], stds: Stds, thresholds
             mine = rows.group == at
             statuses = np.array(STATUSES)[rows.status[mine]]
             refused = rejection(counts, rows.refusals.taken(mine), statuses, thresholds.get(constant["model"]))
-        if refused is not None and math.isnan(shares["clean_accuracy"]):
-            refused = dataclasses.replace(refused, selective_accuracy=math.nan)
+        if refused is not None:
+            refused = refused.asked_for(constant["goal"], math.isnan(shares["clean_accuracy"]))
         budget = Budget(constant["eps_written"], constant["eps"], constant["unit"])
         found.append(
             Result(
