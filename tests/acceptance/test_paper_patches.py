@@ -12,7 +12,7 @@ from assay.evaluation.run import Run
 from assay.patches import Patch
 from tests.support.workplace import Workplace
 
-COMMAND = "paper run --stand-in --table VII --mode corrected --limit 2 --out out --display none --no-doctor"
+COMMAND = "paper run --stand-in --table VII --mode corrected --limit 3 --out out --display none --no-doctor"
 TARGETS = ("saltshaker", "soap dispenser", "digital clock", "piggy bank", "toaster")
 FOLDER = Path("out/patches-stand-in/corrected")
 
@@ -54,14 +54,14 @@ def test_table_vii_from_the_command_to_the_page(place: Workplace, monkeypatch: p
     assert "efficientnet-lite0" in patch.facts["models"] and patch.facts["published"] == "False"
     run = Run.open("out/table-vii-corrected-stand-in")
     records = run.records(["cell", "sample_id", "target_rank"])
-    # fifteen patches at four places, on two of the pictures held out
-    assert records.num_rows == 15 * 4 * 2 and len(set(records["sample_id"].to_pylist())) == 2
+    # fifteen patches at four places, on three of the pictures held out
+    assert records.num_rows == 15 * 4 * 3 and len(set(records["sample_id"].to_pylist())) == 3
     assert all(1 <= rank <= 1000 for rank in records["target_rank"].to_pylist())
 
     again = place.assay(COMMAND)
     assert (again.code, again.out) == (0, said.out)
     assert "(nothing was left to do)" in again.err
-    other = place.assay(COMMAND.replace("--limit 2", "--limit 1"))
+    other = place.assay(COMMAND.replace("--limit 3", "--limit 2"))
     assert other.code == 2
     assert "was trained on other pictures than those asked for now. Use another --out, or delete it." in other.err
 
@@ -77,7 +77,7 @@ def test_table_vii_from_the_command_to_the_page(place: Workplace, monkeypatch: p
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_table_vii_as_published_on_all_pictures(place: Workplace) -> None:
-    line = COMMAND.replace("corrected", "as_published").replace(" --limit 2", "")
+    line = COMMAND.replace("corrected", "as_published").replace(" --limit 3", "")
     said = place.assay(line)
     assert said.code == 0, said.err
     patch = Patch.load("out/patches-stand-in/as_published/resnet101-toaster-64.safetensors")
