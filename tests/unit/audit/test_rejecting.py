@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from assay.attacks import PGD
 from assay.audit.bypass import Accepting, Weighed
-from assay.audit.checks import examine, flags
+from assay.audit.checks import CHECKS, examine, flags
 from assay.audit.evidence import Evidence, gather
 from assay.audit.planted import Planted, plant_and_search
 from assay.audit.probes.attacks import growth
@@ -90,13 +90,12 @@ def test_a_broken_detector_is_flagged_for_what_is_wrong_with_it(broken: str) -> 
         module = rejecting(threshold=1e4)
     given = looked_at(module, clean=CleanRefusals(100, 0))
     told = dataclasses.replace(GUARDED, refusals=refusals(given))
-    assert CAUSES[broken] in {cause_of(one.check) for one in flags(examine(told))}
+    assert CAUSES[broken] in {CHECKS[one.check].cause for one in flags(examine(told))}
 
 
-def cause_of(check: str) -> str:
-    from assay.audit.checks import CHECKS
-
-    return CHECKS[check].cause
+def test_other_norms_and_forced_refusals_are_told_and_touch_no_verdict() -> None:
+    told = {name for name, check in CHECKS.items() if check.of_defenses and not check.mandatory}
+    assert told == {"other norms", "forced rejection", "threshold drift"}
 
 
 def test_the_gap_to_a_refusal_is_no_gap_between_classes() -> None:
