@@ -111,8 +111,8 @@ def csv(run: Run) -> str:
     """Return one line per cell and budget, every field of the result, as CSV.
 
     `after_escalation` is what an audit left of the number: as measured, unless it was refuted. The columns of models
-    that may refuse an image are there where the run has one, `ignores_defense` where a number is not adaptive. Corrupted
-    data have columns of their own, and leave those of attacks empty.
+    that may refuse an image are there where the run has one, `ignores_defense` where a number is not adaptive.
+    Corrupted data have columns of their own, and leave those of attacks empty.
     """
     stream = io.StringIO()
     after = {(one.cell, one.eps): left for one, left in _audited(run)}

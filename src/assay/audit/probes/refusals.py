@@ -50,7 +50,7 @@ def refusals(subject: Subject) -> Refusals | None:
         return None
     few = subject.some("refusals", 2 * STEPS + 6, 32)
     x = few.problem.x
-    own, alone = _excess(few, x), torch.cat([_excess(few.taken(at), x[at]) for at in torch.arange(len(x)).split(1)])
+    own, alone = _excess(few, x), torch.cat([_excess(few.taken(at), x[at]) for at in torch.arange(len(x))[:, None]])
     wrong, images = _without_detector(few)
     refused = wrong & (_excess(few, images) > 0)
     # every other image among attacked ones
