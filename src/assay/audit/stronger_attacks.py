@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from assay.attacks import ATTACKS, build
+from assay.attacks.generic import GENERIC
 from assay.audit.bypass import Accepting, ClassesAlone, Cut, InsideBox, PastDefense, Weighed, cut
 from assay.audit.checks import flagging
 from assay.audit.checks.gradients import ZERO
@@ -146,11 +148,28 @@ def _outside(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
     names = tuple(f"confidence {kappa:g}" for kappa in KAPPAS)
     why = "images made without the defence, at several confidences"
     yield StrongerAttack("past the defence", why, Cascade(made, names), 0.3)
+    yield from _knowing(subject, evidence)
     for times in WEIGHTS if subject.rejects else ():
         plain = build("pgd", steps=STEPS, objective="margin")
         climb = Through(Expectation(LOOKS), plain) if evidence.answers.differ > 0 else plain
         name, asked = f"refusals weighed {times:g} times", subject.asking(Weighed(subject.module, times))
         yield StrongerAttack(name, "an attack may heed refusals too little or too much", climb, 0.2, asked)
+
+
+def _knowing(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
+    """Yield the attacks that the table of defences names for the model's, and those that know any detector."""
+    names = [name for step in subject.defenses for name in step.entry.adaptive]
+    if subject.rejects and "adaptive" in GENERIC:
+        names += [f"pgd:steps=100,objective=margin,adaptive={way}" for way in ("selective", "orthogonal")]
+    for written in dict.fromkeys(names):
+        name, _, rest = written.partition(":")
+        known = ATTACKS[name].all_options
+        given = dict(part.split("=", 1) for part in rest.split(",") if part)
+        options: dict[str, Any] = {option: known[option].from_text(value) for option, value in given.items()}
+        if evidence.answers.differ > 0:
+            options.setdefault("eot", LOOKS)
+        if subject.norm in ATTACKS[name].norms:
+            yield StrongerAttack(written, "it knows the defence", build(name, **options), 0.4)
 
 
 _BLIND: Sequence[tuple[str, str, dict[str, int], dict[str, int]]] = (

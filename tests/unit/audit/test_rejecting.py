@@ -24,13 +24,17 @@ from assay.audit.probes.gradient_signal import sight
 from assay.audit.probes.refusals import refusals
 from assay.audit.stronger_attacks import stronger_attacks
 from assay.audit.subject import CleanRefusals, CountingOracle, Subject
+from assay.core.compose import Through
 from assay.core.draws import Draws, current
 from assay.core.goal import Goal, Untargeted
+from assay.core.lenses import Expectation
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, LookPasses, TorchOracle
 from assay.core.signals import Signals, signals_of, with_refusal
 from assay.core.threat import L2, Linf
+from assay.defenses.chain import parse_chain
 from assay.defenses.layers import Detection, Rejecting
+from assay.defenses.table import DEFENSES
 from tests.support.subjects import CLASSES, GUARDED, SIDE, Counting, N, network, pictures, subject
 
 
@@ -226,6 +230,17 @@ def test_a_defence_is_tried_from_outside() -> None:
     assert {"past the defence", "square", "hop-skip-jump", "margin"} <= names
     assert {"refusals weighed 0.1 times", "refusals weighed 10 times"} <= names
     assert not {"past the defence", "square"} & {one.name for one in tried(subject(network()), GUARDED)}
+
+
+def test_an_attack_that_the_table_names_for_a_defence_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = dataclasses.replace(DEFENSES["max-softmax"], adaptive=("pgd:steps=7,objective=margin",))
+    monkeypatch.setitem(DEFENSES, "max-softmax", named)
+    given = looked_at(rejecting(), defenses=parse_chain("max-softmax:threshold=-0.5"))
+    (found,) = [one for one in tried(given, GUARDED) if one.name == "pgd:steps=7,objective=margin"]
+    assert found.method == PGD(7, objective=margin)
+    random = dataclasses.replace(GUARDED, answers=dataclasses.replace(GUARDED.answers, differ=1.0))
+    (averaged,) = [one for one in tried(given, random) if one.name == found.name]
+    assert averaged.method == Through(Expectation(10), PGD(7, objective=margin))
 
 
 def test_nothing_more_is_asked_of_a_plain_model() -> None:
