@@ -60,7 +60,11 @@ def audited(
     return verdict
 
 
-@pytest.mark.parametrize("name", ["distillation", "rounding", "noisy_logits"])
+# tests/unit/cli/test_audit.py has distillation refuted, by its cause
+DISTILLATION = pytest.param("distillation", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", [DISTILLATION, "rounding", "noisy_logits"])
 def test_a_broken_defence_is_refuted(name: str, tmp_path: Path) -> None:
     verdict = audited(tmp_path / "run", f"assay.audit.zoo.mnist:{name}", "0.3", USUAL)
     assert verdict.verdict == "refuted"

@@ -17,6 +17,7 @@ from assay.core.lenses import Expectation
 from assay.core.objective import Objective
 from assay.core.oracle import ONE_PASS, Access, Observation, Oracle, TorchOracle
 from assay.core.problem import Problem
+from assay.core.search import gradient_looks
 from assay.core.tensors import take
 from assay.defenses.chain import Step
 
@@ -219,7 +220,9 @@ class Leaf:
 def leaves(method: Method) -> list[Leaf]:
     """Return the single attacks of a method."""
     if is_attack(method):
-        return [Leaf(method.steps, method.access, method.objective)]
+        # an attack that takes a gradient to begin with climbs none
+        steps = gradient_looks(method) if method.access is Access.GRADIENT else method.steps
+        return [Leaf(steps, method.access, method.objective)]
     found = [leaf for child in method.children for leaf in leaves(child)]
     if method.surrogate is not None:
         return [dataclasses.replace(leaf, elsewhere=True) for leaf in found]

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from assay.core.answers import ONE_SCORE, sum_to_one
-from assay.core.compose import Method, stages
+from assay.core.compose import Method, confirmed, confirmed_look, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError
 from assay.core.goal import excluded, rank_of, scored
+from assay.core.objective import margin
 from assay.core.oracle import Access
-from assay.core.problem import Problem
+from assay.core.problem import CachedLook, Problem
 from assay.core.signals import apart
 from assay.core.sweep import Curve, first_look, sweep
 from assay.core.tensors import take
@@ -30,6 +31,7 @@ from assay.evaluation.one_score import check_one_score
 from assay.evaluation.records.builder import Columns, blank
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, choose
 from assay.evaluation.records.schema import BROKEN, STATUSES
+from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.goals import allowed_rank, per_image
 from assay.vocabulary import Order, Question
 
@@ -92,6 +94,7 @@ def do(
     loaded = data.load(unit.cell.positions(unit.chunk))
     readable = {at: one for at, one in enumerate(loaded) if isinstance(one, Sample)}
     method = experiment.method(next((one.image.shape[1:] for one in readable.values()), None))
+    method = confirmed(method) if bench.classifier.random else method
     ids, rejects = [one.id for one in loaded], bench.classifier.rejects
     columns = blank(unit, ids, [one.label for one in loaded], stages(method), rejects=rejects)
     if per_image(unit.cell.goal) and data.targets is not None:
@@ -142,7 +145,8 @@ def _attack(
     curve = sweep(method, asked.problem, asked.draws, budgets, question, order=order)
     columns.tell(asked.at, asked.problem, curve)
     watch.attacked(asked, curve)
-    if columns.unit.chunk >= PICTURED_CHUNKS:
+    # of what was not attacked there is nothing to compare
+    if columns.unit.chunk >= PICTURED_CHUNKS or cell.attack.attack == UNATTACKED:
         return []
     return choose(columns, asked.at, asked.logits, asked.problem, curve)
 
@@ -158,7 +162,11 @@ def _ask(columns: Columns, experiment: Experiment, method: Method, readable: dic
     if cost is not None:
         columns.bill(at, cost)
     problem = dataclasses.replace(problem, goal=goal)
-    known = first_look(method, problem, draws)
+    if bench.classifier.random:
+        # asked as often as an adversarial image is
+        known = CachedLook(problem.x, margin, confirmed_look(problem, problem.x, draws.fold("clean")))
+    else:
+        known = first_look(method, problem, draws)
     check_scores(apart(known.seen.logits, columns.rejects).logits, cell.model.outputs, bench.classifier.access)
     check_one_score(bench.oracle, problem.x, known.seen.logits, cell.model.outputs)
     columns.look(at, known.seen.logits, goal)

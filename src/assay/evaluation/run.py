@@ -14,6 +14,7 @@ from assay.core.budget import parse_budget
 from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.analysis import query_curves as effort
 from assay.evaluation.analysis import score
+from assay.evaluation.analysis.corruptions import CorruptionTable, tables
 from assay.evaluation.analysis.rejection import REFUSAL_COLUMNS, FrozenThreshold
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.cell import Cell
@@ -21,6 +22,7 @@ from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, decode
 from assay.evaluation.records.manifest import NAME, read_manifest
 from assay.evaluation.records.store import Store
 from assay.evaluation.records.verdicts import Verdict, read_verdicts
+from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.evaluation.study.yaml_source import load_study
 
@@ -77,12 +79,20 @@ class Run:
         return self.store.read(list(self.cells), columns)
 
     def results(self) -> list[score.Result]:
-        """Return one result per cell and budget."""
-        return self._joined(self._scored(score.results))
+        """Return one result per cell and budget; corrupted data that nothing attacked are apart."""
+        return self._told(_attacked(self._scored(score.results)))
 
     def worst_case(self) -> list[score.Result]:
         """Return the per-sample worst case over the attacks, one per model, data set, threat, question and budget."""
-        return self._joined(self._scored(score.worst_case))
+        return self._told(_attacked(self._scored(score.worst_case)))
+
+    def unattacked(self) -> list[score.Result]:
+        """Return the results of cells that were looked at and not attacked, as `results` does."""
+        return [one for one in self._scored(score.results) if one.attack == UNATTACKED]
+
+    def corruptions(self) -> list[CorruptionTable]:
+        """Return the accuracies on corrupted data, an average case: one table per model and data set."""
+        return tables(self.unattacked(), self.manifest)
 
     def _scored(self, by: Callable[..., list[Result]]) -> list[Result]:
         """Return results without verdicts; shards are read again only where they changed."""
@@ -108,16 +118,13 @@ class Run:
         surrogate = plain.get("specs", {}).get("attack", {}).get("surrogate")
         return bool(surrogate) and bool(facts.get("rejects") or facts.get("defenses"))
 
-    def _joined(self, results: Sequence[Result]) -> list[Result]:
-        """Return results with the verdict on each, and whether its attacks ignore the model's defence."""
-        known = {one.key: one for one in self.verdicts()}
+    def _told(self, results: Sequence[Result]) -> list[Result]:
+        """Return results with the verdict on each; one whose attacks ignore the model's defence says so instead."""
         found = []
-        for one in results:
+        for one in _joined(results, self.verdicts()):
             cells = [one.cell] if one.cell else self._together(one)
             ignores = bool(cells) and all(map(self.ignores_defense, cells))
-            # an attack that ignores the defence says nothing about it, and carries no verdict
-            verdict = None if ignores else _verdict(one, known)
-            found.append(dataclasses.replace(one, verdict=verdict, ignores_defense=ignores))
+            found.append(dataclasses.replace(one, verdict=None, ignores_defense=True) if ignores else one)
         return found
 
     def _together(self, result: Result) -> list[str]:
@@ -167,6 +174,16 @@ class Run:
 
     def _stds(self) -> dict[str, Sequence[float] | None]:
         return {name: facts["std"] for name, facts in self.manifest["models"].items()}
+
+
+def _attacked(results: Sequence[Result]) -> list[Result]:
+    return [one for one in results if one.attack != UNATTACKED]
+
+
+def _joined(results: Sequence[Result], verdicts: Sequence[Verdict]) -> list[Result]:
+    """Return results with the verdict on each; a result of several attacks together gets that of all together."""
+    known = {one.key: one for one in verdicts}
+    return [dataclasses.replace(one, verdict=_verdict(one, known)) for one in results]
 
 
 def _verdict(result: Result, known: Mapping[tuple[Any, ...], Verdict]) -> str | None:

@@ -155,8 +155,10 @@ class Classifier:
         reset = self.reset
         if reset is not None and not isinstance(reset, Reset):
             reset = Reset(reset, self.module)
-        oracle = TorchOracle(self.module, batch, reset=reset, gives=self.access, passes=self.passes, random=self.random)
-        return dataclasses.replace(oracle, rejects=self.rejects) if self.rejects else oracle
+        return TorchOracle(
+            self.module, batch, reset=reset, gives=self.access, passes=self.passes, random=self.random,
+            rejects=self.rejects,
+        )  # fmt: skip
 
 
 # torch prints larger tensors without their middle

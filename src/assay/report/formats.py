@@ -6,17 +6,18 @@ import csv as csv_module
 import dataclasses
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
 from assay.evaluation.analysis.rejection import REJECTION_FIELDS
-from assay.report import verdicts
-from assay.report.groups import Group, Line, groups
+from assay.report import corruptions, verdicts
+from assay.report.groups import NOT_ADAPTIVE, Group, Line, groups
 from assay.report.tables import notes, passes
 
 if TYPE_CHECKING:
+    from assay.evaluation.analysis.corruptions import CorruptionTable
     from assay.evaluation.analysis.score import Result
     from assay.evaluation.run import Run
 
@@ -50,8 +51,21 @@ def markdown(run: Run) -> str:
         lines += [_row([_markdown(cell) for cell in cells]) for cells in _cells(group)]
         parts.append("\n".join(lines))
         parts += [f"- {_markdown(note)}" for note in [*notes(group, stages), *verdicts.lines(group), *_legend(group)]]
+    parts += [part for table in run.corruptions() for part in _markdown_corruptions(table)]
     parts += [f"**Not reportable:** {_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
     return "\n\n".join(parts) + "\n"
+
+
+def _markdown_corruptions(table: CorruptionTable) -> list[str]:
+    head, *body = corruptions.texts(table)
+    lines = [
+        _row(head),
+        _row(["---"] + ["---:"] * (len(head) - 1)),
+        *(_row([_markdown(c) for c in row]) for row in body),
+    ]
+    heading = f"## {_markdown(corruptions.title(table))}: {corruptions.AVERAGE_CASE}"
+    notes = [f"- {_markdown(line)}" for line in corruptions.lines(table)]
+    return [heading, _markdown(corruptions.about(table)), "\n".join(lines), *notes]
 
 
 def notebook(run: Run) -> str:
@@ -59,28 +73,38 @@ def notebook(run: Run) -> str:
     parts = []
     for group in groups(run):
         about = f"{group.model} on {group.data}: {words.plural(group.n, 'image')}, {group.kind}, clean {group.clean}"
-        two = ("strict robust accuracy",) if _shows_strict(group) else ()
-        rows = [("attack", "eps", group.measure, "95 % interval", *two, "verdict")]
+        two = ["strict robust accuracy"] if _shows_strict(group) else []
+        rows = [["attack", "eps", group.measure, "95 % interval", *two, "verdict"]]
         for line in group.shown:
             for result in line.results:
                 told = verdicts.told(group, result)
-                verdict = f"{told.mark} {told.verdict}" if told.verdict else NOT_AUDITED
-                strict = (str(group.strict_left(result) or ""),) if two else ()
+                lacking = NOT_AUDITED if line.adaptive else NOT_ADAPTIVE
+                verdict = f"{told.mark} {told.verdict}" if told.verdict else lacking
+                strict = [str(group.strict_left(result) or "")] if two else []
                 kept = f"{told.kept} ({told.before})" if told.before else told.kept
-                rows.append((line.label, result.eps_written, kept, told.range, *strict, verdict))
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
-        head = "".join(f"<th>{cell}</th>" for cell in rows[0])
-        parts.append(f"<table><caption>{escape(about)}</caption><tr>{head}</tr>{body}</table>")
+                rows.append([line.label, result.eps_written, kept, told.range, *strict, verdict])
+        parts.append(_html_table(about, rows))
         parts += [f"<p>{escape(line)}</p>" for line in [*verdicts.refusals(group), *verdicts.lines(group)]]
+    for table in run.corruptions():
+        about = f"{corruptions.title(table)}: {corruptions.about(table)}"
+        parts.append(_html_table(about, corruptions.texts(table)))
+        parts += [f"<p>{escape(line)}</p>" for line in corruptions.lines(table)]
     reasons = run.manifest["not_reportable_because"]
     return "".join([*parts, *(f"<p>Not reportable: {escape(reason)}</p>" for reason in reasons)])
+
+
+def _html_table(about: str, rows: list[list[str]]) -> str:
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
+    return f"<table><caption>{escape(about)}</caption><tr>{head}</tr>{body}</table>"
 
 
 def latex(run: Run) -> str:
     r"""Return the run's tables as LaTeX, for `\usepackage{booktabs}`."""
     unfit = [f"Not reportable: {reason}" for reason in run.manifest["not_reportable_because"]]
     stages = run.stages()
-    return "\n".join(_latex_table(group, [*notes(group, stages), *_legend(group), *unfit]) for group in groups(run))
+    attacked = [_latex_table(group, [*notes(group, stages), *_legend(group), *unfit]) for group in groups(run)]
+    return "\n".join([*attacked, *(_latex_corruptions(table, unfit) for table in run.corruptions())])
 
 
 def csv(run: Run) -> str:
@@ -88,15 +112,18 @@ def csv(run: Run) -> str:
 
     `after_escalation` is what an audit left of the number: as measured, unless it was refuted. The columns of models
     that may refuse an image are there where the run has one, `ignores_defense` where a number is not adaptive.
+    Corrupted data have columns of their own, and leave those of attacks empty.
     """
     stream = io.StringIO()
     after = {(one.cell, one.eps): left for one, left in _audited(run)}
     found = run.results()
-    rows = [
+    rows: list[Mapping[str, Any]] = [
         {**one, "after_escalation": after.get((result.cell, result.eps))}
         for result, one in zip(found, plain(found), strict=True)
     ]
-    writer = csv_module.DictWriter(stream, list(rows[0]) if rows else ["cell"], lineterminator="\n")
+    rows += corruptions.csv_rows(run.corruptions())
+    names = dict.fromkeys(name for row in rows for name in row) or ["cell"]
+    writer = csv_module.DictWriter(stream, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
@@ -182,11 +209,16 @@ def _latex_table(group: Group, told: list[str]) -> str:
         body.append(r"\midrule")
     columns = _columns(group)
     head = " & ".join(map(_latex, columns)) + r" \\"
-    rows = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_latex(caption)}}}",
-        rf"\begin{{tabular}}{{lrrrl{'r' * (len(columns) - 5)}}}",
-        r"\toprule",
-    ]
-    return "\n".join([*rows, head, r"\midrule", *body[:-1], r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    return _latex_frame(caption, f"lrrrl{'r' * (len(columns) - 5)}", [head, r"\midrule", *body[:-1]])
+
+
+def _latex_corruptions(table: CorruptionTable, unfit: list[str]) -> str:
+    about = f"{corruptions.title(table)}: {corruptions.about(table)}."
+    caption = " ".join([about, *corruptions.lines(table), *(f"{reason}." for reason in unfit)])
+    head, *body = [" & ".join(map(_latex, row)) + r" \\" for row in corruptions.texts(table)]
+    return _latex_frame(caption, "l" + "r" * (len(corruptions.columns(table)) - 1), [head, r"\midrule", *body])
+
+
+def _latex_frame(caption: str, alignment: str, body: list[str]) -> str:
+    head = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}", rf"\begin{{tabular}}{{{alignment}}}"]
+    return "\n".join([*head, r"\toprule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])

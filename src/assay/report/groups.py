@@ -161,7 +161,9 @@ class Group:
         """What its robust accuracies are called."""
         if not self.rejects:
             return "accuracy"
-        return "strict robust accuracy" if self.goal == STRICT else "robust accuracy with rejection"
+        return {STRICT: "strict robust accuracy", UNTARGETED: "robust accuracy with rejection"}.get(
+            self.goal, "accuracy"
+        )
 
     @property
     def knows_rates(self) -> bool:
@@ -170,7 +172,7 @@ class Group:
 
     def strict_left(self, result: Result) -> StrictText | None:
         """Return the strict robust accuracy beside a result; None where that is the result, or none is known."""
-        if result.rejection is None or self.goal == STRICT:
+        if result.rejection is None or self.goal != UNTARGETED:
             return None
         told = result.rejection
         found = [StrictText(told.strict_robust_accuracy, told.strict_low, told.strict_high, result.n, False)]
@@ -224,7 +226,7 @@ def groups(run: Run) -> list[Group]:
     merged = run.worst_case() if any(len(found) > 1 for found in by_key.values()) else []
     verdicts = sorted(run.verdicts(), key=lambda verdict: verdict.eps)
     made = [
-        dataclasses.replace(_group(key, found, merged, verdicts), strict=_strict(key, by_key))
+        dataclasses.replace(_group(key, found, merged, verdicts), strict=_strict(key, by_key, merged))
         for key, found in by_key.items()
     ]
     return sorted(made, key=lambda group: -group.n)
@@ -233,9 +235,14 @@ def groups(run: Run) -> list[Group]:
 _Key = tuple[str, str, str, str, str]
 
 
-def _strict(key: _Key, by_key: Mapping[_Key, Mapping[str, list[Result]]]) -> tuple[Result, ...]:
-    found = by_key.get((*key[:-1], STRICT), {}) if key[-1] != STRICT else {}
-    return tuple(one for results in found.values() for one in results if not one.ignores_defense)
+def _strict(
+    key: _Key, by_key: Mapping[_Key, Mapping[str, list[Result]]], merged: Sequence[Result]
+) -> tuple[Result, ...]:
+    if key[-1] != UNTARGETED:
+        return ()
+    wanted = (*key[:-1], STRICT)
+    each = [one for results in by_key.get(wanted, {}).values() for one in results]
+    return tuple(one for one in [*each, *merged] if _key(one) == wanted and not one.ignores_defense)
 
 
 def _key(about: Result | Verdict) -> _Key:

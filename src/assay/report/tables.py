@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED
-from assay.report import verdicts
+from assay.report import corruptions, verdicts
 from assay.report.effort import after_stages
 from assay.report.groups import NORMALIZED, NOT_ADAPTIVE, WORST, Group, Line, groups
 from assay.report.headline import telling
@@ -48,9 +48,12 @@ def terminal(run: Run, console: Console) -> None:
         for note in [*notes(group, stages), *verdicts.lines(group)]:
             console.print(Padding(_plain(note), (0, 0, 0, 2), expand=False), style="dim")
         console.print()
+    corrupted = run.corruptions()
+    for table in corrupted:
+        corruptions.terminal(table, console)
     for reason in run.manifest.get("not_reportable_because", []):
         console.print(f"Not reportable: {reason}", style="yellow", markup=False, highlight=False)
-    if not found:
+    if not found and not corrupted:
         console.print("No results yet.", style="dim")
 
 
@@ -90,7 +93,7 @@ def _heading(console: Console, group: Group) -> None:
         clean, ends = group.clean, ""
     console.print(f"{group.model} · {group.data}", style="bold", markup=False, highlight=False)
     facts = f"{words.plural(group.n, 'image')} · {group.kind} · clean {clean} {ends}".rstrip()
-    if group.rejects:
+    if group.measure != "accuracy":
         facts += f" · numbers: {group.measure}"
     console.print(facts, markup=False, highlight=False)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -241,6 +243,27 @@ def test_runs_without_refusals_say_nothing_of_them(run: Run) -> None:
     assert "rejects" not in bare.manifest["models"][next(iter(bare.manifest["models"]))]
 
 
+def test_records_made_before_refusals_were_kept_open_all_the_same(run: Run, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(run.path, old)
+    for shard in (old / "results").rglob("*.parquet"):
+        table = pq.read_table(shard, partitioning=None)
+        pq.write_table(table.drop_columns(["clean_refused", "refused", "clean_excess", "excess"]), shard)
+    for one, now in zip(Run.open(old).results(), run.results(), strict=True):
+        assert one == dataclasses.replace(now, rejection=None)
+
+
+def test_a_targeted_attack_says_nothing_of_the_strict_accuracy() -> None:
+    found = evaluate(refuser(), data(16), PGD, BUDGETS, question="worst_case", goal="targeted next")
+    for one in found.results():
+        assert one.rejection is not None and math.isnan(one.rejection.strict_robust_accuracy)
+        assert one.rejection.coverage < 1
+    became = {
+        (one["prediction"] - one["label"]) % 4 for one in found.records().to_pylist() if one["status"] == "broken"
+    }
+    assert became == {1}
+
+
 def test_images_of_an_undefended_twin_are_not_adaptive() -> None:
     bare = matcher()
     named = dataclasses.replace(bare, spec="bare")
@@ -258,6 +281,10 @@ def test_images_of_an_undefended_twin_are_not_adaptive() -> None:
     alone = evaluate(given["model"], given["data"], attacks[:1], BUDGETS, question="worst_case")
     assert [one.ignores_defense for one in alone.worst_case() if one.rejection] == [True] * 3
     assert all(not group.pivot.head.model.model.endswith(REFUSES) for group in audited(alone))
+    # a defence that refuses nothing can be ignored as well
+    changed = [assay.defend(matcher(), "bit-depth:bits=3"), named]
+    (one, *_) = evaluate(changed, data(8), attacks[0], BUDGETS).results()
+    assert one.ignores_defense and one.rejection is None and plain([one])[0]["ignores_defense"]
 
 
 def test_a_surrogate_without_refusals_is_attacked_as_it_is() -> None:
@@ -265,7 +292,7 @@ def test_a_surrogate_without_refusals_is_attacked_as_it_is() -> None:
     bare, model = matcher(), refuser()
     found = assay.attack(Transferred(assay.PGD(steps=4), bare.oracle()), model, x, y, threat=assay.Linf("64/255"))
     alone = assay.attack(assay.PGD(steps=4), bare, x, y, threat=assay.Linf("64/255"), keep="last")
-    torch.testing.assert_close(found.x_adv, alone.x_adv)
+    assert torch.equal(found.x_adv, alone.x_adv)
     assert found.logits.shape[1] == 5
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, CLEAN_REJECTED, CLEAN_WRONG, REJECTED, SURVIVED, UNBROKEN
+from assay.evaluation.study.goals import STRICT
 from assay.statistics import clopper_pearson, wilson
 
 Array = NDArray[Any]
@@ -74,6 +75,17 @@ class Rejection:
     sr_at_5_fpr: float
     rejected: int
     clean_rejected: int
+
+    def asked_for(self, goal: str, predicted: bool) -> Rejection:
+        """Return it without what its records cannot say.
+
+        What does not reach a target, or stays in the top k, may be wrong all the same: that is no strict accuracy. A
+        model agrees with itself: where labels are `predicted`, there is no selective accuracy.
+        """
+        unknown = [] if goal in ("untargeted", STRICT) else ["strict_robust_accuracy", "strict_low", "strict_high"]
+        unknown += ["selective_accuracy"] if predicted else []
+        changes: dict[str, Any] = dict.fromkeys(unknown, math.nan)
+        return dataclasses.replace(self, **changes)
 
 
 REJECTION_FIELDS = tuple(field.name for field in dataclasses.fields(Rejection))

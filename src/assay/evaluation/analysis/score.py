@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.core.budget import NORMALIZED, Budget
-from assay.core.norms import NORMS
+from assay.core.norms import THREAT_NORMS
 from assay.evaluation.analysis.rejection import FrozenThreshold, Refusals, Rejection, rejection, share
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import (
@@ -37,7 +37,7 @@ _CONSTANT = (
     "cell", "model", "data", "attack", "threat", "eps", "eps_written", "unit", "question", "goal", "seed",
 )  # fmt: skip
 _SPENT = ("forwards", "backwards", "queries", "seconds")
-_SIZES = tuple(f"size_{name}" for name in NORMS)
+_SIZES = tuple(f"size_{name}" for name in THREAT_NORMS)
 SCORED = (*_CONSTANT, "status", "rank", *_SIZES, *_SPENT)
 """The columns that scoring reads; of models that may refuse an image it reads `REFUSAL_COLUMNS` too."""
 
@@ -213,8 +213,8 @@ def _scored(rows: _Rows, constants: list[dict[str, Any]], stds: Stds, thresholds
             mine = rows.group == at
             statuses = np.array(STATUSES)[rows.status[mine]]
             refused = rejection(counts, rows.refusals.taken(mine), statuses, thresholds.get(constant["model"]))
-        if refused is not None and math.isnan(shares["clean_accuracy"]):
-            refused = dataclasses.replace(refused, selective_accuracy=math.nan)
+        if refused is not None:
+            refused = refused.asked_for(constant["goal"], math.isnan(shares["clean_accuracy"]))
         budget = Budget(constant["eps_written"], constant["eps"], constant["unit"])
         found.append(
             Result(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.core.goal import Goal, Targeted, excluded, rank_of, scored
-from assay.core.norms import NORMS
+from assay.core.norms import NORMS, THREAT_NORMS
 from assay.core.oracle import Cost
 from assay.core.problem import Problem
 from assay.core.result import told_size
@@ -42,7 +42,7 @@ Array = NDArray[Any]
 _NONE = -1
 _CODE = {status: code for code, status in enumerate(STATUSES)}
 _WRONG_BEFORE = [_CODE[status] for status in WRONG_BEFORE]
-_SIZES = tuple(f"size_{name}" for name in NORMS)
+_SIZES = tuple(f"size_{name}" for name in THREAT_NORMS)
 _COUNTS = ("forwards", "backwards", "queries", "steps")
 
 
@@ -211,10 +211,16 @@ def all_failed(unit: Unit, ids: Sequence[str], labels: Sequence[int], text: str)
 
 
 def sizes(z: Tensor, problem: Problem) -> dict[str, Tensor]:
-    """Return the size `[N]` of the change in every norm, in the unit of the budget, by the name of its column."""
+    """Return the size `[N]` of the change in every norm, in the unit of the budget, by the name of its column.
+
+    That of components is told of threats in them alone: it depends on their weights.
+    """
     move = z - problem.x
     unit = flat(move / problem.threat.scale) if isinstance(problem.threat.scale, Tensor) else flat(move)
-    return {f"size_{name}": norm.size(unit) for name, norm in NORMS.items()}
+    found = {f"size_{name}": norm.size(unit) for name, norm in NORMS.items()}
+    if problem.threat.components is not None:
+        found[f"size_{problem.threat.norm.name}"] = problem.threat.size(z, problem.x)
+    return found
 
 
 def _answer(logits: Tensor, y: Tensor, rejects: bool) -> dict[str, Array]:

@@ -44,6 +44,7 @@ class Record:
     names the pixels that were attacked, as they were read. `form` is the precision and layout in which the model was
     asked ("float32, channels last"), `edges` where gradients at the edges of the box were taken that the model itself
     does not give: "at the bounds" of what it cuts, or "a hair inside". Records made before these were kept have none.
+    `size_ycbcr` is told of threats in YCbCr alone, whose components it depends on.
 
     Of a model that may refuse an image, predictions, confidences and ranks are those of its classes alone;
     `clean_refused` and `refused` say whether it refuses the image and the attacked one, `clean_excess` and `excess` by
@@ -93,9 +94,10 @@ class Record:
     refused: bool | None = None
     clean_excess: float | None = None
     excess: float | None = None
+    size_ycbcr: float | None = None
 
 
-ADDED = ("image_digest", "form", "edges", "clean_refused", "refused", "clean_excess", "excess")
+ADDED = ("image_digest", "form", "edges", "clean_refused", "refused", "clean_excess", "excess", "size_ycbcr")
 """Columns that came later: shards without them are read all the same, with nulls."""
 
 
@@ -118,6 +120,7 @@ _NARROW = {
     "size_l0": pa.float32(),
     "clean_excess": pa.float32(),
     "excess": pa.float32(),
+    "size_ycbcr": pa.float32(),
 }
 _WIDE = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
