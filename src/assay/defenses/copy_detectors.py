@@ -191,10 +191,10 @@ class Odds(nn.Module):
         usual = shifts[others]
         self.mean = torch.full((k, k), float(usual.mean()), device=shifts.device)
         self.deviation = torch.full((k, k), float(usual.std()), device=shifts.device)
-        for y in range(k):
-            own = shifts[classes == y]
+        for row in range(k):
+            own = shifts[classes == row]
             if len(own) >= 10:
-                self.mean[y], self.deviation[y] = own.mean(0).float(), own.std(0).float()
+                self.mean[row], self.deviation[row] = own.mean(0).float(), own.std(0).float()
         self.deviation.clamp_min_(1e-6)
 
     def forward(self, x: Tensor, inner: nn.Module) -> Detection:

@@ -1,3 +1,4 @@
+# shape: a file for each kind of detector
 """Detectors that read the network's answer alone."""
 
 from __future__ import annotations

@@ -25,11 +25,11 @@ the mean of 30. Passes are those of the network in one look; attacks are billed 
 _ABOUT = {
     "Transformations": "They change the image, or the way the network answers; they refuse nothing.",
     "Detectors": (
-        "They refuse images that look attacked: those whose score is above a threshold. `assay defend fit 'MODEL|CHAIN' "
-        "--data TRAINING`, or `assay.fit_defense(model, chain, data)`, learns what a chain needs on training images, from "
-        "its innermost part outwards, and chooses the thresholds on held-out clean ones: the k-th smallest of n scores, "
-        "k = n (1 - fpr) rounded up. They are frozen, and a part of the model's digest. What is fitted lies where the "
-        "chain's spec finds it, or in `--out`."
+        "They refuse images that look attacked: those whose score is above a threshold. `assay defend fit "
+        "'MODEL|CHAIN' --data TRAINING`, or `assay.fit_defense(model, chain, data)`, learns what a chain needs on "
+        "training images, from its innermost part outwards, and chooses the thresholds on held-out clean ones: the "
+        "k-th smallest of n scores, k = n (1 - fpr) rounded up. They are frozen, and a part of the model's digest. "
+        "What is fitted lies where the chain's spec finds it, or in `--out`."
     ),
 }
 

@@ -42,12 +42,14 @@ def trained(step: nn.Module, x: Tensor, y: Tensor, inner: nn.Module, *, epochs: 
     return means
 
 
-@pytest.mark.parametrize("step", [Autoencoder(), LumaDenoiser()], ids=lambda step: type(step).__name__)
+@pytest.mark.parametrize(
+    "step", [Autoencoder(filters=16), LumaDenoiser(filters=16)], ids=lambda step: type(step).__name__
+)
 def test_a_denoiser_takes_noise_off(step: nn.Module, digits: tuple[Tensor, Tensor]) -> None:
     x, y = (one[:200] for one in digits)
     losses = trained(step, x, y, nn.Identity(), epochs=3, rate=3e-3)
     assert losses[-1] < 0.0085, "the noise alone has a mean square of 0.01"
-    again = type(step)()
+    again = type(step)(filters=16)
     adopt(again, step.state_dict())
     assert torch.equal(again(x[:3]), step(x[:3]))
     odd = torch.rand(2, 1, 9, 7, dtype=torch.float32, requires_grad=True)
