@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmarks.cases import attacks, curve_mnist, engine, fgsm, memory, patch, pgd_mnist, train_mnist, workers
+from benchmarks.cases import (
+    attacks,
+    corruptions,
+    curve_mnist,
+    defenses,
+    engine,
+    fgsm,
+    memory,
+    patch,
+    pgd_mnist,
+    train_mnist,
+    workers,
+)
 from benchmarks.measure import Outcome
 
 CASES: dict[str, Callable[[int], Outcome]] = {
@@ -14,9 +26,11 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "curve-mnist": curve_mnist.measure,
     "attacks": attacks.measure,
     "engine": engine.measure,
+    "defenses": defenses.measure,
     "train-mnist": train_mnist.measure,
     "patch": patch.measure,
     "memory": memory.measure,
     "workers": workers.measure,
+    "corruptions": corruptions.measure,
 }
 """Name -> measurement; the argument is the number of repeats."""

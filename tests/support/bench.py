@@ -33,6 +33,7 @@ GOALS = ("untargeted", "targeted", "out-of-top")
 SHORT: dict[str, dict[str, Any]] = {
     "si-fgsm": {"steps": 4, "copies": 3},
     "vmi-fgsm": {"steps": 3, "neighbours": 2},
+    "hinge-sum": {"inner": 4, "rounds": 2},
     "carlini-wagner": {"inner": 4, "rounds": 3},
     "ead": {"inner": 4, "rounds": 3},
     "lbfgs": {"inner": 4, "rounds": 3},
@@ -64,6 +65,7 @@ SHORT: dict[str, dict[str, Any]] = {
 FEWER: dict[str, dict[str, Any]] = {
     "sigma-zero": {"steps": 200},
     "pdpgd": {"steps": 200},
+    "hinge-sum": {"inner": 40, "rounds": 1},
     "carlini-wagner": {"inner": 40},
     "ead": {"inner": 40},
     "lbfgs": {"inner": 20},

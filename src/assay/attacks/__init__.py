@@ -23,6 +23,7 @@ from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
 from assay.attacks.generic import GENERIC, unfit, wrapped
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
+from assay.attacks.hinge_sum import HingeSum
 from assay.attacks.hop_skip_jump import HopSkipJump
 from assay.attacks.jsma import JSMA
 from assay.attacks.lbfgs import LBFGS
@@ -174,6 +175,10 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "apgd-t": AttackEntry(
         apgd_targeted, 1, _CLIMBED, "APGD towards each of the likeliest classes", "Croce and Hein 2020", "gradient",
         ("untargeted",), paper_id="2003.01690",
+    ),
+    "hinge-sum": AttackEntry(
+        HingeSum, 1, _BALLS, "hinged margin and detector score, searching for their weight", "Xu et al. 2018",
+        "gradient", paper_id="1704.01155",
     ),
     "block-grey": AttackEntry(
         BlockGrey, 1, ("linf",), "PGD on one shade of grey per block, the same for all channels",

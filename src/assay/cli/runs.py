@@ -140,12 +140,22 @@ def show(
 
 
 def as_plain(run: Run) -> dict[str, Any]:
-    """Return a run's numbers as plain values; what was not measured is None."""
+    """Return a run's numbers as plain values; what was not measured is None.
+
+    The numbers of models that may refuse an image are there where the run has one.
+    """
+    from assay.evaluation.analysis.rejection import REJECTION_FIELDS
+    from assay.report import corruptions
+    from assay.report.formats import plain
+
+    rows = plain(run.results())
+    names = [*FIELDS, *(name for name in (*REJECTION_FIELDS, "ignores_defense") if rows and name in rows[0])]
     return {
         "study": run.study,
         "status": run.status,
         "reportable": bool(run.manifest.get("reportable")),
-        "results": [{name: _plain(getattr(result, name)) for name in FIELDS} for result in run.results()],
+        "results": [{name: _plain(row[name]) for name in names} for row in rows],
+        **({"corruptions": [corruptions.plain(table) for table in tables]} if (tables := run.corruptions()) else {}),
     }
 
 

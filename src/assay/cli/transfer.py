@@ -106,8 +106,8 @@ def _work(  # shape: what the flags say
     surrogates: list[str], targets: list[str], attacks: list[str], threat: Threat, model: Any, seed: int
 ) -> Transfer:
     from assay.attacks import ATTACKS, build
-    from assay.console.study_from_flags import parse_attack
     from assay.evaluation.analysis.transfer import Transfer
+    from assay.evaluation.study.attacks import parse_attack
     from assay.evaluation.study.surrogates import names
 
     methods = {}

@@ -55,6 +55,11 @@ class StudyFlags:
         Labels | None, _flag(_WHICH, "predicted: the model's own answers are the labels, for pictures without any.")
     ] = None
     sample_id: Annotated[list[str] | None, _flag(_WHICH, "A sample by its id (repeatable).")] = None
+    corruptions: Annotated[
+        str | None,
+        _flag(_WHAT, "Corrupt the images too, or alone without --attack: standard, all, or fog,snow. Average case."),
+    ] = None
+    severities: Annotated[str | None, _flag(_WHAT, "How strongly: 3, 1-5 or 1,3 (all).")] = None
     audit: Annotated[
         Audit | None, _flag(_WHAT, "How closely the robust numbers are audited: off, quick, standard, … (quick).")
     ] = None

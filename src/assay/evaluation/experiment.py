@@ -131,6 +131,10 @@ class _Surrogate:
     experiment: Experiment
     name: str
 
+    @property
+    def rejects(self) -> bool:
+        return self.experiment.bench.surrogates[self.name].rejects
+
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         return self.experiment.bench.surrogates[self.name].look(points, goal, objective, access, draws)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from assay import wording as words
 from assay.core.errors import BadInput
-from assay.report.breakdown import class_names, name_of
+from assay.report.breakdown import REFUSED, class_names, name_of
 from assay.report.groups import Group, Line
 
 if TYPE_CHECKING:
@@ -26,7 +26,12 @@ Bands = Sequence[int] | None
 """The channels that pictures show, from 0: one, or three as red, green and blue; None leaves it to `shown_bands`."""
 
 _TOP = 5
-_ROLES = {"most": "broken, most changed", "least": "broken, least changed", "survivor": "survived"}
+_ROLES = {
+    "most": "broken, most changed",
+    "least": "broken, least changed",
+    "survivor": "survived",
+    "refused": "refused, not broken",
+}
 _TINY = 64  # below this side a picture is enlarged, and its pixels should be seen as they are
 _LARGEST_SIDE = 384
 _NEAREST = 0  # Pillow's Resampling.NEAREST, without importing Pillow here
@@ -161,6 +166,7 @@ def _card(group: Group, line: Line, picture: Picture, names: list[str] | None, b
         level = next((result.grey_levels for result in line.results if result.eps == picture.eps), None)
         budget += "" if level is None else f" ({words.grey(level)} grey levels)"
     moved = f" → {after[0].name}" if after and not after[0].truth else ""
+    moved = f" → {REFUSED}" if picture.refused else moved
     title = f"{name_of(names, picture.label)}{moved}"
     place = slug(f"{line.label}-{words.bare(picture.eps_written)}-{picture.role}", 60)
     stem = f"{(line.cell or '')[:8]}-{place}-{slug(picture.sample_id, 60)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
-from assay.report import charts, verdicts
+from assay.report import charts, corruptions, verdicts
 from assay.report.breakdown import Breakdown, breakdown
 from assay.report.effort import chart as drawn
 from assay.report.effort import curves_of
@@ -22,6 +22,7 @@ from assay.report.provenance import IDENTIFIERS, checks, sources
 from assay.report.tables import notes, passes
 
 if TYPE_CHECKING:
+    from assay.evaluation.analysis.corruptions import CorruptionTable
     from assay.evaluation.analysis.query_curves import Effort, Stage
     from assay.evaluation.run import Run
 
@@ -56,6 +57,11 @@ class Part:
         return bool(charts.refuted(self.group))
 
     @property
+    def strict(self) -> bool:
+        """Whether the curve shows the strict robust accuracy too."""
+        return bool(charts.strict(self.group))
+
+    @property
     def marks(self) -> dict[str, tuple[str, str]]:
         """The badges beside the headline's bars, by the bar's name: the verdict, and where its evidence is."""
         found = {}
@@ -64,6 +70,15 @@ class Part:
             if lowest is not None and lowest[1].verdict is not None:
                 found[size_of(self.group, lowest[1])] = (lowest[1].verdict, kept.name)
         return found
+
+
+@dataclasses.dataclass(frozen=True)
+class CorruptedPart:
+    """A table of corruptions with what the page shows of it."""
+
+    table: CorruptionTable
+    chart: Chart
+    rows: list[corruptions.Row]
 
 
 def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
@@ -79,10 +94,12 @@ def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
         kept = _keep_pictures(gallery, Path(run.path) / _PICTURES)
         facts = _Facts(run.efforts("queries"), run.stages(), bands)
         parts = [_part(run, place, group, facts) for place, group in enumerate(found)]
-        html = environment(passes=passes, told=verdicts.told).get_template("page.html").render(
-            run=run, parts=parts, shelves=gallery, pictures_in=_PICTURES if kept else None, checks=checks(run, found),
-            sources=sources(run, found), identifiers=IDENTIFIERS, csv=data_uri("text/csv", csv(run)), when=_day(run),
-            charts=_charts(parts), sealed=bundled.result(),
+        corrupted = [_corrupted(place, table) for place, table in enumerate(run.corruptions())]
+        names = {"passes": passes, "told": verdicts.told, "refusals": verdicts.refusals, "corruptions": corruptions}
+        html = environment(**names).get_template("page.html").render(
+            run=run, parts=parts, corrupted=corrupted, shelves=gallery, pictures_in=_PICTURES if kept else None,
+            checks=checks(run, found), sources=sources(run, found), identifiers=IDENTIFIERS, when=_day(run),
+            csv=data_uri("text/csv", csv(run)), charts=_charts(parts, corrupted), sealed=bundled.result(),
         )  # fmt: skip
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +107,16 @@ def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
     return path
 
 
-def _charts(parts: list[Part]) -> list[Chart]:
+def _corrupted(place: int, table: CorruptionTable) -> CorruptedPart:
+    about = f"Accuracy by corruption and severity: {corruptions.title(table)}"
+    return CorruptedPart(
+        table, chart(f"corruptions-{place}", about, corruptions.heat_map(table)), corruptions.rows(table)
+    )
+
+
+def _charts(parts: list[Part], corrupted: list[CorruptedPart]) -> list[Chart]:
     drawn = [one for part in parts for one in (part.curve, part.effort, part.per_class, part.confusion) if one]
+    drawn += [one.chart for one in corrupted]
     return [*drawn, *(one for part in parts for kept in part.evidence for _, one in kept.charts)]
 
 
