@@ -105,6 +105,7 @@ COMMANDS = [
     "schema",
     "demo",
     "transfer",
+    "corrupt",
 ]
 GROUPS = ["data", "export", "paper", "patch", "train", "universal"]
 
