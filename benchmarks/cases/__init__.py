@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from benchmarks.cases import (
     attacks,
+    corruptions,
     curve_mnist,
     defenses,
     engine,
@@ -30,5 +31,6 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "patch": patch.measure,
     "memory": memory.measure,
     "workers": workers.measure,
+    "corruptions": corruptions.measure,
 }
 """Name -> measurement; the argument is the number of repeats."""

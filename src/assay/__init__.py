@@ -13,16 +13,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from assay.api import Attacked, Evaluation, attack, doctor, evaluate, sweep
+    from assay.api import Attacked, Evaluation, attack, corrupt, doctor, evaluate, sweep
     from assay.attacks.baselines import GaussianNoise, UniformNoise
     from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
     from assay.core.compose import Cascade, EachTarget, Restarts, SmallestBudget
     from assay.core.errors import AssayError, AssayWarning, BadInput, ModelError
     from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
     from assay.core.multi_label import MultiLabel, MultiLabelTargeted
-    from assay.core.threat import L0, L1, L2, Linf, Threat
+    from assay.core.threat import L0, L1, L2, Linf, Threat, YCbCr
     from assay.data import Data, load_data
     from assay.evaluation.run import Run
+    from assay.evaluation.study.adaptive import adaptive
     from assay.evaluation.study.spec import Study
     from assay.models import Classifier, defend, load_model
     from assay.training.defense_fit import fit_defense
@@ -31,16 +32,17 @@ __version__ = "0.1.0"
 
 # importing the package must not import torch: `assay --help` answers at once
 _WHERE = {
-    "assay.api": ("Attacked", "Evaluation", "attack", "doctor", "evaluate", "sweep"),
+    "assay.api": ("Attacked", "Evaluation", "attack", "corrupt", "doctor", "evaluate", "sweep"),
     "assay.attacks.gradient": ("BIM", "FFGSM", "FGSM", "MIFGSM", "PGD", "RFGSM"),
     "assay.attacks.baselines": ("GaussianNoise", "UniformNoise"),
     "assay.core.compose": ("Cascade", "EachTarget", "Restarts", "SmallestBudget"),
     "assay.core.errors": ("AssayError", "AssayWarning", "BadInput", "ModelError"),
     "assay.core.goal": ("OutOfTop", "Targeted", "Toward", "Untargeted"),
     "assay.core.multi_label": ("MultiLabel", "MultiLabelTargeted"),
-    "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat"),
+    "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat", "YCbCr"),
     "assay.data": ("Data", "load_data"),
     "assay.evaluation.run": ("Run",),
+    "assay.evaluation.study.adaptive": ("adaptive",),
     "assay.evaluation.study.spec": ("Study",),
     "assay.models": ("Classifier", "defend", "load_model"),
     "assay.training.defense_fit": ("fit_defense",),
@@ -81,8 +83,11 @@ __all__ = [
     "Toward",
     "UniformNoise",
     "Untargeted",
+    "YCbCr",
     "__version__",
+    "adaptive",
     "attack",
+    "corrupt",
     "defend",
     "doctor",
     "evaluate",

@@ -24,6 +24,7 @@ from assay.evaluation.records.manifest import SUCCESS, read_manifest
 from assay.evaluation.records.store import Store
 from assay.evaluation.records.verdicts import Verdict
 from assay.evaluation.run import Run
+from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
@@ -162,7 +163,7 @@ class _Held:
         for warning in dict.fromkeys(seen.warnings):
             self.reporter.warn(warning)
         audits = self._expect_audit(seen.speeds)
-        with self.reporter.watch("Attacking") as watch:
+        with self.reporter.watch("Attacking" if self.attacked else "Looking at corrupted images") as watch:
             shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter, audits)
             settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
             run = Runner(self.directory, self.plan, *settings).run(shown.hear)
@@ -172,6 +173,11 @@ class _Held:
                 self.reporter.note(f"Note: {warning}")
         verdicts, new = self._audited(run, shown)
         return Finished(run, shown.was_done and not new, self.loader, verdicts, new)
+
+    @property
+    def attacked(self) -> bool:
+        """Whether anything is attacked, rather than looked at alone."""
+        return any(grid.attacked for grid in self.session.study.grids)
 
     def _expect_audit(self, speeds: Mapping[str, Speed]) -> int:
         """Expect what the audit may take, and return how many models on data under a threat it is about."""
@@ -193,7 +199,7 @@ class _Held:
 
     def _audited(self, run: Run, shown: _Shown) -> tuple[list[Verdict], list[Verdict]]:
         settings = self.session.how_audited
-        if settings.preset == "off":
+        if settings.preset == "off" or not self.attacked:
             return [], []
         before = {_identity(one) for one in run.verdicts()}
         # the models of the run itself: a factory may give others each time
@@ -300,6 +306,8 @@ def _numbers(folder: Path, cell: Cell) -> str:
     found = score.results(Store(folder).read([cell.digest], score.SCORED))
     if not found:
         return ""
+    if cell.attack.attack == UNATTACKED:
+        return f"{cell.model.label}, {cell.data.label}: accuracy {100 * found[0].robust_accuracy:.1f} %, average case"
     clean = found[0].clean_accuracy
     accuracy = "labels predicted" if math.isnan(clean) else f"accuracy {100 * clean:.1f} %"
     changed = [one for one in found if one.eps > 0] or list(found)

@@ -26,11 +26,11 @@ def clopper_pearson(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[
 
     It holds the true share at least as often as it says.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     tail = (1 - confidence) / 2
-    low = 0.0 if hits == 0 or n == 0 else float(beta.ppf(tail, hits, n - hits + 1))
-    high = 1.0 if hits == n or n == 0 else float(beta.ppf(1 - tail, hits + 1, n - hits))
+    low = 0.0 if hits == 0 or n == 0 else float(betaincinv(hits, n - hits + 1, tail))
+    high = 1.0 if hits == n or n == 0 else float(betaincinv(hits + 1, n - hits, 1 - tail))
     return low, high
 
 

@@ -20,6 +20,28 @@ from assay.core.tensors import rows
 
 
 @dataclasses.dataclass(frozen=True)
+class NoAttack:
+    """The image itself: for data that are looked at and not attacked. Cost: nothing beyond the look at the image."""
+
+    steps: ClassVar[int] = 0
+    access: ClassVar[Access] = Access.LABELS
+    keeps: ClassVar[Keeps] = Keeps.LAST
+
+    @property
+    def objective(self) -> Objective:
+        """Nothing is climbed; the margin is what the look reports."""
+        return margin
+
+    def init(self, problem: Problem, draws: Draws) -> Point:
+        """Return the image."""
+        return Point(problem.x)
+
+    def step(self, state: Point, seen: Observation, problem: Problem, draws: Draws) -> Point:
+        """Never asked for: there are no steps."""
+        return state
+
+
+@dataclasses.dataclass(frozen=True)
 class UniformNoise:
     """One point drawn uniformly from the ball, cut by the box. Cost: 1 forward."""
 

@@ -14,6 +14,7 @@ import typer
 
 from assay.cli import (
     audit,
+    corrupt,
     defend,
     demo,
     doctor,
@@ -53,6 +54,7 @@ for panel, commands in {
         validate.validate,
         doctor.doctor,
         transfer.transfer,
+        corrupt.corrupt,
         train.app,
         defend.app,
         patch.app,

@@ -244,6 +244,8 @@ _DIRECTORIES = {
     "hdf5:FILE": "images and labels as HDF5 arrays",
     "my.py:dataset": "a data set made by your own code",
     "imagenet:DIR": "ILSVRC validation pictures in class folders, or flat with their ground-truth file",
+    "imagenet-c:DIR": "a published ImageNet-C tree, for assay corrupt",
+    "DATA|fog:severity=3": "any of these with every image corrupted",
 }
 
 

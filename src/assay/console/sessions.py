@@ -86,7 +86,7 @@ def tell_gaps(run: Run) -> None:
 
 def errors_of(run: Run) -> int:
     """Return how many samples have an error instead of a result, counted once per cell."""
-    return sum({result.cell: result.errors for result in run.results()}.values())
+    return sum({result.cell: result.errors for result in (*run.results(), *run.unattacked())}.values())
 
 
 def exit_code(run: Run) -> Exit:

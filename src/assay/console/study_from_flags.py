@@ -84,7 +84,9 @@ _NEEDED = {
 
 
 def _require(flags: StudyFlags) -> None:
-    missing = [name for name in _NEEDED if not getattr(flags, name)]
+    # corruptions may go without an attack
+    spared = {"attack", "eps"} if flags.corruptions and not (flags.attack or flags.eps) else set()
+    missing = [name for name in _NEEDED if name not in spared and not getattr(flags, name)]
     if len(missing) == len(_NEEDED):
         raise BadInput(f"Nothing to run. Give a study file, or flags such as {' '.join(_NEEDED.values())}.")
     if missing:
@@ -112,6 +114,8 @@ def _lay_over(raw: dict[str, Any], places: Places, flags: StudyFlags) -> tuple[d
 
 def _whole(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
     """Return the keys that a flag sets as a whole, each with the flag's name and its value."""
+    from assay.evaluation.study.attacks import parse_attack
+
     given = {
         "models": ("--model", flags.model),
         "data": ("--data", flags.data),
@@ -121,8 +125,14 @@ def _whole(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
         "order": ("--order", flags.order and flags.order.value),
         "seed": ("--seed", flags.seed),
         "audit": ("--audit", flags.audit and flags.audit.value),
+        "corruptions": ("--corruptions", _corruptions(flags)),
     }
     return {key: (flag, value) for key, (flag, value) in given.items() if value not in (None, [])}
+
+
+def _corruptions(flags: StudyFlags) -> dict[str, str] | None:
+    given = {"kinds": flags.corruptions, "severities": flags.severities}
+    return {key: value for key, value in given.items() if value is not None} or None
 
 
 def _without_in_grids(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -183,11 +193,12 @@ def _threat(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
         "box": ("--no-box", flags.box),
         "grid": ("--grid", flags.grid),
         "mask": ("--mask", flags.mask),
-        "channels": ("--channels", _channels(flags.channels)),
+        "channels": ("--channels", _numbers(flags.channels)),
+        "components": ("--components", _numbers(flags.components)),
     }
 
 
-def _channels(text: str | None) -> list[Any] | None:
+def _numbers(text: str | None) -> list[Any] | None:
     from assay.attacks.options import scalar
 
     return None if text is None else [scalar(part.strip()) for part in text.split(",")]
@@ -203,36 +214,9 @@ def parse_budgets(given: Iterable[str]) -> list[str]:
     return budgets
 
 
-def parse_attack(text: str) -> dict[str, Any]:
-    """Read `pgd:steps=40,restarts=2` as a study's `{attack: pgd, steps: 40, restarts: 2}`.
-
-    The option's kind says what a value is; a text may hold commas. Raises `BadInput` for a part that is no
-    `option=value`.
-    """
-    from assay.attacks.options import Kind, scalar
-    from assay.evaluation.study.attacks import STUDY_ATTACKS
-
-    name, _, written = text.partition(":")
-    name = name.strip()
-    known = STUDY_ATTACKS[name].all_options if name in STUDY_ATTACKS else {}
-    given: dict[str, str] = {}
-    last = ""
-    for part in written.split(",") if written.strip() else ():
-        option, equals, value = part.partition("=")
-        if not equals and last in known and known[last].kind in (Kind.TEXT, Kind.PLACE):
-            given[last] += f",{part}"
-            continue
-        if not equals or not option.strip():
-            raise BadInput(f"--attack {text}: {part!r} is no option=value; write for example pgd:steps=40,restarts=2.")
-        last = option.strip()
-        given[last] = value
-    values = {key: value.strip() for key, value in given.items()}
-    read = {key: known[key].from_text(value) if key in known else scalar(value) for key, value in values.items()}
-    return {"attack": name, **read}
-
-
 def _slug(flags: StudyFlags) -> str:
-    parts = [*(flags.model or ()), *(flags.data or ()), *(flags.attack or ())]
+    corrupted = ["corruptions"] if flags.corruptions and not flags.attack else []
+    parts = [*(flags.model or ()), *(flags.data or ()), *(flags.attack or ()), *corrupted]
     return "-".join(filter(None, map(_short, parts)))[:100].strip("-.") or "run"
 
 
@@ -241,7 +225,7 @@ def _short(spec: str) -> str:
     scheme, colon, rest = spec.partition("?")[0].rstrip("/").partition(":")
     if colon and scheme.endswith(".py"):
         spec = f"{Path(scheme).stem}-{rest}"
-    elif colon and scheme in ("folder", "file", "imagenet", "table", "csv", "npz", "hdf5"):
+    elif colon and scheme in ("folder", "file", "imagenet", "imagenet-c", "table", "csv", "npz", "hdf5"):
         spec = Path(rest).stem or scheme
     elif colon and scheme in ("torchvision", "timm", "zoo"):
         spec = rest.partition("@")[0]

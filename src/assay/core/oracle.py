@@ -108,7 +108,7 @@ class TorchOracle:
     pass, for models that keep a state. `gives` is the most that the model can answer. `told` collects what was done
     about gradients at the edges of the box, and `ONE_SCORE` where the model gives one score per image. `passes` are
     those of the innermost network in a look, and `random` says that the model draws numbers: from `draws.current`,
-    which are those of the look.
+    which are those of the look. `rejects` says that its last class is a refusal.
 
     The model is asked in its own precision and in a layout that it can do, see `form`; answers and gradients are
     float32, or what the model gives where that is finer. Where values at the edge of the box get no gradient while
@@ -124,6 +124,7 @@ class TorchOracle:
     told: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
     passes: LookPasses = ONE_PASS
     random: bool = False
+    rejects: bool = False
 
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask the model; see `Oracle`.

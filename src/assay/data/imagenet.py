@@ -39,7 +39,7 @@ def imagenet(name: str, model: Classifier | None) -> Source:
     """
     plain, options = take_apart(name, READING)
     root, written = existing(plain, "imagenet:"), Written(f"imagenet:{plain}", options)
-    vocabulary = _vocabulary(model)
+    vocabulary = vocabulary_of(model)
     if any(_FLAT.fullmatch(path.name) for path in root.iterdir()):
         return dataclasses.replace(_flat(root, vocabulary), written=written).source(model)
     split = next((root / part for part in ("val", "train") if (root / part).is_dir()), None)
@@ -48,7 +48,8 @@ def imagenet(name: str, model: Classifier | None) -> Source:
     return dataclasses.replace(class_folders(root, vocabulary, written), renumberings=()).source(model)
 
 
-def _vocabulary(model: Classifier | None) -> Vocabulary:
+def vocabulary_of(model: Classifier | None) -> Vocabulary:
+    """Return the class names and synsets of a model, ImageNet's without one. Raises `BadInput` for other classes."""
     if model is None or model.classes is None:
         return Vocabulary(imagenet_classes(), imagenet_synsets())
     if model.synsets is None and len(model.classes) != 1000:

@@ -10,10 +10,12 @@ from typing import Any
 from assay.core.errors import BadInput, did_you_mean
 from assay.data.arrays import hdf5, npz
 from assay.data.cifar10 import cifar10
+from assay.data.corruption import corrupted, take_view
 from assay.data.dataset import Data, PictureError, Selected, Source, check_layout
 from assay.data.folder import folder
 from assay.data.from_python import from_python, names_python, whole
 from assay.data.imagenet import imagenet
+from assay.data.imagenet_c import SCHEME, imagenet_c
 from assay.data.imagenet_samples import samples
 from assay.data.labels import check_labels
 from assay.data.mnist import mnist_source
@@ -32,6 +34,7 @@ SETS: dict[str, Callable[[str, Classifier | None], Source]] = {
 }
 FILES: dict[str, Callable[[str, Classifier | None], Source]] = {
     "imagenet": imagenet,
+    "imagenet-c": imagenet_c,
     "folder": folder,
     "table": table,
     "csv": table,
@@ -47,7 +50,7 @@ UNLABELLED: dict[str, Callable[[str, Classifier | None], Source]] = {
 
 # the names that need no directory, for listings and for suggestions
 NAMES = ("mnist/test", "mnist/train", "samples", "cifar10/test", "cifar10/train")
-_FORMS = "imagenet:DIR, folder:DIR, table:FILE, npz:FILE, hdf5:FILE and my.py:dataset"
+_FORMS = "imagenet:DIR, imagenet-c:DIR, folder:DIR, table:FILE, npz:FILE, hdf5:FILE and my.py:dataset"
 
 
 def load_data(  # shape: one keyword for each way to select, as in a study file
@@ -72,11 +75,19 @@ def load_data(  # shape: one keyword for each way to select, as in a study file
     `allow_random_data` fixes what the samples of an object, or of the user's code, draw at random: one draw per sample,
     by `seed`. `labels="predicted"` takes the model's own answers as labels, of pictures that need none then. Of files
     one is read, to learn the shape where no model says it, and a few of a folder, to note what is easily misread in
-    them; of an object some items, to compare their labels with those that it keeps.
+    them; of an object some items, to compare their labels with those that it keeps. `SOURCE|fog:severity=3` names the
+    data of SOURCE with every image corrupted.
 
     Raises `BadInput` for an unknown name, an empty folder, labels or shapes that do not belong to the model, and
     `Unavailable` when the data cannot be fetched.
     """
+    plain, corruption = take_view(source) if isinstance(source, str) else ("", None)
+    if corruption is not None and not plain.startswith(SCHEME):
+        settings: dict[str, Any] = {
+            "limit": limit, "sample": sample, "per_class": per_class, "ids": ids, "seed": seed, "part": part,
+            "allow_random_data": allow_random_data, "labels": labels,
+        }  # fmt: skip
+        return corrupted(load_data(plain, model=model, **settings), corruption)
     predicted = check_request(labels, model)
     name, everything = _everything(source, model, seed if allow_random_data else None, labelled=not predicted)
     selection = Selection(limit, sample, per_class, None if ids is None else tuple(ids), seed, part)

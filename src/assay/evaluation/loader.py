@@ -14,6 +14,8 @@ from assay.core.errors import BadInput
 from assay.core.masks import Mask
 from assay.core.oracle import TorchOracle
 from assay.data import Data, check_steady, load_data
+from assay.data.corruption import Kept, corrupted, take_view
+from assay.data.imagenet_c import SCHEME
 from assay.evaluation.cell import Cell
 from assay.evaluation.study import surrogates as surrogate
 from assay.evaluation.study.spec import DataSpec, ModelSpec
@@ -66,6 +68,7 @@ class Loader:
         self._model: tuple[ModelSpec, Classifier] | None = None
         self._surrogates: dict[str, tuple[Classifier, ...]] = {}
         self._data: dict[tuple[str, str], Data] = {}
+        self._originals: dict[tuple[str, str], Kept] = {}
         self._bench: tuple[str, Bench] | None = None
         self._held = contextlib.ExitStack()
         self.experiments: dict[str, Any] = {}
@@ -83,29 +86,50 @@ class Loader:
             self._model = (spec, loaded)
         return self._model[1]
 
-    def surrogate(self, written: str) -> tuple[Classifier, ...]:
-        """Return the models of a surrogate; the last one stays loaded beside the model that is measured."""
-        if written not in self._surrogates:
-            loaded = tuple(
-                self.models.get(name) or load_model(name, allow_pickle=self.allow_pickle, device=self.device or "cpu")
-                for name in surrogate.names(written)
+    def surrogate(self, written: str, target: Classifier) -> tuple[Classifier, ...]:
+        """Return the models of a surrogate of `target`; the last one stays loaded beside the model that is measured.
+
+        Raises `BadInput` for `undefended` of a model that stands behind no defence.
+        """
+        # the network inside a model is its own
+        key = f"{written} {target.digest}" if surrogate.UNDEFENDED in surrogate.names(written) else written
+        if key not in self._surrogates:
+            self._surrogates = {key: tuple(self._stand_in(name, target) for name in surrogate.names(written))}
+        return self._surrogates[key]
+
+    def _stand_in(self, name: str, target: Classifier) -> Classifier:
+        if name != surrogate.UNDEFENDED:
+            return self.models.get(name) or load_model(
+                name, allow_pickle=self.allow_pickle, device=self.device or "cpu"
             )
-            self._surrogates = {written: loaded}
-        return self._surrogates[written]
+        if target.undefended is None:
+            raise BadInput(
+                f"The surrogate is {name!r}, and {target.spec} stands behind no defence. Leave the surrogate out, or "
+                f"put a defence around the model: {target.spec}|DEFENCE."
+            )
+        return target.undefended
 
     def data(self, spec: DataSpec, model: Classifier) -> Data:
         """Return the data a spec names, prepared as `model` wants its pictures.
 
         Raises `BadInput` where a sample is another image each time it is read.
         """
-        wants = (model.input_shape, model.channels, model.preprocess, model.synsets, model.classes)
-        # predicted labels are one model's alone
-        key = (spec.model_dump_json(), repr((*wants, model.digest) if spec.labels else wants))
-        if key not in self._data:
+        key = _key(spec, model)
+        if key in self._data:
+            return self._data[key]
+        plain, corruption = (spec.source, None) if spec.source in self.datasets else take_view(spec.source)
+        if corruption is not None and not plain.startswith(SCHEME):
+            self._data[key] = corrupted(self._kept(spec.model_copy(update={"source": plain}), model), corruption)
+        else:
             given = self.datasets.get(spec.source, spec.source)
             loaded = given if isinstance(given, Data) and not spec.labels else self._load(given, spec, model)
             self._data[key] = check_steady(loaded, allowed=self.allow_random_data)
         return self._data[key]
+
+    def _kept(self, spec: DataSpec, model: Classifier) -> Data:
+        """Return data whose first images stay in memory: they are read and checked once for all corruptions."""
+        key, data = _key(spec, model), self.data(spec, model)
+        return dataclasses.replace(data, read=self._originals.setdefault(key, Kept(data.read)))
 
     def _load(self, given: Any, spec: DataSpec, model: Classifier) -> Data:
         chosen = spec.model_dump(exclude={"source"})
@@ -128,7 +152,7 @@ class Loader:
             )
         written = cell.attack.options.get("surrogate")
         if written and written not in bench.surrogates:
-            models = self.surrogate(written)
+            models = self.surrogate(written, bench.classifier)
             surrogate.resolved(cell.attack.options, models, bench.classifier)
             bench.surrogates[written] = self._held.enter_context(surrogate.held(models, self.batch))
         return bench
@@ -154,3 +178,9 @@ class Loader:
         """Take the model off the bench, and give it back as it was."""
         self._bench = None
         self._held.close()
+
+
+def _key(spec: DataSpec, model: Classifier) -> tuple[str, str]:
+    wants = (model.input_shape, model.channels, model.preprocess, model.synsets, model.classes)
+    # predicted labels are one model's alone
+    return spec.model_dump_json(), repr((*wants, model.digest) if spec.labels else wants)

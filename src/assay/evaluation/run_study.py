@@ -28,7 +28,7 @@ from assay.evaluation.study.targets import given as aimed_at
 from assay.models import Classifier, load_model
 from assay.models.load import on_device
 
-_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels", "audit")
+_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels", "audit", "corruptions")
 
 
 def run_study(
@@ -70,10 +70,13 @@ def given_study(
     model: Any,
     data: Any,
     attacks: Any,
-    threat: Threat | Mapping[str, Any] | list[Any],
+    threat: Threat | Mapping[str, Any] | list[Any] | None,
     settings: Mapping[str, Any],
 ) -> GivenStudy:
-    """Return the study that the arguments of `assay.evaluate` describe. Raises `BadInput` for what no study allows."""
+    """Return the study that the arguments of `assay.evaluate` describe; without attacks it is of corruptions.
+
+    Raises `BadInput` for what no study allows.
+    """
     study_settings = {key: value for key, value in settings.items() if key in _STUDY_KEYS}
     rest = {key: value for key, value in settings.items() if key not in _STUDY_KEYS}
     names = [field.name for field in dataclasses.fields(Options)]
@@ -92,10 +95,11 @@ def given_study(
         "study": "evaluation",
         "models": named,
         "data": _named_data(data, loader, study_settings.pop("labels", None)),
-        "threats": _threats(_as_list(threat), loader),
-        "attacks": [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)],
         **study_settings,
     }
+    if attacks is not None:
+        raw["threats"] = _threats(_as_list(threat), loader)
+        raw["attacks"] = [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)]
     return GivenStudy(Study.of(raw), options, loader)
 
 
@@ -166,6 +170,8 @@ def _threats(given: list[Any], loader: Loader) -> list[Any]:
                 "assay.attack. To change some channels alone, give a mask [C, 1, 1]."
             )
         plain: dict[str, Any] = {"norm": threat.norm.name, "box": threat.box != UNBOXED, "grid": threat.grid}
+        if threat.components is not None:
+            plain["components"] = threat.components.weights
         if threat.mask is not None:
             plain["mask"] = name_of(threat.mask)
             loader.masks = {**loader.masks, plain["mask"]: threat.mask}

@@ -6,16 +6,18 @@ import csv as csv_module
 import dataclasses
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
-from assay.report import verdicts
-from assay.report.groups import Group, Line, groups
+from assay.evaluation.analysis.rejection import REJECTION_FIELDS
+from assay.report import corruptions, verdicts
+from assay.report.groups import NOT_ADAPTIVE, Group, Line, groups
 from assay.report.tables import notes, passes
 
 if TYPE_CHECKING:
+    from assay.evaluation.analysis.corruptions import CorruptionTable
     from assay.evaluation.analysis.score import Result
     from assay.evaluation.run import Run
 
@@ -34,7 +36,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "∞": r"$\infty$", "₂": r"$_2$", "₁": r"$_1$", "₀": r"$_0$", "—": "---", "–": "--", "·": r"$\cdot$",
-    "\u00a0": "~", "✓": r"$\surd$", "✗": r"$\times$",
+    "\u00a0": "~", "✓": r"$\surd$", "✗": r"$\times$", "≤": r"$\leq$",
 }  # fmt: skip
 
 
@@ -44,12 +46,26 @@ def markdown(run: Run) -> str:
     for group in groups(run):
         parts.append(f"## {_markdown(group.model)} on {_markdown(group.data)}")
         parts.append(f"{words.plural(group.n, 'image')}, {_markdown(group.kind)}, clean {group.clean}")
-        lines = [_row(_COLUMNS), _row(["---"] + ["---:"] * (len(_COLUMNS) - 1))]
+        columns = _columns(group)
+        lines = [_row(columns), _row(["---"] + ["---:"] * (len(columns) - 1))]
         lines += [_row([_markdown(cell) for cell in cells]) for cells in _cells(group)]
         parts.append("\n".join(lines))
         parts += [f"- {_markdown(note)}" for note in [*notes(group, stages), *verdicts.lines(group), *_legend(group)]]
+    parts += [part for table in run.corruptions() for part in _markdown_corruptions(table)]
     parts += [f"**Not reportable:** {_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
     return "\n\n".join(parts) + "\n"
+
+
+def _markdown_corruptions(table: CorruptionTable) -> list[str]:
+    head, *body = corruptions.texts(table)
+    lines = [
+        _row(head),
+        _row(["---"] + ["---:"] * (len(head) - 1)),
+        *(_row([_markdown(c) for c in row]) for row in body),
+    ]
+    heading = f"## {_markdown(corruptions.title(table))}: {corruptions.AVERAGE_CASE}"
+    notes = [f"- {_markdown(line)}" for line in corruptions.lines(table)]
+    return [heading, _markdown(corruptions.about(table)), "\n".join(lines), *notes]
 
 
 def notebook(run: Run) -> str:
@@ -57,43 +73,75 @@ def notebook(run: Run) -> str:
     parts = []
     for group in groups(run):
         about = f"{group.model} on {group.data}: {words.plural(group.n, 'image')}, {group.kind}, clean {group.clean}"
-        rows = [("attack", "eps", "accuracy", "95 % interval", "verdict")]
+        two = ["strict robust accuracy"] if _shows_strict(group) else []
+        rows = [["attack", "eps", group.measure, "95 % interval", *two, "verdict"]]
         for line in group.shown:
             for result in line.results:
                 told = verdicts.told(group, result)
-                verdict = f"{told.mark} {told.verdict}" if told.verdict else NOT_AUDITED
+                lacking = NOT_AUDITED if line.adaptive else NOT_ADAPTIVE
+                verdict = f"{told.mark} {told.verdict}" if told.verdict else lacking
+                strict = [str(group.strict_left(result) or "")] if two else []
                 kept = f"{told.kept} ({told.before})" if told.before else told.kept
-                rows.append((line.label, result.eps_written, kept, told.range, verdict))
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
-        head = "".join(f"<th>{cell}</th>" for cell in rows[0])
-        parts.append(f"<table><caption>{escape(about)}</caption><tr>{head}</tr>{body}</table>")
-        parts += [f"<p>{escape(line)}</p>" for line in verdicts.lines(group)]
+                rows.append([line.label, result.eps_written, kept, told.range, *strict, verdict])
+        parts.append(_html_table(about, rows))
+        parts += [f"<p>{escape(line)}</p>" for line in [*verdicts.refusals(group), *verdicts.lines(group)]]
+    for table in run.corruptions():
+        about = f"{corruptions.title(table)}: {corruptions.about(table)}"
+        parts.append(_html_table(about, corruptions.texts(table)))
+        parts += [f"<p>{escape(line)}</p>" for line in corruptions.lines(table)]
     reasons = run.manifest["not_reportable_because"]
     return "".join([*parts, *(f"<p>Not reportable: {escape(reason)}</p>" for reason in reasons)])
+
+
+def _html_table(about: str, rows: list[list[str]]) -> str:
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
+    return f"<table><caption>{escape(about)}</caption><tr>{head}</tr>{body}</table>"
 
 
 def latex(run: Run) -> str:
     r"""Return the run's tables as LaTeX, for `\usepackage{booktabs}`."""
     unfit = [f"Not reportable: {reason}" for reason in run.manifest["not_reportable_because"]]
     stages = run.stages()
-    return "\n".join(_latex_table(group, [*notes(group, stages), *_legend(group), *unfit]) for group in groups(run))
+    attacked = [_latex_table(group, [*notes(group, stages), *_legend(group), *unfit]) for group in groups(run)]
+    return "\n".join([*attacked, *(_latex_corruptions(table, unfit) for table in run.corruptions())])
 
 
 def csv(run: Run) -> str:
     """Return one line per cell and budget, every field of the result, as CSV.
 
-    `after_escalation` is what an audit left of the number: as measured, unless it was refuted.
+    `after_escalation` is what an audit left of the number: as measured, unless it was refuted. The columns of models
+    that may refuse an image are there where the run has one, `ignores_defense` where a number is not adaptive.
+    Corrupted data have columns of their own, and leave those of attacks empty.
     """
     stream = io.StringIO()
     after = {(one.cell, one.eps): left for one, left in _audited(run)}
-    rows = [
-        {**dataclasses.asdict(result), "after_escalation": after.get((result.cell, result.eps))}
-        for result in run.results()
+    found = run.results()
+    rows: list[Mapping[str, Any]] = [
+        {**one, "after_escalation": after.get((result.cell, result.eps))}
+        for result, one in zip(found, plain(found), strict=True)
     ]
-    writer = csv_module.DictWriter(stream, list(rows[0]) if rows else ["cell"], lineterminator="\n")
+    rows += corruptions.csv_rows(run.corruptions())
+    names = dict.fromkeys(name for row in rows for name in row) or ["cell"]
+    writer = csv_module.DictWriter(stream, list(names), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
+
+
+def plain(found: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return results as flat rows: what models that refuse images have is there where one of the results has it."""
+    refusals = any(one.rejection is not None for one in found)
+    ignored = any(one.ignores_defense for one in found)
+    rows = []
+    for one in found:
+        row = {**vars(one)}
+        told = row.pop("rejection")
+        if not ignored:
+            del row["ignores_defense"]
+        more = dict.fromkeys(REJECTION_FIELDS) if told is None else dataclasses.asdict(told)
+        rows.append({**row, **(more if refusals else {})})
+    return rows
 
 
 def _audited(run: Run) -> Iterator[tuple[Result, float]]:
@@ -114,9 +162,28 @@ def _line_cells(group: Group, line: Line, result: Result) -> list[str]:
     grey = words.grey(result.grey_levels) if group.norm == "linf" else words.EM_DASH
     told = verdicts.told(group, result)
     return [
-        line.label, result.eps_written, grey, told.marked, told.range,
+        line.label, result.eps_written, grey, told.marked, told.range, *_refusal_cells(group, result),
         words.percent(result.attack_success, result.n), words.size(result.median_size), passes(line, result),
     ]  # fmt: skip
+
+
+def _columns(group: Group) -> tuple[str, ...]:
+    at = _COLUMNS.index("accuracy")
+    more = ["strict robust accuracy"] if _shows_strict(group) else []
+    more += ["TPR at 5 % FPR", "SR at 5 % FPR"] if group.knows_rates else []
+    return (*_COLUMNS[:at], group.measure, _COLUMNS[at + 1], *more, *_COLUMNS[at + 2 :])
+
+
+def _refusal_cells(group: Group, result: Result) -> list[str]:
+    cells = [str(group.strict_left(result) or "")] if _shows_strict(group) else []
+    one = result.rejection
+    if one is not None and group.knows_rates:
+        cells += [words.percent(share, result.n) for share in (one.tpr_at_5_fpr, one.sr_at_5_fpr)]
+    return cells
+
+
+def _shows_strict(group: Group) -> bool:
+    return group.strict_left(group.first) is not None
 
 
 def _row(cells: list[str] | tuple[str, ...]) -> str:
@@ -140,12 +207,18 @@ def _latex_table(group: Group, told: list[str]) -> str:
     for line in group.shown:
         body += [" & ".join(map(_latex, _line_cells(group, line, result))) + r" \\" for result in line.results]
         body.append(r"\midrule")
-    head = " & ".join(map(_latex, _COLUMNS)) + r" \\"
-    rows = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_latex(caption)}}}",
-        r"\begin{tabular}{lrrrlrrr}",
-        r"\toprule",
-    ]
-    return "\n".join([*rows, head, r"\midrule", *body[:-1], r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    columns = _columns(group)
+    head = " & ".join(map(_latex, columns)) + r" \\"
+    return _latex_frame(caption, f"lrrrl{'r' * (len(columns) - 5)}", [head, r"\midrule", *body[:-1]])
+
+
+def _latex_corruptions(table: CorruptionTable, unfit: list[str]) -> str:
+    about = f"{corruptions.title(table)}: {corruptions.about(table)}."
+    caption = " ".join([about, *corruptions.lines(table), *(f"{reason}." for reason in unfit)])
+    head, *body = [" & ".join(map(_latex, row)) + r" \\" for row in corruptions.texts(table)]
+    return _latex_frame(caption, "l" + "r" * (len(corruptions.columns(table)) - 1), [head, r"\midrule", *body])
+
+
+def _latex_frame(caption: str, alignment: str, body: list[str]) -> str:
+    head = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}", rf"\begin{{tabular}}{{{alignment}}}"]
+    return "\n".join([*head, r"\toprule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
-from assay.report import charts, verdicts
+from assay.report import charts, corruptions, verdicts
 from assay.report.breakdown import Breakdown, breakdown
 from assay.report.effort import chart as drawn
 from assay.report.effort import curves_of
 from assay.report.evidence import Evidence, evidence
 from assay.report.formats import csv
-from assay.report.gallery import shelves, write_pictures
+from assay.report.gallery import Bands, shelves, write_pictures
 from assay.report.groups import Group, groups
 from assay.report.headline import Headline, headline, size_of, spotlight, telling
 from assay.report.html import Chart, chart, data_uri, environment, sealed
@@ -22,6 +22,7 @@ from assay.report.provenance import IDENTIFIERS, checks, sources
 from assay.report.tables import notes, passes
 
 if TYPE_CHECKING:
+    from assay.evaluation.analysis.corruptions import CorruptionTable
     from assay.evaluation.analysis.query_curves import Effort, Stage
     from assay.evaluation.run import Run
 
@@ -56,6 +57,11 @@ class Part:
         return bool(charts.refuted(self.group))
 
     @property
+    def strict(self) -> bool:
+        """Whether the curve shows the strict robust accuracy too."""
+        return bool(charts.strict(self.group))
+
+    @property
     def marks(self) -> dict[str, tuple[str, str]]:
         """The badges beside the headline's bars, by the bar's name: the verdict, and where its evidence is."""
         found = {}
@@ -66,22 +72,34 @@ class Part:
         return found
 
 
-def page(run: Run, path: str | Path) -> Path:
+@dataclasses.dataclass(frozen=True)
+class CorruptedPart:
+    """A table of corruptions with what the page shows of it."""
+
+    table: CorruptionTable
+    chart: Chart
+    rows: list[corruptions.Row]
+
+
+def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
     """Write the run's page to `path`, and its pictures as PNG files under the run directory's `pictures`.
 
-    The file works from `file://`, without a network. Raises `OSError` where `path` cannot be written.
+    The file works from `file://`, without a network. Of images of many channels pictures show `bands`: one, or three
+    as red, green and blue. Raises `OSError` where `path` cannot be written, `BadInput` for bands that are not there.
     """
     with ThreadPoolExecutor(1) as beside:
         bundled = beside.submit(sealed)  # bundling the scripts takes a second, and leaves this thread free
         found = groups(run)
-        gallery = shelves(run, found, _MOST_PICTURE_BYTES)
+        gallery = shelves(run, found, _MOST_PICTURE_BYTES, bands)
         kept = _keep_pictures(gallery, Path(run.path) / _PICTURES)
-        facts = _Facts(run.efforts("queries"), run.stages())
+        facts = _Facts(run.efforts("queries"), run.stages(), bands)
         parts = [_part(run, place, group, facts) for place, group in enumerate(found)]
-        html = environment(passes=passes, told=verdicts.told).get_template("page.html").render(
-            run=run, parts=parts, shelves=gallery, pictures_in=_PICTURES if kept else None, checks=checks(run, found),
-            sources=sources(run, found), identifiers=IDENTIFIERS, csv=data_uri("text/csv", csv(run)), when=_day(run),
-            charts=_charts(parts), sealed=bundled.result(),
+        corrupted = [_corrupted(place, table) for place, table in enumerate(run.corruptions())]
+        names = {"passes": passes, "told": verdicts.told, "refusals": verdicts.refusals, "corruptions": corruptions}
+        html = environment(**names).get_template("page.html").render(
+            run=run, parts=parts, corrupted=corrupted, shelves=gallery, pictures_in=_PICTURES if kept else None,
+            checks=checks(run, found), sources=sources(run, found), identifiers=IDENTIFIERS, when=_day(run),
+            csv=data_uri("text/csv", csv(run)), charts=_charts(parts, corrupted), sealed=bundled.result(),
         )  # fmt: skip
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,8 +107,16 @@ def page(run: Run, path: str | Path) -> Path:
     return path
 
 
-def _charts(parts: list[Part]) -> list[Chart]:
+def _corrupted(place: int, table: CorruptionTable) -> CorruptedPart:
+    about = f"Accuracy by corruption and severity: {corruptions.title(table)}"
+    return CorruptedPart(
+        table, chart(f"corruptions-{place}", about, corruptions.heat_map(table)), corruptions.rows(table)
+    )
+
+
+def _charts(parts: list[Part], corrupted: list[CorruptedPart]) -> list[Chart]:
     drawn = [one for part in parts for one in (part.curve, part.effort, part.per_class, part.confusion) if one]
+    drawn += [one.chart for one in corrupted]
     return [*drawn, *(one for part in parts for kept in part.evidence for _, one in kept.charts)]
 
 
@@ -107,6 +133,7 @@ class _Facts:
     # read once for all groups
     queries: list[Effort]
     stages: list[Stage]
+    bands: Bands
 
 
 def _part(run: Run, place: int, group: Group, facts: _Facts) -> Part:
@@ -125,7 +152,7 @@ def _part(run: Run, place: int, group: Group, facts: _Facts) -> Part:
         found,
         chart(f"classes-{place}", f"Accuracy per class: {title}", per_class) if per_class else None,
         chart(f"became-{place}", f"What images became: {title}", became) if became else None,
-        evidence(run, group, place),
+        evidence(run, group, place, facts.bands),
     )  # fmt: skip
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
+from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.goals import spoken
+from assay.evaluation.study.spec import DataSpec
+from assay.report import corruptions
 from assay.report.groups import WORST_CASE, Group
 
 if TYPE_CHECKING:
@@ -42,7 +46,13 @@ class Source:
 
 def checks(run: Run, found: list[Group]) -> list[Check]:
     """Return what speaks for and against these numbers, the worst first."""
-    rows = [*_fit_to_report(run), *_finished(run), *_errors(run), *_excluded(found), *_single(found)]
+    rows = [
+        *_fit_to_report(run),
+        *_finished(run, found),
+        *_errors(run),
+        *_excluded(found),
+        *_single(found, bool(_corrupted(run))),
+    ]
     rows += [row for spec, model in run.manifest["models"].items() for row in _model(spec, model, found)]
     rows += [Check(ATTENTION, "Warning from the run", str(text)) for text in run.manifest.get("warnings", [])]
     return sorted(rows, key=lambda row: [ATTENTION, GOOD, PLAIN].index(row.state))
@@ -51,21 +61,30 @@ def checks(run: Run, found: list[Group]) -> list[Check]:
 def sources(run: Run, found: list[Group]) -> list[Source]:
     """Return where the numbers come from: models, data, cells, machine."""
     manifest = run.manifest
+    views = _corrupted(run)
+    attacks = tuple((line.label, _cell(run, line.cell)) for group in found for line in group.lines)
     return [
         *[Source(f"Model {spec}", _facts(model, _MODEL)) for spec, model in manifest["models"].items()],
         *[
             Source(f"Data {name}", (*_facts(data, _DATA), *_selection(run, name)))
             for name, data in manifest["data"].items()
+            if name not in views
         ],
-        Source("Attacks", tuple((line.label, _cell(run, line.cell)) for group in found for line in group.lines)),
+        *([Source("Attacks", attacks)] if attacks else []),
+        *[
+            Source(
+                f"Corruptions of {data}", (("drawn from", "sample id, corruption and severity"), ("cells", str(count)))
+            )
+            for data, count in Counter(views.values()).items()
+        ],
         Source("Machine and versions", _facts(manifest["environment"], {})),
-        Source("Time", _time(run)),
+        Source("Time", _time(run, "attacking" if attacks else "looking")),
     ]
 
 
 _MODEL = {
     "digest": "weights (blake2b)", "input_shape": "input", "mean": "mean", "std": "std", "preprocess": "preprocessing",
-    "published_accuracy": "published accuracy", "outputs": "outputs",
+    "published_accuracy": "published accuracy", "outputs": "outputs", "defenses": "defences", "threshold": "threshold",
 }  # fmt: skip
 _DATA = {"fingerprint": "fingerprint", "n": "samples", "ids_digest": "sample ids (digest)"}
 
@@ -83,6 +102,13 @@ def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def _corrupted(run: Run) -> dict[str, str]:
+    """Return the data that are corruptions, each with what it is a corruption of."""
+    cells = [cell for cell in run.manifest["cells"].values() if cell.get("attack") == UNATTACKED]
+    specs = [DataSpec.model_validate(cell["specs"]["data"]) for cell in cells]
+    return {spec.label: spec.original for spec in specs if spec.label != spec.original}
+
+
 def _cell(run: Run, cell: str | None) -> str:
     spec = run.manifest["cells"].get(cell, {})
     parts = [str(spec[name]).replace("_", " ") for name in ("question", "goal") if spec.get(name) is not None]
@@ -90,13 +116,13 @@ def _cell(run: Run, cell: str | None) -> str:
     return ", ".join([*parts, f"cell {cell}"])
 
 
-def _time(run: Run) -> tuple[tuple[str, str], ...]:
-    results = run.results()
+def _time(run: Run, what: str) -> tuple[tuple[str, str], ...]:
+    results = [*run.results(), *run.unattacked()]
     forwards, backwards = sum(result.forwards for result in results), sum(result.backwards for result in results)
     facts = [(name, _moment(run.manifest[name])) for name in ("started", "finished") if run.manifest.get(name)]
     return (
         *facts,
-        ("attacking", words.duration(sum(result.seconds for result in results))),
+        (what, words.duration(sum(result.seconds for result in results))),
         ("passes", f"{words.count(forwards)} forward, {words.count(backwards)} backward"),
     )
 
@@ -125,14 +151,15 @@ def _fit_to_report(run: Run) -> list[Check]:
     return [Check(ATTENTION, "Not reportable", str(reason)) for reason in reasons]
 
 
-def _finished(run: Run) -> list[Check]:
+def _finished(run: Run, found: list[Group]) -> list[Check]:
     if run.status == "success":
-        return [Check(GOOD, "Finished", "Every planned image was attacked at every budget.")]
+        done = "looked at, corrupted in every way" if _corrupted(run) and not found else "attacked at every budget"
+        return [Check(GOOD, "Finished", f"Every planned image was {done}.")]
     return [Check(ATTENTION, "Not finished", f"The run's status is {run.status!r}: some numbers rest on fewer images.")]
 
 
 def _errors(run: Run) -> list[Check]:
-    by_cell = {result.cell: result.errors for result in run.results()}
+    by_cell = {result.cell: result.errors for result in (*run.results(), *run.unattacked())}
     errors = sum(by_cell.values())
     if not errors:
         return [Check(GOOD, "No errors", "Every image could be read and judged.")]
@@ -147,17 +174,24 @@ def _excluded(found: list[Group]) -> list[Check]:
     ]
 
 
-def _single(found: list[Group]) -> list[Check]:
-    names = list(dict.fromkeys(line.label for group in found for line in group.lines if line.note))
-    rows = _unjudged(found)
+def _single(found: list[Group], corrupted: bool) -> list[Check]:
+    lines = [line for group in found for line in group.lines if line.note]
+    names = list(dict.fromkeys(line.label for line in lines if line.adaptive))
+    rows = _unjudged(found, corrupted)
+    ignoring = list(dict.fromkeys(line.label for line in lines if not line.adaptive))
+    if ignoring:
+        detail = f"{', '.join(ignoring)}: made on a model without the defence, which says nothing about its robustness."
+        rows.append(Check(ATTENTION, "Not adaptive", detail))
     if names:
         detail = f"{', '.join(names)}: what this attack did at each budget, not what is left against any attack."
         rows.append(Check(PLAIN, words.ONE_ATTACK[0].upper() + words.ONE_ATTACK[1:], detail))
     return rows
 
 
-def _unjudged(found: list[Group]) -> list[Check]:
+def _unjudged(found: list[Group], corrupted: bool) -> list[Check]:
     """Say which numbers no audit has tested: all of them, or those of some models."""
+    if corrupted and not found:
+        return [Check(PLAIN, "No verdict", corruptions.MEANING)]
     lacking = [group for group in found if not _judged(group)]
     if found and not lacking:
         return []
@@ -170,7 +204,13 @@ def _unjudged(found: list[Group]) -> list[Check]:
 
 
 def _judged(group: Group) -> bool:
-    asked = [one for line in group.lines if line.question == WORST_CASE for one in line.results if one.eps > 0]
+    asked = [
+        one
+        for line in group.lines
+        if line.question == WORST_CASE and line.adaptive
+        for one in line.results
+        if one.eps > 0
+    ]
     return bool(asked) and all(one.verdict is not None for one in asked)
 
 

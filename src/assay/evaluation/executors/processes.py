@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from assay.core.errors import AssayError, BadInput
+from assay.data.corruption import take_view
 from assay.evaluation.cell import Unit
 from assay.evaluation.executors.base import Answer, Done, Failed, Job
 from assay.evaluation.records.store import from_bytes
@@ -200,7 +201,7 @@ def check_named(units: Sequence[Unit], job: Job) -> None:
                 f"The mask {unit.cell.threat.mask} exists in this Python process alone and cannot be sent to workers. "
                 "Save it as .npy and name the file (mask: mask.npy), or use executor='serial'."
             )
-        if source in job.loader.datasets:
+        if not job.loader.datasets.keys().isdisjoint((source, take_view(source)[0])):
             raise BadInput(
                 f"The data {source} exists in this Python process alone and cannot be sent to workers. Give its "
                 "source as text ('folder:DIR', 'mnist/test'), or use executor='serial'."

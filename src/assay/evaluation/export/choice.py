@@ -11,10 +11,10 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.cell import Cell
 from assay.evaluation.export.image_files import check_channels, check_form
 from assay.evaluation.loader import Loader
-from assay.evaluation.records.schema import BROKEN, CLEAN_WRONG, SURVIVED
+from assay.evaluation.records.schema import BROKEN, UNBROKEN, WRONG_BEFORE
 from assay.evaluation.run import Run
 
-ONLY = {"broken": (BROKEN,), "all": (BROKEN, SURVIVED, CLEAN_WRONG)}
+ONLY = {"broken": (BROKEN,), "all": (BROKEN, *UNBROKEN, *WRONG_BEFORE)}
 """The statuses of the images that are written."""
 
 
@@ -56,7 +56,15 @@ class Choice:
 
         Raises `BadInput` for a filter that fits nothing in the run.
         """
-        cells = [Cell.of(plain) for plain in run.cells.values()]
+        from assay.evaluation.study.attacks import UNATTACKED
+
+        every = [Cell.of(plain) for plain in run.cells.values()]
+        # corrupted images are no adversarial ones
+        cells = [cell for cell in every if cell.attack.attack != UNATTACKED]
+        if not cells:
+            raise BadInput(
+                f"{run.path} has corrupted data alone: nothing was attacked, and there is nothing to export."
+            )
         cells = _kept("cell", self.cells, cells, lambda cell, text: cell.digest.startswith(text), _digest)
         cells = _kept("attack", self.attacks, cells, _is_attack, lambda cell: cell.attack.label)
         cells = _kept("model", self.models, cells, lambda c, t: t in (c.model.label, c.model.model), _model)

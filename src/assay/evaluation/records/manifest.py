@@ -71,14 +71,14 @@ def finish(manifest: dict[str, Any], plan: Plan, status: str, errors: int) -> No
 def not_reportable(plan: Plan) -> list[str]:
     """Return why numbers of this plan are for looking and not for reporting."""
     reasons = []
-    for spec in {cell.data.label: cell.data for cell in plan.cells}.values():
+    for label, spec in {cell.data.original: cell.data for cell in plan.cells}.items():
         n = plan.data[spec.label]["n"]
         if spec.limit is not None:
-            reasons.append(f"only the first {n} samples of {spec.label} (limit)")
+            reasons.append(f"only the first {n} samples of {label} (limit)")
         if spec.ids is not None:
-            reasons.append(f"only {n} chosen samples of {spec.label} (ids)")
+            reasons.append(f"only {n} chosen samples of {label} (ids)")
         if n < FEWEST:
-            reasons.append(f"{n} images in {spec.label}: too few to report")
+            reasons.append(f"{n} images in {label}: too few to report")
     return reasons
 
 

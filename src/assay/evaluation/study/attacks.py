@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from assay.attacks import ATTACKS, AttackEntry, options_of
+from assay.attacks.baselines import NoAttack
 from assay.attacks.generic import GENERIC, unwrapped
-from assay.attacks.options import Kind, Option
+from assay.attacks.options import Kind, Option, read_options
 from assay.attacks.patch import Pasted, Place
 from assay.attacks.universal import Added
-from assay.core.compose import Method, Restarts, is_attack
+from assay.core.compose import ByNorm, Cascade, Method, Restarts, is_attack
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.evaluation.study.errors import Misplaced, UnknownKey
@@ -58,8 +59,45 @@ def added(
     return Added(load("universal", file, digest).change)
 
 
+ADAPTIVE = "adaptive"
+"""The attack whose parts a plan chooses, by what stands around the model."""
+
+
+def adaptive(
+    parts: Annotated[
+        str | None, Option("The attacks that it is made of, joined by +; without it, what fits the model's defences.")
+    ] = None,
+) -> Method:
+    """Return attacks one after the other that know the model's defences, each on the samples still standing.
+
+    The parts are those that the table of defences names for what stands around the model, behind `cascade`, with
+    gradients that are means where the model is random. Of a model without defences it is `cascade` alone. Cost: that of
+    the parts.
+    """
+    made = {}
+    for part in (parts or _UNDEFENDED).split("+"):
+        given = parse_attack(part.strip())
+        name = given.pop("attack")
+        if name not in ATTACKS:
+            raise BadInput(f"Unknown attack {name!r} in parts={parts!r}.{did_you_mean(name, ATTACKS)}")
+        made[part.strip()] = (ATTACKS[name].norms, ATTACKS[name].build(name, given))
+    norms = [norm for norm in NORMS_OF_BALLS if any(norm in fit for fit, _ in made.values())]
+    choices = []
+    for norm in norms:
+        fit = {part: method for part, (works, method) in made.items() if norm in works}
+        choices.append((norm, Cascade(tuple(fit.values()), tuple(fit))))
+    return ByNorm(tuple(choices))
+
+
+_UNDEFENDED = "cascade"
+NORMS_OF_BALLS = ("linf", "l2", "l1")
+
 STUDY_ATTACKS: Mapping[str, AttackEntry] = {
     **{name: dataclasses.replace(entry, more=OPTIONS) for name, entry in ATTACKS.items()},
+    ADAPTIVE: AttackEntry(
+        adaptive, 1, NORMS_OF_BALLS, "what fits the model's defences, the table of defences says", "this project",
+        "composition", ("untargeted",), more=OPTIONS,
+    ),
     "patch": AttackEntry(
         pasted, 1, ("l0",), "paste a trained patch; the budget counts the values it covers", "Brown et al. 2017",
         "label", paper_id="1712.09665", file=True,
@@ -70,6 +108,16 @@ STUDY_ATTACKS: Mapping[str, AttackEntry] = {
     ),
 }  # fmt: skip
 """What a study may name: the table of attacks, and the attacks that files hold."""
+
+UNATTACKED = "none"
+"""The attack of cells that are looked at and not attacked: corrupted data. No study names it."""
+
+_NOTHING = AttackEntry(NoAttack, 1, ("linf",), "leave images as they are", "", "baseline")
+
+
+def entry_of(name: str) -> AttackEntry:
+    """Return the line of the table for an attack that a cell has."""
+    return _NOTHING if name == UNATTACKED else STUDY_ATTACKS[name]
 
 
 def _patch(path: Path) -> Any:
@@ -105,9 +153,24 @@ def load(name: str, file: str | None, digest: str | None) -> Any:
     return found
 
 
+def parse_attack(text: str) -> dict[str, Any]:
+    """Read `pgd:steps=40,restarts=2` as a study's `{attack: pgd, steps: 40, restarts: 2}`.
+
+    The option's kind says what a value is; a text may hold commas. Raises `BadInput` for a part that is no
+    `option=value`.
+    """
+    name, _, written = text.partition(":")
+    name = name.strip()
+    known = STUDY_ATTACKS[name].all_options if name in STUDY_ATTACKS else {}
+    try:
+        return {"attack": name, **read_options(written, known, f"--attack {text}")}
+    except BadInput as error:
+        raise BadInput(f"{error}; write for example pgd:steps=40,restarts=2.") from None
+
+
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Raise `Misplaced` for an unknown attack, for an option that it cannot take, or for options at odds."""
-    entry = STUDY_ATTACKS.get(name)
+    entry = _NOTHING if name == UNATTACKED else STUDY_ATTACKS.get(name)
     if entry is None:
         bare = str(name).split(":")[0]
         if bare in STUDY_ATTACKS:
@@ -134,7 +197,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 
 def given_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that change something, in the order of the table: equal attacks are written equally."""
-    known = STUDY_ATTACKS[name].all_options
+    known = entry_of(name).all_options
     given = {option: _plain(option, value) for option, value in options.items()}
     return {option: given[option] for option in known if option in given and given[option] != known[option].default}
 
@@ -171,24 +234,24 @@ def _candidates(entry: AttackEntry, attack: Method) -> list[dict[str, Any]]:
 
 def norms_of(name: str) -> tuple[str, ...]:
     """Return the norms an attack works in."""
-    return STUDY_ATTACKS[name].norms
+    return entry_of(name).norms
 
 
 def resolved(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with what they depend on by content: the digest of a patch beside its file."""
-    if not STUDY_ATTACKS[name].file:
+    if not entry_of(name).file:
         return dict(options)
     return {**options, "digest": load(name, options.get("file"), options.get("digest")).digest}
 
 
 def method_of(name: str, options: Mapping[str, Any], image: Place) -> Method:
     """Return the attack that a study names, for images of `image` (height, width) pixels; its surrogate apart."""
-    entry = STUDY_ATTACKS[name]
+    entry = entry_of(name)
     return entry.build(name, options, **({"image": image} if entry.file else {}))
 
 
 def check_goal_of(name: str, goal: str) -> None:
     """Raise `BadInput` for a goal, as a study writes it, that an attack cannot serve."""
-    goals = STUDY_ATTACKS[name].goals
+    goals = entry_of(name).goals
     if goal.split()[0] not in goals:
         raise BadInput(f"{name} serves the goals {', '.join(goals)}, not {goal!r}")

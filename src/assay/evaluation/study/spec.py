@@ -21,12 +21,21 @@ from pydantic import (
 
 from assay.attacks import AttackEntry
 from assay.core.errors import BadInput
-from assay.evaluation.study.attacks import STUDY_ATTACKS, check_goal_of, check_options, given_options, norms_of
+from assay.data.corruption import take_view
+from assay.evaluation.study.attacks import (
+    STUDY_ATTACKS,
+    UNATTACKED,
+    check_goal_of,
+    check_options,
+    given_options,
+    norms_of,
+)
+from assay.evaluation.study.corruptions import CorruptionsSpec, lifted
 from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.goals import check_goal
 from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
 
-GRID_KEYS = ("models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk")
+GRID_KEYS = ("models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk", "corruptions")
 
 PREDICTED_LABELS = "(labels: predicted by the model)"
 """What records call data whose labels are the model's own answers, behind their source."""
@@ -85,6 +94,11 @@ class DataSpec(BaseModel):
         """The data in the records: the source, and where labels are the model's own answers, that."""
         return f"{self.source} {PREDICTED_LABELS}" if self.labels else self.source
 
+    @property
+    def original(self) -> str:
+        """The label of the data that these are a corruption of; their own where they are none."""
+        return self.model_copy(update={"source": take_view(self.source)[0]}).label
+
 
 def _describe_attacks(schema: dict[str, Any]) -> None:
     """Replace the schema of an attack by what a study writes: a name, or a name with its options beside it."""
@@ -137,6 +151,7 @@ class AttackSpec(BaseModel):
 
 _Model = Annotated[ModelSpec, _lifted("model", ModelSpec)]
 _Source = Annotated[DataSpec, _lifted("source", DataSpec)]
+_CORRUPTIONS: Any = str | list[str] | CorruptionsSpec
 _GOAL = Annotated[str, Field(pattern="^(untargeted|targeted +.+|out-of-top +[1-9][0-9]*)$")]
 
 
@@ -159,10 +174,23 @@ class Grid(BaseModel):
     )
     seed: StrictInt = 0
     chunk: StrictInt | None = Field(None, ge=1, description="Samples that are done and stored together.")
+    corruptions: Annotated[
+        CorruptionsSpec | None, BeforeValidator(lifted, json_schema_input_type=_CORRUPTIONS | None)
+    ] = Field(None, description="Corruptions of the data, besides the attacks or alone: standard, all, or names.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _corruptions_alone(cls, value: Any) -> Any:
+        """Let a grid of corruptions go without attacks and threats."""
+        if not isinstance(value, Mapping) or value.get("corruptions") is None or {"attacks", "threats"} & set(value):
+            return value
+        return {**value, "threats": [{"norm": "linf", "eps": 0}], "attacks": [UNATTACKED]}
 
     @model_validator(mode="after")
     def _cells_that_exist(self) -> Grid:
         for i, attack in enumerate(self.attacks):
+            if attack.attack == UNATTACKED and self.corruptions is None:
+                raise Misplaced(("attacks", i), "none is no attack. Name one, or write corruptions: standard.")
             for threat in self.threats:
                 if threat.norm not in norms_of(attack.attack):
                     told = f"{attack.attack} works in {', '.join(norms_of(attack.attack))}, not in {threat.norm}"
@@ -174,6 +202,11 @@ class Grid(BaseModel):
             if attack in self.attacks[:i]:
                 raise Misplaced(("attacks", i), f"{attack.label} is there already. Leave one out.")
         return self
+
+    @property
+    def attacked(self) -> bool:
+        """Whether anything is attacked, rather than corrupted alone."""
+        return any(attack.attack != UNATTACKED for attack in self.attacks)
 
 
 class Study(BaseModel):
@@ -218,6 +251,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "data": tuple(DataSpec.model_fields),
     "threats": tuple(ThreatSpec.model_fields),
     "grids": tuple(Grid.model_fields),
+    "corruptions": tuple(CorruptionsSpec.model_fields),
     "": ("study", "audit", *GRID_KEYS, "grids"),
 }
 
@@ -249,7 +283,10 @@ def _with_grids(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain_grid(grid: Grid) -> dict[str, Any]:
-    plain = grid.model_dump(mode="json", exclude_none=True, exclude={"threats", "attacks"})
+    plain = grid.model_dump(mode="json", exclude_none=True, exclude={"threats", "attacks", "corruptions"})
+    corruptions = {} if grid.corruptions is None else {"corruptions": grid.corruptions.plain()}
+    if not grid.attacked:
+        return {**plain, **corruptions}
     plain["threats"] = [
         {
             **threat.model_dump(mode="json", include={"norm", "box", "grid"}),
@@ -259,7 +296,7 @@ def _plain_grid(grid: Grid) -> dict[str, Any]:
         for threat in grid.threats
     ]
     plain["attacks"] = [{"attack": attack.attack, **attack.options} for attack in grid.attacks]
-    return plain
+    return {**plain, **corruptions}
 
 
 __all__ = [
