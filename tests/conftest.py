@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
+import coverage
 import pytest
 
 # pytest-xdist runs one process per core; more threads in each only fight. Set before torch is imported.
@@ -20,11 +23,29 @@ os.environ.pop("FORCE_COLOR", None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# These repeat what other tests reach thousands of times, and the tracer of lines slows them down.
-UNMEASURED = [Path(__file__).parent / name for name in ("conformance", "known_answers")]
+# Torch and thousands of tests are a million objects that never go: to look through them again and again for cycles
+# takes a good part of the time.
+gc.disable()
+
+# These repeat what tests/unit reaches, and the tracer of lines slows them and their child processes down.
+UNMEASURED = [Path(__file__).parent / name for name in ("acceptance", "conformance", "known_answers")]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if any(item.path.is_relative_to(folder) for folder in UNMEASURED):
-            item.add_marker(pytest.mark.no_cover)
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    measured = not any(item.path.is_relative_to(folder) for folder in UNMEASURED)
+    measurement = None if measured else coverage.Coverage.current()
+    if measurement is None:
+        return (yield)
+    measurement.stop()
+    # what coverage's patch for subprocesses sets, and `start` sets again
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+    try:
+        return (yield)
+    finally:
+        measurement.start()

@@ -30,6 +30,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import assay
+from assay.audit.audit import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -105,6 +106,10 @@ def test_examples_run(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPat
     # a real module: dataclasses and pickle look the module of a class up
     module = types.ModuleType("example")
     monkeypatch.setitem(sys.modules, "example", module)
+    if page.name in ("README.md", "getting-started.md", "studies.md"):
+        # what an escalation finds is the matter of other pages; here it ends early
+        short = dataclasses.replace(PRESETS["quick"], times=1, each=0)
+        monkeypatch.setitem(PRESETS, "quick", short)  # type: ignore[arg-type]  # a plain dictionary
     for block in blocks(page.read_text()):
         where = f"{page.name}, line {block.line}"
         if block.title:

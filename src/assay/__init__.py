@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from assay.core.errors import AssayError, AssayWarning, BadInput, ModelError
     from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
     from assay.core.multi_label import MultiLabel, MultiLabelTargeted
-    from assay.core.threat import L0, L1, L2, Linf, Threat
+    from assay.core.threat import L0, L1, L2, Linf, Threat, YCbCr
     from assay.data import Data, load_data
     from assay.evaluation.run import Run
+    from assay.evaluation.study.adaptive import adaptive
     from assay.evaluation.study.spec import Study
     from assay.models import Classifier, defend, load_model
+    from assay.training.defense_fit import fit_defense
 
 __version__ = "0.1.0"
 
@@ -37,11 +39,13 @@ _WHERE = {
     "assay.core.errors": ("AssayError", "AssayWarning", "BadInput", "ModelError"),
     "assay.core.goal": ("OutOfTop", "Targeted", "Toward", "Untargeted"),
     "assay.core.multi_label": ("MultiLabel", "MultiLabelTargeted"),
-    "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat"),
+    "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat", "YCbCr"),
     "assay.data": ("Data", "load_data"),
     "assay.evaluation.run": ("Run",),
+    "assay.evaluation.study.adaptive": ("adaptive",),
     "assay.evaluation.study.spec": ("Study",),
     "assay.models": ("Classifier", "defend", "load_model"),
+    "assay.training.defense_fit": ("fit_defense",),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
@@ -79,12 +83,15 @@ __all__ = [
     "Toward",
     "UniformNoise",
     "Untargeted",
+    "YCbCr",
     "__version__",
+    "adaptive",
     "attack",
     "corrupt",
     "defend",
     "doctor",
     "evaluate",
+    "fit_defense",
     "load_data",
     "load_model",
     "sweep",

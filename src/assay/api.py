@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from assay.audit.progress import OnAuditProgress
 from assay.case import Case
 from assay.core.compose import Method, run
 from assay.core.errors import AssayWarning, BadInput, did_you_mean
-from assay.core.goal import excluded
+from assay.core.goal import answer_of, excluded
 from assay.core.masks import same_mask
-from assay.core.problem import Problem
 from assay.core.result import Keeps, SearchResult, told_size
 from assay.core.sweep import sweep as sweep_budgets
 from assay.core.threat import Linf, Threat
@@ -55,6 +55,9 @@ class Attacked:
     `unscored` (int64) counts the points of the attack at which the model's scores were NaN or infinite. Such a point
     is no success, and another one is kept in its place; where the attack keeps its last point and that is one,
     `x_adv` is that point and `logits` are its scores.
+
+    `refused` (bool) says where a model that may refuse an image refuses `x_adv`, which is no success unless the goal
+    wants it; None for other models. Of those, `logits` are `[N, K + 1]`, the last for the refusal.
     """
 
     x_adv: Tensor
@@ -67,6 +70,7 @@ class Attacked:
     threat: Threat
     excluded: Tensor
     unscored: Tensor
+    refused: Tensor | None = None
 
     @property
     def judged(self) -> Tensor:
@@ -75,7 +79,11 @@ class Attacked:
 
     @property
     def robust_accuracy(self) -> float:
-        """The fraction of the `judged` images on which the attack did not reach its goal; NaN where there are none."""
+        """The fraction of the `judged` images on which the attack did not reach its goal; NaN where there are none.
+
+        An image that the model refuses without any change counts as not broken here; `assay.evaluate` counts it as
+        wrong.
+        """
         return 1.0 - float(self.success[self.judged].double().mean())
 
 
@@ -103,8 +111,8 @@ def attack(
     keeps = None if keep is None else _keeps(keep)
     with case.classifier.held():
         case.ask_one()
-        (found,) = case.found(lambda problem, draws: [run(method, problem, draws, keeps=keeps)])
-    return _attacked(found, case.problem, case.problem.threat)
+        (found,) = case.found(lambda problem, draws: [run(case.method, problem, draws, keeps=keeps)])
+    return _attacked(found, case, case.problem.threat)
 
 
 def sweep(
@@ -135,11 +143,11 @@ def sweep(
     with case.classifier.held():
         case.ask_one()
         curve = case.found(
-            lambda problem, draws: sweep_budgets(method, problem, draws, budgets, question, order=order).found
+            lambda problem, draws: sweep_budgets(case.method, problem, draws, budgets, question, order=order).found
         )
     resolved = case.problem.threat
     return [
-        _attacked(found, case.problem, dataclasses.replace(resolved, eps=threat.eps, budget=threat.budget))
+        _attacked(found, case, dataclasses.replace(resolved, eps=threat.eps, budget=threat.budget))
         for found, threat in zip(curve, threats, strict=True)
     ]
 
@@ -227,11 +235,14 @@ class Evaluation:
 
         return report.notebook(self.run)
 
-    def page(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page, one self-contained HTML file, and return its path."""
+    def page(self, path: str | os.PathLike[str], bands: Sequence[int] | None = None) -> Path:
+        """Write the page, one self-contained HTML file, and return its path.
+
+        `bands` are the channels, from 0, that pictures of more than three show: three as red, green and blue, or one.
+        """
         from assay import report
 
-        return report.page(self.run, Path(path))
+        return report.page(self.run, Path(path), bands)
 
 
 def evaluate(
@@ -391,10 +402,11 @@ def _budgets(threats: Sequence[Threat]) -> list[float]:
             raise BadInput("A sweep takes one number per threat; budgets per channel or per sample go to assay.attack.")
         unit = threat.budget.unit if threat.budget else None
         same = threat.norm is head.norm and threat.box == head.box and threat.grid == head.grid
-        same = same and same_mask(threat.mask, head.mask)
+        same = same and same_mask(threat.mask, head.mask) and threat.components == head.components
         if not same or unit != (head.budget.unit if head.budget else None):
             raise BadInput(
-                "The threats of a sweep may differ in their budget only (same norm, box, grid, mask and unit)."
+                "The threats of a sweep may differ in their budget only (same norm, components, box, grid, mask and "
+                "unit)."
             )
     return [float(threat.eps) for threat in threats]
 
@@ -410,10 +422,14 @@ def _choice(kind: type[Kind], value: Any, name: str) -> Kind:
         raise BadInput(f"{name} is {value!r}, expected one of {', '.join(one.value for one in kind)}.") from None
 
 
-def _attacked(found: SearchResult, problem: Problem, threat: Threat) -> Attacked:
+def _attacked(found: SearchResult, case: Case, threat: Threat) -> Attacked:
     spent, size = (found.forwards, found.backwards, found.queries), told_size(found.size, threat)
-    left_out = excluded(problem.goal)
-    return Attacked(found.x, found.success, size, found.logits, *spent, threat, left_out, found.unscored)
+    left_out, refused = excluded(case.problem.goal), None
+    if case.classifier.rejects:
+        # an attack that asked nothing has no logits
+        has = found.logits.shape[1] > 0
+        refused = answer_of(found.logits) == found.logits.shape[1] - 1 if has else torch.zeros_like(found.success)
+    return Attacked(found.x, found.success, size, found.logits, *spent, threat, left_out, found.unscored, refused)
 
 
 __all__ = ["Attacked", "Evaluation", "attack", "corrupt", "doctor", "evaluate", "sweep"]

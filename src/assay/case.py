@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks import fitting
-from assay.core.compose import Composition, Method, is_attack
+from assay.core.compose import Composition, Method, confirmed, is_attack
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError, did_you_mean
 from assay.core.goal import Goal, Untargeted, excluded, scored
@@ -20,11 +20,13 @@ from assay.core.oracle import Access, Observation, TorchOracle
 from assay.core.problem import Problem
 from assay.core.result import Keeps, SearchResult, nothing, put, unbilled
 from assay.core.search import judge_point
+from assay.core.signals import apart
 from assay.core.tensors import take
 from assay.core.threat import Threat
 from assay.evaluation.attack_unit import check_scores
 from assay.evaluation.experiment import check_labels
 from assay.evaluation.one_score import check_one_score, check_several
+from assay.evaluation.study.adaptive import check_detector
 from assay.models import Classifier
 from assay.models.load import log_odds_of, undigested_model
 
@@ -33,11 +35,12 @@ _SETTINGS = ("goal", "seed", "ids", "keep", "batch")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A model to attack, the problem, and the samples' draws."""
+    """A model to attack, the problem, the samples' draws, and the attack, confirmed where the model is random."""
 
     classifier: Classifier
     problem: Problem
     draws: Draws
+    method: Method
 
     @classmethod
     def of(  # shape: the arguments of `assay.attack`, checked in one place
@@ -62,6 +65,7 @@ class Case:
         classifier = model if isinstance(model, Classifier) and model.digest else undigested_model(model)
         check_place(x, classifier)
         check_access(method, classifier)
+        check_detector(method, classifier)
         if isinstance(settings.get("goal"), MULTI_LABEL):
             classifier = log_odds_of(classifier)
         ids = settings.get("ids") or [str(i) for i in range(len(x))]
@@ -71,7 +75,8 @@ class Case:
         draws = dataclasses.replace(draws, ids=draws.ids.to(x.device))
         oracle = classifier.oracle(settings.get("batch"))
         goal = checked_goal(settings.get("goal"), y, -1 if classifier.rejects else None)
-        return cls(classifier, Problem(oracle, x, goal, threat.in_units_of(classifier.std)), draws)
+        problem = Problem(oracle, x, goal, threat.in_units_of(classifier.std))
+        return cls(classifier, problem, draws, confirmed(method) if classifier.random else method)
 
     def found(self, search: Callable[[Problem, Draws], list[SearchResult]]) -> list[SearchResult]:
         """Return what `search` finds, at one budget or several, about the images that the goal does not leave out.
@@ -130,6 +135,7 @@ class Case:
         if isinstance(goal, MULTI_LABEL):
             check_several(self.problem.oracle, x, logits, goal.y.shape[1])
             return
+        logits = apart(logits, self.classifier.rejects).logits
         check_scores(logits, self.classifier.outputs, self.classifier.access)
         check_one_score(self.problem.oracle, x, logits, self.classifier.outputs)
         names = [str(i) for i in range(len(goal.y))]

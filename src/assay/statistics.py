@@ -21,6 +21,19 @@ def wilson(hits: float, n: float, confidence: float = CONFIDENCE) -> tuple[float
     return (0.0 if hits == 0 else max(0.0, middle - half)), (1.0 if hits == n else min(1.0, middle + half))
 
 
+def clopper_pearson(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the exact interval of the share `hits` / `n` (Clopper and Pearson 1934); (0, 1) for no samples.
+
+    It holds the true share at least as often as it says.
+    """
+    from scipy.special import betaincinv
+
+    tail = (1 - confidence) / 2
+    low = 0.0 if hits == 0 or n == 0 else float(betaincinv(hits, n - hits + 1, tail))
+    high = 1.0 if hits == n or n == 0 else float(betaincinv(hits + 1, n - hits, 1 - tail))
+    return low, high
+
+
 def clustered(hits: Sequence[int], each: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the interval of the share of hits among groups of `each` observations, `hits[i]` of them in group i.
 

@@ -12,6 +12,7 @@ class Norm(enum.StrEnum):
     L2 = "l2"
     L1 = "l1"
     L0 = "l0"
+    YCBCR = "ycbcr"
 
 
 class Question(enum.StrEnum):

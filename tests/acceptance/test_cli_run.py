@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 
-from tests.support.workplace import RUN, Workplace, make_workplace
+from tests.support.workplace import AUDITED, RUN, Workplace, make_workplace
 
 EVERY_FIELD = [
     "cell", "model", "data", "attack", "threat", "eps", "unit", "grey_levels", "question", "seed", "n",
@@ -51,7 +51,7 @@ def test_accuracy_against_queries_instead_of_eps(place: Workplace) -> None:
 
 
 def test_from_flags_to_a_page_and_back(place: Workplace) -> None:
-    command = f"{RUN} --out runs/toy"
+    command = f"{AUDITED} --out runs/toy"
     said = place.assay(command)
     assert said.code == 0, said.err
     assert "fgsm" in said.out
@@ -95,7 +95,7 @@ def test_from_flags_to_a_page_and_back(place: Workplace) -> None:
     assert shards("runs/toy") == before
     assert Path("runs/toy/manifest.json").read_bytes() == manifest
 
-    assert place.assay(f"{command} --attack pgd:steps=3").code == 0
+    assert place.assay(f"{command} --attack pgd:steps=3 --audit off").code == 0
     after = shards("runs/toy")
     assert {path: when for path, when in after.items() if path in before} == before
     assert len(after) == 2 * len(before)
@@ -109,6 +109,7 @@ data: {source: "folder:pictures", per_class: 4}
 threats: [{norm: linf, eps: [4/255, 16/255]}]
 attacks: [fgsm]
 seed: 1
+audit: off
 """
 
 
@@ -222,7 +223,7 @@ def test_no_live_display_and_no_colour_without_a_terminal(place: Workplace) -> N
 
 
 def test_ctrl_c_then_the_same_command_continues(place: Workplace) -> None:
-    command = f"{RUN} --out runs/slow --set chunk=2 --audit off".replace("linear", "slow")
+    command = f"{RUN} --out runs/slow --set chunk=2".replace("linear", "slow")
     line = [sys.executable, "-m", "assay.cli", *command.split()]
     with subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 60
@@ -254,7 +255,7 @@ def test_what_changed_in_a_run_is_said(place: Workplace) -> None:
 
 
 def test_plan_says_what_is_left(place: Workplace) -> None:
-    told = json.loads(place.assay("plan", *RUN.replace(" --display none", "").split()[1:], "--json").out)
+    told = json.loads(place.assay("plan", *AUDITED.replace(" --display none", "").split()[1:], "--json").out)
     assert told["directory"] == "runs/toy-linear-pictures-fgsm"
     (cell,) = told["cells"]
     assert (cell["samples"], cell["eps"]) == (18, ["4/255", "16/255"])
@@ -263,9 +264,9 @@ def test_plan_says_what_is_left(place: Workplace) -> None:
     assert 0 < told["seconds_left"] < 60
     assert told["bytes_left"] > 0
     assert place.assay(RUN).code == 0
-    said = place.assay("plan", *RUN.replace(" --display none", "").split()[1:])
+    said = place.assay("plan", *AUDITED.replace(" --display none", "").split()[1:])
     assert said.code == 0
     assert "runs/toy-linear-pictures-fgsm holds all of it: nothing left to do." in said.out
-    longer = place.assay("plan", *RUN.replace(" --display none", "").split()[1:], "--attack", "pgd")
+    longer = place.assay("plan", *AUDITED.replace(" --display none", "").split()[1:], "--attack", "pgd")
     for words in ("2 cells, 72 records to make", "at most about", "forward and", "kB of records in"):
         assert words in longer.out

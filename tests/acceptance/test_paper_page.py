@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,17 @@ from tests.acceptance.test_page import CHROMIUM, DESKTOP, FLAGS, PHONE, Opened, 
 from tests.support.fake_paper import HOSTILE, full
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHARTS = sum(len(figure(full(), number).drawings) for number in TITLES) + 3
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: apt-get install chromium"),
     pytest.mark.xdist_group("browser"),
 ]
+
+
+@functools.cache
+def charts() -> int:
+    """Return how many charts the page holds: not at the top of this file, where every process would draw them."""
+    return sum(len(figure(full(), number).drawings) for number in TITLES) + 3
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def desktop(browser: Any, path: Path) -> Iterator[Opened]:
-    one = opened(browser, path, CHARTS)
+    one = opened(browser, path, charts())
     yield one
     one.tab.context.close()
 
@@ -45,7 +51,7 @@ def desktop(browser: Any, path: Path) -> Iterator[Opened]:
 def test_it_opens_from_a_file_in_silence_and_every_chart_is_drawn(desktop: Opened, path: Path) -> None:
     assert desktop.said == []
     assert [url for url in desktop.asked if not url.startswith("data:")] == [path.as_uri()]
-    assert desktop.tab.eval_on_selector_all(".chart", "all => all.map(one => one.dataset.drawn)") == ["yes"] * CHARTS
+    assert desktop.tab.eval_on_selector_all(".chart", "all => all.map(one => one.dataset.drawn)") == ["yes"] * charts()
 
 
 def test_pictures_are_drawn_live_from_png(desktop: Opened) -> None:
@@ -98,14 +104,14 @@ def test_a_table_is_reached_by_its_number_and_the_keyboard(desktop: Opened) -> N
 
 
 def test_a_phone_scrolls_down_only(browser: Any, path: Path) -> None:
-    phone = opened(browser, path, CHARTS, **PHONE)
+    phone = opened(browser, path, charts(), **PHONE)
     assert phone.tab.evaluate("document.documentElement.scrollWidth") == 390
     assert phone.said == []
     phone.tab.context.close()
 
 
 def test_dark_is_dark_and_print_is_light(browser: Any, path: Path) -> None:
-    dark = opened(browser, path, CHARTS, color_scheme="dark")
+    dark = opened(browser, path, charts(), color_scheme="dark")
     paper = "getComputedStyle(document.body).backgroundColor"
     assert dark.tab.evaluate(paper) == "rgb(20, 23, 28)"
     pdf = dark.tab.pdf(prefer_css_page_size=True)
@@ -119,6 +125,6 @@ def test_without_scripts_the_charts_are_still_there(browser: Any, path: Path) ->
     context = browser.new_context(java_script_enabled=False, **DESKTOP)
     tab = context.new_page()
     tab.goto(path.as_uri())
-    assert tab.locator(".chart svg.marks").count() == CHARTS
+    assert tab.locator(".chart svg.marks").count() == charts()
     assert tab.locator("#figure-1-0 svg image").first.bounding_box()["width"] > 100
     context.close()

@@ -44,6 +44,9 @@ SHORT: dict[str, dict[str, Any]] = {
     "apgd-t": {"steps": 5, "targets": 2},
     "fab-t": {"steps": 5, "targets": 2},
     "square": {"queries": 15},
+    "block-grey": {"block": 2, "steps": 4},
+    "block-grey-search": {"block": 2, "queries": 15},
+    "attention-de": {"population": 6, "generations": 2, "windows": 2, "share": 0.5},
     "carlini-wagner": {"inner": 5, "rounds": 2},
     "ead": {"inner": 5, "rounds": 2},
     "autoattack": {"steps": 4, "queries": 5, "targets": 2},
@@ -105,7 +108,7 @@ def _grids() -> Iterator[tuple[str, dict[str, Any]]]:
     every: dict[str, list[Any]] = {norm: [] for norm in EPS}
     for name, entry in ATTACKS.items():
         short = SHORT.get(name, {"steps": 4} if "steps" in entry.options else {})
-        for norm in entry.norms:
+        for norm in set(EPS).intersection(entry.norms):
             every[norm].append({"attack": name, **short})
     few = ["fgsm", {"attack": "pgd", "steps": 4}, {"attack": "apgd", "steps": 4, "restarts": 2}]
     composed = [

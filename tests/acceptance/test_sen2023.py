@@ -43,7 +43,7 @@ def curves(place: Workplace, name: str, n: int) -> dict[str, dict[float, float]]
 
 
 @images
-@pytest.mark.parametrize("mode", ["as-published", "corrected"])
+@pytest.mark.parametrize("mode", [pytest.param("as-published", marks=pytest.mark.slow), "corrected"])
 def test_the_plain_network_falls(place: Workplace, mode: str, n: int) -> None:
     (curve,) = curves(place, f"table-xiii-{mode}", n).values()
     values = [curve[eps] for eps in sorted(curve)]
@@ -81,6 +81,7 @@ def test_autoattack_leaves_nothing_of_the_distilled_network(place: Workplace, mo
     assert all(one["robust_accuracy"] == 0 for one in found)
 
 
+@pytest.mark.slow  # tests/unit/cli/test_paper.py runs the study with a shorter attack
 def test_distillation_has_moved_no_boundary(place: Workplace) -> None:
     name = "table-xiv-smallest"
     assert place.assay(f"run {STUDIES / name}.yaml --out {name} --no-doctor --audit off").code == 0

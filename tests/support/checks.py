@@ -14,7 +14,7 @@ from assay.core.oracle import Oracle, TorchOracle
 from assay.core.problem import Problem
 from assay.core.search import Keeps, SearchResult
 from assay.core.tensors import take
-from assay.core.threat import NORMS, Threat
+from assay.core.threat import threat_in
 from tests.support.bench import Case, Linear, Remembering, size_of, unboxed
 
 
@@ -261,7 +261,13 @@ def check_grid_costs_no_success(attack: Method, case: Case) -> None:
 
 def _linear_distance(norm: str, difference: Tensor, lead: Tensor, x: Tensor) -> Tensor:
     if norm != "l0":
-        dual = {"linf": difference.abs().sum(), "l2": difference.norm(), "l1": difference.abs().max()}[norm]
+        shades = difference.view(x.shape[1:]).sum(0)
+        dual = {
+            "linf": difference.abs().sum(),
+            "l2": difference.norm(),
+            "l1": difference.abs().max(),
+            "ycbcr": shades.abs().sum(),
+        }[norm]
         return lead.abs() / dual
     # the values that gain most within the box first
     down = (difference * lead[:, None]) > 0
@@ -281,7 +287,7 @@ def check_strength(attack: Method, norm: str, share: float = 1.0) -> None:
     y = (lead < 0).long()
     distance = _linear_distance(norm, difference, lead, x)
     eps = float(distance.quantile(0.7, interpolation="lower"))
-    threat = Threat(NORMS[norm], eps)
+    threat = threat_in(norm, eps=eps)
     # without a box one value of endless height breaks anything
     case = Case(model, x, Untargeted(y), threat if norm == "l0" else unboxed(threat))
     must = distance < 0.98 * share * eps

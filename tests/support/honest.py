@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assay.files import cache_dir
 from assay.data.mnist import mnist
+from assay.files import cache_dir
 from assay.models import Classifier, Preprocess, load_model
 from assay.models.architectures import mnist_fast
 from assay.models.seeded import seeded

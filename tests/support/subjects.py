@@ -16,7 +16,9 @@ from assay.audit.probes.attacks import Growth, Paths, Tries
 from assay.audit.probes.determinism import Answers
 from assay.audit.probes.gradient_accuracy import Slopes
 from assay.audit.probes.gradient_signal import Sight
-from assay.audit.subject import CountingOracle, Leaf, Subject
+from assay.audit.probes.minimum_norm import OtherNorms
+from assay.audit.probes.refusals import Refusals
+from assay.audit.subject import CleanRefusals, CountingOracle, Leaf, Subject
 from assay.core.compose import Method
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
@@ -80,9 +82,11 @@ def subject(module: nn.Module, threat: Threat | None = None, **more: Any) -> Sub
     channels = more.pop("channels", 1)
     x = pictures(channels)
     y = more.pop("y", None)
+    # of a model that may refuse, the last of the logits is no class
+    reject = more.pop("reject", None)
     if y is None:
         with torch.no_grad():
-            y = module(x).argmax(1)
+            y = module(x)[:, :reject].argmax(1)
     methods: tuple[Method, ...] = more.pop("methods", (PGD(10),))
     for parameter in module.parameters():
         parameter.requires_grad_(False)
@@ -92,7 +96,7 @@ def subject(module: nn.Module, threat: Threat | None = None, **more: Any) -> Sub
         "allowance": 1e6,
         "classes": CLASSES,
     }
-    problem = Problem(CountingOracle(TorchOracle(module)), x, Untargeted(y), threat or Linf(0.1))
+    problem = Problem(CountingOracle(TorchOracle(module)), x, Untargeted(y, reject), threat or Linf(0.1))
     return Subject(module, problem, Draws.of([str(i) for i in range(N)], 0), **{**usual, **more})
 
 
@@ -128,6 +132,13 @@ CLEAN = Evidence(
     passes={},
 )
 """Evidence in which no check finds anything."""
+
+GUARDED = dataclasses.replace(
+    CLEAN,
+    refusals=Refusals(32, 0.0, 0.0, 20, 10, 0, CleanRefusals(200, 10, 0.05, 500)),
+    other_norms=OtherNorms(16, {"linf": (0.2, 0.1)}),
+)
+"""The same of a model behind defences that may refuse."""
 
 
 def seen(part: str, **changes: Any) -> Evidence:

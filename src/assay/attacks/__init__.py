@@ -9,8 +9,10 @@ from typing import Any
 
 from assay.attacks.alma import ALMA
 from assay.attacks.apgd import apgd, apgd_targeted
+from assay.attacks.attention_de import AttentionDE
 from assay.attacks.autoattack import auto_attack, cascade
 from assay.attacks.baselines import ContrastReduction, GaussianBlur, GaussianNoise, SaltAndPepper, UniformNoise
+from assay.attacks.block_grey import BlockGrey, BlockGreySearch
 from assay.attacks.boundary import Boundary
 from assay.attacks.carlini_wagner import carlini_wagner
 from assay.attacks.ddn import DDN
@@ -21,6 +23,7 @@ from assay.attacks.fab import FAB, fab_targeted
 from assay.attacks.fmn import FMN
 from assay.attacks.generic import GENERIC, unfit, wrapped
 from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
+from assay.attacks.hinge_sum import HingeSum
 from assay.attacks.hop_skip_jump import HopSkipJump
 from assay.attacks.jsma import JSMA
 from assay.attacks.lbfgs import LBFGS
@@ -38,6 +41,7 @@ from assay.core.oracle import Access
 from assay.core.search import Attack
 
 _BALLS = ("linf", "l2", "l1")
+_CLIMBED = (*_BALLS, "ycbcr")
 
 GOALS = ("untargeted", "targeted", "out-of-top")
 FAMILIES = ("gradient", "minimum norm", "score", "label", "transfer", "composition", "baseline")
@@ -121,7 +125,7 @@ class AttackEntry:
 
 ATTACKS: Mapping[str, AttackEntry] = {
     "fgsm": AttackEntry(
-        FGSM, 1, ("linf",), "one step along the sign of the gradient", "Goodfellow et al. 2015", "gradient",
+        FGSM, 1, ("linf", "ycbcr"), "one step along the sign of the gradient", "Goodfellow et al. 2015", "gradient",
         paper_id="1412.6572",
     ),
     "fgm": AttackEntry(
@@ -129,19 +133,22 @@ ATTACKS: Mapping[str, AttackEntry] = {
         paper_id="1412.6572",
     ),
     "r-fgsm": AttackEntry(
-        RFGSM, 1, ("linf",), "FGSM after a random step", "Tramer et al. 2018", "gradient", paper_id="1705.07204",
+        RFGSM, 1, ("linf", "ycbcr"), "FGSM after a random step", "Tramer et al. 2018", "gradient",
+        paper_id="1705.07204",
     ),
     "ffgsm": AttackEntry(
-        FFGSM, 1, ("linf",), "FGSM from a uniform start, overlong step", "Wong et al. 2020", "gradient",
+        FFGSM, 1, ("linf", "ycbcr"), "FGSM from a uniform start, overlong step", "Wong et al. 2020", "gradient",
         paper_id="2001.03994",
     ),
-    "bim": AttackEntry(BIM, 1, _BALLS, "FGSM in small steps", "Kurakin et al. 2017", "gradient", paper_id="1607.02533"),
+    "bim": AttackEntry(
+        BIM, 1, _CLIMBED, "FGSM in small steps", "Kurakin et al. 2017", "gradient", paper_id="1607.02533",
+    ),
     "pgd": AttackEntry(
-        PGD, 1, _BALLS, "projected gradient descent from random starts", "Madry et al. 2018", "gradient",
+        PGD, 1, _CLIMBED, "projected gradient descent from random starts", "Madry et al. 2018", "gradient",
         paper_id="1706.06083",
     ),
     "mi-fgsm": AttackEntry(
-        MIFGSM, 2, _BALLS, "iterated FGSM with momentum", "Dong et al. 2018", "transfer", paper_id="1710.06081",
+        MIFGSM, 2, _CLIMBED, "iterated FGSM with momentum", "Dong et al. 2018", "transfer", paper_id="1710.06081",
     ),
     "ni-fgsm": AttackEntry(
         functools.partial(MIFGSM, lookahead=True), 2, _BALLS, "momentum with a look ahead", "Lin et al. 2020",
@@ -163,11 +170,19 @@ ATTACKS: Mapping[str, AttackEntry] = {
         paper_id="2103.15571",
     ),
     "apgd": AttackEntry(
-        apgd, 1, _BALLS, "PGD that finds its own step size", "Croce and Hein 2020", "gradient", paper_id="2003.01690",
+        apgd, 1, _CLIMBED, "PGD that finds its own step size", "Croce and Hein 2020", "gradient", paper_id="2003.01690",
     ),
     "apgd-t": AttackEntry(
-        apgd_targeted, 1, _BALLS, "APGD towards each of the likeliest classes", "Croce and Hein 2020", "gradient",
+        apgd_targeted, 1, _CLIMBED, "APGD towards each of the likeliest classes", "Croce and Hein 2020", "gradient",
         ("untargeted",), paper_id="2003.01690",
+    ),
+    "hinge-sum": AttackEntry(
+        HingeSum, 1, _BALLS, "hinged margin and detector score, searching for their weight", "Xu et al. 2018",
+        "gradient", paper_id="1704.01155",
+    ),
+    "block-grey": AttackEntry(
+        BlockGrey, 1, ("linf",), "PGD on one shade of grey per block, the same for all channels",
+        "this project's reading", "gradient",
     ),
     "deepfool": AttackEntry(
         DeepFool, 1, _BALLS, "onto the nearest linearised boundary", "Moosavi-Dezfooli et al. 2016", "minimum norm",
@@ -224,6 +239,9 @@ ATTACKS: Mapping[str, AttackEntry] = {
         Square, 1, _BALLS, "random search with square-shaped changes", "Andriushchenko et al. 2020", "score",
         paper_id="1912.00049",
     ),
+    "block-grey-search": AttackEntry(
+        BlockGreySearch, 1, ("linf",), "random search with windows of grey blocks", "this project's reading", "score",
+    ),
     "nes": AttackEntry(
         nes, 1, ("linf", "l2"), "gradient steps, the gradient estimated by normal probes", "Ilyas et al. 2018", "score",
         paper_id="1804.08598",
@@ -239,6 +257,10 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "one-pixel": AttackEntry(
         OnePixel, 1, ("l0",), "differential evolution of one or a few pixels", "Su et al. 2019", "score",
         paper_id="1710.08864",
+    ),
+    "attention-de": AttackEntry(
+        AttentionDE, 1, ("l0",), "differential evolution of squares in the salient places", "this project's reading",
+        "score",
     ),
     "hop-skip-jump": AttackEntry(
         HopSkipJump, 1, ("l2", "linf"), "along the boundary, its slope from labels", "Chen et al. 2020", "label",
@@ -267,7 +289,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
         SaltAndPepper, 1, (*_BALLS, "l0"), "black and white values until the model errs", "baseline", "baseline",
     ),
     "uniform-noise": AttackEntry(
-        UniformNoise, 1, (*_BALLS, "l0"), "a random point of the ball", "baseline", "baseline",
+        UniformNoise, 1, (*_CLIMBED, "l0"), "a random point of the ball", "baseline", "baseline",
     ),
     "gaussian-noise": AttackEntry(
         GaussianNoise, 1, (*_BALLS, "l0"), "a normal random point, projected", "baseline", "baseline",

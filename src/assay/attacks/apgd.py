@@ -234,7 +234,7 @@ def _changed(z: Tensor, problem: Problem) -> Tensor:
 def apgd(steps: Steps = 100, rho: Rho = 0.75, objective: Climbed = cross_entropy) -> ByNorm:
     """Return Auto-PGD for every norm; `rho` is for Linf and L2."""
     dense = APGD(steps, rho, objective)
-    return ByNorm((("linf", dense), ("l2", dense), ("l1", APGDL1(steps, objective=objective))))
+    return ByNorm((("linf", dense), ("l2", dense), ("l1", APGDL1(steps, objective=objective)), ("ycbcr", dense)))
 
 
 def apgd_targeted(steps: Steps = 100, rho: Rho = 0.75, targets: Targets = 9) -> ByNorm:

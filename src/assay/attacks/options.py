@@ -223,6 +223,26 @@ def scalar(text: str) -> Any:
     return text
 
 
+def read_options(written: str, known: Mapping[str, Option], where: str) -> dict[str, Any]:
+    """Return the values that `steps=40,restarts=2` writes, in its order; `known` say what kind each is.
+
+    A text may hold commas. Raises `BadInput`, which begins with `where`, for a part that is no `option=value`.
+    """
+    given: dict[str, str] = {}
+    last = ""
+    for part in written.split(",") if written.strip() else ():
+        option, equals, value = part.partition("=")
+        if not equals and last in known and known[last].kind in (Kind.TEXT, Kind.PLACE):
+            given[last] += f",{part}"
+            continue
+        if not equals or not option.strip():
+            raise BadInput(f"{where}: {part!r} is no option=value")
+        last = option.strip()
+        given[last] = value
+    values = {key: value.strip() for key, value in given.items()}
+    return {key: known[key].from_text(value) if key in known else scalar(value) for key, value in values.items()}
+
+
 def _objective(value: Any) -> Objective:
     return value if callable(value) else parse_objective(str(value))
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from assay.attacks.gradient import budget_of
 from assay.attacks.options import Climbed, Option, Queries, check_options
 from assay.core.draws import Draws
+from assay.core.errors import BadInput
 from assay.core.objective import margin
 from assay.core.oracle import Access, Observation
 from assay.core.problem import Problem
@@ -21,6 +22,16 @@ from assay.core.tensors import flat, rows
 
 # after so many changes, of 10,000, the share of the image that a change covers is halved (Andriushchenko et al. 2020)
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+
+FirstWindows = Annotated[
+    float,
+    Option(
+        "The share of the image that the first windows cover.", "share of the image", most=1, above=True,
+        expected="the share of the image that a window covers, above 0 and up to 1",
+    ),
+]  # fmt: skip
+Rescaled = Annotated[bool, Option("Whether windows shrink by the share of the queries, not by their number.")]
 
 
 class Incumbent(NamedTuple):
@@ -48,14 +59,8 @@ class Square:
     """
 
     queries: Queries = 5000
-    p: Annotated[
-        float,
-        Option(
-            "The share of the image that the first windows cover.", "share of the image", most=1, above=True,
-            expected="the share of the image that a window covers, above 0 and up to 1",
-        ),
-    ] = 0.8  # fmt: skip
-    rescale: Annotated[bool, Option("Whether windows shrink by the share of the queries, not by their number.")] = False
+    p: FirstWindows = 0.8
+    rescale: Rescaled = False
     objective: Climbed = margin
     keeps: Keeps = Keeps.FIRST
 
@@ -71,25 +76,42 @@ class Square:
 
     def init(self, problem: Problem, draws: Draws) -> Incumbent:
         """Begin at the given start, or at random stripes (Linf) or bumps (L2, L1) of the whole budget."""
-        x = problem.x
-        first = _family(problem).begin(problem, draws) if problem.start is None else problem.start
-        return Incumbent(
-            first, x, x.new_full((len(x),), -torch.inf), torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        )
+        return begun(_family(problem).begin(problem, draws) if problem.start is None else problem.start, problem)
 
     def step(self, state: Incumbent, seen: Observation, problem: Problem, draws: Draws) -> Incumbent:
         """Keep the last change where it served; try another, or confirm the best point at the end."""
-        higher = seen.loss > state.loss
-        served = torch.where(state.won, higher & seen.reached, higher | seen.reached)
-        point = torch.where(rows(served, state.query), state.query, state.point)
-        loss, won = torch.where(served, seen.loss, state.loss), state.won | seen.reached
-        t = state.t + 1
-        query = point if t == self.steps else _family(problem).change(problem, point, self._share(state.t), draws)
-        return Incumbent(query, point, loss, won, t)
+        here = after(state, seen)
+        if here.t == self.steps:
+            return here
+        return here._replace(
+            query=_family(problem).change(
+                problem, here.point, share_of(self.p, state.t, self.queries if self.rescale else None), draws
+            )
+        )
 
-    def _share(self, t: int) -> float:
-        changes = t * 10_000 / self.queries if self.rescale else t
-        return self.p * 0.5 ** sum(changes > limit for limit in HALVINGS)
+
+def begun(first: Tensor, problem: Problem) -> Incumbent:
+    """Return the state that asks about `first`, before anything is known."""
+    x = problem.x
+    nothing = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    return Incumbent(first, x, x.new_full((len(x),), -torch.inf), nothing)
+
+
+def after(state: Incumbent, seen: Observation) -> Incumbent:
+    """Return the state in which the last change is kept where it served; it asks about the best point."""
+    higher = seen.loss > state.loss
+    served = torch.where(state.won, higher & seen.reached, higher | seen.reached)
+    point = torch.where(rows(served, state.query), state.query, state.point)
+    return Incumbent(point, point, torch.where(served, seen.loss, state.loss), state.won | seen.reached, state.t + 1)
+
+
+def share_of(p: float, t: int, among: int | None = None) -> float:
+    """Return the share of the image that a window covers after `t` changes.
+
+    It falls after shares of `among` changes, where that is given, and else after fixed numbers.
+    """
+    changes = t if among is None else t * 10_000 / among
+    return p * 0.5 ** sum(changes > limit for limit in HALVINGS)
 
 
 class _Family(NamedTuple):
@@ -99,7 +121,10 @@ class _Family(NamedTuple):
 
 
 def _family(problem: Problem) -> _Family:
-    return _FAMILIES[problem.threat.norm.name]
+    name = problem.threat.norm.name
+    if name not in _FAMILIES:
+        raise BadInput(f"Square attacks in {', '.join(_FAMILIES)}, not in {name}.")
+    return _FAMILIES[name]
 
 
 class _Frame(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from assay.audit.auditor import LEAST_PASSES, PRESETS, Auditor, holds
 from assay.audit.progress import OnAuditProgress
-from assay.audit.robust_numbers import groups
+from assay.audit.robust_numbers import groups, not_adaptive
 from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import Verdict, keep_verdicts
@@ -39,9 +39,11 @@ def audit_run(  # shape: the options of an audit, each with its own default
 ) -> list[Verdict]:
     """Audit every worst-case number of a run, keep the verdicts in its directory, and return them.
 
-    Numbers that have verdicts by these checks, this preset or a deeper one, and this seed are not audited again. `twin`
-    is an undefended network for the same images. `loader` holds models and data given as Python objects. `on_progress`
-    hears how far the audit is, and before an escalation what it takes at most. Raises `BadInput` for an unknown preset.
+    Numbers that have verdicts by these checks, this preset or a deeper one, and this seed are not audited again. Those
+    of attacks that all ignore the model's defence get none: they are not adaptive. `twin` is an undefended network for
+    the same images; behind defences it is the network inside, unless another is given. `loader` holds models and data
+    given as Python objects. `on_progress` hears how far the audit is, and before an escalation what it takes at most.
+    Raises `BadInput` for an unknown preset.
     On Ctrl-C (`KeyboardInterrupt`) the verdicts so far are kept, and of the number that is being escalated what broke
     until then; another call goes on from there.
     """
@@ -51,6 +53,11 @@ def audit_run(  # shape: the options of an audit, each with its own default
     auditor = Auditor(run, own, preset, seed, twin, on_progress)
     verdicts: list[Verdict] = []
     try:
+        for cell in not_adaptive(run):
+            say(
+                f"{cell.model.label} on {cell.data.source}, {cell.threat.label}: not adaptive, so no verdict. Every "
+                "attack was made on another model and ignores the defence; attack the defended model itself."
+            )
         for group in groups(run):
             before = [known.get(number.key) for number in group.numbers]
             held = [one for one, number in zip(before, group.numbers, strict=True) if holds(one, number, preset, seed)]

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from assay.audit.bypass import Accepting
 from assay.audit.checks import VERSION, examine, flags
 from assay.audit.escalate import Refutation, escalate, nothing_broken
 from assay.audit.evidence import Evidence, gather
 from assay.audit.progress import AuditMeter, OnAuditProgress, PassLimit
 from assay.audit.robust_numbers import Group, RobustNumber
 from assay.audit.stronger_attacks import stronger_attacks
-from assay.audit.subject import CountingOracle, Subject, is_iterative
+from assay.audit.subject import CleanRefusals, CountingOracle, Subject, is_iterative
 from assay.audit.verdict_file import VerdictInputs, broken_before, written
 from assay.core.compose import Method
 from assay.core.errors import BadInput
@@ -27,7 +28,7 @@ from assay.data import Sample, image_digest
 from assay.evaluation.cell import Cell
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
-from assay.evaluation.records.schema import BROKEN, SURVIVED
+from assay.evaluation.records.schema import BROKEN, CLEAN_REJECTED, SURVIVED
 from assay.evaluation.records.verdicts import Attempt, Finding, Verdict
 from assay.evaluation.run import Run
 from assay.models import Classifier
@@ -141,8 +142,10 @@ class Auditor:
                 yield written(self.run.path, known)
             return
         bench, ids = self.loader.bench(head), self._ids(group)
+        # what stands inside a defence is its twin
+        own = self.twin or bench.classifier.undefended
         meter = AuditMeter(f"{head.model.label} on {head.data.label}, {head.threat.label}", self.on_progress)
-        with bench.classifier.held(), _held(self.twin, self.loader.batch) as twin:
+        with bench.classifier.held(), _held(own, self.loader.batch, bench.classifier) as twin:
             subject = self._subject(group, ids, twin, meter)
             meter.begin("evidence", [subject.allowance], group.pivot.budget.written)
             evidence = gather(subject, probabilities=head.model.outputs == "probabilities")
@@ -152,7 +155,8 @@ class Auditor:
 
     def _verdicts(self, look: _Look, before: Sequence[Verdict | None], began: float) -> Iterator[Verdict]:
         numbers = look.group.numbers
-        doubted = bool(flags(look.findings)) or self.preset.thorough
+        # a number earned inside one family of attacks is tried from outside before a defence is trusted
+        doubted = bool(flags(look.findings)) or self.preset.thorough or look.subject.guarded
         if doubted:
             most = [self._most_passes(number, look) for number in numbers]
             look.meter.begin("escalation", most, numbers[0].budget.written)
@@ -188,7 +192,7 @@ class Auditor:
             look.meter.end()
 
     def _limit(self, number: RobustNumber, subject: Subject) -> float:
-        return self.preset.limit(number, int(subject.survived.sum()))
+        return self.preset.limit(number, int(subject.survived.sum()) * subject.per_look)
 
     def _most_passes(self, number: RobustNumber, look: _Look) -> float:
         """Return what the escalation of a number takes where nothing breaks."""
@@ -256,7 +260,24 @@ class Auditor:
             twin=twin,
             thorough=self.preset.thorough,
             batch=self.loader.batch,
+            defenses=bench.classifier.defenses,
+            own_twin=self.twin is None and twin is not None,
+            clean=_clean_refusals(number, bench.classifier),
         )
+
+
+def _clean_refusals(number: RobustNumber, classifier: Classifier) -> CleanRefusals | None:
+    """Return what the run's clean images say of a model that may refuse."""
+    if not classifier.rejects:
+        return None
+    thresholds = [] if classifier.fitted is None else list(classifier.fitted.thresholds.values())
+    own = sum(step.entry.detects for step in classifier.defenses)
+    outcomes = number.outcomes.values()
+    refused = sum(one == CLEAN_REJECTED for one in outcomes)
+    if not thresholds or len(thresholds) < own:
+        return CleanRefusals(len(outcomes), refused)
+    fpr = 1 - math.prod(1 - one.fpr for one in thresholds)
+    return CleanRefusals(len(outcomes), refused, fpr, min(one.n for one in thresholds))
 
 
 def _made(earlier: Verdict) -> tuple[Attempt, ...]:
@@ -270,12 +291,13 @@ def _survived(number: RobustNumber, ids: Sequence[str]) -> Tensor:
 
 
 @contextlib.contextmanager
-def _held(twin: Classifier | None, batch: int | None) -> Iterator[Oracle | None]:
+def _held(twin: Classifier | None, batch: int | None, beside: Classifier) -> Iterator[Oracle | None]:
     if twin is None:
         yield None
         return
     with twin.held() as model:
-        yield model.oracle(batch)
+        oracle = model.oracle(batch)
+        yield Accepting(oracle) if beside.rejects and not twin.rejects else oracle
 
 
 __all__ = ["PRESETS", "Auditor", "Preset", "holds"]

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from assay.core.answers import checked_logits, gives_one_score
 from assay.core.draws import Draws
-from assay.core.goal import Goal
+from assay.core.goal import Goal, Toward, Untargeted
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Observation, Oracle
+from assay.core.signals import Signals, excess_of, with_refusal
 from assay.core.tensors import valued
 
 
@@ -50,6 +51,48 @@ class InsideBox:
         seen = self.oracle.look(points, goal, objective, Access.SCORES, draws)
         beside = self.oracle.look(points.clamp(self.by, 1 - self.by), goal, objective, access, draws)
         return seen._replace(grad=beside.grad, cost=seen.cost.plus(beside.cost))
+
+
+@dataclasses.dataclass(frozen=True)
+class Accepting:
+    """An oracle of a model that refuses nothing, asked for a goal of one that may: no class of its own is a refusal."""
+
+    oracle: Oracle
+
+    def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
+        """Ask about the goal without its refusal; see `Oracle`."""
+        return self.oracle.look(points, accepted(goal), objective, access, draws)
+
+
+def accepted(goal: Goal) -> Goal:
+    """Return a goal of the classes alone."""
+    return dataclasses.replace(goal, reject=None) if isinstance(goal, Untargeted | Toward) else goal
+
+
+class ClassesAlone(nn.Module):
+    """A model that may refuse, without its refusal."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `[N, K]` of images `x`."""
+        logits: Tensor = self.module(x)
+        return logits[:, :-1]
+
+
+class Weighed(nn.Module):
+    """A model that may refuse, with how far it is from refusing counted `times` as much: no answer changes."""
+
+    def __init__(self, module: nn.Module, times: float) -> None:
+        super().__init__()
+        self.module, self.times = module, times
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `[N, K + 1]` of images `x`, the last class "refused"."""
+        logits: Tensor = self.module(x)
+        return with_refusal(Signals(logits[:, :-1], self.times * excess_of(logits)))
 
 
 def cut(module: nn.Module, x: Tensor) -> Cut:

@@ -186,7 +186,7 @@ def _judge(subject: Subject, x: Tensor, *, random: bool) -> tuple[Tensor, Tensor
         seen = problem.oracle.look(x, problem.goal, margin, Access.SCORES, subject.fold(f"judge {i}"))
         wrong += seen.reached
         called = torch.where(seen.reached, seen.logits.argmax(1), called)
-    return inside & (wrong * 2 > times), called, times * len(x)
+    return inside & (wrong * 2 > times), called, times * len(x) * subject.per_look
 
 
 __all__ = ["Refutation", "escalate", "nothing_broken"]

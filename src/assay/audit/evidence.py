@@ -11,17 +11,19 @@ from assay.audit.probes.attacks import Growth, Paths, Tries, again, black_box, g
 from assay.audit.probes.determinism import Answers, answers
 from assay.audit.probes.gradient_accuracy import Slopes, slopes
 from assay.audit.probes.gradient_signal import Sight, sight
-from assay.audit.probes.minimum_norm import Twins, nearest, twins
+from assay.audit.probes.minimum_norm import OtherNorms, Twins, nearest, other_norms, twins
+from assay.audit.probes.refusals import Refusals, refusals
 from assay.audit.subject import CountingOracle, Leaf, Subject, passes_of
 from assay.core.errors import BadInput, ModelError
 
-_POINTS = 45
+_POINTS, _REFUSALS = 45, 36
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
     """What the probes saw of a number: see each probe. `leaves` are the attacks of the evaluation; `survived` how many
-    images it left of `n` audited, `passes` the cost per probe."""
+    images it left of `n` audited, `passes` the cost per probe. `stands_in` names defences whose gradient is not that of
+    what they compute, each with what stands in for it."""
 
     n: int
     survived: int
@@ -39,6 +41,9 @@ class Evidence:
     planted: Planted | None
     twins: Twins | None
     passes: dict[str, int]
+    refusals: Refusals | None = None
+    other_norms: OtherNorms | None = None
+    stands_in: tuple[str, ...] = ()
 
 
 def gather(subject: Subject, *, probabilities: bool = False) -> Evidence:
@@ -52,7 +57,8 @@ def gather(subject: Subject, *, probabilities: bool = False) -> Evidence:
         passes[name] = meter.spent[0]
         return seen
 
-    seen = {name: metered(name, probe) for name, probe in _PROBES.items()}
+    probes = _PROBES | (_DEFENDED if subject.guarded else {})
+    seen = {name: metered(name, probe) for name, probe in probes.items()}
     found: Planted | None = metered("planted", planted)
     return Evidence(
         n=len(subject.survived),
@@ -61,6 +67,9 @@ def gather(subject: Subject, *, probabilities: bool = False) -> Evidence:
         leaves=subject.leaves,
         planted=found,
         passes=passes,
+        stands_in=tuple(
+            f"{step.name}: {step.entry.backward}" for step in subject.defenses if not step.entry.differentiable
+        ),
         **seen,
     )
 
@@ -70,7 +79,8 @@ def planted(subject: Subject) -> Planted | None:
     method = subject.evaluation
     if method is None:
         return None
-    few = subject.some("planted", _POINTS + passes_of(method, subject.norm, 2), 32)
+    points = _POINTS + (_REFUSALS if subject.rejects else 0)
+    few = subject.some("planted", points + passes_of(method, subject.norm, 2), 32)
     problem = dataclasses.replace(few.problem, oracle=few.meter.oracle)
     try:
         found = plant_and_search(subject.module, problem, few.fold("planted"), method)
@@ -92,3 +102,4 @@ _PROBES: dict[str, Callable[[Subject], Any]] = {
     "again": again,
     "twins": twins,
 }
+_DEFENDED: dict[str, Callable[[Subject], Any]] = {"refusals": refusals, "other_norms": other_norms}

@@ -90,7 +90,8 @@ def probe_gradients(model: Classifier, data: Data, chunk: int = 250, bin_width: 
             continue
         x, y = torch.stack([one.image for one in samples]), torch.tensor([one.label for one in samples])
         seen = _look(single, x, y)
-        top = seen.logits.topk(2, 1).values
+        # of a model that may refuse, the last logit is no class
+        top = seen.logits[:, : seen.logits.shape[1] - model.rejects].topk(2, 1).values
         gaps.append(top[:, 0] - top[:, 1])
         right.append(~seen.reached & scored(seen.logits))
         zero.append(_is_zero(seen))

@@ -19,6 +19,7 @@ from assay.core.errors import BadInput, ModelError
 from assay.core.goal import Goal, Untargeted
 from assay.core.objective import Objective, margin
 from assay.core.oracle import Access, Cost, Observation, TorchOracle
+from assay.core.signals import Signals, excess_of, with_refusal
 from assay.core.tensors import counts, take
 
 
@@ -26,23 +27,31 @@ from assay.core.tensors import counts, take
 class Heads:
     """One head per row: `score` is 0 at the `origin` (features `[N, D]`), and the second class begins at `border`.
 
-    `gap` is how far the first class leads at the origin, in logits; `weight` is `[N, D]`, the rest `[N]`.
+    `gap` is how far the first class leads at the origin, in logits; `weight` is `[N, D]`, the rest `[N]`. Of a network
+    that may refuse, the last of its features `[N, D + 1]` is how far it is from that, and the head refuses from
+    `refusal` on.
     """
 
     origin: Tensor
     weight: Tensor
     border: Tensor
     gap: Tensor
+    refusal: Tensor | None = None
 
     def score(self, features: Tensor) -> Tensor:
         """Return `[N]`: how far the features lie along the weights."""
         # the difference first: far from zero, float32 has no digits left for it
-        return ((features - self.origin) * self.weight).sum(1)
+        return ((self.seen(features) - self.origin) * self.weight).sum(1)
+
+    def seen(self, features: Tensor) -> Tensor:
+        """Return the features that the classes are made of."""
+        return features if self.refusal is None else features[:, :-1]
 
     def logits(self, features: Tensor) -> Tensor:
-        """Return the two logits `[N, 2]`."""
+        """Return the two logits `[N, 2]`, and that of a refusal behind them."""
         half = (self.border - self.score(features)) * (self.gap / self.border) / 2
-        return torch.stack([half, -half], 1)
+        classes = torch.stack([half, -half], 1)
+        return classes if self.refusal is None else with_refusal(Signals(classes, features[:, -1] - self.refusal))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,11 +115,11 @@ class _Climbed:
 
 
 class _Tap(nn.Module):
-    """`module` up to the input of its linear `layer`."""
+    """`module` up to the input of its linear `layer`, with how far it is from a refusal where it `rejects`."""
 
-    def __init__(self, module: nn.Module, layer: nn.Module) -> None:
+    def __init__(self, module: nn.Module, layer: nn.Module, rejects: bool) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.rejects = module, rejects
         # in a tuple, so that it is no second child
         self.layer = (layer,)
 
@@ -118,7 +127,7 @@ class _Tap(nn.Module):
         kept: list[Tensor] = []
         hook = self.layer[0].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
         try:
-            self.module(x)
+            answer = self.module(x)
         finally:
             hook.remove()
         if not kept:
@@ -126,7 +135,20 @@ class _Tap(nn.Module):
                 "The model's last linear layer ran for the first image and not for the others: its forward takes a "
                 "path of its own for each input. Its features cannot be compared, and no solutions can be planted."
             )
-        return kept[-1]
+        # a detector may show the network other images besides, after the image itself
+        return torch.cat([kept[0], excess_of(answer)[:, None]], 1) if self.rejects else kept[-1]
+
+
+class _Answer(nn.Module):
+    """The logits of the classes of a `module` that may refuse, and how far it is from that."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer = self.module(x)
+        return torch.cat([answer[:, :-1], excess_of(answer)[:, None]], 1)
 
 
 @dataclasses.dataclass
@@ -180,10 +202,12 @@ class Network:
     SHARED: ClassVar[tuple[str, ...]] = ("features",)
 
     @staticmethod
-    def opened(oracle: TorchOracle, x: Tensor, classes: int, draws: Draws) -> Network:
+    def opened(oracle: TorchOracle, x: Tensor, classes: int, draws: Draws, *, rejects: bool = False) -> Network:
         """Return the network behind an oracle, seen on the first of the images `x`.
 
         Features are the logits where no linear layer makes them, or more than one does (ensembles, several passes).
+        Where it `rejects`, the last of them says how far it is from a refusal, and the passes that a detector makes
+        besides do not count.
         """
         first = torch.arange(1, device=x.device)
         goal = Untargeted(torch.zeros_like(first))
@@ -193,5 +217,7 @@ class Network:
         # a model without a gradient can still be asked for its scores
         with contextlib.suppress(ModelError):
             cost = watch.look(x[:1], goal, margin, Access.GRADIENT, draws.take(first)).cost
-        cut = oracle.model if len(seen.layers) != 1 else _Tap(oracle.model, seen.layers[0])
+        layers = list(dict.fromkeys(seen.layers)) if rejects else seen.layers
+        whole = _Answer(oracle.model) if rejects else oracle.model
+        cut = whole if len(layers) != 1 else _Tap(oracle.model, layers[0], rejects)
         return Network(dataclasses.replace(oracle, model=cut), seen.graded, cost)

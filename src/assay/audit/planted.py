@@ -9,6 +9,10 @@ ascents along them show how far the network's own gradient leads; the border bet
 what the worst of them reached: one step seldom gets there, chance hardly ever, and an attack that climbs well does.
 Where they lead nowhere the border is put just before the random point. The gap between the two classes at the image is
 the network's own between label and runner-up, so that what saturates a loss there saturates it here.
+
+A network that may refuse gets a head for that, too: its own score, with a threshold for each image between what the
+ascents meet that heed the classes alone, and what others reach from there that heed the score. The image itself is
+accepted, and so is the planted point, which is wrong as well: an attack that goes by only one of the two misses it.
 """
 
 from __future__ import annotations
@@ -41,6 +45,8 @@ CLIMBS, STEPS = 3, 5
 # hardness of 0.65, 0.75, 0.8 and 0.85: at 0.65 a single step found up to three quarters on the latter, at 0.85 PGD
 # found under 90 % at times. A border at half the drawn point let random tries find nearly half behind a rounding.
 HARDNESS, LEAST, BARELY = 0.75, 0.4, 0.9
+# of the way from what is refused down to what is accepted, by steps that heed the score as well
+REFUSED, DESCENT = 0.8, 8
 # a border nearer to the point than this share of its score could be float32's rounding
 _ROOM = 1e-3
 _RIDGE = 1e-3
@@ -70,7 +76,8 @@ def plant_and_search(module: nn.Module, problem: Problem, draws: Draws, method: 
 
     Where `by_chance` is not far below `n`, as with few pixels behind a mask, `found` says little. Images that the
     model gets wrong, and those around which its features do not vary, have none planted. Costs about
-    50 forwards and 16 backwards per image, and those of the method; none of it changes the module. Raises `BadInput`
+    50 forwards and 16 backwards per image, of a model that may refuse 30 and 24 more, and those of the method; none of
+    it changes the module. Raises `BadInput`
     for an endless budget, a goal other than `Untargeted`, an oracle other than the model itself, an attack on another
     model, and one that does not work image by image.
     """
@@ -133,11 +140,13 @@ def _planted(problem: Problem, draws: Draws, bill: _Bill) -> tuple[Problem, Draw
     if seen is None:
         seen = bill.add(problem.oracle.look(problem.x, problem.goal, margin, Access.SCORES, draws))
     assert isinstance(problem.oracle, TorchOracle), "the caller's"
+    assert isinstance(problem.goal, Untargeted), "checked"
     gap = -seen.gap
-    network = Network.opened(problem.oracle, problem.x, seen.logits.shape[1], draws)
+    rejects = problem.goal.reject is not None
+    network = Network.opened(problem.oracle, problem.x, seen.logits.shape[1] - rejects, draws, rejects=rejects)
     bill.forwards += int(network.cost.forwards.sum())
     bill.backwards += int(network.cost.backwards.sum())
-    goal = Untargeted(torch.zeros_like(seen.reached, dtype=torch.int64))
+    goal = Untargeted(torch.zeros_like(seen.reached, dtype=torch.int64), problem.goal.reject)
     asked = dataclasses.replace(problem, oracle=network.features, goal=goal, known=None, start=None)
 
     def features(points: Tensor) -> Tensor:
@@ -145,13 +154,15 @@ def _planted(problem: Problem, draws: Draws, bill: _Bill) -> tuple[Problem, Draw
 
     inner = [_inner(asked, draws.fold(f"inner {i}")) for i in range(INNER)]
     edge = [_edge(asked, draws.fold(f"edge {i}")) for i in range(EDGE)]
-    origin = features(problem.x)
-    around = torch.stack([features(point) for point in (*edge, *inner)], 1) - origin[:, None]
-    weight = torch.stack([_direction(one[0], one[1:]) for one in around]).to(origin)
-    scores = (around * weight[:, None]).sum(2)
+    # until the threshold of a refusal is known, nothing is refused
+    endless = torch.full_like(seen.gap, torch.inf) if rejects else None
+    heads = Heads(features(problem.x), gap, gap, gap, endless)
+    heads = dataclasses.replace(heads, origin=heads.seen(heads.origin), border=torch.ones_like(gap))
+    around = torch.stack([heads.seen(features(one)) for one in (*edge, *inner)], 1) - heads.origin[:, None]
+    weight = torch.stack([_direction(one[0], one[1:]) for one in around]).to(around)
+    heads, scores = dataclasses.replace(heads, weight=weight), (around * weight[:, None]).sum(2)
     point, top, rest = edge[0], scores[:, 0], scores[:, 1:].amax(1).clamp_min(0)
-    heads = Heads(origin, weight, torch.ones_like(top), gap)
-    border = rest + BARELY * (top - rest)
+    border, ends = rest + BARELY * (top - rest), []
     if network.graded:
         climbs = [_climbed(asked, heads, draws.fold(f"climb {i}"), bill) for i in range(CLIMBS)]
         # what the worse of the climbs passes, a better attack passes from most starts
@@ -159,16 +170,55 @@ def _planted(problem: Problem, draws: Draws, bill: _Bill) -> tuple[Problem, Draw
         border = torch.where(climbed > rest + LEAST * (top - rest), climbed, border)
         for other, score in climbs:
             point, top = torch.where(rows(score > top, point), other, point), torch.maximum(score, top)
+        ends = [end for end, _ in climbs]
     fit = seen.gap.isfinite() & ~seen.reached & (gap > 0) & border.isfinite() & (top - border > _ROOM * top)
     heads = dataclasses.replace(heads, border=border)
     here = fit.nonzero().squeeze(1)
     if not len(here):
         return None
-    draws, case = draws.take(here), take(asked, here)
-    case = dataclasses.replace(case, oracle=Headed.of(network.features, take(heads, here), draws))
+    draws, case, heads, point = draws.take(here), take(asked, here), take(heads, here), point[here]
+    if rejects:
+        heads, point = _refusing(case, heads, point, [end[here] for end in ends], draws, bill)
+    case = dataclasses.replace(case, oracle=Headed.of(network.features, heads, draws))
     # what is not judged a solution, say of a network that answers at random, is none
-    sure = bill.add(_ask(case, point[here], draws)).reached.nonzero().squeeze(1)
+    sure = bill.add(_ask(case, point, draws)).reached.nonzero().squeeze(1)
     return (take(case, sure), draws.take(sure)) if len(sure) else None
+
+
+def _refusing(
+    problem: Problem, heads: Heads, point: Tensor, ends: list[Tensor], draws: Draws, bill: _Bill
+) -> tuple[Heads, Tensor]:
+    """Return the heads with a threshold of refusal each, and the points of those known that are wrong and accepted.
+
+    `ends` are where ascents led that heed the classes alone.
+    """
+    oracle = problem.oracle
+    assert isinstance(oracle, TorchOracle), "a network's own"
+
+    def told(points: Tensor) -> tuple[Tensor, Tensor]:
+        # how near to a refusal, infinitely where the head is not wrong
+        seen = bill.add(oracle.look(points, problem.goal, _nothing, Access.SCORES, draws)).logits
+        return torch.where(heads.score(seen) > heads.border * (1 + _ROOM), seen[:, -1], torch.inf), seen[:, -1]
+
+    own = told(problem.x)[1]
+    room = _ROOM * own.abs().clamp_min(1)
+    known = [(one, told(one)[0]) for one in (point, *ends)]
+    heedless = torch.stack([excess for _, excess in known[1:] or known]).amin(0)
+    asked = Headed.of(oracle, dataclasses.replace(heads, refusal=own + room), draws)
+    attack = _Sparse(DESCENT) if problem.threat.norm is L0 else PGD(DESCENT, objective=margin, keeps=Keeps.WORST)
+    reached = heedless if not ends else torch.full_like(own, -torch.inf)
+    for end, (_, before) in zip(ends, known[1:], strict=True):
+        found = run(attack, dataclasses.replace(problem, oracle=asked, start=end), draws)
+        bill.forwards += int(found.forwards.sum())
+        bill.backwards += int(found.backwards.sum())
+        known.append((found.x, told(found.x)[0]))
+        # the worst of the descents
+        reached = torch.maximum(reached, torch.minimum(known[-1][1], before))
+    refusal = torch.where(heedless.isfinite(), heedless - REFUSED * (heedless - reached).clamp_min(0), heedless)
+    best = torch.full_like(own, torch.inf)
+    for other, excess in known:
+        point, best = torch.where(rows(excess < best, point), other, point), torch.minimum(excess, best)
+    return dataclasses.replace(heads, refusal=torch.maximum(torch.maximum(refusal, best), own) + room), point
 
 
 def _nothing(logits: Tensor, goal: Any) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 from assay.core.budget import Budget
 from assay.evaluation.cell import Cell
-from assay.evaluation.records.schema import BROKEN, ERROR, SURVIVED
+from assay.evaluation.records.schema import BROKEN, ERROR, SURVIVED, UNBROKEN
 from assay.evaluation.run import Run
 
 
@@ -81,15 +81,34 @@ class Group:
 
 
 def groups(run: Run) -> list[Group]:
-    """Return the numbers of a run that an audit judges: worst-case, untargeted, with a budget above 0."""
+    """Return the numbers of a run that an audit judges: worst-case, untargeted, with a budget above 0.
+
+    Those of `not_adaptive` are none of them.
+    """
+    found = [_group(run, cells) for cells in _together(run) if not _ignoring(run, cells)]
+    return [one for one in found if one.numbers]
+
+
+def not_adaptive(run: Run) -> list[Cell]:
+    """Return a cell for each model, data set and threat that was only attacked with images of another model.
+
+    The model is defended itself, and nothing was asked of its defence: a verdict on such a number would say nothing.
+    """
+    return [cells[0] for cells in _together(run) if _ignoring(run, cells)]
+
+
+def _ignoring(run: Run, cells: Sequence[Cell]) -> bool:
+    return all(run.ignores_defense(one.digest) for one in cells)
+
+
+def _together(run: Run) -> list[list[Cell]]:
     together: dict[tuple[Any, ...], list[Cell]] = {}
     for plain in run.cells.values():
         cell = Cell.of(plain)
         if cell.question == "worst_case" and cell.goal == "untargeted":
             key = (cell.model.label, cell.data.label, cell.threat.label, cell.unit)
             together.setdefault(key, []).append(cell)
-    found = [_group(run, cells) for cells in together.values()]
-    return [one for one in found if one.numbers]
+    return list(together.values())
 
 
 def _group(run: Run, cells: Sequence[Cell]) -> Group:
@@ -98,7 +117,8 @@ def _group(run: Run, cells: Sequence[Cell]) -> Group:
     by: dict[float, dict[str, dict[str, str]]] = {}
     spent: Counter[float] = Counter()
     for digest, eps, sample, status, forwards in zip(*(rows[name] for name in names), strict=True):
-        by.setdefault(eps, {}).setdefault(digest, {})[sample] = status
+        # whether an image that no attack broke is right or refused does not matter to the number
+        by.setdefault(eps, {}).setdefault(digest, {})[sample] = SURVIVED if status in UNBROKEN else status
         spent[eps] += forwards
     passes = spent.total() / max(1, len(set(rows["sample_id"])))
     return Group(tuple(_numbers(cells, by, spent)), passes)

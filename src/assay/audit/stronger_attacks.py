@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from assay.attacks import ATTACKS, build
-from assay.audit.bypass import Cut, InsideBox, PastDefense, cut
+from assay.attacks.generic import GENERIC
+from assay.audit.bypass import Accepting, ClassesAlone, Cut, InsideBox, PastDefense, Weighed, cut
 from assay.audit.checks import flagging
 from assay.audit.checks.gradients import ZERO
 from assay.audit.evidence import Evidence
 from assay.audit.probes.minimum_norm import smallest
 from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, passes_of
-from assay.core.compose import Method, Restarts, Through, Transferred
+from assay.core.compose import Cascade, Method, Restarts, Through, Transferred
 from assay.core.errors import AssayError
+from assay.core.goal import Goal
 from assay.core.lenses import Averaged, Expectation
 from assay.core.oracle import Oracle
 from assay.evaluation.records.verdicts import Finding
@@ -54,7 +58,7 @@ class StrongerAttack:
     def most_passes(self, subject: Subject, evidence: Evidence) -> int:
         """Return what one survivor costs that it does not break, with the looks that judge."""
         judges = JUDGES if evidence.answers.differ > 0 else 1
-        return self.per_look * passes_of(self.method, subject.norm, subject.classes) + judges
+        return (self.per_look * passes_of(self.method, subject.norm, subject.classes) + judges) * subject.per_look
 
 
 def stronger_attacks(
@@ -91,6 +95,8 @@ def _attacks(
         share, why = evidence.nearest.best, "its steps do not depend on the scale of the logits"
         yield StrongerAttack("smallest perturbations", why, short, share, dear=not share)
         yield StrongerAttack("smallest perturbations, longer", "twice as long", lengthened(short), share / 2, dear=True)
+    if subject.guarded and climbs:
+        yield from _outside(subject, evidence)
     if subject.twin is not None and climbs:
         moved = Transferred(build("mi-fgsm", steps=STEPS), subject.twin)
         share = evidence.black_box.share("transfer")
@@ -104,8 +110,9 @@ def _attacks(
         if subject.evaluation is not None:
             more = Restarts(lengthened(subject.evaluation), 5)
             yield StrongerAttack("more starts", "more starts and steps of the same attack", more, 0.1)
-    # where true gradients lead an iterative attack, what is wrong is the evaluation's effort alone
-    if long or _masked(evidence, findings):
+    # where true gradients lead an iterative attack, what is wrong is the evaluation's effort alone; a defence has to
+    # hold against every kind of attack
+    if long or subject.guarded or _masked(evidence, findings):
         yield from _without_gradients(subject, evidence, long=long)
 
 
@@ -114,6 +121,55 @@ def _masked(evidence: Evidence, findings: Sequence[Finding]) -> bool:
     checks = flagging(findings)
     iterative = any(leaf.family == "gradient" and leaf.steps >= GRADIENT_STEPS for leaf in evidence.leaves)
     return any(one.masks or (iterative and one.misses) for one in checks)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Confident:
+    # the margin up to a confidence, where the gradient ends and with it the way
+    kappa: float
+
+    def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
+        return goal.lead(logits).clamp_max(self.kappa)
+
+
+KAPPAS = (0.1, 5.0, 10.0, 20.0, 40.0)
+"""Confidences, in logits, of the images that are made on the network inside a defence (Carlini and Wagner 2017)."""
+
+WEIGHTS = (0.1, 10.0)
+"""How much a refusal counts beside the margin, in attacks that may weigh it wrongly."""
+
+
+def _outside(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
+    """Yield what tries a defence from outside: images made without it, and its refusals weighed otherwise."""
+    inside = subject.twin
+    if inside is None:
+        inside = Accepting(subject.asking(ClassesAlone(subject.module)))
+    made = tuple(Transferred(build("pgd", steps=STEPS, objective=_Confident(kappa)), inside) for kappa in KAPPAS)
+    names = tuple(f"confidence {kappa:g}" for kappa in KAPPAS)
+    why = "images made without the defence, at several confidences"
+    yield StrongerAttack("past the defence", why, Cascade(made, names), 0.3)
+    yield from _knowing(subject, evidence)
+    for times in WEIGHTS if subject.rejects else ():
+        plain = build("pgd", steps=STEPS, objective="margin")
+        climb = Through(Expectation(LOOKS), plain) if evidence.answers.differ > 0 else plain
+        name, asked = f"refusals weighed {times:g} times", subject.asking(Weighed(subject.module, times))
+        yield StrongerAttack(name, "an attack may heed refusals too little or too much", climb, 0.2, asked)
+
+
+def _knowing(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
+    """Yield the attacks that the table of defences names for the model's, and those that know any detector."""
+    names = [name for step in subject.defenses for name in step.entry.adaptive]
+    if subject.rejects and "adaptive" in GENERIC:
+        names += [f"pgd:steps=100,objective=margin,adaptive={way}" for way in ("selective", "orthogonal")]
+    for written in dict.fromkeys(names):
+        name, _, rest = written.partition(":")
+        known = ATTACKS[name].all_options
+        given = dict(part.split("=", 1) for part in rest.split(",") if part)
+        options: dict[str, Any] = {option: known[option].from_text(value) for option, value in given.items()}
+        if evidence.answers.differ > 0:
+            options.setdefault("eot", LOOKS)
+        if subject.norm in ATTACKS[name].norms:
+            yield StrongerAttack(written, "it knows the defence", build(name, **options), 0.4)
 
 
 _BLIND: Sequence[tuple[str, str, dict[str, int], dict[str, int]]] = (

@@ -15,9 +15,11 @@ from assay.core.draws import Draws
 from assay.core.goal import Goal
 from assay.core.lenses import Expectation
 from assay.core.objective import Objective
-from assay.core.oracle import Access, Observation, Oracle, TorchOracle
+from assay.core.oracle import ONE_PASS, Access, Observation, Oracle, TorchOracle
 from assay.core.problem import Problem
+from assay.core.search import gradient_looks
 from assay.core.tensors import take
+from assay.defenses.chain import Step
 
 GRADIENT_STEPS = 10
 """So many gradient looks make an attack an iterative one (proposed; the weakest attack that papers rely on has 7)."""
@@ -38,6 +40,9 @@ SHARES: Mapping[str, float] = {
 """What part of the allowance each probe of the evidence may spend: together all of it.
 
 Without a twin the other probes divide its share."""
+
+MORE_SHARES: Mapping[str, float] = {"refusals": 0.06, "other_norms": 0.2}
+"""What the probes of a model that refuses images or is defended may spend besides."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +70,27 @@ class CountingOracle:
 
 
 @dataclasses.dataclass(frozen=True)
+class CleanRefusals:
+    """Of `n` clean images of the run the model refuses `refused`.
+
+    Its thresholds were chosen to refuse a share of at most `fpr` together, the coarsest of them on `held_out` images;
+    None where somebody wrote a threshold.
+    """
+
+    n: int
+    refused: int
+    fpr: float | None = None
+    held_out: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Subject:
     """Images `problem.x` that the model gets right, and which of them the evaluation left standing.
 
     `problem` asks the model through a `CountingOracle`, at the budget of the number. `methods` are the attacks that the
     number comes from. `allowance` is how many passes the evidence may cost. `twin` is an undefended network to
-    compare with, where one is given. `batch` bounds the rows of a pass.
+    compare with, where one is given or stands inside the `defenses` (`own_twin`). `batch` bounds the rows of a pass.
+    `clean` is what a model that may refuse does about the clean images of the run.
     """
 
     module: nn.Module
@@ -83,6 +103,9 @@ class Subject:
     twin: Oracle | None = None
     thorough: bool = False
     batch: int | None = None
+    defenses: tuple[Step, ...] = ()
+    own_twin: bool = False
+    clean: CleanRefusals | None = None
 
     @property
     def meter(self) -> CountingOracle:
@@ -92,16 +115,48 @@ class Subject:
 
     def asking(self, module: nn.Module) -> TorchOracle:
         """Return what asks `module` as the model is asked: a copy of the model, or what stands around it."""
-        own = self.meter.oracle
-        return TorchOracle(module, self.batch, reset=own.reset if isinstance(own, TorchOracle) else None)
+        own = self._asked
+        if own is None:
+            return TorchOracle(module, self.batch)
+        # what stands around it may have a gradient where it has none
+        return dataclasses.replace(own, model=module, batch=self.batch, gives=Access.GRADIENT, fits=[], told=set())
+
+    @property
+    def _asked(self) -> TorchOracle | None:
+        oracle: object = self.problem.oracle
+        while isinstance(oracle, CountingOracle):
+            oracle = oracle.oracle
+        return oracle if isinstance(oracle, TorchOracle) else None
 
     @property
     def gives(self) -> Access:
         """The most that the model gives."""
-        oracle: object = self.problem.oracle
-        while isinstance(oracle, CountingOracle):
-            oracle = oracle.oracle
-        return oracle.gives if isinstance(oracle, TorchOracle) else Access.GRADIENT
+        return Access.GRADIENT if self._asked is None else self._asked.gives
+
+    @property
+    def per_look(self) -> int:
+        """Passes of the innermost network in one look."""
+        passes = ONE_PASS if self._asked is None else self._asked.passes
+        return max(passes.forwards, passes.backwards + passes.always)
+
+    @property
+    def random(self) -> bool:
+        """Whether the model says that it draws its answers."""
+        return self._asked is not None and self._asked.random
+
+    @property
+    def rejects(self) -> bool:
+        """Whether the last of the model's logits is no class, but a refusal."""
+        return getattr(self.problem.goal, "reject", None) is not None
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the model stands behind defences, or refuses images."""
+        return self.rejects or bool(self.defenses)
+
+    def of_classes(self, logits: Tensor) -> Tensor:
+        """Return the logits `[N, K]` of the classes alone."""
+        return logits[:, :-1] if self.rejects else logits
 
     @property
     def norm(self) -> str:
@@ -121,7 +176,8 @@ class Subject:
         """
         at = self.survived.nonzero().squeeze(1) if survivors else torch.arange(len(self.survived))
         shared = self.allowance / (1 if self.twin is not None else 1 - SHARES["twins"])
-        count = max(2, min(most, int(SHARES[probe] * shared / max(cost, 1))))
+        share = SHARES.get(probe) or MORE_SHARES[probe]
+        count = max(2, min(most, int(share * shared / max(cost * self.per_look, 1))))
         return self.taken(at[:count])
 
     def taken(self, at: Tensor) -> Subject:
@@ -164,7 +220,9 @@ class Leaf:
 def leaves(method: Method) -> list[Leaf]:
     """Return the single attacks of a method."""
     if is_attack(method):
-        return [Leaf(method.steps, method.access, method.objective)]
+        # an attack that takes a gradient to begin with climbs none
+        steps = gradient_looks(method) if method.access is Access.GRADIENT else method.steps
+        return [Leaf(steps, method.access, method.objective)]
     found = [leaf for child in method.children for leaf in leaves(child)]
     if method.surrogate is not None:
         return [dataclasses.replace(leaf, elsewhere=True) for leaf in found]

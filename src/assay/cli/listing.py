@@ -1,9 +1,10 @@
-"""`assay attacks`, `assay models` and `assay data`: what there is, and what may be said of it."""
+"""`assay attacks`, `assay defenses`, `assay models` and `assay data`: what there is, and what may be said of it."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,8 @@ from assay.core.errors import BadInput, did_you_mean
 
 if TYPE_CHECKING:
     from assay.attacks import AttackEntry
+    from assay.attacks.options import Option
+    from assay.defenses import Defense
     from assay.models import Listed
 
 
@@ -67,20 +70,95 @@ def _all(listed: dict[str, dict[str, Any]]) -> None:
 
 
 def _one(name: str, entry: AttackEntry) -> None:
+    console = out()
+    source = f"{entry.paper}, arXiv:{entry.paper_id}" if entry.paper_id else entry.paper
+    console.print(f"{name}: {entry.summary} ({source}); norms: {', '.join(entry.norms)}", soft_wrap=True)
+    _options(entry.all_options)
+    option, one = next(iter(entry.all_options.items()))
+    value = "PATCH.safetensors" if option == "file" else one.default_text
+    console.print(f"Example: --attack {name}:{option}={value}", markup=False, soft_wrap=True)
+
+
+def _options(options: Mapping[str, Option]) -> None:
     from rich import box
     from rich.table import Column, Table
     from rich.text import Text
 
+    table = Table(Column("option", no_wrap=True), "values", "unit", "what it is", box=box.SIMPLE_HEAD)
+    for option, one in options.items():
+        table.add_row(*map(Text, (f"{option} = {one.default_text}", one.values, one.unit, one.help)))
+    out().print(table)
+
+
+def defenses(
+    name: Annotated[str | None, typer.Argument(help="A defence, to see its options.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_page: Annotated[bool, typer.Option("--markdown", help="Print the reference page of them all.")] = False,
+) -> None:
+    """List the defences that can stand around a model, or the options of one."""
+    from assay.defenses.table import DEFENSES, defense
+
+    if name is not None:
+        defense(name)
+    listed = {key: _defense_facts(entry) for key, entry in DEFENSES.items() if name in (None, key)}
+    if as_page:
+        from assay.report.defense_page import defense_page
+
+        write(defense_page())
+    elif as_json:
+        write(json.dumps(listed, indent=2))
+    elif name is not None:
+        _one_defense(name, DEFENSES[name])
+    else:
+        _all_defenses(listed)
+
+
+def _defense_facts(entry: Defense) -> dict[str, Any]:
+    from assay.defenses.chain import passes_at_defaults
+
+    return {
+        "summary": entry.summary,
+        "passes": passes_at_defaults(entry)._asdict(),
+        "random": entry.random,
+        "differentiable": entry.differentiable,
+        "backward": entry.backward,
+        "detects": entry.detects,
+        "fitted": entry.fitted,
+        "adaptive": list(entry.adaptive),
+        "channels": list(entry.channels),
+        "least_side": entry.least_side,
+        "paper": entry.paper,
+        "paper_id": entry.paper_id,
+        "version": entry.version,
+        "options": {option: one.default for option, one in entry.all_options.items()},
+        "details": {option: one.plain() for option, one in entry.all_options.items()},
+    }
+
+
+def _all_defenses(listed: dict[str, dict[str, Any]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("defence", "what it does", "passes", "", "source", box=box.SIMPLE_HEAD)
+    for name, facts in listed.items():
+        told = ", ".join(word for word in ("detects", "random", "fitted") if facts[word])
+        table.add_row(name, facts["summary"], str(facts["passes"]["forwards"]), told, facts["paper"])
+    console = out()
+    console.print(table)
+    console.print(
+        "assay defenses NAME lists its options; write it behind a model: 'MODEL|NAME:option=value'.", markup=False
+    )
+
+
+def _one_defense(name: str, entry: Defense) -> None:
     console = out()
     source = f"{entry.paper}, arXiv:{entry.paper_id}" if entry.paper_id else entry.paper
-    console.print(f"{name}: {entry.summary} ({source}); norms: {', '.join(entry.norms)}", soft_wrap=True)
-    table = Table(Column("option", no_wrap=True), "values", "unit", "what it is", box=box.SIMPLE_HEAD)
-    for option, one in entry.all_options.items():
-        table.add_row(*map(Text, (f"{option} = {one.default_text}", one.values, one.unit, one.help)))
-    console.print(table)
-    option, one = next(iter(entry.all_options.items()))
-    value = "PATCH.safetensors" if option == "file" else one.default_text
-    console.print(f"Example: --attack {name}:{option}={value}", markup=False, soft_wrap=True)
+    console.print(f"{name}: {entry.summary} ({source}); backwards: {entry.backward}", markup=False, soft_wrap=True)
+    if entry.all_options:
+        _options(entry.all_options)
+    shown = [f"{option}={one.default_text}" for option, one in entry.options.items() if one.default is not None]
+    told = ":".join([name, *shown[:1]])
+    console.print(f"Example: --model 'zoo:mnist-cnn|{told}'", markup=False, soft_wrap=True)
 
 
 _FORMS = (

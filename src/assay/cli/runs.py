@@ -140,14 +140,21 @@ def show(
 
 
 def as_plain(run: Run) -> dict[str, Any]:
-    """Return a run's numbers as plain values; what was not measured is None."""
-    from assay.report import corruptions
+    """Return a run's numbers as plain values; what was not measured is None.
 
+    The numbers of models that may refuse an image are there where the run has one.
+    """
+    from assay.evaluation.analysis.rejection import REJECTION_FIELDS
+    from assay.report import corruptions
+    from assay.report.formats import plain
+
+    rows = plain(run.results())
+    names = [*FIELDS, *(name for name in (*REJECTION_FIELDS, "ignores_defense") if rows and name in rows[0])]
     return {
         "study": run.study,
         "status": run.status,
         "reportable": bool(run.manifest.get("reportable")),
-        "results": [{name: _plain(getattr(result, name)) for name in FIELDS} for result in run.results()],
+        "results": [{name: _plain(row[name]) for name in names} for row in rows],
         **({"corruptions": [corruptions.plain(table) for table in tables]} if (tables := run.corruptions()) else {}),
     }
 
@@ -167,6 +174,12 @@ def report(
     ] = None,
     form: Annotated[
         Figure | None, typer.Option("--format", help="Write the charts as files instead of a page.", show_default=False)
+    ] = None,
+    bands: Annotated[
+        str | None,
+        typer.Option(
+            help="Of images of many bands: those shown as red, green and blue, from 0: 5,3,1.", show_default=False
+        ),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -188,4 +201,13 @@ def report(
     if target.absolute() != (directory / PAGE).absolute():
         refuse_taken(target, force=force)
     say("Drawing the page …")
-    write(str(reports.page(run, target)))
+    write(str(reports.page(run, target, _bands(bands))))
+
+
+def _bands(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise BadInput(f"--bands {text}: expected numbers of channels from 0, such as 5,3,1.") from None

@@ -43,13 +43,12 @@ class BudgetFlags:
     def threat(self) -> Threat:
         """Return the threat, one for all models: in pixels."""
         from assay.core.budget import NORMALIZED, check_budget, parse_budget
-        from assay.core.norms import NORMS
-        from assay.core.threat import Threat
+        from assay.core.threat import threat_in
 
         budget = check_budget(parse_budget(self.eps), self.norm.value)
         if budget.unit == NORMALIZED:
             raise BadInput(f"--eps {self.eps}: models may be normalised differently; give the budget in pixels.")
-        return Threat(NORMS[self.norm.value], budget.value, grid=self.grid, budget=budget)
+        return threat_in(self.norm.value, eps=budget.value, grid=self.grid, budget=budget)
 
 
 def transfer(
@@ -107,8 +106,8 @@ def _work(  # shape: what the flags say
     surrogates: list[str], targets: list[str], attacks: list[str], threat: Threat, model: Any, seed: int
 ) -> Transfer:
     from assay.attacks import ATTACKS, build
-    from assay.console.study_from_flags import parse_attack
     from assay.evaluation.analysis.transfer import Transfer
+    from assay.evaluation.study.attacks import parse_attack
     from assay.evaluation.study.surrogates import names
 
     methods = {}

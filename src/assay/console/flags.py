@@ -44,6 +44,7 @@ class StudyFlags:
         str | None, _flag(_WHAT, "Where values may change: mask.png, mask.npy, or a folder with one per sample.")
     ] = None
     channels: Annotated[str | None, _flag(_WHAT, "The channels that may change, from 0: 3, or 0,2.")] = None
+    components: Annotated[str | None, _flag(_WHAT, "Of --norm ycbcr: shares of eps for Y, Cb and Cr (1,0,0).")] = None
     question: Annotated[Question | None, _flag(_WHAT, "Robust accuracy, or what each attack does (worst_case).")] = None
     goal: Annotated[str | None, _flag(_WHAT, "untargeted, 'targeted CLASS', 'targeted file T.csv', …")] = None
     order: Annotated[Order | None, _flag(_WHAT, "How a worst case walks through the budgets (ascending).")] = None

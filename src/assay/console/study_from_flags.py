@@ -114,6 +114,8 @@ def _lay_over(raw: dict[str, Any], places: Places, flags: StudyFlags) -> tuple[d
 
 def _whole(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
     """Return the keys that a flag sets as a whole, each with the flag's name and its value."""
+    from assay.evaluation.study.attacks import parse_attack
+
     given = {
         "models": ("--model", flags.model),
         "data": ("--data", flags.data),
@@ -191,11 +193,12 @@ def _threat(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
         "box": ("--no-box", flags.box),
         "grid": ("--grid", flags.grid),
         "mask": ("--mask", flags.mask),
-        "channels": ("--channels", _channels(flags.channels)),
+        "channels": ("--channels", _numbers(flags.channels)),
+        "components": ("--components", _numbers(flags.components)),
     }
 
 
-def _channels(text: str | None) -> list[Any] | None:
+def _numbers(text: str | None) -> list[Any] | None:
     from assay.attacks.options import scalar
 
     return None if text is None else [scalar(part.strip()) for part in text.split(",")]
@@ -209,34 +212,6 @@ def parse_budgets(given: Iterable[str]) -> list[str]:
         prefix = f"{unit} " if space and unit.isalpha() else ""
         budgets += [prefix + part.strip() for part in (rest if prefix else text).split(",") if part.strip()]
     return budgets
-
-
-def parse_attack(text: str) -> dict[str, Any]:
-    """Read `pgd:steps=40,restarts=2` as a study's `{attack: pgd, steps: 40, restarts: 2}`.
-
-    The option's kind says what a value is; a text may hold commas. Raises `BadInput` for a part that is no
-    `option=value`.
-    """
-    from assay.attacks.options import Kind, scalar
-    from assay.evaluation.study.attacks import STUDY_ATTACKS
-
-    name, _, written = text.partition(":")
-    name = name.strip()
-    known = STUDY_ATTACKS[name].all_options if name in STUDY_ATTACKS else {}
-    given: dict[str, str] = {}
-    last = ""
-    for part in written.split(",") if written.strip() else ():
-        option, equals, value = part.partition("=")
-        if not equals and last in known and known[last].kind in (Kind.TEXT, Kind.PLACE):
-            given[last] += f",{part}"
-            continue
-        if not equals or not option.strip():
-            raise BadInput(f"--attack {text}: {part!r} is no option=value; write for example pgd:steps=40,restarts=2.")
-        last = option.strip()
-        given[last] = value
-    values = {key: value.strip() for key, value in given.items()}
-    read = {key: known[key].from_text(value) if key in known else scalar(value) for key, value in values.items()}
-    return {"attack": name, **read}
 
 
 def _slug(flags: StudyFlags) -> str:

@@ -74,7 +74,7 @@ def check_budget(budget: Budget, norm: str) -> Budget:
 
     Raises `BadInput` naming the fraction of 255 that was probably meant.
     """
-    if norm == "linf" and budget.unit == PIXEL and 1 < budget.value < math.inf:
+    if norm in ("linf", "ycbcr") and budget.unit == PIXEL and 1 < budget.value < math.inf:
         raise BadInput(
             f"{budget.written} is larger than the image range [0, 1]. "
             f"Did you mean {budget.written}/255? Write grey levels as a fraction of 255."

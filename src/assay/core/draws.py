@@ -112,6 +112,17 @@ def drawing(draws: Draws) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
+@contextlib.contextmanager
+def nested(name: int | str) -> Iterator[None]:
+    """Make the current draws those of the part called `name`, so that two random parts of a model draw other numbers.
+
+    Where nobody looks nothing changes: every part draws fresh ones.
+    """
+    now = _CURRENT.get()
+    with contextlib.nullcontext() if now is None else drawing(now.fold(name)):
+        yield
+
+
 def current(images: Tensor) -> Draws:
     """Return the draws of the look under way, for a model that draws numbers for its `images` `[N, *S]`.
 

@@ -11,7 +11,7 @@ Scores without an order (see `scored`) reach no goal: what the model would have 
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,9 @@ class Goal(Protocol):
         """The cross-entropy, oriented so that more is better for the attacker."""
 
 
+GoalT = TypeVar("GoalT", bound=Goal)
+
+
 @runtime_checkable
 class LeavesOut(Protocol):
     """A goal that says itself which samples it leaves out."""
@@ -75,6 +78,16 @@ def rank_of(logits: Tensor, y: Tensor) -> Tensor:
     ahead = (logits > own) | ((logits == own) & (index < y[:, None]))
     # without an order the class counts as last, never as right
     return torch.where(scored(logits), 1 + ahead.sum(1), torch.full_like(y, logits.shape[1]))
+
+
+def knows_refusal(goal: Goal) -> bool:
+    """Whether a goal says that the last class is a refusal, and that a refused input has not broken the model."""
+    return getattr(goal, "reject", None) is not None
+
+
+def among_classes(goal: GoalT) -> GoalT:
+    """Return the same goal for the classes' logits `[N, K]` alone, without that of a refusal."""
+    return dataclasses.replace(goal, reject=None) if knows_refusal(goal) else goal  # type: ignore[type-var]
 
 
 def excluded(goal: Goal) -> Tensor:
@@ -161,10 +174,16 @@ class Untargeted:
 
 @dataclasses.dataclass(frozen=True)
 class Targeted:
-    """The class `t` (`[N]`) and no other. Where `t` is the label there is nothing to attack: see `excluded`."""
+    """The class `t` (`[N]`) and no other. Where `t` is the label there is nothing to attack: see `excluded`.
+
+    `reject` changes nothing here, a refusal is not the target: it tells attacks that know it which class one is.
+    """
 
     y: Tensor
     t: Tensor
+    reject: int | None = None
+
+    SHARED: ClassVar[tuple[str, ...]] = ("reject",)
 
     def reached(self, logits: Tensor) -> Tensor:
         """Whether the target is the top class."""
@@ -208,6 +227,19 @@ class Toward:
     def surprise(self, logits: Tensor) -> Tensor:
         """Log-likelihood of the target."""
         return -F.cross_entropy(logits, self.t, reduction="none")
+
+
+def facing(goal: Goal, model: object, made_for: object) -> Goal:
+    """Return a goal that was made for the oracle `made_for` as it is for another, `model`.
+
+    An oracle whose last class means "refused" says so (`rejects`). A goal that wants refusals goes on wanting them.
+    """
+    if not isinstance(goal, Untargeted | Toward):
+        return goal
+    if not getattr(model, "rejects", False):
+        return dataclasses.replace(goal, reject=None)
+    wanted = goal.reject is None and getattr(made_for, "rejects", False)
+    return goal if wanted else dataclasses.replace(goal, reject=-1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,10 +121,12 @@ def _linear(norm: Norm, need: Tensor, g: Tensor) -> Tensor:
 
 
 class _Linf:
-    name = "linf"
     boxed = False
     # a ball in Linf is longer across; AttackBench takes 10, with which the median on an MNIST network is 2 % larger
     first_step = 3.0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def size(self, d: Tensor) -> Tensor:
         return d.abs().amax(1)
@@ -298,11 +300,16 @@ class _L0:
         return only_free(2 * draws.uniform("start", features) - 1, free)
 
 
-LINF: Norm = _Linf()
+LINF: Norm = _Linf("linf")
 L2: Norm = _L2()
 L1: Norm = _L1()
 L0: Norm = _L0()
+YCBCR: Norm = _Linf("ycbcr")
+"""The largest change of any component of any pixel; a `Threat` makes components of the values."""
+
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (LINF, L2, L1, L0)}
+THREAT_NORMS: dict[str, Norm] = {**NORMS, YCBCR.name: YCBCR}
+"""What threats are measured in: the norms of the values, and that of the components of colours."""
 
 
 # of a change in float32

@@ -35,16 +35,16 @@ def dlr(logits: Tensor, goal: Goal) -> Tensor:
     With a target it is the targeted ratio: this one is constant where the target ranks third.
     The divisor is the distance from the highest logit to the one below those the goal is about: the third, and for
     `OutOfTop` the k + 2nd. A model with fewer classes has none, and the objective is the margin; so it is for goals
-    of several labels, whose scores do not compete.
+    of several labels, whose scores do not compete. A refusal is none of these logits.
     """
     if isinstance(goal, MULTI_LABEL):
         return goal.lead(logits)
     if isinstance(goal, Targeted | Toward):
         return dlr_targeted(logits, goal)
-    below = goal.k + 2 if isinstance(goal, OutOfTop) else 3
-    if logits.shape[1] < below:
+    below, classes = goal.k + 2 if isinstance(goal, OutOfTop) else 3, _classes(logits, goal)
+    if classes.shape[1] < below:
         return goal.lead(logits)
-    top = logits.topk(below, 1).values
+    top = classes.topk(below, 1).values
     return goal.lead(logits) / (top[:, 0] - top[:, -1] + 1e-12)
 
 
@@ -56,9 +56,10 @@ def dlr_targeted(logits: Tensor, goal: Goal) -> Tensor:
     """
     if isinstance(goal, OutOfTop):
         raise BadInput("The targeted DLR objective needs a target, the goal is to leave the top. Use dlr or margin.")
-    if logits.shape[1] < 4 or isinstance(goal, MULTI_LABEL):
+    classes = _classes(logits, goal)
+    if classes.shape[1] < 4 or isinstance(goal, MULTI_LABEL):
         return goal.lead(logits)
-    top = logits.topk(4, 1).values
+    top = classes.topk(4, 1).values
     return goal.lead(logits) / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
 
 
@@ -99,8 +100,17 @@ def _decided_by(logits: Tensor, goal: Goal) -> Tensor:
     logits = logits.detach()
     if isinstance(goal, MULTI_LABEL):
         return nearest(logits, goal)
-    top = logits.topk(2, 1).values
+    top = _classes(logits, goal).topk(2, 1).values
     return top[:, :1] - top[:, 1:]
+
+
+def _classes(logits: Tensor, goal: Goal) -> Tensor:
+    # a refusal trails the highest class by construction, and says nothing about the scale of the others
+    reject = getattr(goal, "reject", None)
+    if reject is None:
+        return logits
+    at = reject % logits.shape[1]
+    return logits[:, :-1] if at == logits.shape[1] - 1 else torch.cat([logits[:, :at], logits[:, at + 1 :]], 1)
 
 
 def _divided(logits: Tensor, goal: Goal, divisor: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ class TorchOracle:
     pass, for models that keep a state. `gives` is the most that the model can answer. `told` collects what was done
     about gradients at the edges of the box, and `ONE_SCORE` where the model gives one score per image. `passes` are
     those of the innermost network in a look, and `random` says that the model draws numbers: from `draws.current`,
-    which are those of the look.
+    which are those of the look. `rejects` says that its last class is a refusal.
 
     The model is asked in its own precision and in a layout that it can do, see `form`; answers and gradients are
     float32, or what the model gives where that is finer. Where values at the edge of the box get no gradient while
@@ -124,6 +124,7 @@ class TorchOracle:
     told: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
     passes: LookPasses = ONE_PASS
     random: bool = False
+    rejects: bool = False
 
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         """Ask the model; see `Oracle`.
@@ -135,7 +136,7 @@ class TorchOracle:
                 f"The model gives {self.gives.name.lower()} and no gradients, which this attack asks for. Use an "
                 "attack that needs less (`assay attacks` lists what each needs), or make the images on a surrogate."
             )
-        size = min([self.batch or micro_batch(points, access is Access.GRADIENT), *self.fits])
+        size = min([self.batch or micro_batch(points, access is Access.GRADIENT, self.passes.backwards), *self.fits])
         climbed = objective if access is Access.GRADIENT else None
         parts: list[_Part] = []
         at = 0
@@ -274,12 +275,13 @@ class _Part(NamedTuple):
     backwards: Tensor
 
 
-def micro_batch(points: Tensor, backward: bool = True) -> int:
+def micro_batch(points: Tensor, backward: bool = True, copies: int = 1) -> int:
     """Return how many rows to pass at once: near the fastest measured on CPUs, larger on accelerators.
 
-    Passes without a `backward` keep no activations in the caches, and small networks gain by fewer of them.
+    Passes without a `backward` keep no activations in the caches, and small networks gain by fewer of them. With one,
+    the activations of all `copies` that a look shows the network are kept.
     """
-    values = max(1, math.prod(points.shape[1:]))
+    values = max(1, math.prod(points.shape[1:])) * (max(1, copies) if backward else 1)
     most = (40 if backward else 100) if points.device.type == "cpu" else 1024
     budget = 2_400_000 if points.device.type == "cpu" else 40_000_000
     return max(1, min(most, budget // values))

@@ -115,7 +115,7 @@ def spread(goal: Goal, labels: Tensor) -> Goal:
     several = len(goal.y)
     everyone = labels.repeat(several)
     if isinstance(goal, Targeted):
-        return Targeted(everyone, goal.t.repeat_interleave(len(labels)))
+        return Targeted(everyone, goal.t.repeat_interleave(len(labels)), goal.reject)
     if isinstance(goal, Untargeted):
         return Untargeted(everyone, goal.reject)
     raise BadInput(f"A variable over a data set is targeted or untargeted; the goal is {type(goal).__name__}.")

@@ -59,12 +59,29 @@ class Problem:
             raise BadInput(f"{list(eps.shape)} budgets for {len(self.x)} images; expected one per image.")
         if isinstance(scale, Tensor) and scale.ndim == 3 and scale.shape[0] not in (1, self.x.shape[1]):
             raise BadInput(f"The budget is for {scale.shape[0]} channels, the images have {self.x.shape[1]}.")
+        if self.threat.components is not None:
+            self._check_colours()
         if self.threat.mask is not None:
             self.threat.mask.check(self.x)
             # users write masks where they are at hand; a search goes on where the images are
             object.__setattr__(self, "threat", self.threat.on(self.x.device))
             if self.start is not None:
                 object.__setattr__(self, "start", self.threat.inside(self.start, self.x))
+
+    def _check_colours(self) -> None:
+        channels, mask = self.x.shape[1], self.threat.mask
+        if channels != 3:
+            raise BadInput(
+                f"Y, Cb and Cr are made of red, green and blue, and the images have {channels} channels, expected 3. "
+                "Use linf, with channels or a mask where not all may change."
+            )
+        if mask is not None and mask.free.shape[-3] == 3:
+            free = mask.free.any(-3, keepdim=True)
+            if not bool((mask.free == free).all()):
+                raise BadInput(
+                    "The mask differs between channels, and a change of Y, Cb or Cr changes several of them. Give a "
+                    "mask [1, H, W], or use linf."
+                )
 
     @property
     def seen_at_x(self) -> Observation | None:

@@ -185,7 +185,8 @@ def _searched(
         if last and not terms.judge_last:
             found.x[here.index] = point
             return found
-        seen = _masked(_look(attack, here, point, look, Access.LABELS if last else attack.access), here.problem)
+        access = Access.LABELS if last else access_at(attack, look)
+        seen = _masked(_look(attack, here, point, look, access), here.problem)
         if last or keeps is not Keeps.LAST or terms.limited:
             judged, fits = _judged(seen, point, here.problem)
             found = put(found, here.index, judged, keeps, fits)
@@ -210,6 +211,18 @@ def _searched(
         problem = here.problem if here.problem.known is None else dataclasses.replace(here.problem, known=None)
         here = _Rows(problem, state, here.draws, here.index, floor)
     raise AssertionError("unreachable: the last look returns")
+
+
+def gradient_looks(attack: Attack) -> int:
+    """Return at how many of its looks, the first ones, an attack needs a gradient: at all, if it does not say."""
+    if attack.access is not Access.GRADIENT:
+        return 0
+    return int(getattr(attack, "gradient_looks", attack.steps))
+
+
+def access_at(attack: Attack, look: int) -> Access:
+    """Return what an attack needs to see at a look before the last."""
+    return attack.access if look < gradient_looks(attack) else min(attack.access, Access.SCORES)
 
 
 def _begun(attack: Attack, problem: Problem, draws: Draws, keeps: Keeps, course: Resume) -> Any:
@@ -305,7 +318,9 @@ __all__ = [
     "State",
     "Limits",
     "better",
+    "access_at",
     "bill",
+    "gradient_looks",
     "judge_point",
     "nothing",
     "put",

@@ -61,15 +61,35 @@ def excess_of(logits: Tensor) -> Tensor:
     return logits[:, -1] - logits[:, :-1].amax(1)
 
 
+def guides_of(network: nn.Module, signal: str) -> Tensor | None:
+    """Return what images of each class that a detector accepts have of a signal, `[K, R]`; None where none is stored.
+
+    A detector that stores them has a buffer `guide_features` or `guide_logits`, one row for each class.
+    """
+    name = f"guide_{signal}"
+    stored = (getattr(module, name, None) for module in network.modules())
+    return next((one for one in stored if isinstance(one, Tensor) and len(one)), None)
+
+
+def apart(logits: Tensor, rejects: bool) -> Signals:
+    """Return what answers of a model say, the classes' logits `[N, K]` apart from the excess of a refusal.
+
+    `logits` are `[N, K + 1]` of a model that `rejects`, else `[N, K]`. An image is refused where the excess is above 0.
+    """
+    return Signals(logits[:, :-1], excess_of(logits)) if rejects else Signals(logits)
+
+
 class Asked(nn.Module):
     """A network that says its views, features or excess beside its answer, for an objective that climbs them.
 
-    `[N, *S]` -> `[N, M + R]`: the M logits as the network gives them, then the R numbers of `signal`, flat.
+    `[N, *S]` -> `[N, M + R]`: the M logits as the network gives them, then the R numbers of `signal`, flat. `answers`
+    is M, and `shape` that of the signal of one image, once it has been asked.
     """
 
     def __init__(self, network: nn.Module, signal: str) -> None:
         super().__init__()
         self.network, self.signal = network, signal
+        self.answers, self.shape = 0, torch.Size()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return answer and signal side by side. Raises `ModelError` for a network without this signal."""
@@ -80,4 +100,14 @@ class Asked(nn.Module):
                 f"The model has no {self.signal} to attack: it is behind no detector that compares any. Use an attack "
                 "that needs none."
             )
-        return torch.cat([with_refusal(seen), value.reshape(len(x), -1)], 1)
+        answer = with_refusal(seen)
+        self.answers, self.shape = answer.shape[1], value.shape[1:]
+        return torch.cat([answer, value.reshape(len(x), -1).to(answer)], 1)
+
+    def answer(self, output: Tensor) -> Tensor:
+        """Return the network's answer `[N, M]` alone."""
+        return output[:, : self.answers]
+
+    def told(self, output: Tensor) -> Tensor:
+        """Return the signal `[N, ...]` alone."""
+        return output[:, self.answers :].reshape(len(output), *self.shape)

@@ -102,6 +102,12 @@ def _shared_look(method: Method, problem: Problem, draws: Draws, budgets: Sequen
     low, high = (attack.init(_at(problem, b), at).query for b in (min(sizes), max(sizes)))
     if not torch.equal(low, high) or problem.threat.grid is not None:
         return None
+    # where the box leaves no room, a start that depends on the budget looks as if it did not: what is shared, and with
+    # it what a sample costs, is for the attack to say, not for the images of a chunk
+    roomy = dataclasses.replace(take(problem, torch.zeros_like(draws.ids[:1])), x=torch.full_like(low[:1], 0.5))
+    one = at.take(torch.zeros_like(at.ids[:1]))
+    if not torch.equal(*(attack.init(_at(roomy, b), one).query for b in (min(sizes), max(sizes)))):
+        return None
     seen = problem.oracle.look(low, problem.goal, attack.objective, attack.access, draws.at(0))
     return CachedLook(low, attack.objective, seen)
 

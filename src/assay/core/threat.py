@@ -21,8 +21,9 @@ from assay.core.masks import Mask, with_channels
 from assay.core.norms import L0 as L0_NORM
 from assay.core.norms import L1 as L1_NORM
 from assay.core.norms import L2 as L2_NORM
-from assay.core.norms import LINF, NORMS, Norm, proximal_of, slope_of, sparse_signs, unit
+from assay.core.norms import LINF, NORMS, THREAT_NORMS, YCBCR, Norm, proximal_of, slope_of, sparse_signs, unit
 from assay.core.tensors import flat, rows
+from assay.core.ycbcr import Components, shortened
 
 UNBOXED = (-math.inf, math.inf)
 
@@ -40,6 +41,7 @@ class Threat:
     `eps` is a number, or `[N]` for one per sample. `scale` is the unit of the budget: a number, or `[C, 1, 1]` for
     one per channel. `box` is the range of a pixel (`UNBOXED` to allow any value). `grid=255` makes every judged
     image an 8-bit one. `budget` keeps what the user wrote. Only the values of the `mask` may change, if there is one.
+    With `components` (and the norm YCBCR) colours are measured in Y, Cb and Cr, for images of three channels.
     """
 
     norm: Norm
@@ -49,8 +51,9 @@ class Threat:
     grid: int | None = None
     budget: Budget | None = None
     mask: Mask | None = None
+    components: Components | None = None
 
-    SHARED: ClassVar[tuple[str, ...]] = ("norm", "box", "scale", "grid", "budget")
+    SHARED: ClassVar[tuple[str, ...]] = ("norm", "box", "scale", "grid", "budget", "components")
 
     def at(self, eps: Budget | float | Tensor) -> Threat:
         """Return the same threat with another budget."""
@@ -84,18 +87,19 @@ class Threat:
         return not (unresolved and isinstance(self.scale, float))
 
     def size(self, z: Tensor, x: Tensor) -> Tensor:
-        """Return the size `[N]` of the change from `x` to `z`, in units of `scale`; infinite outside the mask."""
-        size = self.length(z - x)
+        """Return the size `[N]` of the change from `x` to `z`, in units of `scale`; infinite where none is allowed."""
+        size = self._whole(z - x, z)
         return size if self.mask is None else torch.where(self.mask.kept(z, x), size, torch.inf)
 
     def length(self, change: Tensor) -> Tensor:
-        """Return the size `[N]` of a `change`, in units of `scale`, of which the mask takes a part."""
+        """Return the size `[N]` of a `change`, in units of `scale`, of which mask and components take a part."""
         return self.norm.size(self._unit(change))
 
     def allows(self, size: Tensor) -> Tensor:
         """Return bool `[N]`: whether a change of this size is inside the budget, up to float32 rounding."""
-        # no budget, not even an endless one, allows a change outside the mask
-        return size <= self._bound if self.mask is None else (size <= self._bound) & size.isfinite()
+        # no budget, not even an endless one, allows a change outside the mask, or of a component without a weight
+        free = self.mask is None and self.components is None
+        return size <= self._bound if free else (size <= self._bound) & size.isfinite()
 
     def only(self, value: Tensor) -> Tensor:
         """Return a gradient or a change (`[N, *S]`, or `[N, R, *S]`) with 0 where nothing may change."""
@@ -123,7 +127,8 @@ class Threat:
         """Return a point inside budget and box for `z`; points that are inside stay."""
         eps = self.eps[:, None] if isinstance(self.eps, Tensor) else self.eps
         move = z - x
-        return self.clip(x + self._back(self.norm.project(self._unit(move), eps, self._felt(x, move)), x))
+        back = self._back(self.norm.project(self._unit(move), eps, self._felt(x, move)), x)
+        return self.clip(x + (back if self.components is None else shortened(back, x, self.box)))
 
     def steepest(self, grad: Tensor) -> Tensor:
         """Return the direction of unit size with the largest inner product with `grad`."""
@@ -169,7 +174,10 @@ class Threat:
     def widest(self, x: Tensor) -> Tensor:
         """Return the size `[N]` of the largest change that the box allows: infinite where the box is."""
         low, high = self.box
-        return self.norm.size(self._unit(torch.maximum(high - x, x - low)))
+        room = torch.maximum(high - x, x - low)
+        if self.components is not None:
+            return self.norm.size(flat(self.components.most(self.only(room) / self.scale)))
+        return self.norm.size(self._unit(room))
 
     def extent(self, x: Tensor) -> Tensor:
         """Return `widest`, and in an endless box the size of a change of every value by 1."""
@@ -177,7 +185,8 @@ class Threat:
 
     def start(self, x: Tensor, draws: Draws) -> Tensor:
         """Return a random point inside budget and box."""
-        noise = self._back(self.norm.random(draws, x[0].numel(), self._places(x)).to(x.dtype), x)
+        features = x[0].numel() if self.components is None else self.components.count * x[0, 0].numel()
+        noise = self._back(self.norm.random(draws, features, self._places(x)).to(x.dtype), x)
         # where the budget has no end, the noise is of unit size
         if isinstance(self.eps, Tensor):
             return self.project(x + rows(torch.where(self.eps.isinf(), 1, self.eps), x) * noise, x)
@@ -186,8 +195,13 @@ class Threat:
     def to_plane(self, point: Tensor, normal: Tensor, offset: Tensor) -> Tensor:
         """Return the point of the box nearest to `point`, in this norm, with `normal . z = offset` (`[N]`).
 
-        Where the plane misses the box, the corner nearest to it.
+        Where the plane misses the box, the corner nearest to it. Raises `BadInput` for changes of components.
         """
+        if self.components is not None:
+            raise BadInput(
+                "There is no way onto a plane in YCbCr: the box is one of red, green and blue. Use an attack that "
+                "climbs a gradient, such as pgd or apgd."
+            )
         need = offset - flat(normal * point).sum(1)
         toward = normal * rows(need.sign(), normal)
         weight = self._unit_gradient(toward).abs()
@@ -218,27 +232,44 @@ class Threat:
         return self.clip(((x * self.grid).round() + chosen) / self.grid)
 
     def _first_allowed(self, levels: Tensor, otherwise: Tensor) -> Tensor:
-        fits = self.allows(self.norm.size(self._unit(levels / (self.grid or 1))))
+        change = levels / (self.grid or 1)
+        fits = self.allows(self._whole(change, change))
         return torch.where(rows(fits, levels), levels, otherwise)
 
     @property
     def _bound(self) -> float | Tensor:
         # rounding happens in pixels, so a budget in small units has to forgive more of them
         finest = float(self.scale.min()) if isinstance(self.scale, Tensor) else self.scale
+        finest *= 1.0 if self.components is None else self.components.finest
         return self.eps * (1 + _RELATIVE) + _ABSOLUTE / min(1.0, finest)
+
+    def _whole(self, change: Tensor, z: Tensor) -> Tensor:
+        size = self.norm.size(self._unit(change))
+        if self.components is None:
+            return size
+        return torch.where(self.components.kept(self.only(change) / self.scale, z), size, torch.inf)
 
     def _unit(self, move: Tensor) -> Tensor:
         move = self.only(move)
-        return flat(move) if self._plain() else flat(move / self.scale)
+        move = move if self._plain() else move / self.scale
+        return flat(move if self.components is None else self.components.measured(move))
 
     def _unit_gradient(self, grad: Tensor) -> Tensor:
         grad = self.only(grad)
-        return flat(grad) if self._plain() else flat(grad * self.scale)
+        grad = grad if self._plain() else grad * self.scale
+        return flat(grad if self.components is None else self.components.gradient(grad))
 
     def _places(self, x: Tensor) -> Tensor | None:
-        return None if self.mask is None else flat(self.mask.over(x if self.mask.own is not None else x[:1]))
+        if self.mask is None:
+            return None
+        free = self.mask.over(x if self.mask.own is not None else x[:1])
+        # a pixel may change in all of its channels, or in none
+        return flat(free if self.components is None else free[:, : self.components.count])
 
     def _back(self, u: Tensor, like: Tensor) -> Tensor:
+        if self.components is not None:
+            u = self.components.change(u.view(len(like), self.components.count, *like.shape[2:]))
+            u = self.only(u)
         return u.view(like.shape) if self._plain() else u.view(like.shape) * self.scale
 
     def _plain(self) -> bool:
@@ -253,6 +284,24 @@ class Threat:
     def _felt(self, point: Tensor, move: Tensor) -> Tensor:
         # a room that a norm does not look at is not measured
         return self._room(point, move) if self.norm.boxed else point.new_full((1, 1), math.inf)
+
+
+def threat_in(norm: str, **rest: Any) -> Threat:
+    """Return a threat by the name of its norm, with the other fields given; one in `ycbcr` changes Y alone by default.
+
+    Raises `BadInput` for components of another norm, and where they do not fit a grid.
+    """
+    components = rest.pop("components", None)
+    if norm == YCBCR.name:
+        components = components or Components()
+        if rest.get("grid") and not components.grey:
+            raise BadInput(
+                "A change of Cb or Cr does not stay one on a grid of pixel values: rounding changes Y too. Leave the "
+                "grid out, or change Y alone (components (1, 0, 0))."
+            )
+    elif components is not None:
+        raise BadInput(f"components are those of ycbcr, and the norm is {norm}. Leave them out, or write norm ycbcr.")
+    return Threat(THREAT_NORMS[norm], components=components, **rest)
 
 
 def _threat(norm: Norm, eps: Any, box: bool, grid: int | None, mask: Any) -> Threat:
@@ -288,4 +337,29 @@ def L0(eps: Any, *, mask: Any = None, box: bool = True, grid: int | None = None)
     return _threat(L0_NORM, eps, box, grid, mask)
 
 
-__all__ = ["L0", "L1", "L2", "LINF", "NORMS", "UNBOXED", "Linf", "Norm", "Threat"]
+def YCbCr(  # noqa: N802 - the colour space's name
+    eps: Any, components: Any = None, *, mask: Any = None, box: bool = True, grid: int | None = None
+) -> Threat:
+    """Return the threat that changes Y, Cb and Cr of every pixel by at most `eps` times their `components`.
+
+    Y is from 0 to 1, Cb and Cr from -0.5 to 0.5 (JPEG's full-range matrix). `components` are three numbers, (1, 0, 0)
+    by default: Y alone, all channels by the same. `eps` is a number or its written form, in pixels, a list with one for
+    each component, or a tensor `[N]`; `mask` as for `Linf`, the same for all channels. Images have three channels, and
+    stay in the box of R, G and B.
+    """
+    if isinstance(eps, (list, tuple)) and components is not None:
+        raise BadInput("eps holds a budget for each component, and components are given too. Give one of them.")
+    given = read_budgets(eps, YCBCR.name)
+    if given.budget is not None and given.budget.unit == NORMALIZED:
+        raise BadInput(f"{given.budget.written!r}: budgets in YCbCr are in pixels, such as 8/255 or 0.002.")
+    if isinstance(given.scale, Tensor):
+        each = given.scale.flatten() * (1 if given.changing is None else given.changing)
+        components = each.tolist()
+    chosen = Components() if components is None else Components.of(components)
+    where, limits = None if mask is None else Mask.of(mask), (0.0, 1.0) if box else UNBOXED
+    return threat_in(
+        YCBCR.name, eps=given.eps, box=limits, grid=grid, budget=given.budget, mask=where, components=chosen
+    )
+
+
+__all__ = ["L0", "L1", "L2", "LINF", "NORMS", "THREAT_NORMS", "UNBOXED", "Linf", "Norm", "Threat", "YCbCr", "threat_in"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.core.signals import apart
 from assay.data.dataset import Data, Sample, Source
 from assay.data.folder import existing
 from assay.data.folder_scan import pictures_under
@@ -67,7 +68,8 @@ def with_predictions(data: Data, model: Classifier) -> Data:
             readable = {at: one.image for at, one in loaded if isinstance(one, Sample)}
             if not readable:
                 continue
-            answers = oracle.answers(torch.stack(list(readable.values())).to(model.device)).argmax(1)
+            seen = oracle.answers(torch.stack(list(readable.values())).to(model.device))
+            answers = apart(seen, model.rejects).logits.argmax(1)
             for at, label in zip(readable, answers.tolist(), strict=True):
                 labels[at] = label
     return dataclasses.replace(

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from assay.attacks.options import Kind, scalar
+from assay.attacks.options import read_options
 from assay.core.errors import BadInput
 from assay.core.oracle import LookPasses
 from assay.defenses.entry import Defense
@@ -81,19 +81,10 @@ def _parse(written: str) -> Step:
     name, _, rest = written.strip().partition(":")
     entry = defense(name)
     known = entry.all_options
-    given: dict[str, str] = {}
-    last = ""
-    for part in rest.split(",") if rest.strip() else ():
-        option, equals, value = part.partition("=")
-        if not equals and last in known and known[last].kind is Kind.TEXT:
-            # a text may hold commas
-            given[last] += f",{part}"
-            continue
-        if not equals or not option.strip():
-            raise BadInput(f"{part!r} in {written!r} is no option=value; write for example median:size=2.")
-        last = option.strip()
-        given[last] = value.strip()
-    values = {option: known[option].from_text(one) if option in known else scalar(one) for option, one in given.items()}
+    try:
+        values = read_options(rest, known, written.strip())
+    except BadInput as error:
+        raise BadInput(f"{error}; write for example median:size=2.") from None
     for option, value in values.items():
         entry.read(name, option, value)
     # equal steps are written equally
@@ -147,12 +138,18 @@ def unfitted(step: Step, inner: nn.Module) -> nn.Module:
     return made if entry.detects else Transformed(made, inner)
 
 
-def passes_of(steps: Sequence[Step]) -> LookPasses:
-    """Return the passes of the network in one look through a chain."""
+def passes_of(steps: Sequence[Step], shape: tuple[int, ...] | None = None) -> LookPasses:
+    """Return the passes of the network in one look through a chain, at images of `shape` (C, H, W) if that is known."""
     total = LookPasses()
     for step in steps:
-        total = total.inside(step.entry.passes(step.settings))
+        total = step.entry.passes({**step.settings, "shape": shape}).inside(total)
     return total
+
+
+def passes_at_defaults(entry: Defense) -> LookPasses:
+    """Return the passes of the network in one look at a photograph through a defence with its default options."""
+    defaults: dict[str, Any] = {option: one.default for option, one in entry.all_options.items()}
+    return entry.passes({**defaults, "shape": (3, 224, 224)})
 
 
 def random_chain(steps: Sequence[Step]) -> bool:

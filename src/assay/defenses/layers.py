@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from assay.core.draws import nested
 from assay.core.signals import Signals, excess_of, signals_of, with_refusal
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -28,7 +29,9 @@ class Transformed(nn.Module):
 
     def signals(self, x: Tensor) -> Signals:
         """Return what is said of the changed images."""
-        return signals_of(self.inner, self.step(x))
+        changed = self.step(x)
+        with nested("inner"):
+            return signals_of(self.inner, changed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of images `x`, with the class "refused" where something inside refuses."""
@@ -89,6 +92,14 @@ class FromTraining(Protocol):
 
     def loss(self, x: Tensor, y: Tensor, inner: nn.Module) -> Tensor:
         """Return the loss of a batch, a number with a gradient to the own parameters. `inner` does not learn."""
+
+
+@runtime_checkable
+class FromAttacked(Protocol):
+    """A detector whose training learns from attacked images too, which are made once."""
+
+    def examples(self, x: Tensor, y: Tensor, inner: nn.Module) -> tuple[Tensor, Tensor]:
+        """Return what is learned from a batch of images: images and targets, of any number."""
 
 
 @runtime_checkable

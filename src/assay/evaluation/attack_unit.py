@@ -12,17 +12,20 @@ import torch
 from torch import Tensor
 
 from assay.core.answers import ONE_SCORE, sum_to_one
-from assay.core.compose import Method, stages
+from assay.core.compose import Method, confirmed, confirmed_look, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError
 from assay.core.goal import excluded, rank_of, scored
+from assay.core.objective import margin
 from assay.core.oracle import Access
-from assay.core.problem import Problem
+from assay.core.problem import CachedLook, Problem
+from assay.core.signals import apart
 from assay.core.sweep import Curve, first_look, sweep
 from assay.core.tensors import take
 from assay.data import Sample, Unreadable, image_digest
 from assay.evaluation.cell import Unit
 from assay.evaluation.experiment import Experiment
+from assay.evaluation.held_out import check_apart
 from assay.evaluation.loader import Bench
 from assay.evaluation.one_score import check_one_score
 from assay.evaluation.records.builder import Columns, blank
@@ -91,7 +94,9 @@ def do(
     loaded = data.load(unit.cell.positions(unit.chunk))
     readable = {at: one for at, one in enumerate(loaded) if isinstance(one, Sample)}
     method = experiment.method(next((one.image.shape[1:] for one in readable.values()), None))
-    columns = blank(unit, [one.id for one in loaded], [one.label for one in loaded], stages(method))
+    method = confirmed(method) if bench.classifier.random else method
+    ids, rejects = [one.id for one in loaded], bench.classifier.rejects
+    columns = blank(unit, ids, [one.label for one in loaded], stages(method), rejects=rejects)
     if per_image(unit.cell.goal) and data.targets is not None:
         columns.samples["target"][:] = [data.targets[at] for at in unit.cell.positions(unit.chunk)]
     for at, one in enumerate(loaded):
@@ -99,6 +104,7 @@ def do(
             columns.fail(at, one.error)
         else:
             columns.digests[at] = image_digest(one.image)
+    check_apart(bench.classifier, {ids[at]: digest for at, digest in columns.digests.items()})
     bench.oracle.told.clear()
     pictures = _attack(columns, experiment, method, readable, watch or Unwatched()) if readable else []
     columns.told.update(_told(bench, readable))
@@ -125,7 +131,7 @@ def _attack(
     asked = _ask(columns, experiment, method, readable)
     watch.images(asked)
     logits, goal = asked.logits, asked.problem.goal
-    right = rank_of(logits, goal.y) <= allowed_rank(cell.goal)
+    right = _right(logits, goal.y, columns)
     attacked = _sane(columns, asked.at, logits) & (right | (cell.question == Question.AS_ATTACKED.value))
     attacked &= ~excluded(goal)
     if not bool(attacked.any()):
@@ -156,12 +162,22 @@ def _ask(columns: Columns, experiment: Experiment, method: Method, readable: dic
     if cost is not None:
         columns.bill(at, cost)
     problem = dataclasses.replace(problem, goal=goal)
-    known = first_look(method, problem, draws)
-    check_scores(known.seen.logits, cell.model.outputs, bench.classifier.access)
+    if bench.classifier.random:
+        # asked as often as an adversarial image is
+        known = CachedLook(problem.x, margin, confirmed_look(problem, problem.x, draws.fold("clean")))
+    else:
+        known = first_look(method, problem, draws)
+    check_scores(apart(known.seen.logits, columns.rejects).logits, cell.model.outputs, bench.classifier.access)
     check_one_score(bench.oracle, problem.x, known.seen.logits, cell.model.outputs)
     columns.look(at, known.seen.logits, goal)
     columns.bill(at, known.seen.cost)
     return CleanLook(dataclasses.replace(problem, known=known), known.seen.logits, draws, at)
+
+
+def _right(logits: Tensor, y: Tensor, columns: Columns) -> Tensor:
+    seen = apart(logits, columns.rejects)
+    right = rank_of(seen.logits, y) <= allowed_rank(columns.unit.cell.goal)
+    return right if seen.excess is None else right & (seen.excess <= 0)
 
 
 def _sane(columns: Columns, at: Tensor, logits: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class Cell:
     def of(cls, plain: Mapping[str, Any]) -> Cell:
         """Return the cell that plain values describe."""
         specs = plain["specs"]
-        masked = ("mask", "channels", "mask_digest", "mask_share")
+        masked = ("mask", "channels", "components", "mask_digest", "mask_share")
         threat = {key: plain[key] for key in ("norm", "eps", "box", "grid", *masked) if key in plain}
         kept = {field.name: plain[field.name] for field in dataclasses.fields(cls) if field.name not in _APART}
         return cls(

@@ -16,7 +16,7 @@ from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, TorchOracle
 from assay.core.problem import Problem
 from assay.core.search import Attack, Keeps
-from assay.core.threat import NORMS, Threat
+from assay.core.threat import THREAT_NORMS, Threat
 from assay.evaluation.cell import Cell
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
@@ -51,7 +51,7 @@ def passes_per_sample(cell: Cell) -> Passes:
 def _begins_at_image(attack: Attack, norm: str) -> bool:
     # asked of the attack itself, on an image of four values that no model ever sees
     x = torch.full((1, 1, 2, 2), 0.5)
-    threat = Threat(NORMS[norm], 0.1)
+    threat = Threat(THREAT_NORMS[norm], 0.1)
     problem = Problem(TorchOracle(torch.nn.Identity()), x, Untargeted(torch.zeros(1, dtype=torch.int64)), threat)
     query: Tensor = attack.init(problem, Draws(torch.zeros(1, dtype=torch.int64)).fold("init")).query
     return torch.equal(query, x)

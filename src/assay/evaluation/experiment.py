@@ -17,7 +17,8 @@ from assay.core.goal import Goal, Untargeted
 from assay.core.objective import Objective, cross_entropy
 from assay.core.oracle import Access, Cost, Observation, Oracle
 from assay.core.problem import Problem
-from assay.core.threat import NORMS, UNBOXED, Threat
+from assay.core.threat import UNBOXED, Threat, threat_in
+from assay.core.ycbcr import Components
 from assay.data import Data, Sample
 from assay.evaluation.cell import Cell
 from assay.evaluation.loader import Bench, Loader
@@ -67,7 +68,8 @@ class Experiment:
         """The threat at its largest budget, in the unit it is written in and without its mask."""
         threat = self.cell.threat
         box = (0.0, 1.0) if threat.box else UNBOXED
-        return Threat(NORMS[threat.norm], box=box, grid=threat.grid).at(self.cell.budgets[-1])
+        components = None if threat.components is None else Components.of(threat.components)
+        return threat_in(threat.norm, box=box, grid=threat.grid, components=components).at(self.cell.budgets[-1])
 
     def method(self, image: Sequence[int] | None = None) -> Method:
         """Return the attack for images of `image` (height, width) pixels, made on its surrogate where it has one.
@@ -128,6 +130,10 @@ class _Surrogate:
     # the models of a surrogate, which are loaded when they are first asked
     experiment: Experiment
     name: str
+
+    @property
+    def rejects(self) -> bool:
+        return self.experiment.bench.surrogates[self.name].rejects
 
     def look(self, points: Tensor, goal: Goal, objective: Objective, access: Access, draws: Draws) -> Observation:
         return self.experiment.bench.surrogates[self.name].look(points, goal, objective, access, draws)

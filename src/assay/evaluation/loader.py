@@ -86,15 +86,28 @@ class Loader:
             self._model = (spec, loaded)
         return self._model[1]
 
-    def surrogate(self, written: str) -> tuple[Classifier, ...]:
-        """Return the models of a surrogate; the last one stays loaded beside the model that is measured."""
-        if written not in self._surrogates:
-            loaded = tuple(
-                self.models.get(name) or load_model(name, allow_pickle=self.allow_pickle, device=self.device or "cpu")
-                for name in surrogate.names(written)
+    def surrogate(self, written: str, target: Classifier) -> tuple[Classifier, ...]:
+        """Return the models of a surrogate of `target`; the last one stays loaded beside the model that is measured.
+
+        Raises `BadInput` for `undefended` of a model that stands behind no defence.
+        """
+        # the network inside a model is its own
+        key = f"{written} {target.digest}" if surrogate.UNDEFENDED in surrogate.names(written) else written
+        if key not in self._surrogates:
+            self._surrogates = {key: tuple(self._stand_in(name, target) for name in surrogate.names(written))}
+        return self._surrogates[key]
+
+    def _stand_in(self, name: str, target: Classifier) -> Classifier:
+        if name != surrogate.UNDEFENDED:
+            return self.models.get(name) or load_model(
+                name, allow_pickle=self.allow_pickle, device=self.device or "cpu"
             )
-            self._surrogates = {written: loaded}
-        return self._surrogates[written]
+        if target.undefended is None:
+            raise BadInput(
+                f"The surrogate is {name!r}, and {target.spec} stands behind no defence. Leave the surrogate out, or "
+                f"put a defence around the model: {target.spec}|DEFENCE."
+            )
+        return target.undefended
 
     def data(self, spec: DataSpec, model: Classifier) -> Data:
         """Return the data a spec names, prepared as `model` wants its pictures.
@@ -139,7 +152,7 @@ class Loader:
             )
         written = cell.attack.options.get("surrogate")
         if written and written not in bench.surrogates:
-            models = self.surrogate(written)
+            models = self.surrogate(written, bench.classifier)
             surrogate.resolved(cell.attack.options, models, bench.classifier)
             bench.surrogates[written] = self._held.enter_context(surrogate.held(models, self.batch))
         return bench

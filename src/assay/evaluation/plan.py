@@ -15,11 +15,14 @@ from assay.core.errors import BadInput
 from assay.core.oracle import Access
 from assay.data import Data
 from assay.data.corruption import written_view
+from assay.defenses.chain import written_chain
 from assay.evaluation.cell import Cell, Unit
+from assay.evaluation.held_out import check_data_apart
 from assay.evaluation.loader import Loader
 from assay.evaluation.study import masks
 from assay.evaluation.study import surrogates as surrogate
-from assay.evaluation.study.attacks import UNATTACKED, entry_of, resolved
+from assay.evaluation.study.adaptive import NO_DETECTOR, parts_for
+from assay.evaluation.study.attacks import ADAPTIVE, UNATTACKED, entry_of, method_of, resolved
 from assay.evaluation.study.corruptions import corruptions_of, is_tree
 from assay.evaluation.study.spec import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
 from assay.evaluation.study.targets import aimed
@@ -41,7 +44,7 @@ def check_access(grid: Grid, model: Classifier) -> None:
     """Raise `BadInput` for an attack that needs more than the model gives, naming those that fit."""
     for attack in grid.attacks:
         # images made elsewhere are only judged here
-        needs = Access.LABELS if attack.options.get("surrogate") else entry_of(attack.attack).access
+        needs = Access.LABELS if attack.options.get("surrogate") else _needs(attack)
         if needs > model.access:
             fit = dict.fromkeys(name for threat in grid.threats for name in fitting(model.access, threat.norm))
             raise BadInput(
@@ -49,6 +52,20 @@ def check_access(grid: Grid, model: Classifier) -> None:
                 f"alone. Attacks that fit: {', '.join(fit) or 'none'}; or make the images on another model: "
                 f"{attack.attack}:surrogate=MODEL."
             )
+
+
+def _needs(attack: AttackSpec) -> Access:
+    if attack.attack == ADAPTIVE:
+        # what it needs depends on what it is made of
+        return method_of(attack.attack, attack.options, (1, 1)).access
+    return entry_of(attack.attack).access
+
+
+def check_detector(grid: Grid, model: Classifier) -> None:
+    """Raise `BadInput` for an attack that knows a detector, of a model that refuses nothing."""
+    for attack in grid.attacks:
+        if not model.rejects and attack.options.get("adaptive", "none") != "none":
+            raise BadInput(f"{attack.label}: {NO_DETECTOR.format(model=model.spec)}")
 
 
 def mask_notes(threats: Sequence[ThreatSpec]) -> list[str]:
@@ -94,6 +111,7 @@ def make_plan(study: Study, loads: Loader) -> Plan:
         made.models[spec.label] = _model_facts(model)
         check_units(grid, model)
         check_access(grid, model)
+        check_detector(grid, model)
         for chosen in grid.data:
             if made.selections.setdefault(chosen.source, chosen) != chosen:
                 raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
@@ -119,6 +137,7 @@ class _Making:
     def add(self, grid: Grid, spec: ModelSpec, chosen: DataSpec, model: Classifier) -> None:
         """Add the cells of one model on one data set."""
         loaded = self.loads.data(chosen, model)
+        check_data_apart(model, loaded)
         facts = _data_facts(loaded)
         self.data.setdefault(chosen.label, facts)
         self.notes.update(dict.fromkeys(f"{chosen.original}: {note}" for note in loaded.notes))
@@ -186,8 +205,10 @@ def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, 
 
 def _resolved(attack: AttackSpec, model: Classifier, loads: Loader) -> AttackSpec:
     options = resolved(attack.attack, attack.options)
+    if attack.attack == ADAPTIVE and options.get("parts") is None:
+        options = {"parts": parts_for(model), **options}
     if options.get("surrogate"):
-        options = surrogate.resolved(options, loads.surrogate(options["surrogate"]), model)
+        options = surrogate.resolved(options, loads.surrogate(options["surrogate"], model), model)
     return attack.model_copy(update={"options": options})
 
 
@@ -211,6 +232,26 @@ def _model_facts(model: Classifier) -> dict[str, Any]:
         "preprocess": preprocess.facts() if preprocess is not None else None,
         "classes": list(model.classes) if model.classes is not None else None,
         "published_accuracy": model.published_accuracy,
+        # what only defended models have: manifests of others stay as they are
+        **({"defenses": written_chain(model.defenses, file=False)} if model.defenses else {}),
+        **({"rejects": True, **_threshold_facts(model)} if model.rejects else {}),
+    }
+
+
+def _threshold_facts(model: Classifier) -> dict[str, Any]:
+    detecting = [at for at, step in enumerate(model.defenses) if step.entry.detects]
+    refuses_itself = model.undefended is not None and model.undefended.rejects
+    one = model.fitted.thresholds.get(detecting[0]) if model.fitted is not None and len(detecting) == 1 else None
+    if one is None or refuses_itself:
+        # of several thresholds together nobody has chosen the share that they refuse
+        return {}
+    return {
+        "threshold": {
+            "fpr": one.fpr,
+            "n": one.n,
+            "above": int((one.scores > one.value).sum()),
+            "offset_at_5_fpr": one.scale * (one.at(0.05) - one.value),
+        }
     }
 
 

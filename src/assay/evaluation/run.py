@@ -15,6 +15,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.analysis import query_curves as effort
 from assay.evaluation.analysis import score
 from assay.evaluation.analysis.corruptions import CorruptionTable, tables
+from assay.evaluation.analysis.rejection import REFUSAL_COLUMNS, FrozenThreshold
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.cell import Cell
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, decode
@@ -79,11 +80,11 @@ class Run:
 
     def results(self) -> list[score.Result]:
         """Return one result per cell and budget; corrupted data that nothing attacked are apart."""
-        return _joined(_attacked(self._scored(score.results)), self.verdicts())
+        return self._told(_attacked(self._scored(score.results)))
 
     def worst_case(self) -> list[score.Result]:
         """Return the per-sample worst case over the attacks, one per model, data set, threat, question and budget."""
-        return _joined(_attacked(self._scored(score.worst_case)), self.verdicts())
+        return self._told(_attacked(self._scored(score.worst_case)))
 
     def unattacked(self) -> list[score.Result]:
         """Return the results of cells that were looked at and not attacked, as `results` does."""
@@ -98,10 +99,42 @@ class Run:
         state = self.store.state(list(self.cells))
         if self._known.get("state") != state:
             self._known.clear()
-            self._known.update(state=state, records=self.records((*score.SCORED, "sample_id")))
+            more = REFUSAL_COLUMNS if self.rejects else ()
+            self._known.update(state=state, records=self.records((*score.SCORED, "sample_id", *more)))
         if by not in self._known:
-            self._known[by] = by(self._known["records"], self._stds())
+            thresholds = {name: FrozenThreshold.of(facts) for name, facts in self.manifest["models"].items()}
+            self._known[by] = by(self._known["records"], self._stds(), thresholds)
         return list(self._known[by])
+
+    @property
+    def rejects(self) -> bool:
+        """Whether a model of the run may refuse an image."""
+        return any(facts.get("rejects") for facts in self.manifest["models"].values())
+
+    def ignores_defense(self, cell: str) -> bool:
+        """Whether the attack of a cell (a digest) is made on another model, while the cell's own is defended."""
+        plain = self.cells.get(cell, {})
+        facts = self.manifest["models"].get(plain.get("model"), {})
+        surrogate = plain.get("specs", {}).get("attack", {}).get("surrogate")
+        return bool(surrogate) and bool(facts.get("rejects") or facts.get("defenses"))
+
+    def _told(self, results: Sequence[Result]) -> list[Result]:
+        """Return results with the verdict on each; one whose attacks ignore the model's defence says so instead."""
+        found = []
+        for one in _joined(results, self.verdicts()):
+            cells = [one.cell] if one.cell else self._together(one)
+            ignores = bool(cells) and all(map(self.ignores_defense, cells))
+            found.append(dataclasses.replace(one, verdict=None, ignores_defense=True) if ignores else one)
+        return found
+
+    def _together(self, result: Result) -> list[str]:
+        # the cells that a result of several attacks is over
+        return [
+            digest
+            for digest, cell in self.cells.items()
+            if all(cell.get(name) == getattr(result, name) for name in ("model", "data", "threat", "question", "goal"))
+            and result.eps in [parse_budget(written).value for written in cell["eps"]]
+        ]
 
     def verdicts(self) -> list[Verdict]:
         """Return what an audit said about the numbers of the cells as they stand."""

@@ -170,6 +170,8 @@ def _threats(given: list[Any], loader: Loader) -> list[Any]:
                 "assay.attack. To change some channels alone, give a mask [C, 1, 1]."
             )
         plain: dict[str, Any] = {"norm": threat.norm.name, "box": threat.box != UNBOXED, "grid": threat.grid}
+        if threat.components is not None:
+            plain["components"] = threat.components.weights
         if threat.mask is not None:
             plain["mask"] = name_of(threat.mask)
             loader.masks = {**loader.masks, plain["mask"]: threat.mask}

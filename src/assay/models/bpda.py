@@ -1,3 +1,4 @@
+# shape: a file for each wrapper around a module
 """Preprocessing that has no useful gradient, passed through backwards as if it had one (BPDA)."""
 
 from __future__ import annotations

@@ -155,7 +155,10 @@ class Classifier:
         reset = self.reset
         if reset is not None and not isinstance(reset, Reset):
             reset = Reset(reset, self.module)
-        return TorchOracle(self.module, batch, reset=reset, gives=self.access, passes=self.passes, random=self.random)
+        return TorchOracle(
+            self.module, batch, reset=reset, gives=self.access, passes=self.passes, random=self.random,
+            rejects=self.rejects,
+        )  # fmt: skip
 
 
 # torch prints larger tensors without their middle

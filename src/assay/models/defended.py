@@ -26,11 +26,11 @@ def defended(classifier: Classifier, chain: str, fitted: Fitted | None = None) -
     bare = undefended(classifier)
     bare = bare if bare.digest else dataclasses.replace(bare, digest=digest_of(bare))
     for step in steps:
-        _check_fit(step, bare)
+        check_step(step, bare)
     fitted = fitted or fitted_for(steps, bare.digest, usual_file(bare.digest, steps))
     module = build(steps, Refusing(bare.module) if bare.rejects else bare.module, fitted)
     module = module.to(bare.device).train(bare.module.training)
-    passes = passes_of(steps)
+    passes = passes_of(steps, shape_of(bare))
     found = dataclasses.replace(
         bare,
         module=module,
@@ -61,7 +61,13 @@ def usual_file(network: str, steps: tuple[Step, ...]) -> Path:
     return cache_dir() / "defenses" / f"{hashlib.blake2b(told.encode(), digest_size=12).hexdigest()}.safetensors"
 
 
-def _check_fit(step: Step, bare: Classifier) -> None:
+def shape_of(bare: Classifier) -> tuple[int, ...] | None:
+    """Return the shape of a model's images as far as it is known: (C, H, W), (1,) for grey ones, or None."""
+    return bare.input_shape or ((1,) if bare.channels == 1 else None)
+
+
+def check_step(step: Step, bare: Classifier) -> None:
+    """Raise `BadInput` for a defence that does not fit the images or the answers of a model."""
     entry, shape = step.entry, bare.input_shape
     channels = bare.channels if shape is None else shape[0]
     if entry.channels and channels is not None and channels not in entry.channels:

@@ -13,11 +13,21 @@ from assay.models.classifier import Classifier
 
 
 def together(models: Sequence[Classifier]) -> Classifier:
-    """Return the models as one whose logits are the mean of theirs; one alone is itself."""
+    """Return the models as one whose logits are the mean of theirs; one alone is itself.
+
+    Raises `BadInput` where some of them may refuse an image and others may not.
+    """
     if len(models) == 1:
         return models[0]
+    rejects = models[0].rejects
+    if any(model.rejects != rejects for model in models):
+        raise BadInput(
+            f"Of the models {' + '.join(model.spec or 'without a name' for model in models)} some refuse images and "
+            "others do not: their answers have no mean. Join models of one kind."
+        )
     module = Ensemble([model.module for model in models])
-    return Classifier(module, access=min(model.access for model in models), runs_on=models[0].runs_on)
+    access = min(model.access for model in models)
+    return Classifier(module, access=access, runs_on=models[0].runs_on, rejects=rejects)
 
 
 FUSED = ("logits", "probabilities")

@@ -15,6 +15,7 @@ from assay.core.errors import BadInput
 from assay.core.goal import Goal, Targeted, Untargeted, rank_of, scored
 from assay.core.objective import margin
 from assay.core.oracle import Access, Oracle
+from assay.core.signals import apart
 from assay.data import Data, Sample
 from assay.models import Classifier
 from assay.patches.patch import Patch
@@ -123,7 +124,8 @@ def measure(
         raise BadInput(f"The patch has {len(patch.pixels)} channels, the images have {channels}.")
     height, width = patch.mask.shape
     room = Room(height, width, tall, wide, where.published, where.at)
-    case = _Case(patch, victims.oracle(), Placing(room, patch.mask, transforms or Transforms()), victims.device)
+    placing = Placing(room, patch.mask, transforms or Transforms())
+    case = _Case(patch, victims.oracle(), placing, victims.device, victims.refusal)
     ids: list[str] = []
     seen: list[_Answers] = []
     others = [at for at, label in enumerate(data.labels) if label != patch.target]
@@ -163,6 +165,7 @@ class _Case:
     oracle: Oracle
     placing: Placing
     device: torch.device
+    refusal: int | None
 
     def ask(self, sample: Sample, places: Tensor, draws: Draws) -> _Answers:
         """Return what the model says at every place, on the CPU."""
@@ -174,11 +177,11 @@ class _Case:
             placing = dataclasses.replace(self.placing, places=some)
             pixels = self.patch.pixels[None].to(self.device, image.dtype)
             pasted = placing(pixels, image.expand(len(some), *image.shape), draws.fold(number))[0]
-            goal = _goal(self.patch.target, label.expand(len(some)))
+            goal = _goal(self.patch.target, label.expand(len(some)), self.refusal)
             asked = Draws(draws.ids.expand(len(some)), draws.key)
             logits = self.oracle.look(pasted, goal, margin, Access.LABELS, asked).logits
             hits.append(goal.reached(logits).cpu())
-            top5.append(_among_five(goal, logits).cpu())
+            top5.append(_among_five(goal, apart(logits, self.refusal is not None).logits).cpu())
             judged &= bool(scored(logits).all())
         return _Answers(torch.cat(hits), torch.cat(top5), places.cpu(), judged)
 
@@ -190,8 +193,8 @@ def _samples(data: Data, positions: Sequence[int]) -> Iterator[Sample]:
             yield sample
 
 
-def _goal(target: int | None, y: Tensor) -> Goal:
-    return Untargeted(y) if target is None else Targeted(y, torch.full_like(y, target))
+def _goal(target: int | None, y: Tensor, refusal: int | None) -> Goal:
+    return Untargeted(y, refusal) if target is None else Targeted(y, torch.full_like(y, target))
 
 
 def _among_five(goal: Goal, logits: Tensor) -> Tensor:

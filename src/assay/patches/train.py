@@ -91,7 +91,7 @@ def train_patch(
     images = Kept(FromData(data, 0, len(data)))
     over = OverData(victims.oracle(), images, FromVariable(placing), recipe.batch, recipe.seed)
     begin = recipe.beginning[None].to(victims.device)
-    problem = Problem(over, begin, _goal(recipe.target, begin), Threat(LINF, box=UNBOXED))
+    problem = Problem(over, begin, _goal(recipe.target, begin, victims.refusal), Threat(LINF, box=UNBOXED))
     journey = _Journey(recipe, over.looks, on_progress)
     checkpoint = Checkpoint(
         folder, {"journey": journey}, {**recipe.plain(), **_sources(victims, data), **_pixels(recipe)}
@@ -160,10 +160,10 @@ class _Journey:
         checkpoint.save(self.rows)
 
 
-def _goal(target: int | None, begin: Tensor) -> Goal:
+def _goal(target: int | None, begin: Tensor, refusal: int | None) -> Goal:
     # labels are the images' own; here stands one per variable, which nobody reads
     none = torch.zeros(1, dtype=torch.int64, device=begin.device)
-    return Untargeted(none) if target is None else Targeted(none, torch.full_like(none, target))
+    return Untargeted(none, refusal) if target is None else Targeted(none, torch.full_like(none, target))
 
 
 def _patch(recipe: Recipe, pixels: Tensor, victims: Victims, facts: dict[str, str]) -> Patch:

@@ -121,7 +121,11 @@ def train_universal(
     over = OverData(victims.oracle(), images, added, min(recipe.batch, len(data)), recipe.seed)
     nothing = torch.zeros(1, *victims.shape, device=victims.device)
     labels = torch.zeros(1, dtype=torch.int64, device=victims.device)
-    goal = Untargeted(labels) if recipe.target is None else Targeted(labels, torch.full_like(labels, recipe.target))
+    goal = (
+        Untargeted(labels, victims.refusal)
+        if recipe.target is None
+        else Targeted(labels, torch.full_like(labels, recipe.target))
+    )
     problem = Problem(over, nothing, goal, Threat(NORMS[recipe.norm], recipe.eps, box=UNBOXED))
     draws = Draws.of(["universal"], recipe.seed)
     draws = dataclasses.replace(draws, ids=draws.ids.to(victims.device))

@@ -35,6 +35,8 @@ class Victims:
         if len(shapes) > 1:
             told = " and ".join(f"{spec} {_by(shape)}" for shape, spec in shapes.items())
             raise BadInput(f"The models take images of different sizes: {told}. Train on models of one size.")
+        if len({model.rejects for model in self.models}) > 1:
+            raise BadInput("Some of the models refuse images and others do not. Train on models of one kind.")
         classes = {len(model.classes): model.spec for model in self.models if model.classes}
         if len(classes) > 1:
             told = " and ".join(f"{spec} {count}" for count, spec in classes.items())
@@ -57,6 +59,11 @@ class Victims:
     def classes(self) -> tuple[str, ...] | None:
         """What the classes are called, where a model says so."""
         return next((model.classes for model in self.models if model.classes), None)
+
+    @property
+    def refusal(self) -> int | None:
+        """The index of the logit that means "refused", for goals; None for models that refuse nothing."""
+        return -1 if self.models[0].rejects else None
 
     def name_of(self, target: int | None) -> str:
         """Return what a class is called; "" for none."""

@@ -22,6 +22,7 @@ _MORE = "; see docs/labels.md."
 
 def clean_accuracy(case: Case) -> Iterable[Finding]:
     """An accuracy like the published one, or at least clearly better than guessing, with labels in their own order."""
+    yield from _refusals(case)
     if case.data.predicted:
         told = "Labels are predicted by the model: whether it is right cannot be said."
         yield Finding(Level.NOTE, "clean accuracy", told)
@@ -45,7 +46,21 @@ def clean_accuracy(case: Case) -> Iterable[Finding]:
         yield Finding(Level.NOTE, "clean accuracy", told)
     else:
         beside = f" (published: {100 * published:.1f} %)" if published else ""
+        if case.seen.refused is not None:
+            beside += f", coverage {100 * (1 - float(case.seen.refused.double().mean())):.1f} %: a refused one is wrong"
         yield Finding(Level.GOOD, "clean accuracy", f"{100 * right / n:.1f} % on {n} images{beside}")
+
+
+def _refusals(case: Case) -> Iterable[Finding]:
+    refused = case.seen.refused
+    many = 0 if refused is None else int(refused.sum())
+    if many > case.n / 2:
+        told = (
+            f"The model refuses {many} of {case.n} clean images (coverage {100 * (1 - many / case.n):.1f} %), expected "
+            "about the share that its threshold was chosen for. The threshold is in other units than the score, or "
+            "was chosen on other images: fit it anew (assay defend fit), or give another threshold=."
+        )
+        yield Finding(Level.WARNING, "coverage", told)
 
 
 def chance(answers: Tensor, y: Tensor, classes: int) -> tuple[float, str]:

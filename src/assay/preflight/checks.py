@@ -95,7 +95,9 @@ def eval_mode(case: Case) -> Iterable[Finding]:
         return
     size = float(seen.logits.abs().max()) or 1.0
     twice = float((seen.twice[1] - seen.twice[0]).abs().max()) / size
-    alone = float((seen.alone - seen.logits[:1]).abs().max()) / size
+    # with the refusal, which the logits of the classes do not show
+    beside = seen.logits if seen.refused is None else seen.twice[0]
+    alone = float((seen.alone - beside[:1]).abs().max()) / size
     if twice > 1e-4:
         told = (
             f"The same images give different answers in eval mode (by {twice:.2g} of the largest logit), expected "

@@ -17,9 +17,11 @@ from assay.core.errors import AssayError, BadInput, ModelError
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Observation, TorchOracle, frozen
-from assay.data import Data, Sample, Unreadable
+from assay.core.signals import apart
+from assay.data import Data, Sample, Unreadable, image_digest
 from assay.data.class_orders import Renumbering
 from assay.evaluation.cost import Speed
+from assay.evaluation.held_out import check_apart
 from assay.evaluation.one_score import check_one_score
 from assay.models import Classifier
 from assay.models.failures import model_error
@@ -35,6 +37,8 @@ _DEAREST_BACKWARD = 2.0  # forwards; a first backward pass that takes longer is 
 class Evidence:
     """Images `x` `[N, C, H, W]` with labels `y` `[N]`, and the model's logits `[N, K]` in eval mode.
 
+    `refused` `[N]` (bool) are the images that the model refuses, which it gets wrong; the logits are those of its
+    classes alone.
     `twice` are the logits of the first few images from two equal calls; `alone` those of the first by itself;
     `gradient` is the input gradient of the cross-entropy for the first few, or why there is none; `trained` are the
     logits in train mode, asked for only where those in eval mode are poor. `speed` is what the passes took.
@@ -52,11 +56,13 @@ class Evidence:
     unreadable: tuple[Unreadable, ...]
     one_score: bool = False
     sigmoid: str = ""
+    refused: Tensor | None = None
 
     @property
     def right(self) -> int:
         """How many images the model gets right."""
-        return int((self.logits.argmax(1) == self.y).sum())
+        right = self.logits.argmax(1) == self.y
+        return int((right if self.refused is None else right & ~self.refused).sum())
 
     @property
     def right_in_train_mode(self) -> int:
@@ -75,6 +81,7 @@ def gather(model: Classifier, data: Data, most: int, batch: int | None = None) -
     unreadable = tuple(one for one in loaded if isinstance(one, Unreadable))
     if not samples:
         raise BadInput(f"None of the {len(loaded)} images looked at could be read; the first: {unreadable[0].error}")
+    check_apart(model, {one.id: image_digest(one.image) for one in samples} if model.fitted else {})
     x = _stacked(samples, model).to(model.device)
     y = torch.tensor([sample.label for sample in samples], device=model.device)
     oracle = model.oracle(batch)
@@ -85,13 +92,16 @@ def gather(model: Classifier, data: Data, most: int, batch: int | None = None) -
         again, forward_few = _timed(oracle, x[:_FEW], y[:_FEW], Access.SCORES)
         alone = _ask(oracle, x[:1], y[:1], Access.SCORES).logits
         gradient, both_few = _gradient(oracle, x[:_FEW], y[:_FEW])
-        single = ONE_SCORE in oracle.told, _undeclared(oracle, x, seen.logits, model.outputs)
+        told = apart(seen.logits, model.rejects)
+        single = ONE_SCORE in oracle.told, _undeclared(oracle, x, told.logits, model.outputs)
     poor = int((seen.logits.argmax(1) == y).sum()) < 0.5 * len(y)
     trained = _in_train_mode(oracle, model.module, x, y) if poor else None
     # few images cost more each than many: the two passes are compared at the same few
     backward = forward * min(max(0.0, both_few / forward_few - 1), _DEAREST_BACKWARD)
     twice = (once.logits, again.logits)
-    return Evidence(x, y, seen.logits, twice, alone, gradient, trained, Speed(forward, backward), unreadable, *single)
+    refused = None if told.excess is None else told.excess > 0
+    speed = Speed(forward, backward)
+    return Evidence(x, y, told.logits, twice, alone, gradient, trained, speed, unreadable, *single, refused)
 
 
 def _undeclared(oracle: TorchOracle, x: Tensor, logits: Tensor, outputs: str) -> str:
@@ -127,7 +137,8 @@ def _stacked(samples: list[Sample], model: Classifier) -> Tensor:
 
 
 def _check_labels(data: Data, x: Tensor, y: Tensor, oracle: TorchOracle) -> None:
-    classes = _ask(oracle, x[:1], torch.zeros_like(y[:1]), Access.SCORES).logits.shape[1]
+    one = _ask(oracle, x[:1], torch.zeros_like(y[:1]), Access.SCORES).logits
+    classes = apart(one, oracle.rejects).logits.shape[1]
     for name, label in zip(data.ids, data.labels, strict=True):
         if not 0 <= label < classes:
             raise BadInput(
@@ -141,7 +152,7 @@ def _other_order(data: Data, x: Tensor, y: Tensor, oracle: TorchOracle) -> str:
     if not data.renumberings:
         return ""
     logits = _ask(oracle, x, torch.zeros_like(y), Access.SCORES).logits
-    return better_order(logits, y, data.renumberings)
+    return better_order(apart(logits, oracle.rejects).logits, y, data.renumberings)
 
 
 def _ask(oracle: TorchOracle, x: Tensor, y: Tensor, access: Access) -> Observation:

@@ -49,12 +49,12 @@ def attack_page() -> str:
     objectives = textwrap.fill(", ".join(f"`{name}`" for name in OBJECTIVES), 120)
     # an attack that takes them all
     general = STUDY_ATTACKS["pgd"].general
-    parts = [_OPENING, _EVERY.format(objectives=objectives), "\n".join(_table(general)) + "\n"]
+    parts = [_OPENING, _EVERY.format(objectives=objectives), "\n".join(options_table(general)) + "\n"]
     for family in FAMILIES:
         mine = {name: entry for name, entry in STUDY_ATTACKS.items() if entry.family == family}
         if not mine:
             continue
-        rows = [_row("attack", "norms", "needs", "goals", "what it does", "source"), _row(*["---"] * 6)]
+        rows = [row("attack", "norms", "needs", "goals", "what it does", "source"), row(*["---"] * 6)]
         rows += [_line(name, entry) for name, entry in mine.items()]
         parts += [f"## {family.capitalize()}\n", _ABOUT[family] + "\n", "\n".join(rows) + "\n"]
         parts += [_section(name, entry) for name, entry in mine.items()]
@@ -64,24 +64,26 @@ def attack_page() -> str:
 def _line(name: str, entry: AttackEntry) -> str:
     goals = "all" if entry.goals == GOALS else ", ".join(entry.goals)
     source = f"[{entry.paper}](https://arxiv.org/abs/{entry.paper_id})" if entry.paper_id else entry.paper
-    return _row(f"[`{name}`](#{name})", " ".join(entry.norms), entry.access.name.lower(), goals, entry.summary, source)
+    return row(f"[`{name}`](#{name})", " ".join(entry.norms), entry.access.name.lower(), goals, entry.summary, source)
 
 
-def _row(*cells: str) -> str:
+def row(*cells: str) -> str:
+    """Return a row of a table."""
     return f"| {' | '.join(cells)} |"
 
 
 def _section(name: str, entry: AttackEntry) -> str:
-    options = "\n".join(_table(entry.options)) if entry.options else "No options of its own."
+    options = "\n".join(options_table(entry.options)) if entry.options else "No options of its own."
     return f"### {name}\n\n{_about(entry)}\n\n{options}\n"
 
 
-def _table(options: Mapping[str, Option]) -> Iterator[str]:
-    yield _row("option and default", "values", "unit", "what it is")
-    yield _row(*["---"] * 4)
+def options_table(options: Mapping[str, Option]) -> Iterator[str]:
+    """Yield the lines of a table of options."""
+    yield row("option and default", "values", "unit", "what it is")
+    yield row(*["---"] * 4)
     for name, one in options.items():
         values = "an objective" if one.kind is Kind.OBJECTIVE else one.values
-        yield _row(f"`{name}={one.default_text}`", values, one.unit, one.help)
+        yield row(f"`{name}={one.default_text}`", values, one.unit, one.help)
 
 
 def _about(entry: AttackEntry) -> str:
@@ -92,6 +94,9 @@ def _about(entry: AttackEntry) -> str:
         method = make()
         each = [for_norm(method, norm) for norm in entry.norms]
         told += [type(one) for one in each if one is not method and is_attack(one)]
-    texts = [inspect.getdoc(one) or "" for one in dict.fromkeys(told)]
-    # what Markdown would read as markup
-    return "\n\n".join(texts).replace("<", "&lt;").replace("*", "\\*")
+    return "\n\n".join(docstring(one) for one in dict.fromkeys(told))
+
+
+def docstring(thing: object) -> str:
+    """Return what a thing says of itself, without what Markdown would read as markup."""
+    return (inspect.getdoc(thing) or "").replace("<", "&lt;").replace("*", "\\*")

@@ -63,7 +63,7 @@ def _first(rows: list[dict[str, Any]], choice: int) -> list[dict[str, Any]]:
 
 def breakdown(run: Run, group: Group) -> Breakdown | None:
     """Count per class for every attack and budget of a group; None where no image could be attacked."""
-    columns = ["cell", "eps", "label", "status", "prediction"]
+    columns = ["cell", "eps", "label", "status", "prediction", *(["refused"] if group.rejects else [])]
     counts = _counts(run.records(columns), [line.cell for line in group.lines])
     choices = _choices(group)
     rows = [(place, row) for place, choice in enumerate(choices) for row in counts.get((choice.cell, choice.eps), [])]
@@ -84,6 +84,10 @@ def breakdown(run: Run, group: Group) -> Breakdown | None:
     every = {row["label"] for _, row in rows}
     shown = tuple(name_of(names, label) for label in labels)
     return Breakdown(tuple(choices), default, shown, tuple(per_class), tuple(became), len(every))
+
+
+REFUSED = "refused"
+"""What an image became that the model refuses."""
 
 
 def name_of(names: list[str] | None, label: int | None) -> str:
@@ -113,7 +117,7 @@ def _counts(records: pa.Table, cells: list[str | None]) -> dict[tuple[str, float
     from assay.evaluation.records.schema import UNCOUNTED
 
     mine = records.filter(pc.is_in(records["cell"], value_set=pa.array(cells, pa.string())))
-    keys = ["cell", "eps", "label", "status", "prediction"]
+    keys = mine.column_names
     found: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for row in mine.group_by(keys).aggregate([([], "count_all")]).to_pylist():
         if row["status"] not in UNCOUNTED:
@@ -154,12 +158,16 @@ def _shown(rows: list[dict[str, Any]]) -> list[int]:
 
 
 def _per_class(rows: list[tuple[int, dict[str, Any]]], names: list[str] | None) -> list[dict[str, Any]]:
+    from assay.evaluation.records.schema import SURVIVED, UNBROKEN
+
     sums: dict[tuple[int, int], dict[str, int]] = {}
     for place, row in rows:
         seen = sums.setdefault((place, row["label"]), {"n": 0, "survived": 0, "broken": 0})
         seen["n"] += row["count_all"]
-        if row["status"] in seen:
-            seen[row["status"]] += row["count_all"]
+        # an attacked image that is refused is not lost
+        status = SURVIVED if row["status"] in UNBROKEN else row["status"]
+        if status in seen:
+            seen[status] += row["count_all"]
     return [
         {
             "choice": place, "class": name_of(names, label), "n": seen["n"],
@@ -171,17 +179,18 @@ def _per_class(rows: list[tuple[int, dict[str, Any]]], names: list[str] | None) 
 
 
 def _became(rows: list[tuple[int, dict[str, Any]]], names: list[str] | None) -> list[dict[str, Any]]:
-    sums: dict[tuple[int, int, int], int] = {}
+    sums: dict[tuple[int, int, int | str], int] = {}
     totals: dict[tuple[int, int], int] = {}
     for place, row in rows:
         if row["prediction"] is None:
             continue
-        key = (place, row["label"], row["prediction"])
+        key = (place, row["label"], REFUSED if row.get("refused") else row["prediction"])
         sums[key] = sums.get(key, 0) + row["count_all"]
         totals[key[:2]] = totals.get(key[:2], 0) + row["count_all"]
     return [
         {
-            "choice": place, "true": name_of(names, label), "became": name_of(names, after), "count": many,
+            "choice": place, "true": name_of(names, label), "count": many,
+            "became": after if isinstance(after, str) else name_of(names, after),
             "share": many / totals[place, label], "right": label == after,
             "of": totals[place, label],
         }

@@ -28,7 +28,8 @@ def curve(group: Group, look: Look = IN_PAGE) -> Spec:
     base = alt.Chart(alt.InlineData(values=rows))
     near = alt.selection_point(name="near", on="pointerover", clear="pointerout", empty=False)
     bottom, top, bare = _eps_axes(group)
-    y = alt.Y("accuracy:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", title="accuracy", tickCount=5))
+    title = group.measure
+    y = alt.Y("accuracy:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", title=title, tickCount=5))
     color = _color(group, look)
     lit = "focus == '' || datum.attack == focus"
     fade = alt.condition(lit, alt.value(1), alt.value(0.12))
@@ -50,10 +51,55 @@ def curve(group: Group, look: Look = IN_PAGE) -> Spec:
         opacity=alt.condition(lit, alt.value(0.25), alt.value(0.06)),
     )  # fmt: skip
     reach = base.mark_point(filled=True, opacity=0, size=_REACH).encode(x=bare, y=y, tooltip=_tips(group))
-    layers = [band, line, whisker, reach, dots, *_escalated(group, bare, y, look)]
+    layers = [*_strict(group, bare, look), band, line, whisker, reach, dots, *_escalated(group, bare, y, look)]
     chart = alt.layer(*layers).resolve_axis(x="independent")
     chart = chart.add_params(alt.param(name="focus", value=""))
     return dressed(chart.properties(height=340), look, f"{group.model} · {group.data} · {group.kind}")
+
+
+def strict(group: Group) -> list[dict[str, Any]]:
+    """Return points of the strict robust accuracy and the robust accuracy with rejection, where both are known.
+
+    They are those of the worst case over several attacks, or else of every attack.
+    """
+    rows: list[dict[str, Any]] = []
+    for line in [group.worst] if group.worst else group.lines:
+        known = [(result, told) for result in line.results if (told := group.strict_left(result)) is not None]
+        rows += [
+            {
+                "attack": line.label, "eps": result.eps, "strict": told.accuracy, "accuracy": result.robust_accuracy,
+                "budget": words.bare(result.eps_written), "kept": str(told),
+                "counted": "measured by attacks that want refusals" if told.measured else "an upper bound",
+            }
+            for result, told in known
+        ]  # fmt: skip
+        begins = {row["eps"] for row in _points(group, line)} - {row["eps"] for row in rows}
+        first = line.results[0].clean_accuracy
+        rows += [
+            {"attack": line.label, "eps": 0.0, "strict": first, "accuracy": first, "budget": "0", "kept": group.clean,
+             "counted": "without an attack"}
+            for eps in begins if eps == 0.0 and known
+        ]  # fmt: skip
+    return sorted(rows, key=lambda row: row["eps"])
+
+
+def _strict(group: Group, x: Any, look: Look) -> list[Any]:
+    """Draw the strict robust accuracy dashed, and shade what lies between it and the one with rejection."""
+    import altair as alt
+
+    rows = strict(group)
+    if not rows:
+        return []
+    base = alt.Chart(alt.InlineData(values=rows)).encode(x=x, color=_color(group, look))
+    lit = "focus == '' || datum.attack == focus"
+    shade = alt.condition(lit, alt.value(0.18), alt.value(0.03))
+    between = base.mark_area(interpolate="linear").encode(y=alt.Y("strict:Q"), y2="accuracy:Q", opacity=shade)
+    fade = alt.condition(lit, alt.value(1), alt.value(0.12))
+    line = base.mark_line(strokeDash=[5, 4], strokeWidth=1.5).encode(y=alt.Y("strict:Q"), opacity=fade)
+    titles = {"attack": "attack", "budget": "eps", "kept": "strict robust accuracy", "counted": "which is"}
+    tips = [alt.Tooltip(f"{field}:N", title=title) for field, title in titles.items()]
+    reach = base.mark_point(filled=True, opacity=0, size=_REACH).encode(y=alt.Y("strict:Q"), tooltip=tips)
+    return [between, line, reach]
 
 
 def refuted(group: Group) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from assay.evaluation.records.verdicts import FOLDER, Finding, Verdict
 from assay.report import verdicts
 from assay.report.breakdown import class_names, name_of
 from assay.report.charts import evidence_charts
-from assay.report.gallery import png
+from assay.report.gallery import Bands, png
 from assay.report.groups import Group
 from assay.report.headline import size_of
 from assay.report.html import Chart, chart
@@ -67,17 +67,17 @@ class Evidence:
         return verdicts.MARKS[self.verdict.verdict]
 
 
-def evidence(run: Run, group: Group, place: int) -> tuple[Evidence, ...]:
+def evidence(run: Run, group: Group, place: int, bands: Bands = None) -> tuple[Evidence, ...]:
     """Return the evidence of a group's verdicts, one per budget; `place` is that of the group in the page."""
     names = class_names(run, group.model, group.data)
     sizes = {result.eps: size_of(group, result) for result in group.budgets}
     return tuple(
-        _evidence(run, one, f"verdict-{place}-{at}", sizes.get(one.eps, ""), names)
+        _evidence(one, f"verdict-{place}-{at}", sizes.get(one.eps, ""), refuting(Path(run.path), one, names, bands))
         for at, one in enumerate(group.verdicts)
     )
 
 
-def _evidence(run: Run, verdict: Verdict, name: str, size: str, names: list[str] | None) -> Evidence:
+def _evidence(verdict: Verdict, name: str, size: str, strip: tuple[Refuting, ...]) -> Evidence:
     about = f"{verdict.model} on {verdict.data}, eps {words.bare(verdict.eps_written)}"
     drawn = tuple(
         (title, chart(f"{name}-{at}", f"{title}: {about}", spec))
@@ -86,7 +86,7 @@ def _evidence(run: Run, verdict: Verdict, name: str, size: str, names: list[str]
     budget = f"eps {words.bare(verdict.eps_written)}" + (f" ({size})" if size else "")
     return Evidence(
         name, verdict, budget, verdicts.reason(verdict), verdicts.cost(verdict), rows(verdict.findings), drawn,
-        refuting(Path(run.path), verdict, names),
+        strip,
     )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def _value(value: float | None) -> str:
     return words.EM_DASH if value is None else f"{value:.3g}"
 
 
-def refuting(folder: Path, verdict: Verdict, names: list[str] | None) -> tuple[Refuting, ...]:
+def refuting(folder: Path, verdict: Verdict, names: list[str] | None, bands: Bands = None) -> tuple[Refuting, ...]:
     """Return a few of the images that refute a number; none where there are none, or the file is gone or damaged."""
     from safetensors import SafetensorError, safe_open
 
@@ -127,7 +127,7 @@ def refuting(folder: Path, verdict: Verdict, names: list[str] | None) -> tuple[R
         return ()
     return tuple(
         Refuting(
-            _uri(png(original, most=_THUMBNAIL)), _uri(png(image, most=_THUMBNAIL)),
+            _uri(png(original, most=_THUMBNAIL, bands=bands)), _uri(png(image, most=_THUMBNAIL, bands=bands)),
             f"{name_of(names, int(label))} → {name_of(names, int(called))}", max(image.shape[1:]) <= _TINY,
         )
         for original, image, label, called in zip(*parts, strict=True)

@@ -6,13 +6,14 @@ import csv as csv_module
 import dataclasses
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
+from assay.evaluation.analysis.rejection import REJECTION_FIELDS
 from assay.report import corruptions, verdicts
-from assay.report.groups import Group, Line, groups
+from assay.report.groups import NOT_ADAPTIVE, Group, Line, groups
 from assay.report.tables import notes, passes
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "∞": r"$\infty$", "₂": r"$_2$", "₁": r"$_1$", "₀": r"$_0$", "—": "---", "–": "--", "·": r"$\cdot$",
-    "\u00a0": "~", "✓": r"$\surd$", "✗": r"$\times$",
+    "\u00a0": "~", "✓": r"$\surd$", "✗": r"$\times$", "≤": r"$\leq$",
 }  # fmt: skip
 
 
@@ -45,7 +46,8 @@ def markdown(run: Run) -> str:
     for group in groups(run):
         parts.append(f"## {_markdown(group.model)} on {_markdown(group.data)}")
         parts.append(f"{words.plural(group.n, 'image')}, {_markdown(group.kind)}, clean {group.clean}")
-        lines = [_row(_COLUMNS), _row(["---"] + ["---:"] * (len(_COLUMNS) - 1))]
+        columns = _columns(group)
+        lines = [_row(columns), _row(["---"] + ["---:"] * (len(columns) - 1))]
         lines += [_row([_markdown(cell) for cell in cells]) for cells in _cells(group)]
         parts.append("\n".join(lines))
         parts += [f"- {_markdown(note)}" for note in [*notes(group, stages), *verdicts.lines(group), *_legend(group)]]
@@ -71,15 +73,18 @@ def notebook(run: Run) -> str:
     parts = []
     for group in groups(run):
         about = f"{group.model} on {group.data}: {words.plural(group.n, 'image')}, {group.kind}, clean {group.clean}"
-        rows = [["attack", "eps", "accuracy", "95 % interval", "verdict"]]
+        two = ["strict robust accuracy"] if _shows_strict(group) else []
+        rows = [["attack", "eps", group.measure, "95 % interval", *two, "verdict"]]
         for line in group.shown:
             for result in line.results:
                 told = verdicts.told(group, result)
-                verdict = f"{told.mark} {told.verdict}" if told.verdict else NOT_AUDITED
+                lacking = NOT_AUDITED if line.adaptive else NOT_ADAPTIVE
+                verdict = f"{told.mark} {told.verdict}" if told.verdict else lacking
+                strict = [str(group.strict_left(result) or "")] if two else []
                 kept = f"{told.kept} ({told.before})" if told.before else told.kept
-                rows.append([line.label, result.eps_written, kept, told.range, verdict])
+                rows.append([line.label, result.eps_written, kept, told.range, *strict, verdict])
         parts.append(_html_table(about, rows))
-        parts += [f"<p>{escape(line)}</p>" for line in verdicts.lines(group)]
+        parts += [f"<p>{escape(line)}</p>" for line in [*verdicts.refusals(group), *verdicts.lines(group)]]
     for table in run.corruptions():
         about = f"{corruptions.title(table)}: {corruptions.about(table)}"
         parts.append(_html_table(about, corruptions.texts(table)))
@@ -105,14 +110,16 @@ def latex(run: Run) -> str:
 def csv(run: Run) -> str:
     """Return one line per cell and budget, every field of the result, as CSV.
 
-    `after_escalation` is what an audit left of the number: as measured, unless it was refuted. Corrupted data have
-    columns of their own, and leave those of attacks empty.
+    `after_escalation` is what an audit left of the number: as measured, unless it was refuted. The columns of models
+    that may refuse an image are there where the run has one, `ignores_defense` where a number is not adaptive.
+    Corrupted data have columns of their own, and leave those of attacks empty.
     """
     stream = io.StringIO()
     after = {(one.cell, one.eps): left for one, left in _audited(run)}
+    found = run.results()
     rows: list[Mapping[str, Any]] = [
-        {**dataclasses.asdict(result), "after_escalation": after.get((result.cell, result.eps))}
-        for result in run.results()
+        {**one, "after_escalation": after.get((result.cell, result.eps))}
+        for result, one in zip(found, plain(found), strict=True)
     ]
     rows += corruptions.csv_rows(run.corruptions())
     names = dict.fromkeys(name for row in rows for name in row) or ["cell"]
@@ -120,6 +127,21 @@ def csv(run: Run) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
+
+
+def plain(found: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return results as flat rows: what models that refuse images have is there where one of the results has it."""
+    refusals = any(one.rejection is not None for one in found)
+    ignored = any(one.ignores_defense for one in found)
+    rows = []
+    for one in found:
+        row = {**vars(one)}
+        told = row.pop("rejection")
+        if not ignored:
+            del row["ignores_defense"]
+        more = dict.fromkeys(REJECTION_FIELDS) if told is None else dataclasses.asdict(told)
+        rows.append({**row, **(more if refusals else {})})
+    return rows
 
 
 def _audited(run: Run) -> Iterator[tuple[Result, float]]:
@@ -140,9 +162,28 @@ def _line_cells(group: Group, line: Line, result: Result) -> list[str]:
     grey = words.grey(result.grey_levels) if group.norm == "linf" else words.EM_DASH
     told = verdicts.told(group, result)
     return [
-        line.label, result.eps_written, grey, told.marked, told.range,
+        line.label, result.eps_written, grey, told.marked, told.range, *_refusal_cells(group, result),
         words.percent(result.attack_success, result.n), words.size(result.median_size), passes(line, result),
     ]  # fmt: skip
+
+
+def _columns(group: Group) -> tuple[str, ...]:
+    at = _COLUMNS.index("accuracy")
+    more = ["strict robust accuracy"] if _shows_strict(group) else []
+    more += ["TPR at 5 % FPR", "SR at 5 % FPR"] if group.knows_rates else []
+    return (*_COLUMNS[:at], group.measure, _COLUMNS[at + 1], *more, *_COLUMNS[at + 2 :])
+
+
+def _refusal_cells(group: Group, result: Result) -> list[str]:
+    cells = [str(group.strict_left(result) or "")] if _shows_strict(group) else []
+    one = result.rejection
+    if one is not None and group.knows_rates:
+        cells += [words.percent(share, result.n) for share in (one.tpr_at_5_fpr, one.sr_at_5_fpr)]
+    return cells
+
+
+def _shows_strict(group: Group) -> bool:
+    return group.strict_left(group.first) is not None
 
 
 def _row(cells: list[str] | tuple[str, ...]) -> str:
@@ -166,8 +207,9 @@ def _latex_table(group: Group, told: list[str]) -> str:
     for line in group.shown:
         body += [" & ".join(map(_latex, _line_cells(group, line, result))) + r" \\" for result in line.results]
         body.append(r"\midrule")
-    head = " & ".join(map(_latex, _COLUMNS)) + r" \\"
-    return _latex_frame(caption, "lrrrlrrr", [head, r"\midrule", *body[:-1]])
+    columns = _columns(group)
+    head = " & ".join(map(_latex, columns)) + r" \\"
+    return _latex_frame(caption, f"lrrrl{'r' * (len(columns) - 5)}", [head, r"\midrule", *body[:-1]])
 
 
 def _latex_corruptions(table: CorruptionTable, unfit: list[str]) -> str:

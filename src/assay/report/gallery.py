@@ -8,10 +8,11 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from assay import wording as words
-from assay.report.breakdown import class_names, name_of
+from assay.core.errors import BadInput
+from assay.report.breakdown import REFUSED, class_names, name_of
 from assay.report.groups import Group, Line
 
 if TYPE_CHECKING:
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
     from assay.evaluation.records.gallery import Picture
     from assay.evaluation.run import Run
 
+Bands = Sequence[int] | None
+"""The channels that pictures show, from 0: one, or three as red, green and blue; None leaves it to `shown_bands`."""
+
 _TOP = 5
-_ROLES = {"most": "broken, most changed", "least": "broken, least changed", "survivor": "survived"}
+_ROLES = {
+    "most": "broken, most changed",
+    "least": "broken, least changed",
+    "survivor": "survived",
+    "refused": "refused, not broken",
+}
 _TINY = 64  # below this side a picture is enlarged, and its pixels should be seen as they are
 _LARGEST_SIDE = 384
 _NEAREST = 0  # Pillow's Resampling.NEAREST, without importing Pillow here
@@ -84,8 +93,11 @@ class Shelf:
     cards: tuple[Card, ...]
 
 
-def shelves(run: Run, found: Iterable[Group], most_bytes: int) -> list[Shelf]:
-    """Return what to show of each attack; together at most about `most_bytes` of pictures."""
+def shelves(run: Run, found: Iterable[Group], most_bytes: int, bands: Bands = None) -> list[Shelf]:
+    """Return what to show of each attack; together at most about `most_bytes` of pictures.
+
+    Raises `BadInput` for `bands` that the images do not have.
+    """
     wanted = [
         (group, line, pictures)
         for group in found
@@ -93,7 +105,7 @@ def shelves(run: Run, found: Iterable[Group], most_bytes: int) -> list[Shelf]:
         if line.cell is not None and (pictures := choose(run.gallery(line.cell)))
     ]
     share = most_bytes // max(1, len(wanted))
-    return [_shelf(run, group, line, pictures, share) for group, line, pictures in wanted]
+    return [_shelf(run, group, line, pictures, _Room(share, bands)) for group, line, pictures in wanted]
 
 
 def choose(pictures: Sequence[Picture]) -> list[Picture]:
@@ -125,19 +137,26 @@ def write_pictures(found: Iterable[Shelf], directory: Path) -> int:
     return written
 
 
-def _shelf(run: Run, group: Group, line: Line, pictures: list[Picture], most_bytes: int) -> Shelf:
+class _Room(NamedTuple):
+    # how many bytes of pictures a shelf has, and which bands they show
+    most_bytes: int
+    bands: Bands
+
+
+def _shelf(run: Run, group: Group, line: Line, pictures: list[Picture], room: _Room) -> Shelf:
     names = class_names(run, group.model, group.data)
     cards: list[Card] = []
     for picture in pictures:
-        card = _card(group, line, picture, names)
-        if cards and sum(other.weight for other in cards) + card.weight > most_bytes:
+        card = _card(group, line, picture, names, room.bands)
+        if cards and sum(other.weight for other in cards) + card.weight > room.most_bytes:
             break
         cards.append(card)
-    about = f"{words.short(group.model)} · {words.short(group.data)} · {group.kind}"
+    shown = told_bands(len(pictures[0].original), room.bands)
+    about = f"{words.short(group.model)} · {words.short(group.data)} · {group.kind}{shown and f' · {shown}'}"
     return Shelf(line.label, about, tuple(cards))
 
 
-def _card(group: Group, line: Line, picture: Picture, names: list[str] | None) -> Card:
+def _card(group: Group, line: Line, picture: Picture, names: list[str] | None, bands: Bands = None) -> Card:
     factor = magnification(picture.perturbation)
     original, change = picture.original.float(), picture.perturbation.float()
     shown = {"original": original, "change": 0.5 + factor * change, "adversarial": original + change}
@@ -147,13 +166,14 @@ def _card(group: Group, line: Line, picture: Picture, names: list[str] | None) -
         level = next((result.grey_levels for result in line.results if result.eps == picture.eps), None)
         budget += "" if level is None else f" ({words.grey(level)} grey levels)"
     moved = f" → {after[0].name}" if after and not after[0].truth else ""
+    moved = f" → {REFUSED}" if picture.refused else moved
     title = f"{name_of(names, picture.label)}{moved}"
     place = slug(f"{line.label}-{words.bare(picture.eps_written)}-{picture.role}", 60)
     stem = f"{(line.cell or '')[:8]}-{place}-{slug(picture.sample_id, 60)}"
     return Card(
         title, picture.sample_id, _ROLES.get(picture.role, picture.role), picture.status, budget,
         words.size(picture.size), factor, max(original.shape[1:]) <= _TINY,
-        {name: png(tensor) for name, tensor in shown.items()}, before, after, stem,
+        {name: png(tensor, bands=bands) for name, tensor in shown.items()}, before, after, stem,
     )  # fmt: skip
 
 
@@ -175,13 +195,42 @@ def bars(logits: Tensor, label: int, names: list[str] | None, target: int | None
     )
 
 
-def png(pixels: Tensor, *, least: int = 1, most: int = _LARGEST_SIDE) -> bytes:
+def shown_bands(channels: int, bands: Bands = None) -> tuple[int, ...]:
+    """Return which of so many channels a picture shows: one as grey, or three as red, green and blue.
+
+    Without `bands`: all of one or three, the first of two, the first three of four (the fourth is often near infrared
+    or alpha), and of more the first, the middle and the last. Images of one or three channels are shown as they are.
+    Raises `BadInput` for bands that are not one or three of those there are.
+    """
+    if channels in (1, 3):
+        return tuple(range(channels))
+    if bands is None:
+        return {2: (0,), 4: (0, 1, 2)}.get(channels, (0, channels // 2, channels - 1))
+    if len(bands) not in (1, 3) or not all(0 <= band < channels for band in bands):
+        raise BadInput(
+            f"bands are {', '.join(map(str, bands))}, expected one, or three for red, green and blue, of the "
+            f"{channels} that the images have, numbered from 0 to {channels - 1}."
+        )
+    return tuple(bands)
+
+
+def told_bands(channels: int, bands: Bands = None) -> str:
+    """Say which bands pictures show, where that is not all there are."""
+    shown = shown_bands(channels, bands)
+    if len(shown) == channels:
+        return ""
+    numbers = ", ".join(map(str, shown))
+    kind = "as red, green and blue" if len(shown) == 3 else "as grey"
+    return f"band{'s' * (len(shown) > 1)} {numbers} of {channels} {kind}"
+
+
+def png(pixels: Tensor, *, least: int = 1, most: int = _LARGEST_SIDE, bands: Bands = None) -> bytes:
     """Write an image `[C, H, W]` in [0, 1] as PNG: rounded to 8 bits, and clipped where it leaves the range.
 
-    One whose longer side is over `most` is reduced to it; one whose longer side is under `least` is enlarged to that
-    or more, whole pixels to squares.
+    Of other than one or three channels it shows `bands` (`shown_bands`). One whose longer side is over `most` is
+    reduced to it; one whose longer side is under `least` is enlarged to that or more, whole pixels to squares.
     """
-    picture = _picture(pixels)
+    picture = _picture(pixels[list(shown_bands(len(pixels), bands))])
     if max(picture.size) > most:
         picture.thumbnail((most, most))
     times = -(-least // max(picture.size))
@@ -196,8 +245,6 @@ def _picture(pixels: Tensor) -> Image:
     from PIL import Image
 
     eight = (pixels.detach().float().cpu().nan_to_num(0.0).clamp(0, 1) * 255).round().byte()
-    if eight.shape[0] not in (1, 3):
-        eight = eight[:1]
     array = eight.permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED
-from assay.evaluation.study.goals import spoken
+from assay.evaluation.study.goals import STRICT, spoken
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result
@@ -20,6 +20,8 @@ AS_ATTACKED = "as_attacked"
 WORST_CASE = "worst_case"
 NORMALIZED = "normalized"
 UNTARGETED = "untargeted"
+NOT_ADAPTIVE = "not adaptive"
+"""What is said of a number that attacks gave which ignore the model's defence."""
 _SETTINGS = {"no-box": "no box", "grid=255": "8-bit images"}
 
 
@@ -38,8 +40,15 @@ class Line:
         return self.cell is None
 
     @property
+    def adaptive(self) -> bool:
+        """Whether the attack asks the model with its defence: of an undefended one, always."""
+        return not self.results[0].ignores_defense
+
+    @property
     def note(self) -> str:
         """What a reader must know before quoting these numbers."""
+        if not self.adaptive:
+            return "not adaptive: made on a model without the defence"
         if self.worst:
             return "per image, whichever attack broke it"
         return words.ONE_ATTACK if self.question == AS_ATTACKED else ""
@@ -58,10 +67,41 @@ class Line:
 
 
 @dataclasses.dataclass(frozen=True)
+class StrictText:
+    """A strict robust accuracy with its interval: `measured` by attacks that want refusals, or else an upper bound."""
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    measured: bool
+
+    @property
+    def kept(self) -> str:
+        """It as a percentage."""
+        return f"{self.bound}{words.percent(self.accuracy, self.n)}"
+
+    @property
+    def bound(self) -> str:
+        """The sign of an upper bound: no attack was asked for less, and there may be less."""
+        return "" if self.measured or self.accuracy == 0 else "≤ "
+
+    @property
+    def range(self) -> str:
+        """Its 95 % interval, in brackets."""
+        return words.interval(self.low, self.high, self.n)
+
+    def __str__(self) -> str:
+        """Return it with its interval."""
+        return f"{self.kept} {self.range}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Group:
     """What may be compared: everything tried on one model with the same images and the same kind of change.
 
-    `verdicts` are what an audit said about its worst-case numbers, in the order of their budgets.
+    `verdicts` are what an audit said about its worst-case numbers, in the order of their budgets. `strict` are, of a
+    model that may refuse images, results of attacks on the same that want refusals.
     """
 
     model: str
@@ -72,6 +112,7 @@ class Group:
     lines: tuple[Line, ...]
     worst: Line | None
     verdicts: tuple[Verdict, ...] = ()
+    strict: tuple[Result, ...] = ()
 
     @property
     def norm(self) -> str:
@@ -109,6 +150,39 @@ class Group:
         if self.goal != UNTARGETED:
             parts.append(spoken(self.goal))
         return ", ".join(parts)
+
+    @property
+    def rejects(self) -> bool:
+        """Whether the model may refuse an image."""
+        return self.first.rejection is not None
+
+    @property
+    def measure(self) -> str:
+        """What its robust accuracies are called."""
+        if not self.rejects:
+            return "accuracy"
+        return {STRICT: "strict robust accuracy", UNTARGETED: "robust accuracy with rejection"}.get(
+            self.goal, "accuracy"
+        )
+
+    @property
+    def knows_rates(self) -> bool:
+        """Whether anything is known of the threshold at a false-positive rate of 5 %."""
+        return any(one.rejection and not words.missing(one.rejection.sr_at_5_fpr) for one in self.budgets)
+
+    def strict_left(self, result: Result) -> StrictText | None:
+        """Return the strict robust accuracy beside a result; None where that is the result, or none is known."""
+        if result.rejection is None or self.goal != UNTARGETED:
+            return None
+        told = result.rejection
+        found = [StrictText(told.strict_robust_accuracy, told.strict_low, told.strict_high, result.n, False)]
+        found += [
+            StrictText(one.robust_accuracy, one.robust_low, one.robust_high, one.n, True)
+            for one in self.strict
+            if one.eps == result.eps and one.n == result.n
+        ]
+        # of equal ones the measured
+        return min(found, key=lambda one: (one.accuracy, not one.measured))
 
     @property
     def clean(self) -> str:
@@ -151,11 +225,24 @@ def groups(run: Run) -> list[Group]:
             by_key.setdefault(_key(result), {}).setdefault(result.cell, []).append(result)
     merged = run.worst_case() if any(len(found) > 1 for found in by_key.values()) else []
     verdicts = sorted(run.verdicts(), key=lambda verdict: verdict.eps)
-    made = [_group(key, found, merged, verdicts) for key, found in by_key.items()]
+    made = [
+        dataclasses.replace(_group(key, found, merged, verdicts), strict=_strict(key, by_key, merged))
+        for key, found in by_key.items()
+    ]
     return sorted(made, key=lambda group: -group.n)
 
 
 _Key = tuple[str, str, str, str, str]
+
+
+def _strict(
+    key: _Key, by_key: Mapping[_Key, Mapping[str, list[Result]]], merged: Sequence[Result]
+) -> tuple[Result, ...]:
+    if key[-1] != UNTARGETED:
+        return ()
+    wanted = (*key[:-1], STRICT)
+    each = [one for results in by_key.get(wanted, {}).values() for one in results]
+    return tuple(one for one in [*each, *merged] if _key(one) == wanted and not one.ignores_defense)
 
 
 def _key(about: Result | Verdict) -> _Key:
@@ -195,5 +282,6 @@ def _labels(found: dict[str, list[Result]]) -> list[str]:
             label += f", {results[0].question.replace('_', ' ')}"
         if len({other.seed for other in same}) > 1:
             label += f", seed {results[0].seed}"
-        labels.append(label if labels.count(label) == 0 else f"{label}, {cell[:6]}")
+        label = label if labels.count(label) == 0 else f"{label}, {cell[:6]}"
+        labels.append(f"{label}, {NOT_ADAPTIVE}" if results[0].ignores_defense else label)
     return labels

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT
-from assay.evaluation.study.goals import spoken
+from assay.evaluation.study.goals import STRICT, spoken
 from assay.report import verdicts
 from assay.report.groups import AS_ATTACKED, UNTARGETED, WORST_CASE, Group, Line
 
@@ -57,7 +57,8 @@ def headline(group: Group) -> Headline:
         return Headline(group, "Without any change, accuracy is", group.clean, ".", "", "")
     chosen = spotlight(group)
     line, result = _lowest(group, chosen)
-    what = "accuracy" if group.goal == UNTARGETED else f"the share of images that withstand ({spoken(group.goal)})"
+    plainly = group.goal == UNTARGETED or (group.rejects and group.goal == STRICT)
+    what = group.measure if plainly else f"the share of images that withstand ({spoken(group.goal)})"
     told = verdicts.told(group, result)
     before = f"Under {_changes(group, chosen)}, {what} {_moves(result, told)}"
     after = f" {told.range}." if told.range else "."
@@ -128,6 +129,11 @@ def _largest(group: Group, largest: Result, chosen: Result) -> str:
 
 
 def _caveat(group: Group, line: Line, told: verdicts.NumberText) -> str:
+    if not line.adaptive:
+        return (
+            "Not adaptive: the images were made on a model without the defence, and the number says nothing about its "
+            "robustness."
+        )
     if told.before:
         by = f"over {len(group.merged)} attacks, image by image" if line.worst else f"with {line.label}"
         return f"{told.before[0].upper()}{told.before[1:]} {by}."

@@ -14,7 +14,7 @@ from assay.report.effort import chart as drawn
 from assay.report.effort import curves_of
 from assay.report.evidence import Evidence, evidence
 from assay.report.formats import csv
-from assay.report.gallery import shelves, write_pictures
+from assay.report.gallery import Bands, shelves, write_pictures
 from assay.report.groups import Group, groups
 from assay.report.headline import Headline, headline, size_of, spotlight, telling
 from assay.report.html import Chart, chart, data_uri, environment, sealed
@@ -57,6 +57,11 @@ class Part:
         return bool(charts.refuted(self.group))
 
     @property
+    def strict(self) -> bool:
+        """Whether the curve shows the strict robust accuracy too."""
+        return bool(charts.strict(self.group))
+
+    @property
     def marks(self) -> dict[str, tuple[str, str]]:
         """The badges beside the headline's bars, by the bar's name: the verdict, and where its evidence is."""
         found = {}
@@ -76,20 +81,21 @@ class CorruptedPart:
     rows: list[corruptions.Row]
 
 
-def page(run: Run, path: str | Path) -> Path:
+def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
     """Write the run's page to `path`, and its pictures as PNG files under the run directory's `pictures`.
 
-    The file works from `file://`, without a network. Raises `OSError` where `path` cannot be written.
+    The file works from `file://`, without a network. Of images of many channels pictures show `bands`: one, or three
+    as red, green and blue. Raises `OSError` where `path` cannot be written, `BadInput` for bands that are not there.
     """
     with ThreadPoolExecutor(1) as beside:
         bundled = beside.submit(sealed)  # bundling the scripts takes a second, and leaves this thread free
         found = groups(run)
-        gallery = shelves(run, found, _MOST_PICTURE_BYTES)
+        gallery = shelves(run, found, _MOST_PICTURE_BYTES, bands)
         kept = _keep_pictures(gallery, Path(run.path) / _PICTURES)
-        facts = _Facts(run.efforts("queries"), run.stages())
+        facts = _Facts(run.efforts("queries"), run.stages(), bands)
         parts = [_part(run, place, group, facts) for place, group in enumerate(found)]
         corrupted = [_corrupted(place, table) for place, table in enumerate(run.corruptions())]
-        names = {"passes": passes, "told": verdicts.told, "corruptions": corruptions}
+        names = {"passes": passes, "told": verdicts.told, "refusals": verdicts.refusals, "corruptions": corruptions}
         html = environment(**names).get_template("page.html").render(
             run=run, parts=parts, corrupted=corrupted, shelves=gallery, pictures_in=_PICTURES if kept else None,
             checks=checks(run, found), sources=sources(run, found), identifiers=IDENTIFIERS, when=_day(run),
@@ -127,6 +133,7 @@ class _Facts:
     # read once for all groups
     queries: list[Effort]
     stages: list[Stage]
+    bands: Bands
 
 
 def _part(run: Run, place: int, group: Group, facts: _Facts) -> Part:
@@ -145,7 +152,7 @@ def _part(run: Run, place: int, group: Group, facts: _Facts) -> Part:
         found,
         chart(f"classes-{place}", f"Accuracy per class: {title}", per_class) if per_class else None,
         chart(f"became-{place}", f"What images became: {title}", became) if became else None,
-        evidence(run, group, place),
+        evidence(run, group, place, facts.bands),
     )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def sources(run: Run, found: list[Group]) -> list[Source]:
 
 _MODEL = {
     "digest": "weights (blake2b)", "input_shape": "input", "mean": "mean", "std": "std", "preprocess": "preprocessing",
-    "published_accuracy": "published accuracy", "outputs": "outputs",
+    "published_accuracy": "published accuracy", "outputs": "outputs", "defenses": "defences", "threshold": "threshold",
 }  # fmt: skip
 _DATA = {"fingerprint": "fingerprint", "n": "samples", "ids_digest": "sample ids (digest)"}
 
@@ -175,8 +175,13 @@ def _excluded(found: list[Group]) -> list[Check]:
 
 
 def _single(found: list[Group], corrupted: bool) -> list[Check]:
-    names = list(dict.fromkeys(line.label for group in found for line in group.lines if line.note))
+    lines = [line for group in found for line in group.lines if line.note]
+    names = list(dict.fromkeys(line.label for line in lines if line.adaptive))
     rows = _unjudged(found, corrupted)
+    ignoring = list(dict.fromkeys(line.label for line in lines if not line.adaptive))
+    if ignoring:
+        detail = f"{', '.join(ignoring)}: made on a model without the defence, which says nothing about its robustness."
+        rows.append(Check(ATTENTION, "Not adaptive", detail))
     if names:
         detail = f"{', '.join(names)}: what this attack did at each budget, not what is left against any attack."
         rows.append(Check(PLAIN, words.ONE_ATTACK[0].upper() + words.ONE_ATTACK[1:], detail))
@@ -199,7 +204,13 @@ def _unjudged(found: list[Group], corrupted: bool) -> list[Check]:
 
 
 def _judged(group: Group) -> bool:
-    asked = [one for line in group.lines if line.question == WORST_CASE for one in line.results if one.eps > 0]
+    asked = [
+        one
+        for line in group.lines
+        if line.question == WORST_CASE and line.adaptive
+        for one in line.results
+        if one.eps > 0
+    ]
     return bool(asked) and all(one.verdict is not None for one in asked)
 
 

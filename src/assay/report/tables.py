@@ -8,7 +8,7 @@ from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED
 from assay.report import corruptions, verdicts
 from assay.report.effort import after_stages
-from assay.report.groups import NORMALIZED, WORST, Group, Line, groups
+from assay.report.groups import NORMALIZED, NOT_ADAPTIVE, WORST, Group, Line, groups
 from assay.report.headline import telling
 
 if TYPE_CHECKING:
@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 _LABEL = 18
 _GREY = "grey levels"
 _VERDICT = "verdict"
-_BESIDE = ("", _GREY, _VERDICT, verdicts.AS_FIRST)  # rows that say more about the number above them
+_STRICT, _TPR, _SR = "strict", "TPR at 5 % FPR", "SR at 5 % FPR"
+_BESIDE = (
+    "",
+    _GREY,
+    _VERDICT,
+    verdicts.AS_FIRST,
+    NOT_ADAPTIVE,
+    _STRICT,
+    _TPR,
+    _SR,
+)  # rows that say more about the number above them
 
 
 def terminal(run: Run, console: Console) -> None:
@@ -49,13 +59,17 @@ def terminal(run: Run, console: Console) -> None:
 
 def notes(group: Group, stages: list[Stage]) -> list[str]:
     """Return what must be known before a group's numbers are quoted, and what each stage of its attacks left."""
-    single = [line.label for line in group.lines if line.note]
+    single = [line.label for line in group.lines if line.note and line.adaptive]
     written = []
     if single:
         written.append(f"{', '.join(single)}: {words.ONE_ATTACK}")
+    written += [
+        f"{line.label.removesuffix(f', {NOT_ADAPTIVE}')}: {line.note}" for line in group.lines if not line.adaptive
+    ]
     if group.worst:
         written.append(f"{WORST}: image by image, over {', '.join(group.merged)}")
     budget = telling(group)
+    written += verdicts.refusals(group)
     for line in group.lines:
         told = after_stages(stages, line, budget[-1].eps) if budget else ""
         if told:
@@ -79,6 +93,8 @@ def _heading(console: Console, group: Group) -> None:
         clean, ends = group.clean, ""
     console.print(f"{group.model} · {group.data}", style="bold", markup=False, highlight=False)
     facts = f"{words.plural(group.n, 'image')} · {group.kind} · clean {clean} {ends}".rstrip()
+    if group.measure != "accuracy":
+        facts += f" · numbers: {group.measure}"
     console.print(facts, markup=False, highlight=False)
 
 
@@ -120,13 +136,29 @@ def _across(group: Group, *, spoken: bool) -> list[list[str]]:
     for line in group.shown:
         cells = [line.at(budget.eps) for budget in budgets]
         told = [None if cell is None else verdicts.told(group, cell) for cell in cells]
-        rows.append([words.short(line.label, _LABEL), *map(_accuracy, told)])
-        rows.append(["", *map(_range, told)])
+        name = line.label.removesuffix(f", {NOT_ADAPTIVE}")
+        rows.append([words.short(name, _LABEL), *map(_accuracy, told)])
+        rows.append(["" if line.adaptive else NOT_ADAPTIVE, *map(_range, told)])
+        rows += _refused(group, cells)
         if any(one and one.verdict for one in told):
             rows.append([_VERDICT, *(((one.verdict or "") if spoken else one.mark) if one else "" for one in told)])
         if any(one and one.before for one in told):
             rows.append([verdicts.AS_FIRST, *(_first(one) for one in told)])
     return rows
+
+
+def _refused(group: Group, cells: list[Result | None]) -> list[list[str]]:
+    """Return rows on what is refused, of a model that may: those of which something is known."""
+    strict = [None if one is None else group.strict_left(one) for one in cells]
+    rows = [
+        [_STRICT, *(f"{one.bound}{words.number(one.accuracy, one.n)}" if one else "" for one in strict)],
+        ["", *(words.interval(one.low, one.high, 1).strip("[]") if one else "" for one in strict)],
+    ]
+    for title, field in ((_TPR, "tpr_at_5_fpr"), (_SR, "sr_at_5_fpr")):
+        shares = [getattr(one.rejection, field, None) if one else None for one in cells]
+        texts = (words.number(share, one.n) if one else "" for share, one in zip(shares, cells, strict=True))
+        rows.append([title, *texts] if not all(map(words.missing, shares)) else [title])
+    return [row for row in rows if any(row[1:])]
 
 
 def _new_table() -> Table:
@@ -148,13 +180,17 @@ def _down(group: Group) -> Table:
     refuted = any(one.verdict == REFUTED for line in group.shown for one in line.results)
     table = _new_table()
     table.add_column("attack", overflow="fold", max_width=22)
-    for title in (_eps_title(group), "grey", "accuracy %", "first %" if refuted else "success %", "passes"):
+    strict = any(group.strict_left(one) for line in group.shown for one in line.results)
+    titles = (_eps_title(group), "grey", "accuracy %", "first %" if refuted else "success %", "passes")
+    for title in (*titles[:3], *(["strict %"] if strict else []), *titles[3:]):
         if not (judged and title == "passes"):
             table.add_column(f" {title}", justify="right", no_wrap=True)
     for line in group.shown:
         for place, result in enumerate(line.results):
             told = verdicts.told(group, result)
-            more = [_first(told) if refuted else words.number(result.attack_success, result.n)]
+            two = group.strict_left(result)
+            more = [f"{two.bound}{words.number(two.accuracy, two.n)}" if two else ""] if strict else []
+            more += [_first(told) if refuted else words.number(result.attack_success, result.n)]
             more += [] if judged else [passes(line, result)]
             table.add_row(
                 _plain(line.label if place == 0 else ""), words.bare(result.eps_written),

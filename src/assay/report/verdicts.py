@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT, TRUSTED
-from assay.report.groups import Group
+from assay.evaluation.study.goals import STRICT
+from assay.report.groups import UNTARGETED, Group
 from assay.statistics import wilson
 
 if TYPE_CHECKING:
@@ -73,6 +74,31 @@ def told(group: Group, result: Result) -> NumberText:
     counted = verdict.asked in (0, verdict.survived)
     low, high = wilson(round(left * result.n), result.n) if counted else (None, None)
     return NumberText(left, low, high, result.n, REFUTED, result.robust_accuracy)
+
+
+def refusals(group: Group) -> list[str]:
+    """Return what a model that may refuse images does to clean ones, and what its numbers mean; nothing of others."""
+    one, n = group.first.rejection, group.n
+    if one is None:
+        return []
+    interval = ""
+    if not words.missing(one.fpr_low):
+        interval = f"; 95 % interval of its threshold {words.interval(one.fpr_low, one.fpr_high, max(n, 100))}"
+    clean = [f"coverage {words.percent(one.coverage, n)}"]
+    if not words.missing(one.selective_accuracy):
+        clean.append(f"selective accuracy {words.percent(one.selective_accuracy, n)}")
+    right = "" if words.missing(one.fpr_correct) else f" ({words.percent(one.fpr_correct, n)} of the clean-correct)"
+    told = [f"{', '.join(clean)}, FPR on clean images {words.percent(one.fpr, n)}{right}{interval}"]
+    if group.goal == STRICT:
+        return [*told, "accuracy is strict robust accuracy: right, and every attacked image right; a refusal is lost"]
+    if group.goal != UNTARGETED:
+        return told
+    meant = "accuracy is robust accuracy with rejection: right, and every attacked image right or refused"
+    measured = any(
+        two.measured for line in group.shown for result in line.results if (two := group.strict_left(result))
+    )
+    by = "measured by attacks that want refusals" if measured else "an upper bound: these attacks want no refusals"
+    return [*told, meant, f"strict robust accuracy counts a refusal as lost ({by})"]
 
 
 def lines(group: Group) -> list[str]:

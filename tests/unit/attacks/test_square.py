@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from assay.attacks.square import HALVINGS, Square
+from assay.attacks.square import HALVINGS, Square, share_of
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Untargeted
@@ -85,12 +85,11 @@ def test_bumps_spend_the_budget_and_no_more(threat: Threat) -> None:
 
 
 def test_the_schedule_can_be_stretched_over_the_queries() -> None:
-    plain, stretched = Square(100), Square(100, rescale=True)
-    assert plain._share(10) == 0.8
-    assert plain._share(11) == 0.4
-    assert stretched._share(0) == 0.8
-    assert stretched._share(1) == 0.2
-    assert stretched._share(99) == 0.8 / 512
+    assert share_of(0.8, 10) == 0.8
+    assert share_of(0.8, 11) == 0.4
+    assert share_of(0.8, 0, among=100) == 0.8
+    assert share_of(0.8, 1, among=100) == 0.2
+    assert share_of(0.8, 99, among=100) == 0.8 / 512
 
 
 @pytest.mark.parametrize("threat", [Linf(0.1), L2(1.0), L1(6.0)], ids=["linf", "l2", "l1"])

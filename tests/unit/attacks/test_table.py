@@ -11,7 +11,7 @@ from assay.attacks import ATTACKS, FAMILIES, GOALS, build, options_of
 from assay.attacks.gradient import BIM, FGSM, MIFGSM, PGD, RFGSM
 from assay.core.compose import Restarts, for_norm, is_attack
 from assay.core.errors import BadInput
-from assay.core.norms import NORMS
+from assay.core.norms import THREAT_NORMS
 from assay.core.objective import OBJECTIVES, Tempered, dlr, margin
 from assay.core.oracle import Access
 from assay.core.search import Keeps
@@ -30,7 +30,7 @@ def test_every_line_says_what_it_is(name: str) -> None:
     assert entry.paper
     assert entry.version >= 1
     assert entry.norms
-    assert set(entry.norms) <= set(NORMS)
+    assert set(entry.norms) <= set(THREAT_NORMS)
     assert entry.access in Access
     assert entry.family in FAMILIES
     assert entry.goals

@@ -257,3 +257,36 @@ def test_an_unknown_preset_is_refused(model: str, source: str, tmp_path: Path) -
     run = run_here(tmp_path / "run", study(model, source, threats=LINF, attacks=["fgsm"]))
     with pytest.raises(BadInput, match="Did you mean"):
         audit_run(run, "quik")
+
+
+CHAIN = "bit-depth:bits=5|max-softmax:threshold=-0.5"
+TRY = {"attack": "pgd", "steps": 10, "objective": "margin"}
+
+
+def test_a_number_that_ignores_the_defence_has_no_verdict(model: str, source: str, tmp_path: Path) -> None:
+    without = {**TRY, "surrogate": model}
+    given = study(f"{model}|{CHAIN}", source, threats={"norm": "linf", "eps": ["8/255"]}, attacks=[without])
+    said: list[str] = []
+    run, none = audited(tmp_path / "run", given, say=said.append)
+    assert none == []
+    assert len(said) == 1
+    assert "not adaptive, so no verdict" in said[0]
+    assert {one.verdict for one in run.worst_case()} == {None}
+
+
+def test_what_stands_inside_a_defence_is_its_twin(model: str, tmp_path: Path) -> None:
+    attacks = [TRY, {**TRY, "surrogate": model}, {"attack": "square", "queries": 50}]
+    few, threats = write_pictures(tmp_path / "few", 8), {"norm": "linf", "eps": ["20/255"]}
+    run, (verdict,) = audited(tmp_path / "run", study(f"{model}|{CHAIN}", few, threats=threats, attacks=attacks))
+    findings = {one.check: one for one in verdict.findings}
+    assert findings["twin distances"].value is not None
+    assert findings["other norms"].value is not None
+    assert findings["forced rejection"].n == findings["refusals in company"].n > 0
+    assert not findings["refusals in company"].flag
+    # nobody said how many clean images a written threshold may refuse
+    assert findings["threshold drift"].value is None
+    assert {"past the defence", "square"} <= {one.name for one in verdict.attempts}
+    # what ignores the defence breaks what it breaks, and has no verdict of its own
+    told = {one.attack: one.verdict for one in run.results()}
+    assert [name for name, one in told.items() if one is None] == [name for name in told if "surrogate" in name]
+    assert audit_run(run) == [verdict]

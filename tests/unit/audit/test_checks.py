@@ -11,10 +11,11 @@ from assay.audit.checks import CHECKS, examine
 from assay.audit.evidence import Evidence
 from assay.audit.planted import Planted
 from assay.audit.probes.attacks import Growth, Paths, Tries
-from assay.audit.probes.minimum_norm import Twins
+from assay.audit.probes.minimum_norm import OtherNorms, Twins
+from assay.audit.subject import CleanRefusals
 from assay.core.oracle import Access
 from assay.evaluation.records.verdicts import Finding
-from tests.support.subjects import CLEAN, leaf, seen
+from tests.support.subjects import CLEAN, GUARDED, leaf, seen
 
 
 def found(check: str, evidence: Evidence) -> Finding:
@@ -35,6 +36,14 @@ def leaves(*given: Any) -> Evidence:
 
 def paths(plain: int, other: int, asked: int) -> Evidence:
     return seen("paths", value=Paths(asked, {"cross_entropy": plain, "margin": other}, 0, {}))
+
+
+def refusals(**changes: Any) -> Evidence:
+    return dataclasses.replace(GUARDED, refusals=dataclasses.replace(GUARDED.refusals, **changes))
+
+
+def clean(n: int, refused: int, fpr: float | None = 0.05) -> Evidence:
+    return refusals(clean=CleanRefusals(n, refused, fpr, 500))
 
 
 FLAGS: list[tuple[str, Evidence, bool]] = [
@@ -98,6 +107,25 @@ FLAGS: list[tuple[str, Evidence, bool]] = [
     ("probabilities", dataclasses.replace(CLEAN, probabilities=True), True),
     ("probabilities", seen("answers", probabilities=True), True),
     ("silent success", seen("paths", silent=1), True),
+    # a network inside that is robust itself need not become more so
+    ("twin distances", seen("twins", value=Twins(32, 1.0, 1.0, own=True, eps=0.9)), False),
+    ("twin distances", seen("twins", value=Twins(32, 1.0, 1.0, own=True, eps=1.0)), True),
+    # the gradient of a step that is known to have none of its own
+    ("true gradients", dataclasses.replace(seen("slopes", alignment=0.0), stands_in=("jpeg: the identity",)), False),
+    ("detector gradients", refusals(zero=0.05), False),
+    ("detector gradients", refusals(zero=0.06), True),
+    ("refusals in company", refusals(company=1 / 32), True),
+    ("idle detector", refusals(refused=0, clean=CleanRefusals(200, 0)), True),
+    ("idle detector", refusals(refused=0), False),
+    ("idle detector", refusals(refused=1, clean=CleanRefusals(200, 0)), False),
+    # 3.3 to 7.3 % of images as those it was chosen on; 4.6 to 10.9 and 7.6 to 15.1 % of these
+    ("threshold drift", clean(200, 14), False),
+    ("threshold drift", clean(200, 21), False),
+    ("threshold drift", clean(200, 25), True),
+    ("threshold drift", clean(200, 0), True),
+    ("forced rejection", refusals(forced=1), True),
+    ("other norms", dataclasses.replace(GUARDED, other_norms=OtherNorms(16, {"l2": (1.3, 1.0)})), False),
+    ("other norms", dataclasses.replace(GUARDED, other_norms=OtherNorms(16, {"l2": (1.2, 1.0), "l1": (3, 1)})), True),
 ]
 
 
@@ -124,13 +152,22 @@ def test_a_finding_has_the_remedy_of_its_check_where_it_knows_none_better() -> N
 
 
 def test_clean_evidence_has_no_flags_and_every_check_answers() -> None:
-    findings = examine(CLEAN)
+    findings = examine(GUARDED)
     assert [one.check for one in findings] == list(CHECKS)
     assert not any(one.flag for one in findings)
 
 
+def test_what_is_asked_of_defences_is_asked_of_nothing_else() -> None:
+    asked = {one.check for one in examine(CLEAN)}
+    assert set(CHECKS) - asked == {name for name, check in CHECKS.items() if check.of_defenses}
+
+
 NOTHING = Tries(0, {})
 UNASKED: list[tuple[str, Evidence]] = [
+    ("idle detector", refusals(wrong=4, refused=0)),
+    ("threshold drift", clean(200, 100, None)),
+    ("other norms", CLEAN),
+    *((name, CLEAN) for name in ("detector gradients", "refusals in company", "forced rejection")),
     ("zero gradients", seen("sight", climbed=())),
     ("rounding", seen("sight", agreement=None)),
     ("objectives", seen("paths", value=Paths(0, {}, 0, {}))),

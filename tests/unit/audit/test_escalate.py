@@ -157,7 +157,7 @@ def test_a_random_model_is_climbed_on_average_where_nothing_stands_around_the_no
     assert averaged.passes == averaged.asked * (50 * 10 + 1 + 10)
 
 
-@pytest.mark.parametrize("survivors", [8, 3])
+@pytest.mark.parametrize("survivors", [pytest.param(8, marks=pytest.mark.slow), 3])
 def test_a_limit_is_kept_and_what_it_leaves_out_is_named(survivors: int) -> None:
     given = subject(network(), Linf(1e-4))
     given = dataclasses.replace(given, survived=torch.arange(len(given.survived)) < survivors)

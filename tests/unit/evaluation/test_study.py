@@ -111,7 +111,7 @@ def test_a_threat_that_is_not_the_usual_one_says_so() -> None:
         ({"attacks": {"attack": "pgd", "objective": "marjin"}}, "Did you mean 'margin'?"),
         ({"attacks": ["fgsm", "fgsm"]}, "attacks[1]: fgsm is there already"),
         ({"attacks": []}, "attacks: is empty. Write one or more"),
-        ({"attacks": "fgsm", "threats": {"norm": "l2", "eps": 1}}, "attacks: fgsm works in linf, not in l2"),
+        ({"attacks": "fgsm", "threats": {"norm": "l2", "eps": 1}}, "attacks: fgsm works in linf, ycbcr, not in l2"),
         ({"models": {"model": "zoo:mnist-cnn", "outputs": "logit"}}, "models.outputs: Unknown value 'logit'."),
         ({"models": {"name": "zoo:mnist-cnn"}}, "models.name: Unknown key 'name'. There are: model, outputs."),
         ({"data": {"source": "mnist/test", "limit": 0}}, "data.limit: 0: "),

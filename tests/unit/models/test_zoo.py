@@ -20,7 +20,7 @@ every_network = pytest.mark.parametrize("name", ZOO)
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in ("mnist-cnn", "mnist-pgd") else pytest.param(name, marks=pytest.mark.slow) for name in ZOO]
+    "name", [name if name == "mnist-cnn" else pytest.param(name, marks=pytest.mark.slow) for name in ZOO]
 )
 def test_the_stated_accuracy_is_that_of_the_shipped_weights(name: str) -> None:
     classifier = load_model(f"zoo:{name}")

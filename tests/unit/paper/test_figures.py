@@ -31,7 +31,11 @@ def rows_of(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [row for rows in spec["datasets"].values() for row in rows]
 
 
-@pytest.mark.parametrize(("format", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
+# tests/unit/cli/test_paper_report.py draws them as PDF
+PDF = pytest.param("pdf", b"%PDF", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("format", "start"), [("svg", b"<svg"), ("png", b"\x89PNG"), PDF])
 def test_figures_are_written_in_each_format(tmp_path: Path, format: str, start: bytes) -> None:
     written = figures(full(), tmp_path, format)
     assert [path.name for path in written] == [f"{name}.{format}" for name in FIGURES + MASKING]

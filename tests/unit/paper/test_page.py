@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from altair.utils import schemapi
 
 from assay.paper.inputs import PaperContents
 from assay.paper.page import page, paper_headline, weakest
 from assay.paper.tables import AS_PUBLISHED, CORRECTED
+from assay.report import export as drawing
 from tests.support.fake_paper import HOSTILE, SCALED, digits_table, full, stand_in_table
 from tests.support.fake_run import HOSTILE_FILE
 from tests.support.html_reader import ALLOWED, Reader
@@ -27,6 +31,21 @@ def read(contents: PaperContents, folder: Path) -> Reader:
 
 def text_of(reader: Reader) -> str:
     return " ".join("".join(reader.text).split())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_chart_is_drawn_once() -> Iterator[None]:
+    """The pages here hold mostly the same charts, and drawing and checking them is nearly all that a page takes."""
+    draw = drawing.still
+
+    @functools.cache
+    def drawn(spec: str) -> str:
+        return draw(json.loads(spec))
+
+    # test_figures.py has the charts checked against the schema
+    with schemapi.debug_mode(False), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(drawing, "still", lambda spec: drawn(json.dumps(spec)))
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from assay.core.errors import BadInput
 from assay.evaluation.run import Run
 from assay.report import gallery
 from assay.report.groups import Group
@@ -83,3 +84,29 @@ def test_numbers_that_are_none_do_not_stop_a_picture() -> None:
     assert decoded(gallery.png(torch.tensor([[[float("nan"), 2.0, -1.0, 0.5]]]))).flatten().tolist() == pytest.approx(
         [0.0, 1.0, 0.0, 128 / 255]
     )
+
+
+@pytest.mark.parametrize(
+    ("channels", "bands", "shown"),
+    [
+        (1, None, (0,)),
+        (2, None, (0,)),
+        (3, None, (0, 1, 2)),
+        (4, None, (0, 1, 2)),
+        (8, None, (0, 4, 7)),
+        (3, [2, 0, 1], (0, 1, 2)),
+        (5, [4, 0, 0], (4, 0, 0)),
+        (200, [150], (150,)),
+    ],
+)
+def test_of_many_bands_three_are_shown(channels: int, bands: list[int] | None, shown: tuple[int, ...]) -> None:
+    pixels = torch.arange(channels)[:, None, None].expand(channels, 2, 3) / 255
+    picture = decoded(gallery.png(pixels, bands=bands))
+    assert (picture[:, 0, 0] * 255).round().int().tolist() == list(shown)
+    assert gallery.shown_bands(channels, bands) == shown
+
+
+@pytest.mark.parametrize("bands", [[8], [0, 1], [0, 1, -1], []])
+def test_bands_that_are_not_there_are_refused(bands: list[int]) -> None:
+    with pytest.raises(BadInput, match="numbered from 0 to 7"):
+        gallery.png(torch.zeros(8, 2, 2), bands=bands)

@@ -15,7 +15,9 @@ def test_csv_has_every_field_of_every_result(run: Run) -> None:
     rows = list(csv_module.DictReader(io.StringIO(csv(run))))
     results = run.results()
     assert len(rows) == len(results) == 3 * 9 + 10
-    assert list(rows[0]) == [*(field.name for field in dataclasses.fields(Result)), "after_escalation"]
+    # those of models that refuse images are there where the run has one
+    names = [field.name for field in dataclasses.fields(Result) if field.name not in ("rejection", "ignores_defense")]
+    assert list(rows[0]) == [*names, "after_escalation"]
     assert [float(row["robust_accuracy"]) for row in rows] == [result.robust_accuracy for result in results]
     assert rows[-1]["data"] == f"folder:~/photos {HOSTILE}"
 

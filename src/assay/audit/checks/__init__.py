@@ -14,6 +14,14 @@ from assay.audit.checks.attacks import (
 )
 from assay.audit.checks.budgets import growing_budgets, twin_distances, unbounded
 from assay.audit.checks.coverage import families, planted_solutions
+from assay.audit.checks.defenses import (
+    detector_gradients,
+    elsewhere,
+    forced_rejection,
+    idle_detector,
+    refusals_alone,
+    threshold_drift,
+)
 from assay.audit.checks.finding import Check
 from assay.audit.checks.gradients import rounding, steady_answers, true_gradients, zero_gradients
 from assay.audit.checks.model import company, dynamic, probabilities, randomness
@@ -27,6 +35,40 @@ VERSION = 3
 _PROPOSED = "proposed, calibrated on the honest and the broken models"
 
 CHECKS: Mapping[str, Check] = {
+    "detector gradients": Check(
+        detector_gradients,
+        probe="refusals",
+        summary="the score that images are refused by has no gradient",
+        value="images on which the gradient of the detector's score is exactly zero",
+        unit="% of images",
+        source="5 % proposed, as for zero gradients",
+        cause="the detector's score has no gradient",
+        remedy="No attack can follow it: leave the score in the graph, or attack past what cuts it (BPDA).",
+        masks=True,
+        of_defenses=True,
+    ),
+    "refusals in company": Check(
+        refusals_alone,
+        probe="refusals",
+        summary="refusals depend on the other images of the batch",
+        value="images whose detector's score depends on the others of the batch",
+        unit="% of images",
+        source="any; Ma et al. 2018 score an image against its batch",
+        cause="refusals depend on the batch",
+        remedy="What an image is compared with must be part of the model: freeze the reference batch.",
+        of_defenses=True,
+    ),
+    "idle detector": Check(
+        idle_detector,
+        probe="refusals",
+        summary="the detector refuses nothing",
+        value="wrong images made without regard to the detector that it refuses",
+        unit="% of images",
+        source="proposed: none",
+        cause="the detector refuses nothing",
+        remedy="Its threshold is above every score: choose it on held-out clean images (assay defend fit).",
+        of_defenses=True,
+    ),
     "zero gradients": Check(
         zero_gradients,
         probe="sight",
@@ -239,12 +281,51 @@ CHECKS: Mapping[str, Check] = {
         "high.",
         mandatory=False,
     ),
+    "threshold drift": Check(
+        threshold_drift,
+        probe="refusals",
+        summary="the frozen threshold refuses more or fewer clean images than it was chosen to",
+        value="clean images that are refused",
+        unit="% of images",
+        source="intervals that do not meet",
+        cause="the threshold is not what it was chosen for",
+        remedy="Choose the threshold on clean images like those of the run.",
+        mandatory=False,
+        of_defenses=True,
+    ),
+    "forced rejection": Check(
+        forced_rejection,
+        probe="refusals",
+        summary="refusals can be forced",
+        value="accepted images for which an attack forces a refusal",
+        unit="% of images",
+        source="any",
+        cause="refusals can be forced",
+        remedy="Measure it: goal 'untargeted strict'.",
+        mandatory=False,
+        of_defenses=True,
+    ),
+    "other norms": Check(
+        elsewhere,
+        probe="other_norms",
+        summary="the defence does not help in other norms",
+        value="median distance of the nearest adversarial images in another norm, over that without the defence",
+        unit="ratio",
+        source="as for twin distances",
+        cause="the defence helps in one norm alone",
+        remedy="Say in which norm the number holds; evaluate the others.",
+        mandatory=False,
+        of_defenses=True,
+    ),
 }
 
 
 def examine(evidence: Evidence) -> tuple[Finding, ...]:
-    """Return what every check finds."""
-    return tuple(check.find(name, evidence) for name, check in CHECKS.items())
+    """Return what every check finds; those of defences are asked where there are any."""
+    asked = {
+        name: one for name, one in CHECKS.items() if not one.of_defenses or getattr(evidence, one.probe) is not None
+    }
+    return tuple(check.find(name, evidence) for name, check in asked.items())
 
 
 def flags(findings: Sequence[Finding]) -> list[Finding]:

@@ -60,15 +60,16 @@ HIGH = 0.5
 def twin_distances(evidence: Evidence) -> CheckResult:
     """Flag a high accuracy with the nearest adversarial images no farther away than for the undefended twin.
 
-    Asked where a twin is given (`--twin MODEL`). 60 steps of the attack of `minimum norm` look for the smallest
-    perturbation of up to 32 images, of the model and of its twin. The ratio of the medians counts: a flag needs less
-    than 1.25, and more than half of the images said to withstand.
+    Asked where a twin is given (`--twin MODEL`); that of a model behind defences is the network inside. 60 steps of the
+    attack of `minimum norm` look for the smallest perturbation of up to 32 images, of the model and of its twin. The
+    ratio of the medians counts: a flag needs less than 1.25, and more than half of the images said to withstand. The
+    network inside may be robust itself: there the median of the twin has to lie inside the budget, too.
     """
     seen = evidence.twins
     if seen is None:
         return unasked("no undefended twin was given")
     ratio = seen.model / seen.twin if seen.twin else float("inf")
-    high = evidence.survived > HIGH * evidence.n
+    high = evidence.survived > HIGH * evidence.n and (not seen.own or seen.twin <= seen.eps)
     return CheckResult(
         ratio, RATIO, ratio < RATIO and high, seen.n,
         f"The nearest adversarial images are at a median distance of {seen.model:.3g}, for the undefended twin of "

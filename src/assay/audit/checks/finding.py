@@ -36,7 +36,8 @@ class Check:
 
     What a flag says of the evaluation's attacks decides how it is escalated: gradients do not lead to what is there
     (`masks`), they are not those of the model (`untrue`), an attack misses what is there (`misses`), or was
-    `stopped_early`. One that is `weak` makes a number suspect even where nothing survived.
+    `stopped_early`. One that is `weak` makes a number suspect even where nothing survived. Those `of_defenses` are
+    asked about models that refuse images or stand behind defences, and no others.
     """
 
     test: Callable[[Evidence], CheckResult]
@@ -53,6 +54,7 @@ class Check:
     misses: bool = False
     stopped_early: bool = False
     weak: bool = False
+    of_defenses: bool = False
 
     def find(self, name: str, evidence: Evidence) -> Finding:
         """Return the finding."""

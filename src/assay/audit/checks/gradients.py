@@ -72,7 +72,9 @@ def true_gradients(evidence: Evidence) -> CheckResult:
     Around each of up to 16 images the margin is measured a small step ahead and back along 8 random directions, and the
     slopes are compared with those that autograd's gradient tells. The median of the cosines counts: it is about 1 for a
     smooth model, and a flag needs less than 0.5. A model without any gradient has 0; one that is known to give none
-    (scores or labels alone) is not asked.
+    (scores or labels alone) is not asked. Behind a defence whose gradient is known to be that of something else, which
+    stands in for it, the value is told and flags nothing: planted solutions and the attacks from outside say whether it
+    leads anywhere.
     """
     seen = evidence.slopes
     if not seen.given:
@@ -82,9 +84,11 @@ def true_gradients(evidence: Evidence) -> CheckResult:
             0.0, ALIGNED, True, seen.n, "The model's output has no gradient: it is detached on its way.",
             "Attack past what detaches it (BPDA), or without gradients.",
         )  # fmt: skip
+    stands_in = f" What stands in for the gradient: {', '.join(evidence.stands_in)}." if evidence.stands_in else ""
     return CheckResult(
-        seen.alignment, ALIGNED, seen.alignment < ALIGNED, seen.n,
-        f"Slopes told by autograd and measured by finite differences have a median cosine of {seen.alignment:.2f}.",
+        seen.alignment, ALIGNED, seen.alignment < ALIGNED and not stands_in, seen.n,
+        f"Slopes told by autograd and measured by finite differences have a median cosine of {seen.alignment:.2f}."
+        + stands_in,
     )  # fmt: skip
 
 

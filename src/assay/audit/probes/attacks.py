@@ -167,7 +167,13 @@ def growth(subject: Subject) -> Growth:
         bounded = math.isfinite(whole)
         unbounded = 1 - _success(longer, few.under(whole), draws) if bounded else None
         half = None
-        if subject.norm == "linf" and isinstance(threat.scale, float) and threat.box == (0.0, 1.0):
+        # a model may well refuse the grey image that all others can become
+        if (
+            subject.norm == "linf"
+            and not subject.rejects
+            and isinstance(threat.scale, float)
+            and threat.box == (0.0, 1.0)
+        ):
             half = 1 - _success(longer, few.under(0.5), draws) if eps < 0.5 else None
     except ModelError:
         return Growth(0, (), (), None, None, chance)

@@ -41,20 +41,25 @@ def answers(subject: Subject) -> Answers:
     """Ask about 16 images twice, and once more each alone: 3 passes each."""
     few = subject.some("answers", 3, 16)
     problem, n = few.problem, len(few.survived)
+    # a model that draws answers equal looks alike: the second time it draws others
+    other = few.fold("again") if few.random else few.draws
+    later = dataclasses.replace(few, draws=other)
     before = _fingerprint(few)
     # a model that is asked for the first time is asked in several forms, see `core.form`: the second time counts
     first = _logits(few, torch.arange(n))
     with _counted_gradients() as inside:
-        again = _logits(few, torch.arange(n))
-    alone = torch.cat([_logits(few, torch.tensor([i])) for i in range(n)])
+        again = _logits(later, torch.arange(n))
+    alone = torch.cat([_logits(later, torch.tensor([i])) for i in range(n)])
+    differ, company = _apart(first, again), _apart(again, alone)
+    first = few.of_classes(first)
     tops = first.topk(min(3, first.shape[1]), 1).values
     # one 1 and otherwise zeros: neither probabilities nor ties
     labels = subject.gives is Access.LABELS
     compared = bool(problem.x.numel()) and first.shape[1] > 2 and not labels
     return Answers(
         n=n,
-        differ=_share(_apart(first, again)),
-        company=_share(_apart(again, alone)),
+        differ=_share(differ),
+        company=_share(company),
         gradients_inside=len(inside),
         changes=before != _fingerprint(few),
         probabilities=not labels and bool(sum_to_one(first).all()),

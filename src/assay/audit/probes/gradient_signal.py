@@ -53,7 +53,7 @@ def sight(subject: Subject) -> Sight:
     seen = {name: _seen(few, objective) for name, objective in asked.items()}
     one = next((look for look in seen.values() if look is not None), None)
     logits = one.logits if one is not None else _scores(few)
-    top = logits.topk(2, 1).values.double()
+    top = few.of_classes(logits).topk(2, 1).values.double()
     gaps = (top[:, 0] - top[:, 1]).cpu()
     gaps = gaps[gaps.isfinite()]
     zero_in_double, agreement = _in_double(few, seen["cross_entropy"])

@@ -12,6 +12,7 @@ from assay.audit.probes.attacks import Tries, tries
 from assay.audit.subject import Subject
 from assay.core.compose import Method, run
 from assay.core.errors import ModelError
+from assay.core.norms import NORMS
 from assay.core.oracle import Oracle
 from assay.core.search import Keeps
 
@@ -39,11 +40,16 @@ def nearest(subject: Subject) -> Tries:
 
 @dataclasses.dataclass(frozen=True)
 class Twins:
-    """Median distances to the nearest adversarial image that is found, of the model and of its undefended twin."""
+    """Median distances to the nearest adversarial image that is found, of the model and of its undefended twin.
+
+    `own` says that the twin is what stands inside the model's defences; `eps` is the budget of the number.
+    """
 
     n: int
     model: float
     twin: float
+    own: bool = False
+    eps: float = 0.0
 
 
 def twins(subject: Subject) -> Twins | None:
@@ -56,7 +62,36 @@ def twins(subject: Subject) -> Twins | None:
         own, other = _sizes(few, method, few.meter), _sizes(few, method, few.meter.of(subject.twin))
     except ModelError:
         return None
-    return Twins(len(few.survived), float(own.median()), float(other.median()))
+    eps = float(torch.as_tensor(subject.problem.threat.eps).max())
+    return Twins(len(few.survived), float(own.median()), float(other.median()), subject.own_twin, eps)
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherNorms:
+    """Median distances as in `Twins`, of `n` images, in norms other than that of the number: (model, twin) each."""
+
+    n: int
+    distances: dict[str, tuple[float, float]]
+
+
+def other_norms(subject: Subject) -> OtherNorms | None:
+    """Measure with 60 steps on up to 16 images in each of two other norms; None where no defence says its twin."""
+    if not subject.own_twin or subject.twin is None:
+        return None
+    others = [norm for norm in ("linf", "l2", "l1") if norm != subject.norm][:2]
+    few = subject.some("other_norms", len(others) * 2 * (STEPS + 1), 16)
+    found = {}
+    for norm in others:
+        method = smallest(norm)
+        assert method is not None, "there is one in each of these"
+        threat = dataclasses.replace(few.problem.threat, norm=NORMS[norm])
+        here = dataclasses.replace(few, problem=dataclasses.replace(few.problem, threat=threat))
+        try:
+            own, other = _sizes(here, method, here.meter), _sizes(here, method, here.meter.of(subject.twin))
+        except ModelError:
+            return None
+        found[norm] = float(own.median()), float(other.median())
+    return OtherNorms(len(few.survived), found)
 
 
 def _sizes(subject: Subject, method: Method, oracle: Oracle) -> Tensor:

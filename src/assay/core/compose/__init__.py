@@ -2,6 +2,7 @@
 
 from assay.core.compose.by_norm import ByNorm
 from assay.core.compose.cascade import Cascade
+from assay.core.compose.confirmed import Confirmed, confirmed, confirmed_look
 from assay.core.compose.each_target import EachTarget
 from assay.core.compose.method import (
     Composition,
@@ -26,6 +27,7 @@ __all__ = [
     "ByNorm",
     "Cascade",
     "Composition",
+    "Confirmed",
     "CountPasses",
     "EachTarget",
     "Lens",
@@ -35,6 +37,8 @@ __all__ = [
     "SmallestBudget",
     "Through",
     "Transferred",
+    "confirmed",
+    "confirmed_look",
     "crafted",
     "first_attack",
     "for_norm",

@@ -20,7 +20,7 @@ from assay.core.objective import Objective
 from assay.core.oracle import Access, Oracle
 from assay.core.problem import Problem
 from assay.core.result import Keeps, SearchResult
-from assay.core.search import Attack, search
+from assay.core.search import Attack, gradient_looks, search
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -153,10 +153,11 @@ def most_passes(method: Method, norm: str, classes: int | None = None) -> Passes
     method = for_norm(method, norm)
     if not is_attack(method):
         return method.passes(lambda child, k: most_passes(child, norm, k), classes)
-    if method.access is not Access.GRADIENT:
+    looks = gradient_looks(method)
+    if not looks:
         return Passes(method.steps + 1, 0)
     gradients = 1 if classes is None else math.prod(numbers_of(method.objective, classes))
-    return Passes(method.steps + 1, method.steps * gradients)
+    return Passes(method.steps + 1, looks * gradients)
 
 
 def numbers_of(objective: Objective, classes: int) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import torch
 
 from assay.core.compose.method import CountPasses, Method, Passes, for_norm, run, stages
 from assay.core.draws import Draws
+from assay.core.goal import facing
 from assay.core.objective import margin
 from assay.core.oracle import Access, Oracle
 from assay.core.problem import Problem
@@ -38,7 +39,8 @@ class Transferred:
         """Make the images on the surrogate and judge them once, whatever `keeps` says."""
         if not len(problem.x):
             return nothing(problem.x)
-        made = crafted(self.attack, dataclasses.replace(problem, oracle=self.surrogate, known=None), draws)
+        goal = facing(problem.goal, self.surrogate, problem.oracle)
+        made = crafted(self.attack, dataclasses.replace(problem, oracle=self.surrogate, known=None, goal=goal), draws)
         seen = problem.oracle.look(made.x, problem.goal, margin, Access.LABELS, draws.fold("judge"))
         found = judge_point(seen, made.x, problem)
         spent = {name: getattr(found, name) + getattr(made, name) for name in ("forwards", "backwards", "looks")}

@@ -11,7 +11,7 @@ import pyarrow as pa
 from assay.core.errors import BadInput
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.arrow import make_table
-from assay.evaluation.records.schema import BROKEN, CLEAN_WRONG, EXCLUDED, SURVIVED, UNCOUNTED
+from assay.evaluation.records.schema import BROKEN, EXCLUDED, UNBROKEN, UNCOUNTED, WRONG_BEFORE
 from assay.statistics import mcnemar_p, wilson
 
 
@@ -30,6 +30,7 @@ class Paired:
 def mcnemar(a: pa.Table, b: pa.Table) -> Paired:
     """Compare the survivors of two sets of records, each of one cell at one budget, sample by sample.
 
+    An attacked image that the model refuses counts among them, a clean one does not.
     Samples that either side left out or could not evaluate are in no number. Needs `sample_id` and `status`. Raises
     `BadInput` for a sample that occurs twice on a side, and when the two sides share no sample.
     """
@@ -48,14 +49,17 @@ def _outcomes(records: pa.Table, name: str) -> pa.Table:
     records = _counted(records)
     if pc.count_distinct(records["sample_id"]).as_py() != records.num_rows:
         raise BadInput(f"The records {name} hold a sample more than once. Give those of one cell at one budget.")
-    survived = pc.equal(records["status"], SURVIVED)
+    survived = _is_in(records, UNBROKEN)
     table: pa.Table = make_table({"sample_id": records["sample_id"].cast(pa.string()), "survived": survived})
     return table
 
 
 def _counted(records: pa.Table) -> pa.Table:
-    uncounted: Any = pa.array(UNCOUNTED, pa.string())
-    return records.filter(pc.invert(pc.is_in(records["status"], value_set=uncounted)))
+    return records.filter(pc.invert(_is_in(records, UNCOUNTED)))
+
+
+def _is_in(records: pa.Table, statuses: Sequence[str]) -> Any:
+    return pc.is_in(records["status"], value_set=pa.array(statuses, pa.string()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +81,8 @@ def per_class(records: pa.Table) -> list[ClassResult]:
     valid = _counted(records)
     counted: pa.Table = make_table({
         **{name: valid[name] for name in ("cell", "eps", "eps_written", "label")},
-        "survived": pc.cast(pc.equal(valid["status"], SURVIVED), pa.int64()),
-        "right": pc.cast(pc.not_equal(valid["status"], CLEAN_WRONG), pa.int64()),
+        "survived": pc.cast(_is_in(valid, UNBROKEN), pa.int64()),
+        "right": pc.cast(pc.invert(_is_in(valid, WRONG_BEFORE)), pa.int64()),
     })  # fmt: skip
     table = counted.group_by(["cell", "eps", "eps_written", "label"], use_threads=False).aggregate(
         [("survived", "sum"), ("right", "sum"), ("right", "count")]
@@ -93,8 +97,14 @@ def per_class(records: pa.Table) -> list[ClassResult]:
 
 
 def confusion(records: pa.Table) -> pa.Table:
-    """Return what broken samples became: `cell eps label prediction count`. Needs these and `status`."""
+    """Return what broken samples became: `cell eps label prediction count`. Needs these and `status`.
+
+    `prediction` is null where a refusal broke them, of records with the column `refused`.
+    """
     broken = records.filter(pc.equal(records["status"], BROKEN))
+    if "refused" in broken.column_names:
+        kept = pc.if_else(pc.fill_null(broken["refused"], False), pa.scalar(None, pa.int64()), broken["prediction"])
+        broken = broken.set_column(broken.column_names.index("prediction"), "prediction", kept)
     keys = ["cell", "eps", "label", "prediction"]
     counted = broken.group_by(keys, use_threads=False).aggregate([([], "count_all")])
     return _sorted(counted.rename_columns([*keys, "count"]), keys)
@@ -111,7 +121,7 @@ def minimal_budgets(records: pa.Table) -> pa.Table:
     are left out. Needs `cell sample_id eps status`.
     """
     records = records.filter(pc.not_equal(records["status"], EXCLUDED))
-    wrong, broken = pc.equal(records["status"], CLEAN_WRONG), pc.equal(records["status"], BROKEN)
+    wrong, broken = _is_in(records, WRONG_BEFORE), pc.equal(records["status"], BROKEN)
     reached = pc.if_else(wrong, 0.0, pc.if_else(broken, records["eps"], pa.scalar(None, pa.float64())))
     table: pa.Table = make_table({"cell": records["cell"], "sample_id": records["sample_id"], "eps": reached})
     least = table.group_by(["cell", "sample_id"], use_threads=False).aggregate([("eps", "min")])

@@ -20,7 +20,7 @@ from assay.core.compose import stages as stage_names
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.search import Keeps
 from assay.evaluation.records.arrow import compute as pc
-from assay.evaluation.records.schema import BROKEN, CLEAN_WRONG, UNCOUNTED, stage_label
+from assay.evaluation.records.schema import BROKEN, UNCOUNTED, WRONG_BEFORE, stage_label
 from assay.vocabulary import Order, Question
 
 COSTS = ("queries", "steps", "forwards", "backwards")
@@ -114,7 +114,7 @@ def _effort(rows: pa.Table, spent: list[int], over: str) -> Effort:
     valid = ~np.isin(status, UNCOUNTED)
     n = int(valid.sum())
     costs, counts = np.unique(cost[status == BROKEN], return_counts=True)
-    clean = int((valid & (status != CLEAN_WRONG)).sum())
+    clean = int((valid & ~np.isin(status, WRONG_BEFORE)).sum())
     left = clean - np.cumsum(counts)
     return Effort(
         **_constants(rows), over=over, n=n, clean=clean / max(n, 1), costs=tuple(costs.tolist()),
@@ -134,7 +134,7 @@ def stages(records: pa.Table, cells: Mapping[str, Mapping[str, Any]]) -> list[St
         for _, rows in _budgets(records, digest) if len(names) > 1 else ():
             status, stage = np.array(rows["status"].to_pylist()), np.array(rows["stage"].to_pylist(), object)
             valid = np.isin(status, UNCOUNTED, invert=True)
-            n, left = int(valid.sum()), int((valid & (status != CLEAN_WRONG)).sum())
+            n, left = int(valid.sum()), int((valid & ~np.isin(status, WRONG_BEFORE)).sum())
             constants = _constants(rows)
             del constants["attack"]
             for number, name in enumerate(names, 1):

@@ -12,10 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.core.budget import NORMALIZED, Budget
-from assay.core.norms import NORMS
+from assay.core.norms import THREAT_NORMS
+from assay.evaluation.analysis.rejection import FrozenThreshold, Refusals, Rejection, rejection, share
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import (
     BROKEN,
+    CLEAN_REJECTED,
     CLEAN_WRONG,
     ERROR,
     EXCLUDED,
@@ -29,19 +31,20 @@ from assay.statistics import wilson
 
 Array = NDArray[Any]
 Stds = Mapping[str, Sequence[float] | None]
+Thresholds = Mapping[str, FrozenThreshold | None]
 
 _CONSTANT = (
     "cell", "model", "data", "attack", "threat", "eps", "eps_written", "unit", "question", "goal", "seed",
 )  # fmt: skip
 _SPENT = ("forwards", "backwards", "queries", "seconds")
-_SIZES = tuple(f"size_{name}" for name in NORMS)
+_SIZES = tuple(f"size_{name}" for name in THREAT_NORMS)
 SCORED = (*_CONSTANT, "status", "rank", *_SIZES, *_SPENT)
-"""The columns that scoring reads."""
+"""The columns that scoring reads; of models that may refuse an image it reads `REFUSAL_COLUMNS` too."""
 
 WORST_CASE = "worst case"
 _CODE = {status: code for code, status in enumerate(STATUSES)}
 # of several attacks on a sample the first of these holds; an unknown outcome is not a survival
-_WORST = (EXCLUDED, CLEAN_WRONG, BROKEN, ERROR, REJECTED, SURVIVED)
+_WORST = (EXCLUDED, CLEAN_WRONG, CLEAN_REJECTED, BROKEN, ERROR, REJECTED, SURVIVED)
 _UNCOUNTED = [_CODE[status] for status in UNCOUNTED]
 
 
@@ -53,6 +56,10 @@ class Result:
     intervals are Wilson's at 95 %. `median_size` is over the successes, in the threat's norm and the row's `unit`.
     `errors` counts samples that could not be evaluated, `excluded` those whose label is the goal's target: both are in
     no denominator. Where labels are the model's own answers, the clean accuracy is NaN.
+
+    Of a model that may refuse an image, `robust_accuracy` is the robust accuracy with rejection: an attacked image that
+    is refused counts as survived, a clean one as wrong. `rejection` has its other numbers. `ignores_defense` says that
+    the images were made on another model, while this one is defended: such a number is not adaptive.
     """
 
     cell: str
@@ -88,20 +95,24 @@ class Result:
     survived: int
     goal: str = "untargeted"
     excluded: int = 0
+    rejection: Rejection | None = None
+    ignores_defense: bool = False
 
 
-def results(records: pa.Table, stds: Stds | None = None) -> list[Result]:
+def results(records: pa.Table, stds: Stds | None = None, thresholds: Thresholds | None = None) -> list[Result]:
     """Return one result per cell and budget, in the order of the records.
 
-    `records` needs the columns `SCORED`. `stds` holds the normalisation of each model, for budgets in its units.
+    `records` needs the columns `SCORED`. `stds` holds the normalisation of each model, for budgets in its units,
+    `thresholds` those of models that refuse images.
     """
     if not records.num_rows:
         return []
     group = _groups(records, ("cell", "eps"))
-    return _scored(_Rows.of(records, group), _constants(records, group), stds or {})
+    rows = _Rows.of(records, group, thresholds or {})
+    return _scored(rows, _constants(records, group), stds or {}, thresholds or {})
 
 
-def worst_case(records: pa.Table, stds: Stds | None = None) -> list[Result]:
+def worst_case(records: pa.Table, stds: Stds | None = None, thresholds: Thresholds | None = None) -> list[Result]:
     """Return the per-sample worst case over the attacks on one model, data set, threat, budget and question.
 
     A sample survives if no attack broke it; samples that not every attack has met yet are left out. `cell` is
@@ -117,16 +128,14 @@ def worst_case(records: pa.Table, stds: Stds | None = None) -> list[Result]:
         group * records.num_rows + _codes(records, "sample_id"), return_index=True, return_inverse=True,
         return_counts=True,
     )  # fmt: skip
-    rows = _Rows.of(records, group)
+    rows = _Rows.of(records, group, thresholds or {})
     complete = times == attacks[pairs // records.num_rows]
     constants = [
         {**one, "cell": "", "attack": f"{WORST_CASE} of {count}" if count > 1 else one["attack"]}
         for one, count in zip(_constants(records, group), attacks, strict=True)
     ]
-    merged = rows.merged(pair, first)
-    return [
-        one for one in _scored(merged.taken(complete), constants, stds or {}) if one.n or one.errors or one.excluded
-    ]
+    found = _scored(rows.merged(pair, first).taken(complete), constants, stds or {}, thresholds or {})
+    return [one for one in found if one.n or one.errors or one.excluded]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,9 +147,10 @@ class _Rows:
     rank: Array
     sizes: dict[str, Array]
     spent: dict[str, Array]
+    refusals: Refusals | None = None
 
     @staticmethod
-    def of(records: pa.Table, group: Array) -> _Rows:
+    def of(records: pa.Table, group: Array, thresholds: Thresholds) -> _Rows:
         """Return the rows of a table."""
         status = pc.index_in(records["status"], pa.array(STATUSES))
         return _Rows(
@@ -149,6 +159,7 @@ class _Rows:
             _numpy(pc.fill_null(records["rank"], 0)),
             {name: _numpy(pc.fill_null(records[name], math.nan)) for name in _SIZES},
             {name: _numpy(records[name]) for name in _SPENT},
+            Refusals.of(records, {name: one.offset for name, one in thresholds.items() if one is not None}),
         )
 
     def merged(self, pair: Array, first: Array) -> _Rows:
@@ -165,7 +176,8 @@ class _Rows:
             sizes[name] = smallest
         spent = {name: np.bincount(pair, values, len(first)) for name, values in self.spent.items()}
         codes = np.array([_CODE[status] for status in _WORST])
-        return _Rows(self.group[first], codes[worst], rank, sizes, spent)
+        refusals = None if self.refusals is None else self.refusals.merged(pair, first)
+        return _Rows(self.group[first], codes[worst], rank, sizes, spent, refusals)
 
     def taken(self, keep: Array) -> _Rows:
         """Return the rows where `keep`."""
@@ -175,10 +187,11 @@ class _Rows:
             self.rank[keep],
             {name: values[keep] for name, values in self.sizes.items()},
             {name: values[keep] for name, values in self.spent.items()},
+            None if self.refusals is None else self.refusals.taken(keep),
         )
 
 
-def _scored(rows: _Rows, constants: list[dict[str, Any]], stds: Stds) -> list[Result]:
+def _scored(rows: _Rows, constants: list[dict[str, Any]], stds: Stds, thresholds: Thresholds) -> list[Result]:
     count = len(constants)
     tally = np.bincount(rows.group * len(STATUSES) + rows.status, minlength=count * len(STATUSES))
     tally = tally.reshape(count, len(STATUSES))
@@ -195,6 +208,13 @@ def _scored(rows: _Rows, constants: list[dict[str, Any]], stds: Stds) -> list[Re
         if str(constant["data"]).endswith(PREDICTED_LABELS):
             # a model agrees with itself: that is no accuracy
             shares.update(dict.fromkeys(("clean_accuracy", "clean_low", "clean_high"), math.nan))
+        refused = None
+        if rows.refusals is not None:
+            mine = rows.group == at
+            statuses = np.array(STATUSES)[rows.status[mine]]
+            refused = rejection(counts, rows.refusals.taken(mine), statuses, thresholds.get(constant["model"]))
+        if refused is not None:
+            refused = refused.asked_for(constant["goal"], math.isnan(shares["clean_accuracy"]))
         budget = Budget(constant["eps_written"], constant["eps"], constant["unit"])
         found.append(
             Result(
@@ -207,28 +227,25 @@ def _scored(rows: _Rows, constants: list[dict[str, Any]], stds: Stds) -> list[Re
                 queries=int(spent["queries"][at]),
                 seconds=float(spent["seconds"][at]),
                 verdict=None,
+                rejection=refused,
             )
         )
     return found
 
 
 def _shares(counts: Mapping[str, int], beyond1: float, beyond5: float) -> dict[str, Any]:
-    survived, broken = counts[SURVIVED], counts[BROKEN]
-    correct = survived + broken + counts[REJECTED]
-    n = correct + counts[CLEAN_WRONG]
+    survived, broken = counts[SURVIVED] + counts[REJECTED], counts[BROKEN]
+    correct = survived + broken
+    n = correct + counts[CLEAN_WRONG] + counts[CLEAN_REJECTED]
     low, high = wilson(survived, n)
     clean_low, clean_high = wilson(correct, n)
     return {
-        "n": n, "clean_accuracy": _share(correct, n), "clean_low": clean_low, "clean_high": clean_high,
-        "robust_accuracy": _share(survived, n), "robust_low": low, "robust_high": high,
-        "attack_success": _share(broken, correct), "top1_error": _share(beyond1, n), "top5_error": _share(beyond5, n),
+        "n": n, "clean_accuracy": share(correct, n), "clean_low": clean_low, "clean_high": clean_high,
+        "robust_accuracy": share(survived, n), "robust_low": low, "robust_high": high,
+        "attack_success": share(broken, correct), "top1_error": share(beyond1, n), "top5_error": share(beyond5, n),
         "errors": counts[ERROR], "excluded": counts[EXCLUDED], "broken": broken, "clean_correct": correct,
         "survived": survived,
     }  # fmt: skip
-
-
-def _share(part: float, whole: int) -> float:
-    return part / whole if whole else math.nan
 
 
 def _grey_levels(budget: Budget, std: Sequence[float] | None) -> float:

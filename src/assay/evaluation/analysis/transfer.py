@@ -13,10 +13,11 @@ from torch import Tensor
 from assay.core.compose import Method, crafted, for_norm
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.goal import Untargeted, scored
+from assay.core.goal import Untargeted, answer_of, scored
 from assay.core.objective import margin
 from assay.core.oracle import Access, TorchOracle
 from assay.core.problem import Problem
+from assay.core.signals import apart
 from assay.core.threat import Threat
 from assay.data import Data, Sample
 from assay.evaluation.attack_unit import check_numbers, check_scores
@@ -131,27 +132,30 @@ class Transfer:
 
     def _chunk(self, total: Crossings, samples: Sequence[Sample], oracles: Mapping[str, TorchOracle]) -> Crossings:
         problem, draws = self._problem(samples, oracles)
-        right = {}
+        right, goals = {}, {}
         ids = [one.id for one in samples]
         # the labels are checked against the answer before anything is asked about them
         any_label = Untargeted(torch.zeros_like(problem.goal.y))
         for name, oracle in oracles.items():
             logits = oracle.look(problem.x, any_label, margin, Access.SCORES, draws).logits
-            check_scores(logits, "logits")
-            check_one_score(oracle, problem.x, logits, "logits")
-            check_labels(problem.goal.y, ids, logits.shape[1])
+            scores = apart(logits, oracle.rejects).logits
+            check_scores(scores, "logits")
+            check_one_score(oracle, problem.x, scores, "logits")
+            check_labels(problem.goal.y, ids, scores.shape[1])
             if not bool(scored(logits).any()):
                 # a model that has scores for no image would end as a table of no images
                 check_numbers(logits, ids, name)
-            right[name] = ~problem.goal.reached(logits) & scored(logits)
+            # a refused image is no right answer, and an attack that ends there has not broken the model
+            right[name] = scored(logits) & (answer_of(logits) == problem.goal.y)
+            goals[name] = Untargeted(problem.goal.y, -1 if oracle.rejects else None)
         n, each = len(samples), iter(total.each)
         (forwards, backwards), judged, counted = total.made, total.judged + n * len(oracles), []
         for attack, name in itertools.product(self.attacks, self.surrogates):
             method = for_norm(self.attacks[attack], self.threat.norm.name)
-            found = crafted(method, dataclasses.replace(problem, oracle=oracles[name]), draws)
+            found = crafted(method, dataclasses.replace(problem, oracle=oracles[name], goal=goals[name]), draws)
             forwards, backwards = forwards + int(found.forwards.sum()), backwards + int(found.backwards.sum())
             for target in self.targets:
-                seen = oracles[target].look(found.x, problem.goal, margin, Access.LABELS, draws)
+                seen = oracles[target].look(found.x, goals[target], margin, Access.LABELS, draws)
                 wrong = seen.reached & self.threat.allows(found.size) & self.threat.in_box(found.x)
                 judged += n
                 both = (right[name], right[target])

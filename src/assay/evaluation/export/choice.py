@@ -11,10 +11,10 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.cell import Cell
 from assay.evaluation.export.image_files import check_channels, check_form
 from assay.evaluation.loader import Loader
-from assay.evaluation.records.schema import BROKEN, CLEAN_WRONG, SURVIVED
+from assay.evaluation.records.schema import BROKEN, UNBROKEN, WRONG_BEFORE
 from assay.evaluation.run import Run
 
-ONLY = {"broken": (BROKEN,), "all": (BROKEN, SURVIVED, CLEAN_WRONG)}
+ONLY = {"broken": (BROKEN,), "all": (BROKEN, *UNBROKEN, *WRONG_BEFORE)}
 """The statuses of the images that are written."""
 
 

@@ -16,6 +16,7 @@ from assay.core.budget import Budget
 from assay.core.errors import AssayError, BadInput
 from assay.core.objective import margin
 from assay.core.oracle import Access
+from assay.core.signals import apart
 from assay.core.sweep import Curve
 from assay.core.tensors import take
 from assay.evaluation.attack_unit import CleanLook, do
@@ -215,11 +216,13 @@ class _Export:
         size = threat.size(held, problem.x)
         inside = threat.allows(size) & threat.in_box(held)
         known = ~asked.logits.isnan().any(1)
+        told = apart(asked.logits, bench.classifier.rejects)
+        answered = known if told.excess is None else known & (told.excess <= 0)
         return [
             Entry(
                 file=file,
                 row=None if self.choice.form == "png" else i,
-                prediction=int(asked.logits[i].argmax()) if known[i] else None,
+                prediction=int(told.logits[i].argmax()) if answered[i] else None,
                 still_fools=bool(asked.reached[i] & known[i]),
                 size=float(size[i]),
                 inside_budget=bool(inside[i]),

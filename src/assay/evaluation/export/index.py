@@ -26,8 +26,9 @@ class Entry:
     """One exported image: where it is, what its record says, and what the model says about it as it was written.
 
     `file` is relative to the index, `row` the place in an array file. `prediction` is the model's answer about what
-    the file holds (None where that is no number), `still_fools` whether the attack's goal is reached by it. `size` is
-    that of the change as written, in the norm and unit of the threat; `inside_budget` whether budget and box hold it.
+    the file holds (None where that is no number, or the model refuses it), `still_fools` whether the attack's goal is
+    reached by it. `size` is that of the change as written, in the norm and unit of the threat; `inside_budget` whether
+    budget and box hold it.
     """
 
     file: str

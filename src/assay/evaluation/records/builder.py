@@ -13,21 +13,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.core.goal import Goal, Targeted, excluded, rank_of, scored
-from assay.core.norms import NORMS
+from assay.core.norms import NORMS, THREAT_NORMS
 from assay.core.oracle import Cost
 from assay.core.problem import Problem
 from assay.core.result import told_size
+from assay.core.signals import apart
 from assay.core.sweep import Curve
 from assay.core.tensors import flat
 from assay.evaluation.cell import SCHEMA_VERSION, Unit
 from assay.evaluation.records.schema import (
     BROKEN,
+    CLEAN_REJECTED,
     CLEAN_WRONG,
     ERROR,
     EXCLUDED,
+    REJECTED,
     SCHEMA,
     STATUSES,
     SURVIVED,
+    WRONG_BEFORE,
     stage_label,
 )
 from assay.vocabulary import Question
@@ -37,7 +41,8 @@ Array = NDArray[Any]
 # a missing whole number while a table is filled; in the table it is null, as NaN is
 _NONE = -1
 _CODE = {status: code for code, status in enumerate(STATUSES)}
-_SIZES = tuple(f"size_{name}" for name in NORMS)
+_WRONG_BEFORE = [_CODE[status] for status in WRONG_BEFORE]
+_SIZES = tuple(f"size_{name}" for name in THREAT_NORMS)
 _COUNTS = ("forwards", "backwards", "queries", "steps")
 
 
@@ -48,6 +53,7 @@ class Columns:
     `samples` are the columns that are one per sample (`[N]`), `rows` those that are one per sample and budget
     (`[B, N]`), `errors` the texts by budget and sample, `digests` the names of the pixels by
     sample, `told` what all rows say of how the model was asked. `stages` names the parts of a composed attack.
+    `rejects`: the last of the model's logits means that an image is refused.
     """
 
     unit: Unit
@@ -58,6 +64,7 @@ class Columns:
     stages: Sequence[str] = ()
     digests: dict[int, str] = dataclasses.field(default_factory=dict)
     told: dict[str, str] = dataclasses.field(default_factory=dict)
+    rejects: bool = False
 
     def fail(self, at: int, text: str, budgets: Sequence[int] | None = None) -> None:
         """Make sample `at` an error at the given budgets, or at all."""
@@ -68,12 +75,13 @@ class Columns:
     def look(self, at: Tensor, logits: Tensor, goal: Goal) -> None:
         """Fill in what the model says about the images themselves; until attacked, that is also the end."""
         where = _numpy(at)
-        for name, value in _answer(logits, goal.y).items():
+        for name, value in _answer(logits, goal.y, self.rejects).items():
             self.samples[f"clean_{name}"][where] = value
             self.rows[name][:, where] = value
+        self.rows["status"][:, where[self.samples["clean_refused"][where] == 1]] = _CODE[CLEAN_REJECTED]
         if isinstance(goal, Targeted):
             self.samples["target"][where] = _numpy(goal.t)
-            self.rows["target_rank"][:, where] = _numpy(_known_rank(logits, goal.t))
+            self.rows["target_rank"][:, where] = _numpy(_known_rank(logits, goal.t, self.rejects))
             self.rows["status"][:, where[_numpy(excluded(goal))]] = _CODE[EXCLUDED]
 
     def bill(self, at: Tensor, cost: Cost) -> None:
@@ -87,11 +95,12 @@ class Columns:
         """Fill in what a sweep found about the samples `at`, budget by budget."""
         composed = len(self.stages) > 1
         where, values = _numpy(at), [budget.value for budget in self.unit.cell.budgets]
+        cumulative, known = self._cumulative, np.zeros(len(at), bool)
         # one call for all budgets: ten small operations on [N, K] cost more to start than to do
         logits = torch.cat([found.logits for found in curve.found])
-        whole = _answer(logits, problem.goal.y.repeat(len(values)))
+        whole = _answer(logits, problem.goal.y.repeat(len(values)), self.rejects)
         if isinstance(problem.goal, Targeted):
-            whole["target_rank"] = _numpy(_known_rank(logits, problem.goal.t.repeat(len(values))))
+            whole["target_rank"] = _numpy(_known_rank(logits, problem.goal.t.repeat(len(values)), self.rejects))
         for name, value in whole.items():
             self.rows[name][:, where] = value.reshape(len(values), -1)
         for budget, (found, origin) in enumerate(zip(curve.found, curve.origin, strict=True)):
@@ -104,9 +113,13 @@ class Columns:
             by = _numpy(origin)
             inherited = (by >= 0) & (by != budget)
             self.rows["from_eps"][budget, where[inherited]] = np.array(values)[by[inherited]]
+            refused = (self.rows["refused"][budget, where] == 1) & _numpy(threat.allows(found.size))
+            # a smaller ball lies inside this one: what could be refused there can be here
+            known = refused = refused | (known & cumulative)
             status = self.rows["status"][budget]
-            outcome = np.where(_numpy(found.success), _CODE[BROKEN], _CODE[SURVIVED])
-            status[where] = np.where(status[where] == _CODE[CLEAN_WRONG], _CODE[CLEAN_WRONG], outcome)
+            left = np.where(refused, _CODE[REJECTED], _CODE[SURVIVED])
+            outcome = np.where(_numpy(found.success), _CODE[BROKEN], left)
+            status[where] = np.where(np.isin(status[where], _WRONG_BEFORE), status[where], outcome)
             if composed:
                 broke = status[where] == _CODE[BROKEN]
                 self.rows["stage"][budget, where[broke]] = _numpy(found.part)[broke]
@@ -115,14 +128,19 @@ class Columns:
     def _fail_unscored(self, where: Array, curve: Curve) -> None:
         # a sample is no survivor of an attack that asked about points the model had no answer to; where each budget
         # speaks for the smaller ones, of theirs too
-        cumulative = self.unit.cell.question == Question.WORST_CASE.value
         points = np.zeros(len(where), np.int64)
         for budget, found in enumerate(curve.found):
-            points = points * cumulative + _numpy(found.unscored)
+            points = points * self._cumulative + _numpy(found.unscored)
             status = self.rows["status"][budget, where]
-            unknown = (points > 0) & (status == _CODE[SURVIVED]) | (self.rows["prediction"][budget, where] == _NONE)
+            unbroken = np.isin(status, [_CODE[SURVIVED], _CODE[REJECTED]])
+            unknown = (points > 0) & unbroken | (self.rows["prediction"][budget, where] == _NONE)
             for row in where[unknown]:
                 self.fail(int(row), "The model returned NaN or infinite scores for the attacked image.", [budget])
+
+    @property
+    def _cumulative(self) -> bool:
+        # whether each budget speaks for the smaller ones too
+        return self.unit.cell.question == Question.WORST_CASE.value
 
     def table(self) -> pa.Table:
         """Return the records: all samples at the first budget, then all at the next."""
@@ -157,11 +175,17 @@ class Columns:
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def blank(unit: Unit, ids: Sequence[str], labels: Sequence[int], stages: Sequence[str] = ()) -> Columns:
-    """Return the columns of a unit of which nothing is known but its samples and the parts of its attack."""
+def blank(
+    unit: Unit, ids: Sequence[str], labels: Sequence[int], stages: Sequence[str] = (), *, rejects: bool = False
+) -> Columns:
+    """Return the columns of a unit of which nothing is known but its samples and the parts of its attack.
+
+    `rejects`: the last of the model's logits means that an image is refused.
+    """
     shape = (len(unit.cell.budgets), len(ids))
     whole = {name: np.full(shape, _NONE, np.int64) for name in ("prediction", "rank", "target_rank")}
-    real = {name: np.full(shape, np.nan, np.float32) for name in ("confidence", *_SIZES)}
+    whole["refused"] = np.full(shape, _NONE, np.int8)
+    real = {name: np.full(shape, np.nan, np.float32) for name in ("confidence", "excess", *_SIZES)}
     spent = {name: np.zeros(shape, np.int64) for name in _COUNTS}
     rest: dict[str, Array] = {
         "status": np.full(shape, _CODE[CLEAN_WRONG], np.int8),
@@ -172,9 +196,10 @@ def blank(unit: Unit, ids: Sequence[str], labels: Sequence[int], stages: Sequenc
     samples: dict[str, Array] = {
         "label": np.array(labels, np.int64),
         **{name: np.full(shape[1], _NONE, np.int64) for name in ("target", "clean_prediction", "clean_rank")},
-        "clean_confidence": np.full(shape[1], np.nan, np.float32),
+        "clean_refused": np.full(shape[1], _NONE, np.int8),
+        **{name: np.full(shape[1], np.nan, np.float32) for name in ("clean_confidence", "clean_excess")},
     }
-    return Columns(unit, ids, samples, {**whole, **real, **spent, **rest}, {}, stages)
+    return Columns(unit, ids, samples, {**whole, **real, **spent, **rest}, {}, stages, rejects=rejects)
 
 
 def all_failed(unit: Unit, ids: Sequence[str], labels: Sequence[int], text: str) -> pa.Table:
@@ -186,25 +211,35 @@ def all_failed(unit: Unit, ids: Sequence[str], labels: Sequence[int], text: str)
 
 
 def sizes(z: Tensor, problem: Problem) -> dict[str, Tensor]:
-    """Return the size `[N]` of the change in every norm, in the unit of the budget, by the name of its column."""
+    """Return the size `[N]` of the change in every norm, in the unit of the budget, by the name of its column.
+
+    That of components is told of threats in them alone: it depends on their weights.
+    """
     move = z - problem.x
     unit = flat(move / problem.threat.scale) if isinstance(problem.threat.scale, Tensor) else flat(move)
-    return {f"size_{name}": norm.size(unit) for name, norm in NORMS.items()}
+    found = {f"size_{name}": norm.size(unit) for name, norm in NORMS.items()}
+    if problem.threat.components is not None:
+        found[f"size_{problem.threat.norm.name}"] = problem.threat.size(z, problem.x)
+    return found
 
 
-def _answer(logits: Tensor, y: Tensor) -> dict[str, Array]:
-    known = scored(logits)
-    confidence, prediction = logits.softmax(1).max(1)
-    none = torch.full_like(y, _NONE)
-    return {
+def _answer(logits: Tensor, y: Tensor, rejects: bool) -> dict[str, Array]:
+    known, none = scored(logits), torch.full_like(y, _NONE)
+    seen = apart(logits, rejects)
+    confidence, prediction = seen.logits.softmax(1).max(1)
+    told = {
         "prediction": _numpy(torch.where(known, prediction, none)),
         "confidence": _numpy(confidence),
-        "rank": _numpy(_known_rank(logits, y)),
+        "rank": _numpy(torch.where(known, rank_of(seen.logits, y), none)),
     }
+    if seen.excess is not None:
+        told["refused"] = _numpy(torch.where(known, (seen.excess > 0).to(y), none))
+        told["excess"] = _numpy(torch.where(known, seen.excess, torch.nan))
+    return told
 
 
-def _known_rank(logits: Tensor, y: Tensor) -> Tensor:
-    return torch.where(scored(logits), rank_of(logits, y), _NONE)
+def _known_rank(logits: Tensor, y: Tensor, rejects: bool) -> Tensor:
+    return torch.where(scored(logits), rank_of(apart(logits, rejects).logits, y), _NONE)
 
 
 def _index(values: Array) -> Any:

@@ -16,9 +16,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from assay.core.problem import Problem
+from assay.core.signals import apart
 from assay.core.sweep import Curve
 from assay.evaluation.records.builder import Columns
-from assay.evaluation.records.schema import BROKEN, STATUSES, SURVIVED
+from assay.evaluation.records.schema import BROKEN, REJECTED, STATUSES, SURVIVED
 
 PICTURED_CHUNKS = 2
 
@@ -28,7 +29,10 @@ FEW = 16
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """One image before and after: `original` float32 `[C, H, W]`, `perturbation` float16, logits float32 `[K]`."""
+    """One image before and after: `original` float32 `[C, H, W]`, `perturbation` float16, logits float32 `[K]`.
+
+    `clean_refused` and `refused` say whether the model refuses it, before and after.
+    """
 
     sample_id: str
     label: int
@@ -41,6 +45,8 @@ class Picture:
     perturbation: Tensor
     clean_logits: Tensor
     logits: Tensor
+    clean_refused: bool = False
+    refused: bool = False
 
 
 _TENSORS = ("original", "perturbation", "clean_logits", "logits")
@@ -52,11 +58,12 @@ def choose(columns: Columns, at: Tensor, clean_logits: Tensor, problem: Problem,
     at = at.cpu()
     for i, budget in enumerate(columns.unit.cell.budgets):
         found = curve.found[i]
+        before, after = apart(clean_logits, columns.rejects).logits, apart(found.logits, columns.rejects).logits
         status = torch.from_numpy(columns.rows["status"][i])[at]
         # a break inherited from a smaller budget has been shown there, unless there is nothing else to show
         broken = (status == STATUSES.index(BROKEN)).nonzero().squeeze(1)
         own = broken[(curve.origin[i].cpu() == i)[broken]]
-        roles = _roles(own if len(own) else broken, status == STATUSES.index(SURVIVED), found.size.cpu())
+        roles = _roles(own if len(own) else broken, status, found.size.cpu())
         if len(columns.unit.cell.budgets) == 1 and columns.unit.cell.n <= FEW:
             shown = {row for _, row in roles}
             roles += [("other", row) for row in range(len(at)) if row not in shown]
@@ -73,22 +80,26 @@ def choose(columns: Columns, at: Tensor, clean_logits: Tensor, problem: Problem,
                     role=role,
                     original=problem.x[row].float().cpu(),
                     perturbation=(found.x[row] - problem.x[row]).half().cpu(),
-                    clean_logits=clean_logits[row].float().cpu(),
-                    logits=found.logits[row].float().cpu(),
+                    clean_logits=before[row].float().cpu(),
+                    logits=after[row].float().cpu(),
+                    clean_refused=bool(columns.samples["clean_refused"][position] == 1),
+                    refused=bool(columns.rows["refused"][i, position] == 1),
                 )
             )
     return pictures
 
 
-def _roles(broken: Tensor, survived: Tensor, size: Tensor) -> list[tuple[str, int]]:
+def _roles(broken: Tensor, status: Tensor, size: Tensor) -> list[tuple[str, int]]:
     roles = []
     if len(broken):
         order = broken[size[broken].argsort(stable=True)]
         roles.append(("most", int(order[-1])))
         if len(order) > 1:
             roles.append(("least", int(order[0])))
-    if bool(survived.any()):
-        roles.append(("survivor", int(survived.nonzero()[0])))
+    for role, wanted in (("survivor", SURVIVED), ("refused", REJECTED)):
+        where = (status == STATUSES.index(wanted)).nonzero()
+        if len(where):
+            roles.append((role, int(where[0])))
     return roles
 
 

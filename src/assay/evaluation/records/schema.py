@@ -19,7 +19,14 @@ SURVIVED = "survived"
 REJECTED = "rejected"
 ERROR = "error"
 EXCLUDED = "excluded"
-STATUSES = (CLEAN_WRONG, BROKEN, SURVIVED, REJECTED, ERROR, EXCLUDED)
+CLEAN_REJECTED = "clean_rejected"
+STATUSES = (CLEAN_WRONG, BROKEN, SURVIVED, REJECTED, ERROR, EXCLUDED, CLEAN_REJECTED)
+
+WRONG_BEFORE = (CLEAN_WRONG, CLEAN_REJECTED)
+"""The statuses of what was no right answer before any attack: a refused image is none."""
+
+UNBROKEN = (SURVIVED, REJECTED)
+"""The statuses of what was right before, and is right or refused under attack."""
 
 UNCOUNTED = (ERROR, EXCLUDED)
 """The statuses that are in no number: what could not be evaluated, and what the goal's target is the label of."""
@@ -37,6 +44,11 @@ class Record:
     names the pixels that were attacked, as they were read. `form` is the precision and layout in which the model was
     asked ("float32, channels last"), `edges` where gradients at the edges of the box were taken that the model itself
     does not give: "at the bounds" of what it cuts, or "a hair inside". Records made before these were kept have none.
+    `size_ycbcr` is told of threats in YCbCr alone, whose components it depends on.
+
+    Of a model that may refuse an image, predictions, confidences and ranks are those of its classes alone;
+    `clean_refused` and `refused` say whether it refuses the image and the attacked one, `clean_excess` and `excess` by
+    how much its refusal leads the highest class, in logits (below 0 where it accepts). Other models have none of them.
     """
 
     schema: int
@@ -78,9 +90,14 @@ class Record:
     image_digest: str | None = None
     form: str | None = None
     edges: str | None = None
+    clean_refused: bool | None = None
+    refused: bool | None = None
+    clean_excess: float | None = None
+    excess: float | None = None
+    size_ycbcr: float | None = None
 
 
-ADDED = ("image_digest", "form", "edges")
+ADDED = ("image_digest", "form", "edges", "clean_refused", "refused", "clean_excess", "excess", "size_ycbcr")
 """Columns that came later: shards without them are read all the same, with nulls."""
 
 
@@ -101,8 +118,11 @@ _NARROW = {
     "size_l2": pa.float32(),
     "size_l1": pa.float32(),
     "size_l0": pa.float32(),
+    "clean_excess": pa.float32(),
+    "excess": pa.float32(),
+    "size_ycbcr": pa.float32(),
 }
-_WIDE = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+_WIDE = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 _HINTS = typing.get_type_hints(Record)
 
@@ -150,7 +170,7 @@ def _checked(name: str, value: Any) -> Any:
         return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         expected = f"{kind.__name__} or nothing" if optional else kind.__name__
         raise BadInput(f"The record's {name} is {value!r}, expected {expected}.")
     if name == "status" and value not in STATUSES:

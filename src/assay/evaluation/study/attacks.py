@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 from assay.attacks import ATTACKS, AttackEntry, options_of
 from assay.attacks.baselines import NoAttack
 from assay.attacks.generic import GENERIC, unwrapped
-from assay.attacks.options import Kind, Option
+from assay.attacks.options import Kind, Option, read_options
 from assay.attacks.patch import Pasted, Place
 from assay.attacks.universal import Added
-from assay.core.compose import Method, Restarts, is_attack
+from assay.core.compose import ByNorm, Cascade, Method, Restarts, is_attack
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.evaluation.study.errors import Misplaced, UnknownKey
@@ -59,8 +59,45 @@ def added(
     return Added(load("universal", file, digest).change)
 
 
+ADAPTIVE = "adaptive"
+"""The attack whose parts a plan chooses, by what stands around the model."""
+
+
+def adaptive(
+    parts: Annotated[
+        str | None, Option("The attacks that it is made of, joined by +; without it, what fits the model's defences.")
+    ] = None,
+) -> Method:
+    """Return attacks one after the other that know the model's defences, each on the samples still standing.
+
+    The parts are those that the table of defences names for what stands around the model, behind `cascade`, with
+    gradients that are means where the model is random. Of a model without defences it is `cascade` alone. Cost: that of
+    the parts.
+    """
+    made = {}
+    for part in (parts or _UNDEFENDED).split("+"):
+        given = parse_attack(part.strip())
+        name = given.pop("attack")
+        if name not in ATTACKS:
+            raise BadInput(f"Unknown attack {name!r} in parts={parts!r}.{did_you_mean(name, ATTACKS)}")
+        made[part.strip()] = (ATTACKS[name].norms, ATTACKS[name].build(name, given))
+    norms = [norm for norm in NORMS_OF_BALLS if any(norm in fit for fit, _ in made.values())]
+    choices = []
+    for norm in norms:
+        fit = {part: method for part, (works, method) in made.items() if norm in works}
+        choices.append((norm, Cascade(tuple(fit.values()), tuple(fit))))
+    return ByNorm(tuple(choices))
+
+
+_UNDEFENDED = "cascade"
+NORMS_OF_BALLS = ("linf", "l2", "l1")
+
 STUDY_ATTACKS: Mapping[str, AttackEntry] = {
     **{name: dataclasses.replace(entry, more=OPTIONS) for name, entry in ATTACKS.items()},
+    ADAPTIVE: AttackEntry(
+        adaptive, 1, NORMS_OF_BALLS, "what fits the model's defences, the table of defences says", "this project",
+        "composition", ("untargeted",), more=OPTIONS,
+    ),
     "patch": AttackEntry(
         pasted, 1, ("l0",), "paste a trained patch; the budget counts the values it covers", "Brown et al. 2017",
         "label", paper_id="1712.09665", file=True,
@@ -114,6 +151,21 @@ def load(name: str, file: str | None, digest: str | None) -> Any:
     if digest and found.digest != digest:
         raise BadInput(f"{file} is the {name} {found.digest}, expected {digest}. Leave {several} alone in a run.")
     return found
+
+
+def parse_attack(text: str) -> dict[str, Any]:
+    """Read `pgd:steps=40,restarts=2` as a study's `{attack: pgd, steps: 40, restarts: 2}`.
+
+    The option's kind says what a value is; a text may hold commas. Raises `BadInput` for a part that is no
+    `option=value`.
+    """
+    name, _, written = text.partition(":")
+    name = name.strip()
+    known = STUDY_ATTACKS[name].all_options if name in STUDY_ATTACKS else {}
+    try:
+        return {"attack": name, **read_options(written, known, f"--attack {text}")}
+    except BadInput as error:
+        raise BadInput(f"{error}; write for example pgd:steps=40,restarts=2.") from None
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

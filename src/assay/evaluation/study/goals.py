@@ -118,20 +118,20 @@ def make_goal(
                 f"The goal {spoken(goal)!r} has the target {int(targets.max())}; the model has {k} classes, 0 to "
                 f"{k - 1}. Count classes from 0."
             )
-        return Targeted(y, targets)
+        return Targeted(y, targets, reject)
     if kind == "out-of-top":
         if int(rest) >= k:
             raise BadInput(f"The goal {goal!r} cannot be reached: the model has {k} classes. Use {k - 1} at most.")
         return OutOfTop(y, int(rest))
     if rest == "least-likely":
         # the label itself is out of the race: it would be a target already reached by doing nothing
-        return Targeted(y, (-without(-logits, y)).argmin(1))
+        return Targeted(y, (-without(-logits, y)).argmin(1), reject)
     if rest == "next":
-        return Targeted(y, (y + 1) % k)
+        return Targeted(y, (y + 1) % k, reject)
     if rest == "random":
         step = 1 + (draws.fold("target").uniform("class") * (k - 1)).long().clamp_max(k - 2)
-        return Targeted(y, (y + step) % k)
-    return Targeted(y, torch.full_like(y, class_index(rest, k, classes)))
+        return Targeted(y, (y + step) % k, reject)
+    return Targeted(y, torch.full_like(y, class_index(rest, k, classes)), reject)
 
 
 def class_index(name: str, k: int, classes: Sequence[str] | None) -> int:

@@ -14,9 +14,13 @@ from assay.models import Classifier, together
 
 _ONE = r"\s*[^+\s][^+]*"
 
+UNDEFENDED = "undefended"
+"""The surrogate that is the model itself without the defences around it."""
+
 OPTIONS: Mapping[str, Option] = {
     "surrogate": Option(
-        "The model it is made on, or several joined by +, whose mean logits are attacked.", optional=True,
+        "The model it is made on, or several joined by +, whose mean logits are attacked; `undefended` is the model "
+        "itself without its defences.", optional=True,
         pattern=rf"{_ONE}(\+{_ONE})*", expected="a model such as zoo:mnist-cnn, or several joined by +",
     ),
     "surrogate_digest": Option(

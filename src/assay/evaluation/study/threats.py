@@ -17,9 +17,11 @@ from pydantic import (
     model_validator,
 )
 
-from assay.core.budget import Budget, check_budget, parse_budget
+from assay.core.budget import NORMALIZED, Budget, check_budget, parse_budget
 from assay.core.errors import BadInput, did_you_mean
-from assay.core.norms import NORMS
+from assay.core.norms import THREAT_NORMS
+from assay.core.threat import threat_in
+from assay.core.ycbcr import NAMES, Components
 from assay.evaluation.study.errors import Misplaced
 
 
@@ -36,6 +38,10 @@ def _as_budget(value: Any) -> Budget:
 
 def _as_channels(value: Any) -> Any:
     return value if value is None else as_list(value)
+
+
+def _as_components(value: Any) -> Any:
+    return value if value is None else Components.of(value).weights
 
 
 def one_or_more(item: Any) -> Any:
@@ -69,7 +75,7 @@ class ThreatSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    norm: str = Field(json_schema_extra={"enum": list(NORMS)})
+    norm: str = Field(json_schema_extra={"enum": list(THREAT_NORMS)})
     eps: Annotated[tuple[_Budget, ...], one_or_more(_Budget)]
     box: bool = Field(True, description="Whether images stay in [0, 1].")
     grid: StrictInt | None = Field(None, ge=1, description="255 makes every judged image an 8-bit one.")
@@ -82,14 +88,18 @@ class ThreatSpec(BaseModel):
         tuple[_Channel, ...] | None,
         BeforeValidator(_as_channels, json_schema_input_type=_Channel | list[_Channel] | None),
     ] = Field(None, description="The channels that may change, numbered from 0.")
+    components: Annotated[tuple[float, ...] | None, BeforeValidator(_as_components)] = Field(
+        None, description="Of norm ycbcr: the shares of eps by which Y, Cb and Cr may change, [1, 0, 0] by default."
+    )
     mask_digest: str | None = None
     mask_share: float | None = None
 
     @field_validator("norm")
     @classmethod
     def _known_norm(cls, norm: str) -> str:
-        if norm not in NORMS:
-            raise BadInput(f"Unknown norm {norm!r}.{did_you_mean(norm, NORMS)} There are: {', '.join(NORMS)}.")
+        if norm not in THREAT_NORMS:
+            near, all_ = did_you_mean(norm, THREAT_NORMS), ", ".join(THREAT_NORMS)
+            raise BadInput(f"Unknown norm {norm!r}.{near} There are: {all_}.")
         return norm
 
     @model_validator(mode="after")
@@ -116,19 +126,39 @@ class ThreatSpec(BaseModel):
                 told = "expected the numbers of the channels that may change, from 0 and each once, such as [3]"
                 raise Misplaced(("channels",), f"{list(self.channels)}: {told}.")
             object.__setattr__(self, "channels", tuple(sorted(self.channels)))
+        self._check_colours()
         # frozen towards users, and not yet handed out: smallest first is what sweeps and readers expect
         object.__setattr__(self, "eps", tuple(sorted(self.eps, key=lambda b: b.value)))
         return self
 
+    def _check_colours(self) -> None:
+        written = None if self.components is None else Components.of(self.components)
+        try:
+            threat = threat_in(self.norm, grid=self.grid, components=written)
+        except BadInput as error:
+            raise Misplaced(("components",), str(error)) from error
+        if threat.components is None:
+            return
+        if self.channels is not None:
+            told = f"a change of {', '.join(NAMES[:-1])} or {NAMES[-1]} changes several channels"
+            raise Misplaced(("channels",), f"{list(self.channels)}: {told}. Leave them out, or write norm linf.")
+        if self.eps[0].unit == NORMALIZED:
+            raise Misplaced(
+                ("eps",), f"{self.eps[0].written!r}: budgets in YCbCr are in pixels, such as 8/255 or 0.002."
+            )
+        object.__setattr__(self, "components", threat.components.weights)
+
     @property
     def label(self) -> str:
         """The threat in the records: `linf`, or `linf no-box grid=255` where it is not the usual one."""
-        plain = self.norm + ("" if self.box else " no-box") + (f" grid={self.grid}" if self.grid else "")
+        colours = self.components and self.components != Components().weights
+        shares = f" components={','.join(f'{one:g}' for one in self.components or ())}" if colours else ""
+        plain = self.norm + shares + ("" if self.box else " no-box") + (f" grid={self.grid}" if self.grid else "")
         return " ".join([plain, *self._where()])
 
     def masking(self) -> dict[str, Any]:
-        """Return what limits where values may change, as plain values; nothing where nothing does."""
-        told = self.model_dump(mode="json", include={"mask", "channels", "mask_digest", "mask_share"})
+        """Return what limits which values may change, as plain values; nothing where nothing does."""
+        told = self.model_dump(mode="json", include={"mask", "channels", "components", "mask_digest", "mask_share"})
         return {name: value for name, value in told.items() if value is not None}
 
     def _where(self) -> list[str]:

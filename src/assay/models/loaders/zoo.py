@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from importlib.resources import as_file, files
 
+from assay.defenses.dropout import DropoutOn
 from assay.models.architectures import ARCHITECTURES
 from assay.models.classifier import Classifier, Preprocess
-from assay.models.dropout import DropoutOn
 from assay.models.spec import Request, unknown
 from assay.models.weights_file import fill, read_safetensors
 

@@ -21,6 +21,7 @@ from assay.console.study_from_flags import StudyRequest
 from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter
+from assay.paper.commands.extension import check_extension, run_extension
 from assay.paper.commands.listing import facts, print_facts
 from assay.paper.commands.tables import print_view
 from assay.wording import plural
@@ -108,6 +109,9 @@ class PaperFlags:
 
     table: Annotated[list[str] | None, _flag(_WHAT, "A table: IV, or 4 (repeatable).")] = None
     every: Annotated[bool, _flag(_WHAT, "All tables.", "--all")] = False
+    extension: Annotated[
+        str | None, _flag(_WHAT, "What the paper only names: defenses, under attacks that know them.")
+    ] = None
     mode: Annotated[
         Mode, _flag(_WHAT, "As the public notebooks compute it, as the paper's words say, or both (both).")
     ] = Mode.BOTH
@@ -213,6 +217,8 @@ def run(ctx: typer.Context, flags: PaperFlags, how: HowFlags) -> None:
     from assay.paper.runs import table_runs
 
     command = spoken_command(ctx.obj or ())
+    if flags.extension is not None:
+        raise typer.Exit(_run_extension(flags, how, command))
     choices, numbers = flags.choices(), flags.numbers()
     finished: dict[str, Finished] = {}
     runs = table_runs(numbers, flags.modes(), choices)
@@ -233,6 +239,19 @@ def run(ctx: typer.Context, flags: PaperFlags, how: HowFlags) -> None:
     say(f"Again     {command}" + ("  (nothing was left to do)" if done else ""))
     failed = sum(errors_of(one.run) for one in finished.values())
     raise typer.Exit(Exit.SOME_ERRORS if failed else Exit.DONE)
+
+
+def _run_extension(flags: PaperFlags, how: HowFlags, command: str) -> Exit:
+    check_extension(flags.extension or "")
+    if flags.table or flags.every:
+        raise BadInput("--extension and --table or --all: give one of them.")
+    with stoppable(command):
+        options, shown = how.options(command), chosen(how.display)
+        finished = run_extension(flags.out, flags.limit, options, shown, doctor=how.doctor)
+        for line in _records([finished]):
+            say(line)
+    say(f"Again     {command}" + ("  (nothing was left to do)" if finished.was_done else ""))
+    return Exit.SOME_ERRORS if errors_of(finished.run) else Exit.DONE
 
 
 def _run_one(one: TableRun, how: HowFlags, command: str) -> Finished:

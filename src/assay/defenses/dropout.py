@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from assay.core.draws import Draws, row_keys
+from assay.core.draws import Draws, current, nested, row_keys
 from assay.core.errors import BadInput
+from assay.core.signals import Signals, signals_of, with_refusal
 from assay.core.tensors import flat
 
 # whether a mask drops whole channels; layers call these functions too
@@ -47,7 +48,7 @@ class DropoutOn(nn.Module):
 
     def __init__(self, module: nn.Module, seed: int = 0) -> None:
         super().__init__()
-        _refuse_hidden(module)
+        refuse_hidden(module)
         self.module = module
         self.seed = seed
 
@@ -58,12 +59,15 @@ class DropoutOn(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the module's output for images `x`, with masks that follow from each image."""
         which = "with gradients" if torch.is_grad_enabled() else "without"
-        with _Dropping(Draws(_fingerprint(x)).fold(self.seed).fold(which)):
+        with Dropping(Draws(_fingerprint(x)).fold(self.seed).fold(which)):
             return self.module(x)  # type: ignore[no-any-return]
 
 
-class _Dropping(TorchFunctionMode):
-    """While it is entered, dropout drops: each call, in their order, under a name of its own."""
+class Dropping(TorchFunctionMode):
+    """While it is entered, dropout drops: each call, in their order, under a name of its own.
+
+    The masks are drawn from `draws`, row by row. `refuse_hidden` says beforehand which networks cannot be entered.
+    """
 
     def __init__(self, draws: Draws) -> None:
         super().__init__()
@@ -93,7 +97,30 @@ class _Dropping(TorchFunctionMode):
         return h.mul_(scale).div_(1 - p) if given["inplace"] else h * scale / (1 - p)
 
 
-def _refuse_hidden(module: nn.Module) -> None:
+class RandomDropout(nn.Module):
+    """What is inside, with its dropout left on: other masks in every look (Feinman et al. 2017 ask with it on).
+
+    Which calls of dropout are meant, and what is refused, says `DropoutOn`. There the masks follow from the image, here
+    they are drawn afresh: an attack has to average over looks. Backwards exact.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        refuse_hidden(inner)
+        self.inner = inner
+
+    def signals(self, x: Tensor) -> Signals:
+        """Return what is said under fresh masks."""
+        draws = current(x)
+        with Dropping(draws.fold("dropout")), nested("dropout"):
+            return signals_of(self.inner, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of images `x` under fresh masks, with the class "refused" where something refuses."""
+        return with_refusal(self.signals(x))
+
+
+def refuse_hidden(module: nn.Module) -> None:
     """Raise `BadInput` for layers whose dropout never reaches a function that can be replaced."""
     for name, layer in module.named_modules():
         if isinstance(layer, (nn.MultiheadAttention, nn.RNNBase)) and layer.dropout > 0:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
+from assay.defenses.dropout import DropoutOn, _fingerprint
 from assay.models import load_model
-from assay.models.dropout import DropoutOn, _fingerprint
 
 
 def test_the_shares_and_the_scale() -> None:
