@@ -72,12 +72,12 @@ class Row:
 
 
 def study(limit: int | None = None) -> Study:
-    """Return the study, of the first `limit` digits where one is given."""
+    """Return the study, of so many digits where a `limit` is given."""
     from assay.evaluation.study.spec import Study
 
     raw = raw_study(NAME)
     if limit is not None:
-        raw["data"] = {**raw["data"], "limit": limit}
+        raw["data"] = {**raw["data"], "sample": limit}
     return Study.of(raw)
 
 
