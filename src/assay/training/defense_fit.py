@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from assay.core.draws import Draws, drawing
 from assay.core.errors import BadInput
-from assay.core.held import frozen
+from assay.core.held import frozen, set_mode
 from assay.core.signals import signals_of
 from assay.data import Data, image_digest, load_data
 from assay.defenses.chain import SEPARATOR, Step, parse_chain, passes_of, split_spec, unfitted, written_chain
@@ -242,7 +242,7 @@ class _Work:
                     thresholds[at] = self._threshold(at, part, inner)
                     value, scale = thresholds[at].value, thresholds[at].scale
             module = Rejecting(part, inner, float(value), scale) if value is not None else made
-            module.to(bare.device).eval()
+            set_mode(module.to(bare.device), False)
         return tensors, thresholds
 
     def _learn(self, at: int, part: nn.Module, inner: nn.Module, answering: nn.Module) -> None:
