@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from assay.core.draws import Draws, current, nested, row_keys
 from assay.core.errors import BadInput
-from assay.core.signals import Signals, signals_of, with_refusal
+from assay.core.signals import Signals, signals_of
 from assay.core.tensors import flat
 
 # whether a mask drops whole channels; layers call these functions too
