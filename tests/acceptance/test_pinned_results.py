@@ -47,6 +47,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "block-grey": {"block": 2, "steps": 4},
     "block-grey-search": {"block": 2, "queries": 15},
     "attention-de": {"population": 6, "generations": 2, "windows": 2, "share": 0.5},
+    "hinge-sum": {"inner": 4, "rounds": 2},
     "carlini-wagner": {"inner": 5, "rounds": 2},
     "ead": {"inner": 5, "rounds": 2},
     "autoattack": {"steps": 4, "queries": 5, "targets": 2},

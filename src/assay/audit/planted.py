@@ -193,7 +193,7 @@ def _refusing(
     `ends` are where ascents led that heed the classes alone.
     """
     oracle = problem.oracle
-    assert isinstance(oracle, TorchOracle), "a network's own"
+    assert isinstance(oracle, TorchOracle), "that of the features"
 
     def told(points: Tensor) -> tuple[Tensor, Tensor]:
         # how near to a refusal, infinitely where the head is not wrong

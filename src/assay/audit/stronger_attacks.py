@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from assay.attacks import ATTACKS, build
-from assay.attacks.generic import GENERIC
 from assay.audit.bypass import Accepting, ClassesAlone, Cut, InsideBox, PastDefense, Weighed, cut
 from assay.audit.checks import flagging
 from assay.audit.checks.gradients import ZERO
@@ -23,6 +21,7 @@ from assay.core.goal import Goal
 from assay.core.lenses import Averaged, Expectation
 from assay.core.oracle import Oracle
 from assay.evaluation.records.verdicts import Finding
+from assay.evaluation.study.attacks import parse_attack
 
 STEPS, LOOKS = 50, 10
 JUDGES, BLIND = 10, 0.9
@@ -159,13 +158,11 @@ def _outside(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
 def _knowing(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
     """Yield the attacks that the table of defences names for the model's, and those that know any detector."""
     names = [name for step in subject.defenses for name in step.entry.adaptive]
-    if subject.rejects and "adaptive" in GENERIC:
+    if subject.rejects:
         names += [f"pgd:steps=100,objective=margin,adaptive={way}" for way in ("selective", "orthogonal")]
     for written in dict.fromkeys(names):
-        name, _, rest = written.partition(":")
-        known = ATTACKS[name].all_options
-        given = dict(part.split("=", 1) for part in rest.split(",") if part)
-        options: dict[str, Any] = {option: known[option].from_text(value) for option, value in given.items()}
+        options = parse_attack(written)
+        name = options.pop("attack")
         if evidence.answers.differ > 0:
             options.setdefault("eot", LOOKS)
         if subject.norm in ATTACKS[name].norms:

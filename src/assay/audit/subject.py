@@ -64,6 +64,11 @@ class CountingOracle:
         self.hear(passes)
         return seen
 
+    @property
+    def rejects(self) -> bool:
+        """Whether the last class of what is asked is a refusal."""
+        return bool(getattr(self.oracle, "rejects", False))
+
     def of(self, oracle: Oracle) -> CountingOracle:
         """Return another oracle that counts into the same sum."""
         return CountingOracle(oracle, self.spent, self.hear)

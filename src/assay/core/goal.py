@@ -221,8 +221,11 @@ class Toward:
         return Untargeted(self.y, self.reject).gap(logits)
 
     def lead(self, logits: Tensor) -> Tensor:
-        """The target minus the label."""
-        return pick(logits, self.t) - pick(logits, self.y)
+        """The target minus the label, or minus the refusal where that is higher."""
+        bar = pick(logits, self.y)
+        if self.reject is not None:
+            bar = torch.maximum(bar, pick(logits, torch.full_like(self.y, _index(self.reject, logits))))
+        return pick(logits, self.t) - bar
 
     def surprise(self, logits: Tensor) -> Tensor:
         """Log-likelihood of the target."""

@@ -275,8 +275,8 @@ def test_a_number_that_ignores_the_defence_has_no_verdict(model: str, source: st
 
 
 def test_what_stands_inside_a_defence_is_its_twin(model: str, tmp_path: Path) -> None:
-    attacks = [TRY, {**TRY, "surrogate": model}, {"attack": "square", "queries": 50}]
-    few, threats = write_pictures(tmp_path / "few", 8), {"norm": "linf", "eps": ["20/255"]}
+    attacks = [TRY, {**TRY, "surrogate": model}, {"attack": "square", "queries": 10}]
+    few, threats = write_pictures(tmp_path / "few", 4), {"norm": "linf", "eps": ["20/255"]}
     run, (verdict,) = audited(tmp_path / "run", study(f"{model}|{CHAIN}", few, threats=threats, attacks=attacks))
     findings = {one.check: one for one in verdict.findings}
     assert findings["twin distances"].value is not None
@@ -286,6 +286,7 @@ def test_what_stands_inside_a_defence_is_its_twin(model: str, tmp_path: Path) ->
     # nobody said how many clean images a written threshold may refuse
     assert findings["threshold drift"].value is None
     assert {"past the defence", "square"} <= {one.name for one in verdict.attempts}
+    assert verdict.survived > 0
     # what ignores the defence breaks what it breaks, and has no verdict of its own
     told = {one.attack: one.verdict for one in run.results()}
     assert [name for name, one in told.items() if one is None] == [name for name in told if "surrogate" in name]

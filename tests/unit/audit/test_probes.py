@@ -20,7 +20,7 @@ from assay.audit.probes.minimum_norm import nearest, smallest, twins
 from assay.audit.subject import SHARES, CountingOracle, Subject
 from assay.core.compose import Transferred
 from assay.core.oracle import TorchOracle
-from assay.core.threat import L0, L1, L2, Linf, Threat
+from assay.core.threat import L0, L1, L2, Linf, Threat, YCbCr
 from tests.support.subjects import CLASSES, Around, Counting, N, network, subject
 
 THREATS = (Linf(0.1), L2(0.5), L1(3.0), L0(3))
@@ -284,7 +284,13 @@ def test_evidence_is_gathered_in_every_norm_with_and_without_survivors(threat: T
     assert not nobody.simple.broken
 
 
-CASES = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms]
+def test_evidence_is_gathered_about_changes_of_y() -> None:
+    evidence = gather(subject(network(3), YCbCr(0.1), channels=3, methods=(build("pgd", steps=10),)))
+    assert evidence.passes.keys() >= {"answers", "sight", "planted"}
+    assert evidence.planted is not None and evidence.planted.n > 0
+
+
+CASES = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms if norm != "ycbcr"]
 
 
 def test_an_objective_of_several_numbers_is_not_climbed_by_pgd() -> None:

@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import PGD
+from assay.attacks import PGD, build
 from assay.audit.bypass import Accepting, Weighed
 from assay.audit.checks import CHECKS, examine, flags
 from assay.audit.evidence import Evidence, gather
+from assay.audit.evidence import planted as probe_planted
 from assay.audit.planted import Planted, plant_and_search
 from assay.audit.probes.attacks import growth
 from assay.audit.probes.determinism import answers
@@ -199,6 +200,14 @@ def test_planted_points_are_wrong_and_accepted() -> None:
     # found by luck at most: less than an evaluation may miss
     assert heedless.n == N
     assert heedless.found < 0.95 * N
+
+
+@pytest.mark.parametrize("way", ["selective", "views"])
+def test_attacks_that_know_the_detector_can_be_asked_for_planted_points(way: str) -> None:
+    known = build("pgd", steps=40, objective="margin", adaptive=way)
+    found = probe_planted(dataclasses.replace(looked_at(rejecting(), threat=L2(1.5)), methods=(known,)))
+    assert found is not None
+    assert found.found >= 0.8 * found.n > 0
 
 
 def test_every_pass_is_counted_where_points_are_planted_past_a_detector() -> None:

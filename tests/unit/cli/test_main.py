@@ -106,6 +106,7 @@ COMMANDS = [
     "schema",
     "demo",
     "transfer",
+    "corrupt",
 ]
 GROUPS = ["data", "defend", "export", "paper", "patch", "train", "universal"]
 

@@ -50,11 +50,12 @@ def refusals(subject: Subject) -> Refusals | None:
         return None
     few = subject.some("refusals", 2 * STEPS + 6, 32)
     x = few.problem.x
-    own, alone = _excess(few, x), torch.cat([_excess(few.taken(at), x[at]) for at in torch.arange(len(x))[:, None]])
+    own, each = _excess(few, x), torch.arange(len(x), device=x.device)
+    alone = torch.cat([_excess(few.taken(each[i : i + 1]), x[i : i + 1]) for i in range(len(x))])
     wrong, images = _without_detector(few)
     refused = wrong & (_excess(few, images) > 0)
     # every other image among attacked ones
-    even = torch.arange(len(x), device=x.device) % 2 == 0
+    even = each % 2 == 0
     among = _excess(few, torch.where(rows(even, x), x, images))
     near = _APART * own.abs().median()
     apart = ((own - alone).abs() > near) | (even & ((own - among).abs() > near))
