@@ -109,6 +109,12 @@ def fit_defense(  # shape: one keyword for each flag of the command
     are all equal or not finite, and for a detector whose scores depend on the other images of a batch.
     """
     bare, steps = _asked(model, chain)
+    named = [step for step in steps if step.options.get("file")]
+    if named and out is None:
+        raise BadInput(
+            f"{named[0].written()} says where a fit lies that is there already. To write one there, leave the option "
+            f"out, and fit with --out {named[0].options['file']} (out= in Python)."
+        )
     images, taken = _images(data, bare, steps, held_out, limit, seed)
     path = Path(out) if out is not None else usual_file(bare.digest, steps)
     told = {
