@@ -108,13 +108,7 @@ def fit_defense(  # shape: one keyword for each flag of the command
     Raises `BadInput` for a chain that has nothing to fit or does not fit the model, for too few images, for scores that
     are all equal or not finite, and for a detector whose scores depend on the other images of a batch.
     """
-    bare, steps = _asked(model, chain)
-    named = [step for step in steps if step.options.get("file")]
-    if named and out is None:
-        raise BadInput(
-            f"{named[0].written()} says where a fit lies that is there already. To write one there, leave the option "
-            f"out, and fit with --out {named[0].options['file']} (out= in Python)."
-        )
+    bare, steps = _asked(model, chain, named=out is not None)
     images, taken = _images(data, bare, steps, held_out, limit, seed)
     path = Path(out) if out is not None else usual_file(bare.digest, steps)
     told = {
@@ -137,7 +131,7 @@ def fit_defense(  # shape: one keyword for each flag of the command
     return DefenseFit(defended(bare, written_chain(steps), fitted), path, False)
 
 
-def _asked(model: Any, chain: str) -> tuple[Classifier, tuple[Step, ...]]:
+def _asked(model: Any, chain: str, *, named: bool) -> tuple[Classifier, tuple[Step, ...]]:
     inner: tuple[Step, ...] = ()
     if isinstance(model, str):
         model, inner = split_spec(model)
@@ -152,6 +146,10 @@ def _asked(model: Any, chain: str) -> tuple[Classifier, tuple[Step, ...]]:
         )
     for step in steps:
         check_step(step, bare)
+        if step.options.get("file") and not named:
+            raise BadInput(
+                f"{step.written()} names a fit. To make one, leave file out and fit with --out {step.options['file']}."
+            )
     passes_of(steps, shape_of(bare))
     return bare, steps
 
