@@ -13,7 +13,7 @@ from assay.attacks import fitting
 from assay.core.compose import Composition, Method, confirmed, is_attack
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError, did_you_mean
-from assay.core.goal import Goal, Untargeted, excluded, scored
+from assay.core.goal import Goal, OutOfTop, Untargeted, excluded, scored
 from assay.core.multi_label import MULTI_LABEL
 from assay.core.objective import margin
 from assay.core.oracle import Access, Observation, TorchOracle
@@ -30,6 +30,8 @@ from assay.evaluation.study.adaptive import check_detector
 from assay.models import Classifier
 from assay.models.load import log_odds_of, undigested_model
 
+# defences that answer with the classes' probabilities or distances, of which one is the highest
+_ONE_CLASS = ("crop-ensemble", "rbf-head")
 _SETTINGS = ("goal", "seed", "ids", "keep", "batch")
 
 
@@ -75,6 +77,7 @@ class Case:
         draws = dataclasses.replace(draws, ids=draws.ids.to(x.device))
         oracle = classifier.oracle(settings.get("batch"))
         goal = checked_goal(settings.get("goal"), y, -1 if classifier.rejects else None)
+        check_classes_only(goal, classifier)
         problem = Problem(oracle, x, goal, threat.in_units_of(classifier.std))
         return cls(classifier, problem, draws, confirmed(method) if classifier.random else method)
 
@@ -225,6 +228,20 @@ def _check_truth(y: Tensor, n: int, *, several: bool) -> None:
         raise BadInput(f"{told} int64 labels [{n}], one per image.{fix}")
     if n and int(y.min()) < 0:
         raise BadInput(f"The label {int(y.min())} is negative; labels are class numbers from 0.")
+
+
+def check_classes_only(goal: Goal, classifier: Classifier) -> None:
+    """Raise `BadInput` for a goal that reads the answers in a way that the model's defences do not allow."""
+    if isinstance(goal, OutOfTop) and classifier.rejects:
+        raise BadInput(
+            "The goal assay.OutOfTop ranks classes, and this model may refuse instead. Use assay.Untargeted(y, -1)."
+        )
+    of_classes = [step.name for step in classifier.defenses if step.entry.detects or step.name in _ONE_CLASS]
+    if isinstance(goal, MULTI_LABEL) and (classifier.rejects or of_classes):
+        raise BadInput(
+            f"{', '.join(of_classes) or 'A model that refuses images'} takes an image to be of one class, and the goal "
+            "has several labels for each. Leave it out."
+        )
 
 
 def checked_goal(goal: object, y: Tensor, reject: int | None = None) -> Goal:

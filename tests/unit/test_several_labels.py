@@ -91,7 +91,8 @@ def test_every_attack_runs_or_says_why_not(name: str) -> None:
     present = NET(result.x_adv) > 0
     assert torch.equal(result.success, (Y[:3] & ~present).any(1))
     assert torch.allclose(result.logits, NET(result.x_adv), atol=1e-5)
-    weak = entry.family in ("baseline", "label", "score") or name in ("pdpgd",)
+    # grey blocks move all channels alike: far less than the ball holds
+    weak = entry.family in ("baseline", "label", "score") or name in ("pdpgd", "block-grey")
     assert weak or result.success.all()
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from assay.core.answers import checked_logits, gives_one_score
 from assay.core.errors import ModelError
 from assay.core.tensors import valued
 
@@ -31,9 +32,15 @@ class Signals(NamedTuple):
 
 
 def signals_of(network: nn.Module, x: Tensor) -> Signals:
-    """Return what a network says of images `x` `[N, *S]`: its own signals, or its logits alone."""
+    """Return what a network says of images `x` `[N, *S]`: its own signals, or its logits alone.
+
+    One score per image is the logits of two classes, `[0, score]`: a detector compares classes.
+    """
     own: Any = getattr(network, "signals", None)
-    return own(x) if callable(own) else Signals(network(x))
+    if callable(own):
+        return own(x)  # type: ignore[no-any-return]  # what a module returns is untyped
+    output: Any = network(x)
+    return Signals(checked_logits(output, len(x)) if gives_one_score(output, len(x)) else output)
 
 
 def with_refusal(seen: Signals) -> Tensor:
@@ -47,7 +54,8 @@ def with_refusal(seen: Signals) -> Tensor:
     if seen.excess is None:
         return seen.logits
     top = seen.logits.amax(1)
-    refusal = top + seen.excess.to(top)
+    # a score may be infinite, or overflow in half precision: that is a refusal, and no missing answer
+    refusal = (top + seen.excess.to(top)).clamp_max(torch.finfo(top.dtype).max)
     # a small excess may round away: the answer must not
     lost = (seen.excess > 0) & (refusal <= top)
     gained = (seen.excess <= 0) & (refusal > top)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks.options import Option
+from assay.core.answers import sum_to_one
 from assay.core.draws import current, drawing
+from assay.core.errors import BadInput
 from assay.core.signals import Signals, signals_of, with_refusal
 
 
@@ -44,6 +46,7 @@ class CropEnsemble(nn.Module):
         for i in range(self.crops):
             with drawing(draws.fold(f"crop {i}")):
                 seen.append(signals_of(self.inner, _cropped(x, places[:, i], size)))
+        _check_logits(seen[0].logits)
         logits = torch.stack([one.logits.float().log_softmax(1) for one in seen])
         excess = [one.excess for one in seen if one.excess is not None]
         mean = torch.stack(excess).mean(0) if excess else None
@@ -52,6 +55,15 @@ class CropEnsemble(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images `x`, with the class "refused" where something inside refuses."""
         return with_refusal(self.signals(x))
+
+
+def _check_logits(answers: Tensor) -> None:
+    # behind the mean nobody sees them any more; what gives labels alone answers with ones and zeros
+    if bool(sum_to_one(answers).all()) and not bool((answers.amax(1) == 1).all()):
+        raise BadInput(
+            "crop-ensemble averages the probabilities that follow from logits, and the network returns probabilities "
+            "(each row sums to 1): its gradients would vanish. Load it as load_model(net, outputs='probabilities')."
+        )
 
 
 class ResizePad(nn.Module):

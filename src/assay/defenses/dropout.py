@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from assay.core.draws import Draws, current, nested, row_keys
 from assay.core.errors import BadInput
-from assay.core.signals import Signals, signals_of, with_refusal
+from assay.core.signals import Signals, signals_of
 from assay.core.tensors import flat
 
 # whether a mask drops whole channels; layers call these functions too
@@ -116,8 +116,10 @@ class RandomDropout(nn.Module):
             return signals_of(self.inner, x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of images `x` under fresh masks, with the class "refused" where something refuses."""
-        return with_refusal(self.signals(x))
+        """Return what is inside says of images `x` under fresh masks, as it says it."""
+        draws = current(x)
+        with Dropping(draws.fold("dropout")), nested("dropout"):
+            return self.inner(x)  # type: ignore[no-any-return]
 
 
 def refuse_hidden(module: nn.Module) -> None:

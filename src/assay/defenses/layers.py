@@ -34,8 +34,10 @@ class Transformed(nn.Module):
             return signals_of(self.inner, changed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits of images `x`, with the class "refused" where something inside refuses."""
-        return with_refusal(self.signals(x))
+        """Return what is inside says of the changed images, as it says it: one score per image stays one."""
+        changed = self.step(x)
+        with nested("inner"):
+            return self.inner(changed)  # type: ignore[no-any-return]  # what a module returns is untyped
 
 
 class Refusing(nn.Module):
@@ -138,6 +140,14 @@ class Rejecting(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, K + 1]` of images `x`, the last class "refused"."""
         return with_refusal(self.signals(x))
+
+
+def refuses(module: nn.Module) -> bool:
+    """Whether the answers of a network and what stands around it have one class more, "refused"."""
+    at: object = module
+    while isinstance(at, nn.Module) and not isinstance(at, (Rejecting, Refusing)):
+        at = getattr(at, "inner", None) if callable(getattr(at, "signals", None)) else None
+    return at is not None
 
 
 def adopt(module: nn.Module, state: dict[str, Tensor]) -> None:

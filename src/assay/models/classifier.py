@@ -135,8 +135,11 @@ class Classifier:
     @property
     def device(self) -> torch.device:
         """Where the model computes, and its images have to be."""
-        if self.runs_on is not None:
-            return self.runs_on
+        return self.module_device if self.runs_on is None else self.runs_on
+
+    @property
+    def module_device(self) -> torch.device:
+        """Where the module lies while nobody holds the model."""
         return next((one.device for one in (*self.module.parameters(), *self.module.buffers())), torch.device("cpu"))
 
     @property

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from assay.core.errors import BadInput
+from assay.core.held import set_mode
 from assay.core.oracle import ONE_PASS, Access, LookPasses
 from assay.defenses.chain import Step, build, detects, fitted_for, parse_chain, passes_of, random_chain, written_chain
 from assay.defenses.fitted import Fitted
@@ -29,7 +30,8 @@ def defended(classifier: Classifier, chain: str, fitted: Fitted | None = None) -
         check_step(step, bare)
     fitted = fitted or fitted_for(steps, bare.digest, usual_file(bare.digest, steps))
     module = build(steps, Refusing(bare.module) if bare.rejects else bare.module, fitted)
-    module = module.to(bare.device).train(bare.module.training)
+    module = module.to(bare.module_device)
+    set_mode(module, getattr(bare.module, "training", False))
     passes = passes_of(steps, shape_of(bare))
     found = dataclasses.replace(
         bare,
@@ -91,4 +93,5 @@ def _reset(bare: Classifier, steps: tuple[Step, ...], passes: LookPasses) -> Res
             f"{written_chain(steps)} asks it {passes.forwards} times in one. Leave the reset to the module itself."
         )
     own = bare.reset if isinstance(bare.reset, Reset) else Reset(bare.reset, bare.module)
-    return dataclasses.replace(own, path=".".join(["inner"] * len(steps) + [own.path]).rstrip("."))
+    around = ["inner"] * len(steps) + ["network"] * bare.rejects
+    return dataclasses.replace(own, path=".".join([*around, own.path]).rstrip("."))

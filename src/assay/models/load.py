@@ -15,6 +15,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.core.held import set_mode
 from assay.core.oracle import Access
 from assay.defenses.chain import SEPARATOR
+from assay.defenses.layers import refuses
 from assay.models import efficientnet_lite
 from assay.models.classifier import Classifier, Reset, digest_of
 from assay.models.defended import defended
@@ -154,12 +155,17 @@ def undigested_model(  # shape: as `load_model`
         called = name_of(own.function) if isinstance(own, Function) else name_of(type(own))
         name = name or f"python:{called}"
         classifier = from_python.described(spec, name, take_apart(name, options, _IMAGES)[1])
+    if outputs == "probabilities" and classifier.defenses:
+        raise BadInput(
+            f"outputs='probabilities' is said of {classifier.spec}, whose defences have taken its answers for logits. "
+            "Say it of the network: assay.defend(assay.load_model(net, outputs='probabilities'), chain)."
+        )
     classifier = dataclasses.replace(
         classifier,
         access=classifier.access if access is None else _access(access),
         reset=_inside(reset, own) if reset and classifier.module is not own else reset or classifier.reset,
         identity=identity or classifier.identity,
-        rejects=rejects or classifier.rejects,
+        rejects=rejects or classifier.rejects or refuses(own),
     )
     check_weights(classifier)
     classifier = _of_any_batch(classifier)

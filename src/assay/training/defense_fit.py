@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from assay.core.draws import Draws, drawing
 from assay.core.errors import BadInput
-from assay.core.held import frozen
+from assay.core.held import frozen, set_mode
 from assay.core.signals import signals_of
 from assay.data import Data, image_digest, load_data
 from assay.defenses.chain import SEPARATOR, Step, parse_chain, passes_of, split_spec, unfitted, written_chain
@@ -108,7 +108,7 @@ def fit_defense(  # shape: one keyword for each flag of the command
     Raises `BadInput` for a chain that has nothing to fit or does not fit the model, for too few images, for scores that
     are all equal or not finite, and for a detector whose scores depend on the other images of a batch.
     """
-    bare, steps = _asked(model, chain)
+    bare, steps = _asked(model, chain, named=out is not None)
     images, taken = _images(data, bare, steps, held_out, limit, seed)
     path = Path(out) if out is not None else usual_file(bare.digest, steps)
     told = {
@@ -131,7 +131,7 @@ def fit_defense(  # shape: one keyword for each flag of the command
     return DefenseFit(defended(bare, written_chain(steps), fitted), path, False)
 
 
-def _asked(model: Any, chain: str) -> tuple[Classifier, tuple[Step, ...]]:
+def _asked(model: Any, chain: str, *, named: bool) -> tuple[Classifier, tuple[Step, ...]]:
     inner: tuple[Step, ...] = ()
     if isinstance(model, str):
         model, inner = split_spec(model)
@@ -146,6 +146,10 @@ def _asked(model: Any, chain: str) -> tuple[Classifier, tuple[Step, ...]]:
         )
     for step in steps:
         check_step(step, bare)
+        if step.options.get("file") and not named:
+            raise BadInput(
+                f"{step.written()} names a fit. To make one, leave file out and fit with --out {step.options['file']}."
+            )
     passes_of(steps, shape_of(bare))
     return bare, steps
 
@@ -242,7 +246,7 @@ class _Work:
                     thresholds[at] = self._threshold(at, part, inner)
                     value, scale = thresholds[at].value, thresholds[at].scale
             module = Rejecting(part, inner, float(value), scale) if value is not None else made
-            module.to(bare.device).eval()
+            set_mode(module.to(bare.device), False)
         return tensors, thresholds
 
     def _learn(self, at: int, part: nn.Module, inner: nn.Module, answering: nn.Module) -> None:

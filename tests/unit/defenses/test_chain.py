@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -12,9 +13,14 @@ from torch import nn
 import assay
 from assay.attacks import build as attack
 from assay.core.errors import BadInput
+from assay.core.goal import answer_of
+from assay.core.signals import Signals, with_refusal
 from assay.defenses import DEFENSES
 from assay.defenses.chain import parse_chain, split_spec, written_chain
+from assay.defenses.detectors import MaxSoftmax
 from assay.defenses.fitted import Fitted, Threshold, chosen_threshold, read_fitted, write_fitted
+from assay.defenses.layers import Rejecting, Transformed
+from assay.defenses.transformations import BitDepth
 from assay.models.defended import defended, usual_file
 
 X = torch.linspace(0, 1, 2 * 28 * 28).reshape(2, 1, 28, 28)
@@ -145,3 +151,72 @@ def test_every_line_says_what_it_is(name: str) -> None:
     assert line.differentiable == (line.backward == "exact")
     for option in line.all_options.values():
         assert option.help.endswith(".") or option.help.endswith("?"), option
+
+
+def test_one_score_per_image_is_two_classes_to_a_detector_and_stays_one_score_behind_a_step() -> None:
+    torch.manual_seed(0)
+    one = nn.Sequential(nn.Flatten(), nn.Linear(784, 1)).eval()
+    two = torch.cat([torch.zeros(2, 1), one(X)], 1)
+    assert assay.defend(one, "bit-depth:bits=8").module(X).shape == (2, 1)
+    for chain in ("max-softmax:threshold=-0.9", "margin:threshold=-1"):
+        answer = assay.defend(one, chain).module(X)
+        assert answer.shape == (2, 3)
+        assert torch.equal(answer[:, :2], two)
+    mean = assay.defend(one, "crop-ensemble:crops=1,share=1").module(X)
+    assert torch.allclose(mean, two.log_softmax(1))
+
+
+def test_an_infinite_score_is_a_refusal() -> None:
+    seen = Signals(torch.tensor([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]), torch.tensor([torch.inf, -torch.inf, torch.nan]))
+    answer = with_refusal(seen)
+    assert answer_of(answer).tolist() == [2, 1, -1]
+    # 1e6 is beyond half precision
+    assert answer_of(with_refusal(Signals(torch.ones(1, 2).half(), torch.tensor([1e6])))).tolist() == [2]
+
+
+def test_a_rejecting_module_is_known_as_one() -> None:
+    own = Rejecting(MaxSoftmax(), net(), -0.5)
+    assert assay.load_model(own).rejects
+    assert assay.load_model(Transformed(BitDepth(), own)).rejects
+    behind = assay.defend(own, "bit-depth:bits=8")
+    assert behind.rejects
+    assert behind.module(X).shape == (2, 11)
+    assert not assay.load_model(net()).rejects
+
+
+def test_an_exported_program_stands_behind_defences() -> None:
+    program = torch.export.export(net(), (X,)).module()
+    behind = assay.defend(program, "bit-depth:bits=8|max-softmax:threshold=-0.5")
+    assert behind.module(X).shape == (2, 11)
+
+
+def test_a_copy_of_a_model_that_refuses_has_its_reset_where_it_was() -> None:
+    told: list[nn.Module] = []
+    own = net()
+    behind = assay.defend(assay.load_model(own, rejects=True, reset=told.append), "bit-depth|median")
+    assert behind.reset is not None
+    behind.reset(copy.deepcopy(behind.module))
+    assert type(told[0]) is nn.Sequential
+    assert told[0] is not own
+
+
+def test_probabilities_are_said_of_the_network_and_seen_behind_a_mean() -> None:
+    soft = nn.Sequential(net(), nn.Softmax(1))
+    with pytest.raises(BadInput, match="Say it of the network"):
+        assay.load_model(assay.defend(soft, "median"), outputs="probabilities")
+    with pytest.raises(BadInput, match="the network returns probabilities"):
+        assay.defend(soft, "crop-ensemble:crops=2").module(X)
+    told = assay.load_model(soft, outputs="probabilities")
+    assert assay.defend(told, "crop-ensemble:crops=2").module(X).shape == (2, 10)
+
+
+def test_goals_that_rank_or_count_labels_do_not_fit_a_detector() -> None:
+    y, several = torch.tensor([0, 1]), torch.ones(2, 10, dtype=torch.bool)
+    model = assay.defend(net(), "max-softmax:threshold=-0.5")
+    with pytest.raises(BadInput, match="ranks classes, and this model may refuse"):
+        assay.attack(attack("fgsm"), model, X, y, assay.Linf(0.1), goal=assay.OutOfTop(y, 2))
+    for chain in ("max-softmax:threshold=-0.5", "crop-ensemble:crops=2"):
+        with pytest.raises(BadInput, match=f"{chain.partition(':')[0]} takes an image to be of one class"):
+            assay.attack(
+                attack("fgsm"), assay.defend(net(), chain), X, several, assay.Linf(0.1), goal=assay.MultiLabel(several)
+            )

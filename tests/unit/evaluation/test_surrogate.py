@@ -26,6 +26,7 @@ from assay.evaluation.executors.processes import check_named
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.study.spec import AttackSpec, Study, study_schema
+from assay.evaluation.study.surrogates import names
 from assay.models import Ensemble, load_model
 from tests.support.bench import Case
 from tests.support.tiny import rows, run_here, study, write_model
@@ -137,3 +138,10 @@ def test_the_schema_knows_the_options() -> None:
     for slip in ({"eot": 0}, {"diversity": 2}, {"surrogate": 1}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**written, "attacks": {**good, **slip}}, study_schema())
+
+
+def test_a_plus_inside_a_chain_joins_no_models() -> None:
+    squeezed = "zoo:mnist-cnn|squeeze-detector:squeezers=bit-depth-1+median-2,threshold=.5"
+    assert names(squeezed) == (squeezed,)
+    others = ("undefended|jpeg", "efficientnet-lite0", "my.py:net?size=28")
+    assert names(" + ".join((squeezed, *others))) == (squeezed, *others)

@@ -119,6 +119,7 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(chain: str, tmp_path
         ("mahalanobis:size=1e-9", {}, "No attack fooled the network on 120 training images"),
         ("binary-detector:layers=9", {}, "the detector looks at the image"),
         ("dropout-uncertainty", {"quiet": True}, "gives all 150 held-out images the score 0"),
+        ("margin:file=a.safetensors", {}, "fit with --out a.safetensors"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_in_words(chain: str, settings: dict[str, object], told: str) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 from assay.attacks.options import Option
 from assay.core.errors import BadInput
 from assay.core.oracle import TorchOracle
+from assay.defenses.chain import SEPARATOR
 from assay.models import Classifier, together
+from assay.models.load import WHOLE_NAMES
 
 _ONE = r"\s*[^+\s][^+]*"
 
@@ -32,8 +34,19 @@ OPTIONS: Mapping[str, Option] = {
 
 
 def names(written: str) -> tuple[str, ...]:
-    """Return the models that a surrogate is made of."""
-    return tuple(name.strip() for name in written.split("+"))
+    """Return the models that a surrogate is made of.
+
+    A + inside a chain of defences (`squeezers=bit-depth-1+median-2`) joins no models: no model begins behind it.
+    """
+    found: list[str] = []
+    for part in written.split("+"):
+        begins = part.partition(SEPARATOR)[0].partition("?")[0].strip()
+        model = ":" in begins or begins == UNDEFENDED or begins in WHOLE_NAMES
+        if found and SEPARATOR in found[-1] and not model:
+            found[-1] += f"+{part.rstrip()}"
+        else:
+            found.append(part.strip())
+    return tuple(found)
 
 
 def digest_of(models: Sequence[Classifier]) -> str:
