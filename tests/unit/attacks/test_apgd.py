@@ -181,7 +181,8 @@ def test_towards_a_target_it_climbs_that_one() -> None:
 def test_the_factories_name_a_rule_for_every_norm() -> None:
     methods: list[Method] = [apgd(7, objective=dlr), apgd_targeted(7, targets=3)]
     plain, targeted = (dict(method.choices) for method in methods)
-    assert plain == {"linf": APGD(7, 0.75, dlr), "l2": APGD(7, 0.75, dlr), "l1": APGDL1(7, objective=dlr)}
+    rule = APGD(7, 0.75, dlr)
+    assert plain == {"linf": rule, "l2": rule, "l1": APGDL1(7, objective=dlr), "ycbcr": rule}
     assert targeted["l2"] == EachTarget(APGD(7, 0.75, dlr_targeted), 3)
 
 

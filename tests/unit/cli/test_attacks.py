@@ -30,7 +30,7 @@ def test_the_patch_of_a_file_needs_the_file(place: Workplace) -> None:
 
 def test_json(place: Workplace) -> None:
     told = json.loads(place.assay("attacks --json").out)
-    assert list(told) == [*ATTACKS, "patch", "universal", "adaptive"]
+    assert list(told) == [*ATTACKS, "adaptive", "patch", "universal"]
     assert told["patch"]["norms"] == ["l0"] and told["patch"]["options"]["offsets"] == "all"
     assert told["fgsm"]["norms"] == ["linf"]
     assert told["fgsm"]["needs"] == "gradient"

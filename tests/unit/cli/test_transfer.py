@@ -96,7 +96,10 @@ def test_three_forms_of_the_matrix(place: Workplace) -> None:
     [
         ("--surrogate zoo:mnist-cnn --target toy.py:linear?size=8", "takes images of 1 x 28 x 28, toy.py:linear"),
         ("--surrogate toy.py:linear --target toy.py:linear --attack bmi", "Did you mean 'bim'"),
-        ("--surrogate toy.py:linear --target toy.py:linear --attack fgsm --norm l2", "fgsm works in linf, not in l2"),
+        (
+            "--surrogate toy.py:linear --target toy.py:linear --attack fgsm --norm l2",
+            "fgsm works in linf, ycbcr, not in l2",
+        ),
         ("--surrogate nothing --target toy.py:linear", "Unknown model 'nothing'"),
         ("--surrogate toy.py:probabilities --target toy.py:linear", "The model returns probabilities"),
     ],

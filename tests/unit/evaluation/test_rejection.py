@@ -27,7 +27,7 @@ from assay.evaluation.analysis.compare import confusion, mcnemar, minimal_budget
 from assay.evaluation.analysis.rejection import REJECTION_FIELDS, FrozenThreshold
 from assay.evaluation.analysis.score import Result, results, worst_case
 from assay.evaluation.analysis.transfer import Transfer
-from assay.evaluation.records.schema import STATUSES, Record, to_table
+from assay.evaluation.records.schema import ADDED, STATUSES, Record, to_table
 from assay.evaluation.run import Run
 from assay.models import Classifier, load_model
 from assay.models.defended import defended
@@ -248,7 +248,7 @@ def test_records_made_before_refusals_were_kept_open_all_the_same(run: Run, tmp_
     shutil.copytree(run.path, old)
     for shard in (old / "results").rglob("*.parquet"):
         table = pq.read_table(shard, partitioning=None)
-        pq.write_table(table.drop_columns(["clean_refused", "refused", "clean_excess", "excess"]), shard)
+        pq.write_table(table.drop_columns(list(ADDED[ADDED.index("clean_refused") :])), shard)
     for one, now in zip(Run.open(old).results(), run.results(), strict=True):
         assert one == dataclasses.replace(now, rejection=None)
 
