@@ -32,7 +32,7 @@ def test_json(place: Workplace) -> None:
     told = json.loads(place.assay("attacks --json").out)
     assert list(told) == [*ATTACKS, "adaptive", "patch", "universal"]
     assert told["patch"]["norms"] == ["l0"] and told["patch"]["options"]["offsets"] == "all"
-    assert told["fgsm"]["norms"] == ["linf"]
+    assert told["fgsm"]["norms"] == ["linf", "ycbcr"]
     assert told["fgsm"]["needs"] == "gradient"
     assert list(json.loads(place.assay("attacks bim --json").out)) == ["bim"]
 
