@@ -35,8 +35,10 @@ class Confirmed:
 
     @torch.no_grad()
     def run(self, problem: Problem, draws: Draws, keeps: Keeps | None = None) -> SearchResult:
-        """Run the attack, and ask about what it found."""
-        found = run(self.attack, problem, draws, keeps=keeps)
+        """Run the attack, and ask about what it found. One that would stop at its first success goes on instead."""
+        # the first is often a lucky draw, next to which a point that errs for sure was still to come
+        wanted = keeps or self.attack.keeps
+        found = run(self.attack, problem, draws, keeps=Keeps.WORST if wanted is Keeps.FIRST else wanted)
         if not len(problem.x):
             return nothing(problem.x)
         told = confirmed_look(problem, found.x, draws.fold("confirmed"), self.answers)
