@@ -138,8 +138,9 @@ class DropoutUncertainty(nn.Module):
         here = seen.logits.float().softmax(1)
         total, squares = torch.zeros_like(here), here.new_zeros(len(x))
         for images, draws, count in copies(x, self.masks, "dropout"):
-            with drawing(draws.fold("inner")), Dropping(draws):
+            with drawing(draws.fold("inner")), Dropping(draws) as dropping:
                 shares = signals_of(inner, images).logits.float().softmax(1).view(len(x), count, -1)
+            dropping.check_met()
             moved = shares - here[:, None]
             total = total + moved.sum(1)
             squares = squares + moved.square().sum((1, 2))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from assay.core.draws import Draws, current, nested, row_keys
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, ModelError
 from assay.core.signals import Signals, signals_of
 from assay.core.tensors import flat
 
@@ -73,6 +73,14 @@ class Dropping(TorchFunctionMode):
         super().__init__()
         self.draws, self.calls = draws, 0
 
+    def check_met(self) -> None:
+        """Raise `ModelError` where nothing was called that drops: a defence that changes nothing looks like one."""
+        if not self.calls:
+            raise ModelError(
+                "The network calls no dropout, so there is none to leave on: this defence would change nothing. Leave "
+                "it out, or take a network with torch.nn.Dropout layers."
+            )
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in _BY_CHANNEL:
@@ -112,14 +120,18 @@ class RandomDropout(nn.Module):
     def signals(self, x: Tensor) -> Signals:
         """Return what is said under fresh masks."""
         draws = current(x)
-        with Dropping(draws.fold("dropout")), nested("dropout"):
-            return signals_of(self.inner, x)
+        with Dropping(draws.fold("dropout")) as dropping, nested("dropout"):
+            seen = signals_of(self.inner, x)
+        dropping.check_met()
+        return seen
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what is inside says of images `x` under fresh masks, as it says it."""
         draws = current(x)
-        with Dropping(draws.fold("dropout")), nested("dropout"):
-            return self.inner(x)  # type: ignore[no-any-return]
+        with Dropping(draws.fold("dropout")) as dropping, nested("dropout"):
+            answer: Tensor = self.inner(x)
+        dropping.check_met()
+        return answer
 
 
 def refuse_hidden(module: nn.Module) -> None:

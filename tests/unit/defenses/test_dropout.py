@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import assay
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, ModelError
 from assay.defenses.dropout import DropoutOn, _fingerprint
 from assay.models import load_model
 
@@ -177,3 +178,10 @@ def test_a_network_with_dropout_on_is_its_formula_bit_for_bit() -> None:
         h = plain[8](plain[7](plain[6](h)))
         h = h * (draws.uniform("dropout 1", 128) >= 0.5) / 0.5
         assert torch.equal(model.module(x), plain[10](h))
+
+
+@pytest.mark.parametrize("chain", ["dropout", "dropout-uncertainty:threshold=0.1,masks=2"])
+def test_a_network_without_dropout_is_refused(chain: str) -> None:
+    model = assay.defend(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), chain)
+    with pytest.raises(ModelError, match="calls no dropout, so there is none to leave on"):
+        model.module(torch.rand(2, 1, 4, 4))
