@@ -250,6 +250,8 @@ def _run_extension(flags: PaperFlags, how: HowFlags, command: str) -> Exit:
         finished = run_extension(flags.out, flags.limit, options, shown, doctor=how.doctor)
         for line in _records([finished]):
             say(line)
+    if not finished.run.verdicts():
+        say(f"Verdicts  assay audit {finished.run.path}  (then the same command shows them)")
     say(f"Again     {command}" + ("  (nothing was left to do)" if finished.was_done else ""))
     return Exit.SOME_ERRORS if errors_of(finished.run) else Exit.DONE
 
