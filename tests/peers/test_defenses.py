@@ -13,7 +13,7 @@ from assay.attacks import build
 
 pytestmark = pytest.mark.peers
 
-EPS, STEPS, PICTURES = 4 / 255, 10, 8
+EPS, STEPS, PICTURES = 4 / 255, 10, 4
 
 
 def _preprocessors() -> dict[str, Any]:
@@ -27,7 +27,10 @@ def _preprocessors() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("chain", ["jpeg:quality=75", "median:size=3", "bit-depth:bits=3"])
+@pytest.mark.parametrize(
+    "chain",
+    ["jpeg:quality=75", *(pytest.param(one, marks=pytest.mark.slow) for one in ("median:size=3", "bit-depth:bits=3"))],
+)
 @pytest.mark.timeout(1200)
 def test_ours_leaves_nothing_or_twenty_points_less(chain: str) -> None:
     from art.attacks.evasion import ProjectedGradientDescent
@@ -37,8 +40,11 @@ def test_ours_leaves_nothing_or_twenty_points_less(chain: str) -> None:
     model = assay.defend(bare, chain)
     samples = assay.load_data("samples").load(range(PICTURES))
     x, y = torch.stack([one.image for one in samples]), torch.tensor([one.label for one in samples])
+    # their squeezing of float32 images returns float64, which a float32 network does not take (ART 1.20.1)
+    double = "bit-depth" in chain
+    network = assay.load_model("efficientnet-lite0").module.to(torch.float64 if double else torch.float32)
     theirs = PyTorchClassifier(
-        bare.module.eval(), torch.nn.CrossEntropyLoss(), tuple(x.shape[1:]), 1000, clip_values=(0.0, 1.0),
+        network.eval(), torch.nn.CrossEntropyLoss(), tuple(x.shape[1:]), 1000, clip_values=(0.0, 1.0),
         preprocessing_defences=_preprocessors()[chain], device_type="cpu",
     )  # fmt: skip
     attack = ProjectedGradientDescent(
