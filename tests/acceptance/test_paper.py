@@ -159,7 +159,7 @@ def study(mode: str) -> Study:
 
 def test_as_published_is_the_published_attack_bit_for_bit(place: Workplace, lite: assay.Classifier) -> None:
     data = assay.load_data("samples", model=lite, limit=2)
-    x, y = torch.stack([one.image for one in data.load(range(2))]), torch.tensor(data.labels)  # type: ignore[union-attr]
+    x, y = torch.stack([one.image for one in data.load(range(2))]), torch.tensor(data.labels)  # type: ignore[union-attr]  # it is there, as the test made it
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (lite.mean, lite.std))
     inner: Any = lite.module.module
     threats = [assay.Linf(f"normalized {eps:.2f}", box=False) for eps in EPS]

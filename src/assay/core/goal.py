@@ -87,7 +87,7 @@ def knows_refusal(goal: Goal) -> bool:
 
 def among_classes(goal: GoalT) -> GoalT:
     """Return the same goal for the classes' logits `[N, K]` alone, without that of a refusal."""
-    return dataclasses.replace(goal, reject=None) if knows_refusal(goal) else goal  # type: ignore[type-var]
+    return dataclasses.replace(goal, reject=None) if knows_refusal(goal) else goal  # type: ignore[type-var]  # every such goal is a dataclass
 
 
 def excluded(goal: Goal) -> Tensor:

@@ -115,7 +115,7 @@ def _brightness(pixels: Pixels, severity: int) -> Pixels:
     brighter = np.minimum(value + _BRIGHTER[severity - 1], 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         changed = np.where(value > 0, x * (brighter / value), brighter)
-    return np.uint8(np.clip(changed, 0, 1) * 255)  # type: ignore[return-value]
+    return np.uint8(np.clip(changed, 0, 1) * 255)  # type: ignore[return-value]  # numpy types the scalar alone
 
 
 def _glass_blur(pixels: Pixels, severity: int, seed: int) -> Pixels:
@@ -144,7 +144,7 @@ def _glass_blur(pixels: Pixels, severity: int, seed: int) -> Pixels:
             first = further
         moved = moved[origin[first]]
     changed = ndimage.gaussian_filter(moved.reshape(pixels.shape) / 255.0, (sigma, sigma, 0), mode="nearest")
-    return np.uint8(np.clip(changed, 0, 1) * 255)  # type: ignore[return-value]
+    return np.uint8(np.clip(changed, 0, 1) * 255)  # type: ignore[return-value]  # numpy types the scalar alone
 
 
 def _zoom_blur(pixels: Pixels, severity: int) -> Pixels:
@@ -162,4 +162,4 @@ def _zoom_blur(pixels: Pixels, severity: int) -> Pixels:
         stretched = torch.nn.functional.interpolate(middle, size, mode="bilinear", align_corners=True)
         total += stretched[..., : sides[0], : sides[1]]
     mean = (total / (len(factors) + 1)).clamp(0, 1)[0].permute(1, 2, 0).numpy()
-    return np.uint8(mean * 255)  # type: ignore[return-value]
+    return np.uint8(mean * 255)  # type: ignore[return-value]  # numpy types the scalar alone

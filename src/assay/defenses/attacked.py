@@ -76,10 +76,10 @@ def logistic_weights(values: Tensor, positive: Tensor, ridge: float = 1e-3) -> t
         descent.zero_grad()
         lost = nn.functional.softplus(sign * (scaled @ found[:-1] + found[-1]))
         total = (share * lost).sum() + ridge * found[:-1].square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return total
 
     with torch.enable_grad():
-        descent.step(loss)  # type: ignore[no-untyped-call]
+        descent.step(loss)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     weights = found.detach()[:-1] / spread
     return weights.float(), (found.detach()[-1] - weights @ middle).float()

@@ -129,8 +129,8 @@ class NonLocalMeans(nn.Module):
     def _denoised(self, pixels: Pixels) -> Pixels:
         cv2, windows = _opencv(), (self.patch, self.search)
         if pixels.ndim == 2:
-            return cv2.fastNlMeansDenoising(pixels, None, self.strength, *windows)  # type: ignore[no-any-return]
-        return cv2.fastNlMeansDenoisingColored(  # type: ignore[no-any-return]
+            return cv2.fastNlMeansDenoising(pixels, None, self.strength, *windows)  # type: ignore[no-any-return]  # what a module or library returns is untyped
+        return cv2.fastNlMeansDenoisingColored(  # type: ignore[no-any-return]  # what a module or library returns is untyped
             pixels, None, self.strength, self.strength, *windows
         )
 

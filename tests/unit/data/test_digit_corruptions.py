@@ -24,7 +24,7 @@ class Positive:
         return values[-1] if size is None else np.full(size, values[-1])
 
 
-POSITIVE: Generator = Positive()  # type: ignore[assignment]
+POSITIVE: Generator = Positive()  # type: ignore[assignment]  # it stands in for another
 
 
 @pytest.fixture(scope="module")

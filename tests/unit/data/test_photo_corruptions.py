@@ -106,9 +106,9 @@ def test_impulse_noise_hits_its_share_and_half_of_it_is_white(severity: int, sha
 def test_the_name_decides_and_nothing_else(kind: str) -> None:
     image, corruption = as_image(picture()), Corruption(kind, 3)
     np.random.seed(1)
-    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
+    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]  # numpy types it as a mapping or None
     first = corrupted_image(image, "a", corruption)
-    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]
+    assert (np.random.get_state()[1] == before).all()  # type: ignore[index]  # numpy types it as a mapping
     np.random.seed(2)
     corrupted_image(image, "b", corruption)
     assert torch.equal(corrupted_image(image, "a", corruption), first)

@@ -159,7 +159,7 @@ def test_magnets_divergence_is_zero_for_equal_answers() -> None:
             return x
 
     detector = MagNet(measure="jsd")
-    detector.autoencoder = Same()  # type: ignore[assignment]
+    detector.autoencoder = Same()  # type: ignore[assignment]  # it stands in for another
     seen = detector(X, network())
     assert float(seen.score.abs().max()) < 1e-6 and seen.inside.views is not None
     detector.measure = "l2"
@@ -182,12 +182,12 @@ def test_features_are_what_the_layer_is_given_through_any_defence() -> None:
     maps = net[:4]((X * 3).round() / 3)
     torch.testing.assert_close(found.features[1], maps.mean((2, 3)))
     torch.testing.assert_close(found.joined, torch.cat(found.features, 1))
-    assert found.joined.shape == (12, 8 + 8 + 16) and torch.equal(found.told.features, found.joined)  # type: ignore[arg-type]
+    assert found.joined.shape == (12, 8 + 8 + 16) and torch.equal(found.told.features, found.joined)  # type: ignore[arg-type]  # as the test made it
     assert not net[9]._forward_pre_hooks
     # an attack follows the features
     x = X.clone().requires_grad_()
     heard(net, x, ("9",)).joined.sum().backward()
-    assert float(x.grad.abs().sum()) > 0  # type: ignore[union-attr]
+    assert float(x.grad.abs().sum()) > 0  # type: ignore[union-attr]  # it is there, as the test made it
 
 
 def test_models_without_features_are_refused_in_words(tmp_path: Path) -> None:

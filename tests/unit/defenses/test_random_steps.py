@@ -30,7 +30,7 @@ class Small(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.passes += 1
-        return self.layers(x)  # type: ignore[no-any-return]
+        return self.layers(x)  # type: ignore[no-any-return]  # what a module or library returns is untyped
 
 
 def behind(chain: str) -> Classifier:
@@ -141,4 +141,4 @@ def test_a_smaller_image_stands_on_black_as_torch_shrinks_it() -> None:
 
 def _under_one_draw(x: Tensor) -> Tensor:
     with drawing(Draws.of(["a", "b"], 0)):
-        return ResizePad(0.6)(x)  # type: ignore[no-any-return]
+        return ResizePad(0.6)(x)  # type: ignore[no-any-return]  # what a module or library returns is untyped

@@ -78,7 +78,7 @@ def test_adaptive_in_python_is_the_same_attack(tiny_model: str) -> None:
     assert method == method_of("adaptive", {"parts": parts_for(model)}, (1, 1))
     linf = method.in_norm("linf")  # type: ignore[union-attr]  # a composition
     assert isinstance(linf, Cascade) and linf.names[0] == "cascade"
-    assert adaptive(load_model(tiny_model)).in_norm("linf").names == ("cascade",)  # type: ignore[union-attr]
+    assert adaptive(load_model(tiny_model)).in_norm("linf").names == ("cascade",)  # type: ignore[union-attr]  # it is there, as the test made it
     with pytest.raises(BadInput, match="model is a Linear, expected a Classifier"):
         assay.adaptive(nn.Linear(1, 1))  # type: ignore[arg-type]  # no classifier
 
@@ -159,7 +159,7 @@ def test_each_attack_of_a_composition_is_confirmed() -> None:
     method = confirmed(build("cascade", eot=2).in_norm("linf"))
     assert method == Confirmed(Through(Expectation(2), build("cascade")))
     parts = confirmed(build("apgd-t", restarts=2))
-    assert isinstance(parts.children[0].in_norm("linf").children[0], Confirmed)  # type: ignore[union-attr]
+    assert isinstance(parts.children[0].in_norm("linf").children[0], Confirmed)  # type: ignore[union-attr]  # it is there, as the test made it
 
 
 def test_the_clean_image_of_a_random_model_is_asked_as_often(

@@ -158,7 +158,7 @@ def result(kind: str, severity: int, accuracy: float) -> CorruptionResult:
 
 def table_of(accuracy: Mapping[str, float], clean: float = 1 - ALEXNET_CLEAN, **changes: Any) -> CorruptionTable:
     rows = tuple(result(kind, severity, share) for kind, share in accuracy.items() for severity in SEVERITIES)
-    return CorruptionTable(**{  # type: ignore[arg-type]
+    return CorruptionTable(**{  # type: ignore[arg-type]  # as the test made it
         "model": "m", "data": "d", "corruptions": PHOTOS, "clean": result("", 0, clean), "results": rows,
         "imagenet": True, **changes,
     })  # fmt: skip

@@ -47,7 +47,7 @@ class Matcher(nn.Module):
         self.register_buffer("patterns", (patterns() - patterns().mean(0)).flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.patterns.T * 2  # type: ignore[operator]
+        return x.flatten(1) @ self.patterns.T * 2  # type: ignore[operator]  # a buffer
 
 
 class Refuses(nn.Module):

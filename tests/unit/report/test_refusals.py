@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_tables_name_each_number(run: Run) -> None:
     console = Console(width=100, file=io.StringIO())
     report.terminal(run, console)
-    told = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    told = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]  # the test put it there
     for said in ("robust accuracy with rejection", "strict", "coverage", "selective accuracy", "FPR on clean images",
                  "TPR at 5 % FPR", "SR at 5 % FPR", "not adaptive", "95 % interval of its threshold"):  # fmt: skip
         assert said in told, said
@@ -93,7 +93,7 @@ def test_charts_shade_what_can_only_be_refused(run: Run) -> None:
 def _table(run: Run, rejects: bool) -> str:
     group = next(one for one in groups(run) if one.rejects == rejects)
     made = environment(told=verdicts.told, passes=passes, refusals=verdicts.refusals)
-    macro = made.get_template("parts.html").module.table  # type: ignore[attr-defined]
+    macro = made.get_template("parts.html").module.table  # type: ignore[attr-defined]  # the test put it there
     return str(macro(SimpleNamespace(group=group)))
 
 

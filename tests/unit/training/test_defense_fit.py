@@ -184,7 +184,7 @@ def test_a_half_precision_network_is_fitted_as_it_is_asked() -> None:
 @pytest.fixture(scope="module")
 def digits() -> Tensor:
     data = assay.load_data("mnist/test", sample=2000)
-    return torch.stack([one.image for one in data.load(range(2000))])  # type: ignore[union-attr]
+    return torch.stack([one.image for one in data.load(range(2000))])  # type: ignore[union-attr]  # it is there, as the test made it
 
 
 def test_fresh_digits_are_refused_as_often_as_the_interval_says(digits: Tensor) -> None:
