@@ -32,7 +32,7 @@ VALIDATION = ("speckle-noise", "gaussian-blur", "spatter", "saturate")
 
 PACKAGE = "imagecorruptions-imaug"
 _SMALLEST = 32
-# its random numbers come from a generator of its own, which starts from the operating system's
+# imagecorruptions-imaug 1.1.5: numpy's seed does not reach its generator, which starts from the operating system's
 _OWN_SEED = ("impulse-noise",)
 # sigma, reach and rounds
 _GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1.0, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
