@@ -331,7 +331,7 @@ def _chosen(step: Step, scores: Tensor, margins: Tensor) -> Threshold:
     if len(scores) > 1 and bool((scores == scores[0]).all()):
         raise BadInput(
             f"{step.name} gives all {len(scores)} held-out images the score {float(scores[0]):g}: it sees nothing in "
-            "this model (dropout in a network without any, squeezers that change nothing). Take another detector."
+            "this model (logits that are always the same, squeezers that change nothing). Take another detector."
         )
     ordered = scores.sort().values
     low, high = (float(ordered[int(share * (len(ordered) - 1))]) for share in (0.25, 0.75))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import assay
-from assay.core.errors import BadInput
+from assay.core.errors import BadInput, ModelError
 from assay.core.signals import signals_of
 from assay.defenses import DEFENSES, Defense
 from assay.defenses.features import network_of
@@ -118,14 +118,18 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(chain: str, tmp_path
         ("lid:k=101", {}, "k is 101, more than the 100 reference images"),
         ("mahalanobis:size=1e-9", {}, "No attack fooled the network on 120 training images"),
         ("binary-detector:layers=9", {}, "the detector looks at the image"),
-        ("dropout-uncertainty", {"quiet": True}, "gives all 150 held-out images the score 0"),
+        ("dropout-uncertainty", {"weight": 1.0}, "The network calls no dropout"),
+        ("margin", {"weight": 0.0}, "gives all 150 held-out images the score 0"),
         ("margin:file=a.safetensors", {}, "fit with --out a.safetensors"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_in_words(chain: str, settings: dict[str, object], told: str) -> None:
-    quiet = settings.pop("quiet", False)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)) if quiet else network()
-    with pytest.raises(BadInput, match=told):
+    weight = settings.pop("weight", None)
+    net = network() if weight is None else nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    if weight == 0:
+        nn.init.zeros_(net[1].weight)
+        nn.init.zeros_(net[1].bias)
+    with pytest.raises((BadInput, ModelError), match=told):
         fit_defense(net, chain, DATA, **settings)  # type: ignore[arg-type]  # by name
 
 
