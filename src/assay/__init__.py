@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from assay.api import Attacked, Evaluation, attack, corrupt, doctor, evaluate, sweep
+    from assay.api import Attacked, Evaluation, attack, certify, corrupt, doctor, evaluate, sweep
     from assay.attacks.baselines import GaussianNoise, UniformNoise
     from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
     from assay.core.compose import Cascade, EachTarget, Restarts, SmallestBudget
@@ -32,7 +32,7 @@ __version__ = "0.1.0"
 
 # importing the package must not import torch: `assay --help` answers at once
 _WHERE = {
-    "assay.api": ("Attacked", "Evaluation", "attack", "corrupt", "doctor", "evaluate", "sweep"),
+    "assay.api": ("Attacked", "Evaluation", "attack", "certify", "corrupt", "doctor", "evaluate", "sweep"),
     "assay.attacks.gradient": ("BIM", "FFGSM", "FGSM", "MIFGSM", "PGD", "RFGSM"),
     "assay.attacks.baselines": ("GaussianNoise", "UniformNoise"),
     "assay.core.compose": ("Cascade", "EachTarget", "Restarts", "SmallestBudget"),
@@ -87,6 +87,7 @@ __all__ = [
     "__version__",
     "adaptive",
     "attack",
+    "certify",
     "corrupt",
     "defend",
     "doctor",

@@ -25,12 +25,14 @@ from assay.core.result import Keeps, SearchResult, told_size
 from assay.core.sweep import sweep as sweep_budgets
 from assay.core.threat import Linf, Threat
 from assay.display import Display, Watch, chosen_in_python, progress
+from assay.evaluation.analysis.brackets import BracketTable
 from assay.evaluation.analysis.corruptions import CorruptionTable
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import Verdict
 from assay.evaluation.run import Run
 from assay.evaluation.run_study import given_study, new_folder
+from assay.evaluation.study.certify import usual_certificate
 from assay.models import Classifier
 from assay.preflight.checks import THOROUGHLY, examine, pairs, short_steps
 from assay.preflight.findings import Findings
@@ -176,6 +178,10 @@ class Evaluation:
         """Return the accuracies on corrupted data, an average case: one table per model and data set."""
         return self.run.corruptions()
 
+    def brackets(self) -> list[BracketTable]:
+        """Return what certificates and attacks say together: a table per model, data set and threat."""
+        return self.run.brackets()
+
     def audit(
         self,
         preset: str = "quick",
@@ -296,6 +302,29 @@ def corrupt(
         {"kinds": corruptions} if severities is None else {"kinds": corruptions, "severities": severities}
     )
     return _evaluated(model, data, None, None, out, {**settings, "corruptions": asked})
+
+
+def certify(
+    model: Any,
+    data: Any,
+    threat: Threat | Mapping[str, Any] | list[Any] | None = None,
+    method: str | Mapping[str, Any] | Sequence[Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Prove for which images no change inside a budget makes a right answer wrong: a bound from below.
+
+    `method` is a certificate by name ("crown", "ibp:grade=real"), or several; without one it is what fits the model:
+    bounds of the network, or what a defence around it is for. `threat` is as in `evaluate`: `Linf(0.1)`, or
+    `{"norm": "linf", "eps": [0.1, 0.2]}`. `.brackets()` of what is returned has the numbers, `.run.certificates()` the
+    record of every image. Everything else is as in `evaluate`.
+
+    Raises `BadInput` for a model or threat that the method says nothing about, naming the layer.
+    """
+    if threat is None:
+        raise BadInput("certify needs a threat, such as assay.Linf(0.1).")
+    spec = model if isinstance(model, str) else getattr(model, "spec", "")
+    return _evaluated(model, data, None, threat, out, {**settings, "certify": method or usual_certificate(spec).method})
 
 
 def _evaluated(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from assay.display import Silence, Watch
 from assay.evaluation.analysis import score
 from assay.evaluation.cell import Cell
+from assay.evaluation.contradictions import check_brackets
 from assay.evaluation.cost import Speed
 from assay.evaluation.execution.lock import locked
 from assay.evaluation.execution.options import Options
@@ -163,10 +164,11 @@ class _Held:
         for warning in dict.fromkeys(seen.warnings):
             self.reporter.warn(warning)
         audits = self._expect_audit(seen.speeds)
-        with self.reporter.watch("Attacking" if self.attacked else "Looking at corrupted images") as watch:
+        with self.reporter.watch(self._doing) as watch:
             shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter, audits)
             settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
             run = Runner(self.directory, self.plan, *settings).run(shown.hear)
+        check_brackets(run, self.loader)
         known = {*before.get("warnings", ()), *seen.warnings}
         for warning in run.manifest["warnings"]:
             if warning not in known:
@@ -179,11 +181,20 @@ class _Held:
         """Whether anything is attacked, rather than looked at alone."""
         return any(grid.attacked for grid in self.session.study.grids)
 
+    @property
+    def _doing(self) -> str:
+        if self.attacked:
+            return "Attacking"
+        certifying = any(grid.certify.methods for grid in self.session.study.grids)
+        return "Certifying" if certifying else "Looking at corrupted images"
+
     def _expect_audit(self, speeds: Mapping[str, Speed]) -> int:
         """Expect what the audit may take, and return how many models on data under a threat it is about."""
         settings = self.session.how_audited
         judged = [
-            cell for cell in self.plan.cells if (cell.question, cell.goal) == (Question.WORST_CASE.value, "untargeted")
+            cell
+            for cell in self.plan.cells
+            if (cell.question, cell.goal) == (Question.WORST_CASE.value, "untargeted") and cell.certificate is None
         ]
         if settings.preset == "off" or not judged:
             return 0
@@ -303,6 +314,8 @@ class _Shown:
 
 def _numbers(folder: Path, cell: Cell) -> str:
     """Say what a finished cell's smallest and largest budget leave; "" where it has no records."""
+    if cell.certificate is not None:
+        return ""
     found = score.results(Store(folder).read([cell.digest], score.SCORED))
     if not found:
         return ""

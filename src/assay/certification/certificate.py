@@ -65,6 +65,7 @@ class CertificateEntry:
 
     `models` says in words which models it can be asked about, `statistical` that statements hold with probability
     1 - alpha each, `bounds` that it bounds the logits of the network as it is deployed: it can go before an attack.
+    `passes` are those that an image usually costs at a budget, for estimates of time alone.
     """
 
     make: type
@@ -75,4 +76,5 @@ class CertificateEntry:
     models: str
     statistical: bool = False
     bounds: bool = False
+    passes: int = 100
     version: int = 1

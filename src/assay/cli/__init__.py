@@ -14,6 +14,7 @@ import typer
 
 from assay.cli import (
     audit,
+    certify,
     corrupt,
     defend,
     demo,
@@ -55,6 +56,7 @@ for panel, commands in {
         doctor.doctor,
         transfer.transfer,
         corrupt.corrupt,
+        certify.certify,
         train.app,
         defend.app,
         patch.app,

@@ -90,7 +90,7 @@ def _plain(planned: Plan, left: Estimate, directory: Path) -> dict[str, Any]:
 
 
 def _told(cell: Cell) -> dict[str, Any]:
-    from assay.evaluation.cost import passes_per_sample
+    from assay.evaluation.passes import passes_per_sample
 
     passes = passes_per_sample(cell)
     return {

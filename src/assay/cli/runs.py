@@ -145,16 +145,20 @@ def as_plain(run: Run) -> dict[str, Any]:
     The numbers of models that may refuse an image are there where the run has one.
     """
     from assay.evaluation.analysis.rejection import REJECTION_FIELDS
-    from assay.report import corruptions
+    from assay.report import brackets, corruptions
     from assay.report.formats import plain
 
     rows = plain(run.results())
-    names = [*FIELDS, *(name for name in (*REJECTION_FIELDS, "ignores_defense") if rows and name in rows[0])]
+    names = [
+        *FIELDS,
+        *(name for name in (*REJECTION_FIELDS, "ignores_defense", "certified") if rows and name in rows[0]),
+    ]
     return {
         "study": run.study,
         "status": run.status,
         "reportable": bool(run.manifest.get("reportable")),
         "results": [{name: _plain(row[name]) for name in names} for row in rows],
+        **({"brackets": [brackets.plain(table) for table in bounds]} if (bounds := run.brackets()) else {}),
         **({"corruptions": [corruptions.plain(table) for table in tables]} if (tables := run.corruptions()) else {}),
     }
 

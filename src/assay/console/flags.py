@@ -60,6 +60,12 @@ class StudyFlags:
         _flag(_WHAT, "Corrupt the images too, or alone without --attack: standard, all, or fog,snow. Average case."),
     ] = None
     severities: Annotated[str | None, _flag(_WHAT, "How strongly: 3, 1-5 or 1,3 (all).")] = None
+    certify: Annotated[
+        list[str] | None,
+        _flag(
+            _WHAT, "first, auto or off: whether what a bound proves is not attacked (auto); or a certificate: crown."
+        ),
+    ] = None
     audit: Annotated[
         Audit | None, _flag(_WHAT, "How closely the robust numbers are audited: off, quick, standard, … (quick).")
     ] = None

@@ -86,6 +86,8 @@ _NEEDED = {
 def _require(flags: StudyFlags) -> None:
     # corruptions may go without an attack
     spared = {"attack", "eps"} if flags.corruptions and not (flags.attack or flags.eps) else set()
+    # as certificates may
+    spared |= {"attack"} if flags.certify and not set(flags.certify) <= {"first", "auto", "off"} else set()
     missing = [name for name in _NEEDED if name not in spared and not getattr(flags, name)]
     if len(missing) == len(_NEEDED):
         raise BadInput(f"Nothing to run. Give a study file, or flags such as {' '.join(_NEEDED.values())}.")
@@ -124,6 +126,7 @@ def _whole(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
         "goal": ("--goal", flags.goal),
         "order": ("--order", flags.order and flags.order.value),
         "seed": ("--seed", flags.seed),
+        "certify": ("--certify", flags.certify),
         "audit": ("--audit", flags.audit and flags.audit.value),
         "corruptions": ("--corruptions", _corruptions(flags)),
     }
@@ -215,8 +218,9 @@ def parse_budgets(given: Iterable[str]) -> list[str]:
 
 
 def _slug(flags: StudyFlags) -> str:
-    corrupted = ["corruptions"] if flags.corruptions and not flags.attack else []
-    parts = [*(flags.model or ()), *(flags.data or ()), *(flags.attack or ()), *corrupted]
+    beside = ["corruptions"] if flags.corruptions and not flags.attack else []
+    beside += [one for one in flags.certify or () if not flags.attack]
+    parts = [*(flags.model or ()), *(flags.data or ()), *(flags.attack or ()), *beside]
     return "-".join(filter(None, map(_short, parts)))[:100].strip("-.") or "run"
 
 

@@ -77,6 +77,20 @@ def sweep(
     return curve
 
 
+def untouched(problem: Problem, budgets: Sequence[float]) -> Curve:
+    """Return the curve of images that nothing was tried on; `problem.known` is what the model says of them."""
+    return Curve([_untouched(problem) for _ in budgets], [counts(problem.x, -1) for _ in budgets])
+
+
+def placed(curve: Curve, at: Tensor, part: Curve, first: int) -> Curve:
+    """Return `curve` with `part`, which is about the images `at` from budget number `first` on, in its place."""
+    found, origin = list(curve.found), list(curve.origin)
+    for i, (one, by) in enumerate(zip(part.found, part.origin, strict=True), first):
+        found[i] = put(found[i], at, one, Keeps.LAST)
+        origin[i] = origin[i].index_copy(0, at, torch.where(by < 0, by, by + first))
+    return Curve(found, origin)
+
+
 def first_look(method: Method, problem: Problem, draws: Draws) -> CachedLook:
     """Ask the model once about the images themselves, with the gradient if `method` begins by asking for it.
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from assay.certification import make_certificate
 from assay.core.answers import ONE_SCORE, sum_to_one
 from assay.core.compose import Method, confirmed, confirmed_look, stages
 from assay.core.draws import Draws
@@ -20,7 +21,7 @@ from assay.core.objective import margin
 from assay.core.oracle import Access
 from assay.core.problem import CachedLook, Problem
 from assay.core.signals import apart
-from assay.core.sweep import Curve, first_look, sweep
+from assay.core.sweep import Curve, first_look, placed, sweep, untouched
 from assay.core.tensors import take
 from assay.data import Sample, Unreadable, image_digest
 from assay.evaluation.cell import Unit
@@ -140,15 +141,43 @@ def _attack(
         asked, right = take(asked, attacked), right[attacked]
     # until a search says more, a sample that the model gets wrong is just that
     columns.rows["status"][:, asked.at[right].cpu().numpy()] = STATUSES.index(BROKEN)
-    budgets = [budget.value for budget in cell.budgets]
-    question, order = Question(cell.question), Order(cell.order)
-    curve = sweep(method, asked.problem, asked.draws, budgets, question, order=order)
-    columns.tell(asked.at, asked.problem, curve)
+    if cell.before:
+        curve = certify_first(columns, experiment, method, asked)
+    else:
+        budgets = [budget.value for budget in cell.budgets]
+        question, order = Question(cell.question), Order(cell.order)
+        curve = sweep(method, asked.problem, asked.draws, budgets, question, order=order)
+        columns.tell(asked.at, asked.problem, curve)
     watch.attacked(asked, curve)
     # of what was not attacked there is nothing to compare
     if columns.unit.chunk >= PICTURED_CHUNKS or cell.attack.attack == UNATTACKED:
         return []
     return choose(columns, asked.at, asked.logits, asked.problem, curve)
+
+
+def certify_first(columns: Columns, experiment: Experiment, method: Method, asked: CleanLook) -> Curve:
+    """Attack the images of `asked` at the budgets at which the cell's bound proves nothing of them, and fill it in.
+
+    The bound is asked about those that the model gets right; what it proves needs no attack.
+    """
+    cell, bench = experiment.cell, experiment.bench
+    budgets = [budget.value for budget in cell.budgets]
+    bound = make_certificate(cell.before.split()[0], {})
+    proved = bound.prove(bench.classifier, asked.problem, budgets, asked.draws.fold("certificate"))
+    columns.bill(asked.at, proved.cost)
+    question, order = Question(cell.question), Order(cell.order)
+    # proofs are for budgets from the smallest on: what is left begins at the first that is open
+    first_open = proved.certified.long().cumprod(0).sum(0)
+    curve = untouched(asked.problem, budgets)
+    for start in sorted(set(first_open.tolist())):
+        at = (first_open == start).nonzero().squeeze(1)
+        if start < len(budgets):
+            own = take(asked, at)
+            part = sweep(method, own.problem, own.draws, budgets[start:], question, order=order)
+            curve = placed(curve, at, part, start)
+    columns.tell(asked.at, asked.problem, curve)
+    columns.certify(asked.at, first_open)
+    return curve
 
 
 def _ask(columns: Columns, experiment: Experiment, method: Method, readable: dict[int, Sample]) -> CleanLook:

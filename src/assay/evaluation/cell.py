@@ -11,16 +11,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.core.budget import Budget
+from assay.evaluation.study.certify import CertificateSpec
 from assay.evaluation.study.goals import telling
 from assay.evaluation.study.spec import AttackSpec, DataSpec, ModelSpec, ThreatSpec
 
 SCHEMA_VERSION = 3
 """The version of the records that a cell has."""
 
+CERTIFYING = "p"
+"""How the digest of a cell that is a certificate begins (a proof): its records are of another kind."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One model, data set, attack, threat and list of budgets under one question: plain values, fully resolved."""
+    """One model, data set, attack, threat and list of budgets under one question: plain values, fully resolved.
+
+    A cell with a `certificate` is not attacked: it says what that proves. `before` names the bound that an attack's
+    images meet first, "" where there is none.
+    """
 
     model: ModelSpec
     weights: str
@@ -39,6 +47,8 @@ class Cell:
     chunk: int
     # where neither model nor data say how large images are, the size of most; only estimates ask
     image: tuple[int, int] = (224, 224)
+    certificate: CertificateSpec | None = None
+    before: str = ""
 
     @functools.cached_property
     def digest(self) -> str:
@@ -46,7 +56,8 @@ class Cell:
         told = json.dumps({"record": SCHEMA_VERSION, **self._telling()}, sort_keys=True)
         digest = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
         # a digest of digits alone, or with one e, would be taken for a number by readers that guess types
-        return "abcdef"[int(digest[0], 16) % 6] + digest[1:]
+        first = "abcdef"[int(digest[0], 16) % 6] if self.certificate is None else CERTIFYING
+        return first + digest[1:]
 
     def _telling(self) -> dict[str, Any]:
         # where a patch, a mask or a file of targets lies changes no number: digests name what they hold; nor does what
@@ -58,9 +69,14 @@ class Cell:
     def plain(self) -> dict[str, Any]:
         """Return the cell as plain values, as the manifest keeps it; `Cell.of` reads them back."""
         flat = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        told = {name: value for name, value in flat.items() if isinstance(value, (str, int))}
+        # what few cells have is told of these alone: digests of others stay as they are
+        told = {name: value for name, value in flat.items() if isinstance(value, (str, int)) and name not in _RARE}
+        rare: dict[str, Any] = {"before": self.before} if self.before else {}
+        if self.certificate is not None:
+            rare["certificate"] = self.certificate.model_dump(mode="json")
         return {
             **told,
+            **rare,
             "model": self.model.label,
             "outputs": self.model.outputs,
             "data": self.data.label,
@@ -93,6 +109,8 @@ class Cell:
             attack=AttackSpec.model_validate(specs["attack"]),
             threat=ThreatSpec.model_validate(threat),
             image=tuple(plain.get("image", cls.image)),
+            certificate=CertificateSpec.model_validate(plain["certificate"]) if "certificate" in plain else None,
+            before=plain.get("before", ""),
             **kept,
         )
 
@@ -120,7 +138,8 @@ class Cell:
         return len(self.positions(chunk)) * len(self.budgets)
 
 
-_APART = ("model", "data", "attack", "threat", "image")
+_RARE = ("certificate", "before")
+_APART = ("model", "data", "attack", "threat", "image", *_RARE)
 
 
 @dataclasses.dataclass(frozen=True)

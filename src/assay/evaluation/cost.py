@@ -9,52 +9,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from assay.core.compose import Passes, first_attack, most_passes
+from assay.core.compose import Passes
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, TorchOracle
-from assay.core.problem import Problem
-from assay.core.search import Attack, Keeps
-from assay.core.threat import THREAT_NORMS, Threat
-from assay.evaluation.cell import Cell
-from assay.evaluation.experiment import Experiment
-from assay.evaluation.loader import Loader
+from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import Plan
-from assay.evaluation.study.attacks import entry_of
 
 # measured on MNIST shards: bytes of a record in a compressed shard, and of what a shard has besides
 _RECORD_BYTES, _SHARD_BYTES = 20, 8_000
-
-
-def passes_per_sample(cell: Cell) -> Passes:
-    """Return the most that one sample of a cell can cost, the look at the image itself included."""
-    method = Experiment.of(cell, Loader()).method()
-    budgets = sum(budget.value > 0 for budget in cell.budgets)
-    if method.keeps is Keeps.SMALLEST:
-        # one run serves every budget
-        budgets = min(budgets, 1)
-    once = most_passes(method, cell.threat.norm)
-    first = first_attack(method)
-    # what a file holds is made for images of one size, and does not begin at the image
-    by_file = entry_of(cell.attack.attack).file
-    begins = first is not None and not by_file and _begins_at_image(first, cell.threat.norm)
-    shared = int(begins and first is not None and first.access is Access.GRADIENT)
-    targeted = int(cell.goal == "targeted least-likely")
-    saved = budgets if begins else 0
-    return Passes(
-        1 + targeted + budgets * once.forwards - saved,
-        shared + budgets * once.backwards - (saved if shared else 0),
-    )
-
-
-def _begins_at_image(attack: Attack, norm: str) -> bool:
-    # asked of the attack itself, on an image of four values that no model ever sees
-    x = torch.full((1, 1, 2, 2), 0.5)
-    threat = Threat(THREAT_NORMS[norm], 0.1)
-    problem = Problem(TorchOracle(torch.nn.Identity()), x, Untargeted(torch.zeros(1, dtype=torch.int64)), threat)
-    query: Tensor = attack.init(problem, Draws(torch.zeros(1, dtype=torch.int64)).fold("init")).query
-    return torch.equal(query, x)
 
 
 @dataclasses.dataclass(frozen=True)

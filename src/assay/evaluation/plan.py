@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay.attacks import fitting
+from assay.certification import certificate_entry
 from assay.core.budget import NORMALIZED
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
@@ -17,6 +18,7 @@ from assay.data import Data
 from assay.data.corruption import written_view
 from assay.defenses.chain import written_chain
 from assay.evaluation.cell import Cell, Unit
+from assay.evaluation.certify_first import bounded_first, check_certificate
 from assay.evaluation.held_out import check_data_apart
 from assay.evaluation.loader import Loader
 from assay.evaluation.study import masks
@@ -117,6 +119,8 @@ def make_plan(study: Study, loads: Loader) -> Plan:
                 raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
             if grid.attacked:
                 made.add(grid, spec, chosen, model)
+            if grid.certify.methods:
+                made.certify(grid, spec, chosen, model)
             if grid.corruptions is not None:
                 for view in made.views(grid, chosen, model):
                     made.add(_looked_at(grid), spec, view, model)
@@ -147,7 +151,23 @@ class _Making:
         goal = aimed(grid.goal, loaded, model.classes or loaded.classes)[0]
         here = grid.model_copy(update={"goal": goal, "threats": tuple(threats)})
         for cell in _cells(here, spec, chosen, model=model, data=facts):
-            self.cells.setdefault(cell.digest, cell)
+            bounded = bounded_first(cell, grid.certify.before, model, self.loads)
+            self.cells.setdefault(bounded.digest, bounded)
+
+    def certify(self, grid: Grid, spec: ModelSpec, chosen: DataSpec, model: Classifier) -> None:
+        """Add the certificates of one model on one data set. Raises `BadInput` for what a method does not speak of."""
+        loaded = self.loads.data(chosen, model)
+        check_data_apart(model, loaded)
+        facts = _data_facts(loaded)
+        self.data.setdefault(chosen.label, facts)
+        same = {"question": "worst_case", "goal": "untargeted", "order": "ascending"}
+        here = grid.model_copy(update={"attacks": (AttackSpec(attack=UNATTACKED),), **same})
+        for plain in _cells(here, spec, chosen, model=model, data=facts):
+            for one in grid.certify.methods:
+                version = certificate_entry(one.certificate).version
+                cell = dataclasses.replace(plain, certificate=one, version=version)
+                check_certificate(cell, self.loads)
+                self.cells.setdefault(cell.digest, cell)
 
     def views(self, grid: Grid, chosen: DataSpec, model: Classifier) -> list[DataSpec]:
         """Return the data as they are, where a source has such, and each corruption of them."""
@@ -196,7 +216,7 @@ def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, 
             order=grid.order,
             seed=grid.seed,
             chunk=grid.chunk or usual_chunk(shape, data["n"]),
-            **({} if shape is None else {"image": (shape[1], shape[2])}),
+            image=Cell.image if shape is None else (shape[1], shape[2]),
         )
         for threat in grid.threats
         for attack in grid.attacks

@@ -14,10 +14,12 @@ from assay.core.budget import parse_budget
 from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.analysis import query_curves as effort
 from assay.evaluation.analysis import score
+from assay.evaluation.analysis.brackets import ATTACK_COLUMNS, CERTIFICATE_COLUMNS, BracketTable, bracket_tables
 from assay.evaluation.analysis.corruptions import CorruptionTable, tables
 from assay.evaluation.analysis.rejection import REFUSAL_COLUMNS, FrozenThreshold
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.cell import Cell
+from assay.evaluation.records.certificates import CERTIFICATE_SCHEMA
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, decode
 from assay.evaluation.records.manifest import NAME, read_manifest
 from assay.evaluation.records.store import Store
@@ -62,8 +64,13 @@ class Run:
 
     @property
     def cells(self) -> dict[str, dict[str, Any]]:
-        """The resolved cells by digest."""
-        return dict(self.manifest["cells"])
+        """The resolved cells by digest; those that are certificates are apart."""
+        return {digest: cell for digest, cell in self.manifest["cells"].items() if "certificate" not in cell}
+
+    @property
+    def certificate_cells(self) -> dict[str, dict[str, Any]]:
+        """The resolved cells that are certificates, by digest."""
+        return {digest: cell for digest, cell in self.manifest["cells"].items() if "certificate" in cell}
 
     @property
     def store(self) -> Store:
@@ -77,6 +84,28 @@ class Run:
     def records(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the records, one row per sample and budget, in order of cell and chunk."""
         return self.store.read(list(self.cells), columns)
+
+    def certificates(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the records of certificates, one row per sample and budget, in order of cell and chunk."""
+        if not self.certificate_cells:
+            whole = CERTIFICATE_SCHEMA
+            return pa.schema([whole.field(name) for name in columns or whole.names]).empty_table()
+        return self.store.read(list(self.certificate_cells), columns)
+
+    def brackets(self) -> list[BracketTable]:
+        """Return what certificates and attacks say together: a table per model, data set and threat."""
+        bounded = [name for name, cell in self.cells.items() if cell.get("before")]
+        if not bounded and not self.certificate_cells:
+            return []
+        asked = [
+            digest
+            for digest, cell in self.cells.items()
+            if (cell["question"], cell["goal"]) == ("worst_case", "untargeted")
+            and cell["specs"]["attack"]["attack"] != UNATTACKED
+            and not self.ignores_defense(digest)
+        ]
+        attacked = self.store.read(asked, ATTACK_COLUMNS)
+        return bracket_tables(attacked, self.certificates(CERTIFICATE_COLUMNS))
 
     def results(self) -> list[score.Result]:
         """Return one result per cell and budget; corrupted data that nothing attacked are apart."""
@@ -161,7 +190,7 @@ class Run:
 
     def gaps(self) -> list[str]:
         """Return what is not there of the records that the run should have, in words; nothing where all are."""
-        cells = [Cell.of(plain) for plain in self.cells.values()]
+        cells = [Cell.of(plain) for plain in self.manifest["cells"].values()]
         done, damaged = self.store.done(cells)
         missing = sum(cell.chunks - len(done[cell.digest]) for cell in cells) - len(damaged)
         told = [f"{one.path} {one.wrong}" for one in damaged]

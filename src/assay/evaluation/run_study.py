@@ -28,7 +28,7 @@ from assay.evaluation.study.targets import given as aimed_at
 from assay.models import Classifier, load_model
 from assay.models.load import on_device
 
-_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels", "audit", "corruptions")
+_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels", "audit", "corruptions", "certify")
 
 
 def run_study(
@@ -97,8 +97,9 @@ def given_study(
         "data": _named_data(data, loader, study_settings.pop("labels", None)),
         **study_settings,
     }
-    if attacks is not None:
+    if threat is not None:
         raw["threats"] = _threats(_as_list(threat), loader)
+    if attacks is not None:
         raw["attacks"] = [one if isinstance(one, (str, Mapping)) else describe(one) for one in _as_list(attacks)]
     return GivenStudy(Study.of(raw), options, loader)
 

@@ -53,7 +53,7 @@ def _images(data: Any) -> int:
 def _passes(grid: Grid) -> tuple[int, int]:
     """Return the passes of one image in all cells of a grid."""
     from assay.evaluation.cell import Cell
-    from assay.evaluation.cost import passes_per_sample
+    from assay.evaluation.passes import passes_per_sample
 
     forwards = backwards = 0
     for model in grid.models:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
 from assay.evaluation.analysis.rejection import REJECTION_FIELDS
-from assay.report import corruptions, verdicts
+from assay.report import brackets, corruptions, verdicts
 from assay.report.groups import NOT_ADAPTIVE, Group, Line, groups
 from assay.report.tables import notes, passes
 
@@ -51,21 +51,25 @@ def markdown(run: Run) -> str:
         lines += [_row([_markdown(cell) for cell in cells]) for cells in _cells(group)]
         parts.append("\n".join(lines))
         parts += [f"- {_markdown(note)}" for note in [*notes(group, stages), *verdicts.lines(group), *_legend(group)]]
+    for bracket in run.brackets():
+        told = [f"- {_markdown(line)}" for line in brackets.lines(bracket)]
+        heading = f"## {_markdown(brackets.title(bracket))}: certified and robust"
+        parts += [heading, _markdown(brackets.about(bracket)), _markdown_table(brackets.texts(bracket)), *told]
     parts += [part for table in run.corruptions() for part in _markdown_corruptions(table)]
     parts += [f"**Not reportable:** {_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_corruptions(table: CorruptionTable) -> list[str]:
-    head, *body = corruptions.texts(table)
-    lines = [
-        _row(head),
-        _row(["---"] + ["---:"] * (len(head) - 1)),
-        *(_row([_markdown(c) for c in row]) for row in body),
-    ]
     heading = f"## {_markdown(corruptions.title(table))}: {corruptions.AVERAGE_CASE}"
     notes = [f"- {_markdown(line)}" for line in corruptions.lines(table)]
-    return [heading, _markdown(corruptions.about(table)), "\n".join(lines), *notes]
+    return [heading, _markdown(corruptions.about(table)), _markdown_table(corruptions.texts(table)), *notes]
+
+
+def _markdown_table(rows: list[list[str]]) -> str:
+    head, *body = rows
+    made = [_row(head), _row(["---"] + ["---:"] * (len(head) - 1))]
+    return "\n".join([*made, *(_row([_markdown(cell) for cell in row]) for row in body)])
 
 
 def notebook(run: Run) -> str:
@@ -85,6 +89,9 @@ def notebook(run: Run) -> str:
                 rows.append([line.label, result.eps_written, kept, told.range, *strict, verdict])
         parts.append(_html_table(about, rows))
         parts += [f"<p>{escape(line)}</p>" for line in [*verdicts.refusals(group), *verdicts.lines(group)]]
+    for bracket in run.brackets():
+        parts.append(_html_table(f"{brackets.title(bracket)}: {brackets.about(bracket)}", brackets.texts(bracket)))
+        parts += [f"<p>{escape(line)}</p>" for line in brackets.lines(bracket)]
     for table in run.corruptions():
         about = f"{corruptions.title(table)}: {corruptions.about(table)}"
         parts.append(_html_table(about, corruptions.texts(table)))
@@ -104,7 +111,14 @@ def latex(run: Run) -> str:
     unfit = [f"Not reportable: {reason}" for reason in run.manifest["not_reportable_because"]]
     stages = run.stages()
     attacked = [_latex_table(group, [*notes(group, stages), *_legend(group), *unfit]) for group in groups(run)]
-    return "\n".join([*attacked, *(_latex_corruptions(table, unfit) for table in run.corruptions())])
+    bounded = [
+        _latex_plain(
+            f"{brackets.title(one)}: {brackets.about(one)}.", [*brackets.lines(one), *unfit], brackets.texts(one)
+        )
+        for one in run.brackets()
+    ]
+    corrupted = [_latex_corruptions(table, unfit) for table in run.corruptions()]
+    return "\n".join([*attacked, *bounded, *corrupted])
 
 
 def csv(run: Run) -> str:
@@ -121,6 +135,7 @@ def csv(run: Run) -> str:
         {**one, "after_escalation": after.get((result.cell, result.eps))}
         for result, one in zip(found, plain(found), strict=True)
     ]
+    rows += brackets.csv_rows(run.brackets())
     rows += corruptions.csv_rows(run.corruptions())
     names = dict.fromkeys(name for row in rows for name in row) or ["cell"]
     writer = csv_module.DictWriter(stream, list(names), lineterminator="\n")
@@ -133,12 +148,15 @@ def plain(found: Sequence[Result]) -> list[dict[str, Any]]:
     """Return results as flat rows: what models that refuse images have is there where one of the results has it."""
     refusals = any(one.rejection is not None for one in found)
     ignored = any(one.ignores_defense for one in found)
+    bounded = any(one.certified for one in found)
     rows = []
     for one in found:
         row = {**vars(one)}
         told = row.pop("rejection")
         if not ignored:
             del row["ignores_defense"]
+        if not bounded:
+            del row["certified"]
         more = dict.fromkeys(REJECTION_FIELDS) if told is None else dataclasses.asdict(told)
         rows.append({**row, **(more if refusals else {})})
     return rows
@@ -214,9 +232,14 @@ def _latex_table(group: Group, told: list[str]) -> str:
 
 def _latex_corruptions(table: CorruptionTable, unfit: list[str]) -> str:
     about = f"{corruptions.title(table)}: {corruptions.about(table)}."
-    caption = " ".join([about, *corruptions.lines(table), *(f"{reason}." for reason in unfit)])
-    head, *body = [" & ".join(map(_latex, row)) + r" \\" for row in corruptions.texts(table)]
-    return _latex_frame(caption, "l" + "r" * (len(corruptions.columns(table)) - 1), [head, r"\midrule", *body])
+    return _latex_plain(
+        about, [*corruptions.lines(table), *(f"{reason}." for reason in unfit)], corruptions.texts(table)
+    )
+
+
+def _latex_plain(about: str, told: list[str], rows: list[list[str]]) -> str:
+    head, *body = [" & ".join(map(_latex, row)) + r" \\" for row in rows]
+    return _latex_frame(" ".join([about, *told]), "l" + "r" * (len(rows[0]) - 1), [head, r"\midrule", *body])
 
 
 def _latex_frame(caption: str, alignment: str, body: list[str]) -> str:

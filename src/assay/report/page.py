@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
-from assay.report import charts, corruptions, verdicts
+from assay.report import brackets, charts, corruptions, verdicts
 from assay.report.breakdown import Breakdown, breakdown
 from assay.report.effort import chart as drawn
 from assay.report.effort import curves_of
@@ -22,6 +23,7 @@ from assay.report.provenance import IDENTIFIERS, checks, sources
 from assay.report.tables import notes, passes
 
 if TYPE_CHECKING:
+    from assay.evaluation.analysis.brackets import BracketTable
     from assay.evaluation.analysis.corruptions import CorruptionTable
     from assay.evaluation.analysis.query_curves import Effort, Stage
     from assay.evaluation.run import Run
@@ -81,6 +83,14 @@ class CorruptedPart:
     rows: list[corruptions.Row]
 
 
+@dataclasses.dataclass(frozen=True)
+class BracketPart:
+    """A table of brackets with its chart."""
+
+    table: BracketTable
+    chart: Chart
+
+
 def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
     """Write the run's page to `path`, and its pictures as PNG files under the run directory's `pictures`.
 
@@ -95,16 +105,23 @@ def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
         facts = _Facts(run.efforts("queries"), run.stages(), bands)
         parts = [_part(run, place, group, facts) for place, group in enumerate(found)]
         corrupted = [_corrupted(place, table) for place, table in enumerate(run.corruptions())]
+        bounded = [_bounded(place, table) for place, table in enumerate(run.brackets())]
         names = {"passes": passes, "told": verdicts.told, "refusals": verdicts.refusals, "corruptions": corruptions}
+        names["brackets"] = brackets
         html = environment(**names).get_template("page.html").render(
-            run=run, parts=parts, corrupted=corrupted, shelves=gallery, pictures_in=_PICTURES if kept else None,
+            run=run, parts=parts, corrupted=corrupted, bounded=bounded, shelves=gallery, pictures_in=_PICTURES if kept else None,
             checks=checks(run, found), sources=sources(run, found), identifiers=IDENTIFIERS, when=_day(run),
-            csv=data_uri("text/csv", csv(run)), charts=_charts(parts, corrupted), sealed=bundled.result(),
+            csv=data_uri("text/csv", csv(run)), charts=_charts(parts, [*bounded, *corrupted]), sealed=bundled.result(),
         )  # fmt: skip
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8", newline="\n")
     return path
+
+
+def _bounded(place: int, table: BracketTable) -> BracketPart:
+    about = f"Certified and robust accuracy against eps: {brackets.title(table)}"
+    return BracketPart(table, chart(f"bracket-{place}", about, brackets.curve(table)))
 
 
 def _corrupted(place: int, table: CorruptionTable) -> CorruptedPart:
@@ -114,9 +131,9 @@ def _corrupted(place: int, table: CorruptionTable) -> CorruptedPart:
     )
 
 
-def _charts(parts: list[Part], corrupted: list[CorruptedPart]) -> list[Chart]:
+def _charts(parts: list[Part], others: Sequence[BracketPart | CorruptedPart]) -> list[Chart]:
     drawn = [one for part in parts for one in (part.curve, part.effort, part.per_class, part.confusion) if one]
-    drawn += [one.chart for one in corrupted]
+    drawn += [one.chart for one in others]
     return [*drawn, *(one for part in parts for kept in part.evidence for _, one in kept.charts)]
 
 

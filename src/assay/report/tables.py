@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED
-from assay.report import corruptions, verdicts
+from assay.report import brackets, corruptions, verdicts
 from assay.report.effort import after_stages
 from assay.report.groups import NORMALIZED, NOT_ADAPTIVE, WORST, Group, Line, groups
 from assay.report.headline import telling
@@ -48,12 +48,15 @@ def terminal(run: Run, console: Console) -> None:
         for note in [*notes(group, stages), *verdicts.lines(group)]:
             console.print(Padding(_plain(note), (0, 0, 0, 2), expand=False), style="dim")
         console.print()
+    bounded = run.brackets()
+    for bracket in bounded:
+        brackets.terminal(bracket, console)
     corrupted = run.corruptions()
     for table in corrupted:
         corruptions.terminal(table, console)
     for reason in run.manifest.get("not_reportable_because", []):
         console.print(f"Not reportable: {reason}", style="yellow", markup=False, highlight=False)
-    if not found and not corrupted:
+    if not (found or bounded or corrupted):
         console.print("No results yet.", style="dim")
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from assay.core.compose import Passes
-from assay.evaluation.cost import Speed, estimate, passes_per_sample, time_passes
+from assay.evaluation.cost import Speed, estimate, time_passes
 from assay.evaluation.loader import Loader
+from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import make_plan
 from tests.support.tiny import images, run_here, study
 

@@ -16,10 +16,10 @@ from assay.core.goal import OutOfTop, Untargeted
 from assay.core.threat import NORMS
 from assay.data import Sample
 from assay.evaluation.cell import Cell, Unit
-from assay.evaluation.cost import passes_per_sample
 from assay.evaluation.executors.base import Done, perform
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
+from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import make_plan
 from assay.patches import Patch
 from assay.patches import patch as patch_files

@@ -28,8 +28,8 @@ from assay.core.compose import (
 )
 from assay.core.errors import BadInput
 from assay.core.oracle import Access, TorchOracle
-from assay.evaluation.cost import passes_per_sample
 from assay.evaluation.loader import Loader
+from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import make_plan
 from assay.evaluation.study.attacks import STUDY_ATTACKS, describe
 from assay.models import Classifier

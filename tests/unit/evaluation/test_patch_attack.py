@@ -14,9 +14,9 @@ from assay.core.errors import BadInput
 from assay.core.goal import rank_of
 from assay.data import load_data
 from assay.evaluation.cell import Cell
-from assay.evaluation.cost import passes_per_sample
 from assay.evaluation.execution.progress import Progress
 from assay.evaluation.loader import Loader
+from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run_study import run_study
 from assay.evaluation.study.spec import Study, study_schema

@@ -20,10 +20,10 @@ from assay.core.threat import Linf
 from assay.data import load_data
 from assay.evaluation.analysis.query_curves import stops_at_success
 from assay.evaluation.cell import Cell, Unit
-from assay.evaluation.cost import passes_per_sample
 from assay.evaluation.executors.base import Job
 from assay.evaluation.executors.processes import check_named
 from assay.evaluation.loader import Loader
+from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import make_plan
 from assay.evaluation.study.spec import AttackSpec, Study, study_schema
 from assay.evaluation.study.surrogates import names

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.evaluation.records.arrow import compute as pc
-from assay.evaluation.records.schema import BROKEN, CLEAN_REJECTED, CLEAN_WRONG, REJECTED, SURVIVED, UNBROKEN
+from assay.evaluation.records.schema import BROKEN, CERTIFIED, CLEAN_REJECTED, CLEAN_WRONG, REJECTED, SURVIVED, UNBROKEN
 from assay.evaluation.study.goals import STRICT
 from assay.statistics import clopper_pearson, wilson
 
@@ -143,7 +143,7 @@ def rejection(
     """
     if not bool(rows.known.any()):
         return None
-    survived, refused = counts[SURVIVED], counts[CLEAN_REJECTED]
+    survived, refused = counts[SURVIVED] + counts[CERTIFIED], counts[CLEAN_REJECTED]
     correct = survived + counts[BROKEN] + counts[REJECTED]
     n = correct + counts[CLEAN_WRONG] + refused
     right_refused = int((rows.right & (np.asarray(statuses) == CLEAN_REJECTED)).sum())

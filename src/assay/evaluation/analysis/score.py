@@ -17,6 +17,7 @@ from assay.evaluation.analysis.rejection import FrozenThreshold, Refusals, Rejec
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import (
     BROKEN,
+    CERTIFIED,
     CLEAN_REJECTED,
     CLEAN_WRONG,
     ERROR,
@@ -24,6 +25,7 @@ from assay.evaluation.records.schema import (
     REJECTED,
     STATUSES,
     SURVIVED,
+    UNBROKEN,
     UNCOUNTED,
 )
 from assay.evaluation.study.spec import PREDICTED_LABELS
@@ -44,7 +46,7 @@ SCORED = (*_CONSTANT, "status", "rank", *_SIZES, *_SPENT)
 WORST_CASE = "worst case"
 _CODE = {status: code for code, status in enumerate(STATUSES)}
 # of several attacks on a sample the first of these holds; an unknown outcome is not a survival
-_WORST = (EXCLUDED, CLEAN_WRONG, CLEAN_REJECTED, BROKEN, ERROR, REJECTED, SURVIVED)
+_WORST = (EXCLUDED, CLEAN_WRONG, CLEAN_REJECTED, BROKEN, ERROR, REJECTED, SURVIVED, CERTIFIED)
 _UNCOUNTED = [_CODE[status] for status in UNCOUNTED]
 
 
@@ -95,6 +97,7 @@ class Result:
     survived: int
     goal: str = "untargeted"
     excluded: int = 0
+    certified: int = 0
     rejection: Rejection | None = None
     ignores_defense: bool = False
 
@@ -234,7 +237,7 @@ def _scored(rows: _Rows, constants: list[dict[str, Any]], stds: Stds, thresholds
 
 
 def _shares(counts: Mapping[str, int], beyond1: float, beyond5: float) -> dict[str, Any]:
-    survived, broken = counts[SURVIVED] + counts[REJECTED], counts[BROKEN]
+    survived, broken = sum(counts[status] for status in UNBROKEN), counts[BROKEN]
     correct = survived + broken
     n = correct + counts[CLEAN_WRONG] + counts[CLEAN_REJECTED]
     low, high = wilson(survived, n)
@@ -244,7 +247,7 @@ def _shares(counts: Mapping[str, int], beyond1: float, beyond5: float) -> dict[s
         "robust_accuracy": share(survived, n), "robust_low": low, "robust_high": high,
         "attack_success": share(broken, correct), "top1_error": share(beyond1, n), "top5_error": share(beyond5, n),
         "errors": counts[ERROR], "excluded": counts[EXCLUDED], "broken": broken, "clean_correct": correct,
-        "survived": survived,
+        "survived": survived, "certified": counts[CERTIFIED],
     }  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from assay.evaluation.cell import Cell, Unit
-from assay.evaluation.cost import Speed, passes_per_sample
+from assay.evaluation.cost import Speed
 from assay.evaluation.executors.base import Done
+from assay.evaluation.passes import passes_per_sample
 from assay.meter import Meter
 
 ATTACK, AUDIT = "attack", "audit"

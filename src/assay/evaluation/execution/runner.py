@@ -23,6 +23,8 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.builder import all_failed
+from assay.evaluation.records.certificates import FAILED as CERTIFICATE_ERROR
+from assay.evaluation.records.certificates import all_unproved
 from assay.evaluation.records.manifest import (
     CANCELLED,
     FAILED,
@@ -151,8 +153,16 @@ class Runner:
                 write_manifest(self.folder, manifest)
 
     def _errors(self) -> int:
-        status = self.store.read([cell.digest for cell in self.plan.cells], ["status"])["status"]
-        return int(pc.sum(pc.equal(status, ERROR)).as_py() or 0)
+        attacked, certifying = self._digests(certifying=False), self._digests(certifying=True)
+        status = self.store.read(attacked, ["status"])["status"]
+        failed = [int(pc.sum(pc.equal(status, ERROR)).as_py() or 0)]
+        if certifying:
+            answer = self.store.read(certifying, ["answer"])["answer"]
+            failed.append(int(pc.sum(pc.equal(answer, CERTIFICATE_ERROR)).as_py() or 0))
+        return sum(failed)
+
+    def _digests(self, *, certifying: bool) -> list[str]:
+        return [cell.digest for cell in self.plan.cells if (cell.certificate is not None) == certifying]
 
     def _do(self, engine: Executor, todo: Sequence[Unit], tally: Tally, on_progress: OnProgress) -> None:
         limit = self.options.most_errors(sum(cell.n for cell in self.plan.cells))
@@ -167,7 +177,7 @@ class Runner:
                     raise RunFailed(self._too_many(earlier + tally.errors))
 
     def _failed_samples(self) -> int:
-        records = self.store.read([cell.digest for cell in self.plan.cells], ["cell", "sample_id", "status"])
+        records = self.store.read(self._digests(certifying=False), ["cell", "sample_id", "status"])
         failed = records.filter(pc.equal(records["status"], ERROR))
         return int(failed.group_by(["cell", "sample_id"]).aggregate([]).num_rows)
 
@@ -196,12 +206,13 @@ class Runner:
         data = self.loader.data(unit.cell.data, self.loader.model(unit.cell.model))
         positions = unit.cell.positions(unit.chunk)
         ids, labels = [data.ids[at] for at in positions], [data.labels[at] for at in positions]
-        records = all_failed(unit, ids, labels, failed.reason)
+        make = all_failed if unit.cell.certificate is None else all_unproved
+        records = make(unit, ids, labels, failed.reason)
         self.store.write(unit, records)
         return Done(unit, records, b"", forwards=0, backwards=0, errors=len(ids), seconds=0.0)
 
     def _too_many(self, errors: int) -> str:
-        status = self.store.read([cell.digest for cell in self.plan.cells], ["sample_id", "status", "error"])
+        status = self.store.read(self._digests(certifying=False), ["sample_id", "status", "error"])
         first = status.filter(pc.equal(status["status"], ERROR)).slice(0, 1).to_pylist()
         example = f" The first: {first[0]['sample_id']}: {first[0]['error']}" if first else ""
         return (

@@ -11,11 +11,11 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.cell import Cell
 from assay.evaluation.export.image_files import check_channels, check_form
 from assay.evaluation.loader import Loader
-from assay.evaluation.records.schema import BROKEN, UNBROKEN, WRONG_BEFORE
+from assay.evaluation.records.schema import BROKEN, REJECTED, SURVIVED, WRONG_BEFORE
 from assay.evaluation.run import Run
 
-ONLY = {"broken": (BROKEN,), "all": (BROKEN, *UNBROKEN, *WRONG_BEFORE)}
-"""The statuses of the images that are written."""
+ONLY = {"broken": (BROKEN,), "all": (BROKEN, SURVIVED, REJECTED, *WRONG_BEFORE)}
+"""The statuses of the images that are written; what was certified met no attack, so there is nothing to write."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,7 @@ from assay.core.tensors import flat
 from assay.evaluation.cell import SCHEMA_VERSION, Unit
 from assay.evaluation.records.schema import (
     BROKEN,
+    CERTIFIED,
     CLEAN_REJECTED,
     CLEAN_WRONG,
     ERROR,
@@ -124,6 +125,12 @@ class Columns:
                 broke = status[where] == _CODE[BROKEN]
                 self.rows["stage"][budget, where[broke]] = _numpy(found.part)[broke]
         self._fail_unscored(where, curve)
+
+    def certify(self, at: Tensor, first_open: Tensor) -> None:
+        """Say that the samples `at` are certified at the budgets before `first_open` (int64 `[N]`)."""
+        where, first = _numpy(at), _numpy(first_open)
+        for budget in range(len(self.unit.cell.budgets)):
+            self.rows["status"][budget, where[budget < first]] = _CODE[CERTIFIED]
 
     def _fail_unscored(self, where: Array, curve: Curve) -> None:
         # a sample is no survivor of an attack that asked about points the model had no answer to; where each budget

@@ -20,13 +20,14 @@ REJECTED = "rejected"
 ERROR = "error"
 EXCLUDED = "excluded"
 CLEAN_REJECTED = "clean_rejected"
-STATUSES = (CLEAN_WRONG, BROKEN, SURVIVED, REJECTED, ERROR, EXCLUDED, CLEAN_REJECTED)
+CERTIFIED = "certified"
+STATUSES = (CLEAN_WRONG, BROKEN, SURVIVED, REJECTED, ERROR, EXCLUDED, CLEAN_REJECTED, CERTIFIED)
 
 WRONG_BEFORE = (CLEAN_WRONG, CLEAN_REJECTED)
 """The statuses of what was no right answer before any attack: a refused image is none."""
 
-UNBROKEN = (SURVIVED, REJECTED)
-"""The statuses of what was right before, and is right or refused under attack."""
+UNBROKEN = (SURVIVED, REJECTED, CERTIFIED)
+"""The statuses of what was right before, and is right or refused under attack, or proved to be."""
 
 UNCOUNTED = (ERROR, EXCLUDED)
 """The statuses that are in no number: what could not be evaluated, and what the goal's target is the label of."""
@@ -39,7 +40,8 @@ class Record:
     Ranks are those of the true label (1 is the top); `target_rank` is that of the goal's target, where it has one.
     `stage` is the part of a composed attack that broke the sample, as its number and name.
     Sizes are in the row's `unit`; that in the threat's norm is at most `eps` where the perturbation was judged to be
-    inside the budget. Passes shared by a sweep are booked on the first budget's row; `seconds` is the
+    inside the budget. A sample that a bound had `certified` was not attacked there: its prediction is that of the image
+    itself. Passes shared by a sweep are booked on the first budget's row; `seconds` is the
     chunk's wall time divided evenly. `from_eps` is the smaller budget that a break was inherited from. `image_digest`
     names the pixels that were attacked, as they were read. `form` is the precision and layout in which the model was
     asked ("float32, channels last"), `edges` where gradients at the edges of the box were taken that the model itself

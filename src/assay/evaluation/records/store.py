@@ -14,12 +14,23 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from assay.core.errors import BadInput
-from assay.evaluation.cell import Cell, Unit
+from assay.evaluation.cell import CERTIFYING, Cell, Unit
 from assay.evaluation.records.arrow import compute as pc
+from assay.evaluation.records.certificates import CERTIFICATE_SCHEMA
 from assay.evaluation.records.schema import ADDED, ERROR, SCHEMA
 from assay.files import in_words, remove_unfinished, write_atomically
 
-RESULTS, RETIRED, DAMAGED, GALLERY = "results", "retired", "damaged", "gallery"
+RESULTS, CERTIFICATES = "results", "certificates"
+RETIRED, DAMAGED, GALLERY = "retired", "damaged", "gallery"
+
+
+def _home(cell: str) -> str:
+    # a certificate's records are of another kind, and lie apart
+    return CERTIFICATES if cell.startswith(CERTIFYING) else RESULTS
+
+
+def _schema(cell: str) -> pa.Schema:
+    return CERTIFICATE_SCHEMA if cell.startswith(CERTIFYING) else SCHEMA
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +45,16 @@ class Damaged:
 class Store:
     """The records of a run directory.
 
-    `results/<cell>/part-<chunk>.parquet` holds exactly the cells of the study as it stands; a cell that the study
-    no longer has rests in `retired/`, and comes back if the study does.
+    `results/<cell>/part-<chunk>.parquet` holds exactly the cells of the study as it stands, `certificates/` in the same
+    way those that are certificates; a cell that the study no longer has rests in `retired/`, and comes back if the
+    study does.
     """
 
     folder: Path
 
     def shard(self, cell: str, chunk: int) -> Path:
         """Return where a chunk's records are."""
-        return self.folder / RESULTS / cell / f"part-{chunk:05d}.parquet"
+        return self.folder / _home(cell) / cell / f"part-{chunk:05d}.parquet"
 
     def pictures(self, cell: str, chunk: int) -> Path:
         """Return where a chunk's pictures are."""
@@ -50,11 +62,12 @@ class Store:
 
     def write(self, unit: Unit, table: pa.Table) -> None:
         """Write a unit's records; afterwards it is done. Raises `DiskError`."""
-        if table.num_rows != unit.rows or table.schema != SCHEMA:
+        schema = _schema(unit.cell.digest)
+        if table.num_rows != unit.rows or table.schema != schema:
             raise ValueError(f"{table.num_rows} records of {table.schema} for {unit.rows} planned rows")
         sink = pa.BufferOutputStream()
         # the stubs know the switch alone, not the list of columns
-        dictionaries: Any = [field.name for field in SCHEMA if pa.types.is_string(field.type)]
+        dictionaries: Any = [field.name for field in schema if pa.types.is_string(field.type)]
         # a third of zstd's time for a quarter more bytes: shards are small, and many
         pq.write_table(
             table, sink, compression="snappy", use_dictionary=dictionaries, write_statistics=False, store_schema=False
@@ -89,13 +102,14 @@ class Store:
         return f"{damaged.path} {damaged.wrong}; moved to {aside}, and its samples run again."
 
     def read(self, cells: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the records of some cells, in order of cell and chunk; damaged shards are left out."""
-        schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
+        """Return the records of some cells of one kind, in order of cell and chunk; damaged shards are left out."""
+        whole = _schema(cells[0]) if cells else SCHEMA
+        schema = whole if columns is None else pa.schema([whole.field(name) for name in columns])
         shards = [str(path) for path in self._shards(cells) if not _wrong(path, None)]
         if not shards:
             return schema.empty_table()
         try:
-            return ds.dataset(shards, schema=SCHEMA, format="parquet").to_table(columns=schema.names)
+            return ds.dataset(shards, schema=whole, format="parquet").to_table(columns=schema.names)
         except (pa.ArrowException, OSError) as error:
             raise BadInput(_unreadable(map(Path, shards), error)) from error
 
@@ -106,7 +120,7 @@ class Store:
 
     def _shards(self, cells: Sequence[str]) -> Iterator[Path]:
         for cell in cells:
-            yield from sorted((self.folder / RESULTS / cell).glob("part-*.parquet"))
+            yield from sorted((self.folder / _home(cell) / cell).glob("part-*.parquet"))
 
     def chunk(self, cell: str, chunk: int, columns: Sequence[str]) -> pa.Table:
         """Return some columns of a finished chunk's records. Raises `BadInput` for a damaged shard."""
@@ -118,28 +132,30 @@ class Store:
 
     def erroneous(self, cell: Cell, chunks: Iterable[int]) -> set[int]:
         """Return the chunks of a cell that hold error records."""
-        found = set()
+        found, column = set(), "answer" if cell.certificate else "status"
         for chunk in chunks:
-            status = self.chunk(cell.digest, chunk, ["status"])["status"]
+            status = self.chunk(cell.digest, chunk, [column])[column]
             if pc.any(pc.equal(status, ERROR)).as_py():
                 found.add(chunk)
         return found
 
     def cells(self) -> set[str]:
         """Return the digests of the cells that have shards here, retired ones too."""
-        folders = [self.folder / RESULTS, self.folder / RETIRED]
+        folders = [self.folder / name for name in (RESULTS, CERTIFICATES, RETIRED)]
         return {path.parent.name for folder in folders for path in folder.glob("*/part-*.parquet")}
 
     def keep_only(self, cells: Iterable[Cell]) -> list[str]:
         """Retire the cells that are not in `cells`, bring back those that are; return the newly retired."""
         planned = {cell.digest for cell in cells}
-        results, retired = self.folder / RESULTS, self.folder / RETIRED
-        leaving = [path.name for path in results.glob("*") if path.is_dir() and path.name not in planned]
+        retired = self.folder / RETIRED
+        there = [path for home in (RESULTS, CERTIFICATES) for path in (self.folder / home).glob("*") if path.is_dir()]
+        leaving = [path.name for path in there if path.name not in planned]
         for name in leaving:
-            _move(results / name, retired / name)
+            _move(self.folder / _home(name) / name, retired / name)
         for name in planned:
-            if (retired / name).is_dir() and not (results / name).exists():
-                _move(retired / name, results / name)
+            back = self.folder / _home(name) / name
+            if (retired / name).is_dir() and not back.exists():
+                _move(retired / name, back)
         return leaving
 
     def take_from(self, other: Store, cells: Iterable[Cell]) -> int:
@@ -156,7 +172,7 @@ class Store:
 
     def clean(self) -> None:
         """Remove what a killed run left half-written."""
-        for name in (RESULTS, GALLERY):
+        for name in (RESULTS, CERTIFICATES, GALLERY):
             remove_unfinished(self.folder / name)
         for path in self.folder.glob(".writing-*"):
             path.unlink(missing_ok=True)
@@ -180,8 +196,9 @@ def _wrong(path: Path, rows: int | None) -> str:
         found = pq.read_metadata(path)
     except (pa.ArrowException, OSError):
         return "is cut off or damaged"
-    names = found.schema.names
-    if [*names, *(name for name in ADDED if name not in names)] != SCHEMA.names:
+    names, schema = found.schema.names, _schema(path.parent.name)
+    added = [name for name in ADDED if name not in names] if schema is SCHEMA else []
+    if [*names, *added] != schema.names:
         return "was written by another version"
     if rows is not None and found.num_rows != rows:
         return f"has {found.num_rows} rows where {rows} are planned"

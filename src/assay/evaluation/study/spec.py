@@ -30,12 +30,15 @@ from assay.evaluation.study.attacks import (
     given_options,
     norms_of,
 )
+from assay.evaluation.study.certify import Certify, CertifySpec
 from assay.evaluation.study.corruptions import CorruptionsSpec, lifted
 from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.goals import check_goal
 from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
 
-GRID_KEYS = ("models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk", "corruptions")
+GRID_KEYS = (
+    "models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk", "certify", "corruptions",
+)  # fmt: skip
 
 PREDICTED_LABELS = "(labels: predicted by the model)"
 """What records call data whose labels are the model's own answers, behind their source."""
@@ -174,23 +177,31 @@ class Grid(BaseModel):
     )
     seed: StrictInt = 0
     chunk: StrictInt | None = Field(None, ge=1, description="Samples that are done and stored together.")
+    certify: Certify = CertifySpec()
     corruptions: Annotated[
         CorruptionsSpec | None, BeforeValidator(lifted, json_schema_input_type=_CORRUPTIONS | None)
     ] = Field(None, description="Corruptions of the data, besides the attacks or alone: standard, all, or names.")
 
     @model_validator(mode="before")
     @classmethod
-    def _corruptions_alone(cls, value: Any) -> Any:
-        """Let a grid of corruptions go without attacks and threats."""
-        if not isinstance(value, Mapping) or value.get("corruptions") is None or {"attacks", "threats"} & set(value):
+    def _unattacked(cls, value: Any) -> Any:
+        """Let a grid of corruptions go without attacks and threats, and one of certificates without attacks."""
+        if not isinstance(value, Mapping) or "attacks" in value:
+            return value
+        if value.get("certify") is not None and "threats" in value:
+            return {**value, "attacks": [UNATTACKED]}
+        if value.get("corruptions") is None or "threats" in value:
             return value
         return {**value, "threats": [{"norm": "linf", "eps": 0}], "attacks": [UNATTACKED]}
 
     @model_validator(mode="after")
     def _cells_that_exist(self) -> Grid:
         for i, attack in enumerate(self.attacks):
-            if attack.attack == UNATTACKED and self.corruptions is None:
-                raise Misplaced(("attacks", i), "none is no attack. Name one, or write corruptions: standard.")
+            if attack.attack == UNATTACKED:
+                if self.corruptions is None and not self.certify.methods:
+                    told = "Name one, or write certify: crown, or corruptions: standard"
+                    raise Misplaced(("attacks", i), f"none is no attack. {told}.")
+                continue
             for threat in self.threats:
                 if threat.norm not in norms_of(attack.attack):
                     told = f"{attack.attack} works in {', '.join(norms_of(attack.attack))}, not in {threat.norm}"
@@ -283,9 +294,12 @@ def _with_grids(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain_grid(grid: Grid) -> dict[str, Any]:
-    plain = grid.model_dump(mode="json", exclude_none=True, exclude={"threats", "attacks", "corruptions"})
+    apart = {"threats", "attacks", "certify", "corruptions"}
+    plain = grid.model_dump(mode="json", exclude_none=True, exclude=apart)
     corruptions = {} if grid.corruptions is None else {"corruptions": grid.corruptions.plain()}
-    if not grid.attacked:
+    # the usual way goes without saying
+    certify = {} if grid.certify == CertifySpec() else {"certify": grid.certify.plain()}
+    if not grid.attacked and not grid.certify.methods:
         return {**plain, **corruptions}
     plain["threats"] = [
         {
@@ -295,8 +309,9 @@ def _plain_grid(grid: Grid) -> dict[str, Any]:
         }
         for threat in grid.threats
     ]
-    plain["attacks"] = [{"attack": attack.attack, **attack.options} for attack in grid.attacks]
-    return {**plain, **corruptions}
+    if grid.attacked:
+        plain["attacks"] = [{"attack": attack.attack, **attack.options} for attack in grid.attacks]
+    return {**plain, **certify, **corruptions}
 
 
 __all__ = [
