@@ -149,10 +149,8 @@ def as_plain(run: Run) -> dict[str, Any]:
     from assay.report.formats import plain
 
     rows = plain(run.results())
-    names = [
-        *FIELDS,
-        *(name for name in (*REJECTION_FIELDS, "ignores_defense", "certified") if rows and name in rows[0]),
-    ]
+    rare = (*REJECTION_FIELDS, "ignores_defense", "certified")
+    names = [*FIELDS, *(name for name in rare if rows and name in rows[0])]
     return {
         "study": run.study,
         "status": run.status,

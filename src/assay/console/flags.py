@@ -62,9 +62,7 @@ class StudyFlags:
     severities: Annotated[str | None, _flag(_WHAT, "How strongly: 3, 1-5 or 1,3 (all).")] = None
     certify: Annotated[
         list[str] | None,
-        _flag(
-            _WHAT, "first, auto or off: whether what a bound proves is not attacked (auto); or a certificate: crown."
-        ),
+        _flag(_WHAT, "first, auto or off: whether what a bound proves is not attacked (auto); or a method: crown."),
     ] = None
     audit: Annotated[
         Audit | None, _flag(_WHAT, "How closely the robust numbers are audited: off, quick, standard, … (quick).")

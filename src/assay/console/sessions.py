@@ -65,9 +65,12 @@ def run_session(
 
 def closing_words(finished: Finished, command: str) -> Iterator[str]:
     """Yield where everything is, and what to type next."""
+    from assay.evaluation.records.store import CERTIFICATES, RESULTS
+
     run = finished.run
-    rows = plural(run.records(["cell"]).num_rows, "row")
-    yield f"Records   {run.path}/results  ({rows}; assay show {run.path})"
+    kinds = {RESULTS: run.records(["cell"]).num_rows, CERTIFICATES: run.certificates(["cell"]).num_rows}
+    for folder in [name for name, count in kinds.items() if count] or [RESULTS]:
+        yield f"Records   {run.path}/{folder}  ({plural(kinds[folder], 'row')}; assay show {run.path})"
     yield f"Page      assay report {run.path}"
     yield f"Again     {command}" + ("  (nothing was left to do)" if finished.was_done else "")
 

@@ -47,8 +47,8 @@ def _row(one: Bracket) -> list[str]:
 def lines(table: BracketTable) -> list[str]:
     """Return what must be known before the numbers are quoted."""
     told = [
-        f"{MEANING} Open: images that are neither proved nor broken. At least, at most: the ends of the interval of the "
-        "whole population, in 95 of 100 cases.",
+        f"{MEANING} Open: images that are neither proved nor broken. At least, at most: the ends of the interval for "
+        "the whole population, in 95 of 100 cases.",
         "Certified means: right, and no change of this kind and size makes the answer another one, for this model in "
         "this precision and these images; nothing about other norms, other data, or parts of the model.",
     ]
@@ -112,7 +112,8 @@ def csv_rows(tables: Sequence[BracketTable]) -> list[Mapping[str, Any]]:
     return [
         {
             "model": table.model, "data": table.data, "threat": table.threat, "eps": one.eps,
-            "eps_written": one.eps_written, "unit": table.unit, "n": one.n, "certificate": "; ".join(table.certificates),
+            "eps_written": one.eps_written, "unit": table.unit, "n": one.n,
+            "certificate": "; ".join(table.certificates),
             "certified": one.certified, "certified_accuracy": one.certified_accuracy, "certified_low": one.low,
             "bracket_high": one.high, "open": one.open,
         }

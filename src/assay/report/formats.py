@@ -17,6 +17,7 @@ from assay.report.groups import NOT_ADAPTIVE, Group, Line, groups
 from assay.report.tables import notes, passes
 
 if TYPE_CHECKING:
+    from assay.evaluation.analysis.brackets import BracketTable
     from assay.evaluation.analysis.corruptions import CorruptionTable
     from assay.evaluation.analysis.score import Result
     from assay.evaluation.run import Run
@@ -111,12 +112,7 @@ def latex(run: Run) -> str:
     unfit = [f"Not reportable: {reason}" for reason in run.manifest["not_reportable_because"]]
     stages = run.stages()
     attacked = [_latex_table(group, [*notes(group, stages), *_legend(group), *unfit]) for group in groups(run)]
-    bounded = [
-        _latex_plain(
-            f"{brackets.title(one)}: {brackets.about(one)}.", [*brackets.lines(one), *unfit], brackets.texts(one)
-        )
-        for one in run.brackets()
-    ]
+    bounded = [_latex_bracket(one, unfit) for one in run.brackets()]
     corrupted = [_latex_corruptions(table, unfit) for table in run.corruptions()]
     return "\n".join([*attacked, *bounded, *corrupted])
 
@@ -232,9 +228,13 @@ def _latex_table(group: Group, told: list[str]) -> str:
 
 def _latex_corruptions(table: CorruptionTable, unfit: list[str]) -> str:
     about = f"{corruptions.title(table)}: {corruptions.about(table)}."
-    return _latex_plain(
-        about, [*corruptions.lines(table), *(f"{reason}." for reason in unfit)], corruptions.texts(table)
-    )
+    told = [*corruptions.lines(table), *(f"{reason}." for reason in unfit)]
+    return _latex_plain(about, told, corruptions.texts(table))
+
+
+def _latex_bracket(table: BracketTable, unfit: list[str]) -> str:
+    about = f"{brackets.title(table)}: {brackets.about(table)}."
+    return _latex_plain(about, [*brackets.lines(table), *(f"{reason}." for reason in unfit)], brackets.texts(table))
 
 
 def _latex_plain(about: str, told: list[str], rows: list[list[str]]) -> str:

@@ -109,7 +109,8 @@ def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
         names = {"passes": passes, "told": verdicts.told, "refusals": verdicts.refusals, "corruptions": corruptions}
         names["brackets"] = brackets
         html = environment(**names).get_template("page.html").render(
-            run=run, parts=parts, corrupted=corrupted, bounded=bounded, shelves=gallery, pictures_in=_PICTURES if kept else None,
+            run=run, parts=parts, corrupted=corrupted, bounded=bounded, shelves=gallery,
+            pictures_in=_PICTURES if kept else None,
             checks=checks(run, found), sources=sources(run, found), identifiers=IDENTIFIERS, when=_day(run),
             csv=data_uri("text/csv", csv(run)), charts=_charts(parts, [*bounded, *corrupted]), sealed=bundled.result(),
         )  # fmt: skip

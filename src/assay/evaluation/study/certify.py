@@ -119,6 +119,6 @@ _BY_DEFENSE = {
 
 
 def usual_certificate(spec: str) -> UsualCertificate:
-    """Return what certifies a model: what its outermost defence is for, else bounds. Raises `BadInput` for bad specs."""
+    """Return what certifies a model: what its outermost defence is for, else bounds. Raises `BadInput`."""
     steps = split_spec(spec)[1]
     return _BY_DEFENSE.get(steps[0].name if steps else "", UsualCertificate("crown", "linf", None))
