@@ -65,7 +65,7 @@ for panel, commands in {
         demo.demo,
     ),
     _LOOK: (runs.ls, runs.show, runs.report, export.app),
-    _FIND: (listing.models, listing.attacks, listing.defenses, listing.app, validate.schema),
+    _FIND: (listing.models, listing.attacks, listing.defenses, listing.certificates, listing.app, validate.schema),
 }.items():
     for command in commands:
         if isinstance(command, typer.Typer):

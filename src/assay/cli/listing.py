@@ -16,6 +16,7 @@ from assay.core.errors import BadInput, did_you_mean
 if TYPE_CHECKING:
     from assay.attacks import AttackEntry
     from assay.attacks.options import Option
+    from assay.certification import CertificateEntry
     from assay.defenses import Defense
     from assay.models import Listed
 
@@ -159,6 +160,54 @@ def _one_defense(name: str, entry: Defense) -> None:
     shown = [f"{option}={one.default_text}" for option, one in entry.options.items() if one.default is not None]
     told = ":".join([name, *shown[:1]])
     console.print(f"Example: --model 'zoo:mnist-cnn|{told}'", markup=False, soft_wrap=True)
+
+
+def certificates(
+    name: Annotated[str | None, typer.Argument(help="A certificate, to see its options.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the methods that certify, or the options of one."""
+    from assay.certification import CERTIFICATES, certificate_entry, certificate_options
+
+    if name is not None:
+        certificate_entry(name)
+    listed = {key: one for key, one in CERTIFICATES.items() if name in (None, key)}
+    if as_json:
+        plain = {key: _certificate_facts(key) for key in listed}
+        write(json.dumps(plain, indent=2))
+        return
+    if name is None:
+        _all_certificates(listed)
+        return
+    one = listed[name]
+    source = f"{one.paper}, arXiv:{one.paper_id}" if one.paper_id else one.paper
+    out().print(f"{name}: {one.summary} ({source}); of {one.models}", markup=False, soft_wrap=True)
+    options = certificate_options(name)
+    if options:
+        _options(options)
+    out().print(f"Example: assay certify --method {name} --model … --data … --eps …", markup=False, soft_wrap=True)
+
+
+def _certificate_facts(name: str) -> dict[str, Any]:
+    from assay.certification import certificate_entry, certificate_options
+
+    entry = certificate_entry(name)
+    facts = ("summary", "norms", "models", "statistical", "bounds", "paper", "paper_id", "version")
+    details = {option: one.plain() for option, one in certificate_options(name).items()}
+    return {**{fact: getattr(entry, fact) for fact in facts}, "details": details}
+
+
+def _all_certificates(listed: dict[str, CertificateEntry]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("certificate", "what it does", "norms", "of which models", "holds", "source", box=box.SIMPLE_HEAD)
+    for name, one in listed.items():
+        holds = "with probability 1 - alpha" if one.statistical else "always"
+        table.add_row(name, one.summary, ", ".join(one.norms), one.models, holds, one.paper)
+    console = out()
+    console.print(table)
+    console.print("assay certificates NAME lists its options; assay certify --method NAME uses it.", markup=False)
 
 
 _FORMS = (

@@ -96,7 +96,7 @@ def _told(cell: Cell) -> dict[str, Any]:
     return {
         "model": cell.model.label,
         "data": cell.data.source,
-        "attack": cell.attack.label,
+        "attack": cell.certificate.label if cell.certificate else cell.attack.label,
         "threat": cell.threat.label,
         "eps": [budget.written for budget in cell.budgets],
         "question": cell.question,

@@ -21,6 +21,7 @@ from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.arrow import compute as pc
+from assay.evaluation.records.manifest import write_manifest
 from assay.evaluation.run import Run
 from assay.files import make_folder, write_atomically
 
@@ -44,6 +45,10 @@ def check_brackets(run: Run, loader: Loader) -> None:
         found = table.certain_contradictions
         if found:
             kept = _keep(run, loader, table, found)
+            told = f"a certificate and an attack contradict each other: {in_words(found)}"
+            run.manifest["not_reportable_because"] = [*run.manifest["not_reportable_because"], told]
+            run.manifest["reportable"] = False
+            write_manifest(run.path, run.manifest)
             raise CertificateBroken(
                 f"{table.model} on {table.data}, {table.threat}: {in_words(found)}. One of the two is wrong: the bound "
                 "has a fault, or the model gives other answers to the same image (check it for randomness, for another "
