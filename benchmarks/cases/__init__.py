@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from benchmarks.cases import (
     attacks,
+    certify,
     corruptions,
     curve_mnist,
     defenses,
@@ -31,6 +32,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "patch": patch.measure,
     "memory": memory.measure,
     "workers": workers.measure,
+    "certify": certify.measure,
     "corruptions": corruptions.measure,
 }
 """Name -> measurement; the argument is the number of repeats."""
