@@ -111,6 +111,7 @@ def bounds_over(graph: Graph, region: Region, work: Work, *, backwards: bool = T
     With `backwards` the inputs of a ReLU that intervals leave undecided are bounded by CROWN, else by intervals alone.
     Of a ball that is no box, the first layer is bounded by its rows' dual norms in any case.
     """
+    at_x = graph.values(region.x) if backwards else []
     known, lines = [region.box], dict[int, Lines]()
     sizes, terms = [torch.maximum(region.low.abs(), region.high.abs())], 0
     mixed = _layers_mixed(graph)
@@ -118,18 +119,16 @@ def bounds_over(graph: Graph, region: Region, work: Work, *, backwards: bool = T
     for number, node in enumerate(graph.nodes, 1):
         if isinstance(node.operation, Relu):
             lines[number] = Lines.around(known[node.inputs[0]])
-        low, high = interval_step(node, known)
-        which = None
+        step = interval_step(node, known)
+        one = _Pass(graph, region, lines, work, number)
         if region.round and mixed[number] == 1 and isinstance(node.operation, (Convolution, Linear)):
-            which = torch.ones_like(low, dtype=torch.bool)
+            step = one.both_sides(step)
         elif backwards and number in before_relu and mixed[number] > 1:
-            which = (low < 0) & (high > 0)
-        if which is not None:
-            low, high = _tightened(graph, region, lines, number, Interval(low, high), which, work)
+            step = one.decided(step, at_x[number])
         sizes.append(node.operation.magnitude(*(sizes[i] for i in node.inputs)))
         terms += node.operation.terms + 8
         slack = lost(terms, sizes[-1])
-        known.append(Interval(low - slack, high + slack))
+        known.append(Interval(step.low - slack, step.high + slack))
     return Bounds(tuple(known), lines, tuple(sizes))
 
 
@@ -184,33 +183,59 @@ def ascended(
     return best
 
 
-def _tightened(
-    graph: Graph, region: Region, lines: Mapping[int, Lines], number: int, bounds: Interval, which: Tensor, work: Work
-) -> Interval:
-    # the values `which` of a node, by their own rows
-    low, high = (side.flatten(1).clone() for side in bounds)
-    most = max(math.prod(graph.shape_of(i)) for i in range(number + 1))
-    for part in which.flatten(1).nonzero().split(max(1, _CHUNK // (2 * most))):
-        rows = _one_each(graph.shape_of(number), part, low.dtype)
-        corner = None if rows.corner is None else rows.corner.repeat(2, 1)
-        both = Rows(torch.cat([rows.values, -rows.values]), rows.image.repeat(2), corner)
-        least, negative = lowest(graph, region, lines, (number, both), work).chunk(2)
-        image, at = part.unbind(1)
-        low[image, at] = torch.maximum(low[image, at], least)
-        high[image, at] = torch.minimum(high[image, at], -negative)
-    return Interval(low.view_as(bounds.low), high.view_as(bounds.high))
+@dataclasses.dataclass(frozen=True)
+class _Pass:
+    # what rows of a node need on their way backwards
+    graph: Graph
+    region: Region
+    lines: Mapping[int, Lines]
+    work: Work
+    number: int
+
+    def lowest(self, which: Tensor, signs: Tensor) -> Tensor:
+        """Return lower bounds `[R]` of values of the node (`which`, int64 `[R, 2]`: image, place) times `signs`."""
+        most = max(math.prod(self.graph.shape_of(i)) for i in range(self.number + 1))
+        found = [signs.new_empty(0)]
+        for part, sign in zip(*(one.split(max(1, _CHUNK // most)) for one in (which, signs)), strict=True):
+            rows = _one_each(self.graph.shape_of(self.number), part, sign)
+            found.append(lowest(self.graph, self.region, self.lines, (self.number, rows), self.work))
+        return torch.cat(found)
+
+    def both_sides(self, bounds: Interval) -> Interval:
+        """Return bounds of which every value is bounded by its own row too, from both sides."""
+        every = torch.ones_like(bounds.low, dtype=torch.bool).flatten(1).nonzero()
+        ones = bounds.low.new_ones(len(every))
+        least, most = self.lowest(every, ones), -self.lowest(every, -ones)
+        low, high = bounds
+        return Interval(torch.maximum(low, least.view_as(low)), torch.minimum(high, most.view_as(high)))
+
+    def decided(self, bounds: Interval, at_x: Tensor) -> Interval:
+        """Return bounds of which undecided values are bounded from the side that could decide them.
+
+        A value that is below 0 at `x` can only be below 0 everywhere, or undecided: the other side is looked at last.
+        """
+        low, high = (side.flatten(1).clone() for side in bounds)
+        chosen = ((low < 0) & (high > 0)).nonzero()
+        for other_side in (False, True):
+            image, at = chosen.unbind(1)
+            below = (at_x.flatten(1)[image, at] < 0) ^ other_side
+            least = self.lowest(chosen, 1.0 - 2.0 * below.to(low.dtype))
+            low[image, at] = torch.where(below, low[image, at], torch.maximum(low[image, at], least))
+            high[image, at] = torch.where(below, torch.minimum(high[image, at], -least), high[image, at])
+            chosen = chosen[(low[image, at] < 0) & (high[image, at] > 0)]
+        return Interval(low.view_as(bounds.low), high.view_as(bounds.high))
 
 
-def _one_each(shape: tuple[int, ...], which: Tensor, dtype: torch.dtype) -> Rows:
+def _one_each(shape: tuple[int, ...], which: Tensor, signs: Tensor) -> Rows:
     # rows that are one value of a layer each (`which`: image and place); of an image-like layer as windows of one pixel
-    image, at = which.unbind(1)
+    (image, at), signs = which.unbind(1), signs[:, None]
     if len(shape) != 3:
-        values = torch.zeros(len(at), math.prod(shape), dtype=dtype, device=at.device)
-        return Rows(values.scatter(1, at[:, None], 1.0).view(-1, *shape), image)
+        values = signs.new_zeros(len(at), math.prod(shape))
+        return Rows(values.scatter(1, at[:, None], signs).view(-1, *shape), image)
     area = shape[1] * shape[2]
     channel, place = at // area, at % area
     corner = torch.stack([place // shape[2], place % shape[2]], 1)
-    values = torch.zeros(len(at), shape[0], dtype=dtype, device=at.device).scatter(1, channel[:, None], 1.0)
+    values = signs.new_zeros(len(at), shape[0]).scatter(1, channel[:, None], signs)
     return Rows(values[:, :, None, None], image, corner)
 
 
