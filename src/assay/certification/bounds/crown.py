@@ -56,22 +56,31 @@ class Lines:
 
 @dataclasses.dataclass
 class Work:
-    """Multiplications done for rows on their way backwards."""
+    """Multiplications done for the rows of each image on their way backwards, float64 `[N]`."""
 
-    products: float = 0.0
+    products: Tensor
+
+    @staticmethod
+    def on(images: Tensor) -> Work:
+        """Return no work, for these images."""
+        return Work(torch.zeros(len(images), dtype=torch.float64, device=images.device))
+
+    def add(self, rows: Rows, each: float) -> None:
+        """Count `each` multiplications for each row."""
+        self.products.index_add_(0, rows.image, self.products.new_full((len(rows.image),), each))
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
     """Bounds of every node's values over a region (`known`, the image's first), and the lines of every ReLU.
 
-    `sizes` bound the sums of the sizes of all that is added up for a value, over all layers: what the rounding of
-    double precision grows with.
+    `lost` (`[N, K]`) is what the computation of a row of the logits can lose of each by rounding: a part of the sum of
+    the sizes of all that is added up for it, over all layers.
     """
 
     known: tuple[Interval, ...]
     lines: Mapping[int, Lines]
-    sizes: tuple[Tensor, ...]
+    lost: Tensor
 
 
 def lowest(
@@ -88,12 +97,12 @@ def lowest(
     """  # fmt: skip
     first, rows = start
     waiting = {first: rows}
-    total = rows.values.new_zeros(len(rows.values))
+    total, products = rows.values.new_zeros(len(rows.values)), 0
     for number in range(first, 0, -1):
         if number not in waiting:
             continue
         here, node = waiting.pop(number), graph.nodes[number - 1]
-        work.products += here.values.numel() * max(1, node.operation.terms)
+        products += here.values[:1].numel() * max(1, node.operation.terms)
         if isinstance(node.operation, Relu):
             before, added = lines[number].through(here, None if slopes is None else slopes[number])
             parts: tuple[Rows, ...] = (before,)
@@ -102,6 +111,7 @@ def lowest(
         total = total + added
         for i, part in zip(node.inputs, parts, strict=True):
             waiting[i] = waiting[i].plus(part, graph.shape_of(i)) if i in waiting else part
+    work.add(rows, products)
     return total + region.lowest(waiting[0])
 
 
@@ -113,6 +123,7 @@ def bounds_over(graph: Graph, region: Region, work: Work, *, backwards: bool = T
     """
     at_x = graph.values(region.x) if backwards else []
     known, lines = [region.box], dict[int, Lines]()
+    slack = torch.zeros_like(region.x)
     sizes, terms = [torch.maximum(region.low.abs(), region.high.abs())], 0
     mixed = _layers_mixed(graph)
     before_relu = {i for node in graph.nodes if isinstance(node.operation, Relu) for i in node.inputs}
@@ -127,14 +138,14 @@ def bounds_over(graph: Graph, region: Region, work: Work, *, backwards: bool = T
             step = one.decided(step, at_x[number])
         sizes.append(node.operation.magnitude(*(sizes[i] for i in node.inputs)))
         terms += node.operation.terms + 8
-        slack = lost(terms, sizes[-1])
+        slack = 2 * terms * _DOUBLE * sizes[-1]
         known.append(Interval(step.low - slack, step.high + slack))
-    return Bounds(tuple(known), lines, tuple(sizes))
+    return Bounds(tuple(known), lines, slack)
 
 
-def lost(terms: int, sizes: Tensor) -> Tensor:
-    """Return what sums of so many terms, of these sizes, can lose by rounding in double precision."""
-    return 2 * terms * _DOUBLE * sizes
+def chunk_of(graph: Graph, number: int) -> int:
+    """Return how many rows of a node go backwards at once."""
+    return max(1, _CHUNK // max(math.prod(graph.shape_of(i)) for i in range(number + 1)))
 
 
 def label_rows(graph: Graph, y: Tensor) -> Rows:
@@ -156,30 +167,51 @@ def other_classes(y: Tensor, classes: int) -> Tensor:
     return every[every != y[:, None]].view(len(y), classes - 1)
 
 
-def ascended(
-    graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Work, *, steps: int, rate: float = 0.25
-) -> Tensor:
-    """Return lower bounds `[R]` of rows of the logits with lower slopes found by gradient ascent: alpha-CROWN.
+def lowest_leads(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Work, *, steps: int = 0) -> Tensor:
+    """Return lower bounds `[R]` of rows of the logits, with `steps` of gradient ascent on the lower slopes.
 
-    Xu et al. 2021. Every slope between 0 and 1 gives a bound; each row keeps its best of `steps` and the first.
+    With steps it is alpha-CROWN (Xu et al. 2021): every slope between 0 and 1 gives a bound, each row has slopes of its
+    own, and keeps its best.
     """
-    start = (len(graph.nodes), rows)
+    size, last = chunk_of(graph, len(graph.nodes)), len(graph.nodes)
+    found = [rows.values.new_empty(0)]
+    for values, image in zip(rows.values.split(size), rows.image.split(size), strict=True):
+        part = Rows(values, image)
+        if steps:
+            found.append(_ascended(graph, region, bounds, part, work, steps))
+        else:
+            found.append(lowest(graph, region, bounds.lines, (last, part), work))
+    return torch.cat(found)
+
+
+# of Adam on slopes between 0 and 1
+_RATE = 0.25
+
+
+def _ascended(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Work, steps: int) -> Tensor:
+    first = {number: line.lower[rows.image] for number, line in bounds.lines.items()}
     split = {number: (line.intercept > 0)[rows.image] for number, line in bounds.lines.items()}
-    slopes = {number: line.lower[rows.image].requires_grad_() for number, line in bounds.lines.items()}
-    optimiser = torch.optim.Adam(list(slopes.values()), rate)
+    slopes = {number: slope.clone().requires_grad_() for number, slope in first.items()}
     best = rows.values.new_full((len(rows.values),), -math.inf)
+    if not slopes:
+        return lowest(graph, region, bounds.lines, (len(graph.nodes), rows), work)
+    optimiser = torch.optim.Adam(list(slopes.values()), _RATE)
     for step in range(steps + 1):
+        before = work.products.clone()
         with torch.enable_grad():
-            least = lowest(graph, region, bounds.lines, start, work, slopes)
+            least = lowest(graph, region, bounds.lines, (len(graph.nodes), rows), work, slopes)
+            loss = least.sum().neg()
         best = torch.maximum(best, least.detach())
         if step == steps:
-            break
+            return best
         optimiser.zero_grad()
-        least.sum().neg().backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
+        # a gradient costs as much as two more of what it is of
+        work.products += 2 * (work.products - before)
         optimiser.step()
         with torch.no_grad():
             for number, slope in slopes.items():
-                slope.copy_(torch.where(split[number], slope.clamp(0, 1), bounds.lines[number].lower[rows.image]))
+                slope.copy_(torch.where(split[number], slope.clamp(0, 1), first[number]))
     return best
 
 
@@ -194,9 +226,8 @@ class _Pass:
 
     def lowest(self, which: Tensor, signs: Tensor) -> Tensor:
         """Return lower bounds `[R]` of values of the node (`which`, int64 `[R, 2]`: image, place) times `signs`."""
-        most = max(math.prod(self.graph.shape_of(i)) for i in range(self.number + 1))
-        found = [signs.new_empty(0)]
-        for part, sign in zip(*(one.split(max(1, _CHUNK // most)) for one in (which, signs)), strict=True):
+        found, size = [signs.new_empty(0)], chunk_of(self.graph, self.number)
+        for part, sign in zip(which.split(size), signs.split(size), strict=True):
             rows = _one_each(self.graph.shape_of(self.number), part, sign)
             found.append(lowest(self.graph, self.region, self.lines, (self.number, rows), self.work))
         return torch.cat(found)
