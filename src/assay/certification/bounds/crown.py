@@ -56,18 +56,29 @@ class Lines:
 
 @dataclasses.dataclass
 class Work:
-    """Multiplications done for the rows of each image on their way backwards, float64 `[N]`."""
+    """Multiplications done for the rows of each image on their way backwards, float64 `[N]`; None counts nothing."""
 
-    products: Tensor
+    products: Tensor | None = None
 
     @staticmethod
     def on(images: Tensor) -> Work:
-        """Return no work, for these images."""
+        """Return no work yet, for these images."""
         return Work(torch.zeros(len(images), dtype=torch.float64, device=images.device))
 
     def add(self, rows: Rows, each: float) -> None:
         """Count `each` multiplications for each row."""
-        self.products.index_add_(0, rows.image, self.products.new_full((len(rows.image),), each))
+        if self.products is not None:
+            self.products.index_add_(0, rows.image, self.products.new_full((len(rows.image),), each))
+
+    def passes(self, graph: Graph) -> Tensor:
+        """Return it as passes of the network, int64 `[N]`, rounded up."""
+        assert self.products is not None, "it was counted"
+        return (self.products / graph.products).ceil().long()
+
+    def again(self, times: int, before: Tensor | None) -> None:
+        """Count so many times again what was done since there was `before`."""
+        if self.products is not None and before is not None:
+            self.products += times * (self.products - before)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +208,7 @@ def _ascended(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Wo
         return lowest(graph, region, bounds.lines, (len(graph.nodes), rows), work)
     optimiser = torch.optim.Adam(list(slopes.values()), _RATE)
     for step in range(steps + 1):
-        before = work.products.clone()
+        before = None if work.products is None else work.products.clone()
         with torch.enable_grad():
             least = lowest(graph, region, bounds.lines, (len(graph.nodes), rows), work, slopes)
             loss = least.sum().neg()
@@ -207,7 +218,7 @@ def _ascended(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Wo
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         # a gradient costs as much as two more of what it is of
-        work.products += 2 * (work.products - before)
+        work.again(2, before)
         optimiser.step()
         with torch.no_grad():
             for number, slope in slopes.items():

@@ -152,7 +152,7 @@ class _Asked:
                 found = lowest_leads(graph, region, bounds, some, work, steps=alpha_steps) - lost.flatten()[at]
                 least.view(-1)[at] = torch.maximum(least.view(-1)[at], found)
         forwards = 2 + (0 if self.grade == "nominal" else 3) + (alpha_steps is not None)
-        backwards = (work.products / graph.products).ceil().long()
+        backwards = work.passes(graph)
         self.cost = _added(self.cost, which, Cost(counts(y, forwards), backwards, counts(y)))
         return least
 
