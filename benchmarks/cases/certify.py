@@ -1,4 +1,4 @@
-"""AutoAttack's number with the proved images left alone: `certify: first` and the cascade against the authors' package."""
+"""AutoAttack's number with the proved images left alone: the cascade after a bound against the authors' package."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from assay.console.flags import StudyFlags
 from assay.console.output import chosen, out, say, spoken_command, stoppable
 from assay.console.sessions import closing_words, exit_code, run_session
 from assay.console.study_from_flags import read_study
+from assay.core.errors import BadInput
 from assay.vocabulary import Norm
 
 _WHAT = "What is certified"
@@ -59,7 +60,11 @@ def certify(ctx: typer.Context, flags: CertifyFlags, how: RunFlags) -> None:
     from assay import report
 
     command = spoken_command(ctx.obj or ())
-    asked = read_study(flags.study(), how.out)
+    try:
+        asked = read_study(flags.study(), how.out)
+    except BadInput as error:
+        # here the flag has another name
+        raise BadInput(str(error).replace("--certify: ", "--method: ")) from None
     with stoppable(command):
         finished = run_session(asked, how.options(command), chosen(how.display), doctor=how.doctor)
     report.terminal(finished.run, out())

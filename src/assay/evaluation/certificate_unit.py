@@ -36,7 +36,6 @@ def certify(
         problem, draws = experiment.problem(
             list(readable.values()), [positions[at] for at in readable], bench.oracle, cell.seed
         )
-        method.check(bench.classifier, problem)
         budgets = [budget.value for budget in cell.budgets]
         proved = method.prove(bench.classifier, problem, budgets, draws.fold("certificate"))
     return certificate_table(unit, asked, list(readable), proved, clock() - began, method.alpha), proved

@@ -23,6 +23,9 @@ LEAST = 200
 """`auto` asks a bound about the first 8 images, where an attack takes 200 passes or more for an image: below that no
 bound would pay."""
 
+LARGEST = 4096
+"""Nor does `auto` look at images of more values: a bound of a network for these can take minutes an image."""
+
 
 def bounded_first(cell: Cell, when: str, model: Classifier, loader: Loader) -> Cell:
     """Return the cell of an attack with the bound that its images meet first, where there is to be one.
@@ -47,12 +50,10 @@ def bounded_first(cell: Cell, when: str, model: Classifier, loader: Loader) -> C
 def check_certificate(cell: Cell, loader: Loader) -> None:
     """Raise `BadInput` where the certificate of a cell does not speak of its model or threat."""
     assert cell.certificate is not None, "a cell that is attacked has none"
-    name, threat = cell.certificate.certificate, cell.threat
+    name, norm = cell.certificate.certificate, cell.threat.norm
     norms = certificate_entry(name).norms
-    if threat.norm not in norms:
-        raise BadInput(f"The certificate {name} speaks of {', '.join(norms)}, not of {threat.norm}.")
-    if not threat.box or threat.mask is not None or threat.channels is not None or threat.components is not None:
-        raise BadInput(f"The certificate {name} speaks of all changes inside the box [0, 1], not of {threat.label}.")
+    if norm not in norms:
+        raise BadInput(f"The certificate {name} speaks of {', '.join(norms)}, not of {norm}.")
     _check(cell, make_certificate(name, cell.certificate.options), loader)
 
 
@@ -70,10 +71,8 @@ def _why_not(cell: Cell, model: Classifier) -> str:
         return "a bound proves that nothing changes the answer, so it goes before untargeted worst cases alone."
     if cell.attack.options.get("surrogate") or entry_of(cell.attack.attack).file:
         return "images made elsewhere cost one pass each, less than any bound."
-    if threat.norm not in certificate_entry(BOUND).norms or not threat.box:
-        return f"{BOUND} speaks of {', '.join(certificate_entry(BOUND).norms)} inside the box [0, 1]."
-    if threat.mask is not None or threat.channels is not None or threat.components is not None:
-        return f"{BOUND} speaks of changes anywhere, and here a mask or channels limit them."
+    if threat.norm not in certificate_entry(BOUND).norms:
+        return f"{BOUND} speaks of {', '.join(certificate_entry(BOUND).norms)}."
     if model.access is not Access.GRADIENT or model.random or model.defenses or model.rejects:
         return f"{BOUND} speaks of plain networks of torch, and {model.spec} draws numbers, refuses or is no such one."
     return ""
@@ -83,7 +82,7 @@ def _pays(cell: Cell, loader: Loader) -> bool:
     # on the first images that can be read: as many passes as the attack would have taken on what is proved
     experiment = Experiment.of(cell, loader)
     samples = [one for one in experiment.data.load(range(min(PILOT, cell.n))) if isinstance(one, Sample)]
-    if not samples:
+    if not samples or samples[0].image.numel() > LARGEST:
         return False
     bound = make_certificate(BOUND, {})
     try:
