@@ -13,7 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from assay.api import Attacked, Evaluation, attack, certify, corrupt, doctor, evaluate, sweep
+    from assay.api.evaluations import Evaluation, certify, corrupt, doctor, evaluate
+    from assay.api.tensors import Attacked, attack, sweep
     from assay.attacks.baselines import GaussianNoise, UniformNoise
     from assay.attacks.gradient import BIM, FFGSM, FGSM, MIFGSM, PGD, RFGSM
     from assay.core.compose import Cascade, EachTarget, Restarts, SmallestBudget
@@ -32,7 +33,8 @@ __version__ = "0.1.0"
 
 # importing the package must not import torch: `assay --help` answers at once
 _WHERE = {
-    "assay.api": ("Attacked", "Evaluation", "attack", "certify", "corrupt", "doctor", "evaluate", "sweep"),
+    "assay.api.evaluations": ("Evaluation", "certify", "corrupt", "doctor", "evaluate"),
+    "assay.api.tensors": ("Attacked", "attack", "sweep"),
     "assay.attacks.gradient": ("BIM", "FFGSM", "FGSM", "MIFGSM", "PGD", "RFGSM"),
     "assay.attacks.baselines": ("GaussianNoise", "UniformNoise"),
     "assay.core.compose": ("Cascade", "EachTarget", "Restarts", "SmallestBudget"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -25,6 +27,14 @@ class ModelError(AssayError, RuntimeError):
 
 class AssayWarning(UserWarning):
     """What may make a number wrong, or say less than it seems to."""
+
+
+def warn_caller(text: str) -> None:
+    """Warn (`AssayWarning`) at the line outside of Assay that this comes from."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "assay":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, AssayWarning, stacklevel=level)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -1,5 +1,7 @@
 """The work on one unit of a certificate: a chunk of a cell's samples in, what is proved of them out."""
 
+# shape: a file for each kind of work on a unit
+
 from __future__ import annotations
 
 import time

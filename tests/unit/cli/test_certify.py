@@ -57,7 +57,8 @@ def test_the_methods_are_listed(place: Workplace) -> None:
     ("line", "told"),
     [
         (f"certify {TOY} --eps 0.1 --method crow", "--method: Unknown certificate 'crow'. Did you mean 'crown'"),
-        (f"certify {TOY} --eps 0.1 --method crown:grade=best", "--method: Certificate 'crown': grade is 'best', expected one of deployed"),
+        (f"certify {TOY} --eps 0.1 --method crown:grade=best",
+         "--method: Certificate 'crown': grade is 'best', expected one of deployed"),
         (f"certify {TOY} --eps 3 --norm l0 --method crown", "The certificate crown speaks of linf, l2, l1, not of l0"),
         ("certify --model zoo:mnist-cnn --data mnist/test --eps 0.1 --limit 2 --method smoothing --norm l2",
          "is not smoothed"),
