@@ -8,9 +8,19 @@ from typing import Any
 
 from assay.attacks.options import Option, options_of_maker, read_options
 from assay.certification.certificate import Certificate, CertificateEntry
+from assay.certification.smoothing import NORMS, SequentialSmoothing, Smoothing
 from assay.core.errors import BadInput, did_you_mean
 
-CERTIFICATES: dict[str, CertificateEntry] = {}
+CERTIFICATES: dict[str, CertificateEntry] = {
+    "smoothing": CertificateEntry(
+        Smoothing, "a radius from a fixed number of votes", "Cohen et al. 2019", "1902.02918", NORMS,
+        "whose outermost defence is smoothed", statistical=True,
+    ),
+    "smoothing-sequential": CertificateEntry(
+        SequentialSmoothing, "yes or no at each budget, with as many votes as that takes", "Voracek 2024",
+        "2406.17830", NORMS, "whose outermost defence is smoothed", statistical=True,
+    ),
+}  # fmt: skip
 """Every method of certification."""
 
 
