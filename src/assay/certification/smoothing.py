@@ -55,9 +55,11 @@ class Smoothing:
     their own choose it, and the label is certified where it is chosen.
     """
 
-    votes: Annotated[int, Option("Votes that bound the share.", "passes", least=10)] = 100_000
+    votes: Annotated[int, Option("Votes that bound the share.", "passes", least=10, most=2**24)] = 100_000
     alpha: _Alpha = 0.001
-    selection: Annotated[int, Option("Votes of their own that choose the class; 0: the label's.", "passes", least=0)] = 0
+    selection: Annotated[
+        int, Option("Votes of their own that choose the class; 0: the label's.", "passes", least=0)
+    ] = 0
 
     def __post_init__(self) -> None:
         """Refuse so few votes that nothing could be certified."""
@@ -103,7 +105,7 @@ class SequentialSmoothing:
     one looks. An image is left undecided, and not certified, after `votes` votes.
     """
 
-    votes: Annotated[int, Option("Most votes for an image.", "passes", least=10)] = 100_000
+    votes: Annotated[int, Option("Most votes for an image.", "passes", least=10, most=2**24)] = 100_000
     alpha: _Alpha = 0.001
 
     def check(self, model: Classifier, problem: Problem) -> None:
@@ -146,13 +148,13 @@ def check(model: Classifier, problem: Problem) -> None:
         inside = (model.undefended or model).spec or "MODEL"
         chain = "|".join(["smoothed:sigma=0.25", *([written_chain(steps)] if steps else [])])
         raise BadInput(
-            f"{model.spec or 'This model'} is not smoothed, and smoothing certifies the smoothed classifier alone. Name "
-            f"that one: {inside}|{chain}, with smoothed as the first of the chain."
+            f"{model.spec or 'This model'} is not smoothed, and smoothing certifies the smoothed classifier alone. "
+            f"Name that one: {inside}|{chain}, with smoothed as the first of the chain."
         )
     if problem.threat.norm.name not in NORMS:
         raise BadInput(
-            f"The threat is {problem.threat.norm.name}, and a radius of smoothing speaks of {', '.join(NORMS)}. Use one "
-            "of these."
+            f"The threat is {problem.threat.norm.name}, and a radius of smoothing speaks of {', '.join(NORMS)}. "
+            "Use one of these."
         )
     if not isinstance(problem.goal, Untargeted):
         raise BadInput(
@@ -197,8 +199,8 @@ def reach(threat: Threat, x: Tensor) -> Tensor | float:
     Where the threat has no grid that divides 255 levels, an attacked image is rounded to the lattice before it is
     voted on, and so is the image: each may move by half a grey level in every value.
     """
-    longest: Tensor | float = threat.limit * _stretch(threat, x) + _rounding(threat, x)
-    return longest
+    stretch, rounding = _stretch(threat, x), _rounding(threat, x)
+    return threat.limit * stretch + rounding
 
 
 def in_norm(threat: Threat, radius: Tensor, x: Tensor) -> Tensor:
@@ -215,14 +217,14 @@ def _stretch(threat: Threat, x: Tensor) -> Tensor | float:
     if threat.norm.name != "linf":
         return widest
     free = threat.free(x)
-    return widest * (free.double().sqrt() if isinstance(free, Tensor) else math.sqrt(free))
+    return free.double().sqrt() * widest if isinstance(free, Tensor) else math.sqrt(free) * widest
 
 
 def _rounding(threat: Threat, x: Tensor) -> Tensor | float:
     if threat.grid is not None and LEVELS % threat.grid == 0:
         return 0.0
     levels = x.double() * LEVELS
-    own = flat(levels - levels.round()).norm(dim=1)
+    own = torch.linalg.vector_norm(flat(levels - levels.round()), dim=1)
     return (own + _HALF * math.sqrt(x[0].numel())) / LEVELS
 
 

@@ -83,19 +83,18 @@ def lattice_noise(draws: Draws, sigma: float, *shape: int) -> LatticeNoise:
 
 def from_bits(bits: Tensor, sigma: float) -> LatticeNoise:
     """Return the noise that 63 random bits each (int64 `[N, *S]`, 0 or more) stand for."""
-    table = _table(sigma, bits.device)
-    levels = table.levels[bits >> (BITS - _LEADING)]
+    table, every = _table(sigma, bits.device), bits.reshape(-1)
+    levels = table.levels.take(every >> (BITS - _LEADING))
     known = torch.ones(len(bits), dtype=torch.bool, device=bits.device)
-    open_ = levels.isnan()
-    if bool(open_.any()):
-        rest = bits[open_]
+    divided = levels.isnan().nonzero().squeeze(1)
+    if len(divided):
+        rest = every[divided]
         above = torch.searchsorted(table.bounds, rest, right=True)
-        levels[open_] = (above + table.lowest).float()
+        levels[divided] = (above + table.lowest).float()
         # at a threshold itself the exact boundary lies within the last bit
-        on = (above > 0) & (table.bounds[(above - 1).clamp_min(0)] == rest)
-        if bool(on.any()):
-            known[open_.nonzero()[on, 0]] = False
-    return LatticeNoise(levels, known)
+        at = divided[(above > 0) & (table.bounds[(above - 1).clamp_min(0)] == rest)]
+        known[at // max(1, math.prod(bits.shape[1:]))] = False
+    return LatticeNoise(levels.view_as(bits), known)
 
 
 def to_levels(x: Tensor) -> Tensor:

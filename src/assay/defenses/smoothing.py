@@ -161,6 +161,12 @@ class _Tally:
             yield logits
 
 
+def noisy(x: Tensor, draws: Draws, sigma: float, *, clip: bool = True) -> Tensor:
+    """Return a noisy copy of each image of `x` `[N, C, H, W]`, as `Smoothed` shows them to the network."""
+    moved = to_levels(x).add_(lattice_noise(draws, sigma, *x.shape[1:]).levels)
+    return from_levels(moved.clamp(0, LEVELS) if clip else moved, x)
+
+
 class VotedAnswer(NamedTuple):
     """The class that leads the votes `[N]`, of equal ones the lower index, and whether the answer is refused `[N]`."""
 
@@ -183,7 +189,7 @@ def answer_by_vote(counts: Tensor, alpha: float) -> VotedAnswer:
 
 
 def least_accepted(votes: int, alpha: float) -> int:
-    """Return the fewest of `votes` votes that an answer with one rival is accepted with; more than all where none is."""
+    """Return the fewest of `votes` votes for two classes that an answer is accepted with; more than all for none."""
     import numpy as np
     from scipy.special import betainc
 
