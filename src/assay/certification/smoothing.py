@@ -225,7 +225,8 @@ def _rounding(threat: Threat, x: Tensor) -> Tensor | float:
         return 0.0
     levels = x.double() * LEVELS
     own = torch.linalg.vector_norm(flat(levels - levels.round()), dim=1)
-    return (own + _HALF * math.sqrt(x[0].numel())) / LEVELS
+    longest: Tensor = (own + _HALF * math.sqrt(x[0].numel())) / LEVELS
+    return longest
 
 
 def _per_image(value: Tensor | float, n: int) -> Tensor:
