@@ -18,6 +18,8 @@ from assay.core.signals import Signals, signals_of, with_refusal
 from assay.core.tensors import rows, valued
 from assay.defenses.lattice import LEVELS, from_levels, lattice_noise, to_levels
 
+# values of a pass: copies of tiny images cost little more together than alone
+_VALUES = 65_536
 # of an answer that the test decides against what the mean probabilities say
 _BARELY = 1e-6
 
@@ -102,7 +104,7 @@ class Smoothed(nn.Module):
         levels, at = to_levels(x), 0
         backward = x.requires_grad and torch.is_grad_enabled()
         while at < count:
-            most = self.most or micro_batch(x, backward=False)
+            most = self.most or max(micro_batch(x, backward=False), _VALUES // x[0].numel())
             n = min(count - at, max(1, most // max(1, len(x))))
             try:
                 logits = self._asked(x, levels, draws.copies(at, n), n, backward)
