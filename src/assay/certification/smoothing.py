@@ -43,6 +43,8 @@ _Alpha = Annotated[
 _HALF = 0.5 + 1e-4
 # votes of the first look of a sequence, and how many more each next one adds, relative to those before
 _FIRST, _GROWTH = 25, 0.15
+# level of the bound that gives an image up: that costs power, never truth
+_HOPELESS = 0.001
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +103,9 @@ class SequentialSmoothing:
 
     For a budget that reaches r, the share of the label's class has to exceed p0 = Phi(r / sigma). After N votes with A
     for the class, E = B(A + 1/2, N - A + 1/2) / (B(1/2, 1/2) p0^A (1 - p0)^(N - A)); certified is what has E of
-    1 / `alpha` or more with A / N above p0, and given up what has it below. By Ville's inequality this holds whenever
-    one looks. An image is left undecided, and not certified, after `votes` votes.
+    1 / `alpha` or more with A / N above p0. By Ville's inequality this holds whenever one looks. An image is given up,
+    and not certified, where even the upper bound of its share (at level 0.001) would not certify it by the last of
+    `votes` votes.
     """
 
     votes: Annotated[int, Option("Most votes for an image.", "passes", least=10, most=2**24)] = 100_000
@@ -131,10 +134,12 @@ class SequentialSmoothing:
                 totals[at] += counts
                 cost = Cost(*(old.index_add(0, at, new) for old, new in zip(cost, spent, strict=True)))
                 asked += more
-                own = totals[at].gather(1, y[at, None])[:, 0]
-                above, below = decided(_numpy(own), asked, needed[:, at].cpu().numpy() / ballot.sigma, self.alpha)
-                certified[:, at] |= open_[:, at] & torch.from_numpy(above).to(y.device)
-                open_[:, at] &= ~torch.from_numpy(above | below).to(y.device)
+                own = _numpy(totals[at].gather(1, y[at, None])[:, 0])
+                radii = needed[:, at].cpu().numpy() / ballot.sigma
+                proved = torch.from_numpy(certified_at(own, asked, radii, self.alpha)).to(y.device)
+                likely = torch.from_numpy(certified_at(_most(own, asked, self.votes), self.votes, radii, self.alpha))
+                certified[:, at] |= open_[:, at] & proved
+                open_[:, at] &= ~proved & likely.to(y.device)
         assert totals is not None, "there is a budget"
         top, refused = answer_by_vote(totals, self.alpha)
         prediction = torch.where(certified.any(0), y, torch.where(refused, ABSTAINED, top))
@@ -176,10 +181,10 @@ def certified_radius(counts: NDArray[np.int64], votes: int, alpha: float, sigma:
     return np.asarray(np.where(p > 0.5, sigma * ndtri(p), 0.0))
 
 
-def decided(
-    counts: NDArray[np.int64], votes: int, radii: NDArray[np.float64], alpha: float
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return for `radii` `[B, N]`, in units of sigma, which are certified by `counts` `[N]` of `votes`, and given up.
+def certified_at(
+    counts: NDArray[np.float64] | NDArray[np.int64], votes: int, radii: NDArray[np.float64], alpha: float
+) -> NDArray[np.bool_]:
+    """Return bool `[B, N]`: which `radii` `[B, N]`, in units of sigma, `counts` `[N]` of `votes` certify at any time.
 
     Claims nest: who is certified at a radius is certified at all smaller ones, so that all of an image's claims hold
     together with probability 1 - alpha.
@@ -187,10 +192,17 @@ def decided(
     from scipy.special import betaln, log_ndtr, ndtr
 
     against = votes - counts
-    fair = counts * log_ndtr(radii) + against * log_ndtr(-radii)
-    evidence = betaln(counts + 0.5, against + 0.5) - betaln(0.5, 0.5) - fair
-    enough, share = evidence >= math.log(1 / alpha), counts / votes
-    return enough & (share > ndtr(radii)), enough & (share < ndtr(radii))
+    at_radius = counts * log_ndtr(radii) + against * log_ndtr(-radii)
+    evidence = betaln(counts + 0.5, against + 0.5) - betaln(0.5, 0.5) - at_radius
+    return np.asarray((evidence >= math.log(1 / alpha)) & (counts / votes > ndtr(radii)))
+
+
+def _most(counts: NDArray[np.int64], asked: int, votes: int) -> NDArray[np.float64]:
+    # of all votes, if those to come have the share's upper bound
+    from scipy.special import betaincinv
+
+    share = np.where(counts < asked, betaincinv(counts + 1, np.maximum(asked - counts, 1), 1 - _HOPELESS), 1.0)
+    return np.asarray(counts + (votes - asked) * share)
 
 
 def reach(threat: Threat, x: Tensor) -> Tensor | float:

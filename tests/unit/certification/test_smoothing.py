@@ -10,7 +10,7 @@ from torch import nn
 
 import assay
 from assay.certification import ABSTAINED, Certificates, make_certificate
-from assay.certification.smoothing import certified_radius, decided, reach
+from assay.certification.smoothing import certified_at, certified_radius, reach
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Targeted, Untargeted
@@ -84,7 +84,7 @@ def test_the_fewest_votes_that_certify() -> None:
 )
 def test_a_sequence_ends_after_the_votes_of_the_published_threshold(radius: float, p: float, votes: int) -> None:
     def certified(n: int) -> bool:
-        return bool(decided(np.array([round(p * n)]), n, np.array([[radius]]), 0.001)[0][0, 0])
+        return bool(certified_at(np.array([round(p * n)]), n, np.array([[radius]]), 0.001)[0, 0])
 
     # a share of 0.9 is one of whole votes every tenth time alone
     room = max(1, round(0.01 * votes)) if p == 1 else round(0.1 * votes)
@@ -98,7 +98,7 @@ def test_at_the_threshold_itself_a_sequence_is_wrong_at_most_alpha_often() -> No
     for more in [25] * 40 + [100] * 90:
         counts += generator.binomial(more, norm.cdf(radius), len(counts))
         asked += more
-        wrong |= decided(counts, asked, np.full((1, len(counts)), radius), alpha)[0][0]
+        wrong |= certified_at(counts, asked, np.full((1, len(counts)), radius), alpha)[0]
     assert asked == 10_000
     # the threshold 1 / alpha halves it at least: the test has two sides and one counts
     assert 0.0005 * len(wrong) < wrong.sum() <= binom.ppf(0.999, len(wrong), alpha)
@@ -106,9 +106,8 @@ def test_at_the_threshold_itself_a_sequence_is_wrong_at_most_alpha_often() -> No
 
 def test_claims_of_a_sequence_nest() -> None:
     counts = np.arange(0, 1001, 10)
-    above, below = decided(counts, 1000, np.linspace(0, 3, 13)[:, None].repeat(len(counts), 1), 0.001)
-    assert bool((above[:-1] >= above[1:]).all()) and bool((below[:-1] <= below[1:]).all())
-    assert not bool((above & below).any()) and above.any() and below.any()
+    above = certified_at(counts, 1000, np.linspace(0, 3, 13)[:, None].repeat(len(counts), 1), 0.001)
+    assert bool((above[:-1] >= above[1:]).all()) and above.any() and not above.all()
 
 
 def test_the_radius_of_a_plane_rises_to_the_distance() -> None:
