@@ -32,10 +32,10 @@ class Smoothed(nn.Module):
     binomial test does not tell apart at level `alpha`. With `clip` the network sees 0 to 255 alone, as in training with
     `assay train smoothed`; networks of other authors may have seen noise beyond: `clip=false`.
 
-    Logits are logarithms of the mean probability over the copies, the class that most copies get on top. A look with a
-    gradient asks `draws` copies, whose mean probabilities stand in for the votes: its gradient is that of the logarithm
-    of the mean (Salman et al. 2019), taken through the rounding as if there were none. A copy that the network refuses,
-    or does not score, is a vote for no class.
+    Logits are logarithms of the mean probability over the copies, the class that most copies get on top. A copy that
+    the network refuses, or does not score, is a vote for no class. Backwards the logarithm of the mean probability
+    (Salman et al. 2019) of `draws` copies, which stand in for the votes in a look with a gradient; through the rounding
+    as if there were none.
     """
 
     refuses: ClassVar[bool] = True

@@ -32,8 +32,8 @@ _ABOUT = {
         "What is fitted lies where the chain's spec finds it, or in `--out`."
     ),
     "Certifiable": (
-        "They answer from many changed copies of an image, so that something can be proved of the answer: see "
-        "`assay certify`. They have to be outermost, and may refuse an image."
+        "They answer from many changed copies of an image, so that something can be proved of the answer (see "
+        "[smoothing](smoothing.md)). A certificate speaks of a chain whose first part is one of them."
     ),
 }
 
