@@ -212,14 +212,14 @@ def reach(threat: Threat, x: Tensor) -> Tensor | float:
     voted on, and so is the image: each may move by half a grey level in every value.
     """
     stretch, rounding = _stretch(threat, x), _rounding(threat, x)
-    return threat.limit * stretch + rounding
+    return threat.bound * stretch + rounding
 
 
 def in_norm(threat: Threat, radius: Tensor, x: Tensor) -> Tensor:
     """Return float64 `[N]`: the largest size in the threat's norm whose accepted changes stay inside a `radius`."""
-    slack = threat.at(0.0).limit
+    slack = threat.at(0.0).bound
     inside = (radius - _rounding(threat, x)) / _stretch(threat, x) - slack
-    return (inside / (threat.at(1.0).limit - slack)).clamp_min(0)
+    return (inside / (threat.at(1.0).bound - slack)).clamp_min(0)
 
 
 def _stretch(threat: Threat, x: Tensor) -> Tensor | float:

@@ -159,7 +159,7 @@ def test_what_the_judge_accepts_is_inside_the_radius() -> None:
         at = prove("smoothing", [radius * (1 - 1e-9), radius * (1 + 1e-9)], votes=1_000)
         assert at.certified[:, i].tolist() == [True, False]
         # radius * (1 + 1e-5) + 1e-6 is what an attack at this budget may use
-        assert float(L2(radius, grid=255).limit) == pytest.approx(float(reach(L2(radius, grid=255), X)))
+        assert float(L2(radius, grid=255).bound) == pytest.approx(float(reach(L2(radius, grid=255), X)))
 
 
 def test_other_norms_follow_from_the_euclidean_one() -> None:
