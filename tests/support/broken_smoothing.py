@@ -53,7 +53,7 @@ class Question:
     x: Tensor
     y: int = 1
     sigma: float = 0.25
-    votes: int = 400
+    votes: int = 230
     alpha: float = 0.05
     norm: str = "l2"
     clip: bool = False

@@ -1,5 +1,7 @@
 """The methods of certification, in one visible table: name -> how to make one, what it speaks of, its source."""
 
+# shape: the one visible table of the room
+
 from __future__ import annotations
 
 import functools
