@@ -119,7 +119,7 @@ class SequentialSmoothing:
         """Return at which budgets every image is certified; the votes stop once each of them is decided."""
         check(model, problem)
         n, y = len(problem.x), problem.goal.y
-        needed = torch.stack([_per_image(reach(problem.threat.at(eps), problem.x), n) for eps in budgets])
+        needed = torch.stack([_per_image(reach(problem.threat.at(eps), problem.x), y) for eps in budgets])
         certified = torch.zeros(len(budgets), n, dtype=torch.bool, device=y.device)
         open_ = torch.ones_like(certified)
         totals: Tensor | None = None
@@ -241,8 +241,8 @@ def _rounding(threat: Threat, x: Tensor) -> Tensor | float:
     return longest
 
 
-def _per_image(value: Tensor | float, n: int) -> Tensor:
-    return value.double() if isinstance(value, Tensor) else torch.full((n,), value, dtype=torch.float64)
+def _per_image(value: Tensor | float, y: Tensor) -> Tensor:
+    return value.double() if isinstance(value, Tensor) else torch.full_like(y, value, dtype=torch.float64)
 
 
 def _numpy(values: Tensor) -> NDArray[np.int64]:
