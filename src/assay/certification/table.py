@@ -1,5 +1,7 @@
 """The methods of certification, in one visible table: name -> how to make one, what it speaks of, its source."""
 
+# shape: the one visible table of the room
+
 from __future__ import annotations
 
 import functools
@@ -9,30 +11,30 @@ from typing import Any
 from assay.attacks.options import Option, options_of_maker, read_options
 from assay.certification.bounds.methods import CROWN, IBP
 from assay.certification.certificate import Certificate, CertificateEntry
+from assay.certification.smoothing import NORMS, SequentialSmoothing, Smoothing
 from assay.core.errors import BadInput, did_you_mean
 
-_NETWORKS = "chains and residual graphs of convolution, linear, batch norm, average pooling, ReLU; no max pooling"
+_NETWORKS = "convolution, linear, batch norm, average pooling, ReLU, sums; no max pooling"
+_SMOOTHED = "whose outermost defence is smoothed"
 
 CERTIFICATES: dict[str, CertificateEntry] = {
     "ibp": CertificateEntry(
-        IBP,
-        "interval bounds, layer by layer",
-        "Gowal et al. 2018",
-        "1810.12715",
-        ("linf", "l2", "l1"),
-        _NETWORKS,
-        bounds=True,
+        IBP, "interval bounds, layer by layer", "Gowal et al. 2018", "1810.12715", ("linf", "l2", "l1"), _NETWORKS,
+        bounds=True, passes=5,
     ),
     "crown": CertificateEntry(
-        CROWN,
-        "linear bounds propagated backwards, where intervals leave an image open",
-        "Zhang et al. 2018",
-        "1811.00866",
-        ("linf", "l2", "l1"),
-        _NETWORKS,
-        bounds=True,
+        CROWN, "linear bounds propagated backwards, where intervals leave an image open", "Zhang et al. 2018",
+        "1811.00866", ("linf", "l2", "l1"), _NETWORKS, bounds=True, passes=300,
     ),
-}
+    "smoothing": CertificateEntry(
+        Smoothing, "a radius from a fixed number of votes", "Cohen et al. 2019", "1902.02918", NORMS, _SMOOTHED,
+        statistical=True, passes=100_000,
+    ),
+    "smoothing-sequential": CertificateEntry(
+        SequentialSmoothing, "yes or no at each budget, with as many votes as that takes", "Voracek 2024",
+        "2406.17830", NORMS, _SMOOTHED, statistical=True, passes=1_000,
+    ),
+}  # fmt: skip
 """Every method of certification."""
 
 

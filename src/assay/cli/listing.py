@@ -119,7 +119,7 @@ def _defense_facts(entry: Defense) -> dict[str, Any]:
 
     return {
         "summary": entry.summary,
-        "passes": passes_at_defaults(entry)._asdict(),
+        "passes": {kind: count for kind, count in passes_at_defaults(entry)._asdict().items() if count is not None},
         "random": entry.random,
         "differentiable": entry.differentiable,
         "backward": entry.backward,

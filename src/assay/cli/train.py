@@ -1,4 +1,4 @@
-"""`assay train`: standard, distilled and adversarial training."""
+"""`assay train`: standard, distilled and adversarial training, and training under noise."""
 
 from __future__ import annotations
 
@@ -294,5 +294,28 @@ def distill(
             finish(one, flags)
 
 
-for _command in (standard, distill, adversarial):
+def smoothed(
+    ctx: typer.Context,
+    flags: TrainFlags,
+    sigma: Annotated[float, typer.Option(help="The deviation of the noise, of the range [0, 1].")] = 0.25,
+    clip: Annotated[bool, typer.Option(help="Cut noisy images to [0, 1].")] = True,
+    display: DisplayOption = None,
+) -> None:
+    """Train under Gaussian noise, for randomised smoothing; the same command goes on after Ctrl-C.
+
+    What is measured and certified is the smoothed classifier, with the same sigma: MODEL|smoothed:sigma=0.25.
+    """
+    from assay.training.losses import GaussianAugmentation
+    from assay.training.recipes import train_standard
+
+    asked = training(flags)
+    settings = dataclasses.replace(asked.settings, loss=GaussianAugmentation(sigma, clip), schedule="triangular")
+    asked, out = dataclasses.replace(asked, settings=settings), flags.folder("train-smoothed")
+    with shown(ctx, f"Training {flags.arch} under noise of {sigma:g}", 1, display) as show:
+        done = train_standard(asked, out, spoken_command(ctx.obj or ()), lambda now: show("", 0, now))
+    spec = finish(done, flags)
+    say(f"Smoothed: --model '{spec}|smoothed:sigma={sigma:g}{'' if clip else ',clip=false'}'")
+
+
+for _command in (standard, distill, adversarial, smoothed):
     app.command(context_settings={"auto_envvar_prefix": "ASSAY_TRAIN"})(expanded(_command))

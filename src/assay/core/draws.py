@@ -82,18 +82,25 @@ class Draws:
         """Return the draws of some of the samples."""
         return dataclasses.replace(self, ids=self.ids[keep])
 
-    def _bits(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def copies(self, first: int, count: int) -> Draws:
+        """Return the draws of `count` copies of each sample, from number `first` on, those of a sample side by side."""
+        # numbered by an odd constant: no two copies of samples share a number but by chance
+        numbers = (first + 1 + torch.arange(count, device=self.ids.device)) * _GOLDEN
+        return dataclasses.replace(self, ids=(self.ids[:, None] + numbers).flatten())
+
+    def bits(self, name: str, *shape: int) -> Tensor:
+        """Return int64 `[N, *shape]` of 64 random bits each."""
         base = _mix(self.ids * _GOLDEN + _hash(self.key, name))[:, None]
         steps = torch.arange(1, math.prod(shape) + 1, device=self.ids.device) * _GOLDEN
         return _mix(base + steps).view(len(self.ids), *shape)
 
     def uniform(self, name: str, *shape: int) -> Tensor:
         """Return float32 `[N, *shape]` in [0, 1), with 24 random bits each."""
-        return (self._bits(name, shape) >> 40).bitwise_and_(0xFFFFFF).float().mul_(2.0**-24)
+        return (self.bits(name, *shape) >> 40).bitwise_and_(0xFFFFFF).float().mul_(2.0**-24)
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Return float32 `[N, *shape]` of standard normal numbers (Box and Muller 1958)."""
-        bits = self._bits(name, shape)
+        bits = self.bits(name, *shape)
         radius = (((bits >> 40) & 0xFFFFFF).float() + 0.5) * 2.0**-24
         angle = ((bits >> 16) & 0xFFFFFF).float() * 2.0**-24
         return (-2.0 * radius.log()).sqrt() * (2.0 * math.pi * angle).cos()

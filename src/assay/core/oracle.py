@@ -58,19 +58,30 @@ class Cost(NamedTuple):
 
 
 class LookPasses(NamedTuple):
-    """Passes of the innermost network in one look: forwards, backwards for a gradient, and backwards in any case."""
+    """Passes of the innermost network in one look: forwards, backwards for a gradient, and backwards in any case.
+
+    `climbing` are the forwards of a look with a gradient, None where they are those of any look.
+    """
 
     forwards: int = 1
     backwards: int = 1
     always: int = 0
+    climbing: int | None = None
 
     def inside(self, outer: LookPasses) -> LookPasses:
         """Return those of a step that shows `outer.forwards` copies to what has these."""
+        same = self.climbing is None and outer.climbing is None
         return LookPasses(
             self.forwards * outer.forwards,
             self.backwards * outer.backwards,
             self.always * outer.forwards + outer.always,
+            None if same else self.with_gradient * outer.with_gradient,
         )
+
+    @property
+    def with_gradient(self) -> int:
+        """Forwards of a look with a gradient."""
+        return self.forwards if self.climbing is None else self.climbing
 
 
 ONE_PASS = LookPasses()
@@ -204,9 +215,8 @@ class TorchOracle:
         one = self.passes
         if one == ONE_PASS:
             return Cost(part.forwards, part.backwards, part.forwards)
-        return Cost(
-            part.forwards * one.forwards, part.backwards * one.backwards + part.forwards * one.always, part.forwards
-        )
+        each = one.forwards if part.grad is None else one.with_gradient
+        return Cost(part.forwards * each, part.backwards * one.backwards + part.forwards * one.always, part.forwards)
 
     def _part(self, points: Tensor, rows: slice, goal: Goal, climbed: Objective | None, draws: Draws) -> _Part:
         if self.random:

@@ -159,7 +159,7 @@ def random_chain(steps: Sequence[Step]) -> bool:
 
 def detects(steps: Sequence[Step]) -> bool:
     """Whether a chain refuses images."""
-    return any(step.entry.detects for step in steps)
+    return any(step.entry.detects or step.entry.rejects for step in steps)
 
 
 def fitted_for(steps: Sequence[Step], network: str, usual: Path) -> Fitted | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
@@ -227,7 +226,4 @@ def copies(x: Tensor, count: int, name: str) -> Iterator[tuple[Tensor, Draws, in
     each = max(1, _ROWS // max(1, len(x)))
     for at in range(0, count, each):
         n = min(each, count - at)
-        # numbered by an odd constant: no two copies of images share a number but by chance
-        numbers = (at + 1 + torch.arange(n, device=x.device)) * -7046029254386353131
-        ids = (draws.ids[:, None] + numbers).flatten()
-        yield x.repeat_interleave(n, 0), dataclasses.replace(draws, ids=ids), n
+        yield x.repeat_interleave(n, 0), draws.copies(at, n), n

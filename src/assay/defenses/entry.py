@@ -43,7 +43,8 @@ class Defense:
     inside has them). Its annotated arguments are the options. `passes(options)` are those of the network inside in one
     look. `random`: it draws numbers, from `core.draws.current`. `differentiable`: gradients are those of what is
     computed; otherwise `backward` says what stands in for them. `detects`: it refuses images. `adaptive` are the
-    attacks, as a study writes them, that know this defence. `channels` and `least_side` say what images it takes.
+    attacks, as a study writes them, that know this defence. `rejects`: its answer may be a refusal, though it is no
+    detector with a threshold. `channels` and `least_side` say what images it takes.
     """
 
     make: Callable[..., nn.Module]
@@ -57,6 +58,7 @@ class Defense:
     detects: bool = False
     around: bool = False
     adaptive: tuple[str, ...] = ()
+    rejects: bool = False
     channels: tuple[int, ...] = ()
     least_side: int = 1
     version: int = 1

@@ -145,7 +145,7 @@ class Rejecting(nn.Module):
 def refuses(module: nn.Module) -> bool:
     """Whether the answers of a network and what stands around it have one class more, "refused"."""
     at: object = module
-    while isinstance(at, nn.Module) and not isinstance(at, (Rejecting, Refusing)):
+    while isinstance(at, nn.Module) and not (isinstance(at, (Rejecting, Refusing)) or getattr(at, "refuses", False)):
         at = getattr(at, "inner", None) if callable(getattr(at, "signals", None)) else None
     return at is not None
 

@@ -17,6 +17,7 @@ from assay.defenses.feature_detectors import KernelDensity, LocalDimension, Maha
 from assay.defenses.jpeg import Jpeg
 from assay.defenses.learned_detectors import BinaryDetector, ExtraClass, MagNet, magnet_passes
 from assay.defenses.rbf import RbfHead
+from assay.defenses.smoothing import Smoothed, smoothed_passes
 from assay.defenses.total_variation import TotalVariation
 from assay.defenses.transformations import BitDepth, GaussianNoise, Median, NonLocalMeans
 
@@ -133,7 +134,16 @@ DETECTORS: dict[str, Defense] = {
 }  # fmt: skip
 """Detectors, which refuse images."""
 
-DEFENSES: dict[str, Defense] = {**TRANSFORMATIONS, **DETECTORS}
+CERTIFIABLE: dict[str, Defense] = {
+    "smoothed": Defense(
+        Smoothed, "the class that most noisy copies get", "Cohen et al. 2019", "1902.02918", passes=smoothed_passes,
+        random=True, differentiable=False, backward="the logarithm of the mean probability", rejects=True, around=True,
+        adaptive=("pgd:steps=20,step_size=0.1,objective=cross_entropy,adaptive=selective",),
+    ),
+}  # fmt: skip
+"""Layers of which something can be proved: certificates speak of the model behind them."""
+
+DEFENSES: dict[str, Defense] = {**TRANSFORMATIONS, **DETECTORS, **CERTIFIABLE}
 
 
 def defense(name: str) -> Defense:

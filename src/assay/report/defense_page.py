@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from assay.core.oracle import LookPasses
 from assay.defenses import Defense
 from assay.defenses.chain import passes_at_defaults
-from assay.defenses.table import DETECTORS, TRANSFORMATIONS
+from assay.defenses.table import CERTIFIABLE, DETECTORS, TRANSFORMATIONS
 from assay.report.attack_page import docstring, options_table, row
 
 _OPENING = """# Defences
@@ -31,13 +31,18 @@ _ABOUT = {
         "k-th smallest of n scores, k = n (1 - fpr) rounded up. They are frozen, and a part of the model's digest. "
         "What is fitted lies where the chain's spec finds it, or in `--out`."
     ),
+    "Certifiable": (
+        "They answer from many changed copies of an image, so that something can be proved of the answer (see "
+        "[smoothing](smoothing.md)). A certificate speaks of a chain whose first part is one of them."
+    ),
 }
 
 
 def defense_page() -> str:
     """Return the page as Markdown."""
     parts = [_OPENING]
-    for title, table in (("Transformations", TRANSFORMATIONS), ("Detectors", DETECTORS)):
+    tables = {"Transformations": TRANSFORMATIONS, "Detectors": DETECTORS, "Certifiable": CERTIFIABLE}
+    for title, table in tables.items():
         rows = [row("defence", "what it does", "passes", "random", "fitted", "backwards", "source"), row(*["---"] * 7)]
         rows += [_line(name, entry) for name, entry in table.items()]
         parts += [f"## {title}\n", _ABOUT[title] + "\n", "\n".join(rows) + "\n"]
@@ -47,7 +52,8 @@ def defense_page() -> str:
 
 def passes_text(passes: LookPasses) -> str:
     """Return the passes of one look in words, such as `30 + 30` forwards and backwards."""
-    return f"{passes.forwards} + {passes.backwards + passes.always}"
+    told = f"{passes.with_gradient} + {passes.backwards + passes.always}"
+    return told if passes.climbing is None else f"{passes.forwards:,}; with a gradient {told}"
 
 
 def _line(name: str, entry: Defense) -> str:

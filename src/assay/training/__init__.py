@@ -1,9 +1,9 @@
-"""Training of networks: standard, distilled and adversarial, by one loop that can be interrupted."""
+"""Training of networks: standard, distilled, adversarial and under noise, by one loop that can be interrupted."""
 
 from assay.training.adversarial import Ensemble, Fast, Madry, Surrogate, Trades
 from assay.training.distillation import Distilled, distill, distill_as_published, soft_labels
 from assay.training.fit import EpochLog, FitLog, FitProgress, FitSettings, TrainingFailed, fit
-from assay.training.losses import CrossEntropy, Loss
+from assay.training.losses import CrossEntropy, GaussianAugmentation, Loss
 from assay.training.recipes import Trained, Training, new_network, train_standard
 from assay.training.robustness_probe import Probe
 
@@ -16,6 +16,7 @@ __all__ = [
     "FitLog",
     "FitProgress",
     "FitSettings",
+    "GaussianAugmentation",
     "Loss",
     "Madry",
     "Probe",

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
+from assay.defenses.smoothing import noisy
 
 
 class Loss(Protocol):
@@ -55,3 +56,32 @@ class CrossEntropy:
     def during(self, share: float, /) -> CrossEntropy:
         """Return the loss itself."""
         return self
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianAugmentation:
+    """Cross-entropy at a noisy copy of each image, as `defenses.smoothing.Smoothed` draws them.
+
+    Cohen et al. 2019. `sigma` is the deviation of the noise, on [0, 1]; with `clip` copies are cut to [0, 1].
+    """
+
+    sigma: float
+    clip: bool = True
+
+    passes: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        """Refuse noise of no size."""
+        if not 0 < self.sigma <= _MOST_NOISE:
+            raise BadInput(f"sigma is {self.sigma}; expected a number above 0, at most {_MOST_NOISE:g}, such as 0.25.")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
+        """Return the loss of each sample, `[N]`."""
+        return functional.cross_entropy(model(noisy(x, draws, self.sigma, clip=self.clip)), y, reduction="none")
+
+    def during(self, share: float, /) -> GaussianAugmentation:
+        """Return the loss itself."""
+        return self
+
+
+_MOST_NOISE = 8.0

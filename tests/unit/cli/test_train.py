@@ -111,6 +111,23 @@ def test_distilling_as_published(place: Workplace) -> None:
     assert "'torchvision:resnet18' has none; expected mnist-cnn" in other.err
 
 
+def test_training_under_noise_names_the_smoothed_classifier_and_goes_on(place: Workplace) -> None:
+    command = TRAIN.replace("train standard", "train smoothed") + " --arch mnist-fast --sigma 0.5"
+    said = place.assay(command, "--display", "plain")
+    assert said.code == 0, said.err
+    path = said.out.strip()
+    assert Path(path) == Path("runs/train-smoothed-mnist-fast/mnist-fast.safetensors")
+    assert "Training mnist-fast under noise of 0.5  100 %  epoch 2 of 2, loss" in said.err
+    assert f"Smoothed: --model 'file:{path}|smoothed:sigma=0.5'\n" in said.err
+    assert json.loads(read_safetensors(Path(path))[1]["settings"])["loss"] == {"sigma": 0.5, "clip": True}
+    again = place.assay(command, "--display", "plain")
+    assert (again.code, again.out) == (0, said.out) and "epoch 2 of 2" not in again.err
+    other = place.assay(command.replace("0.5", "0.25"))
+    assert other.code == 2 and "holds another training" in other.err
+    none = place.assay(command.replace("0.5", "0"), "--out", "none")
+    assert none.code == 2 and "sigma is 0.0; expected a number above 0" in none.err
+
+
 ADVERSARIAL = TRAIN.replace("train standard", "train adversarial") + " --arch mnist-fast --eps 0.1"
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from assay.core.draws import Draws
-from assay.training.losses import CrossEntropy
+from assay.core.errors import BadInput
+from assay.defenses.lattice import lattice_noise
+from assay.training.losses import CrossEntropy, GaussianAugmentation
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.5]])
 DRAWS = Draws(torch.arange(2))
@@ -29,3 +32,27 @@ def test_soft_labels() -> None:
 
 def test_its_name_says_its_parameters() -> None:
     assert repr(CrossEntropy(20.0)) == "CrossEntropy(temperature=20.0)"
+
+
+def test_gaussian_augmentation_trains_at_the_noisy_images_that_smoothing_votes_on() -> None:
+    x = torch.full((2, 1, 4, 4), 100 / 255)
+    seen: list[torch.Tensor] = []
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        seen.append(images)
+        return LOGITS
+
+    loss = GaussianAugmentation(0.5)(model, x, torch.tensor([0, 2]), DRAWS)  # type: ignore[arg-type]  # any callable
+    torch.testing.assert_close(loss, CrossEntropy()(nn.Identity(), LOGITS, torch.tensor([0, 2]), DRAWS))
+    levels = (100 + lattice_noise(DRAWS, 0.5, 1, 4, 4).levels).clamp(0, 255)
+    assert torch.equal(seen[0], levels / 255)
+    other = GaussianAugmentation(0.5, clip=False)
+    other(model, x, torch.tensor([0, 2]), DRAWS.fold(1))  # type: ignore[arg-type]  # any callable
+    assert float(seen[1].max()) > 1 and float(seen[1].min()) < 0
+    assert other.during(0.5) == other and repr(other) == "GaussianAugmentation(sigma=0.5, clip=False)"
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf")])
+def test_noise_of_no_size_is_refused(sigma: float) -> None:
+    with pytest.raises(BadInput, match="expected a number above 0, at most 8"):
+        GaussianAugmentation(sigma)
