@@ -1,0 +1,140 @@
+"""The size of a patch: the side of the smallest square that holds every changed pixel of an image."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from assay.core.draws import Draws
+from assay.core.errors import BadInput
+from assay.core.masks import only_free
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchNorm:
+    """Counts pixels along a side: all channels of all pixels inside one square may take any value.
+
+    The other norms measure vectors `[N, D]`; this one must know the `shape` (C, H, W) of the images that they are,
+    which `Threat` tells it. Budgets are whole numbers. A square is axis-aligned and lies inside the image; one that is
+    taller than the image is as tall as the image.
+    """
+
+    shape: tuple[int, ...] = ()
+
+    name: ClassVar[str] = "patch"
+    boxed: ClassVar[bool] = True
+    first_step: ClassVar[float] = 1.0
+
+    def size(self, d: Tensor) -> Tensor:
+        """Return the side `[N]` of the smallest square around what changed, 0 where nothing did."""
+        # what is no number has changed too
+        changed = (self._images(d) != 0).any(1)
+        return torch.maximum(_extent(changed.any(2)), _extent(changed.any(1))).to(d.dtype)
+
+    def dual(self, g: Tensor) -> Tensor:
+        """Raise `BadInput`: a change inside a square can be of any height."""
+        raise BadInput(
+            "The size of a patch has no dual norm and no steepest direction: values inside it can change by any "
+            "height. Use an attack that works in this norm, such as patch-search."
+        )
+
+    def steepest(self, g: Tensor) -> Tensor:
+        """Raise `BadInput`, as `dual`."""
+        return self.dual(g)
+
+    def step(self, g: Tensor, room: Tensor, length: float | Tensor, free: Tensor | None = None) -> Tensor:
+        """Raise `BadInput`, as `dual`."""
+        return self.dual(g)
+
+    def project(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
+        """Return what the square with the largest total change, inside the room, leaves of a perturbation."""
+        side = torch.as_tensor(eps, dtype=torch.float64, device=d.device).expand(len(d), 1).squeeze(1)
+        # one that fits is left alone: rounding must not make a square of equal total its better
+        fits = self.size(d) <= side
+        kept = d.clone()
+        height = self._images(torch.minimum(d.abs(), room)).sum(1)
+        for one in side[~fits].unique().tolist():
+            at = (~fits & (side == one)).nonzero().squeeze(1)
+            tall, wide = self._square(one)
+            if tall == 0 or wide == 0:
+                kept[at] = 0
+                continue
+            totals = window_sums(height[at], tall, wide)
+            best = totals.flatten(1).argmax(1)
+            inside = in_windows(best, totals.shape[1:], (tall, wide), self.shape[1:])
+            kept[at] = torch.where(inside[:, None], self._images(d[at]), 0).flatten(1)
+        return kept
+
+    def cheapest_move(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
+        """Raise `BadInput`, as `dual`."""
+        return self.dual(weight)
+
+    def size_needed(self, need: Tensor, g: Tensor, room: Tensor) -> Tensor:
+        """Return the smallest side `[N]` of a square in which changes within the room gain `need` along `g`."""
+        gains = self._images(g.abs() * room).sum(1)
+        most = max(self.shape[1:])
+        found = torch.full_like(need, float(most))
+        for side in range(most, 0, -1):
+            enough = window_sums(gains, *self._square(side)).flatten(1).amax(1) >= need
+            found = torch.where(enough, float(side), found)
+        return found
+
+    def scaled(self, eps: Tensor, factor: float) -> Tensor:
+        """Return sides about `factor` times as long; other ones even where that is less than a pixel."""
+        return scaled_whole(eps, factor)
+
+    def between(self, low: Tensor, high: Tensor) -> Tensor:
+        """Return the side half way between two; `low` where there is none between them."""
+        return ((low + high) / 2).floor()
+
+    def random(self, draws: Draws, features: int, free: Tensor | None = None) -> Tensor:
+        """Return changes of every value, of which a projection keeps a square."""
+        return only_free(2 * draws.uniform("start", features) - 1, free)
+
+    def _images(self, d: Tensor) -> Tensor:
+        if len(self.shape) != 3:
+            raise BadInput(f"A patch is a square of an image [C, H, W], and the inputs are {list(self.shape)}.")
+        return d.view(len(d), *self.shape)
+
+    def _square(self, side: float) -> tuple[int, int]:
+        tall, wide = self.shape[1:]
+        return (tall, wide) if math.isinf(side) else (min(int(side), tall), min(int(side), wide))
+
+
+PATCH = PatchNorm()
+
+
+def scaled_whole(eps: Tensor, factor: float) -> Tensor:
+    """Return whole numbers about `factor` times as large as `eps`, and never the same."""
+    whole = (eps * factor).floor()
+    return torch.maximum(whole, eps + 1) if factor > 1 else torch.minimum(whole, eps - 1).clamp_min(0)
+
+
+def window_sums(value: Tensor, tall: int, wide: int) -> Tensor:
+    """Return the sums over all windows of `tall` x `wide` pixels of maps `[N, H, W]`: float64, one per corner."""
+    # an integral image; in double precision its differences order windows as their own sums would
+    whole = torch.nn.functional.pad(value.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
+    rows = whole[:, tall:] - whole[:, : whole.shape[1] - tall]
+    return rows[:, :, wide:] - rows[:, :, : rows.shape[2] - wide]
+
+
+def in_windows(
+    number: Tensor, corners: tuple[int, ...], window: tuple[int, int], image: tuple[int, ...]
+) -> Tensor:
+    """Return bool `[N, H, W]`: the pixels of the windows whose upper left `corners`, row by row, have these numbers."""
+    inside = []
+    for first, side, length in zip((number // corners[1], number % corners[1]), window, image, strict=True):
+        at = torch.arange(length, device=number.device)
+        inside.append((at >= first[:, None]) & (at < first[:, None] + side))
+    return inside[0][:, :, None] & inside[1][:, None]
+
+
+def _extent(line: Tensor) -> Tensor:
+    # from the first to the last of bool [N, L]
+    length = line.shape[1]
+    first, last = line.int().argmax(1), length - 1 - line.int().flip(1).argmax(1)
+    return torch.where(line.any(1), last - first + 1, 0)
