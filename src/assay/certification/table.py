@@ -8,9 +8,15 @@ from typing import Any
 
 from assay.attacks.options import Option, options_of_maker, read_options
 from assay.certification.certificate import Certificate, CertificateEntry
+from assay.certification.double_masking import DoubleMaskingCertificate
 from assay.core.errors import BadInput, did_you_mean
 
-CERTIFICATES: dict[str, CertificateEntry] = {}
+CERTIFICATES: dict[str, CertificateEntry] = {
+    "double-masking": CertificateEntry(
+        DoubleMaskingCertificate, "all images under two masks are the label's", "Xiang et al. 2022", "2108.09135",
+        ("patch",), "any model behind the defence double-masking",
+    ),
+}  # fmt: skip
 """Every method of certification."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import ClassVar
 
 import torch
@@ -52,22 +51,12 @@ class PatchNorm:
 
     def project(self, d: Tensor, eps: float | Tensor, room: Tensor) -> Tensor:
         """Return what the square with the largest total change, inside the room, leaves of a perturbation."""
-        side = torch.as_tensor(eps, dtype=torch.float64, device=d.device).expand(len(d), 1).squeeze(1)
         # one that fits is left alone: rounding must not make a square of equal total its better
-        fits = self.size(d) <= side
-        kept = d.clone()
+        side = self.sides(eps, d)
         height = self._images(torch.minimum(d.abs(), room)).sum(1)
-        for one in side[~fits].unique().tolist():
-            at = (~fits & (side == one)).nonzero().squeeze(1)
-            tall, wide = self._square(one)
-            if tall == 0 or wide == 0:
-                kept[at] = 0
-                continue
-            totals = window_sums(height[at], tall, wide)
-            best = totals.flatten(1).argmax(1)
-            inside = in_windows(best, totals.shape[1:], (tall, wide), self.shape[1:])
-            kept[at] = torch.where(inside[:, None], self._images(d[at]), 0).flatten(1)
-        return kept
+        inside = in_square(window_totals(height, side).flatten(1).argmax(1), side, height)
+        inside |= (self.size(d) <= side)[:, None, None]
+        return torch.where(inside[:, None], self._images(d), 0).flatten(1)
 
     def cheapest_move(self, need: Tensor, weight: Tensor, room: Tensor) -> Tensor:
         """Raise `BadInput`, as `dual`."""
@@ -79,8 +68,8 @@ class PatchNorm:
         most = max(self.shape[1:])
         found = torch.full_like(need, float(most))
         for side in range(most, 0, -1):
-            enough = window_sums(gains, *self._square(side)).flatten(1).amax(1) >= need
-            found = torch.where(enough, float(side), found)
+            totals = window_totals(gains, torch.full_like(need, side, dtype=torch.int64))
+            found = torch.where(totals.flatten(1).amax(1) >= need, float(side), found)
         return found
 
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
@@ -100,9 +89,11 @@ class PatchNorm:
             raise BadInput(f"A patch is a square of an image [C, H, W], and the inputs are {list(self.shape)}.")
         return d.view(len(d), *self.shape)
 
-    def _square(self, side: float) -> tuple[int, int]:
-        tall, wide = self.shape[1:]
-        return (tall, wide) if math.isinf(side) else (min(int(side), tall), min(int(side), wide))
+    def sides(self, eps: float | Tensor, like: Tensor) -> Tensor:
+        """Return the sides (int64 `[N]`) of budgets, a number or `[N, 1]`: at most that of the image."""
+        side = torch.as_tensor(eps, dtype=torch.float64, device=like.device).expand(len(like), 1).squeeze(1)
+        # float32 may hold a whole number a hair below itself
+        return (side + 1e-6).clamp_max(max(self.shape[1:])).long()
 
 
 PATCH = PatchNorm()
@@ -114,22 +105,28 @@ def scaled_whole(eps: Tensor, factor: float) -> Tensor:
     return torch.maximum(whole, eps + 1) if factor > 1 else torch.minimum(whole, eps - 1).clamp_min(0)
 
 
-def window_sums(value: Tensor, tall: int, wide: int) -> Tensor:
-    """Return the sums over all windows of `tall` x `wide` pixels of maps `[N, H, W]`: float64, one per corner."""
-    # an integral image; in double precision its differences order windows as their own sums would
+def window_totals(value: Tensor, side: Tensor) -> Tensor:
+    """Return the sums of maps `[N, H, W]` over the squares of `side` (int64 `[N]`) whose upper left corner is a pixel.
+
+    float64 `[N, H, W]`, -inf where the square does not fit. A side longer than the image's is as long.
+    """
+    _, height, width = value.shape
+    # an integral image; in double precision its differences order squares as their own sums would
     whole = torch.nn.functional.pad(value.double().cumsum(1).cumsum(2), (1, 0, 1, 0))
-    rows = whole[:, tall:] - whole[:, : whole.shape[1] - tall]
-    return rows[:, :, wide:] - rows[:, :, : rows.shape[2] - wide]
+    below, right = (
+        torch.arange(length, device=value.device) + side.clamp_max(length)[:, None] for length in (height, width)
+    )
+    strips = whole.gather(1, below.clamp_max(height)[:, :, None].expand(-1, -1, width + 1)) - whole[:, :height]
+    totals = strips.gather(2, right.clamp_max(width)[:, None].expand(-1, height, -1)) - strips[:, :, :width]
+    return torch.where((below <= height)[:, :, None] & (right <= width)[:, None], totals, -torch.inf)
 
 
-def in_windows(
-    number: Tensor, corners: tuple[int, ...], window: tuple[int, int], image: tuple[int, ...]
-) -> Tensor:
-    """Return bool `[N, H, W]`: the pixels of the windows whose upper left `corners`, row by row, have these numbers."""
+def in_square(corner: Tensor, side: Tensor, like: Tensor) -> Tensor:
+    """Return bool `[N, H, W]`, as `like`: the pixels of squares of `side` whose `corner` is counted row by row."""
     inside = []
-    for first, side, length in zip((number // corners[1], number % corners[1]), window, image, strict=True):
-        at = torch.arange(length, device=number.device)
-        inside.append((at >= first[:, None]) & (at < first[:, None] + side))
+    for first, length in zip((corner // like.shape[2], corner % like.shape[2]), like.shape[1:], strict=True):
+        at = torch.arange(length, device=like.device)
+        inside.append((at >= first[:, None]) & (at < (first + side)[:, None]))
     return inside[0][:, :, None] & inside[1][:, None]
 
 
