@@ -86,7 +86,6 @@ TRANSFORMATIONS: dict[str, Defense] = {
         DoubleMasking, "the answer on which images with one or two squares masked agree", "Xiang et al. 2022",
         "2108.09135", passes=_per_mask, differentiable=False,
         backward="the mean of the one-mask answers that are not lost yet", around=True, outermost=True,
-        adaptive=("patch-search",),
     ),
 }  # fmt: skip
 """Steps that change an image before the network sees it, and layers that answer in its place."""
