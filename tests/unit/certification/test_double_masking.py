@@ -132,7 +132,7 @@ def test_nothing_certified_is_broken_by_the_search_that_knows_the_defence() -> N
     y = answers(model, x)
     found = proved(model, x, y, 2)
     result = assay.attack(build("patch-search", places=4, inner=4), model, x, y, threat=Patch(2))
-    assert int(found.certified.sum()) > 5 and int(result.success.sum()) > 3
+    assert int(found.certified.sum()) > 5 and int(result.success.sum()) > 1
     assert not bool((found.certified[0] & result.success).any())
 
 
