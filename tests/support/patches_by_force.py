@@ -60,9 +60,7 @@ def every_patch(x: Tensor, side: int, *, plain: bool = False) -> Iterator[Tensor
         yield from images
 
 
-def contradicted(
-    answer: Callable[[Tensor], Tensor], x: Tensor, y: int, side: int, *, plain: bool = False
-) -> bool:
+def contradicted(answer: Callable[[Tensor], Tensor], x: Tensor, y: int, side: int, *, plain: bool = False) -> bool:
     """Return whether the image, or one of `every_patch`, has an answer (`[N, 1, H, W]` -> labels `[N]`) but `y`."""
     images = torch.stack(list(every_patch(x, side, plain=plain)))
     return any(bool((answer(part) != y).any()) for part in images.split(128))

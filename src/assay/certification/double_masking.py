@@ -28,10 +28,10 @@ _FIRST_BLOCK = 12
 class DoubleMaskingCertificate:
     """All images under one and under two of the masks are the label's: then no patch changes the answer.
 
-    Xiang et al. 2022, theorem 1. Of M masks, M (M + 1) / 2 images are asked about: 666 for 6 x 6 masks. Wherever a patch
+    Xiang et al. 2022. Of M masks, M (M + 1) / 2 images are asked about: 666 for 6 x 6 masks. Wherever a patch
     of at most the defence's `patch` lies, some mask hides it, and what that mask and any second one leave is the image
     without the patch: label under all of them, so that mask is never outvoted and outvotes every other answer. The
-    proof asks for nothing else: the values in the patch, the rest of the network and ties of the majority do not matter.
+    proof asks for nothing else: values in the patch, the rest of the network and ties of the majority do not matter.
     A label that leads by less than 1e-4 (of the largest logit, where that is above 1) counts as not proven: in another
     batch the same image may be answered otherwise. Pairs of masks under which the label leads least come first, and an
     image is given up at its first wrong pair. Budgets above `patch` are not certified. Deterministic.
@@ -42,7 +42,9 @@ class DoubleMaskingCertificate:
     def check(self, model: Classifier, problem: Problem) -> None:
         """Raise `BadInput` for a model without the defence outermost, another norm, coarse numbers and small images."""
         if problem.threat.norm.name != "patch":
-            raise BadInput(f"double-masking certifies in the norm patch, and the threat is in {problem.threat.norm.name}.")
+            raise BadInput(
+                f"double-masking certifies in the norm patch, and the threat is in {problem.threat.norm.name}."
+            )
         module = _masking(model)
         if model.random:
             raise BadInput("double-masking compares answers to the same image, and the model draws numbers.")
@@ -83,7 +85,7 @@ def _masking(model: Classifier) -> DoubleMasking:
     if not isinstance(model.module, DoubleMasking):
         name = model.spec or "a model"
         raise BadInput(
-            f"double-masking certifies what stands behind that defence, as the first of its chain, and {name} does not. "
+            f"double-masking certifies what stands behind that defence, the first of its chain, and {name} does not. "
             f"Write {name.partition('|')[0]}|double-masking:patch=5."
         )
     return model.module

@@ -76,7 +76,9 @@ class LookPasses(NamedTuple):
 
 ONE_PASS = LookPasses()
 
-_MORE: contextvars.ContextVar[list[Tensor] | None] = contextvars.ContextVar("passes of the call under way", default=None)
+_MORE: contextvars.ContextVar[list[Tensor] | None] = contextvars.ContextVar(
+    "passes of the call under way", default=None
+)
 
 
 def took_more(forwards: Tensor) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -13,7 +10,6 @@ from assay.core.errors import BadInput
 from assay.core.masks import only_free
 
 
-@dataclasses.dataclass(frozen=True)
 class PatchNorm:
     """Counts pixels along a side: all channels of all pixels inside one square may take any value.
 
@@ -22,11 +18,12 @@ class PatchNorm:
     taller than the image is as tall as the image.
     """
 
-    shape: tuple[int, ...] = ()
+    name = "patch"
+    boxed = True
+    first_step = 1.0
 
-    name: ClassVar[str] = "patch"
-    boxed: ClassVar[bool] = True
-    first_step: ClassVar[float] = 1.0
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        self.shape = shape
 
     def size(self, d: Tensor) -> Tensor:
         """Return the side `[N]` of the smallest square around what changed, 0 where nothing did."""

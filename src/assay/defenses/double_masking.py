@@ -36,7 +36,7 @@ class MaskRow(NamedTuple):
 def mask_row(length: int, patch: int, masks: int) -> MaskRow:
     """Return at most about `masks` masks along `length` pixels, one of which holds any `patch` neighbouring ones.
 
-    s = ceil((n - p + 1) / k), m = min(p + s - 1, n), starts 0, s, 2 s, ... and n - m (Xiang et al. 2022, section 3.3).
+    s = ceil((n - p + 1) / k), m = min(p + s - 1, n), starts 0, s, 2 s, ... and n - m (Xiang et al. 2022).
     Raises `BadInput` for a patch longer than the side.
     """
     if patch > length:
@@ -59,7 +59,7 @@ def first_masks(shape: tuple[int, ...] | None, patch: int, masks: int) -> int:
 class Decision(NamedTuple):
     """Labels (int64 `[N]`), and what is known of the answers: `pairs` (int64 `[N, M, M]`, -1 unknown), and `spent`.
 
-    `pairs[n, i, j]` is the label of image n under masks i and j; `spent` (int64 `[N]`) are the forwards of second masks.
+    `pairs[n, i, j]` is the label of image n under masks i and j; `spent` (int64 `[N]`) are forwards of second masks.
     """
 
     label: Tensor
@@ -110,16 +110,16 @@ class DoubleMasking(nn.Module):
         hidden, fill = self.hidden(x), x.new_tensor(self.fill)
         at_once = max(1, micro_batch(x, x.requires_grad) // max(1, len(x)))
         answers = []
-        for some in hidden.split(at_once):
+        for some in torch.split(hidden, at_once):
             images = torch.where(some[:, None], fill, x[:, None])
-            answers.append(self._asked(images.flatten(0, 1)).unflatten(0, images.shape[:2]))
+            answers.append(self._asked(images.flatten(0, 1)).view(len(x), len(some), -1))
         return torch.cat(answers, 1)
 
     def pair_answers(self, x: Tensor, row: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Return the logits `[P, K]` of the images `x[row]` under two masks each, by their numbers (int64 `[P]`)."""
         hidden, fill = self.hidden(x), x.new_tensor(self.fill)
         answers = []
-        for part in torch.arange(len(row), device=x.device).split(micro_batch(x, backward=False)):
+        for part in torch.split(torch.arange(len(row), device=x.device), micro_batch(x, backward=False)):
             both = hidden[first[part]] | hidden[second[part]]
             answers.append(self._asked(torch.where(both[:, None], fill, x[row[part]])))
         return torch.cat(answers)

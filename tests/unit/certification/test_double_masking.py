@@ -77,7 +77,9 @@ def test_no_patch_at_any_place_breaks_what_is_certified() -> None:
         model = behind(net, patch=2, masks=2)
         y = answers(model, x)
         found = proved(model, x, y, 0, 1, 2, 3)
-        assert found.certified[1].tolist() == [certified(net, one, int(label), masks) for one, label in zip(x, y, strict=True)]
+        assert found.certified[1].tolist() == [
+            certified(net, one, int(label), masks) for one, label in zip(x, y, strict=True)
+        ]
         assert bool(found.certified[0].all()) and not bool(found.certified[3].any())
         assert torch.equal(found.certified[1], found.certified[2])
         assert torch.equal(found.radius, 2.0 * found.certified[2].double())
@@ -102,7 +104,9 @@ def test_passes_and_predictions_of_what_is_not_certified() -> None:
     assert found.cost.forwards[found.certified[0]].tolist() == [45] * int(found.certified.sum())
     assert not bool(found.cost.backwards.any())
     masks = square_masks(9, 4, (0, 3, 5))
-    assert found.certified[0].tolist() == [certified(net, one, int(label), masks) for one, label in zip(x, y, strict=True)]
+    assert found.certified[0].tolist() == [
+        certified(net, one, int(label), masks) for one, label in zip(x, y, strict=True)
+    ]
     # what the model is known to say is not asked again
     problem, draws = problem_of(model, x, y, Patch(2)), Draws(torch.arange(30))
     known = dataclasses.replace(problem, known=first_look(assay.PGD(), problem, draws))

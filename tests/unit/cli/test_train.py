@@ -117,7 +117,9 @@ def test_training_under_masks(place: Workplace) -> None:
     assert said.code == 0, said.err
     assert Path(said.out.strip()) == Path("runs/train-masked-mnist-fast/mnist-fast.safetensors")
     assert "Training mnist-fast under masks  100 %  epoch 2 of 2, loss" in said.err
-    assert "Behind the defence: --model 'file:runs/train-masked-mnist-fast/mnist-fast.safetensors|double-mask" in said.err
+    assert (
+        "Behind the defence: --model 'file:runs/train-masked-mnist-fast/mnist-fast.safetensors|double-mask" in said.err
+    )
     loss = json.loads(read_safetensors(Path(said.out.strip()))[1]["settings"])["loss"]
     assert loss == {"size": 6, "count": 2, "fill": 0.5}
     other = place.assay(f"{line} --size 29 --out elsewhere")

@@ -66,7 +66,12 @@ def test_decisions_are_those_of_the_algorithm_as_it_is_written() -> None:
         net, x = Net(7, seed), torch.rand(25, 1, 7, 7, generator=maker)
         module = DoubleMasking(net, patch=2, masks=2)
         with torch.no_grad():
-            assert [module.hidden(x)[i].nonzero().amin(0).tolist() for i in range(4)] == [[0, 0], [0, 3], [3, 0], [3, 3]]
+            assert [module.hidden(x)[i].nonzero().amin(0).tolist() for i in range(4)] == [
+                [0, 0],
+                [0, 3],
+                [3, 0],
+                [3, 3],
+            ]
             answer = module(x).argmax(1)
             first = module.one_mask_answers(x).argmax(2)
             assert answer.tolist() == [inference(net, one, masks) for one in x]

@@ -98,8 +98,17 @@ class Record:
     size_patch: float | None = None
 
 
-ADDED = ("image_digest", "form", "edges", "clean_refused", "refused", "clean_excess", "excess", "size_ycbcr",
-         "size_patch")
+ADDED = (
+    "image_digest",
+    "form",
+    "edges",
+    "clean_refused",
+    "refused",
+    "clean_excess",
+    "excess",
+    "size_ycbcr",
+    "size_patch",
+)
 """Columns that came later: shards without them are read all the same, with nulls."""
 
 
