@@ -252,7 +252,8 @@ def test_passes_of_a_look_are_those_of_the_table(name: str, tmp_path: Path) -> N
         seen = oracle.look(X, goal, margin, Access.SCORES, draws)
         assert sum(rows) == int(seen.cost.forwards.sum())
         # where answers disagree, double masking asks on, and says so
-        assert sum(rows) == 12 * model.passes.forwards or (DEFENSES[name].outermost and sum(rows) > 12 * 36)
+        least = 12 * model.passes.forwards
+        assert sum(rows) > least if DEFENSES[name].outermost else sum(rows) == least
         assert bool((seen.cost.queries == 1).all())
         again = oracle.look(X, goal, margin, Access.SCORES, draws)
         assert torch.equal(again.logits, seen.logits)
