@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from assay.core.errors import AssayError, AssayWarning, BadInput, ModelError
     from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
     from assay.core.multi_label import MultiLabel, MultiLabelTargeted
-    from assay.core.threat import L0, L1, L2, Linf, Threat, YCbCr
+    from assay.core.threat import L0, L1, L2, Linf, Patch, Threat, YCbCr
     from assay.data import Data, load_data
     from assay.evaluation.run import Run
     from assay.evaluation.study.adaptive import adaptive
@@ -41,7 +41,7 @@ _WHERE = {
     "assay.core.errors": ("AssayError", "AssayWarning", "BadInput", "ModelError"),
     "assay.core.goal": ("OutOfTop", "Targeted", "Toward", "Untargeted"),
     "assay.core.multi_label": ("MultiLabel", "MultiLabelTargeted"),
-    "assay.core.threat": ("L0", "L1", "L2", "Linf", "Threat", "YCbCr"),
+    "assay.core.threat": ("L0", "L1", "L2", "Linf", "Patch", "Threat", "YCbCr"),
     "assay.data": ("Data", "load_data"),
     "assay.evaluation.run": ("Run",),
     "assay.evaluation.study.adaptive": ("adaptive",),
@@ -76,6 +76,7 @@ __all__ = [
     "MultiLabel",
     "MultiLabelTargeted",
     "OutOfTop",
+    "Patch",
     "Restarts",
     "Run",
     "SmallestBudget",

@@ -13,6 +13,7 @@ class Norm(enum.StrEnum):
     L1 = "l1"
     L0 = "l0"
     YCBCR = "ycbcr"
+    PATCH = "patch"
 
 
 class Question(enum.StrEnum):

@@ -88,7 +88,7 @@ def short(name: str, longest: int = _BITS_OF_NAMES) -> str:
 
 def norm(threat: str) -> str:
     """Write a norm as the papers do: `linf` -> `L∞`."""
-    return {"linf": "L∞", "l2": "L₂", "l1": "L₁", "l0": "L₀", "ycbcr": "YCbCr L∞"}.get(threat, threat)
+    return {"linf": "L∞", "l2": "L₂", "l1": "L₁", "l0": "L₀", "ycbcr": "YCbCr L∞", "patch": "patch"}.get(threat, threat)
 
 
 def seen(levels: float) -> str:

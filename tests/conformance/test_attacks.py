@@ -65,13 +65,14 @@ SHARE = {
 }
 
 # In L1 a step changes one value of these small images, the same one for most seeds. Of 20 shades, or of 6 blocks, most
-# seeds move the same ones to the edge of the budget.
+# seeds move the same ones to the edge of the budget; and the one pixel of a patch to a corner of the box.
 RARELY = {
     ("vmi-fgsm", "l1"): 12,
     ("pgd", "ycbcr"): 12,
     ("apgd", "ycbcr"): 12,
     ("block-grey", "linf"): 12,
     ("block-grey-search", "linf"): 12,
+    ("patch-search", "patch"): 12,
 }
 
 # JSMA moves values up only, in pairs, and few of them: the closed form moves half of them down

@@ -16,7 +16,7 @@ from assay.core.search import Keeps
 from assay.core.threat import threat_in
 from tests.conformance.test_attacks import ONE_WAY, SHARE
 from tests.support import checks
-from tests.support.bench import AIMLESS, FEWER, PAIRS, PROBING, Case, Linear, Remembering, case_of, make, unboxed
+from tests.support.bench import AIMLESS, FEWER, PAIRS, PROBING, WHOLE, Case, Linear, Remembering, case_of, make, unboxed
 
 every_attack = pytest.mark.parametrize(("name", "norm"), PAIRS, ids=lambda v: v)
 
@@ -115,6 +115,7 @@ ELSEWHERE = {
     "di-fgsm", "ti-fgsm", "si-fgsm", "vmi-fgsm", "r-fgsm", "ffgsm", "pgd", "apgd", "apgd-t", "autoattack", "cascade",
     "nes", "spsa", "simba", "square", "hop-skip-jump", "boundary", "uniform-noise", "gaussian-noise", "salt-and-pepper",
     "gaussian-blur", "spatial", "block-grey", "block-grey-search", "attention-de",
+    "patch-search",
 }  # fmt: skip
 
 
@@ -182,7 +183,7 @@ def test_strength_in_a_mask(name: str, norm: str, kind: str) -> None:
     eps = float(distance[distance.isfinite()].quantile(0.7, interpolation="lower"))
     threat = threat_in(norm, eps=eps, mask=Mask.of(mask[0] if kind == "for all" else mask))
     case = Case(
-        Linear(weight, torch.zeros(2)), x, Untargeted((lead < 0).long()), threat if norm == "l0" else unboxed(threat)
+        Linear(weight, torch.zeros(2)), x, Untargeted((lead < 0).long()), threat if norm in WHOLE else unboxed(threat)
     )
     success = case.run(build(name, **FEWER.get(name, {}))).success
     share = LESS.get((name, norm), SHARE.get((name, norm), 1.0))
@@ -195,9 +196,12 @@ def test_strength_in_a_mask(name: str, norm: str, kind: str) -> None:
 def _distance(norm: str, reachable: Tensor, lead: Tensor, x: Tensor) -> Tensor:
     size = {"linf": reachable.abs().sum(1), "l2": reachable.norm(dim=1), "l1": reachable.abs().amax(1)}
     size["ycbcr"] = reachable.view(x.shape).sum(1).flatten(1).abs().sum(1)
-    if norm != "l0":
+    if norm not in WHOLE:
         return lead.abs() / size[norm]
     down = (reachable * lead[:, None]) > 0
-    gains = (reachable.abs() * torch.where(down, x.flatten(1), 1 - x.flatten(1))).sort(1, descending=True).values
+    gains = reachable.abs() * torch.where(down, x.flatten(1), 1 - x.flatten(1))
+    if norm == "patch":
+        return checks.patch_distance(gains.view_as(x).sum(1), lead)
+    gains = gains.sort(1, descending=True).values
     enough = gains.cumsum(1) > lead.abs()[:, None]
     return torch.where(enough.any(1), (~enough).sum(1) + 1.0, torch.inf)

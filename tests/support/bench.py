@@ -20,12 +20,14 @@ from assay.core.search import Keeps, SearchResult
 from assay.core.threat import Threat, threat_in
 
 # budgets at which the small model below breaks on some images and stands on others
-EPS = {"linf": 0.06, "l2": 0.3, "l1": 1.2, "l0": 6, "ycbcr": 0.06}
+EPS = {"linf": 0.06, "l2": 0.3, "l1": 1.2, "l0": 6, "ycbcr": 0.06, "patch": 1}
 # in components of colours the attacks differ by what the threat does for them: these ask all of it
 COLOURED = ("fgsm", "pgd", "apgd")
 PAIRS = [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms if norm != "ycbcr" or name in COLOURED]
-VECTOR_PAIRS = [(name, norm) for name, norm in PAIRS if norm != "ycbcr"]
-LARGEST = ("linf", "ycbcr")
+VECTOR_PAIRS = [(name, norm) for name, norm in PAIRS if norm not in ("ycbcr", "patch")]
+# budgets that do not grow with the number of values, and those that are whole numbers
+LARGEST = ("linf", "ycbcr", "patch")
+WHOLE = ("l0", "patch")
 FIRST_NORM = [(name, entry.norms[0]) for name, entry in ATTACKS.items()]
 GOALS = ("untargeted", "targeted", "out-of-top")
 
@@ -43,6 +45,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "square": {"queries": 12},
     "block-grey": {"block": 2, "steps": 5},
     "block-grey-search": {"block": 2, "queries": 12},
+    "patch-search": {"places": 2, "inner": 3},
     "spatial": {"tries": 3},
     "ddn": {"steps": 12},
     "fmn": {"steps": 3},
@@ -97,6 +100,7 @@ RANDOM = {
     "square",
     "block-grey",
     "block-grey-search",
+    "patch-search",
     "autoattack",
     "cascade",
     "nes",
@@ -266,6 +270,11 @@ def size_of(threat: Threat, z: Tensor, x: Tensor) -> Tensor:
         # of changes of Y alone, which all cases here are
         assert threat.components.weights == (1, 0, 0) and float(max(cb.abs().max(), cr.abs().max())) < 2e-6
         return y.flatten(1).abs().amax(1)
+    if name == "patch":
+        changed = (u != 0).any(1)
+        sides = [line.nonzero() for one in changed for line in (one.any(0), one.any(1))]
+        extents = [int(at.max() - at.min()) + 1 if len(at) else 0 for at in sides]
+        return torch.tensor(extents, dtype=torch.float64).view(-1, 2).amax(1)
     u = u.flatten(1).abs()
     if name == "linf":
         return u.amax(1)

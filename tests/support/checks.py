@@ -15,7 +15,7 @@ from assay.core.problem import Problem
 from assay.core.search import Keeps, SearchResult
 from assay.core.tensors import take
 from assay.core.threat import threat_in
-from tests.support.bench import Case, Linear, Remembering, size_of, unboxed
+from tests.support.bench import WHOLE, Case, Linear, Remembering, size_of, unboxed
 
 
 def same(one: Tensor, other: Tensor, why: str, *, exact: bool = True) -> None:
@@ -199,7 +199,7 @@ def check_budget_per_sample(attack: Method, case: Case) -> None:
     same(each.success, one.success, "a budget per sample gives another verdict")
     # and every sample has its own
     eps = eps * torch.linspace(0, 1, len(eps))
-    here = case.but(threat=case.threat.at(eps.floor() if case.threat.norm.name == "l0" else eps))
+    here = case.but(threat=case.threat.at(eps.floor() if case.threat.norm.name in WHOLE else eps))
     check_budget(attack, here)
     # its neighbours' budgets are nothing to a sample
     last = torch.tensor([len(eps) - 1])
@@ -228,7 +228,7 @@ def check_units(attack: Method, case: Case) -> None:
         def forward(self, u: Tensor) -> Tensor:
             return model(u * std)
 
-    eps = float(case.threat.eps) if case.threat.norm.name == "l0" else 3 * float(case.threat.eps)
+    eps = float(case.threat.eps) if case.threat.norm.name in WHOLE else 3 * float(case.threat.eps)
     free = unboxed(case.threat).at(eps)
     pixels = case.but(threat=dataclasses.replace(free, scale=std)).run(attack)
     units = case.but(model=OnNormalised(), x=case.x / std, threat=free).run(attack)
@@ -260,7 +260,7 @@ def check_grid_costs_no_success(attack: Method, case: Case) -> None:
 
 
 def _linear_distance(norm: str, difference: Tensor, lead: Tensor, x: Tensor) -> Tensor:
-    if norm != "l0":
+    if norm not in WHOLE:
         shades = difference.view(x.shape[1:]).sum(0)
         dual = {
             "linf": difference.abs().sum(),
@@ -272,8 +272,21 @@ def _linear_distance(norm: str, difference: Tensor, lead: Tensor, x: Tensor) -> 
     # the values that gain most within the box first
     down = (difference * lead[:, None]) > 0
     room = torch.where(down, x.flatten(1), 1 - x.flatten(1))
+    if norm == "patch":
+        return patch_distance((difference.abs() * room).view_as(x).sum(1), lead)
     gains = (difference.abs() * room).sort(1, descending=True).values.cumsum(1)
     return (gains <= lead.abs()[:, None]).sum(1) + 1.0
+
+
+def patch_distance(gains: Tensor, lead: Tensor) -> Tensor:
+    # the smallest square whose pixels gain more together than the lead
+    found = torch.full_like(lead, torch.inf)
+    for side in range(max(gains.shape[1:]), 0, -1):
+        totals = gains
+        for axis in (1, 2):
+            totals = totals.unfold(axis, min(side, gains.shape[axis]), 1).sum(-1)
+        found = torch.where(totals.flatten(1).amax(1) > lead.abs(), float(side), found)
+    return found
 
 
 def check_strength(attack: Method, norm: str, share: float = 1.0) -> None:
@@ -289,7 +302,7 @@ def check_strength(attack: Method, norm: str, share: float = 1.0) -> None:
     eps = float(distance.quantile(0.7, interpolation="lower"))
     threat = threat_in(norm, eps=eps)
     # without a box one value of endless height breaks anything
-    case = Case(model, x, Untargeted(y), threat if norm == "l0" else unboxed(threat))
+    case = Case(model, x, Untargeted(y), threat if norm in WHOLE else unboxed(threat))
     must = distance < 0.98 * share * eps
     cannot = distance > 1.02 * eps
     success = case.run(attack).success

@@ -154,7 +154,13 @@ def test_every_attack_asks_a_single_score(name: str) -> None:
     entry = ATTACKS[name]
     quick = {"steps": 8, "queries": 200, "rounds": 2, "generations": 3, "population": 40}
     method = build(name, **{option: value for option, value in quick.items() if option in entry.options})
-    threat = {"linf": assay.Linf(0.2), "l2": assay.L2(1.2), "l1": assay.L1(5), "l0": assay.L0(12)}[entry.norms[0]]
+    threat = {
+        "linf": assay.Linf(0.2),
+        "l2": assay.L2(1.2),
+        "l1": assay.L1(5),
+        "l0": assay.L0(12),
+        "patch": assay.Patch(2),
+    }[entry.norms[0]]
     result = assay.attack(method, Scorer(), X[:3], labels()[:3], threat)
     score = Scorer()(result.x_adv)[:, 0]
     # beside a boundary the last digit depends on the batch

@@ -12,7 +12,7 @@ import assay
 from assay.attacks import ATTACKS, build
 
 N, K = 12, 5
-THREATS = {"linf": assay.Linf(0.2), "l2": assay.L2(1.5), "l1": assay.L1(6), "l0": assay.L0(30)}
+THREATS = {"linf": assay.Linf(0.2), "l2": assay.L2(1.5), "l1": assay.L1(6), "l0": assay.L0(30), "patch": assay.Patch(3)}
 torch.manual_seed(11)
 NET = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, K)).eval()
 for _parameter in NET.parameters():

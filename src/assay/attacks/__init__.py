@@ -29,6 +29,7 @@ from assay.attacks.jsma import JSMA
 from assay.attacks.lbfgs import LBFGS
 from assay.attacks.one_pixel import OnePixel
 from assay.attacks.options import Option, options_of_maker, written_option
+from assay.attacks.patch_search import PatchSearch
 from assay.attacks.pdpgd import PDPGD
 from assay.attacks.sigma_zero import SigmaZero
 from assay.attacks.simba import simba
@@ -183,6 +184,10 @@ ATTACKS: Mapping[str, AttackEntry] = {
     "block-grey": AttackEntry(
         BlockGrey, 1, ("linf",), "PGD on one shade of grey per block, the same for all channels",
         "this project's reading", "gradient",
+    ),
+    "patch-search": AttackEntry(
+        PatchSearch, 1, ("patch",), "PGD inside squares, at the places where the gradient is largest first",
+        "cf. Brown et al. 2017", "gradient", paper_id="1712.09665",
     ),
     "deepfool": AttackEntry(
         DeepFool, 1, _BALLS, "onto the nearest linearised boundary", "Moosavi-Dezfooli et al. 2016", "minimum norm",

@@ -11,6 +11,7 @@ from typing import Any
 from assay.attacks.options import Option, options_of_maker, read_options
 from assay.certification.bounds.methods import CROWN, IBP
 from assay.certification.certificate import Certificate, CertificateEntry
+from assay.certification.double_masking import DoubleMaskingCertificate
 from assay.certification.smoothing import NORMS, SequentialSmoothing, Smoothing
 from assay.core.errors import BadInput, did_you_mean
 
@@ -33,6 +34,10 @@ CERTIFICATES: dict[str, CertificateEntry] = {
     "smoothing-sequential": CertificateEntry(
         SequentialSmoothing, "yes or no at each budget, with as many votes as that takes", "Voracek 2024",
         "2406.17830", NORMS, _SMOOTHED, statistical=True, passes=1_000,
+    ),
+    "double-masking": CertificateEntry(
+        DoubleMaskingCertificate, "all images under two masks are the label's", "Xiang et al. 2022", "2108.09135",
+        ("patch",), "whose outermost defence is double-masking", passes=300,
     ),
 }  # fmt: skip
 """Every method of certification."""

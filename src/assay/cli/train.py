@@ -317,5 +317,29 @@ def smoothed(
     say(f"Smoothed: --model '{spec}|smoothed:sigma={sigma:g}{'' if clip else ',clip=false'}'")
 
 
-for _command in (standard, distill, adversarial, smoothed):
+def masked(
+    ctx: typer.Context,
+    flags: TrainFlags,
+    size: Annotated[int, typer.Option(help="The side of a square, in pixels.")] = 8,
+    squares: Annotated[int, typer.Option(help="Squares on each image.")] = 2,
+    fill: Annotated[float, typer.Option(help="The grey level that squares are filled with, 0 to 1.")] = 0.0,
+    display: DisplayOption = None,
+) -> None:
+    """Train on images with squares masked at random, for double masking; the same command goes on after Ctrl-C.
+
+    The squares are as large as the masks that the defence will use: 8 of 28 pixels for patches of 5.
+    """
+    from assay.training.losses import Masked
+    from assay.training.recipes import train_standard
+
+    asked = training(flags)
+    settings = dataclasses.replace(asked.settings, loss=Masked(size, squares, fill), schedule="triangular")
+    asked, out = dataclasses.replace(asked, settings=settings), flags.folder("train-masked")
+    with shown(ctx, f"Training {flags.arch} under masks", 1, display) as show:
+        done = train_standard(asked, out, spoken_command(ctx.obj or ()), lambda now: show("", 0, now))
+    spec = finish(done, flags)
+    say(f"Behind the defence: --model '{spec}|double-masking:patch=5'")
+
+
+for _command in (standard, distill, adversarial, smoothed, masked):
     app.command(context_settings={"auto_envvar_prefix": "ASSAY_TRAIN"})(expanded(_command))

@@ -72,8 +72,14 @@ def parse_budget(budget: Budget | float | int | str) -> Budget:
 def check_budget(budget: Budget, norm: str) -> Budget:
     """Refuse what is almost certainly a slip: a pixel budget above the image range in the maximum norm.
 
-    Raises `BadInput` naming the fraction of 255 that was probably meant.
+    Raises `BadInput` naming the fraction of 255 that was probably meant, and for a patch whose side is no whole number
+    of pixels.
     """
+    if norm == "patch" and (budget.unit != PIXEL or (budget.value % 1 and math.isfinite(budget.value))):
+        raise BadInput(
+            f"{budget.written} is not the size of a patch: expected the side of a square, a whole number of pixels "
+            "such as 5."
+        )
     if norm in ("linf", "ycbcr") and budget.unit == PIXEL and 1 < budget.value < math.inf:
         raise BadInput(
             f"{budget.written} is larger than the image range [0, 1]. "
@@ -117,7 +123,9 @@ def _per_sample(eps: Tensor, norm: str) -> Tensor:
         raise BadInput("A tensor of budgets is one number of 0 or more per sample, shape [N].")
     finite = eps[eps.isfinite()]
     if len(finite):
-        check_budget(parse_budget(float(finite.max())), norm)
+        # the largest is a slip first; of sides each has to be whole
+        slip = finite[finite % 1 != 0] if norm == "patch" else finite
+        check_budget(parse_budget(float(slip.max() if len(slip) else finite.max())), norm)
     return eps.float()
 
 
@@ -126,6 +134,11 @@ def _per_channel(given: Sequence[Budget | float | str], norm: str) -> list[Budge
         raise BadInput(
             "L0 counts values of any height: it takes one budget for all channels. To change some channels alone give "
             "it a mask [C, 1, 1], such as assay.L0(5, mask=torch.tensor([0, 0, 1]).view(3, 1, 1))."
+        )
+    if norm == "patch":
+        raise BadInput(
+            "A patch has one budget, the side of its square, for all channels. To change some channels alone give it a "
+            "mask [C, 1, 1], such as assay.Patch(5, mask=torch.tensor([0, 0, 1]).view(3, 1, 1))."
         )
     budgets = [check_budget(parse_budget(one), norm) for one in given]
     if any(one.unit == NORMALIZED or math.isinf(one.value) for one in budgets) or not any(one.value for one in budgets):

@@ -15,6 +15,8 @@ from torch import Tensor
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.masks import count_free, only_free
+from assay.core.patch_norm import PATCH as PATCH_NORM
+from assay.core.patch_norm import scaled_whole
 
 _TINY = 1e-30
 
@@ -290,8 +292,7 @@ class _L0:
         return (gains < need[:, None]).sum(1).to(g.dtype).clamp_max(g.shape[1] - 1) + 1
 
     def scaled(self, eps: Tensor, factor: float) -> Tensor:
-        whole = (eps * factor).floor()
-        return torch.maximum(whole, eps + 1) if factor > 1 else torch.minimum(whole, eps - 1).clamp_min(0)
+        return scaled_whole(eps, factor)
 
     def between(self, low: Tensor, high: Tensor) -> Tensor:
         return ((low + high) / 2).floor()
@@ -308,8 +309,10 @@ YCBCR: Norm = _Linf("ycbcr")
 """The largest change of any component of any pixel; a `Threat` makes components of the values."""
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (LINF, L2, L1, L0)}
-THREAT_NORMS: dict[str, Norm] = {**NORMS, YCBCR.name: YCBCR}
-"""What threats are measured in: the norms of the values, and that of the components of colours."""
+PATCH: Norm = PATCH_NORM
+"""The side of the square around what changed; a `Threat` tells it the shape of the images."""
+THREAT_NORMS: dict[str, Norm] = {**NORMS, YCBCR.name: YCBCR, PATCH.name: PATCH}
+"""What threats are measured in: the norms of the values, that of the components of colours, the size of a patch."""
 
 
 # of a change in float32

@@ -7,12 +7,13 @@ gradient with respect to the input, and says what the look cost. It is stateless
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import enum
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -85,6 +86,31 @@ class LookPasses(NamedTuple):
 
 
 ONE_PASS = LookPasses()
+
+_MORE: contextvars.ContextVar[list[Tensor] | None] = contextvars.ContextVar(
+    "passes of the call under way", default=None
+)
+
+
+def took_more(forwards: Tensor) -> None:
+    """Say from inside a model that the images of a call took so many forwards (int64 `[N]`) beyond its `LookPasses`.
+
+    For a model whose passes depend on the image. Said by what is asked first of all, whose rows are those of the look;
+    where nobody keeps count, nothing happens.
+    """
+    told = _MORE.get()
+    if told is not None:
+        told.append(forwards.detach())
+
+
+@contextlib.contextmanager
+def _counting() -> Iterator[list[Tensor]]:
+    told: list[Tensor] = []
+    token = _MORE.set(told)
+    try:
+        yield told
+    finally:
+        _MORE.reset(token)
 
 
 class Observation(NamedTuple):
@@ -179,6 +205,16 @@ class TorchOracle:
         stateful = self.reset is not None
         return settled(self.model, rows, self._weights, self._checked, stateful=stateful)
 
+    @contextlib.contextmanager
+    def ready(self, images: Tensor, form: Form | None = None) -> Iterator[Tensor]:
+        """Give the images in the form in which the model is asked about them, with its weights in that form meanwhile.
+
+        They are a copy: a model that normalises in place must change neither the query nor the caller's images.
+        """
+        form = form or self.form(images)
+        with self._weights.lent() if form.private else contextlib.nullcontext():
+            yield form.of(images)
+
     def _checked(self, images: Tensor) -> Tensor:
         output = self._asked(images)
         if gives_one_score(output, len(images)):
@@ -214,9 +250,13 @@ class TorchOracle:
     def _cost(self, part: _Part) -> Cost:
         one = self.passes
         if one == ONE_PASS:
-            return Cost(part.forwards, part.backwards, part.forwards)
+            return Cost(part.forwards + part.more, part.backwards, part.forwards)
         each = one.forwards if part.grad is None else one.with_gradient
-        return Cost(part.forwards * each, part.backwards * one.backwards + part.forwards * one.always, part.forwards)
+        return Cost(
+            part.forwards * each + part.more,
+            part.backwards * one.backwards + part.forwards * one.always,
+            part.forwards,
+        )
 
     def _part(self, points: Tensor, rows: slice, goal: Goal, climbed: Objective | None, draws: Draws) -> _Part:
         if self.random:
@@ -245,28 +285,24 @@ class TorchOracle:
         again = self._pass(inside, form, take(own, at), climbed)
         assert again.grad is not None, "it was asked for"
         grad = seen.grad.index_copy(0, at, again.grad)
-        more = [
-            old.index_add(0, at, new)
-            for old, new in ((seen.forwards, again.forwards), (seen.backwards, again.backwards))
-        ]
-        return _Part(seen.logits, seen.loss, grad, *more)
+        spent = ((seen.forwards, again.forwards), (seen.backwards, again.backwards), (seen.more, again.more))
+        return _Part(seen.logits, seen.loss, grad, *(old.index_add(0, at, new) for old, new in spent))
 
     def _pass(self, part: Tensor, form: Form, goal: Goal, climbed: Objective | None) -> _Part:
         part = part.requires_grad_(climbed is not None)
         with torch.set_grad_enabled(climbed is not None):
-            logits = self._logits(part, form)
+            with _counting() as told:
+                logits = self._logits(part, form)
+            more = sum(told, start=counts(part))
             if climbed is None:
-                return _Part(logits.detach(), None, None, counts(part, 1), counts(part))
+                return _Part(logits.detach(), None, None, counts(part, 1), counts(part), more)
             loss = climbed(logits, goal)
             grad, backwards = input_gradient(loss, part, self.cleaned)
-        return _Part(logits.detach(), loss.detach(), grad, counts(part, 1), counts(part, backwards))
+        return _Part(logits.detach(), loss.detach(), grad, counts(part, 1), counts(part, backwards), more)
 
     def _logits(self, part: Tensor, form: Form) -> Tensor:
         with contextlib.ExitStack() as stack:
-            if form.private:
-                stack.enter_context(self._weights.lent())
-            # a copy: a model that normalises in place must change neither the query nor the caller's images
-            images = form.of(part)
+            images = stack.enter_context(self.ready(part, form))
             edges = None
             if part.requires_grad and self._overridable:
                 edges = stack.enter_context(EdgeGradients(images))
@@ -283,6 +319,7 @@ class _Part(NamedTuple):
     grad: Tensor | None
     forwards: Tensor
     backwards: Tensor
+    more: Tensor
 
 
 def micro_batch(points: Tensor, backward: bool = True, copies: int = 1) -> int:
@@ -329,10 +366,10 @@ def out_of_memory(error: RuntimeError) -> bool:
 
 
 def _join(parts: list[_Part]) -> _Part:
-    logits, losses, grads, forwards, backwards = zip(*parts, strict=True)
+    logits, losses, grads, *spent = zip(*parts, strict=True)
     loss = None if losses[0] is None else torch.cat(losses)
     grad = None if loss is None else torch.cat(grads)
-    return _Part(torch.cat(logits), loss, grad, torch.cat(forwards), torch.cat(backwards))
+    return _Part(torch.cat(logits), loss, grad, *map(torch.cat, spent))
 
 
 __all__ = [

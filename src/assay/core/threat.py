@@ -21,7 +21,19 @@ from assay.core.masks import Mask, with_channels
 from assay.core.norms import L0 as L0_NORM
 from assay.core.norms import L1 as L1_NORM
 from assay.core.norms import L2 as L2_NORM
-from assay.core.norms import LINF, NORMS, THREAT_NORMS, YCBCR, Norm, proximal_of, slope_of, sparse_signs, unit
+from assay.core.norms import (
+    LINF,
+    NORMS,
+    PATCH,
+    THREAT_NORMS,
+    YCBCR,
+    Norm,
+    proximal_of,
+    slope_of,
+    sparse_signs,
+    unit,
+)
+from assay.core.patch_norm import PatchNorm
 from assay.core.tensors import flat, rows
 from assay.core.ycbcr import Components, shortened
 
@@ -93,7 +105,7 @@ class Threat:
 
     def length(self, change: Tensor) -> Tensor:
         """Return the size `[N]` of a `change`, in units of `scale`, of which mask and components take a part."""
-        return self.norm.size(self._unit(change))
+        return self._norm(change).size(self._unit(change))
 
     def allows(self, size: Tensor) -> Tensor:
         """Return bool `[N]`: whether a change of this size is inside the budget, up to float32 rounding."""
@@ -127,17 +139,17 @@ class Threat:
         """Return a point inside budget and box for `z`; points that are inside stay."""
         eps = self.eps[:, None] if isinstance(self.eps, Tensor) else self.eps
         move = z - x
-        back = self._back(self.norm.project(self._unit(move), eps, self._felt(x, move)), x)
+        back = self._back(self._norm(x).project(self._unit(move), eps, self._felt(x, move)), x)
         return self.clip(x + (back if self.components is None else shortened(back, x, self.box)))
 
     def steepest(self, grad: Tensor) -> Tensor:
         """Return the direction of unit size with the largest inner product with `grad`."""
-        return self._back(self.norm.steepest(self._unit_gradient(grad)), grad)
+        return self._back(self._norm(grad).steepest(self._unit_gradient(grad)), grad)
 
     def stride(self, grad: Tensor, z: Tensor, length: float | Tensor) -> Tensor:
         """Return the change of size `length` (or `[N]`) that an attack at `z` makes; it leaves out what is blocked."""
         length = length[:, None] if isinstance(length, Tensor) else length
-        move = self.norm.step(self._unit_gradient(grad), self._felt(z, grad), length, self._places(z))
+        move = self._norm(grad).step(self._unit_gradient(grad), self._felt(z, grad), length, self._places(z))
         return self._back(move, grad)
 
     def unit(self, grad: Tensor) -> Tensor:
@@ -146,7 +158,7 @@ class Threat:
 
     def size_needed(self, z: Tensor, grad: Tensor, need: Tensor) -> Tensor:
         """Return the size `[N]` of the change of `z` that gains `need` (`[N]`, `>= 0`) along `grad`, linearly."""
-        reach = self.norm.size_needed(need, self._unit_gradient(grad), self._felt(z, grad))
+        reach = self._norm(z).size_needed(need, self._unit_gradient(grad), self._felt(z, grad))
         return torch.minimum(reach, self.length(torch.ones_like(z))) if self.mask and self.norm is L0_NORM else reach
 
     def proximal(self, z: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -169,7 +181,7 @@ class Threat:
 
     def dual(self, grad: Tensor) -> Tensor:
         """Return the dual norm `[N]`: what a change of unit size can gain along `grad`."""
-        return self.norm.dual(self._unit_gradient(grad))
+        return self._norm(grad).dual(self._unit_gradient(grad))
 
     def widest(self, x: Tensor) -> Tensor:
         """Return the size `[N]` of the largest change that the box allows: infinite where the box is."""
@@ -177,16 +189,16 @@ class Threat:
         room = torch.maximum(high - x, x - low)
         if self.components is not None:
             return self.norm.size(flat(self.components.most(self.only(room) / self.scale)))
-        return self.norm.size(self._unit(room))
+        return self._norm(room).size(self._unit(room))
 
     def extent(self, x: Tensor) -> Tensor:
         """Return `widest`, and in an endless box the size of a change of every value by 1."""
-        return self.widest(x) if self.box != UNBOXED else self.norm.size(self._unit(torch.ones_like(x)))
+        return self.widest(x) if self.box != UNBOXED else self._norm(x).size(self._unit(torch.ones_like(x)))
 
     def start(self, x: Tensor, draws: Draws) -> Tensor:
         """Return a random point inside budget and box."""
         features = x[0].numel() if self.components is None else self.components.count * x[0, 0].numel()
-        noise = self._back(self.norm.random(draws, features, self._places(x)).to(x.dtype), x)
+        noise = self._back(self._norm(x).random(draws, features, self._places(x)).to(x.dtype), x)
         # where the budget has no end, the noise is of unit size
         if isinstance(self.eps, Tensor):
             return self.project(x + rows(torch.where(self.eps.isinf(), 1, self.eps), x) * noise, x)
@@ -210,7 +222,7 @@ class Threat:
             # no value need move further than would do alone: keeps an endless box out of the sums
             alone = torch.where(weight > 0, need.abs()[:, None] / weight, torch.zeros_like(weight))
             room = torch.minimum(room, alone)
-        move = self.norm.cheapest_move(need.abs(), weight, room)
+        move = self._norm(point).cheapest_move(need.abs(), weight, room)
         return self.clip(point + toward.sign() * self._back(move, point))
 
     def on_grid(self, x: Tensor) -> Tensor:
@@ -245,7 +257,7 @@ class Threat:
         return self.eps * (1 + _RELATIVE) + _ABSOLUTE / min(1.0, finest)
 
     def _whole(self, change: Tensor, z: Tensor) -> Tensor:
-        size = self.norm.size(self._unit(change))
+        size = self._norm(change).size(self._unit(change))
         if self.components is None:
             return size
         return torch.where(self.components.kept(self.only(change) / self.scale, z), size, torch.inf)
@@ -272,6 +284,10 @@ class Threat:
             u = self.components.change(u.view(len(like), self.components.count, *like.shape[2:]))
             u = self.only(u)
         return u.view(like.shape) if self._plain() else u.view(like.shape) * self.scale
+
+    def _norm(self, like: Tensor) -> Norm:
+        # a square is one of an image, and norms see vectors
+        return PatchNorm(tuple(like.shape[1:])) if self.norm is PATCH else self.norm
 
     def _plain(self) -> bool:
         return isinstance(self.scale, float) and self.scale == 1.0
@@ -363,4 +379,28 @@ def YCbCr(  # noqa: N802 - the colour space's name
     )
 
 
-__all__ = ["L0", "L1", "L2", "LINF", "NORMS", "THREAT_NORMS", "UNBOXED", "Linf", "Norm", "Threat", "YCbCr", "threat_in"]
+def Patch(side: Any, *, mask: Any = None, box: bool = True, grid: int | None = None) -> Threat:  # noqa: N802 - as Linf
+    """Return the threat that changes all pixels of one square of at most `side` x `side`, by any height.
+
+    `side` is a whole number of pixels, or a tensor `[N]` of them. The square lies anywhere in the image; `mask` as for
+    `Linf`, to forbid places.
+    """
+    return _threat(PATCH, side, box, grid, mask)
+
+
+__all__ = [
+    "L0",
+    "L1",
+    "L2",
+    "LINF",
+    "NORMS",
+    "PATCH",
+    "THREAT_NORMS",
+    "UNBOXED",
+    "Linf",
+    "Norm",
+    "Patch",
+    "Threat",
+    "YCbCr",
+    "threat_in",
+]

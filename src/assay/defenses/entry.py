@@ -44,7 +44,8 @@ class Defense:
     look. `random`: it draws numbers, from `core.draws.current`. `differentiable`: gradients are those of what is
     computed; otherwise `backward` says what stands in for them. `detects`: it refuses images. `adaptive` are the
     attacks, as a study writes them, that know this defence. `rejects`: its answer may be a refusal, though it is no
-    detector with a threshold. `channels` and `least_side` say what images it takes.
+    detector with a threshold. `channels` and `least_side` say what images it takes. `outermost`: it must see the image
+    itself, and what is inside answers with classes alone and draws no numbers.
     """
 
     make: Callable[..., nn.Module]
@@ -61,6 +62,7 @@ class Defense:
     rejects: bool = False
     channels: tuple[int, ...] = ()
     least_side: int = 1
+    outermost: bool = False
     version: int = 1
 
     @functools.cached_property

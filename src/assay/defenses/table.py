@@ -11,6 +11,7 @@ from assay.defenses.copy_detectors import DropoutUncertainty, Odds, SqueezeDetec
 from assay.defenses.crops import CropEnsemble, ResizePad
 from assay.defenses.denoisers import Autoencoder, LumaDenoiser
 from assay.defenses.detectors import Energy, LogitMargin, MaxSoftmax
+from assay.defenses.double_masking import DoubleMasking, first_masks
 from assay.defenses.dropout import RandomDropout
 from assay.defenses.entry import Defense
 from assay.defenses.feature_detectors import KernelDensity, LocalDimension, Mahalanobis
@@ -24,6 +25,12 @@ from assay.defenses.transformations import BitDepth, GaussianNoise, Median, NonL
 
 def _per_crop(options: Mapping[str, Any]) -> LookPasses:
     return LookPasses(options["crops"], options["crops"])
+
+
+def _per_mask(options: Mapping[str, Any]) -> LookPasses:
+    # of an image whose one-mask answers agree; others take more, which the layer itself says
+    count = first_masks(options["shape"], options["patch"], options["masks"])
+    return LookPasses(count, count)
 
 
 def _beside(option: str) -> Callable[[Mapping[str, Any]], LookPasses]:
@@ -75,6 +82,11 @@ TRANSFORMATIONS: dict[str, Defense] = {
     "rbf-head": Defense(
         RbfHead, "negative distances to class centres as the last layer", "Zadeh et al. 2018", "1812.03190",
         around=True,
+    ),
+    "double-masking": Defense(
+        DoubleMasking, "the answer on which images with one or two squares masked agree", "Xiang et al. 2022",
+        "2108.09135", passes=_per_mask, differentiable=False,
+        backward="the mean of the one-mask answers that are not lost yet", around=True, outermost=True,
     ),
 }  # fmt: skip
 """Steps that change an image before the network sees it, and layers that answer in its place."""

@@ -28,6 +28,7 @@ def defended(classifier: Classifier, chain: str, fitted: Fitted | None = None) -
     bare = bare if bare.digest else dataclasses.replace(bare, digest=digest_of(bare))
     for step in steps:
         check_step(step, bare)
+    _check_order(steps, bare)
     fitted = fitted or fitted_for(steps, bare.digest, usual_file(bare.digest, steps))
     module = build(steps, Refusing(bare.module) if bare.rejects else bare.module, fitted)
     module = module.to(bare.module_device)
@@ -82,6 +83,24 @@ def check_step(step: Step, bare: Classifier) -> None:
         )
     if entry.detects and bare.access is Access.LABELS:
         raise BadInput(f"{step.name} reads the scores of a model, and {bare.spec or 'this one'} gives labels alone.")
+
+
+def _check_order(steps: tuple[Step, ...], bare: Classifier) -> None:
+    for at, step in enumerate(steps):
+        if not step.entry.outermost:
+            continue
+        if at:
+            raise BadInput(
+                f"{step.name} stands behind {steps[0].name}, and must be the first of a chain: what another step makes "
+                "of an image spreads a patch beyond its pixels, and a mask no longer hides it. Write it first."
+            )
+        inside = steps[1:]
+        if bare.rejects or detects(inside):
+            raise BadInput(f"{step.name} votes on classes, and what is inside may refuse an image. Leave that out.")
+        if bare.random or random_chain(inside):
+            raise BadInput(
+                f"{step.name} compares answers to the same image, and what is inside draws numbers. Leave that out."
+            )
 
 
 def _reset(bare: Classifier, steps: tuple[Step, ...], passes: LookPasses) -> Reset | None:

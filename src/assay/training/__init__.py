@@ -3,7 +3,7 @@
 from assay.training.adversarial import Ensemble, Fast, Madry, Surrogate, Trades
 from assay.training.distillation import Distilled, distill, distill_as_published, soft_labels
 from assay.training.fit import EpochLog, FitLog, FitProgress, FitSettings, TrainingFailed, fit
-from assay.training.losses import CrossEntropy, GaussianAugmentation, Loss
+from assay.training.losses import CrossEntropy, GaussianAugmentation, Loss, Masked
 from assay.training.recipes import Trained, Training, new_network, train_standard
 from assay.training.robustness_probe import Probe
 
@@ -18,6 +18,7 @@ __all__ = [
     "FitSettings",
     "GaussianAugmentation",
     "Loss",
+    "Masked",
     "Madry",
     "Probe",
     "Surrogate",

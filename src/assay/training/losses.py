@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -85,3 +86,51 @@ class GaussianAugmentation:
 
 
 _MOST_NOISE = 8.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+    """Cross-entropy of images with `count` squares of `size` x `size` pixels, at random places, set to `fill`.
+
+    What PatchCleanser's networks are trained with (Xiang et al. 2022; cutout of DeVries and Taylor 2017): they meet
+    images under two masks later. Squares lie inside the image, and may overlap. Raises `BadInput` for sizes that cannot
+    be, and for squares larger than the images.
+    """
+
+    size: int
+    count: int = 2
+    fill: float = 0.0
+
+    passes: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        """Refuse squares that are none."""
+        for name in ("size", "count"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} is {getattr(self, name)}; expected a whole number of at least 1.")
+        if not 0 <= self.fill <= 1:
+            raise BadInput(f"fill is {self.fill}; expected a grey level from 0 to 1.")
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
+        """Return the loss of each sample, `[N]`."""
+        return functional.cross_entropy(model(self.masked(x, draws)), y, reduction="none")
+
+    def masked(self, x: Tensor, draws: Draws) -> Tensor:
+        """Return the images `[N, C, H, W]` under squares that the draws place."""
+        if self.size > min(x.shape[2:]):
+            raise BadInput(
+                f"size is {self.size}, and the images have {x.shape[2]} x {x.shape[3]} pixels; expected a square that "
+                "fits into them, such as the masks of double masking (8 of 28 pixels for patches of 5)."
+            )
+        share = draws.uniform("squares", 2, self.count).to(x.device)
+        inside = []
+        for axis, length in enumerate(x.shape[2:]):
+            first = (share[:, axis] * (length - self.size + 1)).long()[..., None]
+            at = torch.arange(length, device=x.device)
+            inside.append((at >= first) & (at < first + self.size))
+        hidden = (inside[0][..., :, None] & inside[1][..., None, :]).any(1)
+        return torch.where(hidden[:, None], x.new_tensor(self.fill), x)
+
+    def during(self, share: float, /) -> Masked:
+        """Return the loss itself."""
+        return self

@@ -128,6 +128,21 @@ def test_training_under_noise_names_the_smoothed_classifier_and_goes_on(place: W
     assert none.code == 2 and "sigma is 0.0; expected a number above 0" in none.err
 
 
+def test_training_under_masks(place: Workplace) -> None:
+    line = TRAIN.replace("train standard", "train masked") + " --arch mnist-fast --size 6 --fill 0.5"
+    said = place.assay(line, "--display", "plain")
+    assert said.code == 0, said.err
+    assert Path(said.out.strip()) == Path("runs/train-masked-mnist-fast/mnist-fast.safetensors")
+    assert "Training mnist-fast under masks  100 %  epoch 2 of 2, loss" in said.err
+    assert (
+        "Behind the defence: --model 'file:runs/train-masked-mnist-fast/mnist-fast.safetensors|double-mask" in said.err
+    )
+    loss = json.loads(read_safetensors(Path(said.out.strip()))[1]["settings"])["loss"]
+    assert loss == {"size": 6, "count": 2, "fill": 0.5}
+    other = place.assay(f"{line} --size 29 --out elsewhere")
+    assert other.code == 2 and "size is 29, and the images have 28 x 28 pixels" in other.err
+
+
 ADVERSARIAL = TRAIN.replace("train standard", "train adversarial") + " --arch mnist-fast --eps 0.1"
 
 

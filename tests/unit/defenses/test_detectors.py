@@ -250,7 +250,10 @@ def test_passes_of_a_look_are_those_of_the_table(name: str, tmp_path: Path) -> N
         oracle.look(X, goal, margin, Access.SCORES, draws)
         rows.clear()
         seen = oracle.look(X, goal, margin, Access.SCORES, draws)
-        assert sum(rows) == int(seen.cost.forwards.sum()) == 12 * model.passes.forwards
+        assert sum(rows) == int(seen.cost.forwards.sum())
+        # where answers disagree, double masking asks on, and says so
+        least = 12 * model.passes.forwards
+        assert sum(rows) > least if DEFENSES[name].outermost else sum(rows) == least
         assert bool((seen.cost.queries == 1).all())
         again = oracle.look(X, goal, margin, Access.SCORES, draws)
         assert torch.equal(again.logits, seen.logits)

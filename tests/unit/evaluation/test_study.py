@@ -95,6 +95,8 @@ def test_a_threat_that_is_not_the_usual_one_says_so() -> None:
         ({"threats": {"norm": "l2", "eps": float("inf")}}, "threats.eps: the budget is infinite"),
         ({"threats": {"norm": "linf", "eps": "8/0"}}, "divides by zero"),
         ({"threats": {"norm": "linf", "eps": "about 8"}}, "'about 8' is not a budget"),
+        ({"threats": {"norm": "patch", "eps": [3, 2.5]}}, "threats.eps[1]: 2.5 is not the size of a patch"),
+        ({"threats": {"norm": "patch", "eps": 3}}, "attacks: fgsm works in linf, ycbcr, not in patch"),
         ({"threats": {"norm": "linf", "eps": True}}, "True is not a budget"),
         ({"threats": {"norm": "linf", "eps": []}}, "threats.eps: there is no budget"),
         ({"threats": {"norm": "linf", "eps": ["0.1", "1/10"]}}, "'1/10' is the same budget as '0.1'"),

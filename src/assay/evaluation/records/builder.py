@@ -220,12 +220,13 @@ def all_failed(unit: Unit, ids: Sequence[str], labels: Sequence[int], text: str)
 def sizes(z: Tensor, problem: Problem) -> dict[str, Tensor]:
     """Return the size `[N]` of the change in every norm, in the unit of the budget, by the name of its column.
 
-    That of components is told of threats in them alone: it depends on their weights.
+    Those of components and of patches are told of threats in them alone: the one depends on weights, and the other says
+    of a change of the whole image how large the image is.
     """
     move = z - problem.x
     unit = flat(move / problem.threat.scale) if isinstance(problem.threat.scale, Tensor) else flat(move)
     found = {f"size_{name}": norm.size(unit) for name, norm in NORMS.items()}
-    if problem.threat.components is not None:
+    if problem.threat.norm.name not in NORMS:
         found[f"size_{problem.threat.norm.name}"] = problem.threat.size(z, problem.x)
     return found
 

@@ -46,7 +46,7 @@ class Record:
     names the pixels that were attacked, as they were read. `form` is the precision and layout in which the model was
     asked ("float32, channels last"), `edges` where gradients at the edges of the box were taken that the model itself
     does not give: "at the bounds" of what it cuts, or "a hair inside". Records made before these were kept have none.
-    `size_ycbcr` is told of threats in YCbCr alone, whose components it depends on.
+    `size_ycbcr` is told of threats in YCbCr alone, whose components it depends on, `size_patch` of patches alone.
 
     Of a model that may refuse an image, predictions, confidences and ranks are those of its classes alone;
     `clean_refused` and `refused` say whether it refuses the image and the attacked one, `clean_excess` and `excess` by
@@ -97,9 +97,20 @@ class Record:
     clean_excess: float | None = None
     excess: float | None = None
     size_ycbcr: float | None = None
+    size_patch: float | None = None
 
 
-ADDED = ("image_digest", "form", "edges", "clean_refused", "refused", "clean_excess", "excess", "size_ycbcr")
+ADDED = (
+    "image_digest",
+    "form",
+    "edges",
+    "clean_refused",
+    "refused",
+    "clean_excess",
+    "excess",
+    "size_ycbcr",
+    "size_patch",
+)
 """Columns that came later: shards without them are read all the same, with nulls."""
 
 
@@ -123,6 +134,7 @@ _NARROW = {
     "clean_excess": pa.float32(),
     "excess": pa.float32(),
     "size_ycbcr": pa.float32(),
+    "size_patch": pa.float32(),
 }
 _WIDE = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 

@@ -108,7 +108,7 @@ _EXAMPLES = {
     "threats": "Write one or more, such as 'threats: [{norm: linf, eps: [4/255]}]'.",
     "attacks": "Write one or more, such as 'attacks: [fgsm, pgd]'.",
     "eps": "Write one or more budgets, such as 'eps: [2/255, 4/255]'.",
-    "norm": "Write linf, l2, l1, l0 or ycbcr.",
+    "norm": "Write linf, l2, l1, l0, ycbcr or patch.",
     "attack": "Name the attack, such as '{attack: pgd, steps: 40}'.",
 }
 
