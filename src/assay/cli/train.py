@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.train_flags import TrainFlags, finish, shown, training
+from assay.cli.train_certified import certified
+from assay.cli.train_flags import Schedule, TrainFlags, finish, pixel_size, shown, training
 from assay.console.dataclass_options import expanded
 from assay.console.output import DisplayOption, say, spoken_command
 
@@ -26,13 +27,6 @@ class How(enum.StrEnum):
     PGD = "pgd"
     TRADES = "trades"
     ENSEMBLE = "ensemble"
-
-
-class Schedule(enum.StrEnum):
-    """How the learning rate moves."""
-
-    TRIANGULAR = "triangular"
-    PLATEAU = "plateau"
 
 
 class Norm(enum.StrEnum):
@@ -102,13 +96,7 @@ class AdversarialFlags:
     @property
     def size(self) -> float:
         """The size of the changes in pixel units. Raises `BadInput` for one in a model's own units."""
-        from assay.core.budget import PIXEL, check_budget, parse_budget
-        from assay.core.errors import BadInput
-
-        budget = check_budget(parse_budget(self.eps), self.norm.value)
-        if budget.unit != PIXEL:
-            raise BadInput(f"eps is {self.eps!r}; adversarial training takes pixel units, such as 0.3 or 8/255.")
-        return budget.value
+        return pixel_size(self.eps, self.norm.value, "adversarial training")
 
 
 def adversarial(ctx: typer.Context, flags: TrainFlags, attack: AdversarialFlags, display: DisplayOption = None) -> None:
@@ -206,5 +194,5 @@ def distill(
             finish(one, flags)
 
 
-for _command in (standard, distill, adversarial):
+for _command in (standard, distill, adversarial, certified):
     app.command(context_settings={"auto_envvar_prefix": "ASSAY_TRAIN"})(expanded(_command))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,13 @@ from assay.wording import rough_duration
 if TYPE_CHECKING:
     from assay.training.fit import FitProgress
     from assay.training.recipes import Trained, Training
+
+
+class Schedule(enum.StrEnum):
+    """How the learning rate moves."""
+
+    TRIANGULAR = "triangular"
+    PLATEAU = "plateau"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +61,17 @@ def training(flags: TrainFlags) -> Training:
 
     settings = FitSettings(epochs=flags.epochs, batch=flags.batch, learning_rate=flags.learning_rate, seed=flags.seed)
     return Training(flags.arch, load_data(flags.data, limit=flags.limit), flags.validation, settings, flags.classes)
+
+
+def pixel_size(written: str, norm: str, what: str) -> float:
+    """Return the size of changes in pixel units. Raises `BadInput` for one in a model's own units."""
+    from assay.core.budget import PIXEL, check_budget, parse_budget
+    from assay.core.errors import BadInput
+
+    budget = check_budget(parse_budget(written), norm)
+    if budget.unit != PIXEL:
+        raise BadInput(f"eps is {written!r}; {what} takes pixel units, such as 0.3 or 8/255.")
+    return budget.value
 
 
 @contextlib.contextmanager
