@@ -15,11 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from assay.certification.bounds.graph import Recording, check_graph, record
-from assay.certification.bounds.interval import interval_bounds, interval_margins
+from assay.certification.bounds.crown import Lines, Work, label_rows, lowest, other_classes
+from assay.certification.bounds.graph import Graph, Recording, check_graph, record
+from assay.certification.bounds.interval import Interval, interval_bounds, interval_margins
+from assay.certification.bounds.operations import Relu
+from assay.certification.bounds.region import Region, judged
+from assay.certification.bounds.rows import Rows
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
+from assay.core.norms import LINF
 from assay.core.oracle import frozen
+from assay.core.threat import Threat
 from assay.training.adversarial import labels_of
 from assay.training.dataset_view import Examples
 from assay.training.robustness_probe import Probed
@@ -78,28 +84,47 @@ class CertifiedTraining:
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws, /) -> Tensor:
         """Return the loss of each sample, `[N]`; nothing is drawn."""
+        # before the first step, so that a network without bounds is refused before it is trained
+        if model not in self.recordings:
+            self.recordings[model] = recorded(model, x)
         at_image = F.cross_entropy(model(x), y, reduction="none")
         weight = (1 - self.kappa) * self.grown
         if not weight:
             return at_image
-        margins = self._margins(model, x, labels_of(y))
+        crown = 1 - self.grown if self.method == "crown-ibp" else 0.0
+        lead = margins(self.recordings[model], x, labels_of(y), self.eps * self.grown, crown=crown)
         # the logits that lead the label by as much as they can
-        return (1 - weight) * at_image + weight * F.cross_entropy(-margins, y, reduction="none")
-
-    def _margins(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        if model not in self.recordings:
-            self.recordings[model] = recorded(model, x)
-        return margins(self.recordings[model], x, y, self.eps * self.grown)
+        return (1 - weight) * at_image + weight * F.cross_entropy(-lead, y, reduction="none")
 
 
-def margins(recording: Recording, x: Tensor, y: Tensor, eps: float) -> Tensor:
+def margins(recording: Recording, x: Tensor, y: Tensor, eps: float, *, crown: float = 0.0) -> Tensor:
     """Return lower bounds `[N, K]` of how far the label's logit leads each other one, for changes of up to `eps`.
 
-    By intervals, in the network's own precision: what rounding can do is not in them.
+    By intervals, and to a share of `crown` by the linear bounds that CROWN draws from them. In the network's own
+    precision: what rounding can do is not in them.
     """
     graph = recording.graph()
-    known = interval_bounds(graph, (x - eps).clamp_min(0), (x + eps).clamp_max(1))
-    return interval_margins(graph, known, y)
+    low, high = (x - eps).clamp_min(0), (x + eps).clamp_max(1)
+    known = interval_bounds(graph, low, high)
+    lead = interval_margins(graph, known, y)
+    if not crown:
+        return lead
+    region = Region(x, low, high, LINF, x.new_full((len(x),), eps), torch.ones_like(x[:1]))
+    return torch.lerp(lead, _linear_margins(graph, known, region, y), crown)
+
+
+def _linear_margins(graph: Graph, known: list[Interval], region: Region, y: Tensor) -> Tensor:
+    # CROWN, with the inputs of every ReLU bounded by intervals
+    lines = {
+        number: Lines.around(known[node.inputs[0]])
+        for number, node in enumerate(graph.nodes, 1)
+        if isinstance(node.operation, Relu)
+    }
+    rows = label_rows(graph, y)
+    rows = Rows(rows.values.to(region.x.dtype), rows.image)
+    least = lowest(graph, region, lines, (len(graph.nodes), rows), Work())
+    others = other_classes(y, graph.classes)
+    return known[-1].low.new_zeros(len(y), graph.classes).scatter(1, others, least.view_as(others).to(known[-1].low))
 
 
 def recorded(model: nn.Module, x: Tensor) -> Recording:
@@ -131,12 +156,11 @@ class CertifiedProbe:
     def __call__(self, model: nn.Module, examples: Examples, seed: int) -> Probed:
         """Return the certified accuracy of `model`, in eval mode."""
         device = next(model.parameters()).device
-        eps = self.eps * (1 + 1e-5) + 1e-6
         proved, count = 0, min(self.count, len(examples))
         with torch.no_grad():
             for at in torch.arange(count).split(500):
                 x, y = (part.to(device) for part in examples.batch(at))
                 y = labels_of(y)
-                lead = margins(recorded(model, x), x, y, eps)
+                lead = margins(recorded(model, x), x, y, float(judged(Threat(LINF, self.eps), x)))
                 proved += int((lead.scatter(1, y[:, None], torch.inf) > 0).all(1).sum())
         return Probed(certified=proved / count)

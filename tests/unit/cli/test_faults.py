@@ -132,6 +132,7 @@ COMMANDS = {
     "train standard": f"train standard --arch {{}} {DATA} --validation 6 --epochs 1 --out new --test= {QUIET}",
     "train distill": f"train distill --arch {{}} {DATA} --validation 6 --epochs 1 --out new --test= {QUIET}",
     "train adversarial": f"train adversarial --arch {{}} {DATA} --validation 6 --epochs 1 --out new --test= {QUIET}",
+    "train certified": f"train certified --arch {{}} {DATA} --validation 6 --epochs 1 --out new --test= {QUIET}",
     "surrogate": (
         f"train adversarial --arch bad.py:good --method ensemble --surrogate {{}} {DATA} --validation 6 --epochs 1 "
         f"--out new --test= {QUIET}"
@@ -350,6 +351,7 @@ FLAGS = {
     "universal train": ("--eps 0", "--eps x", "--norm l7", "--steps 0", "--target x", "--batch 0", "--out u.txt"),
     "train standard": ("--validation 99", "--epochs -1", "--batch 0", "--learning-rate nan", "--classes 5"),
     "train adversarial": ("--eps x", "--steps 0", "--warmup 5", "--method x", "--beta 1"),
+    "train certified": ("--eps x", "--train-eps 8", "--warmup .9", "--kappa 2", "--method x"),
     "export": ("--as gif", "--only x", "--cell zz", "--attack x", "--eps 5", "--model x", "--batch 0"),
 }
 
