@@ -99,7 +99,7 @@ class Threat:
         """Return bool `[N]`: whether a change of this size is inside the budget, up to float32 rounding."""
         # no budget, not even an endless one, allows a change outside the mask, or of a component without a weight
         free = self.mask is None and self.components is None
-        return size <= self._bound if free else (size <= self._bound) & size.isfinite()
+        return size <= self.bound if free else (size <= self.bound) & size.isfinite()
 
     def only(self, value: Tensor) -> Tensor:
         """Return a gradient or a change (`[N, *S]`, or `[N, R, *S]`) with 0 where nothing may change."""
@@ -227,7 +227,7 @@ class Threat:
         shorter = levels.trunc()
         inward = (levels + 0.5 * _ABSOLUTE * self.grid * levels.sign()).trunc()
         nearest = levels.round()
-        beyond = (nearest / self.grid / self.scale).abs() > rows(self._bound, z)
+        beyond = (nearest / self.grid / self.scale).abs() > rows(self.bound, z)
         chosen = self._first_allowed(torch.where(beyond, inward, nearest), self._first_allowed(inward, shorter))
         return self.clip(((x * self.grid).round() + chosen) / self.grid)
 
@@ -237,7 +237,8 @@ class Threat:
         return torch.where(rows(fits, levels), levels, otherwise)
 
     @property
-    def _bound(self) -> float | Tensor:
+    def bound(self) -> float | Tensor:
+        """The largest size that `allows` accepts: the budget, and what float32 may have lost of it."""
         # rounding happens in pixels, so a budget in small units has to forgive more of them
         finest = float(self.scale.min()) if isinstance(self.scale, Tensor) else self.scale
         finest *= 1.0 if self.components is None else self.components.finest

@@ -6,7 +6,6 @@ All are affine but `Relu`. Values are `[N, *S]`; a spread is a distance from a c
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Protocol
 
 import torch
@@ -37,9 +36,6 @@ class Operation(Protocol):
 
     def constant(self, rows: Rows) -> Tensor | float:
         """Return what the operation's own constants add to each row."""
-
-    def products(self, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
-        """Return how many multiplications one forward of one image takes, given the shapes of images."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,10 +69,6 @@ class Linear:
     def constant(self, rows: Rows) -> Tensor | float:
         """Return `A b`."""
         return 0.0 if self.bias is None else rows.values @ self.bias
-
-    def products(self, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
-        """One for each weight."""
-        return self.weight.numel()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +113,6 @@ class Convolution:
     def constant(self, rows: Rows) -> Tensor | float:
         """Return `A b`."""
         return 0.0 if self.bias is None else rows.values.flatten(2).sum(2) @ self.bias
-
-    def products(self, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
-        """One for each weight of a filter, at each place."""
-        return math.prod(output) * self.terms
 
     def _convolved(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
@@ -176,10 +164,6 @@ class Scale:
         """Return `A shift`."""
         return rows.dot(self._over(self.shift))
 
-    def products(self, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
-        """One for each value."""
-        return math.prod(output)
-
     def _over(self, values: Tensor) -> Tensor:
         return values.expand(1, *self.shape)
 
@@ -219,10 +203,6 @@ class Reshape:
         """Nothing is added."""
         return 0.0
 
-    def products(self, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
-        """None."""
-        return 0
-
 
 @dataclasses.dataclass(frozen=True)
 class Pad:
@@ -258,10 +238,6 @@ class Pad:
         """Nothing is added."""
         return 0.0
 
-    def products(self, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
-        """None."""
-        return 0
-
 
 @dataclasses.dataclass(frozen=True)
 class Sum:
@@ -294,10 +270,6 @@ class Sum:
         """Nothing is added."""
         return 0.0
 
-    def products(self, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
-        """One for each value."""
-        return math.prod(output)
-
 
 @dataclasses.dataclass(frozen=True)
 class Relu:
@@ -327,7 +299,3 @@ class Relu:
     def constant(self, rows: Rows) -> Tensor | float:
         """Nothing is added."""
         return 0.0
-
-    def products(self, inputs: tuple[int, ...], output: tuple[int, ...]) -> int:
-        """One for each value."""
-        return math.prod(output)

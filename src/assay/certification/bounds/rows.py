@@ -64,14 +64,18 @@ class Rows:
             return self.dense(shape).plus(other.dense(shape), shape)
         # windows that grew along two paths are apart by the same distance in every row
         start = torch.minimum(self.corner[0], other.corner[0])
-        ends = [rows.corner[0] + rows.corner.new_tensor(rows.values.shape[2:]) for rows in (self, other)]
-        end = torch.maximum(*ends)
-        first, second = (
-            F.pad(rows.values, (int(before[1]), int(after[1]), int(before[0]), int(after[0])))
-            for rows, last in zip((self, other), ends, strict=True)
-            for before, after in [(rows.corner[0] - start, end - last)]
-        )
-        return self.with_values(first + second, self.corner + (start - self.corner[0]))
+        end = torch.maximum(_end(self.values, self.corner), _end(other.values, other.corner))
+        values = _grown(self.values, self.corner[0], start, end) + _grown(other.values, other.corner[0], start, end)
+        return self.with_values(values, self.corner + (start - self.corner[0]))
+
+
+def _end(values: Tensor, corner: Tensor) -> Tensor:
+    return corner[0] + corner.new_tensor(values.shape[2:])
+
+
+def _grown(values: Tensor, corner: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    before, after = corner - start, end - corner - corner.new_tensor(values.shape[2:])
+    return F.pad(values, (int(before[1]), int(after[1]), int(before[0]), int(after[0])))
 
 
 def _windows(values: Tensor, size: torch.Size, image: Tensor, corner: Tensor) -> Tensor:

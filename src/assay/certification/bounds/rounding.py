@@ -1,0 +1,42 @@
+"""How far the logits of a network in floating point can be from those in real numbers, for all images of a box.
+
+For a sum of n products in any order, the computed value is within gamma_n times the sum of the sizes of what is added
+up, gamma_n = n u / (1 - n u) (Higham 2002, section 3.1). Errors of the inputs come through the weights' sizes. Fused
+multiply-adds round less often; products in a shorter type (TF32, bfloat16) and Winograd's convolution are not covered.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from assay.certification.bounds.graph import Graph
+from assay.certification.bounds.interval import Interval
+
+FLOAT32 = 2.0**-24
+"""The unit roundoff of float32."""
+
+# below the smallest normal number a product is off by this at most, flushed to zero or not
+_UNDERFLOW = 2.0**-126
+
+
+def rounding_errors(graph: Graph, known: list[Interval], unit: float = FLOAT32) -> list[Tensor]:
+    """Return for each node an upper bound `[N, *S]` of |computed - real|, over the bounds `known` of its values.
+
+    The image itself is exact. `unit` is the unit roundoff of the arithmetic.
+    """
+    errors = [torch.zeros_like(known[0].low)]
+    for node in graph.nodes:
+        operation, before = node.operation, [errors[i] for i in node.inputs]
+        error = operation.spread(*before)
+        if operation.terms:
+            sizes = [_size(known[i]) + errors[i] for i in node.inputs]
+            # one more for the constant that is added, one for the division or the scale
+            n = operation.terms + 2
+            error = error + n * unit / (1 - n * unit) * operation.magnitude(*sizes) + n * _UNDERFLOW
+        errors.append(error)
+    return errors
+
+
+def _size(one: Interval) -> Tensor:
+    return torch.maximum(one.low.abs(), one.high.abs())
