@@ -124,7 +124,7 @@ def _linear_margins(graph: Graph, known: list[Interval], region: Region, y: Tens
     rows = Rows(rows.values.to(region.x.dtype), rows.image)
     least = lowest(graph, region, lines, (len(graph.nodes), rows), Work())
     others = other_classes(y, graph.classes)
-    return known[-1].low.new_zeros(len(y), graph.classes).scatter(1, others, least.view_as(others).to(known[-1].low))
+    return least.new_zeros(len(y), graph.classes).scatter(1, others, least.view_as(others))
 
 
 def recorded(model: nn.Module, x: Tensor) -> Recording:

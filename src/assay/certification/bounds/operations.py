@@ -158,14 +158,15 @@ class Scale:
 
     def backward(self, rows: Rows) -> tuple[Rows, ...]:
         """Return `A scale`."""
-        return (rows.times(self._over(self.scale)),)
+        return (rows.times(self._over(self.scale, rows)),)
 
     def constant(self, rows: Rows) -> Tensor | float:
         """Return `A shift`."""
-        return rows.dot(self._over(self.shift))
+        return rows.dot(self._over(self.shift, rows))
 
-    def _over(self, values: Tensor) -> Tensor:
-        return values.expand(1, *self.shape)
+    def _over(self, values: Tensor, rows: Rows) -> Tensor:
+        # a plain number is kept in double precision, which would become that of the rows
+        return values.to(rows.values.dtype).expand(1, *self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
