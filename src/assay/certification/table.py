@@ -7,10 +7,32 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.attacks.options import Option, options_of_maker, read_options
+from assay.certification.bounds.methods import CROWN, IBP
 from assay.certification.certificate import Certificate, CertificateEntry
 from assay.core.errors import BadInput, did_you_mean
 
-CERTIFICATES: dict[str, CertificateEntry] = {}
+_NETWORKS = "chains and residual graphs of convolution, linear, batch norm, average pooling, ReLU; no max pooling"
+
+CERTIFICATES: dict[str, CertificateEntry] = {
+    "ibp": CertificateEntry(
+        IBP,
+        "interval bounds, layer by layer",
+        "Gowal et al. 2018",
+        "1810.12715",
+        ("linf", "l2", "l1"),
+        _NETWORKS,
+        bounds=True,
+    ),
+    "crown": CertificateEntry(
+        CROWN,
+        "linear bounds propagated backwards, where intervals leave an image open",
+        "Zhang et al. 2018",
+        "1811.00866",
+        ("linf", "l2", "l1"),
+        _NETWORKS,
+        bounds=True,
+    ),
+}
 """Every method of certification."""
 
 

@@ -56,22 +56,31 @@ class Lines:
 
 @dataclasses.dataclass
 class Work:
-    """Multiplications done for rows on their way backwards."""
+    """Multiplications done for the rows of each image on their way backwards, float64 `[N]`."""
 
-    products: float = 0.0
+    products: Tensor
+
+    @staticmethod
+    def on(images: Tensor) -> Work:
+        """Return no work, for these images."""
+        return Work(torch.zeros(len(images), dtype=torch.float64, device=images.device))
+
+    def add(self, rows: Rows, each: float) -> None:
+        """Count `each` multiplications for each row."""
+        self.products.index_add_(0, rows.image, self.products.new_full((len(rows.image),), each))
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
     """Bounds of every node's values over a region (`known`, the image's first), and the lines of every ReLU.
 
-    `sizes` bound the sums of the sizes of all that is added up for a value, over all layers: what the rounding of
-    double precision grows with.
+    `lost` (`[N, K]`) is what the computation of a row of the logits can lose of each by rounding: a part of the sum of
+    the sizes of all that is added up for it, over all layers.
     """
 
     known: tuple[Interval, ...]
     lines: Mapping[int, Lines]
-    sizes: tuple[Tensor, ...]
+    lost: Tensor
 
 
 def lowest(
@@ -88,12 +97,12 @@ def lowest(
     """  # fmt: skip
     first, rows = start
     waiting = {first: rows}
-    total = rows.values.new_zeros(len(rows.values))
+    total, products = rows.values.new_zeros(len(rows.values)), 0
     for number in range(first, 0, -1):
         if number not in waiting:
             continue
         here, node = waiting.pop(number), graph.nodes[number - 1]
-        work.products += here.values.numel() * max(1, node.operation.terms)
+        products += here.values[:1].numel() * max(1, node.operation.terms)
         if isinstance(node.operation, Relu):
             before, added = lines[number].through(here, None if slopes is None else slopes[number])
             parts: tuple[Rows, ...] = (before,)
@@ -102,6 +111,7 @@ def lowest(
         total = total + added
         for i, part in zip(node.inputs, parts, strict=True):
             waiting[i] = waiting[i].plus(part, graph.shape_of(i)) if i in waiting else part
+    work.add(rows, products)
     return total + region.lowest(waiting[0])
 
 
@@ -111,31 +121,31 @@ def bounds_over(graph: Graph, region: Region, work: Work, *, backwards: bool = T
     With `backwards` the inputs of a ReLU that intervals leave undecided are bounded by CROWN, else by intervals alone.
     Of a ball that is no box, the first layer is bounded by its rows' dual norms in any case.
     """
+    at_x = graph.values(region.x) if backwards else []
     known, lines = [region.box], dict[int, Lines]()
+    slack = torch.zeros_like(region.x)
     sizes, terms = [torch.maximum(region.low.abs(), region.high.abs())], 0
     mixed = _layers_mixed(graph)
     before_relu = {i for node in graph.nodes if isinstance(node.operation, Relu) for i in node.inputs}
     for number, node in enumerate(graph.nodes, 1):
         if isinstance(node.operation, Relu):
             lines[number] = Lines.around(known[node.inputs[0]])
-        low, high = interval_step(node, known)
-        which = None
+        step = interval_step(node, known)
+        one = _Pass(graph, region, lines, work, number)
         if region.round and mixed[number] == 1 and isinstance(node.operation, (Convolution, Linear)):
-            which = torch.ones_like(low, dtype=torch.bool)
+            step = one.both_sides(step)
         elif backwards and number in before_relu and mixed[number] > 1:
-            which = (low < 0) & (high > 0)
-        if which is not None:
-            low, high = _tightened(graph, region, lines, number, Interval(low, high), which, work)
+            step = one.decided(step, at_x[number])
         sizes.append(node.operation.magnitude(*(sizes[i] for i in node.inputs)))
         terms += node.operation.terms + 8
-        slack = lost(terms, sizes[-1])
-        known.append(Interval(low - slack, high + slack))
-    return Bounds(tuple(known), lines, tuple(sizes))
+        slack = 2 * terms * _DOUBLE * sizes[-1]
+        known.append(Interval(step.low - slack, step.high + slack))
+    return Bounds(tuple(known), lines, slack)
 
 
-def lost(terms: int, sizes: Tensor) -> Tensor:
-    """Return what sums of so many terms, of these sizes, can lose by rounding in double precision."""
-    return 2 * terms * _DOUBLE * sizes
+def chunk_of(graph: Graph, number: int) -> int:
+    """Return how many rows of a node go backwards at once."""
+    return max(1, _CHUNK // max(math.prod(graph.shape_of(i)) for i in range(number + 1)))
 
 
 def label_rows(graph: Graph, y: Tensor) -> Rows:
@@ -157,60 +167,106 @@ def other_classes(y: Tensor, classes: int) -> Tensor:
     return every[every != y[:, None]].view(len(y), classes - 1)
 
 
-def ascended(
-    graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Work, *, steps: int, rate: float = 0.25
-) -> Tensor:
-    """Return lower bounds `[R]` of rows of the logits with lower slopes found by gradient ascent: alpha-CROWN.
+def lowest_leads(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Work, *, steps: int = 0) -> Tensor:
+    """Return lower bounds `[R]` of rows of the logits, with `steps` of gradient ascent on the lower slopes.
 
-    Xu et al. 2021. Every slope between 0 and 1 gives a bound; each row keeps its best of `steps` and the first.
+    With steps it is alpha-CROWN (Xu et al. 2021): every slope between 0 and 1 gives a bound, each row has slopes of its
+    own, and keeps its best.
     """
-    start = (len(graph.nodes), rows)
+    size, last = chunk_of(graph, len(graph.nodes)), len(graph.nodes)
+    found = [rows.values.new_empty(0)]
+    for values, image in zip(rows.values.split(size), rows.image.split(size), strict=True):
+        part = Rows(values, image)
+        if steps:
+            found.append(_ascended(graph, region, bounds, part, work, steps))
+        else:
+            found.append(lowest(graph, region, bounds.lines, (last, part), work))
+    return torch.cat(found)
+
+
+# of Adam on slopes between 0 and 1
+_RATE = 0.25
+
+
+def _ascended(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Work, steps: int) -> Tensor:
+    first = {number: line.lower[rows.image] for number, line in bounds.lines.items()}
     split = {number: (line.intercept > 0)[rows.image] for number, line in bounds.lines.items()}
-    slopes = {number: line.lower[rows.image].requires_grad_() for number, line in bounds.lines.items()}
-    optimiser = torch.optim.Adam(list(slopes.values()), rate)
+    slopes = {number: slope.clone().requires_grad_() for number, slope in first.items()}
     best = rows.values.new_full((len(rows.values),), -math.inf)
+    if not slopes:
+        return lowest(graph, region, bounds.lines, (len(graph.nodes), rows), work)
+    optimiser = torch.optim.Adam(list(slopes.values()), _RATE)
     for step in range(steps + 1):
+        before = work.products.clone()
         with torch.enable_grad():
-            least = lowest(graph, region, bounds.lines, start, work, slopes)
+            least = lowest(graph, region, bounds.lines, (len(graph.nodes), rows), work, slopes)
+            loss = least.sum().neg()
         best = torch.maximum(best, least.detach())
         if step == steps:
-            break
+            return best
         optimiser.zero_grad()
-        least.sum().neg().backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
+        # a gradient costs as much as two more of what it is of
+        work.products += 2 * (work.products - before)
         optimiser.step()
         with torch.no_grad():
             for number, slope in slopes.items():
-                slope.copy_(torch.where(split[number], slope.clamp(0, 1), bounds.lines[number].lower[rows.image]))
+                slope.copy_(torch.where(split[number], slope.clamp(0, 1), first[number]))
     return best
 
 
-def _tightened(
-    graph: Graph, region: Region, lines: Mapping[int, Lines], number: int, bounds: Interval, which: Tensor, work: Work
-) -> Interval:
-    # the values `which` of a node, by their own rows
-    low, high = (side.flatten(1).clone() for side in bounds)
-    most = max(math.prod(graph.shape_of(i)) for i in range(number + 1))
-    for part in which.flatten(1).nonzero().split(max(1, _CHUNK // (2 * most))):
-        rows = _one_each(graph.shape_of(number), part, low.dtype)
-        corner = None if rows.corner is None else rows.corner.repeat(2, 1)
-        both = Rows(torch.cat([rows.values, -rows.values]), rows.image.repeat(2), corner)
-        least, negative = lowest(graph, region, lines, (number, both), work).chunk(2)
-        image, at = part.unbind(1)
-        low[image, at] = torch.maximum(low[image, at], least)
-        high[image, at] = torch.minimum(high[image, at], -negative)
-    return Interval(low.view_as(bounds.low), high.view_as(bounds.high))
+@dataclasses.dataclass(frozen=True)
+class _Pass:
+    # what rows of a node need on their way backwards
+    graph: Graph
+    region: Region
+    lines: Mapping[int, Lines]
+    work: Work
+    number: int
+
+    def lowest(self, which: Tensor, signs: Tensor) -> Tensor:
+        """Return lower bounds `[R]` of values of the node (`which`, int64 `[R, 2]`: image, place) times `signs`."""
+        found, size = [signs.new_empty(0)], chunk_of(self.graph, self.number)
+        for part, sign in zip(which.split(size), signs.split(size), strict=True):
+            rows = _one_each(self.graph.shape_of(self.number), part, sign)
+            found.append(lowest(self.graph, self.region, self.lines, (self.number, rows), self.work))
+        return torch.cat(found)
+
+    def both_sides(self, bounds: Interval) -> Interval:
+        """Return bounds of which every value is bounded by its own row too, from both sides."""
+        every = torch.ones_like(bounds.low, dtype=torch.bool).flatten(1).nonzero()
+        ones = bounds.low.new_ones(len(every))
+        least, most = self.lowest(every, ones), -self.lowest(every, -ones)
+        low, high = bounds
+        return Interval(torch.maximum(low, least.view_as(low)), torch.minimum(high, most.view_as(high)))
+
+    def decided(self, bounds: Interval, at_x: Tensor) -> Interval:
+        """Return bounds of which undecided values are bounded from the side that could decide them.
+
+        A value that is below 0 at `x` can only be below 0 everywhere, or undecided: the other side is looked at last.
+        """
+        low, high = (side.flatten(1).clone() for side in bounds)
+        chosen = ((low < 0) & (high > 0)).nonzero()
+        for other_side in (False, True):
+            image, at = chosen.unbind(1)
+            below = (at_x.flatten(1)[image, at] < 0) ^ other_side
+            least = self.lowest(chosen, 1.0 - 2.0 * below.to(low.dtype))
+            low[image, at] = torch.where(below, low[image, at], torch.maximum(low[image, at], least))
+            high[image, at] = torch.where(below, torch.minimum(high[image, at], -least), high[image, at])
+            chosen = chosen[(low[image, at] < 0) & (high[image, at] > 0)]
+        return Interval(low.view_as(bounds.low), high.view_as(bounds.high))
 
 
-def _one_each(shape: tuple[int, ...], which: Tensor, dtype: torch.dtype) -> Rows:
+def _one_each(shape: tuple[int, ...], which: Tensor, signs: Tensor) -> Rows:
     # rows that are one value of a layer each (`which`: image and place); of an image-like layer as windows of one pixel
-    image, at = which.unbind(1)
+    (image, at), signs = which.unbind(1), signs[:, None]
     if len(shape) != 3:
-        values = torch.zeros(len(at), math.prod(shape), dtype=dtype, device=at.device)
-        return Rows(values.scatter(1, at[:, None], 1.0).view(-1, *shape), image)
+        values = signs.new_zeros(len(at), math.prod(shape))
+        return Rows(values.scatter(1, at[:, None], signs).view(-1, *shape), image)
     area = shape[1] * shape[2]
     channel, place = at // area, at % area
     corner = torch.stack([place // shape[2], place % shape[2]], 1)
-    values = torch.zeros(len(at), shape[0], dtype=dtype, device=at.device).scatter(1, channel[:, None], 1.0)
+    values = signs.new_zeros(len(at), shape[0]).scatter(1, channel[:, None], signs)
     return Rows(values[:, :, None, None], image, corner)
 
 

@@ -49,12 +49,16 @@ class Graph:
         """Return the shape of a node's values."""
         return self.nodes[number - 1].shape if number else self.shape
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits `[N, K]`, in the precision of images and weights."""
+    def values(self, images: Tensor) -> list[Tensor]:
+        """Return every node's values `[N, *S]`, those of the image first, the logits last."""
         values = [images]
         for node in self.nodes:
             values.append(node.operation.forward(*(values[i] for i in node.inputs)))
-        return values[-1]
+        return values
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits `[N, K]`, in the precision of images and weights."""
+        return self.values(images)[-1]
 
     @property
     def products(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,7 +30,7 @@ def interval_bounds(graph: Graph, low: Tensor, high: Tensor) -> list[Interval]:
     return known
 
 
-def interval_step(node: Node, known: list[Interval]) -> Interval:
+def interval_step(node: Node, known: Sequence[Interval]) -> Interval:
     """Return the bounds of a node's values, given those of the nodes before it."""
     operation = node.operation
     if isinstance(operation, Relu):
@@ -40,7 +41,7 @@ def interval_step(node: Node, known: list[Interval]) -> Interval:
     return Interval(middle - radius, middle + radius)
 
 
-def interval_margins(graph: Graph, known: list[Interval], y: Tensor) -> Tensor:
+def interval_margins(graph: Graph, known: Sequence[Interval], y: Tensor) -> Tensor:
     """Return lower bounds `[N, K]` of how far the logit of the label `y` (int64 `[N]`) leads each; 0 for its own.
 
     `known` are the bounds of `interval_bounds`. The last layer is merged with the differences, which is tighter than

@@ -106,7 +106,7 @@ class Convolution:
         if rows.corner is None:
             values = self._transposed(rows.values, self.padding, self._left_over(rows.values.shape[2:]))
             return (rows.with_values(values),)
-        values = self._transposed(rows.values, (0, 0), (0, 0))
+        values = self._overlapped(rows.values)
         step, shift = rows.corner.new_tensor(self.stride), rows.corner.new_tensor(self.padding)
         return (rows.with_values(values, rows.corner * step - shift),)
 
@@ -119,6 +119,27 @@ class Convolution:
 
     def _transposed(self, x: Tensor, padding: tuple[int, int], left_over: tuple[int, int]) -> Tensor:
         return F.conv_transpose2d(x, self.weight, None, self.stride, padding, left_over, self.groups, self.dilation)
+
+    def _overlapped(self, x: Tensor) -> Tensor:
+        # the same without padding: one product of matrices, and a sum for each weight of the kernel. On windows of a
+        # few pixels, in double precision, it takes a tenth of torch's time
+        (rows, _, h, w), (high, wide) = x.shape, self.weight.shape[2:]
+        by_group = self.weight.reshape(self.groups, -1, self.weight[0].numel())
+        pixels = x.permute(2, 3, 0, 1).reshape(h * w * rows, self.groups, -1).transpose(0, 1)
+        parts = (
+            (pixels @ by_group).view(self.groups, h, w, rows, -1, high, wide).permute(5, 6, 3, 0, 4, 1, 2).flatten(3, 4)
+        )
+        size = [
+            (n - 1) * step + apart * (k - 1) + 1
+            for n, step, apart, k in zip((h, w), self.stride, self.dilation, (high, wide), strict=True)
+        ]
+        whole = x.new_zeros(rows, parts.shape[3], *size)
+        for i in range(high):
+            for j in range(wide):
+                top, left = i * self.dilation[0], j * self.dilation[1]
+                down, right = top + self.stride[0] * (h - 1) + 1, left + self.stride[1] * (w - 1) + 1
+                whole[:, :, top : down : self.stride[0], left : right : self.stride[1]] += parts[i, j]
+        return whole
 
     def _left_over(self, out: torch.Size) -> tuple[int, int]:
         # rows and columns at the far edge that no window reaches

@@ -7,25 +7,24 @@ multiply-adds round less often; products in a shorter type (TF32, bfloat16) and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from assay.certification.bounds.graph import Graph
 from assay.certification.bounds.interval import Interval
 
-FLOAT32 = 2.0**-24
-"""The unit roundoff of float32."""
-
 # below the smallest normal number a product is off by this at most, flushed to zero or not
 _UNDERFLOW = 2.0**-126
 
 
-def rounding_errors(graph: Graph, known: list[Interval], unit: float = FLOAT32) -> list[Tensor]:
+def rounding_errors(graph: Graph, known: Sequence[Interval], unit: float, image: float = 0.0) -> list[Tensor]:
     """Return for each node an upper bound `[N, *S]` of |computed - real|, over the bounds `known` of its values.
 
-    The image itself is exact. `unit` is the unit roundoff of the arithmetic.
+    `unit` is the unit roundoff of the arithmetic, `image` that with which the image itself is rounded first.
     """
-    errors = [torch.zeros_like(known[0].low)]
+    errors = [image * _size(known[0])]
     for node in graph.nodes:
         operation, before = node.operation, [errors[i] for i in node.inputs]
         error = operation.spread(*before)
