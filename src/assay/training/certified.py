@@ -122,7 +122,7 @@ def _linear_margins(graph: Graph, known: list[Interval], region: Region, y: Tens
     }
     rows = label_rows(graph, y)
     rows = Rows(rows.values.to(region.x.dtype), rows.image)
-    least = lowest(graph, region, lines, (len(graph.nodes), rows), Work())
+    least = lowest(graph, region, lines, (len(graph.nodes), rows), Work.on(y))
     others = other_classes(y, graph.classes)
     return least.new_zeros(len(y), graph.classes).scatter(1, others, least.view_as(others))
 
