@@ -19,8 +19,8 @@ from assay.certification.bounds.operations import Convolution, Linear, Relu, Sum
 from assay.certification.bounds.region import Region
 from assay.certification.bounds.rows import Rows
 
-# values in one chunk of rows, if they are dense in the largest layer: 32 MiB in double precision
-_CHUNK = 4_000_000
+# values in one chunk of rows, if they are dense in the largest layer: 8 MiB in double precision
+_CHUNK = 1_000_000
 
 # the unit roundoff of double precision, in which bounds are computed
 _DOUBLE = 2.0**-53
@@ -56,18 +56,29 @@ class Lines:
 
 @dataclasses.dataclass
 class Work:
-    """Multiplications done for the rows of each image on their way backwards, float64 `[N]`."""
+    """Multiplications done for the rows of each image on their way backwards, float64 `[N]`; None counts nothing."""
 
-    products: Tensor
+    products: Tensor | None = None
 
     @staticmethod
     def on(images: Tensor) -> Work:
-        """Return no work, for these images."""
+        """Return no work yet, for these images."""
         return Work(torch.zeros(len(images), dtype=torch.float64, device=images.device))
 
     def add(self, rows: Rows, each: float) -> None:
         """Count `each` multiplications for each row."""
-        self.products.index_add_(0, rows.image, self.products.new_full((len(rows.image),), each))
+        if self.products is not None:
+            self.products.index_add_(0, rows.image, self.products.new_full((len(rows.image),), each))
+
+    def passes(self, graph: Graph) -> Tensor:
+        """Return it as passes of the network, int64 `[N]`, rounded up."""
+        assert self.products is not None, "it was counted"
+        return (self.products / graph.products).ceil().long()
+
+    def again(self, times: int, before: Tensor | None) -> None:
+        """Count so many times again what was done since there was `before`."""
+        if self.products is not None and before is not None:
+            self.products += times * (self.products - before)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +109,7 @@ def lowest(
     first, rows = start
     waiting = {first: rows}
     total, products = rows.values.new_zeros(len(rows.values)), 0
+    added: Tensor | float
     for number in range(first, 0, -1):
         if number not in waiting:
             continue
@@ -175,7 +187,7 @@ def lowest_leads(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work:
     """
     size, last = chunk_of(graph, len(graph.nodes)), len(graph.nodes)
     found = [rows.values.new_empty(0)]
-    for values, image in zip(rows.values.split(size), rows.image.split(size), strict=True):
+    for values, image in zip(torch.split(rows.values, size), torch.split(rows.image, size), strict=True):
         part = Rows(values, image)
         if steps:
             found.append(_ascended(graph, region, bounds, part, work, steps))
@@ -197,7 +209,7 @@ def _ascended(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Wo
         return lowest(graph, region, bounds.lines, (len(graph.nodes), rows), work)
     optimiser = torch.optim.Adam(list(slopes.values()), _RATE)
     for step in range(steps + 1):
-        before = work.products.clone()
+        before = None if work.products is None else work.products.clone()
         with torch.enable_grad():
             least = lowest(graph, region, bounds.lines, (len(graph.nodes), rows), work, slopes)
             loss = least.sum().neg()
@@ -207,7 +219,7 @@ def _ascended(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Wo
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         # a gradient costs as much as two more of what it is of
-        work.products += 2 * (work.products - before)
+        work.again(2, before)
         optimiser.step()
         with torch.no_grad():
             for number, slope in slopes.items():
@@ -227,7 +239,7 @@ class _Pass:
     def lowest(self, which: Tensor, signs: Tensor) -> Tensor:
         """Return lower bounds `[R]` of values of the node (`which`, int64 `[R, 2]`: image, place) times `signs`."""
         found, size = [signs.new_empty(0)], chunk_of(self.graph, self.number)
-        for part, sign in zip(which.split(size), signs.split(size), strict=True):
+        for part, sign in zip(torch.split(which, size), torch.split(signs, size), strict=True):
             rows = _one_each(self.graph.shape_of(self.number), part, sign)
             found.append(lowest(self.graph, self.region, self.lines, (self.number, rows), self.work))
         return torch.cat(found)

@@ -99,7 +99,7 @@ def _proved(
         alive = right
         size = max(1, _CHUNK // sum(math.prod(node.shape) for node in graph.nodes))
         for b, budget in enumerate(budgets):
-            for part in alive.nonzero().squeeze(1).split(size):
+            for part in torch.split(alive.nonzero().squeeze(1), size):
                 asked = _Asked(graph, take(problem, part), budget, grade, model.precision)
                 lower[b, part] = asked.lower(alpha_steps)
                 cost = _added(cost, part, asked.cost)
@@ -152,7 +152,7 @@ class _Asked:
                 found = lowest_leads(graph, region, bounds, some, work, steps=alpha_steps) - lost.flatten()[at]
                 least.view(-1)[at] = torch.maximum(least.view(-1)[at], found)
         forwards = 2 + (0 if self.grade == "nominal" else 3) + (alpha_steps is not None)
-        backwards = (work.products / graph.products).ceil().long()
+        backwards = work.passes(graph)
         self.cost = _added(self.cost, which, Cost(counts(y, forwards), backwards, counts(y)))
         return least
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from assay.certification.bounds.graph import Graph
 from assay.certification.bounds.interval import Interval
+from assay.certification.bounds.operations import Relu
 
 # below the smallest normal number a product is off by this at most, flushed to zero or not
 _UNDERFLOW = 2.0**-126
@@ -28,6 +29,9 @@ def rounding_errors(graph: Graph, known: Sequence[Interval], unit: float, image:
     for node in graph.nodes:
         operation, before = node.operation, [errors[i] for i in node.inputs]
         error = operation.spread(*before)
+        if isinstance(operation, Relu):
+            # what is below 0 in either arithmetic is 0 in both
+            error = torch.where(known[node.inputs[0]].high + error > 0, error, 0.0)
         if operation.terms:
             sizes = [_size(known[i]) + errors[i] for i in node.inputs]
             # one more for the constant that is added, one for the division or the scale
