@@ -1,110 +1,23 @@
-"""`assay train`: standard, distilled and adversarial training, and training under noise."""
+"""`assay train`: standard, distilled, adversarial and certified training; under noise and under masks."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assay.cli.train_certified import certified
+from assay.cli.train_flags import Schedule, TrainFlags, finish, pixel_size, shown, training
 from assay.console.dataclass_options import expanded
-from assay.console.output import Display, DisplayOption, chosen, say, spoken_command, stoppable, write
-from assay.display import progress
-from assay.meter import Meter
-from assay.wording import rough_duration
+from assay.console.output import DisplayOption, say, spoken_command
 
 if TYPE_CHECKING:
     from assay.training.adversarial import Surrogate
     from assay.training.dataset_view import Examples
-    from assay.training.fit import FitProgress
     from assay.training.losses import Loss
-    from assay.training.recipes import Trained, Training
     from assay.training.robustness_probe import Probe
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainFlags:
-    """What to train, on what, and how."""
-
-    arch: Annotated[str, typer.Option(help="The architecture.")] = "mnist-cnn"
-    data: Annotated[str, typer.Option(help="The training data.")] = "mnist/train"
-    validation: Annotated[int, typer.Option(help="How many of its last samples validate.")] = 10_000
-    test: Annotated[str, typer.Option(help="Data to measure the finished weights on; '' for none.")] = "mnist/test"
-    limit: Annotated[int | None, typer.Option(help="Only the first N samples.", show_default=False)] = None
-    epochs: Annotated[int, typer.Option(help="Passes over the training data.")] = 10
-    batch: Annotated[int, typer.Option(help="Samples per step.")] = 64
-    learning_rate: Annotated[float, typer.Option(help="Adam's learning rate.")] = 1e-4
-    seed: Annotated[int, typer.Option(help="The seed of weights, order and dropout.")] = 0
-    classes: Annotated[
-        int | None, typer.Option(help="Outputs, for torchvision: and timm: architectures.", show_default=False)
-    ] = None
-    out: Annotated[Path | None, typer.Option(help="Where to write (runs/METHOD-ARCH).", show_default=False)] = None
-
-    def folder(self, method: str) -> Path:
-        """Return where to write."""
-        from assay.training.recipes import file_name
-
-        return self.out or Path("runs") / f"{method}-{file_name(self.arch)}"
-
-
-def training(flags: TrainFlags) -> Training:
-    """Return what flags ask to train."""
-    from assay.data import load_data
-    from assay.training.fit import FitSettings
-    from assay.training.recipes import Training
-
-    settings = FitSettings(epochs=flags.epochs, batch=flags.batch, learning_rate=flags.learning_rate, seed=flags.seed)
-    return Training(flags.arch, load_data(flags.data, limit=flags.limit), flags.validation, settings, flags.classes)
-
-
-@contextlib.contextmanager
-def shown(
-    ctx: typer.Context, what: str, stages: int, display: Display | None
-) -> Iterator[Callable[[str, int, FitProgress], None]]:
-    """Give a function that shows how far stage number `i` of `stages` is, and say how to go on after Ctrl-C."""
-    command = spoken_command(ctx.obj or ())
-    with stoppable(command, "The finished epochs are kept"), progress(what, chosen(display)) as watch:
-        pace = Meter()
-
-        def show(stage: str, i: int, now: FitProgress) -> None:
-            share = ((now.epoch - 1) * now.batches + now.batch) / (now.epochs * now.batches)
-            whole = (i + share) / stages
-            note = f"epoch {now.epoch} of {now.epochs}, loss {now.loss:.3f}"
-            watch.update(whole, f"{stage} {note}".strip(), pace.reach(whole))
-
-        yield show
-
-
-def finish(done: Trained, flags: TrainFlags) -> str:
-    """Say what a training gave and cost, test its weights, and return how to name them as a model."""
-    from assay.models.loaders.untrained import is_code
-
-    kept = done.log.kept
-    say(f"Validation accuracy {100 * kept.validation_accuracy:.2f} % after {kept.epoch} epochs.")
-    say(f"Cost: {done.passes:,} samples forward and backward, {rough_duration(done.log.seconds)}.")
-    write(str(done.path))
-    # code is named by whoever runs it, never by the file
-    spec = f"file:{done.path}" + (f"?arch={flags.arch}" if is_code(flags.arch) else "")
-    if flags.test:
-        _test(spec, flags)
-    say(f"Use it with: --model {spec}")
-    return spec
-
-
-def _test(spec: str, flags: TrainFlags) -> None:
-    from assay.data import load_data
-    from assay.models import load_model
-    from assay.training.dataset_view import FromData
-    from assay.training.fit import FitSettings, validate
-
-    model = load_model(spec)
-    data = load_data(flags.test, model=model)
-    accuracy = validate(model.module, FromData(data, 0, len(data)), FitSettings(batch=flags.batch))[1]
-    say(f"{flags.test}: {100 * accuracy:.2f} % of {len(data):,} right, with the weights as stored.")
 
 
 class How(enum.StrEnum):
@@ -114,13 +27,6 @@ class How(enum.StrEnum):
     PGD = "pgd"
     TRADES = "trades"
     ENSEMBLE = "ensemble"
-
-
-class Schedule(enum.StrEnum):
-    """How the learning rate moves."""
-
-    TRIANGULAR = "triangular"
-    PLATEAU = "plateau"
 
 
 class Norm(enum.StrEnum):
@@ -190,13 +96,7 @@ class AdversarialFlags:
     @property
     def size(self) -> float:
         """The size of the changes in pixel units. Raises `BadInput` for one in a model's own units."""
-        from assay.core.budget import PIXEL, check_budget, parse_budget
-        from assay.core.errors import BadInput
-
-        budget = check_budget(parse_budget(self.eps), self.norm.value)
-        if budget.unit != PIXEL:
-            raise BadInput(f"eps is {self.eps!r}; adversarial training takes pixel units, such as 0.3 or 8/255.")
-        return budget.value
+        return pixel_size(self.eps, self.norm.value, "adversarial training")
 
 
 def adversarial(ctx: typer.Context, flags: TrainFlags, attack: AdversarialFlags, display: DisplayOption = None) -> None:
@@ -341,5 +241,5 @@ def masked(
     say(f"Behind the defence: --model '{spec}|double-masking:patch=5'")
 
 
-for _command in (standard, distill, adversarial, smoothed, masked):
+for _command in (standard, distill, adversarial, certified, smoothed, masked):
     app.command(context_settings={"auto_envvar_prefix": "ASSAY_TRAIN"})(expanded(_command))

@@ -1,6 +1,7 @@
-"""Training of networks: standard, distilled, adversarial and under noise, by one loop that can be interrupted."""
+"""Training of networks, standard, distilled, adversarial, certified, under noise and masks, by one loop."""
 
 from assay.training.adversarial import Ensemble, Fast, Madry, Surrogate, Trades
+from assay.training.certified import CertifiedProbe, CertifiedTraining
 from assay.training.distillation import Distilled, distill, distill_as_published, soft_labels
 from assay.training.fit import EpochLog, FitLog, FitProgress, FitSettings, TrainingFailed, fit
 from assay.training.losses import CrossEntropy, GaussianAugmentation, Loss, Masked
@@ -8,6 +9,8 @@ from assay.training.recipes import Trained, Training, new_network, train_standar
 from assay.training.robustness_probe import Probe
 
 __all__ = [
+    "CertifiedProbe",
+    "CertifiedTraining",
     "CrossEntropy",
     "Distilled",
     "Ensemble",

@@ -27,7 +27,7 @@ from assay.models.seeded import seeded
 from assay.training.checkpoint import Checkpoint
 from assay.training.dataset_view import Examples
 from assay.training.losses import CrossEntropy, Loss
-from assay.training.robustness_probe import Probe, Probed, collapse
+from assay.training.robustness_probe import EpochProbe, Probed, collapse
 
 SCHEDULES = ("plateau", "triangular")
 _PEAK = 0.3
@@ -45,8 +45,8 @@ class FitSettings:
 
     Adam with `learning_rate` and `betas`. On the schedule `plateau` the rate is multiplied by `factor` once the
     validation loss has not fallen for more than `patience` epochs; on `triangular` it rises to `learning_rate` over
-    the first 30 % of the training and falls to zero over the rest (Smith 2017). `probe` measures robust accuracy after
-    every epoch, and ends a training that collapses.
+    the first 30 % of the training and falls to zero over the rest (Smith 2017). `probe` measures robust or certified
+    accuracy after every epoch, and ends a training that collapses.
     """
 
     epochs: int = 10
@@ -58,7 +58,7 @@ class FitSettings:
     seed: int = 0
     loss: Loss = dataclasses.field(default_factory=CrossEntropy)
     schedule: str = "plateau"
-    probe: Probe | None = None
+    probe: EpochProbe | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that no training can use."""
@@ -86,8 +86,8 @@ class FitProgress:
 class EpochLog:
     """One finished epoch: mean losses, validation accuracy (a fraction), the rate at its end, and its wall time.
 
-    Where the settings have a probe, also the accuracy that its attack and one step leave. `stopped` says why training
-    ended with this epoch, whose weights were dropped for those of the epoch before.
+    Where the settings have a probe, also the accuracy that its attack and one step leave, or that its bounds prove.
+    `stopped` says why training ended with this epoch, whose weights were dropped for those of the epoch before.
     """
 
     epoch: int
@@ -98,6 +98,7 @@ class EpochLog:
     seconds: float
     robust_accuracy: float | None = None
     one_step_accuracy: float | None = None
+    certified_accuracy: float | None = None
     stopped: str = ""
 
 
@@ -152,7 +153,7 @@ def fit(
         rate = optimizer.param_groups[0]["lr"]
         if settings.schedule == "plateau":
             scheduler.step(validation_loss)
-        probed = settings.probe(model, validation, settings.seed) if settings.probe else Probed(None, None)
+        probed = settings.probe(model, validation, settings.seed) if settings.probe else Probed()
         row = EpochLog(epoch, train_loss, validation_loss, accuracy, rate, time.perf_counter() - began, *probed)
         if why := collapse(log, row):
             checkpoint.restore()  # the weights of the last good epoch

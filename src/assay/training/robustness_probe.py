@@ -31,10 +31,18 @@ _DROP, _GAP = 0.20, 0.10
 
 
 class Probed(NamedTuple):
-    """The accuracy (a fraction) that PGD and that one step of FGSM leave."""
+    """The accuracy (a fraction) that PGD and that one step of FGSM leave, and the one that is proved."""
 
-    robust: float | None
-    one_step: float | None
+    robust: float | None = None
+    one_step: float | None = None
+    certified: float | None = None
+
+
+class EpochProbe(Protocol):
+    """What is measured after every epoch."""
+
+    def __call__(self, model: nn.Module, examples: Examples, seed: int, /) -> Probed:
+        """Return what is left of the accuracy of `model` on `examples`; the model stays as it was."""
 
 
 class Epoch(Protocol):

@@ -133,6 +133,7 @@ COMMANDS = {
     "train distill": f"train distill --arch {{}} {DATA} --validation 6 --epochs 1 --out new --test= {QUIET}",
     "train adversarial": f"train adversarial --arch {{}} {DATA} --validation 6 --epochs 1 --out new --test= {QUIET}",
     "train masked": f"train masked --arch {{}} {DATA} --validation 6 --epochs 1 --out new --test= {QUIET}",
+    "train certified": f"train certified --arch {{}} {DATA} --validation 6 --epochs 1 --out new --test= {QUIET}",
     "surrogate": (
         f"train adversarial --arch bad.py:good --method ensemble --surrogate {{}} {DATA} --validation 6 --epochs 1 "
         f"--out new --test= {QUIET}"
@@ -352,6 +353,7 @@ FLAGS = {
     "train standard": ("--validation 99", "--epochs -1", "--batch 0", "--learning-rate nan", "--classes 5"),
     "train adversarial": ("--eps x", "--steps 0", "--warmup 5", "--method x", "--beta 1"),
     "train masked": ("--size 0", "--size 99", "--squares 0", "--fill 2"),
+    "train certified": ("--eps x", "--train-eps 8", "--warmup .9", "--kappa 2", "--method x"),
     "export": ("--as gif", "--only x", "--cell zz", "--attack x", "--eps 5", "--model x", "--batch 0"),
 }
 

@@ -240,3 +240,41 @@ def test_bad_adversarial_settings(place: Workplace, flags: str, words: str) -> N
     assert said.code == 2
     assert words in said.err
     assert not Path("runs").exists()
+
+
+CERTIFIED = TRAIN.replace("train standard", "train certified") + " --arch mnist-fast"
+
+
+def test_certified_training_says_what_it_proves(place: Workplace) -> None:
+    said = place.assay(CERTIFIED, "--eps", "0.05", "--method", "crown-ibp", "--ramp", "0.6", "--display", "plain")
+    assert said.code == 0, said.err
+    path = Path(said.out.strip())
+    assert path == Path("runs/train-crown-ibp-mnist-fast/mnist-fast.safetensors")
+    assert "Training mnist-fast to be certified at linf 0.05  100 %  epoch 2 of 2, loss" in said.err
+    assert "of the first validation images at linf 0.05" in said.err
+    assert "Cost: 1,080 samples forward and backward" in said.err
+    loss = json.loads(read_safetensors(path)[1]["settings"])["loss"]
+    assert loss == {"eps": pytest.approx(0.065), "method": "crown-ibp", "warmup": 0.05, "ramp": 0.6, "kappa": 0.5}
+    rows = [json.loads(line) for line in path.with_name("log.jsonl").read_text().splitlines()]
+    proved = [row["certified_accuracy"] for row in rows]
+    assert f"Intervals certify {100 * proved[-1]:.1f} %" in said.err
+    assert all(0 <= share <= row["validation_accuracy"] for share, row in zip(proved, rows, strict=True))
+    assert "of 200 certified by intervals at linf 0.05" in said.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--eps 8", "Did you mean 8/255?"),
+        ("--eps=normalized~0.1", "certified training takes pixel units"),
+        ("--train-eps 0", "eps is 0"),
+        ("--kappa 2", "kappa is 2"),
+        ("--warmup 0.8", "warmup is 0.8 and ramp 0.4"),
+        ("--method pgd", "pgd"),
+        ("--arch mnist-cnn", "(MaxPool2d)"),
+    ],
+)
+def test_bad_settings_of_certified_training(place: Workplace, flags: str, words: str) -> None:
+    said = place.assay(CERTIFIED, *(flag.replace("~", " ") for flag in flags.split()))
+    assert said.code == 2
+    assert words in said.err

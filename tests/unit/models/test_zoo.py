@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from assay import PGD, Linf, attack
+from assay.certification.bounds.methods import IBP
+from assay.core.draws import Draws
+from assay.core.goal import Untargeted
 from assay.core.objective import margin
+from assay.core.problem import Problem
 from assay.data.mnist import mnist
 from assay.models import load_model
 from assay.models.loaders.zoo import ZOO
@@ -74,3 +78,12 @@ def test_the_adversarially_trained_one_withstands_what_breaks_the_plain_one() ->
     }
     assert left["mnist-cnn"] < 0.1
     assert left["mnist-pgd"] > 0.85
+
+
+def test_the_certified_one_is_proved_to_be_right() -> None:
+    images, labels = mnist("test")
+    x, y = images[:1000].float() / 255, labels[:1000]
+    model = load_model("zoo:mnist-certified")
+    proved = IBP().prove(model, Problem(model.oracle(), x, Untargeted(y), Linf(0.1)), [0.1], Draws(torch.arange(1000)))
+    assert float((proved.prediction == y).double().mean()) >= 0.97
+    assert float(proved.certified.double().mean()) >= 0.925

@@ -19,8 +19,8 @@ from assay.certification.bounds.operations import Convolution, Linear, Relu, Sum
 from assay.certification.bounds.region import Region
 from assay.certification.bounds.rows import Rows
 
-# values in one chunk of rows, if they are dense in the largest layer: 32 MiB in double precision
-_CHUNK = 4_000_000
+# values in one chunk of rows, if they are dense in the largest layer: 8 MiB in double precision
+_CHUNK = 1_000_000
 
 # the unit roundoff of double precision, in which bounds are computed
 _DOUBLE = 2.0**-53
@@ -109,6 +109,7 @@ def lowest(
     first, rows = start
     waiting = {first: rows}
     total, products = rows.values.new_zeros(len(rows.values)), 0
+    added: Tensor | float
     for number in range(first, 0, -1):
         if number not in waiting:
             continue
@@ -186,7 +187,7 @@ def lowest_leads(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work:
     """
     size, last = chunk_of(graph, len(graph.nodes)), len(graph.nodes)
     found = [rows.values.new_empty(0)]
-    for values, image in zip(rows.values.split(size), rows.image.split(size), strict=True):
+    for values, image in zip(torch.split(rows.values, size), torch.split(rows.image, size), strict=True):
         part = Rows(values, image)
         if steps:
             found.append(_ascended(graph, region, bounds, part, work, steps))
@@ -238,7 +239,7 @@ class _Pass:
     def lowest(self, which: Tensor, signs: Tensor) -> Tensor:
         """Return lower bounds `[R]` of values of the node (`which`, int64 `[R, 2]`: image, place) times `signs`."""
         found, size = [signs.new_empty(0)], chunk_of(self.graph, self.number)
-        for part, sign in zip(which.split(size), signs.split(size), strict=True):
+        for part, sign in zip(torch.split(which, size), torch.split(signs, size), strict=True):
             rows = _one_each(self.graph.shape_of(self.number), part, sign)
             found.append(lowest(self.graph, self.region, self.lines, (self.number, rows), self.work))
         return torch.cat(found)

@@ -99,7 +99,7 @@ def _proved(
         alive = right
         size = max(1, _CHUNK // sum(math.prod(node.shape) for node in graph.nodes))
         for b, budget in enumerate(budgets):
-            for part in alive.nonzero().squeeze(1).split(size):
+            for part in torch.split(alive.nonzero().squeeze(1), size):
                 asked = _Asked(graph, take(problem, part), budget, grade, model.precision)
                 lower[b, part] = asked.lower(alpha_steps)
                 cost = _added(cost, part, asked.cost)

@@ -68,6 +68,14 @@ ZOO = {
         accuracy=0.9868,
         summary="the small MNIST network of Wong et al. 2020, 166,406 parameters, adversarially trained at Linf 0.3",
     ),
+    "mnist-certified": Entry(
+        file="mnist-certified.safetensors",
+        architecture="mnist-fast",
+        input_shape=(1, 28, 28),
+        classes=tuple("0123456789"),
+        accuracy=0.9808,
+        summary="the same small network, trained by interval bounds to be certified at Linf 0.1",
+    ),
 }
 
 
