@@ -1,4 +1,4 @@
-"""Certificates by bounds that are wrong, each in a way that somebody has been: checks of certificates must catch them."""
+"""Certificates by bounds that are wrong, each in a way that somebody has been: checks must catch them."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ _IMAGES = 8
 class AutoLiRPA:
     """Bounds that the library auto_LiRPA computes in float32 (Xu et al. 2020): of the network in real numbers.
 
-    They hold up to that library's own rounding, of which 1e-5 is allowed for: not of the network as deployed. In L2 and
-    L1 it leaves the box out. What it does inside is not seen: booked are a forward, and a backward for each other class.
+    They hold up to that library's own rounding, of which 1e-5 is allowed for: not of the network as deployed. In L2
+    and L1 it leaves the box out. What it does inside is not seen: a forward and a backward per other class are booked.
     """
 
     method: Annotated[Literal["ibp", "crown", "alpha-crown"], Option("Its method of bounds.")] = "crown"
@@ -53,8 +53,8 @@ class AutoLiRPA:
         threat = problem.threat
         if threat.norm is not LINF and (threat.mask is not None or isinstance(threat.scale, Tensor)):
             raise BadInput(
-                f"auto_LiRPA knows no mask and no budget per channel in {threat.norm.name}. Use linf, or the certificate "
-                "crown, which knows both."
+                f"auto_LiRPA knows no mask and no budget per channel in {threat.norm.name}. Use linf, or the "
+                "certificate crown, which knows both."
             )
 
     def prove(self, model: Classifier, problem: Problem, budgets: Sequence[float], draws: Draws) -> Certificates:
@@ -97,9 +97,9 @@ def _library() -> Any:
         return importlib.import_module("auto_LiRPA")
     except Exception as error:
         raise BadInput(
-            f"The certificate auto-lirpa needs the library auto_LiRPA, which could not be imported ({error}). Install it "
-            "from its repository (pip install git+https://github.com/Verified-Intelligence/auto_LiRPA; what the package "
-            "index has is too old), or use the certificate crown, which needs nothing."
+            f"The certificate auto-lirpa needs the library auto_LiRPA, which could not be imported ({error}). Install "
+            "it from its repository (pip install git+https://github.com/Verified-Intelligence/auto_LiRPA; what the "
+            "package index has is too old), or use the certificate crown, which needs nothing."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Networks nobody here made, read as graphs: they answer as the module does, or are refused by the name of the layer."""
+"""Networks nobody here made, read as graphs: they answer as the module does, or are refused by the layer's name."""
 
 import pytest
 import torch
@@ -90,8 +90,8 @@ class Branches(nn.Module):
 
 class Detached(nn.Module):
     def forward(self, x):
-        values = torch.from_numpy(x.numpy().copy()).flatten(1)
-        return values + 0 * x.flatten(1)
+        # torch does not see that the factor depends on the image
+        return x.flatten(1) * float(x.numpy().mean())
 
 
 class MixedBatch(nn.Module):
@@ -119,8 +119,7 @@ class Written2(nn.Module):
         (nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.Sigmoid()), r"sigmoid .* layer '2'"),
         (nn.Sequential(nn.Flatten(), nn.ReLU6()), "hardtanh"),
         (nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten()), "statistics from the batch"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).half(), "float16|Half"),
-        (Branches(), "_local_scalar_dense|item"),
+        (Branches(), "sum is none of its operations, in the forward of Branches"),
         (Detached(), "differ by"),
         (MixedBatch(), "axes|mixes the images"),
         (Noisy(), "random numbers"),
@@ -129,7 +128,6 @@ class Written2(nn.Module):
 )
 def test_what_bounds_do_not_know_is_refused_by_name(net, named):
     x = torch.rand(2, 3, 2, 2)
-    x = x.half() if any(one.dtype is torch.float16 for one in net.parameters()) else x
     with pytest.raises(BadInput, match=named):
         check_graph(record(net.eval(), x), net.eval(), x)
 
