@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.attacks.options import Option, options_of_maker, read_options
+from assay.certification.bounds.auto_lirpa import AutoLiRPA
 from assay.certification.bounds.methods import CROWN, IBP
 from assay.certification.certificate import Certificate, CertificateEntry
 from assay.certification.double_masking import DoubleMaskingCertificate
@@ -26,6 +27,10 @@ CERTIFICATES: dict[str, CertificateEntry] = {
     "crown": CertificateEntry(
         CROWN, "linear bounds propagated backwards, where intervals leave an image open", "Zhang et al. 2018",
         "1811.00866", ("linf", "l2", "l1"), _NETWORKS, bounds=True, passes=300,
+    ),
+    "auto-lirpa": CertificateEntry(
+        AutoLiRPA, "the bounds of the library auto_LiRPA, where it is installed", "Xu et al. 2020", "2002.12920",
+        ("linf", "l2", "l1"), "those that auto_LiRPA converts", passes=300,
     ),
     "smoothing": CertificateEntry(
         Smoothing, "a radius from a fixed number of votes", "Cohen et al. 2019", "1902.02918", NORMS, _SMOOTHED,

@@ -238,6 +238,8 @@ class _Pass:
 
     def lowest(self, which: Tensor, signs: Tensor) -> Tensor:
         """Return lower bounds `[R]` of values of the node (`which`, int64 `[R, 2]`: image, place) times `signs`."""
+        if not len(which):
+            return signs.new_empty(0)
         found, size = [signs.new_empty(0)], chunk_of(self.graph, self.number)
         for part, sign in zip(torch.split(which, size), torch.split(signs, size), strict=True):
             rows = _one_each(self.graph.shape_of(self.number), part, sign)
