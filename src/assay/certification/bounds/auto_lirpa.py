@@ -67,7 +67,7 @@ class AutoLiRPA:
             bounded = _asked(model, lambda: library.BoundedModule(model.module, x[:1].to(model.precision)))
             classes = _asked(model, lambda: bounded(x[:1].to(model.precision))).shape[1]
             for b, budget in enumerate(budgets):
-                for part in alive.nonzero().squeeze(1).split(_IMAGES) if bool(alive.any()) else ():
+                for part in torch.split(alive.nonzero().squeeze(1), _IMAGES) if bool(alive.any()) else ():
                     some = take(problem, part)
                     lower[b, part] = _asked(
                         model, lambda some=some, eps=budget: self._lower(bounded, classes, some, eps)
@@ -89,7 +89,8 @@ class AutoLiRPA:
         rows = one[problem.goal.y][:, None] - one[other_classes(problem.goal.y, classes)]
         asked = library.BoundedTensor(problem.x, ball)
         least, _ = bounded.compute_bounds(x=(asked,), C=rows, method=_METHODS[self.method], bound_upper=False)
-        return least.detach().double().amin(1)
+        found: Tensor = least.detach().double().amin(1)
+        return found
 
 
 def _library() -> Any:
