@@ -171,7 +171,7 @@ def _covered(length: int, row: MaskRow) -> Tensor:
 
 
 def _mean(answers: Tensor) -> Tensor:
-    # of the answers [N, M, K] that are numbers: a patch under which the network overflows does not decide; NaN if none is
+    # of the answers [N, M, K] that are numbers: one that overflows over a patch does not decide; NaN where none is
     known = answers.isfinite().all(2, keepdim=True)
     return torch.where(known, answers, 0).sum(1) / known.sum(1)
 
