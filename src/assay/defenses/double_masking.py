@@ -90,14 +90,14 @@ class DoubleMasking(nn.Module):
 
     def extra_repr(self) -> str:
         """Return what a digest must tell apart."""
-        return f"patch={self.patch}, masks={self.masks}, fill={self.fill:g}"
+        return f"patch={self.patch}, masks={self.masks}, fill={float(self.fill)}"
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, K]` whose highest is the decision. Raises `BadInput` for images smaller than the patch."""
         answers = self.one_mask_answers(x)
         with torch.no_grad():
             decision = self.decide(x, answers.argmax(2))
-            value = _decided(answers.mean(1), decision.label)
+            value = _decided(_mean(answers), decision.label)
         took_more(decision.spent)
         return _CappedMean.apply(answers, value)  # type: ignore[no-any-return]  # autograd functions are untyped
 
@@ -168,6 +168,12 @@ def _hidden(size: tuple[int, int], patch: int, masks: int) -> Tensor:
 def _covered(length: int, row: MaskRow) -> Tensor:
     at, start = torch.arange(length), torch.tensor(row.starts)[:, None]
     return (at >= start) & (at < start + row.side)
+
+
+def _mean(answers: Tensor) -> Tensor:
+    # of the answers [N, M, K] that are numbers: one that overflows over a patch does not decide; NaN where none is
+    known = answers.isfinite().all(2, keepdim=True)
+    return torch.where(known, answers, 0).sum(1) / known.sum(1)
 
 
 def _decided(mean: Tensor, label: Tensor) -> Tensor:

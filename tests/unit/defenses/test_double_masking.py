@@ -154,6 +154,20 @@ def test_the_decision_leads_even_against_the_mean() -> None:
     assert logits.argmax(1).tolist() == [0] and float(logits[0, 0] - logits[0, 1]) > 0
 
 
+def test_a_patch_under_which_the_network_overflows_does_not_decide() -> None:
+    class Overflowing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            spot = x[:, 0, 3:5, 3:5].sum((1, 2))
+            return torch.stack([torch.ones(len(x)), torch.where(spot > 3, torch.inf, 0) * spot], 1)
+
+    x = torch.zeros(1, 1, 9, 9)
+    x[..., 3:5, 3:5] = 1
+    logits = DoubleMasking(Overflowing(), patch=2, masks=3)(x)
+    assert bool(logits.isfinite().all()) and int(logits.argmax()) == 0
+    # where it answers under no mask, there is no answer
+    assert bool(DoubleMasking(Overflowing(), patch=2, masks=3, fill=1.0)(x).isnan().all())
+
+
 @pytest.mark.parametrize(
     ("chain", "says"),
     [
