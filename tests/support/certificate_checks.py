@@ -71,13 +71,13 @@ def two_inputs(seed: int, layers: int = 2, norm: bool = False) -> nn.Module:
 def grid_cases() -> Iterator[Case]:
     """Yield small networks of two inputs, of which every point of a ball can be looked at."""
     for seed in range(6):
-        net = two_inputs(seed, layers=1 + seed % 2, norm=seed == 2)
+        net = two_inputs(seed, layers=1 + seed % 2, norm=seed % 2 == 0)
         x = torch.rand(12, 1, 1, 2, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             y = net(x).argmax(1)
         norm = ("linf", "l2", "l1")[seed % 3] if seed < 3 else "linf"
         box = UNBOXED if seed == 3 else (0.0, 1.0)
-        yield Case(f"grid {seed}", net, x, y, Threat(NORMS[norm], box=box), (0.02, 0.1, 0.3, 0.6))
+        yield Case(f"grid {seed}", net, x, y, Threat(NORMS[norm], box=box), (0.02, 0.1, 0.4))
 
 
 def linear_case(norm: str, offset: float = 0.0) -> Case:
@@ -102,7 +102,7 @@ def exact_linear(case: Case, budget: float) -> Tensor:
     return (at_x - budget * dual).scatter(1, case.y[:, None], torch.inf).amin(1)
 
 
-def worst_on_grid(case: Case, budget: float, points: int = 33) -> Tensor:
+def worst_on_grid(case: Case, budget: float, points: int = 25) -> Tensor:
     """Return the smallest lead `[N]` of the network itself over a grid of the ball, cut by the box."""
     line = torch.linspace(-budget, budget, points)
     steps = torch.stack(torch.meshgrid(line, line, indexing="ij"), 2).reshape(-1, 1, 1, 2)
@@ -114,25 +114,21 @@ def worst_on_grid(case: Case, budget: float, points: int = 33) -> Tensor:
     return torch.where(allowed, found, torch.inf).view(n, m).amin(1)
 
 
-def contradictions(method: Certificate) -> list[str]:
-    """Return which checks a method fails, in words; a sound one none."""
-    found = []
-    for norm in ("linf", "l2", "l1"):
-        for offset in (0.0, 3000.0):
-            case = linear_case(norm, offset)
-            found += _compared(method, case, [exact_linear(case, budget) for budget in case.budgets])
+def contradictions(method: Certificate) -> Iterator[str]:
+    """Yield which checks a method fails, in words; a sound one none."""
+    for norm, offset in (("linf", 0.0), ("l2", 0.0), ("l1", 0.0), ("linf", 3000.0)):
+        case = linear_case(norm, offset)
+        yield from _compared(method, case, [exact_linear(case, budget) for budget in case.budgets])
     for case in grid_cases():
-        found += _compared(method, case, [worst_on_grid(case, budget) for budget in case.budgets])
-    return found
+        yield from _compared(method, case, [worst_on_grid(case, budget) for budget in case.budgets])
 
 
-def _compared(method: Certificate, case: Case, truth: list[Tensor]) -> list[str]:
-    proved, found = prove(method, case), []
+def _compared(method: Certificate, case: Case, truth: list[Tensor]) -> Iterator[str]:
+    proved = prove(method, case)
     for b, worst in enumerate(truth):
         if bool((proved.certified[b] & (worst <= 0)).any()):
-            found.append(f"{case.name} at {case.budgets[b]}: a certified image is broken")
+            yield f"{case.name} at {case.budgets[b]}: a certified image is broken"
         if proved.lower is not None and bool((proved.lower[b] > worst + 1e-6).any()):
-            found.append(f"{case.name} at {case.budgets[b]}: the bound is above what is reached")
+            yield f"{case.name} at {case.budgets[b]}: the bound is above what is reached"
     if bool((proved.certified[1:] & ~proved.certified[:-1]).any()):
-        found.append(f"{case.name}: certified at a larger budget, not at a smaller one")
-    return found
+        yield f"{case.name}: certified at a larger budget, not at a smaller one"

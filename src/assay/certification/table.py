@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.attacks.options import Option, options_of_maker, read_options
+from assay.certification.bounds.auto_lirpa import AutoLiRPA
 from assay.certification.bounds.methods import CROWN, IBP
 from assay.certification.certificate import Certificate, CertificateEntry
 from assay.core.errors import BadInput, did_you_mean
@@ -31,6 +32,14 @@ CERTIFICATES: dict[str, CertificateEntry] = {
         ("linf", "l2", "l1"),
         _NETWORKS,
         bounds=True,
+    ),
+    "auto-lirpa": CertificateEntry(
+        AutoLiRPA,
+        "the bounds of the library auto_LiRPA, where it is installed",
+        "Xu et al. 2020",
+        "2002.12920",
+        ("linf", "l2", "l1"),
+        "those that auto_LiRPA converts",
     ),
 }
 """Every method of certification."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from assay.certification.bounds.graph import Graph
+from assay.certification.bounds.graph import Graph, Node
 from assay.certification.bounds.interval import Interval, interval_step
 from assay.certification.bounds.operations import Convolution, Linear, Relu, Sum
 from assay.certification.bounds.region import Region
@@ -130,8 +130,8 @@ def lowest(
 def bounds_over(graph: Graph, region: Region, work: Work, *, backwards: bool = True) -> Bounds:
     """Return bounds of every node's values over the region, `graph` in double precision.
 
-    With `backwards` the inputs of a ReLU that intervals leave undecided are bounded by CROWN, else by intervals alone.
-    Of a ball that is no box, the first layer is bounded by its rows' dual norms in any case.
+    With `backwards` the inputs of a ReLU that intervals leave undecided are bounded by CROWN. Else intervals bound all,
+    but of a ball that is no box the values of the first layer: these their rows' dual norms bound.
     """
     at_x = graph.values(region.x) if backwards else []
     known, lines = [region.box], dict[int, Lines]()
@@ -144,10 +144,10 @@ def bounds_over(graph: Graph, region: Region, work: Work, *, backwards: bool = T
             lines[number] = Lines.around(known[node.inputs[0]])
         step = interval_step(node, known)
         one = _Pass(graph, region, lines, work, number)
-        if region.round and mixed[number] == 1 and isinstance(node.operation, (Convolution, Linear)):
-            step = one.both_sides(step)
-        elif backwards and number in before_relu and mixed[number] > 1:
+        if backwards and number in before_relu and (mixed[number] > 1 or region.round):
             step = one.decided(step, at_x[number])
+        elif not backwards and region.round and mixed[number] == 1 and _mixes(node):
+            step = one.both_sides(step)
         sizes.append(node.operation.magnitude(*(sizes[i] for i in node.inputs)))
         terms += node.operation.terms + 8
         slack = 2 * terms * _DOUBLE * sizes[-1]
@@ -238,6 +238,8 @@ class _Pass:
 
     def lowest(self, which: Tensor, signs: Tensor) -> Tensor:
         """Return lower bounds `[R]` of values of the node (`which`, int64 `[R, 2]`: image, place) times `signs`."""
+        if not len(which):
+            return signs.new_empty(0)
         found, size = [signs.new_empty(0)], chunk_of(self.graph, self.number)
         for part, sign in zip(torch.split(which, size), torch.split(signs, size), strict=True):
             rows = _one_each(self.graph.shape_of(self.number), part, sign)
@@ -282,10 +284,14 @@ def _one_each(shape: tuple[int, ...], which: Tensor, signs: Tensor) -> Rows:
     return Rows(values[:, :, None, None], image, corner)
 
 
+def _mixes(node: Node) -> bool:
+    return isinstance(node.operation, (Convolution, Linear, Sum))
+
+
 def _layers_mixed(graph: Graph) -> list[float]:
     # by how many layers that add up values each node stands behind the image; behind a ReLU endlessly many
     mixed = [0.0]
     for node in graph.nodes:
-        own = math.inf if isinstance(node.operation, Relu) else isinstance(node.operation, (Convolution, Linear, Sum))
+        own = math.inf if isinstance(node.operation, Relu) else _mixes(node)
         mixed.append(max(mixed[i] for i in node.inputs) + own)
     return mixed

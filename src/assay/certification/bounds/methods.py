@@ -99,10 +99,12 @@ def _proved(
         alive = right
         size = max(1, _CHUNK // sum(math.prod(node.shape) for node in graph.nodes))
         for b, budget in enumerate(budgets):
+            if not bool(alive.any()):
+                break
             for part in torch.split(alive.nonzero().squeeze(1), size):
                 asked = _Asked(graph, take(problem, part), budget, grade, model.precision)
                 lower[b, part] = asked.lower(alpha_steps)
-                cost = _added(cost, part, asked.cost)
+                cost = added(cost, part, asked.cost)
             # what is not proved for a smaller budget is not for a larger one: certificates fall as budgets grow
             alive = alive & (lower[b] > 0)
     return Certificates(lower > 0, prediction, lower, None, cost)
@@ -153,7 +155,7 @@ class _Asked:
                 least.view(-1)[at] = torch.maximum(least.view(-1)[at], found)
         forwards = 2 + (0 if self.grade == "nominal" else 3) + (alpha_steps is not None)
         backwards = work.passes(graph)
-        self.cost = _added(self.cost, which, Cost(counts(y, forwards), backwards, counts(y)))
+        self.cost = added(self.cost, which, Cost(counts(y, forwards), backwards, counts(y)))
         return least
 
     def _rounding(self, bounds: Bounds) -> Tensor:
@@ -172,7 +174,8 @@ def clean_answers(model: Classifier, problem: Problem) -> tuple[Tensor, Cost]:
     return answer_of(seen.logits), seen.cost
 
 
-def _added(cost: Cost, which: Tensor, more: Cost) -> Cost:
+def added(cost: Cost, which: Tensor, more: Cost) -> Cost:
+    """Return the cost with `more` added for the images `which`."""
     return Cost(*(one.index_add(0, which, other) for one, other in zip(cost, more, strict=True)))
 
 

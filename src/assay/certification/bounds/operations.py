@@ -125,7 +125,7 @@ class Convolution:
         # few pixels, in double precision, it takes a tenth of torch's time
         (rows, _, h, w), (high, wide) = x.shape, self.weight.shape[2:]
         by_group = self.weight.reshape(self.groups, -1, self.weight[0].numel())
-        pixels = x.permute(2, 3, 0, 1).reshape(h * w * rows, self.groups, -1).transpose(0, 1)
+        pixels = x.permute(2, 3, 0, 1).reshape(h * w * rows, *by_group.shape[:2]).transpose(0, 1)
         parts = (
             (pixels @ by_group).view(self.groups, h, w, rows, -1, high, wide).permute(5, 6, 3, 0, 4, 1, 2).flatten(3, 4)
         )
