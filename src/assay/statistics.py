@@ -71,7 +71,7 @@ def hypergeometric_most(population: int, asked: int, hits: int = 0, confidence: 
     1 - 0.05^(1/asked) at 95 %. Raises `ValueError` where more were asked than there are, or hit than were asked.
     """
     if not 0 <= hits <= asked <= population:
-        raise ValueError(f"{hits} hits of {asked} asked in a population of {population}; expected no more of the former.")
+        raise ValueError(f"{hits} hits of {asked} asked of {population}; expected at most as many as the next number.")
     rest = Fraction(1) - Fraction(str(confidence))
     ways = rest * math.comb(population, asked)
 

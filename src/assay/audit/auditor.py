@@ -165,9 +165,11 @@ class Auditor:
             yield from self._verdicts(look, looks, before, began)
 
     def _looks(self, look: _Look) -> list[Looks]:
-        """Return what each family of attacks sees of each number, the largest budget first; of too few images none."""
+        """Return what each family of attacks sees of each number that may be trusted, the largest budget first."""
         numbers, found = look.group.numbers, {}
-        enough = [number for number in numbers if number.open and len(number.outcomes) >= FEWEST]
+        # where a check flags, or the images are too few, no look makes a number trusted
+        doubted = bool(flags(look.findings))
+        enough = [one for one in numbers if one.open and len(one.outcomes) >= FEWEST and not doubted]
         meter, looker = look.meter, Looker(look.evidence)
         if enough:
             meter.begin("looks", [self._allowed(one, look) for one in reversed(enough)], enough[-1].budget.written)
@@ -313,6 +315,7 @@ class Auditor:
             defenses=bench.classifier.defenses,
             own_twin=self.twin is None and twin is not None,
             clean=_clean_refusals(number, bench.classifier),
+            enough=len(number.outcomes) >= FEWEST,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -156,10 +156,18 @@ def _tried(
             meant = left
 
 
-def attempted(one: StrongerAttack, few: Subject, at: Tensor, evidence: Evidence, limit: PassLimit) -> Refutation:
+def attempted(
+    one: StrongerAttack,
+    few: Subject,
+    at: Tensor,
+    evidence: Evidence,
+    limit: PassLimit,
+    near: Callable[[Tensor, Tensor], None] = lambda at, gaps: None,
+) -> Refutation:
     """Try an attack on the images `few`, which stand at `at`; the model itself judges what it finds.
 
-    Where the attack cannot be made on this model, its attempt says why in another reason than the attack's own.
+    Where the attack cannot be made on this model, its attempt says why in another reason than the attack's own. `near`
+    is told how near to its goal the attack came for each image that it did not break.
     """
     meter = CountingOracle(one.oracle or few.meter.oracle, hear=lambda passes: limit.spend(one.weight * passes))
     problem = dataclasses.replace(few.problem, oracle=meter)
@@ -174,6 +182,7 @@ def attempted(one: StrongerAttack, few: Subject, at: Tensor, evidence: Evidence,
         attempt = Attempt(one.name, closed, len(at), 0, one.weight * meter.spent[0])
         return dataclasses.replace(nothing_broken(few), attempts=(attempt,))
     judged, called, spent = _judge(few, found.x, random=random)
+    near(at[~judged], found.gap[~judged])
     count = int(judged.sum())
     family = family_of(one.method, few.norm)
     attempt = Attempt(one.name, one.why, len(at), count, one.weight * meter.spent[0] + spent, family=family)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -19,16 +19,17 @@ from assay.audit.evidence import Evidence
 from assay.audit.probes.minimum_norm import smallest
 from assay.audit.progress import PassLimit
 from assay.audit.stronger_attacks import LOOKS, StrongerAttack
-from assay.audit.subject import BLACK_BOX, FAMILIES, GRADIENT, MINIMUM_NORM, Subject, lengthened
+from assay.audit.subject import BLACK_BOX, FAMILIES, GRADIENT, MINIMUM_NORM, Subject, lengthened, passes_of
+from assay.audit.verdict_rule import refuting
 from assay.core.compose import Method, Through
 from assay.core.lenses import Expectation
 from assay.core.oracle import Access
 from assay.evaluation.records.verdicts import Attempt, FamilyLook
 from assay.statistics import fewest_asked, hypergeometric_most
 
-STEPS, TARGETS, LONGER, QUERIES, LONGEST = 20, 3, 2, 100, 8
-"""Steps on each of so many targets; how often the 60 steps of the minimum-norm attack; queries; and how many times as
-long looks are at most, where passes are left."""
+STEPS, TARGETS, LONGER, QUERIES, LONGEST, CLOSEST = 20, 3, 2, 100, 8, 10
+"""Steps on each of so many targets; how often the 60 steps of the minimum-norm attack; queries; how many times as long
+looks are at most, where passes are left; and how many of the survivors nearest to falling meet a long attack."""
 
 
 def looking(subject: Subject, times: int = 1, *, random: bool = False) -> dict[str, StrongerAttack]:
@@ -50,6 +51,24 @@ def looking(subject: Subject, times: int = 1, *, random: bool = False) -> dict[s
     return {name: StrongerAttack(f"{name} look", why, method, 0.0) for name, method in found.items()}
 
 
+def longest(subject: Subject) -> StrongerAttack | None:
+    """Return what the survivors are tried with that came nearest to breaking; None where the norm has none.
+
+    That is the cascade, and where the evaluation was as long as that already, a long minimum-norm attack.
+    """
+    if subject.norm not in ATTACKS["cascade"].norms:
+        return None
+    whole, own = build("cascade"), subject.evaluation
+    costs = [0 if one is None else passes_of(one, subject.norm, subject.classes) for one in (own, whole)]
+    short = smallest(subject.norm)
+    if costs[0] >= costs[1] and short is not None:
+        return StrongerAttack("nearest ones, minimum norm", _NEAREST, lengthened(short, LONGEST), 0.0)
+    return StrongerAttack("nearest ones, cascade", _NEAREST, whole, 0.0)
+
+
+_NEAREST = "what came nearest to falling falls first"
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """How many survivors each family looks at, and how many `times` as long as the shortest look."""
@@ -61,16 +80,16 @@ class Plan:
 def plan(costs: Mapping[str, float], here: int, need: int, allowance: float) -> Plan:
     """Return the plan for `here` survivors that can be asked, at `costs` passes for each family's shortest look.
 
-    Every family looks at the `need` that the resolution takes: the coarsest of them counts, so equal looks bound the
-    most. What is left of the `allowance` goes to more survivors, family by family, the one that finds the most per
-    pass first; and where all are looked at, into longer looks.
+    Every family looks at the `need` that the resolution takes, whatever it costs: the coarsest of them counts, so equal
+    looks bound the most. Gradients find the most per pass, and look at all. What is left of the `allowance` goes to
+    more survivors for the others, and where all are looked at, into longer looks.
     """
-    need = min(need, here)
-    asked = dict.fromkeys(costs, need)
+    asked = {name: here if name == GRADIENT else min(need, here) for name in costs}
     each = sum(costs.values())
-    left = allowance - need * each
+    left = allowance - sum(cost * asked[name] for name, cost in costs.items())
     for name, cost in costs.items():
-        more = min(here - need, int(max(0.0, left) / cost)) if math.isfinite(left) else here - need
+        rest = here - asked[name]
+        more = min(rest, int(max(0.0, left) / cost)) if math.isfinite(left) else rest
         asked[name] += more
         left -= more * cost
     whole = max(1.0, here * each)
@@ -80,7 +99,7 @@ def plan(costs: Mapping[str, float], here: int, need: int, allowance: float) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Looks:
-    """What the looks at one number broke, how many each family asked and broke, and the passes of those that broke none.
+    """What the looks at one number broke, how many each family asked and broke, and what breaking none cost.
 
     Those of the others are with the attempts of `found`.
     """
@@ -89,40 +108,47 @@ class Looks:
     made: tuple[Attempt, ...] = ()
     passes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
+    def after(self, one: StrongerAttack, family: str, seen: Refutation, asked: int) -> Looks:
+        """Return this and what `one` broke of the `asked`; what was broken before counts for the attack before."""
+        told = Attempt(one.name, one.why, asked, len(seen.at), 0, family=family)
+        made = (*self.made, told) if asked and family else self.made
+        new = seen.taken(~torch.isin(seen.at, self.found.at))
+        if not len(new.at):
+            return Looks(self.found, made, {**self.passes, one.name: seen.passes})
+        attempt = dataclasses.replace(told, broken=len(new.at), passes=seen.passes)
+        return Looks(self.found.joined(dataclasses.replace(new, attempts=(attempt,))), made, self.passes)
+
 
 @dataclasses.dataclass
 class Looker:
     """Looks at the numbers of a group, that of the largest budget first.
 
     What withstood a look in a larger ball withstands it in a smaller one: it is not asked again. `clear` remembers
-    that, by family, for the images of the subject.
+    that, by family, for the images of the subject, and `gaps` how near to its goal the gradient came.
     """
 
     evidence: Evidence
     clear: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    gaps: dict[int, float] = dataclasses.field(default_factory=dict)
 
     def look(self, subject: Subject, need: int, allowance: float, limit: PassLimit) -> Looks:
         """Look at the survivors of a number, of which `need` are enough for its resolution.
 
-        Where a family breaks one, it looks at all.
+        Where a family breaks one, it looks at all. Where enough broke to refute the number, nothing more is asked.
         """
-        random = self.evidence.answers.differ > 0
+        random, here = self.evidence.answers.differ > 0, int(subject.survived.sum())
         shortest = looking(subject, random=random)
         costs = {name: float(one.most_passes(subject, self.evidence)) for name, one in shortest.items()}
-        planned = plan(costs, int(subject.survived.sum()), need, allowance)
-        found, made, passes = nothing_broken(subject), [], {}
+        planned = plan(costs, here, need, allowance)
+        seen = Looks(nothing_broken(subject))
         for name, one in looking(subject, planned.times, random=random).items():
-            limit.tried = one.name
-            seen, asked = self._tried(name, one, subject, planned.asked[name], limit)
-            if asked:
-                made.append(Attempt(one.name, one.why, asked, len(seen.at), 0, family=name))
-            new = seen.taken(~torch.isin(seen.at, found.at))
-            if len(new.at):
-                told = Attempt(one.name, one.why, asked, len(new.at), seen.passes, family=name)
-                found = found.joined(dataclasses.replace(new, attempts=(told,)))
-            else:
-                passes[one.name] = seen.passes
-        return Looks(found, tuple(made), passes)
+            if len(seen.found.at) >= refuting(here):
+                break
+            seen = seen.after(one, name, *self._tried(name, one, subject, planned.asked[name], limit))
+            deep = longest(subject) if name == GRADIENT and not random else None
+            if deep is not None and len(seen.found.at) < refuting(here):
+                seen = seen.after(deep, "", *self._closest(deep, subject, seen.found.at, limit))
+        return seen
 
     def _tried(
         self, name: str, one: StrongerAttack, subject: Subject, count: int, limit: PassLimit
@@ -130,10 +156,11 @@ class Looker:
         """Return what an attack breaks, and how many survivors met it: none where it cannot be made on this model."""
         clear = self.clear.setdefault(name, torch.zeros_like(subject.survived))
         order, found = subject.order(name), nothing_broken(subject)
+        limit.tried = one.name
         for part in (order[:count], order[count:]):
             at = part[~clear[part]].sort().values
-            for some in at.split(AT_ONCE):
-                seen = attempted(one, subject.taken(some), some, self.evidence, limit)
+            for some in torch.split(at, AT_ONCE):
+                seen = attempted(one, subject.taken(some), some, self.evidence, limit, self._near)
                 found = found.joined(seen)
                 if seen.attempts[0].why != one.why:
                     return found, 0
@@ -141,6 +168,21 @@ class Looker:
             if not len(found.at):
                 return found, count
         return found, len(order)
+
+    def _near(self, at: Tensor, gaps: Tensor) -> None:
+        self.gaps.update(zip(at.tolist(), gaps.tolist(), strict=True))
+
+    def _closest(
+        self, one: StrongerAttack, subject: Subject, broken: Tensor, limit: PassLimit
+    ) -> tuple[Refutation, int]:
+        """Try a long attack on the survivors that the gradient came nearest to breaking: those fall first."""
+        left = [i for i in subject.survived.nonzero().squeeze(1).tolist() if i not in broken and i in self.gaps]
+        chosen = sorted(left, key=lambda i: self.gaps[i], reverse=True)[:CLOSEST]
+        at = torch.tensor(sorted(chosen), dtype=torch.int64, device=subject.survived.device)
+        if not chosen:
+            return nothing_broken(subject), 0
+        limit.tried = one.name
+        return attempted(one, subject.taken(at), at, self.evidence, limit), len(chosen)
 
 
 def family_looks(made: Iterable[Attempt], population: int, n: int) -> tuple[FamilyLook, ...]:

@@ -49,6 +49,10 @@ SHARES: Mapping[str, float] = {
 
 Without a twin the other probes divide its share."""
 
+PLANTED = 5000
+"""Passes that planted solutions may spend at least where a number may be trusted: whether an attack finds what is there
+must not depend on which few images are asked."""
+
 MORE_SHARES: Mapping[str, float] = {"refusals": 0.06, "other_norms": 0.2}
 """What the probes of a model that refuses images or is defended may spend besides."""
 
@@ -103,7 +107,8 @@ class Subject:
     `problem` asks the model through a `CountingOracle`, at the budget of the number. `methods` are the attacks that the
     number comes from. `allowance` is how many passes the evidence may cost. `twin` is an undefended network to
     compare with, where one is given or stands inside the `defenses` (`own_twin`). `batch` bounds the rows of a pass.
-    `clean` is what a model that may refuse does about the clean images of the run.
+    `clean` is what a model that may refuse does about the clean images of the run. `enough` says that the images of the
+    number are enough for it to be trusted.
     """
 
     module: nn.Module
@@ -119,6 +124,7 @@ class Subject:
     defenses: tuple[Step, ...] = ()
     own_twin: bool = False
     clean: CleanRefusals | None = None
+    enough: bool = False
 
     @property
     def meter(self) -> CountingOracle:
@@ -189,7 +195,8 @@ class Subject:
         """
         shared = self.allowance / (1 if self.twin is not None else 1 - SHARES["twins"])
         share = SHARES.get(probe) or MORE_SHARES[probe]
-        count = max(2, min(most, int(share * shared / max(cost * self.per_look, 1))))
+        least = PLANTED if probe == "planted" and self.enough else 0
+        count = max(2, min(most, int(max(share * shared, least) / max(cost * self.per_look, 1))))
         at = self.drawn(probe, count) if survivors else torch.arange(len(self.survived))[:count]
         return self.taken(at)
 

@@ -39,8 +39,9 @@ class VerdictInputs:
     """All that a verdict is written from.
 
     `evaluation` is what a sample cost the evaluation, `limit` the most that the escalation might spend. Where nothing
-    was left standing that is not certified there is neither subject nor evidence; `weak` then says that no attack was iterative. `billed`
-    says that the evidence was gathered about this very number. `looks` are those of the families at this number.
+    was left standing that is not certified there is neither subject nor evidence; `weak` then says that no attack was
+    iterative. `billed` says that the evidence was gathered about this very number. `looks` are those of the families
+    at this number.
     """
 
     number: RobustNumber

@@ -24,7 +24,7 @@ _NAMED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How much of a number an audit could have missed: of `n` images `survived` withstood, `certified` of them provably.
+    """How much of a number an audit could have missed: of `n` images `survived`, `certified` of them provably.
 
     `looks` are those of the families of attacks at what is not certified.
     """
@@ -52,7 +52,7 @@ class Limits:
     @property
     def few(self) -> bool:
         """Whether the images are too few to be trusted, however closely they were looked at."""
-        return 0 < self.open and self.n < FEWEST
+        return self.open > 0 and self.n < FEWEST
 
     @property
     def coarse(self) -> bool:
@@ -134,14 +134,16 @@ def _resolved(limits: Limits) -> str:
     if worst is None:
         return ""
     if worst.bound == 0:
-        return f"; each of the {limits.open} survivors withstood {_listed([FAMILIES[one.family] for one in limits.looks])}"
+        tried = _listed([FAMILIES[one.family] for one in limits.looks])
+        return f"; each of the {limits.open} survivors withstood {tried}"
     return f"; {_could(worst, limits)}"
 
 
 def _could(worst: FamilyLook, limits: Limits) -> str:
+    seen = f"of {worst.asked} survivors looked at {worst.broken or 'none'} broke"
     return (
         f"at most {100 * worst.bound:.1f} points of the {100 * limits.open / limits.n:.1f} % could fall to "
-        f"{FAMILIES[worst.family]} without our having seen it (of {worst.asked} looked at {worst.broken or 'none'} broke)"
+        f"{FAMILIES[worst.family]} without our having seen it ({seen})"
     )
 
 
