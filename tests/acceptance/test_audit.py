@@ -16,7 +16,7 @@ from assay.audit.audit import audit_run
 from assay.audit.checks import examine
 from assay.audit.evidence import gather
 from assay.audit.subject import CountingOracle, Subject
-from assay.audit.verdict_rule import judge
+from assay.audit.verdict_rule import Limits, judge
 from assay.audit.zoo import BROKEN
 from assay.core.compose import run
 from assay.core.draws import Draws
@@ -107,7 +107,7 @@ def test_an_attack_of_the_wrong_sign_is_not_trusted() -> None:
         survived = ~run(method, problem, draws, keeps=Keeps.FIRST).success
         subject = Subject(module, problem, draws, survived, (method,), 20.0 * count, 10)
         findings = examine(gather(subject))
-    assert judge(findings, int(survived.sum()), 0, 0) == "suspect"
+    assert judge(findings, int(survived.sum()), 0, 0, Limits(count, int(survived.sum()))) == "suspect"
     planted = next(one for one in findings if one.check == "planted solutions")
     assert planted.flag
     assert planted.value == 0

@@ -159,7 +159,8 @@ class Looker:
         limit.tried = one.name
         for part in (order[:count], order[count:]):
             at = part[~clear[part]].sort().values
-            for some in torch.split(at, AT_ONCE):
+            for first in range(0, len(at), AT_ONCE):
+                some = at[first : first + AT_ONCE]
                 seen = attempted(one, subject.taken(some), some, self.evidence, limit, self._near)
                 found = found.joined(seen)
                 if seen.attempts[0].why != one.why:

@@ -40,9 +40,16 @@ class Limits:
         return self.survived - self.certified
 
     @property
+    def worst(self) -> FamilyLook | None:
+        """The look that leaves the most open."""
+        return max(self.looks, key=lambda one: (one.bound, -one.asked), default=None)
+
+    @property
     def resolution(self) -> float | None:
         """The share of the images that may fall unseen: the largest of the bounds, None where no family looked."""
-        return max((one.bound for one in self.looks), default=0.0 if not self.open else None)
+        if self.worst is None:
+            return None if self.open else 0.0
+        return self.worst.bound
 
     @property
     def seen(self) -> int:
@@ -124,16 +131,16 @@ def _few(limits: Limits) -> str:
 
 
 def _coarse(limits: Limits, settle: str) -> str:
-    worst = max(limits.looks, key=lambda one: one.bound, default=None)
+    worst = limits.worst
     could = "no family of attacks could look at it" if worst is None else _could(worst, limits)
     return f"looked at too few: {could}" + (f"; `{settle}` would settle it" if settle else "")
 
 
 def _resolved(limits: Limits) -> str:
-    worst = max(limits.looks, key=lambda one: one.bound, default=None)
+    worst = limits.worst
     if worst is None:
         return ""
-    if worst.bound == 0:
+    if all(one.asked == one.population for one in limits.looks) and worst.bound == 0:
         tried = _listed([FAMILIES[one.family] for one in limits.looks])
         return f"; each of the {limits.open} survivors withstood {tried}"
     return f"; {_could(worst, limits)}"
