@@ -19,7 +19,16 @@ from assay.audit.evidence import Evidence
 from assay.audit.probes.minimum_norm import smallest
 from assay.audit.progress import PassLimit
 from assay.audit.stronger_attacks import LOOKS, StrongerAttack
-from assay.audit.subject import BLACK_BOX, FAMILIES, GRADIENT, MINIMUM_NORM, Subject, lengthened, passes_of
+from assay.audit.subject import (
+    BLACK_BOX,
+    FAMILIES,
+    GRADIENT,
+    MINIMUM_NORM,
+    CountingOracle,
+    Subject,
+    lengthened,
+    passes_of,
+)
 from assay.audit.verdict_rule import refuting
 from assay.core.compose import Method, Through
 from assay.core.lenses import Expectation
@@ -136,6 +145,8 @@ class Looker:
 
         Where a family breaks one, it looks at all. Where enough broke to refute the number, nothing more is asked.
         """
+        oracle = CountingOracle(subject.meter.oracle, hear=limit.spend)
+        subject = dataclasses.replace(subject, problem=dataclasses.replace(subject.problem, oracle=oracle))
         random, here = self.evidence.answers.differ > 0, int(subject.survived.sum())
         shortest = looking(subject, random=random)
         costs = {name: float(one.most_passes(subject, self.evidence)) for name, one in shortest.items()}

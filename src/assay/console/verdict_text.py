@@ -29,7 +29,7 @@ def lines(verdict: Verdict) -> Iterator[str]:
     yield f"          {verdict.why}"
     if verdict.certified:
         share = 100 * verdict.certified / verdict.n
-        yield f"          {plural(verdict.certified, 'image')} ({share:.1f} %) of these are certified, and need no attack"
+        yield f"          of these {plural(verdict.certified, 'image')} certified ({share:.1f} %): they need no attack"
     if verdict.verdict != REFUTED:
         for look in verdict.looks:
             yield (

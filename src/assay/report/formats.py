@@ -110,9 +110,9 @@ def latex(run: Run) -> str:
 def csv(run: Run) -> str:
     """Return one line per cell and budget, every field of the result, as CSV.
 
-    `after_escalation` is what an audit left of the number: as measured, unless it was refuted. `resolution` is the share
-    of the images that could fall without the audit having seen it. The columns of models
-    that may refuse an image are there where the run has one, `ignores_defense` where a number is not adaptive.
+    `after_escalation` is what an audit left of the number: as measured, unless it was refuted. `resolution` is the
+    share of the images that could fall without the audit having seen it. The columns of models that may refuse an
+    image are there where the run has one, `ignores_defense` where a number is not adaptive.
     Corrupted data have columns of their own, and leave those of attacks empty.
     """
     stream = io.StringIO()

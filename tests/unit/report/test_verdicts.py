@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.console.verdict_text import lines as terminal_lines
 from assay.evaluation.records.verdicts import FOLDER, Finding
 from assay.evaluation.run import Run
 from assay.report import verdicts
@@ -108,6 +109,20 @@ def test_the_headline_ends_with_the_verdict(group: Group) -> None:
     assert said.left == f"{100 * left:.0f}\u00a0%"
     assert str(said).endswith(f"and the escalation leaves {said.left}.")
     assert "as first measured over 2 attacks, image by image." in said.caveat
+
+
+def test_how_closely_it_was_looked_is_told(audited: Run, group: Group) -> None:
+    first, suspect = group.verdicts[0], next(one for one in group.verdicts if one.eps_written == "0.02")
+    assert verdicts.sentence(dataclasses.replace(first, resolution=0.031)) == "Trusted to 3.1 points."
+    text = page(audited)
+    assert text.count("What could have been missed") == 1
+    assert "10 of 40" in text and "15.0 points" in text
+    assert [one["resolution"] for one in map(verdicts.plain, group.verdicts)].count(0.15) == 1
+    table = list(csv_module.DictReader(io.StringIO(csv(audited))))
+    assert {row["resolution"] for row in table if row["verdict"] == "suspect"} == {"0.15"}
+    assert any("looked  black box" in line and "15.0 points" in line for line in terminal_lines(suspect))
+    proved = dataclasses.replace(suspect, certified=6)
+    assert any("6 images certified (10.0 %)" in line for line in terminal_lines(proved))
 
 
 def test_no_verdict_is_said_only_where_there_is_none(audited: Run, group: Group, found: list[Group]) -> None:
