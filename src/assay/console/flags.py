@@ -61,7 +61,11 @@ class StudyFlags:
     ] = None
     severities: Annotated[str | None, _flag(_WHAT, "How strongly: 3, 1-5 or 1,3 (all).")] = None
     audit: Annotated[
-        Audit | None, _flag(_WHAT, "How closely the robust numbers are audited: off, quick, standard, … (quick).")
+        Audit | None,
+        _flag(
+            _WHAT,
+            "How closely robust numbers are audited: off, quick (5 points may go unseen), standard (2), thorough (0).",
+        ),
     ] = None
     seed: Annotated[int | None, _flag(_WHAT, "The seed of every random draw (0).")] = None
     set: Annotated[
