@@ -83,6 +83,9 @@ PRESETS = {
 LEAST_PASSES = 20
 """Passes per image that evidence may always spend."""
 
+MOST_LOOKED = 2500
+"""Passes that the longest looks of all families take for a survivor, about."""
+
 
 def holds(before: Verdict | None, number: RobustNumber, preset: str, seed: int) -> bool:
     """Whether a verdict is about the number as it is, by these checks, and from no shallower look."""
@@ -172,7 +175,8 @@ class Auditor:
         enough = [one for one in numbers if one.open and len(one.outcomes) >= FEWEST and not doubted]
         meter, looker = look.meter, Looker(look.evidence)
         if enough:
-            meter.begin("looks", [self._allowed(one, look) for one in reversed(enough)], enough[-1].budget.written)
+            most = [min(self._allowed(one, look), MOST_LOOKED * one.open) for one in reversed(enough)]
+            meter.begin("looks", most, enough[-1].budget.written)
         for place, number in enumerate(reversed(enough)):
             meter.go_on(place, number.budget.written)
             own = look.at(number)
