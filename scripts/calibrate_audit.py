@@ -143,6 +143,7 @@ def plain(one: Verdict) -> dict[str, Any]:
         "why": one.why,
         "first": one.as_first_measured,
         "after": one.after_escalation,
+        "resolution": one.resolution,
         "passes": one.passes,
         "escalation": one.escalation,
         "evaluation": one.evaluation_passes,

@@ -294,11 +294,13 @@ class _Shown:
             self._watch.tell(told)
 
     def hear_audit(self, now: AuditProgress) -> None:
-        """Tell `on_progress` what the audit does: of every model, data set and threat the evidence, then the rest."""
-        evidence = now.stage == "evidence"
-        self._begun += evidence and self._stage != (now.about, now.stage)
+        """Tell `on_progress` what the audit does: of every model, data set and threat one stage after the other."""
+        # whoever is told of an audit has loaded it
+        from assay.audit.progress import STAGES
+
+        self._begun += now.stage == STAGES[0] and self._stage != (now.about, now.stage)
         self._stage = (now.about, now.stage)
-        within = now.share / 2 if evidence else 0.5 + now.share / 2
+        within = (STAGES.index(now.stage) + now.share) / len(STAGES)
         self._meter.reach(min(1.0, (max(1, self._begun) - 1 + within) / max(1, self._audits)), AUDIT)
         self._tell_audit(now.doing)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from statistics import NormalDist
 
 CONFIDENCE = 0.95
@@ -60,3 +61,37 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     if discordant == 0:
         return 1.0
     return float(binomtest(min(only_first, only_second), discordant, 0.5).pvalue)
+
+
+def hypergeometric_most(population: int, asked: int, hits: int = 0, confidence: float = CONFIDENCE) -> int:
+    """Return how many of a `population` may be hits at most, of `asked` members of which, drawn at random, `hits` were.
+
+    The exact one-sided bound: the largest count under which so few hits are seen with a probability of more than
+    1 - `confidence`. In an endless population its share is Clopper and Pearson's bound; without a hit
+    1 - 0.05^(1/asked) at 95 %. Raises `ValueError` where more were asked than there are, or hit than were asked.
+    """
+    if not 0 <= hits <= asked <= population:
+        raise ValueError(f"{hits} hits of {asked} asked of {population}; expected at most as many as the next number.")
+    rest = Fraction(1) - Fraction(str(confidence))
+    ways = rest * math.comb(population, asked)
+
+    def likely(count: int) -> bool:
+        fewest = max(0, asked - (population - count))
+        told = range(fewest, min(hits, count) + 1)
+        return sum(math.comb(count, i) * math.comb(population - count, asked - i) for i in told) > ways
+
+    low, high = hits, population - (asked - hits)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if likely(middle) else (low, middle - 1)
+    return low
+
+
+def fewest_asked(population: int, most: int, confidence: float = CONFIDENCE) -> int:
+    """Return how many of a `population` have to be asked, and none be a hit, to say that at most `most` of them are."""
+    low, high = 0, population
+    while low < high:
+        middle = (low + high) // 2
+        enough = hypergeometric_most(population, middle, 0, confidence) <= most
+        low, high = (low, middle) if enough else (middle + 1, high)
+    return low

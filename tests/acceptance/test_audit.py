@@ -16,7 +16,7 @@ from assay.audit.audit import audit_run
 from assay.audit.checks import examine
 from assay.audit.evidence import gather
 from assay.audit.subject import CountingOracle, Subject
-from assay.audit.verdict_rule import judge
+from assay.audit.verdict_rule import Limits, judge
 from assay.audit.zoo import BROKEN
 from assay.core.compose import run
 from assay.core.draws import Draws
@@ -78,7 +78,32 @@ def test_a_broken_defence_is_refuted(name: str, tmp_path: Path) -> None:
 def test_an_honest_network_under_the_cascade_is_not_doubted(model: str, eps: str, tmp_path: Path) -> None:
     verdict = audited(tmp_path / "run", model, eps)
     assert [one for one in verdict.findings if one.flag and one.mandatory] == []
+    # however closely 16 digits are looked at
+    assert verdict.verdict == "suspect"
+    assert verdict.why.startswith("16 images are too few to be trusted")
+    assert {one.family for one in verdict.looks} == {"gradient", "minimum norm", "black box"}
+
+
+@pytest.mark.slow
+def test_an_honest_network_on_images_enough_is_trusted_to_five_points(tmp_path: Path) -> None:
+    verdict = audited(tmp_path / "run", "zoo:mnist-cnn", "0.1", digits=60)
     assert verdict.verdict == "trusted"
+    assert verdict.resolution is not None and verdict.resolution <= 0.05
+    assert "could fall to" in verdict.why or "withstood" in verdict.why
+
+
+@pytest.mark.slow
+def test_a_short_attack_from_one_start_is_trusted_under_no_seed(tmp_path: Path) -> None:
+    loader = Loader()
+    given = {
+        "study": "seeds", "models": "zoo:mnist-pgd", "data": {"source": "mnist/test", "limit": 100},
+        "threats": {"norm": "linf", "eps": ["0.3"]}, "attacks": list(USUAL), "chunk": 50,
+    }  # fmt: skip
+    done = run_study(Study.of(given), tmp_path / "run", loader=loader)
+    found = [audit_run(done, loader=loader, seed=seed)[0] for seed in range(3)]
+    # the cascade breaks three of what it leaves
+    assert {one.verdict for one in found} == {"refuted"}
+    assert max(one.after_escalation for one in found) <= 0.93
 
 
 WEAK = [
@@ -107,7 +132,7 @@ def test_an_attack_of_the_wrong_sign_is_not_trusted() -> None:
         survived = ~run(method, problem, draws, keeps=Keeps.FIRST).success
         subject = Subject(module, problem, draws, survived, (method,), 20.0 * count, 10)
         findings = examine(gather(subject))
-    assert judge(findings, int(survived.sum()), 0, 0) == "suspect"
+    assert judge(findings, int(survived.sum()), 0, 0, Limits(count, int(survived.sum()))) == "suspect"
     planted = next(one for one in findings if one.check == "planted solutions")
     assert planted.flag
     assert planted.value == 0

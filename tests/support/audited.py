@@ -1,4 +1,4 @@
-"""The drawn run with verdicts on its worst case: one trusted, one suspect, one refuted, with images."""
+"""The drawn run with verdicts on its worst case: one trusted, one suspect with a look, one refuted with images."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from assay.evaluation.records.verdicts import (
     SUSPECT,
     TRUSTED,
     Attempt,
+    FamilyLook,
     Finding,
     Verdict,
     keep_verdicts,
@@ -33,6 +34,7 @@ CURVES: dict[str, Any] = {
         "along a random direction": [-5.0, -5.0, -4.0],
     },
 }
+LOOKS = (FamilyLook("black box", "black box look", 40, 10, 0, 9 / 60),)
 _SAID = {
     "0.01": (TRUSTED, "Every mandatory check passed."),
     "0.02": (SUSPECT, "The gradient is not that of the model; nothing more was broken."),
@@ -71,5 +73,6 @@ def _verdict(result: Any, cells: list[str]) -> Verdict:
         as_first_measured=first, after_escalation=(result.survived - result.survived // 2) / result.n if refuted
         else first, findings=findings, attempts=attempts if refuted else (), passes=1200,
         escalation=900 if refuted else 0, evaluation_passes=4800, per_check={"black_box": 300}, seconds=4.0,
-        curves=CURVES, images=IMAGES if refuted else None,
+        curves=CURVES, images=IMAGES if refuted else None, looks=LOOKS if called == SUSPECT else (),
+        resolution=LOOKS[0].bound if called == SUSPECT else None,
     )  # fmt: skip

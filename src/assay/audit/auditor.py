@@ -16,11 +16,13 @@ from assay.audit.bypass import Accepting
 from assay.audit.checks import VERSION, examine, flags
 from assay.audit.escalate import Refutation, escalate, nothing_broken
 from assay.audit.evidence import Evidence, gather
+from assay.audit.families import Looker, Looks, needed
 from assay.audit.progress import AuditMeter, OnAuditProgress, PassLimit
 from assay.audit.robust_numbers import Group, RobustNumber
 from assay.audit.stronger_attacks import stronger_attacks
 from assay.audit.subject import CleanRefusals, CountingOracle, Subject, is_iterative
 from assay.audit.verdict_file import VerdictInputs, broken_before, written
+from assay.audit.verdict_rule import FEWEST, RESOLUTION
 from assay.core.compose import Method
 from assay.core.errors import BadInput
 from assay.core.oracle import Oracle
@@ -28,7 +30,7 @@ from assay.data import Sample, image_digest
 from assay.evaluation.cell import Cell
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
-from assay.evaluation.records.schema import BROKEN, CLEAN_REJECTED, SURVIVED
+from assay.evaluation.records.schema import BROKEN, CERTIFIED, CLEAN_REJECTED, SURVIVED
 from assay.evaluation.records.verdicts import Attempt, Finding, Verdict
 from assay.evaluation.run import Run
 from assay.models import Classifier
@@ -55,7 +57,9 @@ def check_same_images(run: Run, cell: Cell, samples: Sequence[Sample]) -> None:
 class Preset:
     """How much an audit may do: images at most, passes as a share of the evaluation's, and whether slow attempts.
 
-    The escalation of a number may take `times` the passes of its evaluation, or `each` per survivor, what is more.
+    Looks reach at least the `resolution`, in shares of the images, wherever that many images are at hand; beyond what
+    this takes they may spend `looks` passes per image, or the `share`, what is more. The escalation of a number may
+    take `times` the passes of its evaluation, or `each` per survivor, what is more.
     """
 
     most: int
@@ -63,6 +67,8 @@ class Preset:
     thorough: bool
     times: float
     each: float
+    resolution: float = RESOLUTION
+    looks: float = 100
 
     def limit(self, number: RobustNumber, survivors: int) -> float:
         """Return the passes that the escalation of a number with so many `survivors` may take."""
@@ -71,11 +77,14 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(200, 0.5, False, 4, 200),
-    "standard": Preset(500, 3.0, True, 20, 1000),
-    "thorough": Preset(10_000, 10.0, True, math.inf, math.inf),
+    "standard": Preset(500, 3.0, True, 20, 1000, 0.02, 300),
+    "thorough": Preset(10_000, 10.0, True, math.inf, math.inf, 0.0, math.inf),
 }
 LEAST_PASSES = 20
-"""Passes per image that an audit may always spend."""
+"""Passes per image that evidence may always spend."""
+
+MOST_LOOKED = 2500
+"""Passes that the longest looks of all families take for a survivor, about."""
 
 
 def holds(before: Verdict | None, number: RobustNumber, preset: str, seed: int) -> bool:
@@ -132,12 +141,16 @@ class Auditor:
         was stopped goes on.
         """
         began, head = time.perf_counter(), group.pivot.head
-        if not any(number.survived for number in group.numbers):
-            # no survivors, so no robust accuracy that could be overestimated
+        if not any(number.open for number in group.numbers):
+            # no survivors but proved ones, so no robust accuracy that could be overestimated
             weak = not is_iterative(self._methods(group), head.threat.norm)
             for number in group.numbers:
                 known = VerdictInputs(
-                    number=number, preset=self.called, seed=self.seed, evaluation=group.passes, weak=weak
+                    number=number,
+                    preset=self.called,
+                    seed=self.seed,
+                    evaluation=group.passes,
+                    weak=weak and not number.certified,
                 )
                 yield written(self.run.path, known)
             return
@@ -151,17 +164,55 @@ class Auditor:
             evidence = gather(subject, probabilities=head.model.outputs == "probabilities")
             meter.end()
             look = _Look(group, ids, subject, evidence, examine(evidence), meter)
-            yield from self._verdicts(look, before, began)
+            looks = self._looks(look)
+            yield from self._verdicts(look, looks, before, began)
 
-    def _verdicts(self, look: _Look, before: Sequence[Verdict | None], began: float) -> Iterator[Verdict]:
+    def _looks(self, look: _Look) -> list[Looks]:
+        """Return what each family of attacks sees of each number that may be trusted, the largest budget first."""
+        numbers, found = look.group.numbers, {}
+        # where a check flags, or the images are too few, no look makes a number trusted
+        doubted = bool(flags(look.findings))
+        enough = [one for one in numbers if one.open and len(one.outcomes) >= FEWEST and not doubted]
+        meter, looker = look.meter, Looker(look.evidence)
+        if enough:
+            most = [min(self._allowed(one, look), MOST_LOOKED * one.open) for one in reversed(enough)]
+            meter.begin("looks", most, enough[-1].budget.written)
+        for place, number in enumerate(reversed(enough)):
+            meter.go_on(place, number.budget.written)
+            own = look.at(number)
+            if bool(own.survived.any()):
+                need = needed(number.open, len(number.outcomes), self.preset.resolution)
+                limit = PassLimit(hear=meter.hear)
+                found[number.key] = looker.look(own, need, self._allowed(number, look), limit)
+        if enough:
+            meter.end()
+        nothing = Looks(nothing_broken(look.subject))
+        return [found.get(number.key, nothing) for number in numbers]
+
+    def _allowed(self, number: RobustNumber, look: _Look) -> float:
+        """Return the passes that the looks at a number may take, beyond what its resolution does."""
+        n = min(len(number.outcomes), self.preset.most)
+        share = self.preset.share * number.passes * n / len(number.outcomes)
+        spent = sum(look.evidence.passes.values()) if number.key == look.group.pivot.key else 0
+        return max(self.preset.looks * n, share - spent)
+
+    def _verdicts(
+        self, look: _Look, looks: Sequence[Looks], before: Sequence[Verdict | None], began: float
+    ) -> Iterator[Verdict]:
         numbers = look.group.numbers
-        # a number earned inside one family of attacks is tried from outside before a defence is trusted
-        doubted = bool(flags(look.findings)) or self.preset.thorough or look.subject.guarded
+        # a number earned inside one family of attacks is tried from outside before a defence is trusted; and what one
+        # look breaks, others may
+        doubted = (
+            bool(flags(look.findings))
+            or self.preset.thorough
+            or look.subject.guarded
+            or any(len(one.found.at) for one in looks)
+        )
         if doubted:
             most = [self._most_passes(number, look) for number in numbers]
             look.meter.begin("escalation", most, numbers[0].budget.written)
         smaller: Refutation | None = None
-        for place, (number, earlier) in enumerate(zip(numbers, before, strict=True)):
+        for place, (number, earlier, looked) in enumerate(zip(numbers, before, looks, strict=True)):
             own = look.at(number)
             if earlier is not None and holds(earlier, number, self.called, self.seed):
                 smaller = broken_before(self.run.path, earlier, look.ids, own)
@@ -170,7 +221,7 @@ class Auditor:
             broken = None
             if doubted and bool(own.survived.any()):
                 look.meter.go_on(place, number.budget.written)
-                broken = smaller = self._escalate(number, look, smaller, earlier)
+                broken = smaller = self._escalate(number, look, looked, smaller, earlier)
             judged = VerdictInputs(
                 number=number,
                 preset=self.called,
@@ -185,6 +236,7 @@ class Auditor:
                 limit=self._limit(number, own),
                 # the evidence is billed once, to the number that it was gathered about
                 billed=number.key == look.group.pivot.key,
+                looks=looked,
             )
             yield written(self.run.path, judged)
             began = time.perf_counter()
@@ -202,11 +254,13 @@ class Auditor:
         return min(self._limit(number, own), each * int(own.survived.sum()))
 
     def _escalate(
-        self, number: RobustNumber, look: _Look, smaller: Refutation | None, earlier: Verdict | None
+        self, number: RobustNumber, look: _Look, looked: Looks, smaller: Refutation | None, earlier: Verdict | None
     ) -> Refutation:
-        own, done = look.at(number), frozenset[str]()
-        # what was broken inside a smaller ball is broken inside this one
-        before = smaller.taken(own.survived[smaller.at]) if smaller is not None else nothing_broken(own)
+        own, done, before = look.at(number), frozenset[str](), looked.found
+        if smaller is not None:
+            # what was broken inside a smaller ball is broken inside this one
+            inside = own.survived[smaller.at] & ~torch.isin(smaller.at, before.at)
+            before = smaller.inherited(inside).joined(before)
         if earlier is not None and self._goes_on(earlier, number):
             stopped = broken_before(self.run.path, earlier, look.ids, own)
             if len(stopped.at) == earlier.broken:
@@ -223,7 +277,7 @@ class Auditor:
             limit=limit,
             done=done,
         )
-        return found.after(before)
+        return dataclasses.replace(before.joined(found), stopped=found.stopped)
 
     def _goes_on(self, earlier: Verdict, number: RobustNumber) -> bool:
         return earlier.stopped and earlier.preset == self.called and _is_about(earlier, number, self.seed)
@@ -231,9 +285,11 @@ class Auditor:
     def _ids(self, group: Group) -> list[str]:
         """Return the images that the audit looks at: chosen by the seed among those that the model gets right."""
         outcomes = group.pivot.outcomes
-        right = [name for name in outcomes if outcomes[name] in (BROKEN, SURVIVED)]
+        right = [name for name in outcomes if outcomes[name] in (BROKEN, SURVIVED, CERTIFIED)]
         order = np.random.default_rng(self.seed).permutation(len(right))
-        return [right[i] for i in order[: self.preset.most]]
+        # what is certified at the budget of the evidence comes last: it needs no look there
+        drawn = sorted((right[i] for i in order), key=lambda name: outcomes[name] == CERTIFIED)
+        return drawn[: self.preset.most]
 
     def _methods(self, group: Group, image: Sequence[int] | None = None) -> tuple[Method, ...]:
         return tuple(Experiment.of(one, self.loader).method(image) for one in group.pivot.cells)
@@ -263,6 +319,7 @@ class Auditor:
             defenses=bench.classifier.defenses,
             own_twin=self.twin is None and twin is not None,
             clean=_clean_refusals(number, bench.classifier),
+            enough=len(number.outcomes) >= FEWEST,
         )
 
 

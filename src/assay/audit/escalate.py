@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from assay.audit.checks import examine
 from assay.audit.evidence import Evidence
 from assay.audit.progress import PassLimit
 from assay.audit.stronger_attacks import JUDGES, StrongerAttack, follows_gradients, stronger_attacks
-from assay.audit.subject import CountingOracle, Subject
+from assay.audit.subject import CountingOracle, Subject, family_of
 from assay.audit.verdict_rule import refuting
 from assay.core.compose import run
 from assay.core.errors import AssayError
@@ -50,13 +50,24 @@ class Refutation:
         """Return some of what is broken, the attempts left out."""
         return Refutation(self.at[keep], self.images[keep], self.classes[keep])
 
-    def after(self, before: Refutation) -> Refutation:
-        """Return this with what was broken before: by its attempts, or else inside a smaller ball."""
-        found = len(before.at)
-        if found and not before.attempts:
-            smaller = Attempt(SMALLER, "a larger ball holds the smaller one", found, found, 0)
-            before = dataclasses.replace(before, attempts=(smaller,))
-        return dataclasses.replace(_joined(before, self), stopped=self.stopped)
+    def inherited(self, keep: Tensor) -> Refutation:
+        """Return some of what is broken inside a smaller ball, as what is broken inside a larger one."""
+        kept = self.taken(keep)
+        found = len(kept.at)
+        smaller = Attempt(SMALLER, "a larger ball holds the smaller one", found, found, 0)
+        return dataclasses.replace(kept, attempts=(smaller,)) if found else kept
+
+    def joined(self, other: Refutation) -> Refutation:
+        """Return both, attempts of one name as one; no image may be in both."""
+        attempts: dict[str, Attempt] = {}
+        for one in (*self.attempts, *other.attempts):
+            before = attempts.get(one.name)
+            # the survivors of one attack may meet it in several runs
+            added = {name: getattr(one, name) + (getattr(before, name) if before else 0) for name in _COUNTS}
+            attempts[one.name] = dataclasses.replace(one, **added)
+        tensors = zip((self.at, self.images, self.classes), (other.at, other.images, other.classes), strict=True)
+        at, images, classes = (torch.cat(pair) for pair in tensors)
+        return Refutation(at, images, classes, tuple(attempts.values()), self.stopped or other.stopped)
 
 
 def nothing_broken(subject: Subject) -> Refutation:
@@ -99,7 +110,7 @@ def escalate(
         spent = limit.spent
         try:
             for part in _tried(one, subject, left, evidence, limit=limit, long=long):
-                broken = _joined(broken, part)
+                broken = broken.joined(part)
         except KeyboardInterrupt:
             return _stopped(broken, attacks[place:], left, limit.spent - spent)
         left = left[~torch.isin(left, broken.at)]
@@ -115,19 +126,7 @@ def _stopped(broken: Refutation, attacks: Sequence[StrongerAttack], left: Tensor
         *(Attempt(one.name, one.why, 0, 0, 0, still) for one in attacks[1:]),
     ]
     nothing = broken.taken(broken.at < 0)
-    return dataclasses.replace(_joined(broken, dataclasses.replace(nothing, attempts=tuple(unmade))), stopped=True)
-
-
-def _joined(a: Refutation, b: Refutation) -> Refutation:
-    attempts: dict[str, Attempt] = {}
-    for one in (*a.attempts, *b.attempts):
-        before = attempts.get(one.name)
-        # the survivors of one attack may meet it in several runs
-        added = {name: getattr(one, name) + (getattr(before, name) if before else 0) for name in _COUNTS}
-        attempts[one.name] = dataclasses.replace(one, **added)
-    tensors = zip((a.at, a.images, a.classes), (b.at, b.images, b.classes), strict=True)
-    at, images, classes = (torch.cat(pair) for pair in tensors)
-    return Refutation(at, images, classes, tuple(attempts.values()))
+    return broken.joined(dataclasses.replace(nothing, attempts=tuple(unmade), stopped=True))
 
 
 _COUNTS = ("asked", "broken", "passes", "skipped")
@@ -148,7 +147,7 @@ def _tried(
             yield dataclasses.replace(nothing_broken(subject), attempts=(skipped,))
             return
         at = meant[asked : asked + count]
-        found = _run(one, subject.taken(at), at, evidence, limit)
+        found = attempted(one, subject.taken(at), at, evidence, limit)
         yield found
         if found.attempts[0].why != one.why:
             return
@@ -157,7 +156,19 @@ def _tried(
             meant = left
 
 
-def _run(one: StrongerAttack, few: Subject, at: Tensor, evidence: Evidence, limit: PassLimit) -> Refutation:
+def attempted(
+    one: StrongerAttack,
+    few: Subject,
+    at: Tensor,
+    evidence: Evidence,
+    limit: PassLimit,
+    near: Callable[[Tensor, Tensor], None] = lambda at, gaps: None,
+) -> Refutation:
+    """Try an attack on the images `few`, which stand at `at`; the model itself judges what it finds.
+
+    Where the attack cannot be made on this model, its attempt says why in another reason than the attack's own. `near`
+    is told how near to its goal the attack came for each image that it did not break.
+    """
     meter = CountingOracle(one.oracle or few.meter.oracle, hear=lambda passes: limit.spend(one.weight * passes))
     problem = dataclasses.replace(few.problem, oracle=meter)
     random = evidence.answers.differ > 0
@@ -171,8 +182,10 @@ def _run(one: StrongerAttack, few: Subject, at: Tensor, evidence: Evidence, limi
         attempt = Attempt(one.name, closed, len(at), 0, one.weight * meter.spent[0])
         return dataclasses.replace(nothing_broken(few), attempts=(attempt,))
     judged, called, spent = _judge(few, found.x, random=random)
+    near(at[~judged], found.gap[~judged])
     count = int(judged.sum())
-    attempt = Attempt(one.name, one.why, len(at), count, one.weight * meter.spent[0] + spent)
+    family = family_of(one.method, few.norm)
+    attempt = Attempt(one.name, one.why, len(at), count, one.weight * meter.spent[0] + spent, family=family)
     return Refutation(at[judged], found.x[judged], called[judged], (attempt,))
 
 
@@ -189,4 +202,4 @@ def _judge(subject: Subject, x: Tensor, *, random: bool) -> tuple[Tensor, Tensor
     return inside & (wrong * 2 > times), called, times * len(x) * subject.per_look
 
 
-__all__ = ["Refutation", "escalate", "nothing_broken"]
+__all__ = ["Refutation", "attempted", "escalate", "nothing_broken"]

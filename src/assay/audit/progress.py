@@ -8,12 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 
 
+STAGES = ("evidence", "looks", "escalation")
+"""The stages of an audit; the later ones are left out where there is nothing to do."""
+
+
 @dataclasses.dataclass(frozen=True)
 class AuditProgress:
     """How far the audit of one model on one data set under one threat is.
 
-    It gathers the evidence first (`stage` "evidence"); then, where a check flags, it escalates (`stage` "escalation")
-    at `budget`, and `tried` names the attack. `passes`, their upper bound `most`, the finished `share` (0 to 1) and
+    It gathers the evidence first (`stage` "evidence"); then each family of attacks looks at what may be trusted (`stage`
+    "looks"), and where a check flags or something broke, it escalates (`stage` "escalation"). All at `budget`, and
+    `tried` names the attack. `passes`, their upper bound `most`, the finished `share` (0 to 1) and
     `seconds_left` (an upper bound at the speed so far; None before one is known) are those of the stage, all budgets
     together.
     """
@@ -108,4 +113,4 @@ class PassLimit:
         self.hear(self.tried, passes)
 
 
-__all__ = ["AuditMeter", "AuditProgress", "OnAuditProgress", "PassLimit"]
+__all__ = ["STAGES", "AuditMeter", "AuditProgress", "OnAuditProgress", "PassLimit"]

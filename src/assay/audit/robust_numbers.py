@@ -9,7 +9,7 @@ from typing import Any
 
 from assay.core.budget import Budget
 from assay.evaluation.cell import Cell
-from assay.evaluation.records.schema import BROKEN, ERROR, SURVIVED, UNBROKEN
+from assay.evaluation.records.schema import BROKEN, CERTIFIED, ERROR, SURVIVED, UNBROKEN
 from assay.evaluation.run import Run
 
 
@@ -37,11 +37,16 @@ class RobustNumber:
         return (head.model.label, head.data.label, head.threat.label, head.unit, self.budget.value, head.goal)
 
     def outcome(self, sample: str) -> str | None:
-        """Return what became of a sample under all attacks together; None where not all have met it, or one failed."""
+        """Return what became of a sample under all attacks together; None where not all have met it, or one failed.
+
+        What one of them did not have to attack, since it is certified, is certified.
+        """
         each = [statuses.get(sample) for statuses in self.statuses.values()]
         if BROKEN in each:
             return BROKEN
-        return None if None in each or ERROR in each else each[0]
+        if None in each or ERROR in each:
+            return None
+        return CERTIFIED if CERTIFIED in each else each[0]
 
     @property
     def outcomes(self) -> dict[str, str]:
@@ -52,8 +57,18 @@ class RobustNumber:
 
     @property
     def survived(self) -> int:
-        """How many samples withstood all attacks."""
-        return sum(one == SURVIVED for one in self.outcomes.values())
+        """How many samples withstood all attacks, those that are certified to included."""
+        return sum(one in (SURVIVED, CERTIFIED) for one in self.outcomes.values())
+
+    @property
+    def certified(self) -> int:
+        """How many samples are proved to withstand any attack: none of these has to be looked at."""
+        return sum(one == CERTIFIED for one in self.outcomes.values())
+
+    @property
+    def open(self) -> int:
+        """How many samples withstood, and are not certified."""
+        return self.survived - self.certified
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +87,13 @@ class Group:
 
         That of the largest budget that a fifth of the images withstand, ten at least: what hides an attack from its
         goal hides it best where much is left, and matters most where the budget is large. Else where most is left.
+        What is certified to withstand does not count.
         """
         right = max(
             len([one for one in number.outcomes.values() if one in (BROKEN, SURVIVED)]) for number in self.numbers
         )
-        enough = [number for number in self.numbers if number.survived >= max(10, right / 5)]
-        return enough[-1] if enough else max(self.numbers, key=lambda number: number.survived)
+        enough = [number for number in self.numbers if number.open >= max(10, right / 5)]
+        return enough[-1] if enough else max(self.numbers, key=lambda number: number.open)
 
 
 def groups(run: Run) -> list[Group]:
@@ -118,7 +134,8 @@ def _group(run: Run, cells: Sequence[Cell]) -> Group:
     spent: Counter[float] = Counter()
     for digest, eps, sample, status, forwards in zip(*(rows[name] for name in names), strict=True):
         # whether an image that no attack broke is right or refused does not matter to the number
-        by.setdefault(eps, {}).setdefault(digest, {})[sample] = SURVIVED if status in UNBROKEN else status
+        kept = SURVIVED if status in UNBROKEN and status != CERTIFIED else status
+        by.setdefault(eps, {}).setdefault(digest, {})[sample] = kept
         spent[eps] += forwards
     passes = spent.total() / max(1, len(set(rows["sample_id"])))
     return Group(tuple(_numbers(cells, by, spent)), passes)

@@ -17,12 +17,20 @@ from assay.core.lenses import Expectation
 from assay.core.objective import Objective
 from assay.core.oracle import ONE_PASS, Access, Observation, Oracle, TorchOracle
 from assay.core.problem import Problem
-from assay.core.search import gradient_looks
+from assay.core.search import Keeps, gradient_looks
 from assay.core.tensors import take
 from assay.defenses.chain import Step
 
 GRADIENT_STEPS = 10
 """So many gradient looks make an attack an iterative one (proposed; the weakest attack that papers rely on has 7)."""
+
+GRADIENT, MINIMUM_NORM, BLACK_BOX = "gradient", "minimum norm", "black box"
+FAMILIES: Mapping[str, str] = {
+    GRADIENT: "gradients with another objective",
+    MINIMUM_NORM: "a minimum-norm attack",
+    BLACK_BOX: "a black box",
+}
+"""The families of attacks that trust rests on, what finds the most per pass first, and how a sentence names them."""
 
 SHARES: Mapping[str, float] = {
     "twins": 0.17,
@@ -40,6 +48,10 @@ SHARES: Mapping[str, float] = {
 """What part of the allowance each probe of the evidence may spend: together all of it.
 
 Without a twin the other probes divide its share."""
+
+PLANTED = 5000
+"""Passes that planted solutions may spend at least where a number may be trusted: whether an attack finds what is there
+must not depend on which few images are asked."""
 
 MORE_SHARES: Mapping[str, float] = {"refusals": 0.06, "other_norms": 0.2}
 """What the probes of a model that refuses images or is defended may spend besides."""
@@ -95,7 +107,8 @@ class Subject:
     `problem` asks the model through a `CountingOracle`, at the budget of the number. `methods` are the attacks that the
     number comes from. `allowance` is how many passes the evidence may cost. `twin` is an undefended network to
     compare with, where one is given or stands inside the `defenses` (`own_twin`). `batch` bounds the rows of a pass.
-    `clean` is what a model that may refuse does about the clean images of the run.
+    `clean` is what a model that may refuse does about the clean images of the run. `enough` says that the images of the
+    number are enough for it to be trusted.
     """
 
     module: nn.Module
@@ -111,6 +124,7 @@ class Subject:
     defenses: tuple[Step, ...] = ()
     own_twin: bool = False
     clean: CleanRefusals | None = None
+    enough: bool = False
 
     @property
     def meter(self) -> CountingOracle:
@@ -177,13 +191,23 @@ class Subject:
     def some(self, probe: str, cost: float, most: int, *, survivors: bool = False) -> Subject:
         """Return the subject with as many images as a probe's share of the allowance pays for at `cost` passes each.
 
-        Never fewer than 2.
+        Never fewer than 2. Survivors are drawn at random, each probe its own.
         """
-        at = self.survived.nonzero().squeeze(1) if survivors else torch.arange(len(self.survived))
         shared = self.allowance / (1 if self.twin is not None else 1 - SHARES["twins"])
         share = SHARES.get(probe) or MORE_SHARES[probe]
-        count = max(2, min(most, int(share * shared / max(cost * self.per_look, 1))))
-        return self.taken(at[:count])
+        least = PLANTED if probe == "planted" and self.enough else 0
+        count = max(2, min(most, int(max(share * shared, least) / max(cost * self.per_look, 1))))
+        at = self.drawn(probe, count) if survivors else torch.arange(len(self.survived))[:count]
+        return self.taken(at)
+
+    def order(self, name: str) -> Tensor:
+        """Return the survivors in the random order called `name`: by seed and image, whatever else survived."""
+        at = self.survived.nonzero().squeeze(1)
+        return at[self.fold(f"order {name}").take(at).uniform("order", 1).squeeze(1).argsort(stable=True)]
+
+    def drawn(self, name: str, count: int) -> Tensor:
+        """Return the first `count` survivors of that order, each where it stands."""
+        return self.order(name)[:count].sort().values
 
     def taken(self, at: Tensor) -> Subject:
         """Return the subject with the images `at` alone."""
@@ -239,6 +263,14 @@ def leaves(method: Method) -> list[Leaf]:
         dataclasses.replace(leaf, averages=averages or leaf.averages, access=min(leaf.access, lens.access))
         for leaf in found
     ]
+
+
+def family_of(method: Method, norm: str) -> str:
+    """Return which of the families that trust rests on a method counts in: one of `FAMILIES`."""
+    own = for_norm(method, norm)
+    if all(leaf.family != "gradient" for leaf in leaves(own)):
+        return BLACK_BOX
+    return MINIMUM_NORM if is_attack(own) and own.keeps is Keeps.SMALLEST else GRADIENT
 
 
 def is_iterative(methods: Sequence[Method], norm: str) -> bool:

@@ -17,16 +17,21 @@ from safetensors.torch import save
 from assay.audit.checks import VERSION
 from assay.audit.escalate import Refutation, nothing_broken
 from assay.audit.evidence import Evidence
+from assay.audit.families import Looks, family_looks, of_evidence
 from assay.audit.robust_numbers import RobustNumber
 from assay.audit.subject import Subject
-from assay.audit.verdict_rule import judge, reason, refuting
+from assay.audit.verdict_rule import Limits, judge, reason, refuting
 from assay.core.tensors import take
 from assay.evaluation.records.schema import BROKEN, SURVIVED
 from assay.evaluation.records.verdicts import FOLDER, REFUTED, SUSPECT, Finding, Verdict
 from assay.files import make_folder, write_atomically
 
+DEEPER = {"quick": "standard", "standard": "thorough"}
+"""For each preset the one that looks closer."""
+
 NOTHING_LEFT = "Nothing was left standing: the number cannot be too high."
 ONE_STEP = "Nothing was left standing, but no iterative gradient attack ran."
+ALL_PROVED = "All that withstands is certified: the number cannot be too high."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,8 +39,9 @@ class VerdictInputs:
     """All that a verdict is written from.
 
     `evaluation` is what a sample cost the evaluation, `limit` the most that the escalation might spend. Where nothing
-    was left standing there is neither subject nor evidence; `weak` then says that no attack was iterative. `billed`
-    says that the evidence was gathered about this very number.
+    was left standing that is not certified there is neither subject nor evidence; `weak` then says that no attack was
+    iterative. `billed` says that the evidence was gathered about this very number. `looks` are those of the families
+    at this number.
     """
 
     number: RobustNumber
@@ -51,6 +57,23 @@ class VerdictInputs:
     limit: float = math.inf
     billed: bool = True
     weak: bool = False
+    looks: Looks | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What the audit could have missed of the number."""
+        number, n = self.number, len(self.number.outcomes)
+        made = [*(self.looks.made if self.looks is not None else ()), *(self.broken.attempts if self.broken else ())]
+        if self.evidence is not None and self.billed:
+            made += of_evidence(self.evidence)
+        looks = family_looks(made, number.open, n)
+        return Limits(n, number.survived, number.certified, looks)
+
+    @property
+    def passes(self) -> dict[str, int]:
+        """What each probe and look cost that is billed to this number."""
+        probes = self.evidence.passes if self.evidence is not None and self.billed else {}
+        return {**probes, **(self.looks.passes if self.looks is not None else {})}
 
 
 def written(folder: Path, judged: VerdictInputs) -> Verdict:
@@ -61,9 +84,10 @@ def written(folder: Path, judged: VerdictInputs) -> Verdict:
     count = len(broken.at) if broken is not None else 0
     attempts = broken.attempts if broken is not None else ()
     stopped = broken is not None and broken.stopped
-    verdict = SUSPECT if judged.weak else judge(findings, number.survived, asked, count, stopped=stopped)
+    limits, passes = judged.limits, judged.passes
+    verdict = SUSPECT if judged.weak else judge(findings, number.survived, asked, count, limits, stopped=stopped)
     first = number.survived / n if n else 0.0
-    passes = evidence.passes if evidence is not None and judged.billed else {}
+    settle = f"assay audit {folder} --preset {DEEPER.get(judged.preset, judged.preset)}"
     return Verdict(
         cells=_each(judged, verdict),
         model=head.model.label,
@@ -77,17 +101,15 @@ def written(folder: Path, judged: VerdictInputs) -> Verdict:
         seed=judged.seed,
         checks=VERSION,
         verdict=verdict,
-        why=reason(findings, attempts, verdict, stopped=stopped)
+        why=reason(findings, attempts, verdict, limits, stopped=stopped, settle=settle)
         if findings
-        else ONE_STEP
-        if judged.weak
-        else NOTHING_LEFT,
+        else _nothing_open(judged),
         n=n,
         survived=number.survived,
         asked=asked,
         broken=count,
         as_first_measured=first,
-        after_escalation=first * (1 - count / asked) if asked else first,
+        after_escalation=(number.survived - number.open * count / asked) / n if asked else first,
         findings=findings,
         attempts=attempts,
         passes=sum(passes.values()),
@@ -99,7 +121,16 @@ def written(folder: Path, judged: VerdictInputs) -> Verdict:
         images=_keep(folder, judged),
         escalation_limit=round(judged.limit) if broken is not None and math.isfinite(judged.limit) else None,
         stopped=stopped,
+        certified=number.certified,
+        looks=limits.looks,
+        resolution=limits.resolution if limits.looks else None,
     )
+
+
+def _nothing_open(judged: VerdictInputs) -> str:
+    if judged.number.certified:
+        return ALL_PROVED
+    return ONE_STEP if judged.weak else NOTHING_LEFT
 
 
 def _each(judged: VerdictInputs, verdict: str) -> dict[str, str]:

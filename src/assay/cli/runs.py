@@ -145,7 +145,7 @@ def as_plain(run: Run) -> dict[str, Any]:
     The numbers of models that may refuse an image are there where the run has one.
     """
     from assay.evaluation.analysis.rejection import REJECTION_FIELDS
-    from assay.report import brackets, corruptions
+    from assay.report import brackets, corruptions, verdicts
     from assay.report.formats import plain
 
     rows = plain(run.results())
@@ -157,6 +157,7 @@ def as_plain(run: Run) -> dict[str, Any]:
         "reportable": bool(run.manifest.get("reportable")),
         "results": [{name: _plain(row[name]) for name in names} for row in rows],
         **({"brackets": [brackets.plain(table) for table in bounds]} if (bounds := run.brackets()) else {}),
+        **({"verdicts": [verdicts.plain(one) for one in told]} if (told := run.verdicts()) else {}),
         **({"corruptions": [corruptions.plain(table) for table in tables]} if (tables := run.corruptions()) else {}),
     }
 

@@ -65,7 +65,11 @@ class StudyFlags:
         _flag(_WHAT, "first, auto or off: whether what a bound proves is not attacked (auto); or a method: crown."),
     ] = None
     audit: Annotated[
-        Audit | None, _flag(_WHAT, "How closely the robust numbers are audited: off, quick, standard, … (quick).")
+        Audit | None,
+        _flag(
+            _WHAT,
+            "How closely robust numbers are audited: off, quick (5 points may go unseen), standard (2), thorough (0).",
+        ),
     ] = None
     seed: Annotated[int | None, _flag(_WHAT, "The seed of every random draw (0).")] = None
     set: Annotated[

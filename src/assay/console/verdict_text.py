@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from assay.evaluation.records.verdicts import REFUTED
 from assay.wording import plural, rough_duration
 
 if TYPE_CHECKING:
@@ -26,6 +27,15 @@ def lines(verdict: Verdict) -> Iterator[str]:
     told = f"{first:.1f} % as first measured" + (f", {after:.1f} % after escalation" if verdict.asked else "")
     yield f"{verdict.verdict.upper():10}{verdict.model}, {verdict.data}, {verdict.threat} {verdict.eps_written}: {told}"
     yield f"          {verdict.why}"
+    if verdict.certified:
+        share = 100 * verdict.certified / verdict.n
+        yield f"          of these {plural(verdict.certified, 'image')} certified ({share:.1f} %): they need no attack"
+    if verdict.verdict != REFUTED:
+        for look in verdict.looks:
+            yield (
+                f"  looked  {look.family} ({look.attack}): {look.asked} of {look.population} survivors, broke "
+                f"{look.broken}; at most {100 * look.bound:.1f} points could fall to it"
+            )
     for one in verdict.findings:
         if one.flag:
             yield f"  {'flag' if one.mandatory else 'note':7} {one.check}: {one.meaning}"

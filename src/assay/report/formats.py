@@ -120,15 +120,19 @@ def latex(run: Run) -> str:
 def csv(run: Run) -> str:
     """Return one line per cell and budget, every field of the result, as CSV.
 
-    `after_escalation` is what an audit left of the number: as measured, unless it was refuted. The columns of models
-    that may refuse an image are there where the run has one, `ignores_defense` where a number is not adaptive.
+    `after_escalation` is what an audit left of the number: as measured, unless it was refuted. `resolution` is the
+    share of the images that could fall without the audit having seen it. The columns of models that may refuse an
+    image are there where the run has one, `ignores_defense` where a number is not adaptive.
     Corrupted data have columns of their own, and leave those of attacks empty.
     """
     stream = io.StringIO()
-    after = {(one.cell, one.eps): left for one, left in _audited(run)}
+    after = {(one.cell, one.eps): told for one, *told in _audited(run)}
     found = run.results()
     rows: list[Mapping[str, Any]] = [
-        {**one, "after_escalation": after.get((result.cell, result.eps))}
+        {
+            **one,
+            **dict(zip(("after_escalation", "resolution"), after.get((result.cell, result.eps), _NONE), strict=True)),
+        }
         for result, one in zip(found, plain(found), strict=True)
     ]
     rows += brackets.csv_rows(run.brackets())
@@ -158,10 +162,15 @@ def plain(found: Sequence[Result]) -> list[dict[str, Any]]:
     return rows
 
 
-def _audited(run: Run) -> Iterator[tuple[Result, float]]:
+_NONE = (None, None)
+
+
+def _audited(run: Run) -> Iterator[tuple[Result, float, float | None]]:
     for group in groups(run):
+        bounds = {one.eps: one.resolution for one in group.verdicts}
         for line in group.lines:
-            yield from ((result, group.left(result)) for result in line.results if result.verdict is not None)
+            told = (result for result in line.results if result.verdict is not None)
+            yield from ((result, group.left(result), bounds.get(result.eps)) for result in told)
 
 
 def _legend(group: Group) -> list[str]:

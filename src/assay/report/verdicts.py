@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT, TRUSTED
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 MARKS = {TRUSTED: "✓", SUSPECT: "?", REFUTED: "✗"}
 AS_FIRST = "as first measured"
 LEGEND = (
-    f"{MARKS[TRUSTED]} trusted: every mandatory check of the audit passed; {MARKS[SUSPECT]} suspect: a check throws "
-    f"doubt on the number; {MARKS[REFUTED]} refuted: stronger attacks broke more, and the number is what they left"
+    f"{MARKS[TRUSTED]} trusted: every mandatory check of the audit passed, and it looked closely enough; "
+    f"{MARKS[SUSPECT]} suspect: a check throws doubt on the number, or too little was looked at; {MARKS[REFUTED]} "
+    "refuted: stronger attacks broke more, and the number is what they left"
 )
 
 
@@ -71,7 +72,7 @@ def told(group: Group, result: Result) -> NumberText:
         return NumberText(*measured, result.n, result.verdict, None)
     left = group.left(result)
     # where the escalation met only some of the survivors, what it leaves of all is an estimate
-    counted = verdict.asked in (0, verdict.survived)
+    counted = verdict.asked in (0, verdict.open)
     low, high = wilson(round(left * result.n), result.n) if counted else (None, None)
     return NumberText(left, low, high, result.n, REFUTED, result.robust_accuracy)
 
@@ -115,15 +116,22 @@ def reason(verdict: Verdict) -> str:
 
 
 def sentence(verdict: Verdict) -> str:
-    """Return the verdict as the end of a headline: `Trusted.`, or the cause and what is left."""
+    """Return the verdict as the end of a headline: trusted and how closely, or the cause and what is left."""
     called = verdict.verdict.capitalize()
     if verdict.verdict == TRUSTED:
-        return f"{called}."
+        return f"{called}." if verdict.resolution is None else f"{called} to {100 * verdict.resolution:.1f} points."
     why = f"{verdict.why[:1].lower()}{verdict.why[1:]}"
     if verdict.verdict == SUSPECT:
         return f"{called}: {why}"
     left = words.percent(verdict.after_escalation, verdict.n)
     return f"{called}: {why.removesuffix('.')}, and the escalation leaves {left}."
+
+
+def plain(verdict: Verdict) -> dict[str, Any]:
+    """Return what scripts read of a verdict beside a run's numbers."""
+    told = verdict.plain()
+    names = ("model", "data", "threat", "eps", "verdict", "why", "n", "survived", "certified", "after_escalation")
+    return {name: told[name] for name in (*names, "resolution", "looks")}
 
 
 def cost(verdict: Verdict) -> str:

@@ -253,6 +253,28 @@ def test_a_limit_that_cuts_is_told_and_makes_nothing_rosier(
         assert any(line.strip().startswith("skipped") for line in lines(one))
 
 
+def test_every_family_looks_at_numbers_of_images_enough_and_says_what_it_could_miss(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay.audit.families.CLOSEST", 1)
+    threats = {"norm": "linf", "eps": ["0.5/255", "1/255"]}
+    attacks = [{"attack": "pgd", "steps": 20, "objective": "margin"}]
+    given = study(model, write_pictures(tmp_path / "p", 60), threats=threats, attacks=attacks, chunk=60)
+    stages: list[str] = []
+    run, verdicts = audited(tmp_path / "run", given, on_progress=lambda now: stages.append(now.stage))
+    assert list(dict.fromkeys(stages)) == ["evidence", "looks"]
+    for one in verdicts:
+        assert (one.verdict, one.findings != ()) == ("trusted", True), one.why
+        assert [look.family for look in one.looks] == ["gradient", "minimum norm", "black box"]
+        assert {look.population for look in one.looks} == {one.survived}
+        assert one.resolution == max(look.bound for look in one.looks) <= 0.05
+        assert one.per_check["gradient look"] >= 0
+    # what withstood at 1/255 is not asked again at 0.5/255
+    small, large = (one.per_check["gradient look"] for one in verdicts)
+    assert 60 * (verdicts[0].survived - verdicts[1].survived) <= small < large
+    assert audit_run(run) == verdicts
+
+
 def test_an_unknown_preset_is_refused(model: str, source: str, tmp_path: Path) -> None:
     run = run_here(tmp_path / "run", study(model, source, threats=LINF, attacks=["fgsm"]))
     with pytest.raises(BadInput, match="Did you mean"):

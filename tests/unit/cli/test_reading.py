@@ -65,7 +65,7 @@ def test_ls_shows_a_damaged_run_beside_the_others(place: Workplace, finished: Pa
 
 def test_show_json_is_what_scripts_rely_on(reader: Workplace) -> None:
     told = json.loads(reader.assay("show runs/toy --json").out)
-    assert list(told) == ["study", "status", "reportable", "results"]
+    assert list(told) == ["study", "status", "reportable", "results", "verdicts"]
     assert (told["study"], told["status"], told["reportable"]) == ("toy", "success", False)
     assert len(told["results"]) == 4  # two attacks at two budgets
     for one in told["results"]:
@@ -77,6 +77,11 @@ def test_show_json_is_what_scripts_rely_on(reader: Workplace) -> None:
         assert one["unit"] == "pixel"
     assert [one["grey_levels"] for one in told["results"]] == [4, 16, 4, 16]
     assert [one["attack"] for one in told["results"]] == ["fgsm", "fgsm", "pgd(steps=3)", "pgd(steps=3)"]
+    assert [one["n"] for one in told["verdicts"]] == [18, 18]
+    for one in told["verdicts"]:
+        assert one["verdict"] == "refuted" or "18 images are too few to be trusted" in one["why"]
+        assert {look["family"] for look in one["looks"]} <= {"gradient", "minimum norm", "black box"}
+        assert one["resolution"] is None or 0 <= one["resolution"] <= 1
     # the larger budget breaks some and not all: a flat table would hide a broken command
     assert [one["robust_accuracy"] for one in told["results"]] == [1, 0.5, 1, 0.5]
 

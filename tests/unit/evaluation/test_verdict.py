@@ -16,6 +16,7 @@ from assay.evaluation.records.verdicts import (
     FILE,
     FOLDER,
     Attempt,
+    FamilyLook,
     Finding,
     Verdict,
     keep_verdicts,
@@ -63,6 +64,18 @@ def test_a_verdict_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_verdicts(tmp_path) == [VERDICT]
 
 
+def test_what_could_have_been_missed_is_kept_and_older_verdicts_open_without_it(tmp_path: Path) -> None:
+    look = FamilyLook("black box", "square", 5, 3, 0, 0.2)
+    told = dataclasses.replace(VERDICT, certified=2, looks=(look,), resolution=0.2)
+    keep_verdicts(tmp_path, [told])
+    assert read_verdicts(tmp_path) == [told] and told.open == 3
+    older = VERDICT.plain()
+    for name in ("certified", "looks", "resolution"):
+        del older[name]
+    del older["attempts"][0]["family"]
+    assert Verdict.of(older) == VERDICT and VERDICT.resolution is None
+
+
 def test_one_about_the_same_number_replaces_the_one_before(tmp_path: Path) -> None:
     other, newer = dataclasses.replace(VERDICT, eps=0.2), dataclasses.replace(VERDICT, verdict="trusted", seed=1)
     keep_verdicts(tmp_path, [VERDICT, other])
@@ -88,6 +101,7 @@ BAD: list[Any] = [
     {**VERDICT.plain(), "more": 1},
     {**VERDICT.plain(), "findings": [{"check": "randomness"}]},
     {**VERDICT.plain(), "attempts": 3},
+    {**VERDICT.plain(), "looks": [{"family": "black box"}]},
     {name: value for name, value in VERDICT.plain().items() if name != "eps"},
 ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.console.verdict_text import lines as terminal_lines
 from assay.evaluation.records.verdicts import FOLDER, Finding
 from assay.evaluation.run import Run
 from assay.report import verdicts
@@ -110,6 +111,17 @@ def test_the_headline_ends_with_the_verdict(group: Group) -> None:
     assert "as first measured over 2 attacks, image by image." in said.caveat
 
 
+def test_how_closely_it_was_looked_is_told(audited: Run, group: Group) -> None:
+    first, suspect = group.verdicts[0], next(one for one in group.verdicts if one.eps_written == "0.02")
+    assert verdicts.sentence(dataclasses.replace(first, resolution=0.031)) == "Trusted to 3.1 points."
+    assert [one["resolution"] for one in map(verdicts.plain, group.verdicts)].count(0.15) == 1
+    table = list(csv_module.DictReader(io.StringIO(csv(audited))))
+    assert {row["resolution"] for row in table if row["verdict"] == "suspect"} == {"0.15"}
+    assert any("looked  black box" in line and "15.0 points" in line for line in terminal_lines(suspect))
+    proved = dataclasses.replace(suspect, certified=6)
+    assert any("6 images certified (10.0 %)" in line for line in terminal_lines(proved))
+
+
 def test_no_verdict_is_said_only_where_there_is_none(audited: Run, group: Group, found: list[Group]) -> None:
     assert "No verdict" not in [row.title for row in checks(audited, [group])]
     mixed = [row for row in checks(audited, [group, *found]) if row.title == "No verdict"]
@@ -153,7 +165,10 @@ def test_refuting_images_are_few_and_a_lost_file_is_no_error(audited: Run, group
 
 def test_the_page_opens_the_evidence_and_stays_sealed(audited: Run, tmp_path: Path) -> None:
     read = Reader()
-    read.feed(page(audited, tmp_path / "report.html").read_text("utf-8"))
+    text = page(audited, tmp_path / "report.html").read_text("utf-8")
+    read.feed(text)
+    # of one number it is known how closely it was looked at
+    assert text.count("What could have been missed") == 1 and "10 of 40" in text and "15.0 points" in text
     assert {tag for tag, _ in read.tags} <= ALLOWED | {"details", "summary", "h4"}
     targets = {attrs.get("id") for tag, attrs in read.tags if tag == "details"}
     badges = [attrs for tag, attrs in read.tags if tag == "a" and (attrs.get("class") or "").startswith("badge")]

@@ -29,7 +29,7 @@ from assay.audit.evidence import Evidence
 from assay.audit.subject import GRADIENT_STEPS
 from assay.evaluation.records.verdicts import Finding
 
-VERSION = 3
+VERSION = 4
 """Raised when a check or the rule of the verdict changes: older verdicts are then made anew."""
 
 _PROPOSED = "proposed, calibrated on the honest and the broken models"

@@ -40,6 +40,7 @@ class Attempt:
     """One attempt of the escalation: how many survivors it was tried on, and how many it broke.
 
     `skipped` is how many survivors more it would have been tried on, had the passes sufficed or nobody stopped it.
+    `family` is the family of attacks that it counts in, where the attempt was made.
     """
 
     name: str
@@ -48,6 +49,23 @@ class Attempt:
     broken: int
     passes: int
     skipped: int = 0
+    family: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyLook:
+    """How closely one family of attacks looked at a number: its `attack` broke `broken` of `asked` survivors.
+
+    They were drawn at random from a `population` of survivors that nothing certifies. `bound` is the share of all
+    images that the attack could break at most, at 95 %: among the survivors that it did not meet, too.
+    """
+
+    family: str
+    attack: str
+    population: int
+    asked: int
+    broken: int
+    bound: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +79,10 @@ class Verdict:
     those of the attempts, which may be at most `escalation_limit` (None: any number), `per_check` those of each probe.
     `stopped` says that the escalation was interrupted: the audit goes on with it. `curves` are what charts draw.
     `images` is the file of the adversarial images, beside the verdicts.
+
+    Of those that survived, `certified` are proved to withstand, and were not asked. `looks` say how closely each family
+    of attacks that trust rests on looked, and `resolution` is the largest of their bounds: the share of all images that
+    could fall without the audit having seen it. None where no family looked (verdicts of older checks; nothing open).
     """
 
     cells: dict[str, str]
@@ -93,6 +115,14 @@ class Verdict:
     images: str | None = None
     escalation_limit: int | None = None
     stopped: bool = False
+    certified: int = 0
+    looks: tuple[FamilyLook, ...] = ()
+    resolution: float | None = None
+
+    @property
+    def open(self) -> int:
+        """How many survived, and are not certified."""
+        return self.survived - self.certified
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -120,9 +150,10 @@ class Verdict:
         try:
             findings = tuple(Finding(**one) for one in plain["findings"])
             attempts = tuple(Attempt(**one) for one in plain["attempts"])
+            looks = tuple(FamilyLook(**one) for one in plain.get("looks", ()))
             if plain["verdict"] not in VERDICTS:
                 raise TypeError(f"verdict {plain['verdict']!r}, expected one of {', '.join(VERDICTS)}")
-            return Verdict(**{**plain, "findings": findings, "attempts": attempts})
+            return Verdict(**{**plain, "findings": findings, "attempts": attempts, "looks": looks})
         except (KeyError, TypeError) as error:
             raise BadInput(f"This is no stored verdict ({error}). Audit the run again.") from error
 

@@ -231,7 +231,10 @@ class Study(BaseModel):
     audit: Annotated[
         Literal["off", "quick", "standard", "thorough"],
         BeforeValidator(_off, json_schema_input_type=Literal["off", "quick", "standard", "thorough", False]),
-    ] = Field("quick", description="How closely the robust numbers are audited (quick).")
+    ] = Field(
+        "quick",
+        description="How closely robust numbers are audited: quick leaves 5 points unseen, standard 2, thorough 0.",
+    )
     grids: tuple[Grid, ...] = Field(
         min_length=1, description="Several grids; each takes the keys it lacks from the top."
     )
