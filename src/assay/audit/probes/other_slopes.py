@@ -1,0 +1,115 @@
+"""Slopes that are not the model's own at a point: those of a guide, and those of a neighbourhood as wide as the budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from assay.attacks import ATTACKS, build
+from assay.audit.guides import guides
+from assay.audit.probes.attacks import Tries
+from assay.audit.subject import SHARES, Subject
+from assay.core.compose import Method, Through, run
+from assay.core.draws import Draws
+from assay.core.errors import ModelError
+from assay.core.lens_oracles import Viewed
+from assay.core.oracle import Access, Oracle
+from assay.core.search import Keeps
+from assay.core.threat import Threat
+
+GUIDED_STEPS, WIDE_STEPS, WIDE_LOOKS = 12, 10, 5
+LEAST = 10
+"""So many survivors are looked at even where the allowance does not pay for them: of what breaks three in ten, ten show
+two with a probability of 85 %."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Neighbourhood:
+    """Gradients averaged over random points around, the point itself left out; `widths` in pixels, in turn.
+
+    What is small and steep goes, what carries across the ball stays. Access: gradient. Cost: `samples` forwards and
+    backwards a look, and a forward that judges.
+    """
+
+    samples: int
+    widths: tuple[float, ...]
+
+    access: ClassVar[Access] = Access.GRADIENT
+    judges: ClassVar[bool] = True
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Forwards and backwards of one gradient look."""
+        return self.samples + 1, self.samples
+
+    def __call__(self, oracle: Oracle, /) -> Oracle:
+        """Return the oracle seen so."""
+        return Viewed(oracle, self)
+
+    def view(self, points: Tensor, draws: Draws, i: int) -> Tensor:
+        """Return neighbours of the points."""
+        noise = draws.normal("neighbour", *points.shape[1:]).to(points)
+        return points + self.widths[i % len(self.widths)] * noise
+
+
+_LEAST_WIDTH, _MOST_WIDTH = 0.01, 0.15
+
+
+def widths(threat: Threat, x: Tensor) -> tuple[float, ...]:
+    """Return standard deviations of noise per value, for a neighbourhood as wide as the budget.
+
+    Half of the budget in Linf. In other norms a budget that all values share is small at each of them: several times
+    its share, up to a fixed part of the pixel range, for a few values may take more.
+    """
+    eps = float(torch.as_tensor(threat.eps).max())
+    if threat.norm.name == "linf":
+        wide = eps / 2
+    else:
+        wide = 1.5 * eps / math.sqrt(x[0].numel())
+    wide = min(_MOST_WIDTH, max(_LEAST_WIDTH, wide))
+    return (wide, wide / 2)
+
+
+def smoothed(threat: Threat, x: Tensor, steps: int, looks: int) -> Method:
+    """Return PGD on the margin along gradients of a neighbourhood as wide as the budget."""
+    return Through(Neighbourhood(looks, widths(threat, x)), build("pgd", steps=steps, objective="margin"))
+
+
+def wide(subject: Subject) -> Tries:
+    """Climb slopes of a whole neighbourhood for ten steps: 61 passes for each of 10 to 50 survivors."""
+    few = _some(subject, "wide", WIDE_STEPS * (WIDE_LOOKS + 1) + 1)
+    if subject.norm not in ATTACKS["pgd"].norms:
+        return Tries(0, {})
+    method = smoothed(few.problem.threat, few.problem.x, WIDE_STEPS, WIDE_LOOKS) if len(few.survived) else None
+    return _tries(few, {} if method is None else {"gradients of a neighbourhood": (method, few.meter)})
+
+
+def guided(subject: Subject) -> Tries:
+    """Let each guide lead for twelve steps, see `guides`: 25 passes or more each, for 10 to 50 survivors."""
+    if subject.norm not in ATTACKS["pgd"].norms or not bool(subject.survived.any()):
+        return Tries(0, {})
+    found = guides(subject)
+    few = _some(subject, "guided", sum(one.per_look for one in found) * GUIDED_STEPS + max(1, len(found)))
+    climb = build("pgd", steps=GUIDED_STEPS, objective="margin")
+    return _tries(few, {one.name: (climb, few.meter.of(one.oracle)) for one in found})
+
+
+def _some(subject: Subject, probe: str, cost: int) -> Subject:
+    least = LEAST * cost * subject.per_look / SHARES[probe]
+    return dataclasses.replace(subject, allowance=max(subject.allowance, least)).some(probe, cost, 50, survivors=True)
+
+
+def _tries(few: Subject, tried: dict[str, tuple[Method, Oracle]]) -> Tries:
+    broken = {}
+    for name, (method, oracle) in tried.items():
+        problem = dataclasses.replace(few.problem, oracle=oracle, known=None)
+        try:
+            found = run(method, problem, few.fold(f"try {name}"), keeps=Keeps.FIRST)
+        except ModelError:
+            continue
+        broken[name] = int(found.success.sum())
+    return Tries(len(few.survived), broken)
