@@ -3,9 +3,9 @@
 python scripts/strange_defenses.py --half "held out"        # 50 digits each; an hour on one core, most of it audits
 python scripts/strange_defenses.py --only wave humps --digits 20
 
-The number is what 40 steps of PGD on the cross-entropy leave, as most papers measure. The truth is bounded from above by
-attacks that know the defence: PGD on the margin of what its module says in `climbed`, at the point and averaged over a
-neighbourhood as wide as the budget, every step judged by the whole; and by what the audit itself breaks.
+The number is what 40 steps of PGD on the cross-entropy leave, as most papers measure. The truth is bounded from above
+by attacks that know the defence: PGD on the margin of what its module says in `climbed`, at the point and averaged over
+a neighbourhood as wide as the budget, every step judged by the whole; and by what the audit itself breaks.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def main() -> None:
         said = ", ".join(finding.check for finding in verdict.findings if finding.flag and finding.mandatory)
         most = max(verdict.attempts, key=lambda attempt: attempt.broken, default=None)
         broke = "" if most is None or not most.broken else f"{most.name}: {most.broken} of {most.asked}"
-        shares = " | ".join(f"{100 * share:.1f}" for share in (verdict.as_first_measured, known, verdict.after_escalation))
+        shares = " | ".join(
+            f"{100 * share:.1f}" for share in (verdict.as_first_measured, known, verdict.after_escalation)
+        )
         print(
             f"| `{name}`{' (honest)' if one.honest else ''} | {one.norm} {one.eps:g} | {shares} | {verdict.verdict} | "
             f"{said or 'none'} | {broke or 'nothing'} |",

@@ -1,9 +1,10 @@
 """Guides: networks with useful gradients that can be had from a model, to lead attacks on the model itself.
 
 Three kinds are looked for. A network inside the model: a part that takes images and gives as many scores as there are
-classes, be it a submodule or held out of sight in a list, an attribute or a closure. Features inside the model: the last hidden layer of a row per image, read by the means of the classes; whatever
-comes after it (nearest neighbours, votes, codes) need not have a gradient. And slopes as wide as the activations vary,
-through parts that torch does not know: rounding, stairs and detached steps have no others.
+classes, be it a submodule or held out of sight in a list, an attribute or a closure. Features inside the model: the
+last hidden layer of a row per image, read by the means of the classes; whatever comes after it (nearest neighbours,
+votes, codes) need not have a gradient. And slopes as wide as the activations vary, through parts that torch does not
+know: rounding, stairs and detached steps have no others.
 """
 
 from __future__ import annotations

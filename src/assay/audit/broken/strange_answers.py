@@ -56,7 +56,9 @@ class HiddenRipples(nn.Module):
         super().__init__()
         self.hidden, self.height, self.period = (module,), height, period
         at = (torch.arange(SIDE) + 0.5) / SIDE * math.pi
-        waves = [torch.outer(torch.cos(i * at), torch.cos(j * at)).flatten() for i, j in ((1, 2), (2, 1), (2, 2), (3, 1))]
+        waves = [
+            torch.outer(torch.cos(i * at), torch.cos(j * at)).flatten() for i, j in ((1, 2), (2, 1), (2, 2), (3, 1))
+        ]
         self.register_buffer("along", nn.functional.normalize(torch.stack(waves), dim=1))
         self.register_buffer("mix", torch.randn(4, CLASSES, generator=torch.Generator().manual_seed(2)))
 

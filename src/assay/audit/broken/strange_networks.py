@@ -1,4 +1,4 @@
-"""Strange defences of the input and inside the network: hashes, grids, false backward passes, stairs, neighbours, votes.
+"""Strange defences of the input and inside the network: hashes, grids, false backward passes, stairs, votes.
 
 Each module tells in `climbed` the smooth networks that an attacker who knows the defence climbs in its place.
 """

@@ -1,4 +1,4 @@
-"""Slopes that are not the model's own at a point: those of a guide, and those of a neighbourhood as wide as the budget."""
+"""Slopes other than the model's own at a point: those of a guide, and of a neighbourhood as wide as the budget."""
 
 from __future__ import annotations
 
@@ -66,10 +66,7 @@ def widths(threat: Threat, x: Tensor) -> tuple[float, ...]:
     its share, up to a fixed part of the pixel range, for a few values may take more.
     """
     eps = float(torch.as_tensor(threat.eps).max())
-    if threat.norm.name == "linf":
-        wide = eps / 2
-    else:
-        wide = 1.5 * eps / math.sqrt(x[0].numel())
+    wide = eps / 2 if threat.norm.name == "linf" else 1.5 * eps / math.sqrt(x[0].numel())
     wide = min(_MOST_WIDTH, max(_LEAST_WIDTH, wide))
     return (wide, wide / 2)
 
