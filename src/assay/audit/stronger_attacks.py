@@ -15,7 +15,7 @@ from assay.audit.checks.gradients import ZERO
 from assay.audit.evidence import Evidence
 from assay.audit.guides import guides
 from assay.audit.probes.minimum_norm import smallest
-from assay.audit.probes.other_slopes import smoothed
+from assay.audit.probes.other_slopes import around, smoothed
 from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, passes_of
 from assay.core.compose import Cascade, Method, Restarts, Through, Transferred
 from assay.core.errors import AssayError
@@ -227,18 +227,18 @@ def _guided(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
     """Yield what follows other slopes than the model's own at a point; the model judges every step."""
     plain = build("pgd", steps=STEPS, objective="margin")
     for one in guides(subject):
-        share = evidence.guided.share(one.name) if evidence.guided.asked else 0.3
+        # the evidence took a fifth of the steps
+        share = min(1.0, 2 * evidence.guided.share(one.name)) if evidence.guided.asked else 0.3
         name = f"guided by {one.name}"
         yield StrongerAttack(name, one.why, plain, share, one.oracle, per_look=one.per_look, dear=not share)
-        if share or not evidence.guided.asked:
-            around = smoothed(subject.problem.threat, subject.problem.x, STEPS // 2, LOOKS // 2)
-            more = f"{name}, over a neighbourhood"
-            yield StrongerAttack(more, one.why, around, share / 2, one.oracle, per_look=one.per_look, dear=True)
+        near = around(subject, one)
+        more = f"{name}, over a neighbourhood"
+        yield StrongerAttack(more, one.why, plain, share, near.oracle, per_look=near.per_look, dear=not share)
     if evidence.sight.zero.get("margin") is not None:
         share = evidence.wide.best if evidence.wide.asked else 0.1
-        around = smoothed(subject.problem.threat, subject.problem.x, STEPS - STEPS // 5, LOOKS)
+        wide = smoothed(subject.problem.threat, subject.problem.x, STEPS - STEPS // 5, LOOKS)
         why = "what is steep and small averages out over a neighbourhood as wide as the budget"
-        yield StrongerAttack("gradients of a neighbourhood", why, around, share, dear=not share)
+        yield StrongerAttack("gradients of a neighbourhood", why, wide, share, dear=not share)
 
 
 def _past(subject: Subject, plain: Method, climb: Method, where: Cut, *, sighted: bool) -> Iterator[StrongerAttack]:
@@ -252,7 +252,7 @@ def _past(subject: Subject, plain: Method, climb: Method, where: Cut, *, sighted
     name, why = " ".join(past), "the gradient of the network inside the defence (BPDA)"
     # the search goes by the logits of the exit; the model itself judges afterwards
     oracle = subject.asking(PastDefense(subject.module, where))
-    yield StrongerAttack(name, why, plain, 0.9, oracle, per_look=2, hidden=True)
+    yield StrongerAttack(name, why, plain, 0.9, oracle, per_look=2, hidden=True, dear=True)
     if climb is not plain:
         # what is random may lie inside
         averaged = f"{name}, averaged over the randomness"

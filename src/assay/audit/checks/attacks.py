@@ -47,9 +47,9 @@ def inside(evidence: Evidence) -> CheckResult:
 
     The parts of the model are watched in one pass. What takes images and gives as many scores as there are classes is a
     network inside; of the last hidden layer of rows the class means make one; parts that torch does not know get slopes
-    as wide as what enters them varies. Each of these leads twelve steps of PGD on the margin, for 10 to 50 survivors,
-    and the model itself judges every step. What the best of them breaks counts: a flag needs 2 % of the survivors, and
-    two images.
+    as wide as what enters them varies. Each of these leads ten steps of PGD on the margin, for 10 to 50 survivors, by
+    the mean of the slopes at the point and at three around it; the model itself judges every step. What the best of
+    them breaks counts: a flag needs 2 % of the survivors, and two images.
     """
     return beaten(evidence.guided, GUIDED)
 
