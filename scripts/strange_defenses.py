@@ -1,6 +1,6 @@
 """Print the table of docs/strange-defenses.md: what PGD leaves of every strange defence, the truth, and the verdict.
 
-python scripts/strange_defenses.py --half "held out"        # 50 digits each; an hour on one core, most of it audits
+python scripts/strange_defenses.py --part "held out"        # 50 digits each; an hour on one core, most of it audits
 python scripts/strange_defenses.py --only wave humps --digits 20
 
 The number is what 40 steps of PGD on the cross-entropy leave, as most papers measure. The truth is bounded from above
@@ -20,7 +20,7 @@ from torch import Tensor
 import assay
 from assay.attacks import build
 from assay.audit.audit import audit_run
-from assay.audit.broken.strange import STRANGE, StrangeDefense, half
+from assay.audit.broken.strange import PARTS, STRANGE, StrangeDefense, part
 from assay.audit.guides import Guided
 from assay.audit.probes.other_slopes import smoothed
 from assay.core.compose import Method, run
@@ -82,13 +82,13 @@ def main() -> None:
     flags = argparse.ArgumentParser()
     flags.add_argument("--digits", type=int, default=50)
     flags.add_argument("--preset", default="quick")
-    flags.add_argument("--half", choices=("calibration", "held out"))
+    flags.add_argument("--part", choices=PARTS)
     flags.add_argument("--only", nargs="*", choices=tuple(STRANGE), default=[])
     given = flags.parse_args()
     print("| defence | threat | first | known truth | after the audit | verdict | what flags | what breaks most |")
     print("| --- | --- | ---: | ---: | ---: | --- | --- | --- |", flush=True)
     for name, one in STRANGE.items():
-        if (given.half and half(name) != given.half) or (given.only and name not in given.only):
+        if (given.part and part(name) != given.part) or (given.only and name not in given.only):
             continue
         verdict, truth = audited(name, one, given.digits, given.preset)
         known = min(truth, verdict.after_escalation)

@@ -1,4 +1,4 @@
-"""The strange defences: they keep the answers, load by name, say what leads past them, stand in two fixed halves."""
+"""The strange defences: they keep the answers, load by name, say what leads past them, stand in fixed parts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import assay
-from assay.audit.broken.strange import STRANGE, TRAINED, half
+from assay.audit.broken.strange import PARTS, STRANGE, TRAINED, part
 from assay.audit.broken.strange_answers import ConstantGap, GapSwitch, HashSwitch, Humps, Mean, TakeOver, gap_of
 from assay.audit.broken.strange_networks import HalfTurnedSlope, Quantised, Stairs
 from assay.data import load_data
@@ -30,10 +30,11 @@ def slope(module: nn.Module, x: Tensor) -> Tensor:
     return torch.autograd.grad(gap_of(module(x)).sum(), x)[0]
 
 
-def test_the_halves_are_fixed_by_the_place_and_honest_ones_are_in_both() -> None:
-    assert [half(name) for name in list(STRANGE)[:3]] == ["calibration", "held out", "calibration"]
-    for side in ("calibration", "held out"):
-        own = [one for name, one in STRANGE.items() if half(name) == side]
+def test_the_parts_are_fixed_by_the_place_and_honest_ones_are_in_both_halves() -> None:
+    assert [part(name) for name in list(STRANGE)[:3]] == ["calibration", "held out", "calibration"]
+    assert [part(name) for name in list(STRANGE)[27:29]] == ["held out", "fresh"]
+    for side in PARTS[:2]:
+        own = [one for name, one in STRANGE.items() if part(name) == side]
         assert sum(not one.honest for one in own) == 12 and sum(one.honest for one in own) == 2
         assert {one.norm for one in own} == {"linf", "l2", "l1"} and len({one.around for one in own}) == 2
 

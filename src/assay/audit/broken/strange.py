@@ -1,7 +1,8 @@
 """Strange defences: kinds that the audit's checks and attacks were not all made for, in one visible table.
 
-Every other one, those at even places, is for design and calibration. The others were looked at once, when the checks
-stood: what an audit says of them is what it may be expected to say of a kind that nobody has shown it.
+Every other one of the first 28, those at even places, is for design and calibration; the others were looked at once,
+when the checks stood. The checks were changed after that look, and the last lines are kinds that were made then and
+looked at once: what an audit says of them is what it may be expected to say of a kind that nobody has shown it.
 `scripts/strange_defenses.py` measures both halves.
 """
 
@@ -24,6 +25,7 @@ from assay.audit.broken.strange_answers import (
     Mean,
     RanksWithFalseSlope,
     Sharp,
+    Swinging,
     TakeOver,
     Temperature,
     Wave,
@@ -32,8 +34,11 @@ from assay.audit.broken.strange_networks import (
     BorrowedSlope,
     Codebook,
     CorrectingCode,
+    Gate,
     HalfTurnedSlope,
     HashedPattern,
+    KeyedNoise,
+    MiddleOfThree,
     NearestMean,
     NeighbourVotes,
     OtherActivations,
@@ -154,10 +159,23 @@ STRANGE: dict[str, StrangeDefense] = {
     "trained": StrangeDefense(
         lambda module: Sharp(module, 1.0), TRAINED, "l1", 7.0, "the network as it is", honest=True
     ),
+    "swinging": StrangeDefense(
+        Swinging, TRAINED, "l1", 10.0, "each logit plus a steep sine of itself, network in a closure"
+    ),
+    "middle_of_three": StrangeDefense(
+        MiddleOfThree, TRAINED, "l2", 2.0, "the middle of the logits on three versions of the image"
+    ),
+    "keyed_noise": StrangeDefense(
+        KeyedNoise, PLAIN, "linf", 0.15, "noise whose seed is a hash of the image"
+    ),
+    "gate": StrangeDefense(Gate, TRAINED, "linf", 0.34, "dark neighbourhoods set to black by a mask without a slope"),
 }  # fmt: skip
-"""By name; the place in the table decides the half that a line belongs to."""
+"""By name; the place in the table decides the part that a line belongs to."""
+
+PARTS, FIRST = ("calibration", "held out", "fresh"), 28
 
 
-def half(name: str) -> str:
-    """Return "calibration" for even places of the table, counted from 0, and "held out" for odd ones."""
-    return ("calibration", "held out")[list(STRANGE).index(name) % 2]
+def part(name: str) -> str:
+    """Return "calibration" for even places of the first 28, counted from 0, "held out" for odd ones, then "fresh"."""
+    place = list(STRANGE).index(name)
+    return PARTS[place % 2 if place < FIRST else 2]

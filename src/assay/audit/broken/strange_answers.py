@@ -277,6 +277,24 @@ class HashSwitch(nn.Module):
         return torch.where(first, self.module(x), self.second(x))
 
 
+class Swinging(nn.Module):
+    """Each logit plus a steep sine of itself; the network is out of sight, in a closure."""
+
+    def __init__(self, module: nn.Module, height: float = 1.0, pitch: float = 6.0) -> None:
+        super().__init__()
+        self.kept, self.answer = (module,), lambda x: module(x)
+        self.height, self.pitch = height, pitch
+
+    def climbed(self) -> tuple[nn.Module, ...]:
+        """Return the network."""
+        return self.kept
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `[N, 10]` of digits `x`."""
+        logits: Tensor = self.answer(x)
+        return logits + self.height * torch.sin(self.pitch * logits)
+
+
 class Sharp(nn.Module):
     """Logits times a constant: honest, if the attack does not saturate."""
 

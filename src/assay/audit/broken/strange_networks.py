@@ -56,6 +56,59 @@ class ShiftedGrid(nn.Module):
         return self.module(without_slope(snapped.clamp(0, 1), x))  # type: ignore[no-any-return]  # what a module returns is untyped
 
 
+class MiddleOfThree(nn.Module):
+    """The middle of the network's logits on the image, on a coarser one, and on a blurred one, without a slope."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def climbed(self) -> tuple[nn.Module, ...]:
+        """Return the network."""
+        return (self.module,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `[N, 10]` of digits `x`."""
+        blurred = nn.functional.avg_pool2d(x, 3, 1, 1)
+        each = [self.module(view.detach()) for view in (x, (x * 4).round() / 4, (x + blurred) / 2)]
+        return torch.stack(each).median(0).values + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+class KeyedNoise(nn.Module):
+    """Noise on the image, the same each time for the same image: its seed is a hash of the grey levels."""
+
+    def __init__(self, module: nn.Module, size: float = 0.1) -> None:
+        super().__init__()
+        self.module = module
+        noise = torch.randn(64, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(11))
+        self.register_buffer("noise", size * noise)
+
+    def climbed(self) -> tuple[nn.Module, ...]:
+        """Return the network."""
+        return (self.module,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `[N, 10]` of digits `x`."""
+        return self.module(x + self.noise[image_hash(x, 255, 64, 12)])  # type: ignore[no-any-return, index]  # a buffer
+
+
+class Gate(nn.Module):
+    """Pixels whose neighbourhood is dark are set to black before the network sees them, by a mask without a slope."""
+
+    def __init__(self, module: nn.Module, least: float = 0.15) -> None:
+        super().__init__()
+        self.module, self.least = module, least
+
+    def climbed(self) -> tuple[nn.Module, ...]:
+        """Return the network."""
+        return (self.module,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `[N, 10]` of digits `x`."""
+        open_ = nn.functional.avg_pool2d(x, 3, 1, 1) > self.least
+        return self.module(without_slope(x * open_, x))  # type: ignore[no-any-return]  # what a module returns is untyped
+
+
 class _HalfTurned(torch.autograd.Function):
     @staticmethod
     def forward(_: Any, x: Tensor) -> Tensor:
