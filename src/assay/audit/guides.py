@@ -275,8 +275,8 @@ def _slope(module: nn.Module, x: Tensor) -> Tensor:
         gap = (top[:, 0] - top[:, 1]).sum()
         if not gap.requires_grad:
             return torch.zeros_like(x)
-        (slope,) = torch.autograd.grad(gap, x, allow_unused=True)
-    return torch.zeros_like(x) if slope is None else slope.detach()
+        (slope,) = torch.autograd.grad(gap, x, materialize_grads=True)
+    return slope.detach()
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:
@@ -312,7 +312,7 @@ def _class_means(subject: Subject, parts: list[_Part], logits: Tensor) -> ClassM
         return None
     layer, size = hidden[-1].module, subject.batch or 100
     with torch.no_grad():
-        found = torch.cat([_layer(subject.module, layer, part) for part in subject.problem.x.split(size)])
+        found = torch.cat([_layer(subject.module, layer, part) for part in torch.split(subject.problem.x, size)])
     subject.meter.spent[0] += len(found)
     spread = found.std(0).clamp_min(1e-3 * float(found.std()) + 1e-12)
     means = torch.full((subject.classes, found.shape[1]), torch.nan, dtype=found.dtype, device=found.device)

@@ -25,18 +25,18 @@ GRADIENT_STEPS = 10
 """So many gradient looks make an attack an iterative one (proposed; the weakest attack that papers rely on has 7)."""
 
 SHARES: Mapping[str, float] = {
-    "twins": 0.13,
-    "planted": 0.13,
+    "twins": 0.17,
+    "planted": 0.16,
     "guided": 0.1,
-    "wide": 0.1,
     "nearest": 0.1,
-    "paths": 0.1,
-    "black_box": 0.09,
-    "again": 0.08,
-    "growth": 0.06,
+    "wide": 0.09,
+    "paths": 0.09,
+    "black_box": 0.08,
+    "again": 0.06,
+    "growth": 0.05,
     "slopes": 0.04,
     "simple": 0.03,
-    "sight": 0.03,
+    "sight": 0.02,
     "answers": 0.01,
 }
 """What part of the allowance each probe of the evidence may spend: together all of it.

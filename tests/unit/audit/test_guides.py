@@ -218,7 +218,8 @@ def test_the_escalation_is_led_and_pays_for_both_passes() -> None:
     # fifty steps of two passes, two more that end the search, and the look that judges
     assert led.most_passes(given, found) == 51 * 2 + 1
     assert led.promise == 1.0 and not led.dear
-    assert made["guided by inner, over a neighbourhood"].dear
+    # of a neighbourhood's five passes four are the guide's
+    assert made["guided by inner, over a neighbourhood"].most_passes(given, found) == 51 * 5 + 1
     assert "gradients of a neighbourhood" in made
     other = stronger_attacks(given, dataclasses.replace(found, guided=Tries(8, {"inner": 0})), ())
     assert next(one for one in other if one.name == "guided by inner").dear

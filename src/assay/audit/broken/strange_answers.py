@@ -7,6 +7,7 @@ the network where `named_modules` does not see it: a defence need not say what i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ def gap_of(logits: Tensor) -> Tensor:
 class Wave(nn.Module):
     """Logits plus a small smooth wave, far steeper than the network along a few directions of the image."""
 
+    along: Tensor
+    mix: Tensor
+
     def __init__(self, module: nn.Module, height: float = 0.5, pitch: float = 40.0) -> None:
         super().__init__()
         self.module, self.height, self.pitch = module, height, pitch
@@ -45,12 +49,15 @@ class Wave(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
         logits: Tensor = self.module(x)
-        wave = torch.sin(self.pitch * (x.flatten(1) @ self.along.T))  # type: ignore[operator]  # a buffer
-        return logits + self.height * wave @ self.mix  # type: ignore[operator]  # a buffer
+        wave = torch.sin(self.pitch * (x.flatten(1) @ self.along.T))
+        return logits + self.height * wave @ self.mix
 
 
 class HiddenRipples(nn.Module):
     """Triangular ripples on logits along smooth directions of the image; the network is out of sight."""
+
+    along: Tensor
+    mix: Tensor
 
     def __init__(self, module: nn.Module, height: float = 0.6, period: float = 0.15) -> None:
         super().__init__()
@@ -69,9 +76,9 @@ class HiddenRipples(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
         logits: Tensor = self.hidden[0](x)
-        place = x.flatten(1) @ self.along.T / self.period  # type: ignore[operator]  # a buffer
+        place = x.flatten(1) @ self.along.T / self.period
         ripples = 2 * (2 * (place - (place + 0.5).floor())).abs() - 1
-        return logits + self.height * ripples @ self.mix  # type: ignore[operator]  # a buffer
+        return logits + self.height * ripples @ self.mix
 
 
 class TakeOver(nn.Module):
@@ -149,6 +156,8 @@ class HiddenSawtooth(nn.Module):
 class Temperature(nn.Module):
     """Logits over a temperature that swings over orders of magnitude along a direction of the image."""
 
+    along: Tensor
+
     def __init__(self, module: nn.Module, pitch: float = 30.0, swing: float = 4.0) -> None:
         super().__init__()
         self.module, self.pitch, self.swing = module, pitch, swing
@@ -161,7 +170,7 @@ class Temperature(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
         logits: Tensor = self.module(x)
-        place = x.flatten(1) @ self.along.T  # type: ignore[operator]  # a buffer
+        place = x.flatten(1) @ self.along.T
         return logits * torch.exp(self.swing * torch.sin(self.pitch * place))
 
 
@@ -195,12 +204,14 @@ class HiddenRanks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
-        ranks = self.hidden[0](x.detach()).argsort(1).argsort(1).to(x)
+        ranks: Tensor = self.hidden[0](x.detach()).argsort(1).argsort(1).to(x)
         return ranks + 0 * x.flatten(1).sum(1, keepdim=True)
 
 
 class RanksWithFalseSlope(nn.Module):
     """The ranks of the logits, with the gradient of a random linear model."""
+
+    slope: Tensor
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -214,11 +225,13 @@ class RanksWithFalseSlope(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
         ranks = self.module(x.detach()).argsort(1).argsort(1).to(x)
-        return valued(x.flatten(1) @ self.slope.T, ranks)  # type: ignore[operator]  # a buffer
+        return valued(x.flatten(1) @ self.slope.T, ranks)
 
 
 class HiddenDecoy(nn.Module):
     """The class alone, plus a small smooth function of the image that leads elsewhere; the network is out of sight."""
+
+    along: Tensor
 
     def __init__(self, module: nn.Module, height: float = 1.0) -> None:
         super().__init__()
@@ -232,7 +245,7 @@ class HiddenDecoy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
         said = nn.functional.one_hot(self.hidden[0](x.detach()).argmax(1), CLASSES).to(x)
-        return 10 * said + self.height * torch.tanh(x.flatten(1) @ self.along.T)  # type: ignore[operator]  # a buffer
+        return 10 * said + self.height * torch.tanh(x.flatten(1) @ self.along.T)
 
 
 class GapSwitch(nn.Module):
@@ -277,12 +290,20 @@ class HashSwitch(nn.Module):
         return torch.where(first, self.module(x), self.second(x))
 
 
+def _kept_in_a_closure(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    def answer(x: Tensor) -> Tensor:
+        logits: Tensor = module(x)
+        return logits
+
+    return answer
+
+
 class Swinging(nn.Module):
     """Each logit plus a steep sine of itself; the network is out of sight, in a closure."""
 
     def __init__(self, module: nn.Module, height: float = 1.0, pitch: float = 6.0) -> None:
         super().__init__()
-        self.kept, self.answer = (module,), lambda x: module(x)
+        self.kept, self.answer = (module,), _kept_in_a_closure(module)
         self.height, self.pitch = height, pitch
 
     def climbed(self) -> tuple[nn.Module, ...]:
@@ -291,7 +312,7 @@ class Swinging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
-        logits: Tensor = self.answer(x)
+        logits = self.answer(x)
         return logits + self.height * torch.sin(self.pitch * logits)
 
 

@@ -22,6 +22,8 @@ REFERENCES = 1000
 class HashedPattern(nn.Module):
     """A hash of the grey levels chooses one of eight faint patterns, which is added to the image."""
 
+    patterns: Tensor
+
     def __init__(self, module: nn.Module, size: float = 0.1) -> None:
         super().__init__()
         self.module = module
@@ -34,7 +36,7 @@ class HashedPattern(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
-        pattern = self.patterns[image_hash(x, 16, 8, 8)]  # type: ignore[index]  # a buffer
+        pattern = self.patterns[image_hash(x, 16, 8, 8)]
         return self.module(without_slope((x + pattern).clamp(0, 1), x))  # type: ignore[no-any-return]  # what a module returns is untyped
 
 
@@ -77,6 +79,8 @@ class MiddleOfThree(nn.Module):
 class KeyedNoise(nn.Module):
     """Noise on the image, the same each time for the same image: its seed is a hash of the grey levels."""
 
+    noise: Tensor
+
     def __init__(self, module: nn.Module, size: float = 0.1) -> None:
         super().__init__()
         self.module = module
@@ -89,7 +93,7 @@ class KeyedNoise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
-        return self.module(x + self.noise[image_hash(x, 255, 64, 12)])  # type: ignore[no-any-return, index]  # a buffer
+        return self.module(x + self.noise[image_hash(x, 255, 64, 12)])  # type: ignore[no-any-return]  # what a module returns is untyped
 
 
 class Gate(nn.Module):
@@ -218,6 +222,9 @@ def references() -> tuple[Tensor, Tensor]:
 class SoftNeighbours(nn.Module):
     """Classes by bumps around training digits in the space of features: smooth, and honest."""
 
+    keys: Tensor
+    labels: Tensor
+
     def __init__(self, features: nn.Module, width: float = 0.05) -> None:
         super().__init__()
         x, y = references()
@@ -232,8 +239,8 @@ class SoftNeighbours(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
-        near = -self.width * torch.cdist(self.features(x), self.keys).square()  # type: ignore[arg-type]  # a buffer
-        return torch.stack([near[:, self.labels == k].logsumexp(1) for k in range(CLASSES)], 1)  # type: ignore[operator]  # a buffer
+        near = -self.width * torch.cdist(self.features(x), self.keys).square()
+        return torch.stack([near[:, self.labels == k].logsumexp(1) for k in range(CLASSES)], 1)
 
 
 class NeighbourVotes(nn.Module):
@@ -249,13 +256,15 @@ class NeighbourVotes(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return votes `[N, 10]` for digits `x`."""
-        far = torch.cdist(self.soft.features(x), self.soft.keys)  # type: ignore[arg-type]  # a buffer
-        labels = self.soft.labels[far.topk(self.count, 1, largest=False).indices]  # type: ignore[index]  # a buffer
+        far = torch.cdist(self.soft.features(x), self.soft.keys)
+        labels = self.soft.labels[far.topk(self.count, 1, largest=False).indices]
         return nn.functional.one_hot(labels, CLASSES).sum(1).to(x) + 0 * far[:, :1]
 
 
 class Codebook(nn.Module):
     """Features replaced by the nearest of 200 of those of training digits, then the last layer as it was."""
+
+    codes: Tensor
 
     def __init__(self, module: nn.Module, size: int = 200) -> None:
         super().__init__()
@@ -272,12 +281,16 @@ class Codebook(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
         found = self.features(x)
-        nearest = torch.cdist(found, self.codes).argmin(1)  # type: ignore[arg-type]  # a buffer
-        return self.head(without_slope(self.codes[nearest], found))  # type: ignore[no-any-return, index]  # a buffer
+        nearest = torch.cdist(found, self.codes).argmin(1)
+        return self.head(without_slope(self.codes[nearest], found))  # type: ignore[no-any-return]  # what a module returns is untyped
 
 
 class CorrectingCode(nn.Module):
     """Features as 128 bits, and the class whose code word differs from them in the fewest."""
+
+    planes: Tensor
+    middle: Tensor
+    words: Tensor
 
     def __init__(self, module: nn.Module, bits: int = 128) -> None:
         super().__init__()
@@ -289,7 +302,7 @@ class CorrectingCode(nn.Module):
             planes = torch.randn(found.shape[1], bits, generator=draws)
             self.register_buffer("planes", planes)
             self.register_buffer("middle", (found @ planes).median(0).values)
-            told = (found @ planes > self.middle).float()  # type: ignore[operator]  # a buffer
+            told = (found @ planes > self.middle).float()
             self.register_buffer("words", torch.stack([told[y == k].mean(0) for k in range(CLASSES)]).round() * 2 - 1)
 
     def climbed(self) -> tuple[nn.Module, ...]:
@@ -298,7 +311,8 @@ class CorrectingCode(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`: bits that agree less those that do not."""
-        return (self.features(x) @ self.planes - self.middle).sign() @ self.words.T  # type: ignore[operator]  # buffers
+        bits: Tensor = (self.features(x) @ self.planes - self.middle).sign()
+        return bits @ self.words.T
 
 
 class SoftCode(nn.Module):
@@ -311,11 +325,11 @@ class SoftCode(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
         code = self.code
-        return torch.tanh((code.features(x) @ code.planes - code.middle) / 5) @ code.words.T  # type: ignore[operator]  # buffers
+        return torch.tanh((code.features(x) @ code.planes - code.middle) / 5) @ code.words.T
 
 
 class SoftVotes(nn.Module):
-    """The mean of the probabilities that a network gives to several views of an image, as logarithms."""
+    """The mean of the logits that a network gives to several views of an image."""
 
     def __init__(self, votes: ShiftVotes | StripeVotes) -> None:
         super().__init__()
@@ -323,7 +337,7 @@ class SoftVotes(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `[N, 10]` of digits `x`."""
-        return torch.stack([self.votes.climbed()[0](view) for view in self.votes.views(x)]).mean(0)  # type: ignore[no-any-return]
+        return torch.stack([self.votes.climbed()[0](view) for view in self.votes.views(x)]).mean(0)
 
 
 class ShiftVotes(nn.Module):
