@@ -12,6 +12,7 @@ from assay.audit.probes.determinism import Answers, answers
 from assay.audit.probes.gradient_accuracy import Slopes, slopes
 from assay.audit.probes.gradient_signal import Sight, sight
 from assay.audit.probes.minimum_norm import OtherNorms, Twins, nearest, other_norms, twins
+from assay.audit.probes.other_slopes import guided, wide
 from assay.audit.probes.refusals import Refusals, refusals
 from assay.audit.subject import CountingOracle, Leaf, Subject, passes_of
 from assay.core.adaptive import Adaptive
@@ -19,6 +20,7 @@ from assay.core.compose import Method, is_attack
 from assay.core.errors import BadInput, ModelError
 
 _POINTS, _REFUSALS = 45, 36
+NOTHING = Tries(0, {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Evidence:
     refusals: Refusals | None = None
     other_norms: OtherNorms | None = None
     stands_in: tuple[str, ...] = ()
+    guided: Tries = NOTHING
+    wide: Tries = NOTHING
 
 
 def gather(subject: Subject, *, probabilities: bool = False) -> Evidence:
@@ -114,6 +118,8 @@ _PROBES: dict[str, Callable[[Subject], Any]] = {
     "black_box": black_box,
     "growth": growth,
     "again": again,
+    "guided": guided,
+    "wide": wide,
     "twins": twins,
 }
 _DEFENDED: dict[str, Callable[[Subject], Any]] = {"refusals": refusals, "other_norms": other_norms}

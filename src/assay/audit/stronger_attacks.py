@@ -13,7 +13,9 @@ from assay.audit.bypass import Accepting, ClassesAlone, Cut, InsideBox, PastDefe
 from assay.audit.checks import flagging
 from assay.audit.checks.gradients import ZERO
 from assay.audit.evidence import Evidence
+from assay.audit.guides import guides
 from assay.audit.probes.minimum_norm import smallest
+from assay.audit.probes.other_slopes import around, smoothed
 from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, passes_of
 from assay.core.compose import Cascade, Method, Restarts, Through, Transferred
 from assay.core.errors import AssayError
@@ -89,6 +91,7 @@ def _attacks(
     climbs = subject.norm in ATTACKS["pgd"].norms
     if climbs:
         yield from _with_gradients(subject, evidence)
+        yield from _guided(subject, evidence)
     if (short := smallest(subject.norm)) is not None:
         # this is the attack of the evidence: where it broke some there, it is tried on all, and breaks them here
         share, why = evidence.nearest.best, "its steps do not depend on the scale of the logits"
@@ -220,6 +223,24 @@ def _with_gradients(subject: Subject, evidence: Evidence) -> Iterator[StrongerAt
         yield StrongerAttack("targeted", "each of the likeliest classes in turn", each, 0.1, dear=True)
 
 
+def _guided(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
+    """Yield what follows other slopes than the model's own at a point; the model judges every step."""
+    plain = build("pgd", steps=STEPS, objective="margin")
+    for one in guides(subject):
+        # the evidence took a fifth of the steps
+        share = min(1.0, 2 * evidence.guided.share(one.name)) if evidence.guided.asked else 0.3
+        name = f"guided by {one.name}"
+        yield StrongerAttack(name, one.why, plain, share, one.oracle, per_look=one.per_look, dear=not share)
+        near = around(subject, one)
+        more = f"{name}, over a neighbourhood"
+        yield StrongerAttack(more, one.why, plain, share, near.oracle, per_look=near.per_look, dear=not share)
+    if evidence.sight.zero.get("margin") is not None:
+        share = evidence.wide.best if evidence.wide.asked else 0.1
+        wide = smoothed(subject.problem.threat, subject.problem.x, STEPS - STEPS // 5, LOOKS)
+        why = "what is steep and small averages out over a neighbourhood as wide as the budget"
+        yield StrongerAttack("gradients of a neighbourhood", why, wide, share, dear=not share)
+
+
 def _past(subject: Subject, plain: Method, climb: Method, where: Cut, *, sighted: bool) -> Iterator[StrongerAttack]:
     if not sighted and where.entry is not None:
         # what cuts the gradient may leave these images as they are: rounding to 8 bits, a bare detach
@@ -231,7 +252,7 @@ def _past(subject: Subject, plain: Method, climb: Method, where: Cut, *, sighted
     name, why = " ".join(past), "the gradient of the network inside the defence (BPDA)"
     # the search goes by the logits of the exit; the model itself judges afterwards
     oracle = subject.asking(PastDefense(subject.module, where))
-    yield StrongerAttack(name, why, plain, 0.9, oracle, per_look=2, hidden=True)
+    yield StrongerAttack(name, why, plain, 0.9, oracle, per_look=2, hidden=True, dear=True)
     if climb is not plain:
         # what is random may lie inside
         averaged = f"{name}, averaged over the randomness"

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from assay.audit.checks.attacks import (
     black_boxes,
+    inside,
     minimum_norm,
     more_effort,
+    neighbourhoods,
     objectives,
     silent_success,
     simple_attacks,
@@ -168,6 +170,29 @@ CHECKS: Mapping[str, Check] = {
         cause="an attack without gradients beats the evaluation",
         remedy="Who sees the gradient must do no worse than who does not: the gradients are masked; see the other "
         "findings.",
+        masks=True,
+    ),
+    "network inside": Check(
+        inside,
+        probe="guided",
+        summary="the slopes of something inside the model break survivors",
+        value="survivors that the best guide breaks",
+        unit="% of survivors",
+        source=_PROPOSED,
+        cause="the network inside is as weak as it was",
+        remedy="Attack along the gradient of the network, the features or the wide slopes inside, and let the model "
+        "judge.",
+        masks=True,
+    ),
+    "neighbourhoods": Check(
+        neighbourhoods,
+        probe="wide",
+        summary="gradients of a neighbourhood as wide as the budget break survivors",
+        value="survivors that averaged gradients break",
+        unit="% of survivors",
+        source=_PROPOSED,
+        cause="the gradient at a point says little about the ball around it",
+        remedy="Average the gradient over points around, as far away as the budget goes (averaged).",
         masks=True,
     ),
     "growing budgets": Check(
