@@ -3,6 +3,7 @@
 from assay.core.compose.by_norm import ByNorm
 from assay.core.compose.cascade import Cascade
 from assay.core.compose.confirmed import Confirmed, confirmed, confirmed_look
+from assay.core.compose.diverse_start import DiverseStart
 from assay.core.compose.each_target import EachTarget
 from assay.core.compose.method import (
     Composition,
@@ -29,6 +30,7 @@ __all__ = [
     "Composition",
     "Confirmed",
     "CountPasses",
+    "DiverseStart",
     "EachTarget",
     "Lens",
     "Method",
