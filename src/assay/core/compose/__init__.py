@@ -23,6 +23,7 @@ from assay.core.compose.restarts import Restarts
 from assay.core.compose.smallest_budget import SmallestBudget
 from assay.core.compose.through import Through
 from assay.core.compose.transferred import Transferred, crafted
+from assay.core.compose.while_in_reach import WhileInReach
 
 __all__ = [
     "ByNorm",
@@ -39,6 +40,7 @@ __all__ = [
     "SmallestBudget",
     "Through",
     "Transferred",
+    "WhileInReach",
     "confirmed",
     "confirmed_look",
     "crafted",
