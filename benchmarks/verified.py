@@ -228,15 +228,16 @@ def page(name: str, attack: str, certificate: str, outcomes: list[Outcome], seco
         known = [one.certified for one in own if one.certified is not None]
         certified = str(sum(known)) if known else "not run" if own else "0"
         lines.append(f"| {answer} | {len(own)} | {sum(one.broken for one in own)} | {certified} |")
-    forwards = sum(one.forwards for one in outcomes) / len(outcomes)
-    backwards = sum(one.backwards for one in outcomes) / len(outcomes)
+    forwards, backwards = (
+        f"{sum(counts) / len(outcomes):.0f}"
+        for counts in ([one.forwards for one in outcomes], [one.backwards for one in outcomes])
+    )
     missed = [one.instance.name for one in groups[UNSAFE] if not one.broken]
     lines += [
         "",
-        f"Passes per instance: {forwards:.0f} forwards and {backwards:.0f} backwards; {seconds:.0f} s in all, one thread.",
-        f"Known to be unsafe and not found: {', '.join(missed) or 'none'}.",
-        f"Contradictions: {'; '.join(contradictions(outcomes)) or 'none'}.",
-        "",
+        f"Passes per instance: {forwards} forwards and {backwards} backwards; {seconds:.0f} s, one thread.\n",
+        f"Known to be unsafe and not found: {', '.join(missed) or 'none'}.\n",
+        f"Contradictions: {'; '.join(contradictions(outcomes)) or 'none'}.\n",
     ]
     return "\n".join(lines)
 
@@ -247,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="DIR", help="instances.csv, networks, properties, answers*.csv")
     parser.add_argument("--attack", default="cascade", help="a name of `assay attacks`")
     parser.add_argument("--certificate", default=CERTIFICATE, help="a method of certification")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the attack's random numbers (default: 0)")
     parser.add_argument("--out", type=Path, help="a file for the page, besides printing it")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)

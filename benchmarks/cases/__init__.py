@@ -14,6 +14,7 @@ from benchmarks.cases import (
     memory,
     patch,
     pgd_mnist,
+    standard,
     train_mnist,
     workers,
 )
@@ -25,6 +26,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "pgd-mnist": pgd_mnist.measure,
     "curve-mnist": curve_mnist.measure,
     "attacks": attacks.measure,
+    "standard": standard.measure,
     "engine": engine.measure,
     "defenses": defenses.measure,
     "train-mnist": train_mnist.measure,

@@ -262,7 +262,13 @@ def on_hardened(subject: str, eps: float, l2: float) -> Iterator[Row]:
 
 def on_fresh() -> Iterator[Row]:
     """Networks that nobody looked at when the cascade was made, where many images lie near the boundary."""
-    budgets = (("pgd", "linf", 0.3), ("trades", "linf", 0.2), ("l2", "l2", 1.5), ("l2", "linf", 0.1), ("pgd", "l1", 6.0))
+    budgets = (
+        ("pgd", "linf", 0.3),
+        ("trades", "linf", 0.2),
+        ("l2", "l2", 1.5),
+        ("l2", "linf", 0.1),
+        ("pgd", "l1", 6.0),
+    )
     for name, norm, eps in budgets:
         yield list(whole(FRESH[name], norm, eps))[-1]
 

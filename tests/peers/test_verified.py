@@ -31,7 +31,10 @@ def _folder(at: Path, answers: str) -> Path:
     model.ir_version = 8
     onnx.save(model, at / "net.onnx")
     for name, eps in (("loses", LOSES), ("keeps", KEEPS)):
-        box = [f"(declare-const X_{i} Real)(assert (<= X_{i} {0.6 + eps}))(assert (>= X_{i} {0.6 - eps}))" for i in range(4)]
+        box = [
+            f"(declare-const X_{i} Real)(assert (<= X_{i} {0.6 + eps}))(assert (>= X_{i} {0.6 - eps}))"
+            for i in range(4)
+        ]
         (at / f"{name}.vnnlib").write_text("\n".join([*box, "(assert (or (and (>= Y_1 Y_0))))"]))
     (at / "instances.csv").write_text("net.onnx,loses.vnnlib,1\nnet.onnx,keeps.vnnlib,1\n")
     (at / "answers.csv").write_text(answers)
@@ -41,9 +44,7 @@ def _folder(at: Path, answers: str) -> Path:
 RIGHT = "net.onnx,loses.vnnlib,unsafe\nnet.onnx,keeps.vnnlib,safe\n"
 
 
-def test_what_is_unsafe_is_broken_and_what_is_safe_is_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_unsafe_is_broken_and_what_is_safe_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = _folder(tmp_path, RIGHT)
     assert verified.main([str(folder), "--out", str(tmp_path / "page.md")]) == 0
     told = capsys.readouterr().out

@@ -70,7 +70,9 @@ def test_answers_of_several_verifiers_are_joined_and_may_not_contradict(tmp_path
     (tmp_path / "instances.csv").write_text("\n".join(lines))
     own = "network,property,answer\nonnx/net.onnx,vnnlib/p0.vnnlib,safe\nonnx/net.onnx,vnnlib/p2.vnnlib,unknown\n"
     (tmp_path / "answers.csv").write_text(own)
-    published = "b,./b/onnx/net.onnx,./b/vnnlib/p1.vnnlib,1.5,sat,2.5\nb,./b/onnx/net.onnx,./b/vnnlib/p2.vnnlib,1,timeout,9\n"
+    published = (
+        "b,./b/onnx/net.onnx,./b/vnnlib/p1.vnnlib,1.5,sat,2.5\nb,./b/onnx/net.onnx,./b/vnnlib/p2.vnnlib,1,timeout,9\n"
+    )
     (tmp_path / "answers-other.csv").write_text(published)
     assert [one.answer for one in read_instances(tmp_path)] == [SAFE, UNSAFE, UNKNOWN]
     (tmp_path / "answers-other.csv").write_text(published.replace("p1", "p0"))
