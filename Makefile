@@ -6,16 +6,17 @@ PEERS := .venv-peers/bin
 # Tests run in one process per core, each with one thread.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
 # More arguments: make test TESTS=tests/unit/core; make bench BENCH="fgsm-mnist pgd-mnist";
-# make bench-strength STRENGTH="apgd* *@lite0"; make demo DEMO=--help
+# make bench-strength STRENGTH="apgd* *@lite0"; make bench-verified DIR=mnist_fc; make demo DEMO=--help
 TESTS ?=
 BENCH ?=
 STRENGTH ?=
+DIR ?=
 DEMO ?=
 
 export PYTHON TORCH_INDEX SYSTEM_TORCH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow coverage check format test-peers bench bench-strength docs clean install install-dev
+.PHONY: help demo test test-slow coverage check format test-peers bench bench-strength bench-verified docs clean install install-dev
 
 help: ## this list
 	@echo 'make COMMAND, with Python 3.11 or newer and pip:'
@@ -66,6 +67,10 @@ bench: install-dev ## time and memory against the peers and against the bare lim
 bench-strength: install-dev ## our attacks against the references at equal passes; STRENGTH="row …" picks some
 	@bash scripts/install-peers.sh
 	@$(PEERS)/python -m benchmarks.strength $(STRENGTH)
+
+bench-verified: install-dev ## attack and certificate on a VNN-COMP benchmark that verifiers answered; DIR=folder
+	@bash scripts/install-peers.sh
+	@$(PEERS)/python -m benchmarks.verified $(or $(DIR),$(error DIR=… names a folder with instances.csv: docs/peers.md says where to get one)) --out benchmarks/verified.md
 
 docs: install-dev ## the documentation, into site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

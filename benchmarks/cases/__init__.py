@@ -15,6 +15,7 @@ from benchmarks.cases import (
     memory,
     patch,
     pgd_mnist,
+    standard,
     train_mnist,
     workers,
 )
@@ -26,6 +27,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "pgd-mnist": pgd_mnist.measure,
     "curve-mnist": curve_mnist.measure,
     "attacks": attacks.measure,
+    "standard": standard.measure,
     "engine": engine.measure,
     "defenses": defenses.measure,
     "train-mnist": train_mnist.measure,

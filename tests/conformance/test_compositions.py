@@ -13,10 +13,12 @@ from assay.attacks.gradient import BIM, FGSM, PGD
 from assay.core.compose import (
     ByNorm,
     Cascade,
+    DiverseStart,
     EachTarget,
     Restarts,
     SmallestBudget,
     Through,
+    WhileInReach,
     run,
     stages,
 )
@@ -24,6 +26,7 @@ from assay.core.errors import BadInput
 from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
 from assay.core.objective import margin
 from assay.core.oracle import Access, Oracle, TorchOracle
+from assay.core.result import nothing
 from assay.core.search import Keeps
 from assay.core.sweep import first_look, sweep
 from assay.vocabulary import Question
@@ -34,6 +37,8 @@ METHODS = {
     "restarts": Restarts(PGD(3), 3),
     "each-target": EachTarget(PGD(3), 3),
     "cascade": Cascade((FGSM(), UniformNoise(), PGD(3))),
+    "diverse": DiverseStart(PGD(3)),
+    "while-in-reach": WhileInReach(DiverseStart(PGD(2)), 2, 4),
     "nested": Cascade((FGSM(), Restarts(EachTarget(PGD(2), 2), 2))),
     "smallest": SmallestBudget(PGD(3), 5),
     "smallest-of-starts": SmallestBudget(Restarts(PGD(2), 2), 3),
@@ -93,6 +98,58 @@ def test_every_restart_starts_elsewhere() -> None:
     starts = torch.cat([points for _, points, _ in oracle.looks[::2]])
     assert len(starts) == 4
     assert len({tuple(start.flatten().tolist()) for start in starts}) == 4
+
+
+class Plateau(torch.nn.Module):
+    """Flat where the mean of 16 pixels is below .6, then a slope towards class 1; class 2 leads onto it."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.flatten(1)[:, :16].mean(1)
+        slope = 20 * (mean - 0.6).relu()
+        return torch.stack([torch.full_like(slope, 0.5), slope, 0.1 * mean - 1], 1)
+
+
+def test_a_diverse_start_leaves_a_plateau_where_random_starts_stay() -> None:
+    """The mean of a random point is all but that of the image; half of the mixtures of logits lead to the slope."""
+    x = torch.full((64, 1, 8, 8), 0.5)
+    here = Case(Plateau(), x, Untargeted(torch.zeros(64, dtype=torch.int64)), case("linf").threat.at(0.15))
+    short = PGD(6, step_size=0.5, objective=margin)
+    assert int(here.run(Restarts(short, 4)).success.sum()) == 0
+    found = here.run(DiverseStart(short)).success
+    assert 16 <= int(found.sum()) <= 48
+    more = here.run(WhileInReach(DiverseStart(short), 6, 6)).success
+    assert bool((more >= found).all()) and int(more.sum()) >= 56
+
+
+def test_more_starts_go_to_samples_within_the_spread_of_their_own_starts() -> None:
+    """Gaps of -3 and -2 are one apart and two away; of -3 and -1, two apart and one away."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Scripted:
+        # the n-th start of a sample comes to the n-th gap of its row
+        gaps: tuple[tuple[float, ...], ...]
+        asked: list[list[int]] = dataclasses.field(default_factory=list, compare=False)
+
+        keeps, lens, surrogate, first, stages, children = Keeps.FIRST, None, None, None, ("scripted",), ()
+
+        def in_norm(self, norm: str) -> object:
+            return self
+
+        def run(self, problem, draws, keeps=None):
+            who = problem.x.flatten(1)[:, 0].long().tolist()
+            gaps = torch.tensor([self.gaps[i][len(self.asked)] for i in who])
+            self.asked.append(who)
+            found = nothing(problem.x)
+            return found._replace(gap=gaps, success=gaps > 0, size=torch.zeros_like(gaps))
+
+    method = Scripted(((-3, -2, 1, 1), (-3, -1, -2, -1.5), (-3, 2, 0, 0), (-1, -3, -5, 4)))
+    x = torch.arange(4.0)[:, None, None, None].expand(4, 1, 2, 2).contiguous()
+    here = Case(torch.nn.Identity(), x, Untargeted(torch.zeros(4, dtype=torch.int64)), case("linf").threat)
+    found = here.run(WhileInReach(method, 2, 4))
+    assert method.asked == [[0, 1, 2, 3], [0, 1, 2, 3], [1, 3], [1, 3]]
+    assert found.gap.tolist() == [-2, -1, 2, 4]
+    with pytest.raises(BadInput, match="2 or more"):
+        WhileInReach(method, 1, 4)
 
 
 def test_a_cascade_asks_each_part_about_the_survivors_alone() -> None:

@@ -9,13 +9,13 @@ from typing import Annotated, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import budget_of, gradient_of
+from assay.attacks.gradient import gradient_of
 from assay.attacks.options import Climbed, Option, Steps, Targets, check_options
 from assay.core.compose import ByNorm, EachTarget
 from assay.core.draws import Draws
 from assay.core.objective import Objective, cross_entropy, dlr_targeted
 from assay.core.oracle import Access, Observation
-from assay.core.problem import Problem
+from assay.core.problem import Problem, budget_of
 from assay.core.search import Keeps
 from assay.core.tensors import flat, rows
 

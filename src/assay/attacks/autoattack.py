@@ -13,7 +13,7 @@ from assay.attacks.gradient import PGD
 from assay.attacks.options import Option, Queries, Steps, Targets
 from assay.attacks.pdpgd import PDPGD
 from assay.attacks.square import Square
-from assay.core.compose import ByNorm, Cascade, EachTarget, Method, Restarts, Through
+from assay.core.compose import ByNorm, Cascade, DiverseStart, EachTarget, Method, Restarts, Through, WhileInReach
 from assay.core.lenses import Expectation
 from assay.core.objective import Objective, cross_entropy, dlr, dlr_targeted, margin
 
@@ -144,8 +144,9 @@ def _short(norm: str, sizes: _Sizes) -> Cascade:
         }
         return _named({**begin, **sparse})
     climbs: dict[str, Method] = {
-        "apgd-dlr": Restarts(_climb(False, dlr, sizes), 2),
-        "apgd-ce": Restarts(_climb(False, cross_entropy, sizes), 2),
+        "pgd-diverse": WhileInReach(DiverseStart(PGD(steps(0.16), objective=margin)), 6, 18),
+        "apgd-dlr": _climb(False, dlr, sizes),
+        "apgd-ce": _climb(False, cross_entropy, sizes),
         "apgd-t": EachTarget(_climb(False, dlr_targeted, sizes._replace(steps=steps(0.7))), sizes.targets),
         "square": Square(sizes.queries, rescale=True),
     }

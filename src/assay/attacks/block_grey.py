@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assay.attacks.gradient import budget_of, gradient_of, start_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.options import Climbed, Option, Queries, RandomStart, Steps, StepSize, check_options
 from assay.attacks.square import FirstWindows, Incumbent, Rescaled, after, begun, share_of
 from assay.core.draws import Draws
 from assay.core.objective import cross_entropy, margin
 from assay.core.oracle import Access, Observation
-from assay.core.problem import Problem
+from assay.core.problem import Problem, budget_of
 from assay.core.search import Keeps
 from assay.core.tensors import rows
 

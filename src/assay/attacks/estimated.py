@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import budget_of, gradient_of, start_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.options import Climbed, Option, Queries
 from assay.attacks.parts.adam import Momenta
 from assay.attacks.parts.optimisers import Moments
@@ -18,7 +18,7 @@ from assay.core.errors import BadInput
 from assay.core.finite_differences import Directions, FiniteDifferences
 from assay.core.objective import Objective, cross_entropy, margin
 from assay.core.oracle import Access, Observation
-from assay.core.problem import Problem
+from assay.core.problem import Problem, budget_of
 from assay.core.search import Keeps
 from assay.core.tensors import rows
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Annotated, ClassVar, NamedTuple
 
 import torch
@@ -11,10 +10,9 @@ from torch import Tensor
 
 from assay.attacks.options import Climbed, Decay, Option, RandomStart, Steps, StepSize, check_options
 from assay.core.draws import Draws
-from assay.core.errors import BadInput
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, Observation
-from assay.core.problem import Problem
+from assay.core.problem import Problem, budget_of
 from assay.core.search import Keeps
 from assay.core.tensors import divisor, flat, rows
 from assay.core.threat import UNBOXED
@@ -35,14 +33,6 @@ class Moving(NamedTuple):
     momentum: Tensor
     t: int = 0
     done: bool = False
-
-
-def budget_of(problem: Problem) -> float | Tensor:
-    """Return the budget, a number or `[N]`. Raises `BadInput` for an endless one: steps are measured in it."""
-    eps = problem.threat.eps
-    if bool(eps.isinf().any()) if isinstance(eps, Tensor) else math.isinf(eps):
-        raise BadInput("This attack moves in steps of the budget, and the budget is infinite. Give it a finite one.")
-    return eps
 
 
 def start_of(problem: Problem) -> Tensor:

@@ -8,14 +8,14 @@ from typing import Annotated, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import budget_of, gradient_of, start_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.options import Inner, Kappa, Option, Rounds
 from assay.attacks.parts.constant_search import Constant, cosine
 from assay.core.draws import Draws
 from assay.core.goal import Goal, among_classes, knows_refusal
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Observation
-from assay.core.problem import Problem
+from assay.core.problem import Problem, budget_of
 from assay.core.search import Keeps
 from assay.core.signals import excess_of
 from assay.core.tensors import counts, flat, rows

@@ -9,12 +9,11 @@ from typing import Annotated, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import budget_of
 from assay.attacks.options import Climbed, Option, check_options
 from assay.core.draws import Draws
 from assay.core.objective import margin
 from assay.core.oracle import Access, Observation
-from assay.core.problem import Problem
+from assay.core.problem import Problem, budget_of
 from assay.core.search import Keeps
 from assay.core.tensors import flat
 

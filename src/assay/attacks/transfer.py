@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import MIFGSM, budget_of, gradient_of, of_mean_one, start_of, stride
+from assay.attacks.gradient import MIFGSM, gradient_of, of_mean_one, start_of, stride
 from assay.attacks.options import Climbed, Decay, Option, Steps, StepSize
 from assay.core.compose import Through
 from assay.core.draws import Draws
@@ -20,7 +20,7 @@ from assay.core.errors import BadInput
 from assay.core.lenses import InputDiversity, ScaleCopies, TranslationInvariance
 from assay.core.objective import Objective, cross_entropy
 from assay.core.oracle import Access, Observation
-from assay.core.problem import Problem
+from assay.core.problem import Problem, budget_of
 from assay.core.search import Keeps
 from assay.core.threat import UNBOXED
 

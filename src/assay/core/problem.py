@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -89,3 +90,11 @@ class Problem:
         if self.known is None or not torch.equal(self.known.points, self.x):
             return None
         return self.known.seen
+
+
+def budget_of(problem: Problem) -> float | Tensor:
+    """Return the budget, a number or `[N]`. Raises `BadInput` for an endless one: steps are measured in it."""
+    eps = problem.threat.eps
+    if bool(eps.isinf().any()) if isinstance(eps, Tensor) else math.isinf(eps):
+        raise BadInput("This attack moves in steps of the budget, and the budget is infinite. Give it a finite one.")
+    return eps

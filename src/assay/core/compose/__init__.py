@@ -3,6 +3,7 @@
 from assay.core.compose.by_norm import ByNorm
 from assay.core.compose.cascade import Cascade
 from assay.core.compose.confirmed import Confirmed, confirmed, confirmed_look
+from assay.core.compose.diverse_start import DiverseStart
 from assay.core.compose.each_target import EachTarget
 from assay.core.compose.method import (
     Composition,
@@ -22,6 +23,7 @@ from assay.core.compose.restarts import Restarts
 from assay.core.compose.smallest_budget import SmallestBudget
 from assay.core.compose.through import Through
 from assay.core.compose.transferred import Transferred, crafted
+from assay.core.compose.while_in_reach import WhileInReach
 
 __all__ = [
     "ByNorm",
@@ -29,6 +31,7 @@ __all__ = [
     "Composition",
     "Confirmed",
     "CountPasses",
+    "DiverseStart",
     "EachTarget",
     "Lens",
     "Method",
@@ -37,6 +40,7 @@ __all__ = [
     "SmallestBudget",
     "Through",
     "Transferred",
+    "WhileInReach",
     "confirmed",
     "confirmed_look",
     "crafted",
