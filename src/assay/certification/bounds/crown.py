@@ -7,6 +7,7 @@ u > -l, else 0, and one below 0 the line u (h - l) / (u - l). Rows of a convolut
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 
@@ -48,10 +49,17 @@ class Lines:
 
         `slopes` (`[R, *S]`, for dense rows) replace the lower ones.
         """
-        above, below = rows.values.clamp_min(0), rows.values.clamp_max(0)
-        lower = rows.seen(self.lower) if slopes is None else slopes
-        added = (below * rows.seen(self.intercept)).flatten(1).sum(1)
-        return rows.with_values(above * lower + below * rows.seen(self.upper), rows.corner), added
+        lower, upper, intercept = torch.chunk(rows.seen(self._together), 3, 1)
+        slope = torch.where(rows.values > 0, lower if slopes is None else slopes, upper)
+        below = rows.values.clamp_max(0).flatten(1)
+        shared = len(intercept) == 1
+        added = below @ intercept.flatten() if shared else (below * intercept.flatten(1)).sum(1)
+        return rows.with_values(rows.values * slope, rows.corner), added
+
+    @functools.cached_property
+    def _together(self) -> Tensor:
+        # rows look them up at once
+        return torch.cat([self.lower, self.upper, self.intercept], 1)
 
 
 @dataclasses.dataclass

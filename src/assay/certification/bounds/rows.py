@@ -85,4 +85,10 @@ def _windows(values: Tensor, size: torch.Size, image: Tensor, corner: Tensor) ->
     low = corner.amax(0) + corner.new_tensor((h - height, w - width))
     padded = F.pad(values, (left, max(0, int(low[1])), top, max(0, int(low[0]))))
     every = padded.unfold(2, h, 1).unfold(3, w, 1)
-    return every[image, :, corner[:, 0] + top, corner[:, 1] + left]
+    row, column = corner[:, 0] + top, corner[:, 1] + left
+    images, channels, down, across = every.shape[:4]
+    if len(image) < images * down * across:
+        return every[image, :, row, column]
+    # several rows look at one place: copied once, each window lies in one piece
+    pieces = every.permute(0, 2, 3, 1, 4, 5).reshape(images * down * across, -1)
+    return pieces[(image * down + row) * across + column].view(-1, channels, h, w)
