@@ -52,6 +52,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "ead": {"inner": 5, "rounds": 2},
     "autoattack": {"steps": 4, "queries": 5, "targets": 2},
     "cascade": {"steps": 4, "queries": 5, "targets": 2},
+    "patch-search": {"places": 2, "inner": 3},
     "nes": {"queries": 110, "pairs": 8},
     "spsa": {"queries": 140, "pairs": 8},
     "simba": {"queries": 15},
@@ -62,7 +63,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "spatial": {"tries": 3},
 }
 
-EPS = {"linf": [0.02, 0.08], "l2": [0.2, 0.8], "l1": [1, 4], "l0": [2, 8]}
+EPS = {"linf": [0.02, 0.08], "l2": [0.2, 0.8], "l1": [1, 4], "l0": [2, 8], "patch": [1, 2]}
 
 NETS = '''
 import torch
@@ -132,7 +133,7 @@ def _grids() -> Iterator[tuple[str, dict[str, Any]]]:
     ]
     one = {"models": "nets.py:mlp"}
     for norm, attacks in every.items():
-        for question in ("worst_case", "as_attacked") if norm in ("linf", "l0") else ("worst_case",):
+        for question in ("worst_case", "as_attacked") if norm in ("linf", "l0", "patch") else ("worst_case",):
             yield f"every-{norm}-{question}", {**one, **_at(norm), "attacks": attacks, "question": question}
     yield "descending", {"models": "nets.py:cnn", **_at("l2"), "attacks": every["l2"], "order": "descending"}
     both = {"models": ["nets.py:mlp", {"model": "nets.py:cnn", "outputs": "logits"}]}
