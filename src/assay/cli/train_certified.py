@@ -91,7 +91,7 @@ def _prove(spec: str, source: str, how: CertifiedFlags) -> None:
     model = load_model(spec)
     data = load_data(source, model=model)
     examples, proved = FromData(data, 0, len(data)), 0
-    for at in torch.arange(len(data)).split(1000):
+    for at in torch.split(torch.arange(len(data)), 1000):
         x, y = examples.batch(at)
         problem = Problem(model.oracle(), x, Untargeted(y), Threat(LINF, how.size))
         proved += int(IBP().prove(model, problem, [how.size], Draws(at)).certified.sum())

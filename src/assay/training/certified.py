@@ -158,7 +158,7 @@ class CertifiedProbe:
         device = next(model.parameters()).device
         proved, count = 0, min(self.count, len(examples))
         with torch.no_grad():
-            for at in torch.arange(count).split(500):
+            for at in torch.split(torch.arange(count), 500):
                 x, y = (part.to(device) for part in examples.batch(at))
                 y = labels_of(y)
                 lead = margins(recorded(model, x), x, y, float(judged(Threat(LINF, self.eps), x)))

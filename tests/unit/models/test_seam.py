@@ -16,8 +16,9 @@ from assay.models import Predictions
 from assay.models.classifier import digest_of
 
 SOURCE = Path(assay.__file__).parent
-# models make modules, training trains them, white-box probes look into them, the doctor asks one in train mode
-OPEN = ("models", "defenses", "training", "audit", "preflight", "cli/train")
+# models make modules, training trains them, certificates read their weights, white-box probes look
+# into them, the doctor asks one in train mode
+OPEN = ("models", "defenses", "certification", "training", "audit", "preflight", "cli/train")
 
 
 def test_nothing_else_touches_the_module() -> None:
