@@ -26,7 +26,7 @@ BITS = 63
 # beyond so many deviations the normal distribution function is 0 or 1 to 63 bits
 _FARTHEST = 9.2
 # so many leading bits decide nearly every value by a look into a table
-_LEADING = 16
+_LEADING = 14
 
 
 class _Table(NamedTuple):
