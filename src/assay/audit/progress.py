@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-
 STAGES = ("evidence", "looks", "escalation")
 """The stages of an audit; the later ones are left out where there is nothing to do."""
 
@@ -16,11 +15,10 @@ STAGES = ("evidence", "looks", "escalation")
 class AuditProgress:
     """How far the audit of one model on one data set under one threat is.
 
-    It gathers the evidence first (`stage` "evidence"); then each family of attacks looks at what may be trusted (`stage`
-    "looks"), and where a check flags or something broke, it escalates (`stage` "escalation"). All at `budget`, and
-    `tried` names the attack. `passes`, their upper bound `most`, the finished `share` (0 to 1) and
-    `seconds_left` (an upper bound at the speed so far; None before one is known) are those of the stage, all budgets
-    together.
+    It gathers the evidence first (`stage` "evidence"); then each family of attacks looks at what may be trusted
+    ("looks"); and where a check flags or something broke, it escalates ("escalation"). All at `budget`, and `tried`
+    names the attack. `passes`, their upper bound `most`, the finished `share` (0 to 1) and `seconds_left` (an upper
+    bound at the speed so far; None before one is known) are those of the stage, all budgets together.
     """
 
     stage: str
