@@ -252,7 +252,7 @@ def _past(subject: Subject, plain: Method, climb: Method, where: Cut, *, sighted
     name, why = " ".join(past), "the gradient of the network inside the defence (BPDA)"
     # the search goes by the logits of the exit; the model itself judges afterwards
     oracle = subject.asking(PastDefense(subject.module, where))
-    yield StrongerAttack(name, why, plain, 0.9, oracle, per_look=2, hidden=True, dear=True)
+    yield StrongerAttack(name, why, plain, 1.0, oracle, per_look=2, hidden=True, dear=True)
     if climb is not plain:
         # what is random may lie inside
         averaged = f"{name}, averaged over the randomness"

@@ -264,7 +264,7 @@ def test_every_pass_is_counted(probe: Any) -> None:
 @pytest.mark.parametrize("twin", [None, TorchOracle(network())], ids=["alone", "twin"])
 def test_a_probe_spends_its_share(twin: TorchOracle | None) -> None:
     # enough for the survivors that the probes of other slopes ask in any case
-    allowance = 650.0 * N
+    allowance = 700.0 * N
     given = subject(network(), Linf(1e-4), methods=(build("pgd", steps=10),), allowance=allowance, twin=twin)
     shared = allowance / (1 if twin is not None else 1 - SHARES["twins"])
     spent = gather(given).passes
