@@ -279,7 +279,7 @@ ATTACKS: Mapping[str, AttackEntry] = {
         ("untargeted",), paper_id="2003.01690",
     ),
     "cascade": AttackEntry(
-        cascade, 5, _BALLS, "short attacks one after the other, in an eighth of AutoAttack's passes", "this project",
+        cascade, 6, _BALLS, "short attacks one after the other, in an eighth of AutoAttack's passes", "this project",
         "composition", ("untargeted",),
     ),
     "spatial": AttackEntry(
