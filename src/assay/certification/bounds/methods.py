@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 
 from assay.attacks.options import Option
-from assay.certification.bounds.arithmetic import UNITS, refuse_short_products
 from assay.certification.bounds.crown import Bounds, Work, bounds_over, label_rows, lowest_leads, other_classes
 from assay.certification.bounds.graph import Graph, check_graph, record
 from assay.certification.bounds.interval import interval_margins
 from assay.certification.bounds.region import Region, refuse_norm
-from assay.certification.bounds.rounding import rounding_errors
+from assay.certification.bounds.rounding import UNITS, refuse_short_products, rounding_errors
 from assay.certification.bounds.rows import Rows
 from assay.certification.certificate import Certificates
 from assay.core.draws import Draws

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from assay.certification.bounds import interval_bounds, record
-from assay.certification.bounds.arithmetic import UNITS, refuse_short_products
-from assay.certification.bounds.rounding import rounding_errors
+from assay.certification.bounds.rounding import UNITS, refuse_short_products, rounding_errors
 from assay.core.errors import BadInput
 
 FLOAT32 = UNITS[torch.float32]
