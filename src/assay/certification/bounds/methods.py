@@ -1,8 +1,9 @@
 """The methods `ibp` and `crown`: lower bounds of a network's leads over every image that a threat allows.
 
 Three grades say of what they hold. `deployed`, the default: of the network as it computes in float32, in any order of
-summation, for every image that the judge accepts. `real`: of the network in real numbers, for the same images.
-`nominal`: what bound libraries print, for changes up to eps itself, without an allowance for rounding.
+summation (`rounding` says what is left out), for every image that the judge accepts. `real`: of the network in real
+numbers, for the same images. `nominal`: what bound libraries print, for changes up to eps itself, without an allowance
+for rounding.
 
 Costs are in passes of the network. Intervals take two forwards, and three more where rounding is bounded; CROWN takes
 one more forward, and as many backwards as its rows multiply numbers, divided by the multiplications of one pass.

@@ -2,8 +2,8 @@
 
 For a sum of n products in any order, the computed value is within gamma_n times the sum of the sizes of what is added
 up, gamma_n = n u / (1 - n u) (Higham 2002, section 3.1). Errors of the inputs come through the weights' sizes. Fused
-multiply-adds round less often; products in a shorter type (TF32, bfloat16) and Winograd's convolution are not covered:
-`refuse_short_products` looks for the first.
+multiply-adds round less often. Not covered are products in a shorter type (TF32, bfloat16), which
+`refuse_short_products` looks for, and Winograd's convolution, which cuDNN may choose on GPUs for kernels of 3x3.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UNITS = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 
 _SHORT = ("tf32", "bf16")
 
-# below the smallest normal number a product is off by this at most, flushed to zero or not
+# below the smallest normal number a product is off by less than this
 _UNDERFLOW = 2.0**-126
 
 
