@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.certification.bounds.graph import Graph, Node
-from assay.certification.bounds.operations import Convolution, Linear, Relu
+from assay.certification.bounds.operations import Linear, Relu
 
 
 class Interval(NamedTuple):
@@ -49,7 +49,7 @@ def interval_margins(graph: Graph, known: Sequence[Interval], y: Tensor) -> Tens
     """
     node, rows = graph.nodes[-1], torch.eye(graph.classes, dtype=known[-1].low.dtype, device=y.device)
     differences = rows[y][:, None] - rows
-    if not isinstance(node.operation, Linear) or isinstance(node.operation, Convolution):
+    if not isinstance(node.operation, Linear):
         low, high = known[-1]
         leads = low.gather(1, y[:, None]) - high
         return leads.scatter(1, y[:, None], 0.0)

@@ -55,9 +55,10 @@ def _batch_norm(training: int | None, eps: int) -> Handler:
 
         def make(read: Read) -> Operation:
             scale = (read(variance) + tiny).rsqrt() * (1 if weight is None else read(weight))
-            shift = (0 if bias is None else read(bias)) - read(mean) * scale
+            own, moved = torch.zeros_like(scale) if bias is None else read(bias), read(mean) * scale
+            shift, added = own - moved, own.abs() + moved.abs()
             ones = (-1, *[1] * (len(shape) - 1))
-            return Scale(scale.view(ones), shift.view(ones), shape)
+            return Scale(scale.view(ones), shift.view(ones), shape, added.view(ones))
 
         return Known(make, (x,))
 
@@ -173,7 +174,7 @@ def _scaled(call: Call, x: Tensor, scale: Any, shift: Any, factor: float, invers
 
     def make(read: Read) -> Operation:
         by, plus = (_constant(read(one), x) for one in (scale, shift))
-        return Scale(1 / by if inverse else by, plus * factor, shape)
+        return Scale(1 / by if inverse else by, plus * factor, shape, (plus * factor).abs())
 
     return Known(make, (x,))
 

