@@ -59,7 +59,10 @@ class StrongerAttack:
     def most_passes(self, subject: Subject, evidence: Evidence) -> int:
         """Return what one survivor costs that it does not break, with the looks that judge."""
         judges = JUDGES if evidence.answers.differ > 0 else 1
-        return (self.per_look * passes_of(self.method, subject.norm, subject.classes) + judges) * subject.per_look
+        looks = passes_of(self.method, subject.norm, subject.classes)
+        # the last look asks for no gradient, which is one pass where the meter sees them all
+        last = self.weight
+        return (self.per_look * (looks - 1) + last + judges) * subject.per_look
 
 
 def stronger_attacks(
