@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import budget_of, gradient_of, start_of
+from assay.attacks.gradient import gradient_of, start_of
 from assay.attacks.options import Climbed, Option, check_options
 from assay.attacks.square import Incumbent, after, begun
 from assay.core.draws import Draws
@@ -17,7 +17,7 @@ from assay.core.errors import BadInput
 from assay.core.objective import margin
 from assay.core.oracle import Access, Observation
 from assay.core.patch_norm import PatchNorm, in_square, window_totals
-from assay.core.problem import Problem
+from assay.core.problem import Problem, budget_of
 from assay.core.search import Keeps
 
 
