@@ -150,14 +150,16 @@ class Looker:
         random, here = self.evidence.answers.differ > 0, int(subject.survived.sum())
         shortest = looking(subject, random=random)
         costs = {name: float(one.most_passes(subject, self.evidence)) for name, one in shortest.items()}
+        deep = None if random else longest(subject)
+        if deep is not None:
+            allowance -= min(CLOSEST, here) * deep.most_passes(subject, self.evidence)
         planned = plan(costs, here, need, allowance)
         seen = Looks(nothing_broken(subject))
         for name, one in looking(subject, planned.times, random=random).items():
             if len(seen.found.at) >= refuting(here):
                 break
             seen = seen.after(one, name, *self._tried(name, one, subject, planned.asked[name], limit))
-            deep = longest(subject) if name == GRADIENT and not random else None
-            if deep is not None and len(seen.found.at) < refuting(here):
+            if name == GRADIENT and deep is not None and len(seen.found.at) < refuting(here):
                 seen = seen.after(deep, "", *self._closest(deep, subject, seen.found.at, limit))
         return seen
 
