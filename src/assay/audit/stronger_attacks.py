@@ -29,7 +29,7 @@ STEPS, LOOKS = 50, 10
 JUDGES, BLIND = 10, 0.9
 """A model that answers at random has lost an image where more than half of so many answers are wrong."""
 
-_LEAST_PROMISE = 0.02
+_LEAST_PROMISE, _SURE = 0.02, 0.95
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _guided(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
     plain = build("pgd", steps=STEPS, objective="margin")
     for one in guides(subject):
         # the evidence took a fifth of the steps
-        share = min(1.0, 2 * evidence.guided.share(one.name)) if evidence.guided.asked else 0.3
+        share = min(_SURE, 2 * evidence.guided.share(one.name)) if evidence.guided.asked else 0.3
         name = f"guided by {one.name}"
         yield StrongerAttack(name, one.why, plain, share, one.oracle, per_look=one.per_look, dear=not share)
         near = around(subject, one)
