@@ -261,7 +261,7 @@ def on_hardened(subject: str, eps: float, l2: float) -> Iterator[Row]:
 
 
 def on_fresh() -> Iterator[Row]:
-    """Networks that nobody looked at when the cascade was made, where many images lie near the boundary."""
+    """Networks of other seeds, architectures and trainings, where many images lie near the boundary."""
     budgets = (
         ("pgd", "linf", 0.3),
         ("trades", "linf", 0.2),

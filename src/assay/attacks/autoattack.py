@@ -110,8 +110,8 @@ def cascade(steps: Steps = 50, queries: Queries = 330, targets: Targets = 4) -> 
     In L1: a climb on the cross-entropy from 2 starts, or up to 6 in reach (0.5 `steps`), PDPGD (1.2 `steps`), PDPGD
     towards each of `targets` - 1 classes (1.6 `steps` each, of half of the pixel range at first), the climbs towards
     `targets` + 1 classes (0.54 `steps` each), Square (0.2 `queries`).
-    The lengths of the parts were chosen on the borderline images of MNIST networks; networks trained with other seeds,
-    architectures and methods confirm them (the rows `fresh` of the strength board).
+    The lengths of the parts were chosen on the borderline images of MNIST networks; in Linf and L2, networks of
+    other seeds, architectures and trainings confirm them (the rows `fresh` of the strength board).
     Access: gradient. Cost for a survivor, with 4 wrong classes or more: 684 forwards and 405 backwards, in L2 703 and
     396, in L1 585 and 505: an eighth of `auto_attack`, or less. One in reach costs up to 297 more, 114, and 204.
     """
