@@ -15,7 +15,7 @@ from assay.audit.checks.gradients import ZERO
 from assay.audit.evidence import Evidence
 from assay.audit.guides import guides
 from assay.audit.probes.minimum_norm import smallest
-from assay.audit.probes.other_slopes import around, smoothed
+from assay.audit.probes.other_slopes import Neighbourhood, around, widths
 from assay.audit.subject import GRADIENT_STEPS, Subject, lengthened, passes_of
 from assay.core.compose import Cascade, Method, Restarts, Through, Transferred
 from assay.core.errors import AssayError
@@ -239,9 +239,10 @@ def _guided(subject: Subject, evidence: Evidence) -> Iterator[StrongerAttack]:
         yield StrongerAttack(more, one.why, plain, share, near.oracle, per_look=near.per_look, dear=not share)
     if evidence.sight.zero.get("margin") is not None:
         share = evidence.wide.best if evidence.wide.asked else 0.1
-        wide = smoothed(subject.problem.threat, subject.problem.x, STEPS - STEPS // 5, LOOKS)
+        lens = Neighbourhood(LOOKS, widths(subject.problem.threat, subject.problem.x))
         why = "what is steep and small averages out over a neighbourhood as wide as the budget"
-        yield StrongerAttack("gradients of a neighbourhood", why, wide, share, dear=not share)
+        name, wide = "gradients of a neighbourhood", lens(subject.meter.oracle)
+        yield StrongerAttack(name, why, plain, share, wide, per_look=LOOKS + 1, dear=not share)
 
 
 def _past(subject: Subject, plain: Method, climb: Method, where: Cut, *, sighted: bool) -> Iterator[StrongerAttack]:

@@ -307,9 +307,6 @@ def passes_of(method: Method, norm: str, classes: int) -> int:
         if method.surrogate is not None:
             return Passes(1, 0)
         each = method.passes(looks, classes) if method.lens is None else looks(method.children[0], classes)
-        if method.lens is None:
-            return each
-        # the last look asks for no gradient
-        return Passes((each.forwards - 1) * max(method.lens.passes) + 1, 0)
+        return each if method.lens is None else each.times(max(method.lens.passes))
 
     return looks(method, classes).forwards
