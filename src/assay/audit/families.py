@@ -227,6 +227,8 @@ def of_evidence(evidence: Evidence) -> list[Attempt]:
     """Return what the probes of the evidence tried on survivors, each in its family."""
     seen = (
         (GRADIENT, evidence.paths.asked, evidence.paths.broken),
+        (GRADIENT, evidence.guided.asked, evidence.guided.broken),
+        (GRADIENT, evidence.wide.asked, evidence.wide.broken),
         (MINIMUM_NORM, evidence.nearest.asked, evidence.nearest.broken),
         (BLACK_BOX, evidence.black_box.asked, evidence.black_box.broken),
     )
