@@ -108,7 +108,7 @@ def test_examples_run(page: Path, workplace: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "example", module)
     if page.name in ("README.md", "getting-started.md", "studies.md"):
         # what an escalation finds is the matter of other pages; here it ends early
-        short = dataclasses.replace(PRESETS["quick"], times=1, each=0)
+        short = dataclasses.replace(PRESETS["quick"], times=1, each=0, resolution=1.0, looks=0)
         monkeypatch.setitem(PRESETS, "quick", short)  # type: ignore[arg-type]  # a plain dictionary
     for block in blocks(page.read_text()):
         where = f"{page.name}, line {block.line}"

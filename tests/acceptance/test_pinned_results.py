@@ -179,7 +179,9 @@ def _study(folder: Path) -> pa.Table:
     tables = []
     with contextlib.chdir(folder):
         for name, grid in _grids():
-            Path("study.yaml").write_text(json.dumps({"study": name, "data": "npz:digits.npz", **grid}))
+            Path("study.yaml").write_text(
+                json.dumps({"study": name, "data": "npz:digits.npz", "certify": "off", **grid})
+            )
             flags = ["--no-doctor", "--display", "none", "--audit", "off", "--out", name]
             with contextlib.redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as left:
                 main(["run", "study.yaml", *flags])

@@ -175,7 +175,9 @@ def _guides(subject: Subject) -> Iterator[Guide]:
 def _led(subject: Subject, name: str, module: nn.Module, per_look: int) -> Guide:
     # the pass that asks the model is counted; of a guide that takes several, one
     why = "the model answers around something with gradients to follow"
-    return Guide(name, why, Guided(subject.meter.oracle, subject.asking(module)), per_look)
+    # how the whole begins again is no way for a part; a state that is kept leads elsewhere, and judges nothing
+    asked = dataclasses.replace(subject.asking(module), reset=None)
+    return Guide(name, why, Guided(subject.meter.oracle, asked), per_look)
 
 
 def parts_of(module: nn.Module) -> dict[str, nn.Module]:

@@ -107,6 +107,8 @@ COMMANDS = [
     "demo",
     "transfer",
     "corrupt",
+    "certify",
+    "certificates",
 ]
 GROUPS = ["data", "defend", "export", "paper", "patch", "train", "universal"]
 

@@ -305,7 +305,7 @@ def test_evaluate_with_a_mask_for_each_sample(tmp_path: Path) -> None:
     )
     changed = [one["size_l0"] for one in given.records().to_pylist() if one["status"] != "clean_wrong"]
     assert 40 < max(changed) <= 60
-    assert given.audit()[0].verdict in ("trusted", "suspicious", "refuted")
+    assert given.audit()[0].verdict in ("trusted", "suspect", "refuted")
     with pytest.raises(BadInput, match="19 masks for 20 samples"):
         assay.evaluate(
             Matcher(), data(20), ["pgd"], L2(1.5, mask=masks[1:]), tmp_path / "other", audit="off", doctor=False

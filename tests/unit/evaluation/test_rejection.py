@@ -198,7 +198,7 @@ def test_records_of_a_rejecting_model_are_what_the_model_says(run: Run) -> None:
     assert [kinds.get(one["status"], 1) for one in rows] == wanted
     every = run.records().to_pylist()
     assert {one["status"] for one in every} >= {"clean_rejected", "rejected", "broken"} and set(STATUSES) == {
-        "clean_wrong", "broken", "survived", "rejected", "error", "excluded", "clean_rejected",
+        "clean_wrong", "broken", "survived", "rejected", "error", "excluded", "clean_rejected", "certified",
     }  # fmt: skip
     # a class is never that of the refusal, and what is broken is accepted
     assert all(one["prediction"] in range(4) for one in every)

@@ -15,9 +15,10 @@ def test_csv_has_every_field_of_every_result(run: Run) -> None:
     rows = list(csv_module.DictReader(io.StringIO(csv(run))))
     results = run.results()
     assert len(rows) == len(results) == 3 * 9 + 10
-    # those of models that refuse images are there where the run has one
-    names = [field.name for field in dataclasses.fields(Result) if field.name not in ("rejection", "ignores_defense")]
-    assert list(rows[0]) == [*names, "after_escalation"]
+    # those of models that refuse images, and of bounds, are there where the run has one
+    rare = ("rejection", "ignores_defense", "certified")
+    names = [field.name for field in dataclasses.fields(Result) if field.name not in rare]
+    assert list(rows[0]) == [*names, "after_escalation", "resolution"]
     assert [float(row["robust_accuracy"]) for row in rows] == [result.robust_accuracy for result in results]
     assert rows[-1]["data"] == f"folder:~/photos {HOSTILE}"
 

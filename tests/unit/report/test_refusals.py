@@ -69,7 +69,7 @@ def test_json_and_csv_have_the_numbers_as_fractions(run: Run) -> None:
     assert len(refusing) == 6 and all(0 <= one["strict_robust_accuracy"] <= one["robust_accuracy"] for one in refusing)
     assert {one["coverage"] for one in plain if one["model"] == "bare"} == {None}
     head = report.csv(run).splitlines()[0].split(",")
-    assert set(REJECTION_FIELDS) <= set(head) and head[-1] == "after_escalation"
+    assert set(REJECTION_FIELDS) <= set(head) and head[-2:] == ["after_escalation", "resolution"]
 
 
 def test_charts_shade_what_can_only_be_refused(run: Run) -> None:
