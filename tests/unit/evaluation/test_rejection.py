@@ -177,7 +177,7 @@ def test_numbers_never_contradict_each_other(found: list[Any], offset: float) ->
         if one.clean_correct and offset <= 0:
             # by a threshold that is no looser nothing is accepted but what is broken
             assert told.sr_at_5_fpr <= one.attack_success + 1e-12
-    if all(one.n == union.n for one in each):
+    if union.n and all(one.n == union.n for one in each):
         assert union.robust_accuracy <= min(one.robust_accuracy for one in each)
         strict = [one.rejection.strict_robust_accuracy for one in each if one.rejection]
         assert union.rejection is not None and union.rejection.strict_robust_accuracy <= min(strict)
