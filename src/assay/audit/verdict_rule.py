@@ -45,6 +45,11 @@ class Limits:
         return max(self.looks, key=lambda one: (one.bound, -one.asked), default=None)
 
     @property
+    def proved(self) -> float:
+        """Survivors for each one that nothing certifies: 1 where nothing is certified."""
+        return self.survived / self.open if self.open else 1.0
+
+    @property
     def resolution(self) -> float | None:
         """The share of the images that may fall unseen: the largest of the bounds, None where no family looked."""
         if self.worst is None:
@@ -67,7 +72,7 @@ class Limits:
         return self.resolution is None or self.resolution > RESOLUTION
 
 
-def refuting(asked: int) -> float:
+def refuting(asked: float) -> float:
     """Return how many of `asked` survivors must break to refute: two, and one in a hundred."""
     return max(LEAST, SHARE * asked)
 
@@ -81,10 +86,11 @@ def judge(
     that was `stopped` has not looked at all that it was meant to: nothing is trusted on it. Nor is a number of which
     half as many broke as would refute it, one of too few images, or one that too few survivors were looked at for.
     """
-    if asked and broken >= refuting(asked):
+    # what is certified withstood more than any attack: it counts among the survivors that were asked
+    if asked and broken >= refuting(asked * limits.proved):
         return REFUTED
     doubted = bool(flags(findings)) if survived else any(one.weak for one in flagging(findings))
-    broke = 2 * max(broken, limits.seen) >= refuting(limits.open) if limits.open else False
+    broke = 2 * max(broken, limits.seen) >= refuting(limits.survived) if limits.open else False
     return SUSPECT if doubted or stopped or broke or limits.few or limits.coarse else TRUSTED
 
 

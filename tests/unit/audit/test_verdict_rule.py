@@ -120,3 +120,11 @@ def test_the_reason_names_the_first_cause_and_the_best_attempt() -> None:
     )
     assert "too few" in reason(DOUBT, attempts[:1], "suspect", ALL)
     assert reason(CLEAR, attempts, "refuted", ALL).startswith("A stronger attack finds more")
+
+
+def test_what_is_certified_counts_among_the_survivors_that_withstood() -> None:
+    # of 50 that nothing certifies two broke: one in 25 of these, and far below one in a hundred of all survivors
+    assert judge(CLEAR, 50, 50, 2, looked(50, 50, 1000)) == "refuted"
+    proved = looked(50, 950, 1000, certified=900)
+    assert judge(CLEAR, 950, 50, 2, proved) == "trusted"
+    assert judge(CLEAR, 950, 50, 10, proved) == "refuted"
