@@ -36,9 +36,8 @@ x = torch.stack([data.read(at) for at in range(len(data))])
 y = torch.tensor(data.labels)
 with model.held():
     began = time.process_time()
-    attack = AutoAttack(model.module, norm="Linf", eps={eps}, version="standard", device="cpu", verbose=False)
-    attack.seed = 0
-    found = attack.run_standard_evaluation(x, y, bs=len(x))
+    attack = AutoAttack(model.module, norm="Linf", eps={eps}, version="standard", device="cpu", seed=0)
+    found = attack.run_standard_evaluation(x, y, batch_size=len(x))[0]
     spent = time.process_time() - began
     with torch.no_grad():
         right = model.module(found).argmax(1) == y

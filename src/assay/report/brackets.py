@@ -140,7 +140,7 @@ def curve(table: BracketTable, look: Look = IN_PAGE) -> Spec:
     ]  # fmt: skip
     palette = look.palette
     base = alt.Chart(alt.InlineData(values=values))
-    x = alt.X("eps:Q", title="eps", scale=alt.Scale(zero=True, padding=10))
+    x = alt.X("eps:Q", title="eps", scale=alt.Scale(zero=True))
     scale = alt.Scale(domain=[0, 1])
     axis = alt.Axis(format="%", title="accuracy", tickCount=5)
     tips = [
