@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from assay.certification import Certificate, certificate_entry, make_certificate
+from assay.certification.bounds import hidden_values
 from assay.core.errors import AssayError, BadInput
 from assay.core.oracle import Access
 from assay.data import Sample
@@ -23,8 +24,9 @@ LEAST = 200
 """`auto` asks a bound about the first 8 images, where an attack takes 200 passes or more for an image: below that no
 bound would pay."""
 
-LARGEST = 4096
-"""Nor does `auto` look at images of more values: a bound of a network for these can take minutes an image."""
+LARGEST = 20_000
+"""Nor does `auto` ask about networks with more hidden values: each may take a pass of its own, and a pilot would take
+longer than many attacks."""
 
 
 def bounded_first(cell: Cell, when: str, model: Classifier, loader: Loader) -> Cell:
@@ -82,12 +84,14 @@ def _pays(cell: Cell, loader: Loader) -> bool:
     # on the first images that can be read: as many passes as the attack would have taken on what is proved
     experiment = Experiment.of(cell, loader)
     samples = [one for one in experiment.data.load(range(min(PILOT, cell.n))) if isinstance(one, Sample)]
-    if not samples or samples[0].image.numel() > LARGEST:
+    if not samples:
         return False
     bound = make_certificate(BOUND, {})
     try:
         problem, draws = experiment.problem(samples, range(len(samples)), experiment.bench.oracle, cell.seed)
         bound.check(experiment.bench.classifier, problem)
+        if hidden_values(experiment.bench.classifier.module, problem.x[:2]) > LARGEST:
+            return False
         budgets = [budget.value for budget in cell.budgets]
         proved = bound.prove(experiment.bench.classifier, problem, budgets, draws.fold("certificate"))
     except AssayError:

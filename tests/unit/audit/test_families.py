@@ -80,7 +80,7 @@ def test_who_sees_labels_alone_is_looked_at_with_labels() -> None:
     given = subject(network())
     asked = TorchOracle(network(), gives=Access.LABELS)
     labels = dataclasses.replace(given, problem=dataclasses.replace(given.problem, oracle=given.meter.of(asked)))
-    assert [one.method.access for one in looking(labels).values()] == [Access.LABELS]  # type: ignore[union-attr]
+    assert [one.method.access for one in looking(labels).values()] == [Access.LABELS]  # type: ignore[union-attr]  # single attacks
 
 
 def test_a_weak_evaluation_is_broken_by_the_first_look_and_the_rest_is_spared() -> None:

@@ -12,10 +12,13 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import assay
 from assay.attacks.options import Option
 from assay.certification import CERTIFICATES, CertificateEntry, Certificates
+from assay.certification.bounds import hidden_values
+from assay.certification.bounds.methods import CROWN
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.objective import margin
@@ -217,6 +220,28 @@ def test_auto_puts_a_bound_first_where_it_pays(tmp_path: Path) -> None:
     assert first(attacks="pgd:steps=200", threats={"norm": "linf", "eps": 0.5}) == [""]
     digests = [make_plan(study(tmp_path, certify=one), Loader()).cells[0].digest for one in ("off", "auto", "first")]
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_auto_asks_no_bound_about_a_large_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4)
+    )
+    assert hidden_values(net.eval(), torch.rand(2, 3, 8, 8)) == 32 * 8 * 8
+    (tmp_path / "wide.py").write_text(
+        "from torch import nn\n\n\n"
+        "def factory():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, 20001), nn.ReLU(), nn.Linear(20001, 4))\n"
+    )
+
+    def asked(*_: object) -> Certificates:
+        raise AssertionError("a bound was asked")
+
+    monkeypatch.setattr(CROWN, "prove", asked)
+    large = {"models": f"{tmp_path / 'wide.py'}:factory", "attacks": "pgd:steps=200"}
+    assert make_plan(study(tmp_path, **large), Loader()).cells[0].before == ""
+    # a smaller one is asked
+    with pytest.raises(AssertionError, match="a bound was asked"):
+        make_plan(study(tmp_path, attacks="pgd:steps=200"), Loader())
 
 
 def test_a_broken_proof_stops_the_run_and_keeps_both(tmp_path: Path, claims: None) -> None:

@@ -225,7 +225,7 @@ def _ascended(graph: Graph, region: Region, bounds: Bounds, rows: Rows, work: Wo
         if step == steps:
             return best
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         # a gradient costs as much as two more of what it is of
         work.again(2, before)
         optimiser.step()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.certification.bounds.known import HANDLERS
-from assay.certification.bounds.operations import Operation
+from assay.certification.bounds.operations import Operation, Relu
 from assay.certification.bounds.recording import Read, Recorder, Step, layer_names
 from assay.core.errors import BadInput
 
@@ -168,3 +168,13 @@ def _needed(steps: list[Step], last: int) -> tuple[Step, ...]:
         dataclasses.replace(steps[old - 1], inputs=tuple(new[i] for i in steps[old - 1].inputs))
         for old in sorted(needed)
     )
+
+
+def hidden_values(module: nn.Module, images: Tensor) -> int:
+    """Return how many values of one image a network's ReLUs take: what CROWN may have to bound one by one.
+
+    Raises `BadInput` for a network that there are no bounds of.
+    """
+    graph = record(module, images).graph()
+    relus = [node for node in graph.nodes if isinstance(node.operation, Relu)]
+    return sum(math.prod(node.shape) for node in relus)

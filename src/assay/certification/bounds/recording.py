@@ -96,7 +96,7 @@ class Recorder(TorchDispatchMode):
     """Records what is done with `image` while it is entered; the steps of what `handlers` know."""
 
     def __init__(self, image: Tensor, handlers: dict[str, Handler], layer: Callable[[], str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.steps: list[Step] = []
         self._handlers, self._layer, self._batch = handlers, layer, len(image)
         self._numbers: dict[int, int] = {id(image): 0}
