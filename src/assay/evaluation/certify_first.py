@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from assay.certification import Certificate, certificate_entry, make_certificate
-from assay.certification.bounds import hidden_values
+from assay.certification.bounds.methods import hidden_values
 from assay.core.errors import AssayError, BadInput
 from assay.core.oracle import Access
 from assay.data import Sample
@@ -90,7 +90,7 @@ def _pays(cell: Cell, loader: Loader) -> bool:
     try:
         problem, draws = experiment.problem(samples, range(len(samples)), experiment.bench.oracle, cell.seed)
         bound.check(experiment.bench.classifier, problem)
-        if hidden_values(experiment.bench.classifier.module, problem.x[:2]) > LARGEST:
+        if hidden_values(experiment.bench.classifier, problem.x[:2]) > LARGEST:
             return False
         budgets = [budget.value for budget in cell.budgets]
         proved = bound.prove(experiment.bench.classifier, problem, budgets, draws.fold("certificate"))

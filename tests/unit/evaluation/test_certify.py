@@ -17,7 +17,7 @@ from torch import nn
 import assay
 from assay.attacks.options import Option
 from assay.certification import CERTIFICATES, CertificateEntry, Certificates
-from assay.certification.bounds import hidden_values
+from assay.certification.bounds.methods import hidden_values
 from assay.certification.bounds.methods import CROWN
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
@@ -226,7 +226,7 @@ def test_auto_asks_no_bound_about_a_large_network(tmp_path: Path, monkeypatch: p
     net = nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4)
     )
-    assert hidden_values(net.eval(), torch.rand(2, 3, 8, 8)) == 32 * 8 * 8
+    assert hidden_values(assay.load_model(net.eval()), torch.rand(2, 3, 8, 8)) == 32 * 8 * 8
     (tmp_path / "wide.py").write_text(
         "from torch import nn\n\n\n"
         "def factory():\n"

@@ -1,6 +1,6 @@
 """Bounds of a network's logits over a ball of images: intervals, and linear functions propagated backwards (CROWN)."""
 
-from assay.certification.bounds.graph import Graph, Node, Recording, check_graph, hidden_values, record
+from assay.certification.bounds.graph import Graph, Node, Recording, check_graph, record
 from assay.certification.bounds.interval import Interval, interval_bounds, interval_margins
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "Node",
     "Recording",
     "check_graph",
-    "hidden_values",
     "interval_bounds",
     "interval_margins",
     "record",

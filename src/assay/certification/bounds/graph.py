@@ -168,13 +168,3 @@ def _needed(steps: list[Step], last: int) -> tuple[Step, ...]:
         dataclasses.replace(steps[old - 1], inputs=tuple(new[i] for i in steps[old - 1].inputs))
         for old in sorted(needed)
     )
-
-
-def hidden_values(module: nn.Module, images: Tensor) -> int:
-    """Return how many values of one image a network's ReLUs take: what CROWN may have to bound one by one.
-
-    Raises `BadInput` for a network that there are no bounds of.
-    """
-    graph = record(module, images).graph()
-    relus = [node for node in graph.nodes if isinstance(node.operation, Relu)]
-    return sum(math.prod(node.shape) for node in relus)

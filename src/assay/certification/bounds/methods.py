@@ -23,6 +23,7 @@ from assay.attacks.options import Option
 from assay.certification.bounds.crown import Bounds, Work, bounds_over, label_rows, lowest_leads, other_classes
 from assay.certification.bounds.graph import Graph, check_graph, record
 from assay.certification.bounds.interval import interval_margins
+from assay.certification.bounds.operations import Relu
 from assay.certification.bounds.region import Region, refuse_norm
 from assay.certification.bounds.rounding import UNITS, refuse_short_products, rounding_errors
 from assay.certification.bounds.rows import Rows
@@ -212,3 +213,12 @@ def refuse_model(model: Classifier, problem: Problem) -> None:
         why = f"it computes in {model.precision}", "convert it with module.float()"
     if why is not None:
         raise BadInput(f"There are no bounds for this model: {why[0]}. {why[1][0].upper()}{why[1][1:]}.")
+
+
+def hidden_values(model: Classifier, images: Tensor) -> int:
+    """Return how many values of one image a model's ReLUs take: what CROWN may have to bound one by one.
+
+    Raises `BadInput` for a network that there are no bounds of.
+    """
+    graph = record(model.module, images).graph()
+    return sum(math.prod(node.shape) for node in graph.nodes if isinstance(node.operation, Relu))
