@@ -20,13 +20,13 @@ from assay.models import efficientnet_lite
 from assay.models.classifier import Classifier, Reset, digest_of
 from assay.models.defended import defended
 from assay.models.function import Function, as_module, name_of
+from assay.models.loaders import endpoint, exported, hugging_face, keras_file, litert_file, onnx_file, zoo
 from assay.models.loaders import python as from_python
 from assay.models.loaders import timm as from_timm
 from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders import weights as from_file
-from assay.models.loaders import zoo
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
-from assay.models.spec import Request, take_apart
+from assay.models.spec import Request, take_apart, taken_apart
 
 
 class StaticBatch(nn.Module):
@@ -71,20 +71,38 @@ OUTPUTS = ("logits", "probabilities")
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """One kind of model name: how it is loaded, how it is written, and which options it takes after a `?`."""
+    """One kind of model name: how it is loaded, how it is written, and which options it takes after a `?`.
+
+    `settings` are options that its loader reads itself.
+    """
 
     load: Callable[[Request], Classifier]
     form: str
     options: frozenset[str] = frozenset()
+    settings: frozenset[str] = frozenset()
 
 
 _IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "crop", "pad", "interpolation", "threshold"})
+
+# what the user of an endpoint allows and says of it
+_ASKING = frozenset(
+    {"queries", "price", "budget", "per_second", "parallel", "batch", "timeout", "tries", "classes", "version", "twin"}
+)
 
 SCHEMES: dict[str, Scheme] = {
     "torchvision": Scheme(from_torchvision.load, "torchvision:NAME"),
     "timm": Scheme(from_timm.load, "timm:NAME"),
     "zoo": Scheme(zoo.load, "zoo:NAME", frozenset({"dropout"})),
     "file": Scheme(from_file.load, "file:PATH?arch=...", _IMAGES | {"arch", "num_classes", "prefix"}),
+    "onnx": Scheme(onnx_file.load, "onnx:FILE", _IMAGES, frozenset({"output", "layout", "twin", "converter"})),
+    "hf": Scheme(hugging_face.load, "hf:FOLDER or hf:OWNER/NAME@REVISION", settings=frozenset({"backend"})),
+    "pt2": Scheme(exported.load_program, "pt2:FILE", _IMAGES),
+    "torchscript": Scheme(exported.load_script, "torchscript:FILE", _IMAGES),
+    "keras": Scheme(keras_file.load, "keras:FILE", _IMAGES, frozenset({"output"})),
+    "litert": Scheme(litert_file.load, "litert:FILE", _IMAGES, frozenset({"output", "layout", "twin"})),
+    "v2": Scheme(endpoint.load_v2, "v2:URL/MODEL", _IMAGES, _ASKING | {"input", "output", "layout", "binary"}),
+    "v1": Scheme(endpoint.load_v1, "v1:URL/MODEL", _IMAGES, _ASKING | {"output", "layout"}),
+    "remote": Scheme(endpoint.load, "remote:endpoint.yaml", _IMAGES, _ASKING),
 }
 WHOLE_NAMES: dict[str, Scheme] = {name: Scheme(efficientnet_lite.load, name) for name in efficientnet_lite.LITES}
 PYTHON = Scheme(from_python.load, "my.py:factory or package.module:factory", _IMAGES)
@@ -295,11 +313,11 @@ def _no_device(device: str | torch.device, error: Exception) -> BadInput:
 
 def _named(spec: str, allow_pickle: bool, given: dict[str, Any]) -> Classifier:
     scheme, name = _scheme(spec)
-    options = take_apart(spec, given, scheme.options)[1]
+    _, options, settings = taken_apart(spec, given, scheme.options, scheme.settings)
     # options given by name become part of the spec: another process rebuilds the model from the spec alone
     extra = [f"{key}={_written(value)}" for key, value in given.items() if value is not None]
     whole = spec + ("&" if "?" in spec else "?") + "&".join(extra) if extra else spec
-    return scheme.load(Request(whole, name.partition("?")[0], options, allow_pickle))
+    return scheme.load(Request(whole, name.partition("?")[0], options, allow_pickle, settings))
 
 
 def _written(value: Any) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.models.classifier import Preprocess
@@ -73,12 +74,16 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A model to load: the spec as given, the part after its scheme, the options, and what is allowed."""
+    """A model to load: the spec as given, the part after its scheme, the options, and what is allowed.
+
+    `settings` are those options, as written, that the scheme's own loader reads.
+    """
 
     spec: str
     name: str
     options: Options = Options()
     allow_pickle: bool = False
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def take_apart(spec: str, given: Mapping[str, Any], allowed: frozenset[str]) -> tuple[str, Options]:
@@ -86,19 +91,32 @@ def take_apart(spec: str, given: Mapping[str, Any], allowed: frozenset[str]) -> 
 
     Raises `BadInput` for an option that is unknown or that this kind of model does not take.
     """
+    plain, options, _ = taken_apart(spec, given, allowed)
+    return plain, options
+
+
+def taken_apart(
+    spec: str, given: Mapping[str, Any], allowed: frozenset[str], own: frozenset[str] = frozenset()
+) -> tuple[str, Options, dict[str, str]]:
+    """Return what `take_apart` does, and as written those options that a scheme's loader reads itself, its `own`.
+
+    In those, `%26` stands for `&`, `%3F` for `?`, as in addresses.
+    """
     plain, _, written = spec.partition("?")
     named: dict[str, Any] = {}
     for part in written.split("&") if written else []:
         key, equals, value = part.partition("=")
         if not equals:
             raise BadInput(f"{part!r} in {spec!r} is no option; expected ?name=value&name=value.")
-        named[key] = value
+        named[key] = unquote(value) if key in own else value
     named.update({key: value for key, value in given.items() if value is not None})
+    known = allowed | own
     for key in named:
-        if key not in allowed:
-            takes = f"it takes {', '.join(sorted(allowed))}" if allowed else "it takes none: its weights say it all"
-            raise BadInput(f"Unknown option {key!r} for {plain!r}.{did_you_mean(key, allowed)} ({takes})")
-    return plain, _typed({key: _parse(key, value) for key, value in named.items()})
+        if key not in known:
+            takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none: its weights say it all"
+            raise BadInput(f"Unknown option {key!r} for {plain!r}.{did_you_mean(key, known)} ({takes})")
+    settings = {key: str(value) for key, value in named.items() if key in own}
+    return plain, _typed({key: _parse(key, value) for key, value in named.items() if key not in own}), settings
 
 
 def _typed(values: dict[str, Any]) -> Options:

@@ -120,4 +120,7 @@ def test_a_described_model_takes_no_options() -> None:
 
 
 def test_every_scheme_is_in_the_table() -> None:
-    assert set(SCHEMES) == {"zoo", "torchvision", "timm", "file"}
+    assert set(SCHEMES) == {
+        *("zoo", "torchvision", "timm", "file", "onnx", "hf", "pt2", "torchscript", "keras", "litert"),
+        *("v2", "v1", "remote"),
+    }
