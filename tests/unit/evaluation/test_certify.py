@@ -17,8 +17,7 @@ from torch import nn
 import assay
 from assay.attacks.options import Option
 from assay.certification import CERTIFICATES, CertificateEntry, Certificates
-from assay.certification.bounds.methods import hidden_values
-from assay.certification.bounds.methods import CROWN
+from assay.certification.bounds.methods import CROWN, hidden_values
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.objective import margin

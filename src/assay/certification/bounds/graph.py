@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.certification.bounds.known import HANDLERS
-from assay.certification.bounds.operations import Operation, Relu
+from assay.certification.bounds.operations import Operation
 from assay.certification.bounds.recording import Read, Recorder, Step, layer_names
 from assay.core.errors import BadInput
 
