@@ -110,10 +110,11 @@ class Endpoint(nn.Module):
         if not len(rows):
             return np.zeros((0, self.classes or 0), np.float32)
         asked_for = book.place()
-        call = _Call(self.client, book.current() or self.own, asked_for.name if asked_for else "")
-        keys = self._keys(rows, asked_for or call.ledger.unnamed)
+        place = asked_for.name if asked_for else ""
+        call = _Call(self.client, self.client.identity, book.current() or self.own, place)
+        keys = self._keys(call, rows, asked_for or call.ledger.unnamed)
         first = {key: at for at, key in reversed(list(enumerate(keys)))}
-        call.ledger.count_asked(self.client.identity, call.place, len(rows))
+        call.ledger.count_asked(call.identity, place, len(rows))
         if book.is_fresh():
             return self._fresh(call, keys, rows)
         found = call.ledger.known(list(first))
@@ -129,14 +130,14 @@ class Endpoint(nn.Module):
             told.update(batch)
         return self._stacked([told[at] for at in range(len(rows))])
 
-    def _keys(self, rows: Rows, asked_for: Place) -> list[bytes]:
+    def _keys(self, call: _Call, rows: Rows, asked_for: Place) -> list[bytes]:
         contents = [self.client.content(row) for row in rows]
         if not self.random:
-            return [book.key_of(self.client.identity, content) for content in contents]
+            return [book.key_of(call.identity, content) for content in contents]
         keys = []
         for content in contents:
             short = book.key_of("", content)
-            keys.append(book.key_of(self.client.identity, content, asked_for, asked_for.times[short]))
+            keys.append(book.key_of(call.identity, content, asked_for, asked_for.times[short]))
             asked_for.times[short] += 1
         return keys
 
@@ -161,6 +162,7 @@ class _Call:
     """The requests of one call of the module."""
 
     client: Client
+    identity: str
     ledger: Ledger
     place: str
 
@@ -169,10 +171,10 @@ class _Call:
 
         def keep(granted: Sequence[int], reply: Reply, spent: Spent) -> dict[bytes, Rows]:
             told = {keys[at]: scores for at, scores in zip(granted, reply.scores, strict=True)}
-            kept = self.ledger.write(self.client.identity, self.place, told, spent)
+            kept = self.ledger.write(self.identity, self.place, told, spent)
             if canary:
                 for at in granted[: book.CANARIES]:
-                    self.ledger.keep_canary(self.client.identity, keys[at], rows[at])
+                    self.ledger.keep_canary(self.identity, keys[at], rows[at])
             return kept
 
         kept: dict[bytes, Rows] = self._sent(batch, rows, keep)
@@ -183,14 +185,14 @@ class _Call:
 
         def keep(granted: Sequence[int], reply: Reply, spent: Spent) -> dict[int, Rows]:
             told = {keys[at]: scores for at, scores in zip(granted, reply.scores, strict=True)}
-            self.ledger.write(self.client.identity, self.place, told, spent)
+            self.ledger.write(self.identity, self.place, told, spent)
             return dict(zip(granted, reply.scores, strict=True))
 
         told: dict[int, Rows] = self._sent(batch, rows, keep)
         return told
 
     def _sent(self, batch: Sequence[int], rows: Rows, keep: Callable[[Sequence[int], Reply, Spent], Any]) -> Any:
-        most, identity = book.allowed(self.client.limits), self.client.identity
+        most, identity = book.allowed(self.client.limits), self.identity
         granted = batch[: self.ledger.reserve(identity, self.place, len(batch), most)]
         kept = {}
         if granted:
@@ -223,7 +225,7 @@ class _Call:
         return answer
 
     def _spent(self, most: int) -> QueriesSpent:
-        limits, total = self.client.limits, self.ledger.total(self.client.identity)
+        limits, total = self.client.limits, self.ledger.total(self.identity)
         cost = f", which cost {limits.price * total.billed:.6g} {limits.currency}".rstrip() if limits.price else ""
         by_money = limits.budget is not None and (limits.queries is None or most < limits.queries)
         what = f"budget={limits.budget:g}" if by_money and limits.budget is not None else f"queries={limits.queries}"
