@@ -26,7 +26,7 @@ from assay.models.loaders import timm as from_timm
 from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders import weights as from_file
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
-from assay.models.spec import Request, take_apart, taken_apart
+from assay.models.spec import LIMITS, Request, take_apart, taken_apart
 
 
 class StaticBatch(nn.Module):
@@ -85,10 +85,7 @@ class Scheme:
 _IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "crop", "pad", "interpolation", "threshold"})
 
 # what the user of an endpoint allows and says of it
-_ASKING = frozenset(
-    {"queries", "price", "budget", "per_second", "parallel", "batch", "timeout", "tries", "classes", "version", "twin"}
-    | {"ca", "plain_http", "random"}
-)
+_ASKING = LIMITS | {"classes", "version", "twin", "random", "ca", "plain_http"}
 
 SCHEMES: dict[str, Scheme] = {
     "torchvision": Scheme(from_torchvision.load, "torchvision:NAME"),
