@@ -123,10 +123,12 @@ def running(kind: str, models: Sequence[Model], folder: Path) -> Iterator[Server
 
 
 def environment(name: str) -> Path:
-    """Return the Python of a server's environment; raises `AssertionError` where `make test-servers` has not made it."""
+    """Return the Python of a server's environment; raises `AssertionError` where it was not made."""
     root = Path(os.environ.get("ASSAY_SERVERS") or ROOT / ".venv-servers")
     python = root / name / "bin" / "python"
-    assert python.exists(), f"{python} is missing: bash scripts/install-beside.sh servers makes it (make test-servers does)"
+    assert python.exists(), (
+        f"{python} is missing: bash scripts/install-beside.sh servers makes it (make test-servers does)"
+    )
     return python
 
 
