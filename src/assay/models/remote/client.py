@@ -67,16 +67,31 @@ class Client(Protocol):
 
     `identity` names whatever answers depend on (address, model, version, form of the request): it goes into digests and
     into the keys of the cache, and holds no secret. `host` is what the endpoint's user is told, without secrets.
-    `classes` is the number of classes where it is known before the first answer, and `labels` says that answers are
-    class numbers.
     """
 
-    identity: str
-    host: str
-    loopback: bool
-    limits: Limits
-    classes: int | None
-    labels: bool
+    @property
+    def identity(self) -> str:
+        """What answers depend on, as one line."""
+
+    @property
+    def host(self) -> str:
+        """Host and port."""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the host is this machine."""
+
+    @property
+    def limits(self) -> Limits:
+        """What the endpoint may be asked."""
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes, None where only an answer will tell."""
+
+    @property
+    def labels(self) -> bool:
+        """Whether answers are class numbers."""
 
     def ask(self, rows: Rows) -> Reply:
         """Send one request for float32 rows `[N, C, H, W]` in [0, 1], `N` at most `limits.batch`, and wait for it.
