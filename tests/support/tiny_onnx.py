@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,14 +22,14 @@ def write_net(file: Path, *, pixels: bool = False) -> Path:
     Its input is float32 in [0, 1], or uint8 of 0 to 255 where it takes `pixels`.
     """
     draws = np.random.default_rng(7)
-    weights = {
-        "full": np.float32(255),
-        "first": draws.normal(0, 0.5, (64, 16)).astype(np.float32),
-        "shift": draws.normal(0, 0.5, 16).astype(np.float32),
-        "second": draws.normal(0, 1.5, (16, CLASSES)).astype(np.float32),
-    }
+    first = draws.normal(0, 0.5, (64, 16))
+    second = draws.normal(0, 1.5, (16, CLASSES))
+    grey = np.maximum(draws.random((1000, 64)) @ first, 0) @ second
+    # no class leads on noise
+    weights = {"first": first, "second": second, "shift": -grey.mean(0)}
     nodes, image = [], INPUT
     if pixels:
+        weights["full"] = np.array(255.0)
         nodes = [
             helper.make_node("Cast", [INPUT], ["whole"], to=TensorProto.FLOAT),
             helper.make_node("Div", ["whole", "full"], ["scaled"]),
@@ -35,11 +37,12 @@ def write_net(file: Path, *, pixels: bool = False) -> Path:
         image = "scaled"
     nodes += [
         helper.make_node("Flatten", [image], ["flat"]),
-        helper.make_node("Gemm", ["flat", "first", "shift"], ["hidden"]),
+        helper.make_node("MatMul", ["flat", "first"], ["hidden"]),
         helper.make_node("Relu", ["hidden"], ["bent"]),
-        helper.make_node("MatMul", ["bent", "second"], [OUTPUT]),
+        helper.make_node("Gemm", ["bent", "second", "shift"], [OUTPUT]),
     ]
-    return _write(file, nodes, weights, TensorProto.UINT8 if pixels else TensorProto.FLOAT)
+    floats = {name: value.astype(np.float32) for name, value in weights.items()}
+    return _write(file, nodes, floats, TensorProto.UINT8 if pixels else TensorProto.FLOAT)
 
 
 def write_log(file: Path) -> Path:
@@ -53,7 +56,7 @@ def write_log(file: Path) -> Path:
     return _write(file, nodes, weights, TensorProto.FLOAT)
 
 
-def _write(file: Path, nodes: list[onnx.NodeProto], weights: dict[str, NDArray[np.generic]], kind: int) -> Path:
+def _write(file: Path, nodes: list[onnx.NodeProto], weights: Mapping[str, NDArray[Any]], kind: int) -> Path:
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -74,8 +77,9 @@ def write_pictures(folder: Path, net: Path, count: int) -> str:
     session = onnxruntime.InferenceSession(str(net), providers=["CPUExecutionProvider"])
     pixels = np.random.default_rng(1).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
     scores = session.run(None, {INPUT: pixels.astype(np.float32) / np.float32(255)})[0]
-    for k in range(CLASSES):
-        (folder / f"class-{k}").mkdir(parents=True, exist_ok=True)
     for i, label in enumerate(np.asarray(scores).argmax(1)):
+        (folder / f"class-{label}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[i, 0]).save(folder / f"class-{label}" / f"{i:03}.png")
+    # a class without pictures would have no folder, and the others other numbers
+    assert len(list(folder.iterdir())) == CLASSES
     return f"folder:{folder}"
