@@ -12,19 +12,6 @@ from assay.core.errors import BadInput, ModelError
 from assay.models.remote.client import Rows
 from assay.models.remote.transport import Answered, excerpt
 
-MISSING = "The remote client is not installed. Install it with: pip install 'assay[remote]'"
-
-
-def libraries() -> None:
-    """Raise `BadInput` where the extra `remote` is not installed."""
-    try:
-        import httpx2
-        import orjson
-    except ModuleNotFoundError as error:
-        raise BadInput(MISSING) from error
-    del httpx2, orjson
-
-
 def parsed(body: bytes, answered: Answered, shown: str) -> Any:
     """Return the JSON of an answer's body. Raises `ModelError` for an error page, text cut short, and bare NaN."""
     import orjson
@@ -72,6 +59,16 @@ def numbers(value: Any, shown: str) -> Rows:
     return finite(found.astype(np.float32), shown)
 
 
+def one_whole_number_each(value: Any, n: int, shown: str) -> None:
+    """Raise `ModelError` for one whole number per image, which is a class, where scores were to be answered."""
+    flat = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in value] if isinstance(value, list) else []
+    if len(flat) == n and all(type(one) is int for one in flat):
+        raise ModelError(
+            f"The endpoint {shown} answered {excerpt(str(flat))} for {n} images: class numbers, where scores were expected. "
+            "Describe it in an endpoint.yaml: answer: {labels: …, outputs: labels}, classes: 10."
+        )
+
+
 def finite(scores: Rows, shown: str) -> Rows:
     """Return scores as they are. Raises `ModelError` for NaN and infinity."""
     if not np.isfinite(scores).all():
@@ -92,7 +89,7 @@ def by_row(scores: Rows, n: int, classes: int | None, shown: str) -> Rows:
     if scores.ndim > 2 and len(scores) == n:
         wanted = scores.reshape(n, -1) if max(scores.shape[2:]) == 1 else scores
     if scores.ndim == 1:
-        one_each = len(scores) == n and classes in (None, 1) and not (n == 1 and classes is None and scores.size > 1)
+        one_each = len(scores) == n and classes in (None, 1, 2) and not (n == 1 and classes is None and scores.size > 1)
         if one_each:
             wanted = scores.reshape(n, 1)
         elif n == 1 or (classes is not None and scores.size == n * classes):
@@ -101,7 +98,8 @@ def by_row(scores: Rows, n: int, classes: int | None, shown: str) -> Rows:
         raise ModelError(
             f"The endpoint {shown} answered {list(scores.shape)} for {n} images, expected {_rows(n, classes)}."
         )
-    if classes is not None and wanted.shape[1] != classes:
+    # one score per image stands for two classes
+    if classes is not None and wanted.shape[1] not in ((1, 2) if classes == 2 else (classes,)):
         raise ModelError(
             f"The endpoint {shown} answered {wanted.shape[1]} scores per image, expected {classes}: its number of "
             "classes "

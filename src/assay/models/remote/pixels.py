@@ -51,6 +51,11 @@ class Numbers:
             return exact_levels(turned).astype(INTEGERS[self.datatype])
         return np.ascontiguousarray(turned, dtype=FLOATS[self.datatype])
 
+    def in_json(self, rows: Rows) -> Rows:
+        """Return rows as `of` does, with the numbers that JSON shall hold."""
+        given = self.of(rows)
+        return from_bfloat16(given) if self.datatype == "BF16" else in_json(given)
+
     @property
     def loses(self) -> str:
         """Return what of an image does not arrive, "" where all of it does."""
@@ -126,6 +131,11 @@ def _bfloat16(values: Rows) -> Rows:
 def from_bfloat16(bits: Rows) -> Rows:
     """Return float32 of the upper halves uint16."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def in_json(given: Rows) -> Rows:
+    """Return numbers as JSON shall hold them: a half as the very number that it stands for."""
+    return given.astype(np.float32) if given.dtype == np.float16 else given
 
 
 def little(values: Rows) -> bytes:

@@ -18,7 +18,7 @@ from assay.models.remote.address import Address
 from assay.models.remote.answers import finite, numbers, only, parsed
 from assay.models.remote.asking import Asking, filled
 from assay.models.remote.client import EndpointError, Reply, Rows
-from assay.models.remote.pixels import FLOATS, INTEGERS, LAYOUTS, Numbers, from_bfloat16, little
+from assay.models.remote.pixels import FLOATS, INTEGERS, LAYOUTS, Numbers, from_bfloat16, in_json, little
 from assay.models.remote.transport import Answered, Transport, excerpt
 
 BINARY = ("auto", "on", "off")
@@ -164,9 +164,7 @@ class V2(Asking):
             output["parameters"] = {"binary_data": True}
         request: dict[str, Any] = {"id": str(next(self._count)), "inputs": [image], "outputs": [output]}
         if not binary:
-            # what JSON holds of a half is the whole number that it stands for
-            flat = given.reshape(-1)
-            image["data"] = flat.astype(np.float32) if given.dtype == np.float16 else flat
+            image["data"] = in_json(given).reshape(-1)
             return orjson.dumps(request, option=orjson.OPT_SERIALIZE_NUMPY), {"content-type": "application/json"}
         data = little(given)
         image["parameters"] = {"binary_data_size": len(data)}
@@ -217,7 +215,7 @@ def read(metadata: Any, shown: str, wishes: Wishes) -> Signature:
         )
     single = len(sides) == 3
     batch = sides[0] if not single and sides[0] > 0 else None
-    layout = wishes.layout or _layout(sides[-3:], shown, str(image["name"]))
+    layout = wishes.layout or layout_of(sides[-3:], shown, str(image["name"]))
     if layout not in LAYOUTS:
         raise BadInput(f"layout is {layout!r}, expected nchw (channels first) or nhwc (channels last).")
     order = sides[-3:] if layout == "nchw" else [sides[-1], sides[-3], sides[-2]]
@@ -237,7 +235,8 @@ def read(metadata: Any, shown: str, wishes: Wishes) -> Signature:
     )  # fmt: skip
 
 
-def _layout(sides: list[int], shown: str, name: str) -> str:
+def layout_of(sides: list[int], shown: str, name: str) -> str:
+    """Return nchw or nhwc of an image's sides. Raises `BadInput` where neither end has 1 or 3, or both have."""
     first, last = sides[0] in (1, 3), sides[2] in (1, 3)
     if first == last:
         raise BadInput(
@@ -273,7 +272,7 @@ def _metadata(transport: Transport, where: Address, params: Mapping[str, str]) -
     try:
         answered = transport.send("GET", where, params=params)
     except EndpointError as error:
-        if "answered 404" in str(error) or "answered 400" in str(error):
+        if error.status in (400, 404):
             raise BadInput(f"There is no model at {where.shown}: {error}") from None
         raise
     return parsed(answered.body, answered, where.shown)
