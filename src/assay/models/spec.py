@@ -76,7 +76,8 @@ class Options:
 class Request:
     """A model to load: the spec as given, the part after its scheme, the options, and what is allowed.
 
-    `settings` are those options, as written, that the scheme's own loader reads.
+    `settings` are those options, as written, that the scheme's own loader reads. `outputs` is what the user says that
+    the model returns, "logits" or "probabilities".
     """
 
     spec: str
@@ -84,6 +85,7 @@ class Request:
     options: Options = Options()
     allow_pickle: bool = False
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    outputs: str = "logits"
 
 
 def take_apart(spec: str, given: Mapping[str, Any], allowed: frozenset[str]) -> tuple[str, Options]:

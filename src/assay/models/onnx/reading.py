@@ -59,6 +59,17 @@ class OnnxFile:
         """The operators that round values between layers, as a quantised network does."""
         return tuple(sorted(_ROUNDING & self.operators))
 
+    @property
+    def half(self) -> bool:
+        """Whether it computes in half precision somewhere."""
+        import onnx
+
+        halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+        casts = (one for node in self.proto.graph.node if node.op_type == "Cast" for one in node.attribute)
+        return any(one.data_type in halves for one in _tensors(self.proto.graph)) or any(
+            one.name == "to" and one.i in halves for one in casts
+        )
+
     def whole(self) -> Any:
         """Return the graph with all of its weights, a copy that may be changed."""
         import onnx

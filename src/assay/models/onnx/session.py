@@ -65,12 +65,14 @@ class Session:
     """Scores `[N, K]` float32 of images float32 `[N, C, H, W]`, from onnxruntime.
 
     Made where it is first used in a process, on one thread unless torch has more. `rows` is how many images the file
-    takes in one call, None for any number: others are filled up with copies of the last.
+    takes in one call, None for any number: others are filled up with copies of the last. `alone` asks about one image
+    in a call. `half` says that the file computes in half precision.
     """
 
-    def __init__(self, file: OnnxFile, head: Head, intake: Intake, rows: int | None = None) -> None:
+    def __init__(self, file: OnnxFile, head: Head, intake: Intake, rows: int | None = None, alone: bool = False) -> None:
         self.path, self.digest = file.path, file.digest
-        self.head, self.intake, self.rows = head, intake, rows
+        self.head, self.intake, self.rows, self.alone = head, intake, rows, alone
+        self.half = file.half
         self._proto = file.proto
         self._made: tuple[int, Any] | None = None
         self._lock = threading.Lock()
@@ -82,13 +84,13 @@ class Session:
     def asked(self, images: Array, tensors: tuple[str, ...]) -> list[Array]:
         """Return several tensors of the graph, each `[N, K]`. Raises `ModelError` for what is no row per image."""
         given = self.intake.of(images)
-        rows = self.rows or len(given)
+        rows = 1 if self.alone else self.rows or len(given)
         parts = [self._run(given[at : at + rows], tensors) for at in range(0, len(given), max(1, rows))]
         return [np.concatenate(of_one) if len(of_one) > 1 else of_one[0] for of_one in zip(*parts, strict=True)]
 
     def _run(self, given: Array, tensors: tuple[str, ...]) -> list[Array]:
         n = len(given)
-        missing = (self.rows or n) - n
+        missing = (self.rows or n) - n if n else 0
         whole = np.concatenate([given, np.repeat(given[-1:], missing, 0)]) if missing else given
         try:
             answers = self._session().run(list(tensors), {self.intake.name: whole})
@@ -100,7 +102,9 @@ class Session:
 
     def _rows_of(self, answer: Any, n: int) -> Array:
         shape = getattr(answer, "shape", None)
-        if shape is None or answer.dtype.kind not in "fiu" or answer.size % max(n, 1) or (shape and shape[0] != n):
+        # a map of scores per class is no class score, but one point of each is: [N, K, 1, 1]
+        known = shape is not None and answer.dtype.kind in "fiu" and len(shape) >= 1 and shape[0] == n
+        if not known or answer.size != n * max(shape[1:], default=1):
             told = "no tensor" if shape is None else f"{list(shape)} of {answer.dtype}"
             raise ModelError(
                 f"{self.path.name} answered {told} for {n} images, expected scores [{n}, K]. If another output holds "

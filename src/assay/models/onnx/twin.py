@@ -140,7 +140,7 @@ def check_converter(name: str) -> None:
         raise BadInput(f"Unknown converter {name!r}.{did_you_mean(name, names)} There are: {', '.join(names)}.")
 
 
-def converted(file: OnnxFile, tensor: str, names: tuple[str, ...]) -> Iterator[tuple[str, nn.Module | str]]:
+def networks(file: OnnxFile, tensor: str, names: tuple[str, ...]) -> Iterator[tuple[str, nn.Module | str]]:
     """Yield for each converter the network that it makes of what leads to `tensor`, in eval mode, or why there is none.
 
     What converters and torch warn of is left unsaid: every network is compared with the file anyway.
