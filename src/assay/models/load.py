@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from torch import Tensor, fx, nn
@@ -27,6 +28,7 @@ from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders import weights as from_file
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
 from assay.models.spec import Request, take_apart, taken_apart
+from assay.models.twins import guided
 
 
 class StaticBatch(nn.Module):
@@ -315,12 +317,18 @@ def _named(spec: str, allow_pickle: bool, given: dict[str, Any]) -> Classifier:
     scheme, name = _scheme(spec)
     _, options, settings = taken_apart(spec, given, scheme.options, scheme.settings)
     # options given by name become part of the spec: another process rebuilds the model from the spec alone
-    extra = [f"{key}={_written(value)}" for key, value in given.items() if value is not None]
+    extra = [f"{key}={_written(value, key in scheme.settings)}" for key, value in given.items() if value is not None]
     whole = spec + ("&" if "?" in spec else "?") + "&".join(extra) if extra else spec
-    return scheme.load(Request(whole, name.partition("?")[0], options, allow_pickle, settings))
+    made = scheme.load(Request(whole, name.partition("?")[0], options, allow_pickle, settings))
+    if "twin" not in settings:
+        return made
+    # an endpoint's answers are counted: the first look compares the numbers of classes
+    return guided(made, load_model(settings["twin"], allow_pickle=allow_pickle), ask="queries" not in scheme.settings)
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, quoted: bool) -> str:
+    if quoted:
+        return quote(str(value), safe="/:@,")
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
