@@ -82,7 +82,7 @@ class KerasNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the scores of the model's one output."""
         (model,) = self.program
-        values = list(self.weights._parameters.values())
+        values = list(self.weights.parameters())
         _compute_in(model, x.dtype if x.dtype is torch.float64 and values[0].dtype is torch.float64 else torch.float32)
         images = self.images.laid_out(x if self.scale == 1 else x * self.scale)
         with calling(str(x.device), zip(self.variables, values, strict=True)):

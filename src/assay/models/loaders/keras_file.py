@@ -27,6 +27,7 @@ from assay.models.normalized import Normalized
 from assay.models.spec import Options, Request
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_INSTALL = "Install it with: pip install 'assay[keras]'"
 _PROBES, _ANY_SIDE = 8, 224
 
 
@@ -76,14 +77,11 @@ def imported() -> Any:
             try:
                 import keras
             except ImportError as error:
-                raise BadInput(
-                    f"keras: needs Keras 3, which is not installed ({error}). Install it with: "
-                    "pip install 'assay[keras]'"
-                ) from error
+                raise BadInput(f"Keras 3 is not installed ({error}). {_INSTALL}") from error
     keras = sys.modules["keras"]
     version = str(getattr(keras, "__version__", "unknown"))
     if version.partition(".")[0] == "2":
-        raise BadInput(f"Keras {version} is installed, expected Keras 3. Update it with: pip install 'assay[keras]'")
+        raise BadInput(f"Keras {version} is installed, expected Keras 3. {_INSTALL}")
     backend = keras.config.backend() if hasattr(keras, "config") else "unknown"
     if backend != "torch":
         raise BadInput(
@@ -136,9 +134,7 @@ def _check_whole(path: Path, spec: str) -> None:
     try:
         import h5py
     except ImportError as error:
-        raise BadInput("keras: needs h5py, which is not installed. Install it with: pip install 'assay[keras]'") from (
-            error
-        )
+        raise BadInput(f"h5py is not installed. {_INSTALL}") from error
     try:
         with h5py.File(path, "r") as file:
             whole = "model_config" in file.attrs
