@@ -29,6 +29,7 @@ from assay.evaluation.study.corruptions import corruptions_of, is_tree
 from assay.evaluation.study.spec import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
 from assay.evaluation.study.targets import aimed
 from assay.models import Classifier
+from assay.models.classifier import check_identity
 
 
 def check_units(grid: Grid, model: Classifier) -> None:
@@ -109,6 +110,7 @@ def make_plan(study: Study, loads: Loader) -> Plan:
     made = _Making(loads)
     for grid, spec in _model_by_model(study):
         model = loads.model(spec)
+        check_identity(model)
         grid = grid.model_copy(update={"attacks": tuple(_resolved(one, model, loads) for one in grid.attacks)})
         made.models[spec.label] = _model_facts(model)
         check_units(grid, model)

@@ -21,6 +21,7 @@ from assay.core.held import frozen
 from assay.core.oracle import ONE_PASS, Access, LookPasses, TorchOracle
 from assay.defenses.chain import Step
 from assay.defenses.fitted import Fitted
+from assay.models.facts import check_told_apart, facts_of_attributes
 
 # the second class of a name gets a number, which counts all those compiled in this process
 _NUMBERED = re.compile(r"[./]?___torch_mangle_\d+")
@@ -187,9 +188,17 @@ def digest_of(classifier: Classifier) -> str:
     if not classifier.module.state_dict() and classifier.code:
         # what such a module answers from lies elsewhere: two factories of one file are two models
         content.update(f"spec {classifier.spec}".encode())
+    if not classifier.module.state_dict():
+        content.update(facts_of_attributes(classifier.module).encode())
     for part in _unprinted(classifier.module):
         content.update(part)
     return content.hexdigest()
+
+
+def check_identity(classifier: Classifier) -> None:
+    """Raise `BadInput` for a model that its digest cannot tell from others, and that comes without an `identity`."""
+    if not classifier.identity:
+        check_told_apart(classifier.module, classifier.spec or "The model")
 
 
 def _unprinted(module: nn.Module) -> Iterator[bytes]:

@@ -17,12 +17,9 @@ _UNPACK = "Unpack it, and name the file of weights inside."
 _EXPORT = "Give the weights alone, saved by torch.save(model.state_dict(), ...) or as safetensors."
 
 ONNX = "an ONNX model, a graph without a network of torch. Name it as one, onnx:FILE (extra onnx)."
-_KERAS = (
-    f"a Keras model or weights file (HDF5). {_GRADIENTS} of torch: copy its arrays into the same network in torch, and "
-    f"name that: my.py:factory."
-)
+_KERAS = "a Keras model or weights file (HDF5). Name a model that was saved whole keras:FILE."
 _TENSORFLOW = f"a TensorFlow graph. {_GRADIENTS} of torch: build the same network in torch and copy its weights."
-_TFLITE = f"a TensorFlow Lite model. {_GRADIENTS}, which it has none of: give the network that it was converted from."
+_TFLITE = "a TensorFlow Lite model. Name it litert:FILE."
 TORCHSCRIPT = (
     "a TorchScript program (torch.jit.save). Return torch.jit.load(path) from a function of your own, and name that: "
     "my.py:factory."

@@ -110,6 +110,12 @@ def taken_apart(
         key, equals, value = part.partition("=")
         if not equals:
             raise BadInput(f"{part!r} in {spec!r} is no option; expected ?name=value&name=value.")
+        if key in own and "?" in value:
+            # its own options could not be told from those behind it
+            fixed = spec.replace(value, value.replace("?", "%3F"), 1)
+            raise BadInput(
+                f"{key} is {value!r} in {spec!r}; expected %3F for its ? and %26 for each & of its own: {fixed}"
+            )
         named[key] = unquote(value) if key in own else value
     named.update({key: value for key, value in given.items() if value is not None})
     known = allowed | own
