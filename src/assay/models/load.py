@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import torch
 from torch import Tensor, fx, nn
@@ -27,6 +28,7 @@ from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders import weights as from_file
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
 from assay.models.spec import LIMITS, Request, take_apart, taken_apart
+from assay.models.twins import guided
 
 
 class StaticBatch(nn.Module):
@@ -92,7 +94,7 @@ SCHEMES: dict[str, Scheme] = {
     "timm": Scheme(from_timm.load, "timm:NAME"),
     "zoo": Scheme(zoo.load, "zoo:NAME", frozenset({"dropout"})),
     "file": Scheme(from_file.load, "file:PATH?arch=...", _IMAGES | {"arch", "num_classes", "prefix"}),
-    "onnx": Scheme(onnx_file.load, "onnx:FILE", _IMAGES, frozenset({"output", "layout", "twin", "converter"})),
+    "onnx": Scheme(onnx_file.load, "onnx:FILE", _IMAGES, frozenset({"output", "layout", "order", "twin", "converter"})),
     "hf": Scheme(hugging_face.load, "hf:FOLDER or hf:OWNER/NAME@REVISION", settings=frozenset({"backend"})),
     "pt2": Scheme(exported.load_program, "pt2:FILE", _IMAGES),
     "torchscript": Scheme(exported.load_script, "torchscript:FILE", _IMAGES),
@@ -161,7 +163,7 @@ def undigested_model(  # shape: as `load_model`
     if outputs not in OUTPUTS:
         raise BadInput(f"outputs is {outputs!r}; expected 'logits' or 'probabilities'.{did_you_mean(outputs, OUTPUTS)}")
     if isinstance(spec, str):
-        classifier = _named(spec, allow_pickle, options)
+        classifier = _named(spec, allow_pickle, outputs, options)
         set_mode(classifier.module, training=False)
         own = classifier.module
     else:
@@ -180,7 +182,7 @@ def undigested_model(  # shape: as `load_model`
         classifier,
         access=classifier.access if access is None else _access(access),
         reset=_inside(reset, own) if reset and classifier.module is not own else reset or classifier.reset,
-        identity=identity or classifier.identity,
+        identity=" ".join(one for one in (classifier.identity, identity) if one),
         rejects=rejects or classifier.rejects or refuses(own),
     )
     check_weights(classifier)
@@ -309,16 +311,22 @@ def _no_device(device: str | torch.device, error: Exception) -> BadInput:
     return BadInput(f"The device {str(device)!r} cannot be used here: {reason}. Take 'cpu', or another one.")
 
 
-def _named(spec: str, allow_pickle: bool, given: dict[str, Any]) -> Classifier:
+def _named(spec: str, allow_pickle: bool, outputs: str, given: dict[str, Any]) -> Classifier:
     scheme, name = _scheme(spec)
     _, options, settings = taken_apart(spec, given, scheme.options, scheme.settings)
     # options given by name become part of the spec: another process rebuilds the model from the spec alone
-    extra = [f"{key}={_written(value)}" for key, value in given.items() if value is not None]
+    extra = [f"{key}={_written(value, key in scheme.settings)}" for key, value in given.items() if value is not None]
     whole = spec + ("&" if "?" in spec else "?") + "&".join(extra) if extra else spec
-    return scheme.load(Request(whole, name.partition("?")[0], options, allow_pickle, settings))
+    made = scheme.load(Request(whole, name.partition("?")[0], options, allow_pickle, settings, outputs))
+    if "twin" not in settings:
+        return made
+    # an endpoint's answers are counted: the first look compares the numbers of classes
+    return guided(made, load_model(settings["twin"], allow_pickle=allow_pickle), ask="queries" not in scheme.settings)
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, quoted: bool) -> str:
+    if quoted:
+        return quote(str(value), safe="/:@,")
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
