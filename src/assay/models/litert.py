@@ -57,7 +57,8 @@ class Port:
     def quantised(self, values: Rows) -> Rows:
         """Return the nearest whole numbers, of ties the even one as the interpreter itself does, within the range."""
         info = np.iinfo(cast(Any, self.dtype))
-        return np.clip(np.rint(values / np.float32(self.scale)) + self.zero, info.min, info.max).astype(self.dtype)
+        whole: Rows = np.clip(np.rint(values / np.float32(self.scale)) + self.zero, info.min, info.max)
+        return whole.astype(self.dtype)
 
     def real(self, values: Rows) -> Rows:
         """Return what values of the port stand for, float32."""
@@ -118,16 +119,20 @@ class Read:
         # below half a step of whole numbers nothing is known but that it is less
         least = max(_TINY, port.scale / 2 if port.whole else 0.0)
         if self.kind == "softmax":
-            if not port.whole:
-                return np.log(np.maximum(p, np.float32(_TINY)))
             p = np.maximum(p, np.float32(least))
-            return np.log(p / p.sum(1, keepdims=True))
+            # rounded ones do not add up to 1; the others are taken as they are
+            return _log(p / p.sum(1, keepdims=True) if port.whole else p)
         p, rest = np.maximum(p, np.float32(least)), np.maximum(1 - p, np.float32(least))
         if self.odds:
-            return np.log(p) - np.log(rest)
+            return _log(p) - _log(rest)
         t = np.float32(0.5 if self.threshold is None else self.threshold)
         both = np.concatenate([rest / (1 - t), p / t], 1)
-        return np.log(both / both.sum(1, keepdims=True))
+        return _log(both / both.sum(1, keepdims=True))
+
+
+def _log(values: Rows) -> Rows:
+    logs: Rows = np.log(values)
+    return logs
 
 
 class Interpreted:
@@ -202,7 +207,7 @@ class Graph:
     @staticmethod
     def of(interpreter: Any) -> Graph:
         """Return the operations of an interpreter; none where this version of it does not tell them."""
-        listed = getattr(interpreter, "_get_ops_details", list)()
+        listed: list[dict[str, Any]] = getattr(interpreter, "_get_ops_details", list)()
         return Graph(tuple(one for one in listed if one["op_name"] != "DELEGATE"))
 
     def ending(self, index: int) -> str:

@@ -70,7 +70,7 @@ def load(request: Request) -> Classifier:
         classes=_labels(content, values.shape[1]),
         outputs="logits" if read.kind == "logits" or read.odds else "probabilities",
         channels=shape[0],
-        notes=(_SCORES, *notes, *more),
+        notes=(*(() if "twin" in request.settings else (_SCORES,)), *notes, *more),
         access=Access.SCORES,
         identity=f"litert {hashlib.blake2b(content, digest_size=16).hexdigest()} {said}",
     )
@@ -165,13 +165,15 @@ def _images(port: Port, request: Request) -> tuple[str, tuple[int, int | None, i
 
 
 def _order(rest: list[int | None], request: Request) -> str:
-    last, first = rest[2] in (1, 3, 4), rest[0] in (1, 3, 4)
-    if last == first:
-        raise BadInput(
-            f"{request.spec!r} takes {rest}, which does not tell where the channels stand. State it: ?layout=nhwc or "
-            "?layout=nchw."
-        )
-    return "last" if last else "first"
+    # channels stand last where both ends could be them, as is TensorFlow's own way
+    if rest[2] in (1, 3, 4):
+        return "last"
+    if rest[0] in (1, 3, 4):
+        return "first"
+    raise BadInput(
+        f"{request.spec!r} takes {rest}, which does not tell where the channels stand. State it: ?layout=nhwc or "
+        "?layout=nchw."
+    )
 
 
 def _with_size(shape: tuple[int, int | None, int | None], request: Request) -> tuple[int, int | None, int | None]:
@@ -296,13 +298,13 @@ def _read(ending: str, port: Port, values: Rows, request: Request) -> tuple[Read
             *notes,
             _coarse(port, "probabilities") if port.whole else _SATURATES,
         )
-    notes = (_coarse(port, "scores"),) if port.whole else ()
+    said = [_coarse(port, "scores")] if port.whole else []
     if ending in _BOUNDED:
-        notes += (
+        said.append(
             f"The file ends with {ending}: its answers are neither logits nor probabilities, and are attacked as they "
-            "are. Where several are equal, the first class wins.",
+            "are. Where several are equal, the first class wins."
         )
-    return Read("logits", threshold), notes
+    return Read("logits", threshold), tuple(said)
 
 
 def _coarse(port: Port, what: str) -> str:
