@@ -1,11 +1,11 @@
-"""Make the TFLite files that tests read, and the weights they are of: tests/support/tflite.
+"""Make the Keras and TFLite files that tests read, and the weights they are of: tests/support/small.
 
 They are of one small network for MNIST, whose answers tests know from its weights alone, and of networks of a few
 numbers. The weights are trained in the environment of development, the files are made where TensorFlow is installed:
 
-    .venv/bin/python scripts/tflite_files.py train
+    .venv/bin/python scripts/small_files.py train
     python3 -m venv /tmp/tf && /tmp/tf/bin/pip install tensorflow-cpu==2.21.0
-    /tmp/tf/bin/python scripts/tflite_files.py convert
+    /tmp/tf/bin/python scripts/small_files.py convert
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-FOLDER = Path(__file__).parents[1] / "tests" / "support" / "tflite"
+FOLDER = Path(__file__).parents[1] / "tests" / "support" / "small"
 WEIGHTS = "small.npz"
 """Kernels as Keras keeps them, and 50 images of the test split with their labels: uint8 `[50, 28, 28, 1]`."""
 
@@ -83,6 +83,8 @@ def convert() -> None:
         model.set_weights([known[name] for name in names])
         return model
 
+    small("softmax").save(FOLDER / "small.keras")
+
     def images():
         for image in known["images"]:
             yield [image[None].astype(np.float32) / 255]
@@ -122,7 +124,8 @@ def convert() -> None:
     fixed = {"kernel_initializer": tf.keras.initializers.RandomNormal(seed=1), "bias_initializer": "ones"}
     write("sigmoid", tf.keras.Model(image, layers.Dense(1, activation="sigmoid", **fixed)(flat)))
     write("sigmoids", tf.keras.Model(image, layers.Dense(3, activation="sigmoid", **fixed)(flat)))
-    write("relu", tf.keras.Model(image, layers.Dense(3, activation="relu", **fixed)(flat)))
+    zero = {**fixed, "bias_initializer": "zeros"}
+    write("relu", tf.keras.Model(image, layers.Dense(3, activation="relu", **zero)(flat)))
     two = [layers.Dense(3, name="a", **fixed)(flat), layers.Dense(2, name="b", **fixed)(flat)]
     write("two-outputs", tf.keras.Model(image, two))
     other = tf.keras.Input((4,))
@@ -130,6 +133,12 @@ def convert() -> None:
     anywhere = tf.keras.Input((None, None, 3))
     pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, **fixed)(anywhere))
     write("any-size", tf.keras.Model(anywhere, layers.Dense(3, **fixed)(pooled)))
+
+    four = tf.keras.Input(batch_shape=(4, 4, 4, 1))
+    write("four-rows", tf.keras.Model(four, layers.Dense(3, **fixed)(layers.Flatten()(four))))
+    first = tf.keras.Input((3, 6, 5))
+    flat_first = layers.Flatten()(layers.Permute((2, 3, 1))(first))
+    write("channels-first", tf.keras.Model(first, layers.Dense(3, **fixed)(flat_first)))
 
     class Inverse(layers.Layer):
         def call(self, x):
