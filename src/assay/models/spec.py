@@ -127,8 +127,9 @@ def taken_apart(
         if not equals:
             raise BadInput(f"{part!r} in {spec!r} is no option; expected ?name=value&name=value.")
         if key in own and "?" in value:
-            # its own options could not be told from those behind it
-            fixed = spec.replace(value, value.replace("?", "%3F"), 1)
+            # its own options could not be told from those behind it: most often all of them are its own
+            before, _, behind = spec.partition(f"{key}={value}")
+            fixed = f"{before}{key}={(value + behind).replace('?', '%3F').replace('&', '%26')}"
             raise BadInput(
                 f"{key} is {value!r} in {spec!r}; expected %3F for its ? and %26 for each & of its own: {fixed}"
             )
