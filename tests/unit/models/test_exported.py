@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 import assay
+from assay.attacks.square import Square
 from assay.core.errors import BadInput, ModelError
 from assay.core.oracle import Access
 from assay.models import Classifier, load_model
@@ -373,7 +374,7 @@ def test_a_backward_that_the_export_lost_is_told(tmp_path: Path) -> None:
     assert any("steps without a slope (round)" in note for note in lost.notes)
     with pytest.raises(BadInput, match="gives scores"):
         assay.attack(assay.PGD(steps=2), lost, X, Y, assay.Linf(0.1))
-    assert assay.attack(assay.Square(queries=5), lost, X, Y, assay.Linf(0.1)).x_adv.shape == X.shape
+    assert assay.attack(Square(queries=5), lost, X, Y, assay.Linf(0.1)).x_adv.shape == X.shape
     beside = pt2(save_program(Rounding("beside").eval(), tmp_path / "beside.pt2"))
     assert beside.access is Access.GRADIENT
     assert any("has lost it" in note for note in beside.notes)
@@ -432,8 +433,8 @@ def test_commands(name: str, place: Workplace) -> None:
     assert place.assay(f"run {about} {attack} --display none --audit off --out runs/a --allow-pickle").code == 0
     plain = f"run --model toy.py:linear --data folder:pictures {attack} --display none --audit off --out runs/b"
     assert place.assay(plain).code == 0
-    ours, theirs = (json.loads(place.assay(f"show runs/{one} --json").out)["rows"] for one in ("a", "b"))
-    told = [[(row["attack"], row["eps"], row["accuracy"]) for row in rows] for rows in (ours, theirs)]
+    ours, theirs = (json.loads(place.assay(f"show runs/{one} --json").out)["results"] for one in ("a", "b"))
+    told = [[(row["attack"], row["eps"], row["robust_accuracy"]) for row in rows] for rows in (ours, theirs)]
     assert told[0] == told[1] and told[0]
     assert place.assay(f"plan {about} {attack} --allow-pickle").code == 0
     doctor = place.assay(f"doctor {about} --allow-pickle")

@@ -164,7 +164,8 @@ def _classifier(
 
 _NO_GRADIENT = {
     "none": "The program gives no gradient (it was optimised for inference, quantised, or cuts the graph): it is "
-    "attacked by its scores. A gradient attack can be made on the network before its export: --attack pgd:surrogate=my.py:network",
+    "attacked by its scores. A gradient attack can be made on the network before its export: "
+    "--attack pgd:surrogate=my.py:network",
     "zero": "The gradient is zero, because the program has steps without a slope ({where}): torch.export keeps no "
     "backward of the network's own (torch.autograd.Function). It is attacked by its scores. A gradient attack can be "
     "made on the network before its export: --attack pgd:surrogate=my.py:network",
