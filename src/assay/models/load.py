@@ -58,7 +58,7 @@ SCHEMES: dict[str, Scheme] = {
     "zoo": Scheme(zoo.load, "zoo:NAME", frozenset({"dropout"})),
     "file": Scheme(from_file.load, "file:PATH?arch=...", _IMAGES | {"arch", "num_classes", "prefix"}),
     "onnx": Scheme(onnx_file.load, "onnx:FILE", _IMAGES, frozenset({"output", "layout", "twin", "converter"})),
-    "hf": Scheme(hugging_face.load, "hf:FOLDER or hf:OWNER/NAME@REVISION"),
+    "hf": Scheme(hugging_face.load, "hf:FOLDER or hf:OWNER/NAME@REVISION", _IMAGES - {"threshold"}),
     "pt2": Scheme(exported.load_program, "pt2:FILE", _IMAGES, frozenset({"output"})),
     "torchscript": Scheme(exported.load_script, "torchscript:FILE", _IMAGES, frozenset({"output"})),
     "keras": Scheme(keras_file.load, "keras:FILE", _IMAGES, frozenset({"output"})),
