@@ -57,6 +57,8 @@ class Preprocess:
     `resize` is the length of the shorter side, or (height, width); `crop` is the (height, width) cut from the
     middle. None leaves the step out. `interpolation` is a name of torchvision's `InterpolationMode`. With `pad`, the
     whole picture is scaled to fit into (height, width) `resize`, and the rest is filled with that grey level, 0 to 255.
+    A crop begins at half of what is left over, which is rounded to an even number where it lies between two, as
+    torchvision does it; or, `floored`, to the lower one, as transformers does.
     """
 
     resize: tuple[int, ...] | None = None
@@ -64,11 +66,12 @@ class Preprocess:
     interpolation: str = "bilinear"
     antialias: bool = True
     pad: int | None = None
+    floored: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """Return the fields by name; `pad` only where it is used, since cells are named by these facts."""
-        facts = dataclasses.asdict(self)
-        return facts if self.pad is not None else {name: facts[name] for name in facts if name != "pad"}
+        """Return the fields by name; later ones only where they are used, since cells are named by these facts."""
+        unused = {name for name, value in (("pad", self.pad), ("floored", self.floored or None)) if value is None}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in unused}
 
 
 @dataclasses.dataclass(frozen=True)

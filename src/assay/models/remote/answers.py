@@ -12,6 +12,7 @@ from assay.core.errors import BadInput, ModelError
 from assay.models.remote.client import Rows
 from assay.models.remote.transport import Answered, excerpt
 
+
 def parsed(body: bytes, answered: Answered, shown: str) -> Any:
     """Return the JSON of an answer's body. Raises `ModelError` for an error page, text cut short, and bare NaN."""
     import orjson
