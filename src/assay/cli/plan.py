@@ -12,6 +12,7 @@ from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, Stu
 from assay.console.output import out as stdout
 from assay.console.output import say, write
 from assay.console.study_from_flags import read_study
+from assay.console.usual_attack import with_usual_attack
 from assay.core.errors import BadInput
 from assay.wording import file_size, plural, rough_duration
 
@@ -41,8 +42,8 @@ def plan(
     from assay.evaluation.plan import make_plan
     from assay.evaluation.records.store import Store
 
-    asked = read_study(flags, out)
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
+    asked = read_study(with_usual_attack(flags, loader), out)
     planned = make_plan(asked.study, loader)
     done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}
     left = estimate(planned, done, _speeds(planned, loader))

@@ -166,7 +166,7 @@ class Run:
         return str(self.manifest["models"].get(model, {}).get("access", GRADIENT))
 
     def queries_limit(self, cells: Iterable[str]) -> int | None:
-        """Return how often the attacks of some cells may ask about an image, the one that asks most; None if unknown."""
+        """Return how often the attack that asks most of some cells may ask about an image; None if unknown."""
         limits = self.manifest.get("query_limits", {})
         return max((int(limits[one]) for one in cells if one in limits), default=None)
 

@@ -114,8 +114,10 @@ def chart(curves: list[Effort], group: Group, look: Look = IN_PAGE) -> Spec:
         "attack:N", scale=alt.Scale(domain=names, range=colors), legend=alt.Legend(title=None, orient="bottom")
     )
     tips = [
-        alt.Tooltip("attack:N"), alt.Tooltip("cost:Q", title=title), alt.Tooltip("accuracy:Q", title=called, format=".1%"),
-    ]  # fmt: skip
+        alt.Tooltip("attack:N"),
+        alt.Tooltip("cost:Q", title=title),
+        alt.Tooltip("accuracy:Q", title=called, format=".1%"),
+    ]
     line = base.mark_line(interpolate="step-after", strokeWidth=2).encode(x=x, y=y, color=color)
     dots = base.mark_point(filled=True, opacity=0, size=300).encode(x=x, y=y, tooltip=tips)
     return dressed(alt.layer(line, dots).properties(height=260), look, f"{group.model} on {group.data}")

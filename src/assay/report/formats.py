@@ -123,8 +123,9 @@ def csv(run: Run) -> str:
     """Return one line per cell and budget, every field of the result, as CSV.
 
     `after_escalation` is what an audit left of the number: as measured, unless it was refuted. `resolution` is the
-    share of the images that could fall without the audit having seen it. `wording` is what to call `robust_accuracy`. The columns of models that may refuse an
-    image are there where the run has one, `ignores_defense` where a number is not adaptive.
+    share of the images that could fall without the audit having seen it, `wording` what to call `robust_accuracy`. The
+    columns of models that may refuse an image are there where the run has one, `ignores_defense` where a number is not
+    adaptive.
     Corrupted data have columns of their own, and leave those of attacks empty.
     """
     stream = io.StringIO()

@@ -183,8 +183,8 @@ class Group:
         each = [f"{line.label} {words.asked(line.queries)}" for line in self.lines if line.queries is not None]
         most = f", for an image at a budget at most: {', '.join(each)}" if each else ""
         return [
-            f"{BLACK_BOX}: the model gives {self.first.access} alone, and attacks with gradients may leave far less. The "
-            f"numbers are what was not broken by asking it{most}"
+            f"{BLACK_BOX}: the model gives {self.first.access} alone, and attacks with gradients may leave far less. "
+            f"The numbers are what was not broken by asking it{most}"
         ]
 
     @property
