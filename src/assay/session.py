@@ -30,7 +30,8 @@ from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
-from assay.models.remote.ledger import Ledger, asking, current
+from assay.models.remote.ledger import Ledger, current
+from assay.models.remote.place import asking
 from assay.preflight.checks import Look, look
 from assay.vocabulary import Question
 from assay.wording import measure, plural, rough_duration, written_queries
