@@ -195,12 +195,23 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
             with server.lock:
                 server.seen.append({name.lower(): value for name, value in self.headers.items()})
             status, headers, answer = server.respond(self, self.path, body)
+            if not status:
+                # whoever responded has written, or broken off, by itself
+                return
             self.send_response(status)
             for name, value in {"content-type": "application/json", **headers}.items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        def handle(self) -> None:
+            with contextlib.suppress(OSError, ValueError):  # a connection that was broken off
+                super().handle()
+
+        def finish(self) -> None:
+            with contextlib.suppress(OSError, ValueError):
+                super().finish()
 
         def log_message(self, *args: Any) -> None:
             pass

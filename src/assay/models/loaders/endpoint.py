@@ -57,13 +57,15 @@ def load(request: Request) -> Classifier:
 
     file = Path(request.name).expanduser()
     told = read(file)
-    settings = {**_settings(told, file.parent), **request.settings}
-    said = _Said(told.url, settings, told.headers, told.params, told.retry.on, _outputs(told))
-    request = dataclasses.replace(request, options=_options(told, request.options))
-    if told.protocol != "json":
+    try:
+        settings = {**_settings(told, file.parent), **request.settings}
+        said = _Said(told.url, settings, told.headers, told.params, told.retry.on, _outputs(told))
+        request = dataclasses.replace(request, options=_options(told, request.options))
+        if told.protocol == "json":
+            return _classifier(_templated(told, said, file.parent), request, said, (None, None, None))
         return _of_protocol(told.protocol, request, said)
-    client = _templated(told, said, file.parent)
-    return _classifier(client, request, said, (None, None, None))
+    except BadInput as error:
+        raise BadInput(f"{file.name}  {error}") from error
 
 
 def _of_protocol(protocol: str, request: Request, said: _Said) -> Classifier:
@@ -95,7 +97,8 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
     if said.outputs == "probabilities":
         made = dataclasses.replace(made, module=log_probabilities(made.module), outputs="probabilities")
     unseen = (
-        f"The weights behind {client.shown} cannot be seen, and may change at any time: the digest holds its address and "
+        f"The weights behind {client.shown} cannot be seen, and may change at any time: the digest holds its address "
+        "and "
         "what it says of its version alone."
     )
     return dataclasses.replace(
@@ -203,7 +206,8 @@ def _agreed(options: Options, shape: Shape, shown: str) -> Options:
     final = options.final_size
     if final is not None and any(side not in (None, given) for side, given in zip((height, width), final, strict=True)):
         raise BadInput(
-            f"size is {final[0]}x{final[1]}, and the endpoint {shown} takes images of {height or 'any'}x{width or 'any'}."
+            f"size is {final[0]}x{final[1]}, and the endpoint {shown} takes images of "
+            f"{height or 'any'}x{width or 'any'}."
         )
     if final is None and height is not None and width is not None:
         options = dataclasses.replace(options, size=(height, width))
@@ -218,7 +222,8 @@ def _place(protocol: str, url: str) -> tuple[str, str, str]:
     base, found, model = url.partition(f"/{protocol}/models/")
     if not found:
         base, _, model = url.rpartition("/")
-    if not model or "/" in model or base.endswith(("//", ":", "/")) or "://" not in base:
+    unnamed = not model or "/" in model or url.endswith(f"/{protocol}/models")
+    if unnamed or base.endswith(("//", ":", "/")) or "://" not in base:
         raise BadInput(
             f"{protocol}: expects the address of a server and the name of a model, such as "
             f"{protocol}:http://127.0.0.1:8080/my-model."

@@ -31,13 +31,15 @@ class _Told:
 
 
 class V1(Asking):
-    """A client of version 1 of the protocol. The model's state is read when it is made, and its signature if it has one.
+    """A client of version 1 of the protocol. The model's state and signature are read when it is made.
 
     Raises `BadInput` for a model that the server does not have, and where nobody says in which order the sides of an
     image are.
     """
 
-    def __init__(self, transport: Transport, model: str, wishes: Wishes, params: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, transport: Transport, model: str, wishes: Wishes, params: Mapping[str, str] | None = None
+    ) -> None:
         self._params = dict(params or {})
         self._input = wishes.input
         self._output = wishes.output
@@ -85,9 +87,7 @@ class V1(Asking):
         if isinstance(told, Mapping):
             return self._chosen(told)
         if not isinstance(told, list):
-            raise ModelError(
-                f"The endpoint {self._where.shown} answered no predictions: {excerpt(str(answer))}"
-            )
+            raise ModelError(f"The endpoint {self._where.shown} answered no predictions: {excerpt(str(answer))}")
         if len(told) != n and not (told and not isinstance(told[0], (list, Mapping))):
             raise ModelError(f"The endpoint {self._where.shown} answered {len(told)} predictions for {n} images.")
         return [self._chosen(one) if isinstance(one, Mapping) else one for one in told]
@@ -99,7 +99,8 @@ class V1(Asking):
         if not self._output and len(names) == 1:
             return outputs[names[0]]
         raise ModelError(
-            f"The endpoint {self._where.shown} answers {', '.join(names) or 'nothing'}; say which of them the scores are: "
+            f"The endpoint {self._where.shown} answers {', '.join(names) or 'nothing'}; say which of them the scores "
+            "are: "
             f"output={names[0] if names else 'NAME'}."
         )
 
@@ -127,7 +128,10 @@ def _signature(transport: Transport, where: Any, params: Mapping[str, str], wish
                 "layout=nhwc (channels last, as TensorFlow) or layout=nchw (channels first, as PyTorch)."
             )
         return _Told(Numbers("FP32", wishes.layout))
-    image, scores = only(inputs, wishes.input, "input", where.shown), only(outputs, wishes.output, "output", where.shown)
+    image, scores = (
+        only(inputs, wishes.input, "input", where.shown),
+        only(outputs, wishes.output, "output", where.shown),
+    )
     sides = _sides(image)
     if len(sides) != 4:
         raise BadInput(
