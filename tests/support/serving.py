@@ -148,6 +148,7 @@ class Server:
     def plain(self, kind: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """Answer `/png`, `/floats` and `/raw` with scores, `/labelled` with labels and scores, `/named` with one."""
         self.asked["infer"] += 1
+        many = False
         if kind == "raw":
             images = opened(body)[None]
         else:
@@ -156,7 +157,8 @@ class Server:
             many = isinstance(given, list) and kind != "floats"
             if kind == "floats":
                 images = np.array(given, np.float32)
-                images = images[None] if images.ndim == 3 else images
+                many = images.ndim == 4
+                images = images if many else images[None]
             else:
                 images = np.stack([opened(base64.b64decode(one)) for one in (given if many else [given])])
         scores = self.answer(images)
@@ -167,7 +169,7 @@ class Server:
             told = {"label": self.names[int(scores[0].argmax())]}
         else:
             rows = scores.astype(np.float64).tolist()
-            told = {"result": {"scores": rows if len(rows) > 1 or kind == "many" else rows[0]}}
+            told = {"result": {"scores": rows if many else rows[0]}}
         return 200, {}, json.dumps(told).encode()
 
     def images(self, given: np.ndarray) -> np.ndarray:

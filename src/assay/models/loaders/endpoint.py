@@ -38,6 +38,7 @@ class _Said:
     params: Mapping[str, str] = dataclasses.field(default_factory=dict)
     again: tuple[int | str, ...] = (429, 502, 503, 504, "reset", "timeout")
     outputs: str = "logits"
+    names: tuple[str, ...] | None = None
 
 
 def load_v2(request: Request) -> Classifier:
@@ -59,10 +60,12 @@ def load(request: Request) -> Classifier:
     told = read(file)
     try:
         settings = {**_settings(told, file.parent), **request.settings}
-        said = _Said(told.url, settings, told.headers, told.params, told.retry.on, _outputs(told))
+        count, names = _classes_of(request.settings.get("classes"), told.classes, file.parent)
+        settings |= {} if count is None else {"classes": str(count)}
+        said = _Said(told.url, settings, told.headers, told.params, told.retry.on, _outputs(told), names)
         request = dataclasses.replace(request, options=_options(told, request.options))
         if told.protocol == "json":
-            return _classifier(_templated(told, said, file.parent), request, said, (None, None, None))
+            return _classifier(_templated(told, said, count), request, said, (None, None, None))
         return _of_protocol(told.protocol, request, said)
     except BadInput as error:
         raise BadInput(f"{file.name}  {error}") from error
@@ -107,15 +110,15 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
         identity=client.identity,
         notes=(*made.notes, *client.notes, unseen),
         random=random,
+        classes=said.names,
     )
 
 
-def _templated(told: Description, said: _Said, folder: Path) -> Templated:
+def _templated(told: Description, said: _Said, classes: int | None) -> Templated:
     from assay.models.remote.template import Answer, Templated
 
     assert told.answer is not None, "the description was checked"
     labels = told.answer.outputs == "labels"
-    classes, names = _classes_of(said.settings.get("classes"), told.classes, folder)
     if classes is None and (labels or told.answer.labels):
         raise BadInput(
             "The answer holds labels, and nothing says what the classes are. Name them in their order, classes: "
@@ -123,7 +126,7 @@ def _templated(told: Description, said: _Said, folder: Path) -> Templated:
         )
     answer = Answer(told.answer.scores, told.answer.labels, labels)
     return Templated(
-        _transport(said.url, said), told.request, answer, image=_image(told), classes=classes, names=names,
+        _transport(said.url, said), told.request, answer, image=_image(told), classes=classes, names=said.names,
         params=said.params, version=said.settings.get("version", ""),
     )  # fmt: skip
 
@@ -181,8 +184,6 @@ def _settings(told: Description, folder: Path) -> dict[str, str]:
         "ca": str(folder / Path(told.ca).expanduser()) if told.ca else "",
         "currency": told.limits.currency,
     }  # fmt: skip
-    if told.protocol != "json" and told.classes is not None:
-        flat["classes"] = str(_classes_of(None, told.classes, folder)[0])
     return {name: str(value) for name, value in flat.items() if value not in (None, "")}
 
 
