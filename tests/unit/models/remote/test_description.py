@@ -156,7 +156,7 @@ def test_one_label_is_enough(made: Made) -> None:
     assert torch.equal(made(named + CLASSES).module(GRID).argmax(1), WANT.argmax(1))
     with pytest.raises(assay.BadInput, match=r"endpoint\.yaml  The answer holds labels"):
         made(named)
-    with pytest.raises(assay.ModelError, match="'c2', which is none of its 5 classes|'c., which is none"):
+    with pytest.raises(assay.ModelError, match=r"'c\d', which is none of its 5 classes"):
         made(named + "classes: [d0, d1, d2, d3, d4]\n").module(GRID)
     with pytest.raises(assay.ModelError, match="expected a class number below 5"):
         made(named + "classes: 5\n").module(GRID)
@@ -164,7 +164,8 @@ def test_one_label_is_enough(made: Made) -> None:
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
 def test_servers_of_the_other_protocols_are_described_too(made: Made, server: Server, protocol: str) -> None:
-    text = f"protocol: {protocol}\nurl: URL/net\nlayout: nchw\nsize: 8\noutputs: probabilities\nlimits: {{batch: 2, queries: 9}}\n"
+    text = f"protocol: {protocol}\nurl: URL/net\nlayout: nchw\nsize: 8\noutputs: probabilities\n"
+    text += "limits: {batch: 2, queries: 9}\n"
     server.predict = lambda images: torch.softmax(torch.from_numpy(of_module(NET)(images)), 1).numpy()
     model = made(text)
     assert torch.allclose(model.module(GRID), WANT.log_softmax(1).clamp_min(-87.4), atol=1e-2)
