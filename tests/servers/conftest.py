@@ -25,8 +25,11 @@ class M(torch.nn.Module):
         return torch.from_numpy(s.run(None, {{s.get_inputs()[0].name: given.numpy().astype(np.{dtype})}})[0])
 def factory():
     from assay.models import Classifier
+    from assay.models.normalized import Normalized
+    from tests.support.pages import MEAN, STD
     from assay.core.oracle import Access
-    return Classifier(M(), input_shape=(1, 8, 8), access=Access.SCORES)
+    net = Normalized(M(), MEAN, STD) if {shape}[0] == 3 else M()
+    return Classifier(net, input_shape={shape}, access=Access.SCORES)
 """
 
 
@@ -45,7 +48,14 @@ class Subjects:
         file = getattr(self, name)
         dtype = "uint8" if name == "bytes" else "float32"
         factory = self.tiny.with_name(f"{name}_file.py")
-        factory.write_text(FACTORY.format(file=str(file), dtype=dtype, scale=255 if name == "bytes" else 1))
+        factory.write_text(
+            FACTORY.format(
+                file=str(file),
+                dtype=dtype,
+                scale=255 if name == "bytes" else 1,
+                shape=(3, 224, 224) if name == "page" else (1, 8, 8),
+            )
+        )
         return f"{factory}:factory"
 
     def served(self) -> list[Model]:
@@ -72,16 +82,11 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Subjects:
     )
 
 
-# pytest orders tests by the parameters of session fixtures, so that one server runs at a time
+# pytest orders tests by the parameters of session fixtures, so that one server runs at a time; a test of one kind alone
+# says @pytest.mark.parametrize("server", [KIND], indirect=True)
 @pytest.fixture(scope="session", params=PROTOCOL)
 def server(
     request: pytest.FixtureRequest, subjects: Subjects, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     with running(request.param, subjects.served(), tmp_path_factory.mktemp(request.param)) as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
-def litserve(subjects: Subjects, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running("litserve", subjects.served(), tmp_path_factory.mktemp("litserve")) as started:
         yield started
