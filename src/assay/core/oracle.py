@@ -231,7 +231,7 @@ class TorchOracle:
 
     @functools.cached_property
     def outside(self) -> bool:
-        """Whether the model answers outside of torch: it is then asked nothing beside the looks, and all rows at once."""
+        """Whether the model answers outside of torch: it is asked by looks alone, with all rows at once."""
         return outside(self.model)
 
     @functools.cached_property

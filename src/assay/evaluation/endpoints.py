@@ -18,6 +18,8 @@ from assay.evaluation.passes import passes_per_sample
 from assay.models import Classifier
 from assay.models.remote.ledger import FILE, FOLDER, Ledger, Spent, allowed
 from assay.models.remote.module import endpoints_of
+from assay.wording import plural
+from assay.wording import queries as written_queries
 
 
 def endpoint_facts(model: Classifier) -> list[dict[str, Any]]:
@@ -68,13 +70,15 @@ class Budget:
 
     @property
     def written(self) -> str:
-        """Write it in few words: `1,200 of 5,000 queries, 0.72 of 3 USD`."""
-        of = f" of {self.queries:,}" if self.queries is not None else ""
-        money = ""
-        if self.price:
-            most = f" of {self.most_cost:g}" if self.most_cost is not None else ""
-            money = f", {self.cost:.4g}{most} {self.currency}".rstrip()
-        return f"{self.spent.billed:,}{of} queries{money}"
+        """Write it in few words: `1,200 of 5,000 queries (0.72 of 3 USD)`."""
+        if self.queries is None:
+            counted = written_queries(self.spent.billed)
+        else:
+            counted = f"{self.spent.billed:,} of {written_queries(self.queries)}"
+        if not self.price:
+            return counted
+        most = f" of {self.most_cost:g}" if self.most_cost is not None else ""
+        return f"{counted} ({self.cost:.4g}{most} {self.currency}".rstrip() + ")"
 
 
 def budgets(models: Mapping[str, Mapping[str, Any]], spent: Mapping[tuple[str, str], Spent]) -> list[Budget]:
@@ -194,6 +198,24 @@ def spent_in(folder: Path) -> dict[tuple[str, str], Spent]:
         return ledger.spent_behind()
     finally:
         ledger.close()
+
+
+def asked_lines(endpoints: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return what `Run.endpoints` says in words: pairs of a model and its counts."""
+    found = []
+    for one in endpoints:
+        spent = Spent(*(one[field.name] for field in dataclasses.fields(Spent)))
+        price = (one["cost"] or 0.0) / spent.billed if spent.billed else 0.0
+        whole = Budget(one["model"], one["host"], spent, one["queries_allowed"], price, one["currency"] or "")
+        retried = f", {spent.retries:,} {'retry' if spent.retries == 1 else 'retries'}" if spent.retries else ""
+        found.append(
+            (
+                one["model"],
+                f"{whole.written} for {plural(spent.asked, 'row')} asked about, "
+                f"{plural(spent.requests, 'request')}{retried}",
+            )
+        )
+    return found
 
 
 def plain(models: Mapping[str, Mapping[str, Any]], spent: Mapping[tuple[str, str], Spent]) -> list[dict[str, Any]]:

@@ -25,8 +25,8 @@ class Progress:
     included; `share` is the finished part of the expected work, 0 to 1. Passes, `seconds` and `errors` are this
     run's own; `remaining` seconds are unknown until the first unit is done. `cell` is the one last worked on, and
     `cell_finished` says that nothing is left of it. `stage` is "attack", then "audit" where the run is audited; `doing`
-    says what is being done there, and `share` and `remaining` are those of both. `endpoints` are what was asked of those
-    that models ask, and what is allowed.
+    says what is being done there, and `share` and `remaining` are those of both. `endpoints` say what was asked of
+    them, and what is allowed.
     """
 
     units: int
