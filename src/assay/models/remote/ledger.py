@@ -139,7 +139,10 @@ class QueriesSpent(AssayError):
 
 
 class Ledger:
-    """Answers and counts: in memory at first, in a run directory from `keep_in` on. Several threads may use it."""
+    """Answers and counts: in memory at first, in a run directory from `keep_in` on. Several threads may use it.
+
+    `earlier` are the endpoints that have answered there before, and `warnings` say what was put aside.
+    """
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -150,6 +153,7 @@ class Ledger:
         self._canaries: Counter[str] = Counter()
         self._lock = threading.RLock()
         self.unnamed = Place()
+        self.earlier: frozenset[str] = frozenset()
 
     @classmethod
     def of_run(cls, folder: Path, *, check: bool = True) -> Ledger:
@@ -172,11 +176,7 @@ class Ledger:
         """Know the answers of a run directory, if there are any, and write nothing there."""
         path = folder / FOLDER / FILE
         with self._lock, contextlib.suppress(sqlite3.Error, OSError):
-            if path.is_file():
-                self._behind = sqlite3.connect(
-                    f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT, check_same_thread=False
-                )
-                self._behind.execute("SELECT 1 FROM answers LIMIT 1")
+            self._behind = _read_only(path) if path.is_file() else None
 
     def keep_in(self, folder: Path, source: Path | None = None, *, check: bool = True) -> None:
         """Keep everything in a run directory from now on, and know what the run `source` was answered.
@@ -192,11 +192,12 @@ class Ledger:
             self._path = folder / FOLDER / FILE
             if check and self._path.is_file():
                 self._put_aside_if_damaged(folder)
+            if source is not None and (source / FOLDER / FILE).is_file():
+                self._take_from(source / FOLDER / FILE)
+            self.earlier = self._kept_whole() if check else frozenset()
             if memory is not None:
                 self._copy(memory)
                 memory.close()
-            if source is not None and (source / FOLDER / FILE).is_file():
-                self._take_from(source / FOLDER / FILE)
 
     def close(self) -> None:
         """Write what is counted, and let go of the file."""
@@ -283,6 +284,12 @@ class Ledger:
             told = (endpoint, number, key, json.dumps(row.shape), np.ascontiguousarray(row, np.float32).tobytes())
             db.execute("INSERT OR IGNORE INTO canaries VALUES (?, ?, ?, ?, ?)", told)
 
+    def _kept_whole(self) -> frozenset[str]:
+        if self._path is None or not self._path.is_file():
+            return frozenset()
+        with self._in_words():
+            return frozenset(name for (name,) in self._opened().execute("SELECT DISTINCT endpoint FROM canaries"))
+
     def canaries(self, endpoint: str) -> list[tuple[Rows, Rows]]:
         """Return the rows kept whole of an endpoint, each with the answer that it had."""
         with self._lock, self._in_words():
@@ -363,7 +370,7 @@ class Ledger:
 
     def _take_from(self, path: Path) -> None:
         try:
-            with contextlib.closing(_connected(path)) as other:
+            with contextlib.closing(_read_only(path)) as other:
                 rows = other.execute("SELECT * FROM answers")
                 whole = other.execute("SELECT * FROM canaries")
                 with self._writing() as db:
@@ -412,6 +419,17 @@ def _connected(path: Path | None) -> sqlite3.Connection:
             # outlives the process, which is what dies; the last answers before a power cut are asked again
             db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(_TABLES)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    # raises at once where it cannot be read
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT, check_same_thread=False)
+    try:
+        db.execute("SELECT 1 FROM answers LIMIT 1")
     except BaseException:
         db.close()
         raise

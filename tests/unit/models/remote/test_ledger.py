@@ -152,7 +152,7 @@ def take(folder: Path, count: int, most: int) -> None:
 
 def test_processes_and_threads_together_take_no_more_than_is_allowed(tmp_path: Path) -> None:
     Ledger.of_run(tmp_path).open()
-    fork = multiprocessing.get_context("spawn")
+    fork = multiprocessing.get_context("fork")
     others = [fork.Process(target=take, args=(tmp_path, 40, 200)) for _ in range(2)]
     for one in others:
         one.start()
