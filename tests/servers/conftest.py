@@ -16,23 +16,6 @@ PROTOCOL = ("mlserver", "kserve", "triton")
 """Servers of version 2 of the Open Inference Protocol."""
 
 
-FACTORY = """
-import numpy as np, torch, onnxruntime
-s = onnxruntime.InferenceSession({file!r}, providers=["CPUExecutionProvider"])
-class M(torch.nn.Module):
-    def forward(self, x):
-        given = (x.detach() * {scale}).round() if {scale} > 1 else x.detach()
-        return torch.from_numpy(s.run(None, {{s.get_inputs()[0].name: given.numpy().astype(np.{dtype})}})[0])
-def factory():
-    from assay.models import Classifier
-    from assay.models.normalized import Normalized
-    from tests.support.pages import MEAN, STD
-    from assay.core.oracle import Access
-    net = Normalized(M(), MEAN, STD) if {shape}[0] == 3 else M()
-    return Classifier(net, input_shape={shape}, access=Access.SCORES)
-"""
-
-
 @dataclasses.dataclass(frozen=True)
 class Subjects:
     """Files that all servers serve, and pictures that the small network answers right by definition."""
@@ -44,19 +27,8 @@ class Subjects:
     pictures: str
 
     def file(self, name: str) -> str:
-        """Return the name of a model that is read from its file, for scores alone."""
-        file = getattr(self, name)
-        dtype = "uint8" if name == "bytes" else "float32"
-        factory = self.tiny.with_name(f"{name}_file.py")
-        factory.write_text(
-            FACTORY.format(
-                file=str(file),
-                dtype=dtype,
-                scale=255 if name == "bytes" else 1,
-                shape=(3, 224, 224) if name == "page" else (1, 8, 8),
-            )
-        )
-        return f"{factory}:factory"
+        """Return the name of a model that is read from its file."""
+        return f"onnx:{getattr(self, name)}"
 
     def served(self) -> list[Model]:
         """Return them as models of a server."""

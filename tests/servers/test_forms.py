@@ -81,7 +81,9 @@ def page_study(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_real_classifier(server: Server, subjects: Subjects, page_study: str, tmp_path: Path) -> None:
     asked = ([{"attack": "square", "queries": 8}], {"norm": "linf", "eps": ["8/255", 0.3]})
-    by_file = studied(tmp_path / "file", subjects.file("page"), page_study, *asked, outputs="probabilities")
+    by_file = studied(
+        tmp_path / "file", f"{subjects.file('page')}?{OPTIONS}", page_study, *asked, outputs="probabilities"
+    )
     model = f"v2:{server.url}/page?{OPTIONS}&batch=4"
     assert studied(tmp_path / "server", model, page_study, *asked, outputs="probabilities") == by_file
     assert all(row["label"] == row["clean_prediction"] for row in by_file)
