@@ -64,7 +64,7 @@ class Parity:
         slopes = [one for one in (self.slope, self.across) if not math.isnan(one)]
         if not slopes:
             return f"{told}, slopes not compared: the file hardly moves there"
-        return f"{told}, central differences of the file within {100 * max(slopes):.2g} % of its gradient"
+        return f"{told}, central differences of the file within {100 * max(slopes):.1g} % of its gradient"
 
 
 def probes(shape: Sequence[int]) -> Tensor:
@@ -135,7 +135,7 @@ class _File:
 
 
 def _error(file: _File, directions: list[Tensor], precision: Precision) -> float:
-    """Return how far central differences are from the gradient: of a few lengths the first that is near, or the best."""
+    """Return how far central differences are from the gradient: of some lengths the first that is near, or the best."""
     errors = []
     for share in precision.steps:
         errors.append(_pooled(file, _scaled(directions, file, share, precision.furthest)))

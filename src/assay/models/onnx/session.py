@@ -106,7 +106,7 @@ class Session:
         return [self._rows_of(one, len(whole))[:n] for one in answers]
 
     def _rows_of(self, answer: Any, n: int) -> Array:
-        shape = getattr(answer, "shape", None)
+        shape: tuple[int, ...] | None = getattr(answer, "shape", None)
         # a map of scores per class is no class score, but one point of each is: [N, K, 1, 1]
         known = shape is not None and answer.dtype.kind in "fiu" and len(shape) >= 1 and shape[0] == n
         if not known or answer.size != n * max(shape[1:], default=1):

@@ -57,7 +57,9 @@ class Twin(nn.Module):
         missing = -n % rows
         if missing:
             x = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
-        parts = [self.network(x[at : at + rows] if rows < len(x) else x) for at in range(0, len(x), rows)]
+        # layers of converters warn of what is torch's or their own business
+        with warnings.catch_warnings(action="ignore"):
+            parts = [self.network(x[at : at + rows] if rows < len(x) else x) for at in range(0, len(x), rows)]
         scores: Tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
         return scores[:n].reshape(n, -1)
 
