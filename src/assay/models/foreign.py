@@ -21,13 +21,10 @@ _KERAS = "a Keras model or weights file (HDF5). Name a model that was saved whol
 _TENSORFLOW = f"a TensorFlow graph. {_GRADIENTS} of torch: build the same network in torch and copy its weights."
 _TFLITE = "a TensorFlow Lite model. Name it litert:FILE."
 TORCHSCRIPT = (
-    "a TorchScript program (torch.jit.save). Return torch.jit.load(path) from a function of your own, and name that: "
-    "my.py:factory."
+    "a TorchScript program (torch.jit.save). Name it so: torchscript:FILE with --allow-pickle, since reading one could "
+    "run code."
 )
-_EXPORTED = (
-    "a program of torch.export. Return torch.export.load(path).module() from a function of your own, and name that: "
-    "my.py:factory."
-)
+EXPORTED = "a program of torch.export. Name it so: pt2:FILE with --allow-pickle, since reading one could run code."
 _ARRAYS = (
     "a file of NumPy arrays. Turn them into a state dict in the order of the network's names, and save it with "
     "torch.save or as safetensors."
@@ -95,7 +92,7 @@ def _in_zip(path: Path) -> str:
     if "constants.pkl" in ends or any("/code/" in f"/{name}" for name in names):
         return TORCHSCRIPT
     if "archive_format" in ends or "serialized_exported_program.json" in ends:
-        return _EXPORTED
+        return EXPORTED
     if "data.pkl" in ends:
         return ""
     if "model.weights.h5" in ends:

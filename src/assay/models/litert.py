@@ -57,7 +57,8 @@ class Port:
     def quantised(self, values: Rows) -> Rows:
         """Return the nearest whole numbers, of ties the even one as the interpreter itself does, within the range."""
         info = np.iinfo(cast(Any, self.dtype))
-        return np.clip(np.rint(values / np.float32(self.scale)) + self.zero, info.min, info.max).astype(self.dtype)
+        whole: Rows = np.clip(np.rint(values / np.float32(self.scale)) + self.zero, info.min, info.max)
+        return whole.astype(self.dtype)
 
     def real(self, values: Rows) -> Rows:
         """Return what values of the port stand for, float32."""
@@ -103,31 +104,37 @@ class Read:
 
     `kind` is "softmax" or "sigmoid" for probabilities, of which the logarithms are the scores (with `odds`, where each
     of several classes has a sigmoid, their log-odds), and "logits" for what is given on as it is. `threshold` is that
-    of a single score, as the file gives it.
+    of a single score, as the file gives it. `step` is that between two neighbouring answers of a quantised output,
+    0 for one that is not.
     """
 
     kind: str
     threshold: float | None = None
     odds: bool = False
+    step: float = 0.0
 
     def scores(self, values: Rows, port: Port) -> Rows:
         """Return float32 scores `[N, K]` of the output's values."""
         p = port.real(values).reshape(len(values), -1)
         if self.kind == "logits":
             return p if self.threshold is None else p - np.float32(self.threshold)
-        # below half a step of whole numbers nothing is known but that it is less
-        least = max(_TINY, port.scale / 2 if port.whole else 0.0)
+        # what is rounded to 0 is below half a step
+        least = max(_TINY, self.step / 2)
         if self.kind == "softmax":
-            if not port.whole:
-                return np.log(np.maximum(p, np.float32(_TINY)))
             p = np.maximum(p, np.float32(least))
-            return np.log(p / p.sum(1, keepdims=True))
+            # rounded ones do not add up to 1; the others are taken as they are
+            return _log(p / p.sum(1, keepdims=True) if self.step else p)
         p, rest = np.maximum(p, np.float32(least)), np.maximum(1 - p, np.float32(least))
         if self.odds:
-            return np.log(p) - np.log(rest)
+            return _log(p) - _log(rest)
         t = np.float32(0.5 if self.threshold is None else self.threshold)
         both = np.concatenate([rest / (1 - t), p / t], 1)
-        return np.log(both / both.sum(1, keepdims=True))
+        return _log(both / both.sum(1, keepdims=True))
+
+
+def _log(values: Rows) -> Rows:
+    logs: Rows = np.log(values)
+    return logs
 
 
 class Interpreted:
@@ -178,6 +185,12 @@ class Interpreted:
         return made
 
 
+def step_of(interpreter: Any, index: int) -> float:
+    """Return the step between two neighbouring values of a tensor of whole numbers; 0 for any other tensor."""
+    found = [one for one in interpreter.get_tensor_details() if int(one["index"]) == index]
+    return float(found[0]["quantization"][0]) if found and found[0]["dtype"] in _INTEGERS else 0.0
+
+
 def opened(content: bytes) -> Any:
     """Return an interpreter of a file's content, with one thread; its tensors are not allocated yet."""
     from ai_edge_litert.interpreter import Interpreter
@@ -202,15 +215,18 @@ class Graph:
     @staticmethod
     def of(interpreter: Any) -> Graph:
         """Return the operations of an interpreter; none where this version of it does not tell them."""
-        listed = getattr(interpreter, "_get_ops_details", list)()
+        listed: list[dict[str, Any]] = getattr(interpreter, "_get_ops_details", list)()
         return Graph(tuple(one for one in listed if one["op_name"] != "DELEGATE"))
 
-    def ending(self, index: int) -> str:
-        """Return the operation that output `index` comes out of, behind which it is only laid out another way."""
+    def ending(self, index: int) -> tuple[str, int]:
+        """Return the operation that output `index` comes out of, and the tensor that it gives.
+
+        What only lays out or rescales its answer is passed over.
+        """
         by_output = {int(one): operation for operation in self.operations for one in operation["outputs"]}
         while index in by_output and by_output[index]["op_name"] in _AROUND:
             index = int(by_output[index]["inputs"][0])
-        return str(by_output[index]["op_name"]) if index in by_output else ""
+        return (str(by_output[index]["op_name"]) if index in by_output else ""), index
 
     def first(self, index: int) -> dict[str, Any] | None:
         """Return the first operation that works on input `index`, or None where several or none are known."""

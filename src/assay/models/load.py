@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from assay.core.errors import BadInput, did_you_mean
@@ -27,46 +27,9 @@ from assay.models.loaders import timm as from_timm
 from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders import weights as from_file
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
-from assay.models.spec import Request, take_apart, taken_apart
+from assay.models.spec import LIMITS, Request, take_apart, taken_apart
+from assay.models.static_batch import StaticBatch, static_rows
 from assay.models.twins import guided
-
-
-class StaticBatch(nn.Module):
-    """A module that takes exactly `rows` images, for any number of them: the last batch is filled with its last image.
-
-    `[N, C, H, W]` -> logits `[N, K]`. Rows have to be independent of their neighbours, as those of a classifier in
-    eval mode are.
-    """
-
-    def __init__(self, module: nn.Module, rows: int) -> None:
-        super().__init__()
-        self.module = module
-        self.rows = rows
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits, from as many calls as it takes."""
-        missing = -len(x) % self.rows
-        whole = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x
-        parts = [self.module(whole[at : at + self.rows].contiguous()) for at in range(0, len(whole), self.rows)]
-        logits: Tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return logits[: len(x)] if missing else logits
-
-    def extra_repr(self) -> str:
-        """Say how many images a call takes."""
-        return f"rows={self.rows}"
-
-
-def static_rows(module: nn.Module) -> int | None:
-    """Return how many images an exported program was made for; None where it takes any number, or is none."""
-    if not isinstance(module, fx.GraphModule):
-        return None
-    inputs = [node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder"]
-    if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not inputs[0].ndim:
-        return None
-    rows = inputs[0].shape[0]
-    # a batch of any size is a symbol
-    return rows if type(rows) is int else None
-
 
 OUTPUTS = ("logits", "probabilities")
 
@@ -87,9 +50,7 @@ class Scheme:
 _IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "crop", "pad", "interpolation", "threshold"})
 
 # what the user of an endpoint allows and says of it
-_ASKING = frozenset(
-    {"queries", "price", "budget", "per_second", "parallel", "batch", "timeout", "tries", "classes", "version", "twin"}
-)
+_ASKING = LIMITS | {"classes", "version", "twin", "random", "ca", "plain_http"}
 
 SCHEMES: dict[str, Scheme] = {
     "torchvision": Scheme(from_torchvision.load, "torchvision:NAME"),
@@ -97,13 +58,13 @@ SCHEMES: dict[str, Scheme] = {
     "zoo": Scheme(zoo.load, "zoo:NAME", frozenset({"dropout"})),
     "file": Scheme(from_file.load, "file:PATH?arch=...", _IMAGES | {"arch", "num_classes", "prefix"}),
     "onnx": Scheme(onnx_file.load, "onnx:FILE", _IMAGES, frozenset({"output", "layout", "order", "twin", "converter"})),
-    "hf": Scheme(hugging_face.load, "hf:FOLDER or hf:OWNER/NAME@REVISION", settings=frozenset({"backend"})),
-    "pt2": Scheme(exported.load_program, "pt2:FILE", _IMAGES),
-    "torchscript": Scheme(exported.load_script, "torchscript:FILE", _IMAGES),
+    "hf": Scheme(hugging_face.load, "hf:FOLDER or hf:OWNER/NAME@REVISION", _IMAGES - {"threshold"}),
+    "pt2": Scheme(exported.load_program, "pt2:FILE", _IMAGES, frozenset({"output"})),
+    "torchscript": Scheme(exported.load_script, "torchscript:FILE", _IMAGES, frozenset({"output"})),
     "keras": Scheme(keras_file.load, "keras:FILE", _IMAGES, frozenset({"output"})),
     "litert": Scheme(litert_file.load, "litert:FILE", _IMAGES, frozenset({"output", "layout", "twin"})),
-    "v2": Scheme(endpoint.load_v2, "v2:URL/MODEL", _IMAGES, _ASKING | {"input", "output", "layout", "binary"}),
-    "v1": Scheme(endpoint.load_v1, "v1:URL/MODEL", _IMAGES, _ASKING | {"output", "layout"}),
+    "v2": Scheme(endpoint.load_v2, "v2:URL/MODEL", _IMAGES, _ASKING | {"input", "output", "layout", "binary", "top"}),
+    "v1": Scheme(endpoint.load_v1, "v1:URL/MODEL", _IMAGES, _ASKING | {"input", "output", "layout"}),
     "remote": Scheme(endpoint.load, "remote:endpoint.yaml", _IMAGES, _ASKING),
 }
 WHOLE_NAMES: dict[str, Scheme] = {name: Scheme(efficientnet_lite.load, name) for name in efficientnet_lite.LITES}

@@ -16,7 +16,7 @@ import assay
 from assay.core.errors import BadInput, ModelError
 from assay.models import load_model
 from assay.models.function import Function, Predictions, networks_in
-from assay.models.load import StaticBatch, static_rows
+from assay.models.static_batch import StaticBatch, static_rows
 
 SHAPE = (1, 4, 4)
 X = torch.rand(6, *SHAPE, generator=torch.Generator().manual_seed(3))

@@ -16,7 +16,7 @@ from assay.core.oracle import Access
 from assay.models.classifier import Classifier, Preprocess
 from assay.models.deployed import Deployed
 from assay.models.failures import in_short
-from assay.models.litert import MAGIC, Given, Graph, Interpreted, Port, Read, imported, opened
+from assay.models.litert import MAGIC, Given, Graph, Interpreted, Port, Read, imported, opened, step_of
 from assay.models.remote.client import Rows
 from assay.models.spec import Options, Request
 
@@ -49,7 +49,7 @@ def load(request: Request) -> Classifier:
     path = Path(request.name).expanduser()
     content = _content(path, request.spec)
     imported()
-    interpreter = _interpreter(content, request.spec)
+    interpreter = _interpreter(content, request)
     entry = _input(interpreter, request)
     exit_ = _output(interpreter, request)
     order, shape = _images(entry, request)
@@ -57,7 +57,8 @@ def load(request: Request) -> Classifier:
     given, notes = _given(entry, order, graph, interpreter, request)
     plain = Interpreted(content, entry, exit_, given, Read("logits"))
     values = _asked(plain, _probes(shape, request), exit_, request)
-    read, more = _read(graph.ending(exit_.index), exit_, values, request)
+    ending, tensor = graph.ending(exit_.index)
+    read, more = _read(ending, step_of(interpreter, tensor), values, request)
     options = request.options
     said = (exit_.index, dataclasses.astuple(given), dataclasses.astuple(read))
     return Classifier(
@@ -70,7 +71,7 @@ def load(request: Request) -> Classifier:
         classes=_labels(content, values.shape[1]),
         outputs="logits" if read.kind == "logits" or read.odds else "probabilities",
         channels=shape[0],
-        notes=(_SCORES, *notes, *more),
+        notes=(*(() if "twin" in request.settings else (_SCORES,)), *notes, *more),
         access=Access.SCORES,
         identity=f"litert {hashlib.blake2b(content, digest_size=16).hexdigest()} {said}",
     )
@@ -89,9 +90,11 @@ def _content(path: Path, spec: str) -> bytes:
     return content
 
 
-def _interpreter(content: bytes, spec: str) -> Any:
+def _interpreter(content: bytes, request: Request) -> Any:
+    spec = request.spec
     try:
         interpreter = opened(content)
+        _resize(interpreter, request)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())
@@ -109,6 +112,16 @@ def _interpreter(content: bytes, spec: str) -> Any:
             ) from error
         raise BadInput(f"{spec!r} could not be read by LiteRT: {in_short(error)}. Copy or convert it again.") from error
     return interpreter
+
+
+def _resize(interpreter: Any, request: Request) -> None:
+    # open sides are 1 until somebody says more, which is too small for most networks
+    ports = [Port.of(one) for one in interpreter.get_input_details()]
+    if len(ports) == 1 and -1 in ports[0].shape[1:]:
+        order, shape = _images(ports[0], request)
+        high, wide = (side or _ANY_SIDE for side in shape[1:])
+        sides = {"last": (high, wide, shape[0]), "first": (shape[0], high, wide), "none": (high, wide)}[order]
+        interpreter.resize_tensor_input(ports[0].index, [max(1, ports[0].shape[0]), *sides])
 
 
 def _input(interpreter: Any, request: Request) -> Port:
@@ -165,13 +178,15 @@ def _images(port: Port, request: Request) -> tuple[str, tuple[int, int | None, i
 
 
 def _order(rest: list[int | None], request: Request) -> str:
-    last, first = rest[2] in (1, 3, 4), rest[0] in (1, 3, 4)
-    if last == first:
-        raise BadInput(
-            f"{request.spec!r} takes {rest}, which does not tell where the channels stand. State it: ?layout=nhwc or "
-            "?layout=nchw."
-        )
-    return "last" if last else "first"
+    # channels stand last where both ends could be them, as is TensorFlow's own way
+    if rest[2] in (1, 3, 4):
+        return "last"
+    if rest[0] in (1, 3, 4):
+        return "first"
+    raise BadInput(
+        f"{request.spec!r} takes {rest}, which does not tell where the channels stand. State it: ?layout=nhwc or "
+        "?layout=nchw."
+    )
 
 
 def _with_size(shape: tuple[int, int | None, int | None], request: Request) -> tuple[int, int | None, int | None]:
@@ -277,7 +292,7 @@ def _asked(answer: Interpreted, probes: Rows, port: Port, request: Request) -> R
     return values
 
 
-def _read(ending: str, port: Port, values: Rows, request: Request) -> tuple[Read, tuple[str, ...]]:
+def _read(ending: str, step: float, values: Rows, request: Request) -> tuple[Read, tuple[str, ...]]:
     """Return how the answers become scores, from the operation they come out of and from what they are."""
     threshold, several = request.options.threshold, values.shape[1] > 1
     if threshold is not None and several:
@@ -285,31 +300,30 @@ def _read(ending: str, port: Port, values: Rows, request: Request) -> tuple[Read
             f"threshold is {threshold:g}, but {request.spec!r} gives {values.shape[1]} scores per image, expected one. "
             "Leave it out."
         )
-    summed = bool((values >= 0).all()) and bool((np.abs(values.sum(1) - 1) < _SUM).all())
+    said = [_coarse(step)] if step else []
+    far = max(_SUM, values.shape[1] * step / 2)
+    summed = bool((values >= 0).all()) and bool((np.abs(values.sum(1) - 1) < far).all())
     if several and (ending == "SOFTMAX" or summed):
-        return Read("softmax"), (_coarse(port, "probabilities") if port.whole else _SATURATES,)
+        return Read("softmax", step=step), tuple(said or [_SATURATES])
     if ending == "LOGISTIC":
         if threshold is not None and not 0 < threshold < 1:
-            raise BadInput(f"threshold is {threshold}, expected a probability above 0 and below 1.")
+            raise BadInput(f"threshold is {threshold:g}, expected a probability above 0 and below 1.")
         notes = (_LABELS,) if several else ()
-        return Read("sigmoid", threshold, several), (
-            *notes,
-            _coarse(port, "probabilities") if port.whole else _SATURATES,
+        return Read("sigmoid", threshold, several, step), (*notes, *(said or [_SATURATES]))
+    # a relu is most often part of the operation before it
+    if ending in _BOUNDED or bool((values >= 0).all() and (values == 0).any()):
+        said.append(
+            "The answers are neither logits nor probabilities, as after a relu or another bounded function, and are "
+            "attacked as they are. Where several are equal, the first class wins."
         )
-    notes = (_coarse(port, "scores"),) if port.whole else ()
-    if ending in _BOUNDED:
-        notes += (
-            f"The file ends with {ending}: its answers are neither logits nor probabilities, and are attacked as they "
-            "are. Where several are equal, the first class wins.",
-        )
-    return Read("logits", threshold), notes
+    return Read("logits", threshold, step=step), tuple(said)
 
 
-def _coarse(port: Port, what: str) -> str:
+def _coarse(step: float) -> str:
     return (
-        f"The {what} are whole numbers times {port.scale:.4g}: most small changes of an image change none of them, and "
-        "attacks by scores meet plateaus and find less than there is. Equal scores are frequent; of those the first "
-        "class wins. Look at it with gradients too: ?twin= names the float network."
+        f"The file's answers are whole numbers times {step:.4g}: most small changes of an image change none of them, "
+        "and attacks by scores meet plateaus and find less than there is. Equal scores are frequent; of those the "
+        "first class wins. Look at it with gradients too: ?twin= names the float network."
     )
 
 
