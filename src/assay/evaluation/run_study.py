@@ -29,7 +29,19 @@ from assay.models import Classifier, load_model
 from assay.models.load import on_device
 from assay.models.remote.ledger import Ledger
 
-_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels", "audit", "corruptions", "certify", "judge")
+_STUDY_KEYS = (
+    "study",
+    "question",
+    "goal",
+    "order",
+    "seed",
+    "chunk",
+    "labels",
+    "audit",
+    "corruptions",
+    "certify",
+    "judge",
+)
 
 
 def run_study(

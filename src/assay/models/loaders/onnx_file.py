@@ -116,7 +116,8 @@ def _threshold(options: Options, head: Head) -> tuple[float | None, list[str]]:
     if threshold is None or head.end != "sigmoid":
         return threshold, []
     if not 0 < threshold < 1:
-        raise BadInput(f"threshold is {threshold:g}, and the file ends in a sigmoid: expected a number above 0 and below 1.")
+        raise BadInput(
+            f"threshold is {threshold:g}, and the file ends in a sigmoid: expected a number above 0 and below 1."
+        )
     at = float(torch.logit(torch.tensor(threshold, dtype=torch.float64)))
     return at, [f"The threshold {threshold:g} of its probability is {at:.6g} of the score before the sigmoid."]
-

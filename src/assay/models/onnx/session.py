@@ -69,7 +69,9 @@ class Session:
     in a call. `half` says that the file computes in half precision.
     """
 
-    def __init__(self, file: OnnxFile, head: Head, intake: Intake, rows: int | None = None, alone: bool = False) -> None:
+    def __init__(
+        self, file: OnnxFile, head: Head, intake: Intake, rows: int | None = None, alone: bool = False
+    ) -> None:
         self.path, self.digest = file.path, file.digest
         self.head, self.intake, self.rows, self.alone = head, intake, rows, alone
         self.half = file.half
@@ -97,7 +99,9 @@ class Session:
         except BadInput:
             raise
         except Exception as error:
-            raise ModelError(f"{self.path.name} failed on an input {list(whole.shape)}: {_first_line(error)}") from error
+            raise ModelError(
+                f"{self.path.name} failed on an input {list(whole.shape)}: {_first_line(error)}"
+            ) from error
         return [self._rows_of(one, len(whole))[:n] for one in answers]
 
     def _rows_of(self, answer: Any, n: int) -> Array:

@@ -94,8 +94,10 @@ def _agree(scores: Array, output: Array, end: str, half: bool) -> bool:
     if end == "argmax":
         # at a tie either class may be named
         named = output.astype(np.int64)
-        return output.shape[1] == 1 and bool((named >= 0).all() and (named < scores.shape[1]).all()) and bool(
-            (np.take_along_axis(scores, named, 1)[:, 0] >= scores.max(1)).all()
+        return (
+            output.shape[1] == 1
+            and bool((named >= 0).all() and (named < scores.shape[1]).all())
+            and bool((np.take_along_axis(scores, named, 1)[:, 0] >= scores.max(1)).all())
         )
     if scores.shape != output.shape:
         return False

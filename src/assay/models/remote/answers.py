@@ -62,7 +62,9 @@ def numbers(value: Any, shown: str) -> Rows:
 
 def one_whole_number_each(value: Any, n: int, shown: str) -> None:
     """Raise `ModelError` for one whole number per image, which is a class, where scores were to be answered."""
-    flat = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in value] if isinstance(value, list) else []
+    flat = (
+        [one[0] if isinstance(one, list) and len(one) == 1 else one for one in value] if isinstance(value, list) else []
+    )
     if len(flat) == n and all(type(one) is int for one in flat):
         raise ModelError(
             f"The endpoint {shown} answered {excerpt(str(flat))} for {n} images: class numbers, where scores were expected. "

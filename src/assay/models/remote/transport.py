@@ -133,7 +133,12 @@ class Transport:
             except _Broken as broken:
                 doubtful += broken.doubtful
                 last, wait = broken, broken.wait
-                if not broken.again or (broken.kind and broken.kind not in self._after) or tried == most or wait > _LONGEST_WAIT:
+                if (
+                    not broken.again
+                    or (broken.kind and broken.kind not in self._after)
+                    or tried == most
+                    or wait > _LONGEST_WAIT
+                ):
                     break
                 with self._lock:
                     self.retries += 1
@@ -173,7 +178,9 @@ class Transport:
                 for piece in response.iter_bytes():
                     body += piece
                     if time.monotonic() > until:
-                        raise _Broken(f"its answer took longer than {self.limits.timeout:g} s", doubtful=1, kind="timeout")
+                        raise _Broken(
+                            f"its answer took longer than {self.limits.timeout:g} s", doubtful=1, kind="timeout"
+                        )
                     if len(body) > _MOST_BYTES:
                         raise _Broken(f"it answered more than {_MOST_BYTES >> 20} MB", again=False)
                 answered = Answered(response.status_code, dict(response.headers), bytes(body))
@@ -203,7 +210,12 @@ class Transport:
             )
             return _Broken(f"{reason[:1].lower()}{reason[1:]}", again=self._answered, fix=_IS_IT_UP)
         if isinstance(error, httpx2.TimeoutException):
-            return _Broken(f"no answer within {self.limits.timeout:g} s", doubtful=1, kind="timeout", fix="Allow more: timeout=120.")
+            return _Broken(
+                f"no answer within {self.limits.timeout:g} s",
+                doubtful=1,
+                kind="timeout",
+                fix="Allow more: timeout=120.",
+            )
         if isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):
             return _Broken(f"the request cannot be sent ({type(error).__name__})", again=False)
         return _Broken("the connection broke off", doubtful=1, kind="reset")

@@ -37,7 +37,9 @@ class V1(Asking):
     image are.
     """
 
-    def __init__(self, transport: Transport, model: str, wishes: Wishes, params: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, transport: Transport, model: str, wishes: Wishes, params: Mapping[str, str] | None = None
+    ) -> None:
         self._params = dict(params or {})
         self._input = wishes.input
         self._output = wishes.output
@@ -85,9 +87,7 @@ class V1(Asking):
         if isinstance(told, Mapping):
             return self._chosen(told)
         if not isinstance(told, list):
-            raise ModelError(
-                f"The endpoint {self._where.shown} answered no predictions: {excerpt(str(answer))}"
-            )
+            raise ModelError(f"The endpoint {self._where.shown} answered no predictions: {excerpt(str(answer))}")
         if len(told) != n and not (told and not isinstance(told[0], (list, Mapping))):
             raise ModelError(f"The endpoint {self._where.shown} answered {len(told)} predictions for {n} images.")
         return [self._chosen(one) if isinstance(one, Mapping) else one for one in told]
@@ -127,7 +127,10 @@ def _signature(transport: Transport, where: Any, params: Mapping[str, str], wish
                 "layout=nhwc (channels last, as TensorFlow) or layout=nchw (channels first, as PyTorch)."
             )
         return _Told(Numbers("FP32", wishes.layout))
-    image, scores = only(inputs, wishes.input, "input", where.shown), only(outputs, wishes.output, "output", where.shown)
+    image, scores = (
+        only(inputs, wishes.input, "input", where.shown),
+        only(outputs, wishes.output, "output", where.shown),
+    )
     sides = _sides(image)
     if len(sides) != 4:
         raise BadInput(
