@@ -34,9 +34,9 @@ _PROBES, _ANY_SIDE = 8, 224
 def load(request: Request) -> Classifier:
     """Load `FILE`, a model saved by Keras 2 or 3, with its last softmax or sigmoid taken apart.
 
-    Settings: `output`, the name or number of one of several outputs; `range`, what white is to the network. What was compiled into the model is not read.
-    Raises `BadInput` for a file without a network, for layers of the user's own, and (unless `allow_pickle`) for
-    Lambda layers, which are code.
+    Settings: `output`, the name or number of one of several outputs; `range`, what white is to the network, 1 or 255.
+    What was compiled into the model is not read. Raises `BadInput` for a file without a network, for layers of the
+    user's own, and (unless `allow_pickle`) for Lambda layers, which are code.
     """
     path = Path(request.name).expanduser()
     _check_file(path, request.spec)

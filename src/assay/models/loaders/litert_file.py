@@ -102,21 +102,28 @@ def _interpreter(content: bytes, request: Request) -> Any:
         _resize(interpreter, request)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        if "Select TensorFlow op" in text or "Flex" in text:
-            raise BadInput(
-                f"{spec!r} uses operations of TensorFlow itself, which LiteRT's interpreter does not have. Convert the "
-                "model with built-in operations alone (tf.lite.OpsSet.TFLITE_BUILTINS), or wrap TensorFlow's "
-                "interpreter in a function of your own, and name that: my.py:factory."
-            ) from error
-        if "unresolved custom op" in text:
-            name = text.partition("custom op:")[2].split(".")[0].strip() or "unknown"
-            raise BadInput(
-                f"{spec!r} uses the custom operation {name}, which LiteRT's interpreter does not have. Wrap an "
-                "interpreter that has it in a function of your own, and name that: my.py:factory."
-            ) from error
-        raise BadInput(f"{spec!r} could not be read by LiteRT: {in_short(error)}. Copy or convert it again.") from error
+        raise _missing(spec, error) or BadInput(
+            f"{spec!r} could not be read by LiteRT: {in_short(error)}. Copy or convert it again."
+        ) from error
     return interpreter
+
+
+def _missing(spec: str, error: Exception) -> BadInput | None:
+    """Return what to say of a file that uses an operation which the interpreter lacks; None for any other error."""
+    text = " ".join(str(error).split())
+    if "Select TensorFlow op" in text or "Flex" in text:
+        return BadInput(
+            f"{spec!r} uses operations of TensorFlow itself, which LiteRT's interpreter does not have. Convert the "
+            "model with built-in operations alone (tf.lite.OpsSet.TFLITE_BUILTINS), or wrap TensorFlow's interpreter "
+            "in a function of your own, and name that: my.py:factory."
+        )
+    if "unresolved custom op" in text:
+        name = text.partition("custom op:")[2].split(".")[0].strip() or "unknown"
+        return BadInput(
+            f"{spec!r} uses the custom operation {name}, which LiteRT's interpreter does not have. Wrap an interpreter "
+            "that has it in a function of your own, and name that: my.py:factory."
+        )
+    return None
 
 
 def _resize(interpreter: Any, request: Request) -> None:
@@ -290,7 +297,8 @@ def _asked(answer: Interpreted, probes: Rows, port: Port, request: Request) -> R
     try:
         values = answer(probes)
     except ModelError as error:
-        raise BadInput(f"{request.spec!r}: {error}") from error
+        # some are found missing only when they are asked
+        raise _missing(request.spec, error) or BadInput(f"{request.spec!r}: {error}") from error
     long = [side for side in port.shape[1:] if side != 1]
     if len(long) > 1:
         raise BadInput(
