@@ -73,7 +73,7 @@ def imported() -> Any:
     The environment is left as it was: only this import reads it.
     """
     if "keras" not in sys.modules:
-        with _environment("KERAS_BACKEND", "torch"):
+        with _environment("KERAS_BACKEND", "torch"), warnings.catch_warnings(action="ignore"):
             try:
                 import keras
             except ImportError as error:
