@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import assay
+from assay.audit.gradients import in_double
 from assay.core.errors import BadInput
 from assay.core.held import frozen
 from assay.models.keras_ending import TwoLogs
@@ -274,16 +275,20 @@ def test_half_precision_is_measured_in_float32(keras: Any, tmp_path: Path) -> No
     torch.testing.assert_close(answers, raw(plain, colours()), rtol=1e-5, atol=1e-6)
 
 
-def test_a_copy_in_double_precision_is_one_and_leaves_the_model_alone() -> None:
+def test_a_copy_has_weights_of_its_own_and_none_is_finer_than_float32() -> None:
     x, _ = digits()
     model = assay.load_model(SMALL)
     with model.held(), torch.no_grad():
         before = model.module(x)
-        fine = copy.deepcopy(model.module).double()(x.double())
-        known = small_net().double()(x.double()).log_softmax(1)
-        assert fine.dtype is torch.float64
-        torch.testing.assert_close(fine, known, rtol=0, atol=1e-9)
+        other = copy.deepcopy(model.module)
+        assert torch.equal(other(x), before)
+        next(other.parameters()).mul_(2)
+        assert not torch.allclose(other(x), before)
         assert torch.equal(model.module(x), before)
+    # Keras computes in float32 on its way: an audit that looks again in double precision must not believe such a copy
+    with pytest.raises(NotImplementedError):
+        copy.deepcopy(model.module).double()
+    assert in_double(model.module) is None
 
 
 def test_weights_are_the_modules_own_and_take_no_gradients() -> None:
