@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from assay.core.form import precision_of
+from assay.core.form import outside, precision_of
 from assay.core.held import frozen
 from assay.core.oracle import ONE_PASS, Access, LookPasses, TorchOracle
 from assay.defenses.chain import Step
 from assay.defenses.fitted import Fitted
+from assay.models.facts import check_told_apart, facts_of_attributes
 
 # the second class of a name gets a number, which counts all those compiled in this process
 _NUMBERED = re.compile(r"[./]?___torch_mangle_\d+")
@@ -146,6 +147,18 @@ class Classifier:
         return next((one.device for one in (*self.module.parameters(), *self.module.buffers())), torch.device("cpu"))
 
     @property
+    def outside(self) -> bool:
+        """Whether the model answers outside of torch, and has whoever asks it pay for each row: an endpoint."""
+        return outside(self.module)
+
+    @property
+    def classes_outside(self) -> int | None:
+        """How many classes a model has that answers outside of torch, where it says so; None for others."""
+        parts = (part for part in self.module.modules() if getattr(part, "outside", False) is True)
+        known = next((getattr(part, "classes", None) for part in parts), None)
+        return known if isinstance(known, int) else None
+
+    @property
     def precision(self) -> torch.dtype:
         """The floating-point type that the model computes in: that of its first parameter or buffer."""
         return precision_of(self.module) or torch.float32
@@ -190,9 +203,17 @@ def digest_of(classifier: Classifier) -> str:
     if not classifier.module.state_dict() and classifier.code:
         # what such a module answers from lies elsewhere: two factories of one file are two models
         content.update(f"spec {classifier.spec}".encode())
+    if not classifier.module.state_dict():
+        content.update(facts_of_attributes(classifier.module).encode())
     for part in _unprinted(classifier.module):
         content.update(part)
     return content.hexdigest()
+
+
+def check_identity(classifier: Classifier) -> None:
+    """Raise `BadInput` for a model that its digest cannot tell from others, and that comes without an `identity`."""
+    if not classifier.identity:
+        check_told_apart(classifier.module, classifier.spec or "The model")
 
 
 def _unprinted(module: nn.Module) -> Iterator[bytes]:

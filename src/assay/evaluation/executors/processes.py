@@ -133,7 +133,7 @@ class _WorkerPool:
         cells = {unit.cell.digest: unit.cell.plain() for unit in self._units}
         kept = ("device", "allow_pickle", "batch", "allow_random_data")
         settings = {name: getattr(loader, name) for name in kept}
-        worker.tell({"cells": cells, "loader": settings})
+        worker.tell({"cells": cells, "loader": settings, "folder": str(self._job.folder)})
 
     def handle(self, worker: _Worker, message: _Message, waiting: collections.deque[tuple[int, Unit]]) -> Answer | None:
         """Take a worker's word, and give it the next unit. Raises the `AssayError` that a worker met."""
@@ -190,7 +190,7 @@ def check_named(units: Sequence[Unit], job: Job) -> None:
     """Raise `BadInput` for models, data and masks that a worker could not load by name."""
     for unit in units:
         source, surrogate = unit.cell.data.source, unit.cell.attack.options.get("surrogate")
-        models = (unit.cell.model.model, *(names(surrogate) if surrogate else ()))
+        models = (unit.cell.model.model, unit.cell.model.like, *(names(surrogate) if surrogate else ()))
         for model in (one for one in models if one in job.loader.models):
             raise BadInput(
                 f"The model {model} exists in this Python process alone and cannot be sent to workers. Name it as "
