@@ -45,7 +45,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     make_workplace(tmp_path)
-    make("vit", tmp_path / "vit")
+    make("vit", tmp_path / "vit", id2label={at: str(at) for at in range(3)}, label2id={str(at): at for at in range(3)})
     (tmp_path / "own.py").write_text(FACTORY)
     return Workplace(tmp_path, capsys)
 
@@ -73,26 +73,31 @@ def test_commands(place: Workplace) -> None:
     assert place.assay("audit runs/hf").code in (0, 3)
     doctor = place.assay(f"doctor {ABOUT}")
     assert doctor.code == 0 and "no zero gradient" in doctor.out
-    assert place.assay(f"plan {ABOUT} {ATTACK}").code == 0
-    moved = place.assay(
-        "transfer --surrogate hf:vit --target hf:vit --target toy.py:probabilities?size=32 --data folder:pictures "
-        "--attack pgd:steps=4 --eps 16/255"
-    )
-    assert "classes" in moved.err or moved.code == 0
+    planned = place.assay(f"plan {ABOUT} {ATTACK.partition(' --display')[0]}")
+    assert planned.code == 0, planned.err
+    moved = place.assay("transfer --surrogate hf:vit --target hf:vit --data folder:pictures --attack fgsm --eps 16/255")
+    assert moved.code == 0, moved.err
     wrong = place.assay(f"run --model hf:vitt --data folder:pictures {ATTACK} --out runs/wrong")
     assert wrong.code == 2 and "Did you mean 'vit'?" in wrong.err
 
 
 def test_patches_and_studies(place: Workplace) -> None:
-    trained = place.assay(
-        "patch train --model hf:vit --data folder:pictures --labels predicted --steps 2 --size 8 --out p.safetensors"
-    )
+    where = "--model hf:vit --data folder:pictures"
+    trained = place.assay(f"patch train {where} --target 1 --size 8 --epochs 1 --display none --out p.safetensors")
     assert trained.code == 0, trained.err
-    study = {"models": ["hf:vit"], "data": [{"source": "folder:pictures", "labels": "predicted"}], "attacks": ["fgsm"]}
-    study |= {"budgets": {"linf": ["8/255"]}}
+    judged = place.assay(f"patch evaluate p.safetensors {where}")
+    assert judged.code == 0, judged.err
+    study = {
+        "study": "s",
+        "models": ["hf:vit"],
+        "data": {"source": "folder:pictures", "labels": "predicted"},
+        "attacks": ["fgsm"],
+    }
+    study |= {"threats": [{"norm": "linf", "eps": ["8/255"]}]}
     (place.folder / "s.yaml").write_text(json.dumps(study))
-    checked = place.assay("validate s.yaml")
-    assert checked.code == 0, checked.err
+    ran = place.assay("run s.yaml --display none --audit off --out runs/s")
+    assert ran.code == 0, ran.err
+    assert told(place, "runs/s")
 
 
 # ---- one network in four forms
@@ -129,29 +134,17 @@ def test_four_forms_answer_alike(forms: dict[str, str]) -> None:
 
 
 def test_four_forms_have_the_same_records(forms: dict[str, str], tmp_path: Path) -> None:
-    # labels by the position in ImageNet's list, for models that do not name their classes
-    (tmp_path / "my.py").write_text(
-        "from assay.data import load_data\nfrom assay.models import load_model\nfrom torch.utils.data import TensorDataset\n"
-        "import torch\n\n\ndef pictures():\n    data = load_data('samples', model=load_model('efficientnet-lite0'))\n"
-        "    x = torch.stack([data.read(at) for at in range(8)])\n"
-        "    return TensorDataset(x, torch.tensor(data.labels[:8]))\n"
-    )
-    found = assay.evaluate(
-        list(forms.values()),
-        f"{tmp_path / 'my.py'}:pictures",
-        "fgsm",
-        eps=["1/255", "4/255"],
-        out=tmp_path / "run",
-        allow_pickle=True,
-        audit="off",
-        doctor=False,
-    )
+    threat = {"norm": "linf", "eps": ["1/255", "4/255"]}
+    data, out = load_data("samples", model=load_model("efficientnet-lite0"), limit=8), tmp_path / "run"
+    pairs = torch.stack([data.read(at) for at in range(8)]), torch.as_tensor(data.labels)
+    models = [load_model(one, allow_pickle=True) for one in forms.values()]
+    found = assay.evaluate(models, pairs, "fgsm", threat, out, audit="off", doctor=False, display="none")
     assert found is not None
     tables = [pq.read_table(one).to_pylist() for one in sorted((tmp_path / "run").rglob("*.parquet"))]
     rows = [row for table in tables for row in table]
     kept: dict[str, list[Any]] = {}
     for row in rows:
-        kept.setdefault(row["model"], []).append((row["sample"], row["eps"], row["status"], row["size"]))
+        kept.setdefault(row["model"], []).append((row["sample_id"], row["eps"], row["status"], row["size_linf"]))
     told = {name: sorted(value, key=str) for name, value in kept.items()}
     first = next(iter(told.values()))
     assert len(told) == len(forms) and len(first) == 16
