@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,19 @@ def test_commands(place: Workplace) -> None:
     assert moved.code == 0, moved.err
     wrong = place.assay(f"run --model hf:vitt --data folder:pictures {ATTACK} --out runs/wrong")
     assert wrong.code == 2 and "Did you mean 'vit'?" in wrong.err
+
+
+def test_a_run_records_the_commit(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = place.folder / "cache" / "models--owner--name" / "snapshots" / commit
+    shutil.copytree(place.folder / "vit", snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(place.folder / "cache"))
+    about = ABOUT.replace("hf:vit", f"hf:owner/name@{commit}")
+    ran = place.assay(f"run {about} {ATTACK} --audit off --out runs/id")
+    assert ran.code == 0, ran.err
+    manifest = json.loads((place.folder / "runs/id/manifest.json").read_text())
+    (facts,) = manifest["models"].values()
+    assert facts["notes"] == [f"owner/name is at commit {commit}."]
 
 
 def test_patches_and_studies(place: Workplace) -> None:
