@@ -21,7 +21,7 @@ from assay.core.compose import Cascade, Method, Restarts, Through, Transferred
 from assay.core.errors import AssayError
 from assay.core.goal import Goal
 from assay.core.lenses import Averaged, Expectation
-from assay.core.oracle import Oracle
+from assay.core.oracle import Access, Oracle
 from assay.evaluation.records.verdicts import Finding
 from assay.evaluation.study.attacks import parse_attack
 
@@ -72,7 +72,12 @@ def stronger_attacks(
 
     Those without gradients come last where gradients lead somewhere. `long` adds the slow ones.
     """
-    found = _attacks(subject, evidence, findings, long=long)
+    found = [
+        one
+        for one in _attacks(subject, evidence, findings, long=long)
+        # whoever asks another network may climb there
+        if one.oracle is not None or one.method.access <= subject.gives
+    ]
     led = follows_gradients(evidence, findings)
 
     def rank(one: StrongerAttack) -> tuple[bool, float]:
@@ -117,7 +122,7 @@ def _attacks(
             yield StrongerAttack("more starts", "more starts and steps of the same attack", more, 0.1)
     # where true gradients lead an iterative attack, what is wrong is the evaluation's effort alone; a defence has to
     # hold against every kind of attack
-    if long or subject.guarded or _masked(evidence, findings):
+    if long or subject.guarded or subject.gives is not Access.GRADIENT or _masked(evidence, findings):
         yield from _without_gradients(subject, evidence, long=long)
 
 
@@ -185,7 +190,9 @@ _BLIND: Sequence[tuple[str, str, dict[str, int], dict[str, int]]] = (
 
 def _without_gradients(subject: Subject, evidence: Evidence, *, long: bool) -> Iterator[StrongerAttack]:
     for name, why, quick, deep in _BLIND:
-        if subject.norm in ATTACKS[name].norms:
+        # labels say less than the scores that are there
+        less = subject.gives is Access.SCORES and ATTACKS[name].access is Access.LABELS and not long
+        if subject.norm in ATTACKS[name].norms and not (less and subject.norm in ATTACKS["square"].norms):
             share = max(0.2, evidence.black_box.share(name))
             yield StrongerAttack(name, why, build(name, **(deep if long else quick)), share, blind=True)
     # these seldom break more than the ones before

@@ -13,8 +13,9 @@ from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, Stu
 from assay.console.output import out as stdout
 from assay.console.output import say, write
 from assay.console.study_from_flags import read_study
+from assay.console.usual_attack import with_usual_attack
 from assay.core.errors import BadInput
-from assay.wording import file_size, plural, queries, rough_duration
+from assay.wording import file_size, plural, rough_duration, written_queries
 
 if TYPE_CHECKING:
     from assay.evaluation.cell import Cell
@@ -47,9 +48,9 @@ def plan(
     from assay.evaluation.records.store import Store
     from assay.models.remote.ledger import Ledger
 
-    asked = read_study(flags, out)
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
     with Ledger().used() as ledger:
+        asked = read_study(with_usual_attack(flags, loader), out)
         ledger.look_behind(asked.directory)
         planned = make_plan(asked.study, loader)
         done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}
@@ -159,7 +160,7 @@ def _print(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -
 
 def _queries(one: Demand) -> str:
     """Say what an endpoint may be asked at most, and what is allowed of it."""
-    parts = [f"{one.budget.model} is asked at most {queries(one.rows)}, in {plural(one.requests, 'request')}"]
+    parts = [f"{one.budget.model} is asked at most {written_queries(one.rows)}, in {plural(one.requests, 'request')}"]
     if one.seconds is not None:
         parts.append(rough_duration(one.seconds))
     if one.budget.price:

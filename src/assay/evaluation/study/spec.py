@@ -34,11 +34,13 @@ from assay.evaluation.study.certify import Certify, CertifySpec
 from assay.evaluation.study.corruptions import CorruptionsSpec, lifted
 from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.goals import check_goal
+from assay.evaluation.study.judge import check_judge
 from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
 from assay.models.spec import without_limits
 
 GRID_KEYS = (
     "models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk", "certify", "corruptions",
+    "judge",
 )  # fmt: skip
 
 PREDICTED_LABELS = "(labels: predicted by the model)"
@@ -68,6 +70,11 @@ class ModelSpec(BaseModel):
 
     model: str = Field(min_length=1)
     outputs: Literal["logits", "probabilities"] = "logits"
+    like: str | None = Field(
+        None, min_length=1,
+        description="A model from which it takes what its own name leaves open: class names, how pictures come to "
+        "its size, the unit of normalised budgets. A judge takes it from the model that it judges for.",
+    )  # fmt: skip
 
     @property
     def label(self) -> str:
@@ -180,6 +187,9 @@ class Grid(BaseModel):
     seed: StrictInt = 0
     chunk: StrictInt | None = Field(None, ge=1, description="Samples that are done and stored together.")
     certify: Certify = CertifySpec()
+    judge: Annotated[ModelSpec | None, _lifted("model", ModelSpec)] = Field(
+        None, description="A model that judges the images made on the models, such as the file that is deployed."
+    )
     corruptions: Annotated[
         CorruptionsSpec | None, BeforeValidator(lifted, json_schema_input_type=_CORRUPTIONS | None)
     ] = Field(None, description="Corruptions of the data, besides the attacks or alone: standard, all, or names.")
@@ -214,6 +224,12 @@ class Grid(BaseModel):
                 raise Misplaced(("attacks", i), f"{error}. Leave the attack out, or change the goal.") from error
             if attack in self.attacks[:i]:
                 raise Misplaced(("attacks", i), f"{attack.label} is there already. Leave one out.")
+        return self
+
+    @model_validator(mode="after")
+    def _a_judge_of_its_own(self) -> Grid:
+        if self.judge is not None:
+            check_judge(self.judge, self.models, self.attacks, self.data, self.goal)
         return self
 
     @property
@@ -268,6 +284,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "threats": tuple(ThreatSpec.model_fields),
     "grids": tuple(Grid.model_fields),
     "corruptions": tuple(CorruptionsSpec.model_fields),
+    "judge": tuple(ModelSpec.model_fields),
     "": ("study", "audit", *GRID_KEYS, "grids"),
 }
 

@@ -25,6 +25,10 @@ OPTIONS: Mapping[str, Option] = {
         "itself without its defences.", optional=True,
         pattern=rf"{_ONE}(\+{_ONE})*", expected="a model such as zoo:mnist-cnn, or several joined by +",
     ),
+    "surrogate_outputs": Option(
+        "What the surrogate returns.", pattern="logits|probabilities", expected="logits or probabilities",
+        default="logits",
+    ),
     "surrogate_digest": Option(
         "Digest of the surrogate's weights; a plan writes it.", pattern=rf"{_ONE}(\+{_ONE})*", expected="a digest",
         optional=True,
@@ -47,6 +51,12 @@ def names(written: str) -> tuple[str, ...]:
         else:
             found.append(part.strip())
     return tuple(found)
+
+
+def key_of(options: Mapping[str, Any]) -> str:
+    """Return what tells the surrogate of an attack's options from others; "" where there is none."""
+    written, outputs = options.get("surrogate") or "", options.get("surrogate_outputs", "logits")
+    return written if outputs == "logits" else f"{written} ({outputs})"
 
 
 def digest_of(models: Sequence[Classifier]) -> str:
