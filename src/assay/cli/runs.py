@@ -159,6 +159,7 @@ def as_plain(run: Run) -> dict[str, Any]:
         "results": [{name: _plain(row[name]) for name in names} for row in rows],
         **({"brackets": [brackets.plain(table) for table in bounds]} if (bounds := run.brackets()) else {}),
         **({"verdicts": [verdicts.plain(one) for one in told]} if (told := run.verdicts()) else {}),
+        **({"endpoints": asked} if (asked := run.endpoints()) else {}),
         **({"corruptions": [corruptions.plain(table) for table in tables]} if (tables := run.corruptions()) else {}),
     }
 

@@ -19,6 +19,7 @@ from assay.data.corruption import written_view
 from assay.defenses.chain import written_chain
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.certify_first import bounded_first, check_certificate
+from assay.evaluation.endpoints import endpoint_facts
 from assay.evaluation.held_out import check_data_apart
 from assay.evaluation.loader import Loader
 from assay.evaluation.passes import queries_per_image
@@ -265,6 +266,7 @@ def _model_facts(model: Classifier) -> dict[str, Any]:
         **({"access": model.access.name.lower()} if model.access is not Access.GRADIENT else {}),
         **({"defenses": written_chain(model.defenses, file=False)} if model.defenses else {}),
         **({"rejects": True, **_threshold_facts(model)} if model.rejects else {}),
+        **({"endpoints": endpoint_facts(model)} if model.outside else {}),
     }
 
 

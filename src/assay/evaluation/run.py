@@ -19,6 +19,7 @@ from assay.evaluation.analysis.corruptions import CorruptionTable, tables
 from assay.evaluation.analysis.rejection import REFUSAL_COLUMNS, FrozenThreshold
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.cell import Cell
+from assay.evaluation.endpoints import plain, spent_in
 from assay.evaluation.records.certificates import CERTIFICATE_SCHEMA
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, decode
 from assay.evaluation.records.manifest import NAME, read_manifest
@@ -201,6 +202,16 @@ class Run:
     def stages(self) -> list[effort.Stage]:
         """Return what each stage of the composed attacks left standing, per cell and budget."""
         return effort.stages(self.records(effort.NEEDED), self.cells)
+
+    def endpoints(self) -> list[dict[str, Any]]:
+        """Return what was asked of each endpoint: rows asked, billed, requests, retries and cost, in all and by cell.
+
+        `billed` are the rows that went out; the others were known. Besides cells, `places` are `labels` (predicted),
+        `doctor`, `check` (rows asked again, to see whether the model is still the same) and `audit`.
+        """
+        spent = spent_in(self.path)
+        # without its answers, a run has what stood there when it ended
+        return plain(self.manifest["models"], spent) if spent else list(self.manifest.get("endpoints", ()))
 
     def gaps(self) -> list[str]:
         """Return what is not there of the records that the run should have, in words; nothing where all are."""

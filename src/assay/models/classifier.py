@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from assay.core.form import precision_of
+from assay.core.form import outside, precision_of
 from assay.core.held import frozen
 from assay.core.oracle import ONE_PASS, Access, LookPasses, TorchOracle
 from assay.defenses.chain import Step
@@ -141,6 +141,18 @@ class Classifier:
     def module_device(self) -> torch.device:
         """Where the module lies while nobody holds the model."""
         return next((one.device for one in (*self.module.parameters(), *self.module.buffers())), torch.device("cpu"))
+
+    @property
+    def outside(self) -> bool:
+        """Whether the model answers outside of torch, and has whoever asks it pay for each row: an endpoint."""
+        return outside(self.module)
+
+    @property
+    def classes_outside(self) -> int | None:
+        """How many classes a model has that answers outside of torch, where it says so; None for others."""
+        parts = (part for part in self.module.modules() if getattr(part, "outside", False) is True)
+        known = next((getattr(part, "classes", None) for part in parts), None)
+        return known if isinstance(known, int) else None
 
     @property
     def precision(self) -> torch.dtype:

@@ -26,7 +26,7 @@ from assay.models.loaders import timm as from_timm
 from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders import weights as from_file
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
-from assay.models.spec import Request, take_apart, taken_apart
+from assay.models.spec import LIMITS, Request, take_apart, taken_apart
 
 
 class StaticBatch(nn.Module):
@@ -85,9 +85,7 @@ class Scheme:
 _IMAGES = frozenset({"mean", "std", "size", "channels", "resize", "crop", "pad", "interpolation", "threshold"})
 
 # what the user of an endpoint allows and says of it
-_ASKING = frozenset(
-    {"queries", "price", "budget", "per_second", "parallel", "batch", "timeout", "tries", "classes", "version", "twin"}
-)
+_ASKING = LIMITS | {"classes", "version", "twin", "random", "ca", "plain_http"}
 
 SCHEMES: dict[str, Scheme] = {
     "torchvision": Scheme(from_torchvision.load, "torchvision:NAME"),
@@ -100,8 +98,8 @@ SCHEMES: dict[str, Scheme] = {
     "torchscript": Scheme(exported.load_script, "torchscript:FILE", _IMAGES),
     "keras": Scheme(keras_file.load, "keras:FILE", _IMAGES, frozenset({"output"})),
     "litert": Scheme(litert_file.load, "litert:FILE", _IMAGES, frozenset({"output", "layout", "twin"})),
-    "v2": Scheme(endpoint.load_v2, "v2:URL/MODEL", _IMAGES, _ASKING | {"input", "output", "layout", "binary"}),
-    "v1": Scheme(endpoint.load_v1, "v1:URL/MODEL", _IMAGES, _ASKING | {"output", "layout"}),
+    "v2": Scheme(endpoint.load_v2, "v2:URL/MODEL", _IMAGES, _ASKING | {"input", "output", "layout", "binary", "top"}),
+    "v1": Scheme(endpoint.load_v1, "v1:URL/MODEL", _IMAGES, _ASKING | {"input", "output", "layout"}),
     "remote": Scheme(endpoint.load, "remote:endpoint.yaml", _IMAGES, _ASKING),
 }
 WHOLE_NAMES: dict[str, Scheme] = {name: Scheme(efficientnet_lite.load, name) for name in efficientnet_lite.LITES}

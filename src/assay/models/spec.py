@@ -86,6 +86,22 @@ class Request:
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+LIMITS = frozenset({"queries", "price", "budget", "per_second", "parallel", "batch", "timeout", "tries"})
+"""Options that say what an endpoint may be asked. None of them changes an answer."""
+
+_ENDPOINTS = ("v2:", "v1:", "remote:")
+
+
+def without_limits(spec: str) -> str:
+    """Return the name of a model without what an endpoint may be asked: as records and digests name it."""
+    name, bar, defenses = spec.partition("|")
+    plain, mark, written = name.partition("?")
+    if not mark or not plain.startswith(_ENDPOINTS):
+        return spec
+    kept = [part for part in written.split("&") if part.partition("=")[0] not in LIMITS]
+    return plain + ("?" + "&".join(kept) if kept else "") + bar + defenses
+
+
 def take_apart(spec: str, given: Mapping[str, Any], allowed: frozenset[str]) -> tuple[str, Options]:
     """Return the spec without its options, and the options written in it (`?a=1&b=2`) or `given` by name.
 
