@@ -45,8 +45,8 @@ _PROBABILITIES = (
 )
 _PROBABILITIES_ASKED = (
     "The model returns probabilities (each row sums to 1), expected logits. Near 1 a probability hardly moves, attacks "
-    "on scores meet plateaus, and the model looks stronger than it is. Pass --outputs probabilities: their logarithm is "
-    "attacked; the report will say so."
+    "on scores meet plateaus, and the model looks stronger than it is. Pass --outputs probabilities: their logarithm "
+    "is attacked; the report will say so."
 )
 _FEWEST = 10
 _DIM, _DIVIDED_TWICE = 0.1, 0.02

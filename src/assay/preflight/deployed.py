@@ -40,18 +40,17 @@ def digits(case: Case) -> Iterable[Finding]:
     if case.model.outputs == "probabilities":
         scores = scores.exp()
     size = float(scores.max() - scores.min()) or 1.0
-    kept = _kept(scores)
+    kept, coarse = _kept(scores), _coarse(scores)
     if kept is not None:
         told = (
-            f"At most {kept} of {case.classes} classes have a score of their own, expected all: the others are equal in "
-            "every answer (top-k). An attack sees nothing of them. Ask for the scores of all classes, or use an attack "
+            f"At most {kept} of {case.classes} classes have a score of their own, expected all: the others are equal "
+            "in every answer (top-k). An attack sees nothing of them. Ask for the scores of all classes, or use an attack "
             "that needs labels alone (hop-skip-jump)."
         )
         yield Finding(Level.WARNING, "digits", told)
-    step = _step(scores)
-    if step is not None and step > _COARSE * size:
+    if coarse is not None:
         told = (
-            f"Scores come in steps of {step:.3g} (their range is {size:.3g}), expected finer ones: they are rounded or "
+            f"Scores come in steps of {coarse:.3g} (their range is {size:.3g}), expected finer ones: they are rounded or "
             "quantised. A change that stays inside a step is not seen, attacks on scores meet plateaus, and the model "
             "looks stronger than it is. Ask for all digits, or judge images made on a float twin "
             "(pgd:surrogate=MODEL)."
@@ -60,7 +59,7 @@ def digits(case: Case) -> Iterable[Finding]:
     sure = (scores == scores.amax(1, keepdim=True)).sum(1) == 1
     runners = scores.masked_fill(scores == scores.amax(1, keepdim=True), -torch.inf).amax(1)
     hard = sure & (runners <= scores.amin()) & (case.classes > 2)
-    if step is None and kept is None:
+    if coarse is None and kept is None and not bool(hard.any()):
         yield Finding(Level.GOOD, "digits", f"scores of all {case.classes} classes, without visible steps")
     elif bool(hard.any()) and kept is None:
         told = (
@@ -79,17 +78,18 @@ def _kept(scores: Tensor) -> int | None:
     return most if classes >= 4 and 1 < most <= classes / 2 and bool((above == most).all()) else None
 
 
-def _step(scores: Tensor) -> float | None:
-    """Return the step that all scores are multiples of, as far as they show one; None where they show none."""
-    values = scores.unique()
+def _coarse(scores: Tensor) -> float | None:
+    """Return the step that all scores are multiples of, where it is a noticeable part of their range; else None."""
+    values = scores.flatten().sort().values
     apart_by = values.diff()
     apart_by = apart_by[apart_by > 1e-9]
     if len(apart_by) < 2:
         return None
     step = float(apart_by.min())
     off = (apart_by / step - (apart_by / step).round()).abs()
-    # float32 leaves a score of 0.01 off by some 1e-9
-    return step if bool((off < 0.02 + 4e-7 * float(scores.abs().max()) / step).all()) and step > 1e-6 else None
+    # float32 rounds what a user rounded
+    exact = bool((off < 0.02 + 4e-7 * float(scores.abs().max()) / step).all())
+    return step if exact and step > _COARSE * float(values[-1] - values[0]) else None
 
 
 def levels(case: Case) -> Iterable[Finding]:
@@ -98,7 +98,10 @@ def levels(case: Case) -> Iterable[Finding]:
     if seen is None or not all(bool(one.isfinite().all()) for one in seen):
         return
     whole, near = seen
-    if torch.equal(whole, near):
+    if torch.equal(whole, near) and _coarse(case.seen.logits.double()) is not None:
+        told = "whether changes of less than half a grey level reach the model cannot be told: its scores are rounded"
+        yield Finding(Level.NOTE, "8-bit images", told)
+    elif torch.equal(whole, near):
         told = (
             "Images less than half a grey level apart get the same scores, expected other ones: the model sees images "
             "of 8 bits (PNG, bytes), and whatever an attack changes by less is lost on the way. Judge what reaches it: "
@@ -142,7 +145,7 @@ def parity(case: Case) -> Iterable[Finding]:
     if told.slopes is not None:
         found, expected = told.slopes
         off = float(((found - expected).abs() / expected.abs().clamp_min(1e-12)).median())
-        measured += f"; along its gradient the deployed model changes by {off:.0%} more or less than it tells"
+        measured += f"; along its gradient the deployed model changes by {100 * off:.0f} % more or less than it tells"
     if gap > _FAR or same < len(own) or (off is not None and off > _SLOPE):
         fix = (
             "expected scores within 0.001 of the range and slopes within 30 %. Its gradients are those of another "
