@@ -44,15 +44,15 @@ def digits(case: Case) -> Iterable[Finding]:
     if kept is not None:
         told = (
             f"At most {kept} of {case.classes} classes have a score of their own, expected all: the others are equal "
-            "in every answer (top-k). An attack sees nothing of them. Ask for the scores of all classes, or use an attack "
-            "that needs labels alone (hop-skip-jump)."
+            "in every answer (top-k). An attack sees nothing of them. Ask for the scores of all classes, or use an "
+            "attack that needs labels alone (hop-skip-jump)."
         )
         yield Finding(Level.WARNING, "digits", told)
     if coarse is not None:
         told = (
-            f"Scores come in steps of {coarse:.3g} (their range is {size:.3g}), expected finer ones: they are rounded or "
-            "quantised. A change that stays inside a step is not seen, attacks on scores meet plateaus, and the model "
-            "looks stronger than it is. Ask for all digits, or judge images made on a float twin "
+            f"Scores come in steps of {coarse:.3g} (their range is {size:.3g}), expected finer ones: they are rounded "
+            "or quantised. A change that stays inside a step is not seen, attacks on scores meet plateaus, and the "
+            "model looks stronger than it is. Ask for all digits, or judge images made on a float twin "
             "(pgd:surrogate=MODEL)."
         )
         yield Finding(Level.WARNING, "digits", told)

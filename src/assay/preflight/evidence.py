@@ -79,7 +79,8 @@ def gather(model: Classifier, data: Data, most: int, batch: int | None = None) -
 
     Of an endpoint, which may bill each, 16 images are looked at, and it is asked about `asking.MOST_ASKED` rows at
     most. Raises `BadInput` for images that are no images in [0, 1], for labels the model does not have and where
-    nothing can be read, and `ModelError` where the model does not answer like a classifier. The model is left as it was.
+    nothing can be read, and `ModelError` where the model does not answer like a classifier. The model is left as it
+    was.
     """
     few, most = (asking.FEW, min(most, asking.IMAGES)) if model.outside else (_FEW, most)
     loaded = data.load(_spread(len(data), most))
