@@ -18,7 +18,8 @@ from assay.evaluation.passes import passes_per_sample
 from assay.models import Classifier
 from assay.models.remote.ledger import FILE, FOLDER, Ledger, Spent, allowed
 from assay.models.remote.module import endpoints_of
-from assay.wording import plural, written_queries
+from assay.wording import plural
+from assay.wording import queries as written_queries
 
 
 def endpoint_facts(model: Classifier) -> list[dict[str, Any]]:
