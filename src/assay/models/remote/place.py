@@ -20,7 +20,7 @@ class Place:
 
 
 _PLACE: contextvars.ContextVar[Place | None] = contextvars.ContextVar("what rows are asked for", default=None)
-_FRESH: contextvars.ContextVar[bool] = contextvars.ContextVar("ask again what is known", default=False)
+_FRESH: contextvars.ContextVar[bool | None] = contextvars.ContextVar("ask again what is known", default=False)
 
 
 def place() -> Place | None:
@@ -30,7 +30,7 @@ def place() -> Place | None:
 
 def is_fresh() -> bool:
     """Whether every row is sent, known or not."""
-    return _FRESH.get()
+    return bool(_FRESH.get())
 
 
 @contextlib.contextmanager
@@ -44,12 +44,22 @@ def asking(name: str, chunk: int | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def asked_before() -> Iterator[None]:
+    """Let `fresh` mean nothing meanwhile: whoever asks has asked the same before, and was answered."""
+    token = _FRESH.set(None)
+    try:
+        yield
+    finally:
+        _FRESH.reset(token)
+
+
+@contextlib.contextmanager
 def fresh() -> Iterator[None]:
     """Send every row meanwhile, known or not and equal ones too: for who asks whether an endpoint repeats itself.
 
     It is counted, and taken from what is allowed. What was known stays as it is.
     """
-    token = _FRESH.set(True)
+    token = _FRESH.set(None if _FRESH.get() is None else True)
     try:
         yield
     finally:
