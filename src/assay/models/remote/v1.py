@@ -71,6 +71,7 @@ class V1(Asking):
         """Ask about rows `[N, C, H, W]`."""
         import orjson
 
+        self.fits(rows, self.shape)
         given = self._numbers.in_json(rows)
         instances = [{self._input: one} for one in given] if self._input else given
         content = orjson.dumps({"instances": instances}, option=orjson.OPT_SERIALIZE_NUMPY)

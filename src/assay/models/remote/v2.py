@@ -117,6 +117,7 @@ class V2(Asking):
 
     def ask(self, rows: Rows) -> Reply:
         """Ask about rows `[N, C, H, W]`."""
+        self.fits(rows, self.signature.shape)
         looked = None
         if self._binary is None:
             with self._looking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,22 @@ def test_class_numbers_are_not_taken_for_scores() -> None:
         with pytest.raises(assay.ModelError, match="answered INT64, and its metadata say FP32"):
             client.ask(images(2))
         client.transport.close()
+
+
+def test_images_of_another_size_are_not_sent() -> None:
+    with served(of_module(NET[SMALL]), SMALL, 5) as server:
+        client = client_of(server.url)
+        with pytest.raises(assay.ModelError, match=r"takes images \[3, 8, 8\].*asked about \[3, 9, 8\]"):
+            client.ask(images(2, (3, 9, 8)))
+        assert server.rows == 0
+
+
+def test_without_the_extra_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("httpx2", "orjson"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, name, None)
+            with pytest.raises(assay.BadInput, match=rf"{name} is not installed.*pip install 'assay\[remote\]'"):
+                assay.load_model("v2:http://127.0.0.1:1/net")
 
 
 def test_a_choice_of_tensors_is_made_by_name() -> None:
