@@ -14,10 +14,11 @@ import pytest
 import torch
 
 import assay
+from assay.attacks import ATTACKS
 from assay.attacks.square import Square
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
-from assay.evaluation.cell import Cell
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.endpoints import demands, spent_in
 from assay.evaluation.execution.progress import Progress
 from assay.evaluation.export.images import Choice, export_images
@@ -311,6 +312,39 @@ def test_a_plan_says_the_most_that_is_asked(server: Server, tiny_source: str, tm
     run = run_study(study(asking(server, "batch=4"), tiny_source, attacks=[SQUARE], threats=LINF), tmp_path / "run")
     assert run.endpoints()[0]["asked"] <= most.rows and server.asked["infer"] <= most.requests
     assert demands([], plan.models) == []
+
+
+def most_of(run: Run) -> Any:
+    cells = [Cell.of(plain) for plain in run.manifest["cells"].values()]
+    (most,) = demands([Unit(cell, at) for cell in cells for at in range(cell.chunks)], run.manifest["models"])
+    return most
+
+
+@pytest.mark.parametrize("goal", ["untargeted", "targeted least-likely"])
+@pytest.mark.parametrize(
+    "attack", ["square", "nes", "simba", "hop-skip-jump", "boundary", "spatial", "contrast-reduction"]
+)
+def test_nothing_is_asked_beside_the_records(tmp_path: Path, attack: str, goal: str) -> None:
+    client, limited = fake(), {"queries": 60} if "queries" in ATTACKS[attack].all_options else {}
+    norm = ATTACKS[attack].norms[0]
+    threat = {"norm": norm, "eps": 1.0 if norm == "l2" else "32/255"}
+    given = {"audit": "off", "doctor": False, "chunk": 4, "goal": goal, "out": tmp_path}
+    run = assay.evaluate(classifier(client), tiny.data(6), {"attack": attack, **limited}, threat, **given).run
+    (told,) = run.endpoints()
+    assert told["asked"] == queries(run) <= most_of(run).rows and told["requests"] <= most_of(run).requests
+    assert told["billed"] == len(client.sent) == len(set(client.sent)), "and nothing is sent twice"
+
+
+@pytest.mark.parametrize("chain", ["median:size=3", "gaussian-noise:sigma=0.1", "crop-ensemble:crops=3"])
+def test_defences_in_front_of_an_endpoint_are_counted(tmp_path: Path, chain: str) -> None:
+    client = fake()
+    model = assay.defend(classifier(client), chain)
+    attack, given = {"attack": "square", "queries": 5}, {"audit": "off", "doctor": False, "out": tmp_path}
+    run = assay.evaluate(model, tiny.data(6), attack, {"norm": "linf", "eps": "32/255"}, **given).run
+    (told,) = run.endpoints()
+    copies = 3 if "crops" in chain else 1
+    assert told["asked"] == copies * queries(run) <= most_of(run).rows and told["requests"] <= most_of(run).requests
+    assert told["billed"] == len(client.sent) == len(set(client.sent))
 
 
 def test_images_made_elsewhere_cost_the_looks_at_the_endpoint(server: Server, tiny_source: str, tmp_path: Path) -> None:
