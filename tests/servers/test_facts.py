@@ -69,8 +69,12 @@ def test_binary_tensors_work_where_they_are_announced_and_at_kserve(server: Serv
     content, headers = binary(ROW)
     answer = asked.post("/v2/models/tiny/infer", content=content, headers=headers)
     if server.kind == "mlserver":
-        # 422 where the bytes happen to be UTF-8, as those of a black image are
         assert answer.status_code == 500
+        with pytest.raises(httpx2.TransportError):  # after such an answer it drops the connection
+            asked.get("/v2")
+        # bytes that happen to be UTF-8, as those of a black image are, are refused elsewhere
+        content, headers = binary(np.zeros_like(ROW))
+        assert asked.post("/v2/models/tiny/infer", content=content, headers=headers).status_code == 422
         return
     length = int(answer.headers["inference-header-content-length"])
     found = np.frombuffer(answer.content[length:], np.float32)
@@ -148,3 +152,9 @@ def test_an_output_that_is_not_there(server: Server, asked: httpx2.Client) -> No
     content = body(ROW) | {"outputs": [{"name": "nothing"}]}
     # MLServer answers with what there is
     assert status(asked, "tiny", content) == {"mlserver": 200, "kserve": 400, "triton": 400}[server.kind]
+
+
+@pytest.mark.parametrize("server", ["litserve"], indirect=True)
+@pytest.mark.parametrize("content", [{}, {"pixels": [[0.5]]}, {"image": "no base64"}])
+def test_litserve_answers_anything_wrong_by_500(content: dict[str, Any], asked: httpx2.Client) -> None:
+    assert asked.post("/predict", json=content).status_code == 500
