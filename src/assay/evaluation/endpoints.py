@@ -18,7 +18,7 @@ from assay.evaluation.passes import passes_per_sample
 from assay.models import Classifier
 from assay.models.remote.ledger import FILE, FOLDER, Ledger, Spent, allowed
 from assay.models.remote.module import endpoints_of
-from assay.wording import plural, written_queries
+from assay.wording import plural, queries
 
 
 def endpoint_facts(model: Classifier) -> list[dict[str, Any]]:
@@ -71,9 +71,9 @@ class Budget:
     def written(self) -> str:
         """Write it in few words: `1,200 of 5,000 queries (0.72 of 3 USD)`."""
         if self.queries is None:
-            counted = written_queries(self.spent.billed)
+            counted = queries(self.spent.billed)
         else:
-            counted = f"{self.spent.billed:,} of {written_queries(self.queries)}"
+            counted = f"{self.spent.billed:,} of {queries(self.queries)}"
         if not self.price:
             return counted
         most = f" of {self.most_cost:g}" if self.most_cost is not None else ""

@@ -269,6 +269,8 @@ def _model_facts(model: Classifier) -> dict[str, Any]:
         **({"defenses": written_chain(model.defenses, file=False)} if model.defenses else {}),
         **({"rejects": True, **_threshold_facts(model)} if model.rejects else {}),
         **({"endpoints": endpoint_facts(model)} if model.outside else {}),
+        # how a file was understood: the commit of a hub, where gradients come from
+        **({"notes": list(model.notes)} if model.notes else {}),
     }
 
 

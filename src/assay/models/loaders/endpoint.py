@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import torch
+from torch import nn
+
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
 from assay.models.classifier import Classifier
+from assay.models.deployed import Deployed
 from assay.models.loaders.python import described
 from assay.models.normalized import log_probabilities
 from assay.models.spec import Options, Request, take_apart
@@ -97,8 +101,10 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
     random = _choice(said.settings, "random", ("yes", "no")) == "yes"
     module = Endpoint(client, client.classes if client.labels else None, random=random).eval()
     made = described(module, request.spec, options)
-    if said.outputs == "probabilities":
+    if "probabilities" in (said.outputs, request.outputs):
         made = dataclasses.replace(made, module=log_probabilities(made.module), outputs="probabilities")
+    if "twin" in said.settings:
+        made = _with_place_for_a_twin(made, client)
     unseen = (
         f"The weights behind {client.shown} cannot be seen, and may change at any time: the digest holds its address "
         "and "
@@ -112,6 +118,28 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
         random=random,
         classes=said.names,
     )
+
+
+class _OfArrays(nn.Module):
+    """A module asked with arrays, as `Deployed` asks."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Any) -> Any:
+        return self.module(torch.from_numpy(x)).numpy()
+
+
+def _with_place_for_a_twin(made: Classifier, client: Asking) -> Classifier:
+    """Return the classifier as one whose gradients another network may give."""
+    if client.labels:
+        raise BadInput(
+            f"The endpoint {client.shown} answers labels alone, from which no search computes an objective. Leave "
+            "twin= "
+            "out, and attack the twin and judge on the endpoint: surrogate= of an attack, or assay transfer."
+        )
+    return dataclasses.replace(made, module=Deployed(_OfArrays(made.module)).eval())
 
 
 def _templated(told: Description, said: _Said, classes: int | None) -> Templated:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -24,6 +23,7 @@ import numpy as np
 from assay.core.errors import AssayError
 from assay.files import DiskError
 from assay.models.remote.client import Limits, Rows
+from assay.models.remote.place import Place, asking, fresh
 
 FOLDER, FILE, DAMAGED = "answers", "answers.sqlite", "damaged"
 
@@ -67,69 +67,12 @@ class Spent:
         return Spent(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
 
 
-@dataclasses.dataclass
-class Place:
-    """What rows are asked for: a cell (its digest) and chunk, or a name such as `audit`; and how often each was."""
-
-    name: str = ""
-    chunk: int | None = None
-    times: Counter[bytes] = dataclasses.field(default_factory=Counter)
-
-
 _CURRENT: contextvars.ContextVar[Ledger | None] = contextvars.ContextVar("ledger", default=None)
-_PLACE: contextvars.ContextVar[Place | None] = contextvars.ContextVar("what rows are asked for", default=None)
-_FRESH: contextvars.ContextVar[bool] = contextvars.ContextVar("ask again what is known", default=False)
 
 
 def current() -> Ledger | None:
     """Return the ledger that is in use, or None where each endpoint keeps its own in memory."""
     return _CURRENT.get()
-
-
-def place() -> Place | None:
-    """Return what rows are asked for now, where anybody said so."""
-    return _PLACE.get()
-
-
-def is_fresh() -> bool:
-    """Whether every row is sent, known or not."""
-    return _FRESH.get()
-
-
-@contextlib.contextmanager
-def asking(name: str, chunk: int | None = None) -> Iterator[None]:
-    """Book what endpoints are asked meanwhile under `name`: a cell's digest (and its chunk), or a word."""
-    token = _PLACE.set(Place(name, chunk))
-    try:
-        yield
-    finally:
-        _PLACE.reset(token)
-
-
-@contextlib.contextmanager
-def fresh() -> Iterator[None]:
-    """Send every row meanwhile, known or not and equal ones too: for who asks whether an endpoint repeats itself.
-
-    It is counted, and taken from what is allowed. What was known stays as it is.
-    """
-    token = _FRESH.set(True)
-    try:
-        yield
-    finally:
-        _FRESH.reset(token)
-
-
-def key_of(identity: str, content: bytes, asked_for: Place | None = None, occurrence: int = 0) -> bytes:
-    """Return the name of an answer (20 bytes): endpoint and row, and where answers are drawn, for what and when."""
-    digest = hashlib.blake2b(digest_size=20)
-    own = [] if asked_for is None else [asked_for.name, str(asked_for.chunk), str(occurrence)]
-    for part in (identity, *own):
-        written = part.encode()
-        digest.update(len(written).to_bytes(8, "big") + written)
-    # a row by chance equal to such a text must not be taken for one
-    digest.update(b"row" if asked_for is None else b"drawn")
-    digest.update(content)
-    return digest.digest()
 
 
 class QueriesSpent(AssayError):
@@ -486,4 +429,4 @@ def allowed(limits: Limits) -> int | None:
     return min(most, default=None)
 
 
-__all__ = ["Ledger", "Place", "QueriesSpent", "Spent", "allowed", "asking", "current", "fresh", "key_of", "place"]
+__all__ = ["Ledger", "QueriesSpent", "Spent", "allowed", "asking", "current", "fresh"]

@@ -125,6 +125,8 @@ def test_probabilities_become_their_logarithms(made: Made, server: Server) -> No
     assert model.outputs == "probabilities"
     assert torch.allclose(model.module(GRID), WANT.log_softmax(1).clamp_min(-87.4), atol=1e-2)
     assert model.digest != made(PNG).digest
+    by_name = assay.load_model(made(PNG).spec, outputs="probabilities")
+    assert torch.equal(by_name.module(GRID), model.module(GRID))
 
 
 def test_scores_are_put_into_the_order_of_the_classes(made: Made, server: Server) -> None:

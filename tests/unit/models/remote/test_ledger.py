@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from assay.core.errors import AssayError
 from assay.files import DiskError
 from assay.models.remote.client import Limits
-from assay.models.remote.ledger import FILE, FOLDER, Ledger, LedgerDamaged, Place, Spent, allowed, current, key_of
+from assay.models.remote.ledger import FILE, FOLDER, Ledger, LedgerDamaged, Spent, allowed, current
+from assay.models.remote.place import Place, key_of
 
 ONE = {b"a": np.array([1, 2.5], np.float32)}
 

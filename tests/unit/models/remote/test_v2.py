@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -339,3 +340,24 @@ def test_a_client_goes_to_another_process() -> None:
         assert (reply.extra, again.identity) == (0, client.identity)
         again.transport.close()
         client.transport.close()
+
+
+def test_a_twin_gives_gradients_and_every_answer_stays_the_endpoints(tmp_path: Path) -> None:
+    (tmp_path / "twin.py").write_text(
+        "from tests.support.serving import linear\n\n\ndef net():\n    return linear((3, 8, 8), 5)\n\n\n"
+        "def other():\n    return linear((3, 8, 8), 5, seed=1)\n"
+    )
+    with served(of_module(NET[SMALL]), SMALL, 5) as server:
+        model = assay.load_model(f"v2:{server.url}/net?twin={tmp_path / 'twin.py'}:other")
+        assert model.access is Access.GRADIENT
+        assert server.rows == 0
+        x = torch.from_numpy(images(3)).requires_grad_()
+        scores = model.module(x)
+        assert close(scores.detach().numpy(), want(x.detach().numpy()))
+        (gradient,) = torch.autograd.grad(scores[:, 2].sum(), x)
+        assert torch.allclose(gradient, linear(SMALL, 5, seed=1)[1].weight[2].reshape(SMALL).expand(3, *SMALL))
+        plain = assay.load_model(f"v2:{server.url}/net")
+        assert model.digest != plain.digest
+        with pytest.raises(assay.BadInput, match="labels alone"):
+            assay.load_model(f"v2:{server.url}/net?top=1&twin={tmp_path / 'twin.py'}:net")
+        model.module.answer.module.client.transport.close()
