@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import tempfile
 import threading
 import time
 import warnings
@@ -17,8 +18,9 @@ import pytest
 import assay
 from assay.models.remote.address import Address
 from assay.models.remote.client import EndpointError, Limits
+from assay.models.remote.pace import Pace
 from assay.models.remote.secrets import Headers
-from assay.models.remote.transport import Pace, Transport
+from assay.models.remote.transport import Transport
 from tests.support.misbehaving import Misbehaving, misbehaving
 from tests.support.serving import Server, linear, of_module, with_tls
 
@@ -206,6 +208,28 @@ def test_retries_keep_the_rate_too() -> None:
     for _ in range(4):
         pace.wait()
     assert np.allclose(naps, [0.5, 1.0, 1.5], atol=0.1)
+
+
+def test_processes_keep_the_rate_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    naps = [Naps(), Naps()]
+    one, other = (Pace(10, own, name="host") for own in naps)
+    for pace in (one, other, one, other):
+        pace.wait()
+    # the second, third and fourth of one row
+    assert np.allclose([*naps[0], *naps[1]], [0.2, 0.1, 0.3], atol=0.05)
+    (file,) = tmp_path.rglob("*.pace")
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    for nonsense in ("", "soon", "1e12"):
+        file.write_text(nonsense)
+        first = Naps()
+        Pace(10, first, name="host").wait()
+        assert not first
+    # a folder that is somebody else's to write to is left alone
+    file.unlink()
+    file.parent.chmod(0o777)
+    Pace(10, Naps(), name="host").wait()
+    assert not list(tmp_path.rglob("*.pace"))
 
 
 @pytest.fixture
