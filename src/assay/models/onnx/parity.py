@@ -64,7 +64,7 @@ class Parity:
         slopes = [one for one in (self.slope, self.across) if not math.isnan(one)]
         if not slopes:
             return f"{told}, slopes not compared: the file hardly moves there"
-        return f"{told}, central differences of the file within {100 * max(slopes):.1g} % of its gradient"
+        return f"{told}, central differences of the file within {max(0.1, 100 * max(slopes)):.1g} % of its gradient"
 
 
 def probes(shape: Sequence[int]) -> Tensor:
