@@ -25,7 +25,7 @@ def guided(deployed: Classifier, twin: Classifier, *, ask: bool = True) -> Class
     Raises `BadInput` for a deployed model that has gradients of its own, for a twin that gives none or is no plain
     network, and where the two take other images or name other numbers of classes.
     """
-    module = deployed.module
+    module, twin = deployed.module, _network_of(twin)
     if not isinstance(module, Deployed):
         raise BadInput(
             f"{deployed.spec} has gradients of its own and takes no twin. Leave twin= out; to judge images made on "
@@ -47,6 +47,14 @@ def guided(deployed: Classifier, twin: Classifier, *, ask: bool = True) -> Class
         notes=(*deployed.notes, note),
         passes=LookPasses(climbing=2),
     )
+
+
+def _network_of(twin: Classifier) -> Classifier:
+    # of a file with gradients, those are asked for alone: its own answers would cost time and change nothing
+    module = twin.module
+    if not isinstance(module, Deployed) or module.twin is None:
+        return twin
+    return dataclasses.replace(twin, module=module.twin, passes=LookPasses())
 
 
 def _check_plain(deployed: Classifier, twin: Classifier) -> None:

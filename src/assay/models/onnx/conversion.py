@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import warnings
 
+import numpy as np
 from torch import Tensor, nn
 
 from assay.core.errors import BadInput
@@ -46,6 +47,8 @@ def converted(file: OnnxFile, session: Session, probe: Tensor, wanted: str | Non
         return Conversion(told="no conversion was wanted (converter=none).")
     if wanted is None and (hopeless := _hopeless(file)):
         return Conversion(told=hopeless)
+    if not np.isfinite(session(probe.numpy())).all():
+        return Conversion(told="its answers are not finite (NaN or infinite), so nothing can be compared with them.")
     names = (wanted,) if wanted is not None else tuple(CONVERTERS)
     key = (file.digest, session.head.tensor, session.intake, session.rows, names)
     known = _KNOWN.get(key)

@@ -153,8 +153,8 @@ def opened(path: Path, content: bytes | None = None) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    # its warnings are of graphs, for who exports them
-    options.log_severity_level = 3
+    # what fails is raised as well, and its warnings are for who exports
+    options.log_severity_level = 4
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
         given = content if content is not None else str(path)
