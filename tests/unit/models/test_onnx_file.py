@@ -154,7 +154,7 @@ def test_whole_numbers_are_grey_levels(dtype: str, layout: str, tmp_path: Path) 
         own = own_answer(tmp_path / "net.onnx", np.ascontiguousarray(given, dtype=dtype))
         torch.testing.assert_close(model.oracle().answers(levels), torch.from_numpy(own), rtol=0, atol=1e-6)
         assert bool(model.oracle().answers(torch.full((1, 3, 8, 8), 1.4)).isfinite().all())
-    with pytest.raises(BadInput, match="takes whole numbers .* Leave mean and std out"):
+    with pytest.raises(BadInput, match=r"takes whole numbers .* Leave mean and std out"):
         load(build, tmp_path, f"?{STATED}")
 
 
@@ -219,7 +219,7 @@ def test_the_output_of_class_scores_is_found_or_asked_for(tmp_path: Path) -> Non
     one, other = (assay.load_model(f"onnx:{path}?output={name}") for name in ("logits", "probs"))
     agree(one, Build().network())
     agree(other, Build().network())
-    with pytest.raises(BadInput, match="no output 'logit'. Did you mean 'logits'"):
+    with pytest.raises(BadInput, match=r"no output 'logit'. Did you mean 'logits'"):
         assay.load_model(f"onnx:{path}?output=logit")
     with pytest.raises(BadInput, match=r"answered \[1, 8, 4, 4\] of float32 for 1 images, expected scores"):
         assay.load_model(f"onnx:{path}?output=features")
@@ -354,7 +354,7 @@ def test_quantised_files_give_scores_alone(quantised: dict[str, Path], kind: str
         together, alone = model.oracle().answers(X), torch.cat([model.oracle().answers(one[None]) for one in X])
     assert torch.equal(together, alone)
     assert any("depends on the images asked with it" in note for note in model.notes) is (kind == "dynamic")
-    with pytest.raises(BadInput, match="pgd needs gradient, and .* gives scores alone. Attacks that fit: .*surrogate"):
+    with pytest.raises(BadInput, match=r"pgd needs gradient, and .* gives scores alone. Attacks that fit: .*surrogate"):
         data = torch.utils.data.TensorDataset(X, Y)
         assay.evaluate(model, data, ["pgd"], assay.Linf(0.1), audit="off", doctor=False)
 
@@ -438,7 +438,7 @@ def test_what_is_no_onnx_file_is_told(content: bytes | str | None, said: str, tm
 
 def test_a_folder_says_what_it_holds(tmp_path: Path) -> None:
     Build().save(tmp_path / "net.onnx")
-    with pytest.raises(BadInput, match="is a folder, expected an ONNX file. It holds net.onnx"):
+    with pytest.raises(BadInput, match=r"is a folder, expected an ONNX file. It holds net.onnx"):
         assay.load_model(f"onnx:{tmp_path}")
 
 
