@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import assay
+from assay.attacks import build
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
 from assay.models.litert import Given, Port, Read, opened
@@ -233,7 +234,7 @@ def test_gradients_are_those_of_the_twin_and_answers_the_files() -> None:
         wrong = alone.module(found.x_adv).argmax(1) != y
     assert torch.equal(found.success, wrong)
     assert 0.3 < float(wrong.float().mean()) < 1
-    square = assay.attack("square:queries=100", alone, x, y, assay.Linf(0.1))
+    square = assay.attack(build("square", queries=100), alone, x, y, assay.Linf(0.1))
     assert int(found.success.sum()) > int(square.success.sum())
 
 
