@@ -30,10 +30,11 @@ from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
-from assay.models.remote.ledger import Ledger, asking, current
+from assay.models.remote.ledger import Ledger, current
+from assay.models.remote.place import asking
 from assay.preflight.checks import Look, look
 from assay.vocabulary import Question
-from assay.wording import plural, queries, rough_duration
+from assay.wording import measure, plural, queries, rough_duration
 
 if TYPE_CHECKING:
     from assay.audit.progress import AuditProgress, OnAuditProgress
@@ -172,7 +173,9 @@ class _Held:
             self.reporter.warn(warning)
         audits = self._expect_audit(seen.speeds)
         with self.reporter.watch(self._doing) as watch:
-            shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter, audits)
+            shown = _Shown(
+                self.directory.folder, watch, self.on_progress, self.meter, audits, queries=self.plan.query_limits
+            )
             settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
             run = Runner(self.directory, self.plan, *settings).run(shown.hear)
         check_brackets(run, self.loader)
@@ -310,8 +313,15 @@ class _AuditShown:
 class _Shown:
     """Shows how far a run is, and each cell's numbers as soon as it is finished."""
 
-    def __init__(self, folder: Path, watch: Watch, on_progress: OnProgress, meter: Meter, audits: int) -> None:
-        """Show a run in `folder`, of which so many `audits` (of a model, data set and threat) follow."""
+    def __init__(
+        self, folder: Path, watch: Watch, on_progress: OnProgress, meter: Meter, audits: int,
+        *, queries: Mapping[str, int],
+    ) -> None:  # fmt: skip
+        """Show a run in `folder`, of which so many `audits` (of a model, data set and threat) follow.
+
+        `queries` is how often an attack may ask a model that gives scores or labels alone, by the digest of its cell.
+        """
+        self._queries = queries
         self._folder, self._watch, self._on_progress, self._meter = folder, watch, on_progress, meter
         self._audits, self._begun, self._stage = audits, 0, ("", "")
         self._last: Progress | None = None
@@ -330,7 +340,11 @@ class _Shown:
         note = f"{now.records:,} of {now.records_planned:,} records{errors}{spent}"
         share = self._meter.share_without(AUDIT)
         self._watch.update(share, note, now.remaining)
-        if now.cell is not None and now.cell_finished and (told := _numbers(self._folder, now.cell)):
+        if (
+            now.cell is not None
+            and now.cell_finished
+            and (told := _numbers(self._folder, now.cell, self._queries.get(now.cell.digest)))
+        ):
             self._watch.tell(told)
 
     def hear_audit(self, now: AuditProgress) -> None:
@@ -354,8 +368,11 @@ class _Shown:
             self._on_progress(dataclasses.replace(self._last, stage=AUDIT, doing=doing, share=share, remaining=left))
 
 
-def _numbers(folder: Path, cell: Cell) -> str:
-    """Say what a finished cell's smallest and largest budget leave; "" where it has no records."""
+def _numbers(folder: Path, cell: Cell, queries: int | None) -> str:
+    """Say what a finished cell's smallest and largest budget leave; "" where it has no records.
+
+    `queries` is how often its attack may ask a model that gives scores or labels alone; None of others.
+    """
     if cell.certificate is not None:
         return ""
     found = score.results(Store(folder).read([cell.digest], score.SCORED))
@@ -368,7 +385,8 @@ def _numbers(folder: Path, cell: Cell) -> str:
     changed = [one for one in found if one.eps > 0] or list(found)
     ends = [changed[0], changed[-1]] if len(changed) > 1 else changed
     left = " … ".join(f"{100 * one.robust_accuracy:.1f} % at {one.eps_written}" for one in ends)
-    return f"{cell.model.label}, {cell.data.label}, {cell.attack.label}: {accuracy}; {left}"
+    called = f"{measure('scores', queries)} " if queries is not None else ""
+    return f"{cell.model.label}, {cell.data.label}, {cell.attack.label}: {accuracy}; {called}{left}"
 
 
 def _identity(verdict: Verdict) -> tuple[object, ...]:

@@ -27,6 +27,7 @@ from assay.core.goal import Goal
 from assay.core.objective import Objective
 from assay.core.oracle import Access, Observation, Oracle
 from assay.core.tensors import valued
+from assay.models.deployed import twins_alone
 from assay.models.static_batch import StaticBatch
 
 NETWORKS, WATCHED, _LEAST_FEATURES = 2, 8, 4
@@ -51,7 +52,9 @@ class Guided:
         seen = self.oracle.look(points, goal, objective, min(access, Access.SCORES), draws)
         if access is not Access.GRADIENT:
             return seen
-        other = self.guide.look(points, accepted(goal), objective, access, draws)
+        # of a model that answers outside of torch, what leads is inside its twin
+        with twins_alone():
+            other = self.guide.look(points, accepted(goal), objective, access, draws)
         return seen._replace(loss=other.loss, grad=other.grad, cost=seen.cost.plus(other.cost))
 
 
@@ -138,7 +141,9 @@ def guides(subject: Subject) -> list[Guide]:
     Costs one pass for each image of the subject where there are features, and a few more.
     """
     try:
-        return list(_guides(subject))
+        # what is inside a model that answers outside of torch is inside its twin
+        with twins_alone():
+            return list(_guides(subject))
     except (RuntimeError, AssayError):
         # a model that cannot be watched; what leads on it must come from elsewhere
         return []

@@ -13,6 +13,7 @@ from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, Stu
 from assay.console.output import out as stdout
 from assay.console.output import say, write
 from assay.console.study_from_flags import read_study
+from assay.console.usual_attack import with_usual_attack
 from assay.core.errors import BadInput
 from assay.wording import file_size, plural, queries, rough_duration
 
@@ -47,9 +48,9 @@ def plan(
     from assay.evaluation.records.store import Store
     from assay.models.remote.ledger import Ledger
 
-    asked = read_study(flags, out)
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
     with Ledger().used() as ledger:
+        asked = read_study(with_usual_attack(flags, loader), out)
         ledger.look_behind(asked.directory)
         planned = make_plan(asked.study, loader)
         done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}

@@ -92,6 +92,7 @@ FIELDS = (
     "cell", "model", "data", "attack", "threat", "eps", "unit", "grey_levels", "question", "seed", "n",
     "clean_accuracy", "robust_accuracy", "robust_low", "robust_high", "attack_success", "top1_error", "top5_error",
     "median_size", "forwards", "backwards", "queries", "seconds", "errors", "verdict", "excluded",
+    "access", "queries_limit", "wording",
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from assay.evaluation.endpoints import endpoint_facts
 from assay.evaluation.held_out import check_data_apart
 from assay.evaluation.judging import check_images, check_models, made_on, turns, two_ways
 from assay.evaluation.loader import Loader
+from assay.evaluation.passes import queries_per_image
 from assay.evaluation.study import masks
 from assay.evaluation.study import surrogates as surrogate
 from assay.evaluation.study.adaptive import NO_DETECTOR, parts_for
@@ -92,6 +93,14 @@ class Plan:
     models: Mapping[str, Mapping[str, Any]]
     data: Mapping[str, Mapping[str, Any]]
     notes: tuple[str, ...] = ()
+
+    @property
+    def query_limits(self) -> dict[str, int]:
+        """How often attacks may ask a model that gives scores or labels alone about an image, per cell digest."""
+        asked = [cell for cell in self.cells if cell.certificate is None and cell.attack.attack != UNATTACKED]
+        return {
+            cell.digest: queries_per_image(cell) for cell in asked if "access" in self.models.get(cell.model.label, {})
+        }
 
     @property
     def units(self) -> list[Unit]:
@@ -255,10 +264,13 @@ def _model_facts(model: Classifier) -> dict[str, Any]:
         "preprocess": preprocess.facts() if preprocess is not None else None,
         "classes": list(model.classes) if model.classes is not None else None,
         "published_accuracy": model.published_accuracy,
-        # what only defended models have: manifests of others stay as they are
+        # what few models have: manifests of others stay as they are
+        **({"access": model.access.name.lower()} if model.access is not Access.GRADIENT else {}),
         **({"defenses": written_chain(model.defenses, file=False)} if model.defenses else {}),
         **({"rejects": True, **_threshold_facts(model)} if model.rejects else {}),
         **({"endpoints": endpoint_facts(model)} if model.outside else {}),
+        # how a file was understood: the commit of a hub, where gradients come from
+        **({"notes": list(model.notes)} if model.notes else {}),
     }
 
 

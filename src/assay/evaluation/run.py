@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from assay.evaluation.study.spec import Study
 from assay.evaluation.study.yaml_source import load_study
 
 STUDY_FILE = "study.lock.yaml"
+GRADIENT = "gradient"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,8 +155,21 @@ class Run:
         for one in _joined(results, self.verdicts()):
             cells = [one.cell] if one.cell else self._together(one)
             ignores = bool(cells) and all(map(self.ignores_defense, cells))
-            found.append(dataclasses.replace(one, verdict=None, ignores_defense=True) if ignores else one)
+            told = dataclasses.replace(one, verdict=None, ignores_defense=True) if ignores else one
+            access = self.access(one.model)
+            if access != GRADIENT:
+                told = dataclasses.replace(told, access=access, queries_limit=self.queries_limit(cells))
+            found.append(told)
         return found
+
+    def access(self, model: str) -> str:
+        """Return the most that a model (its label) gives: gradient, scores or labels."""
+        return str(self.manifest["models"].get(model, {}).get("access", GRADIENT))
+
+    def queries_limit(self, cells: Iterable[str]) -> int | None:
+        """Return how often the attack that asks most of some cells may ask about an image; None if unknown."""
+        limits = self.manifest.get("query_limits", {})
+        return max((int(limits[one]) for one in cells if one in limits), default=None)
 
     def _together(self, result: Result) -> list[str]:
         # the cells that a result of several attacks is over

@@ -75,7 +75,7 @@ def notes(group: Group, stages: list[Stage]) -> list[str]:
     if group.worst:
         written.append(f"{WORST}: image by image, over {', '.join(group.merged)}")
     budget = telling(group)
-    written += verdicts.refusals(group)
+    written += [*group.asked, *verdicts.refusals(group)]
     for line in group.lines:
         told = after_stages(stages, line, budget[-1].eps) if budget else ""
         if told:

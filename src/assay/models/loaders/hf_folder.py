@@ -94,14 +94,14 @@ def _snapshot(download: Any, name: str, revision: str, patterns: list[str], requ
             f"There is neither a folder {name} here nor a model of that id on the Hugging Face hub (from "
             f"{request.spec!r}). A private one needs a login (hf auth login)."
         ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
+    except ValueError as error:  # an id or a revision that the hub's client refuses
+        raise BadInput(f"{request.spec!r} is no name of a model on the Hugging Face hub: {error}") from error
+    except Exception as error:  # no connection, a proxy, a server that is down: of several libraries
         raise Unavailable(
             f"{name} is no folder here, and could not be fetched from the Hugging Face hub: "
             f"{str(error).strip().partition(chr(10))[0] or type(error).__name__} Fetch it once on a machine with a "
             f"connection (hf download {name}), and name the folder: hf:./folder."
         ) from error
-    except ValueError as error:  # an id or a revision that the hub's client refuses
-        raise BadInput(f"{request.spec!r} is no name of a model on the Hugging Face hub: {error}") from error
 
 
 def missing_extra() -> BadInput:

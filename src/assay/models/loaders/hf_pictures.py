@@ -77,18 +77,17 @@ def _understood(processor: Any, channels: int, spec: str) -> Pictures:
     mean, std, order = _normalisation(processor, channels, spec)
     known = _facts(processor)
     side = max((*(known["size"] or ()), *(known["crop"] or ()), 32))
-    # upright, wide, and one whose halves do not come out even
-    tried = [
-        _noise(h, w, channels) for h, w in ((side + 57, 2 * side + 30), (2 * side + 11, side + 40), (side + 9,) * 2)
-    ]
+    # upright, wide and square: what is left over by a crop is even for some and odd for others
+    sizes = ((side + 57, 2 * side + 30), (side + 21, side + 58), (2 * side + 11, side + 40), (side + 9, side + 9))
+    tried = [_noise(height, width, channels) for height, width in sizes]
     wanted = [_asked(processor, picture) for picture in tried]
     levels = [(one * _by_channel(std, order) + _by_channel(mean, order)) * 255 for one in wanted]
     most = _EXACT if getattr(processor, "backend", "pil") == "pil" else _CLOSE
     for one in _candidates(processor, known, spec):
         differs = _differs(one, tried, levels, order)
         if differs is not None and differs <= most:
-            sizes = {tuple(level.shape[1:]) for level in levels}
-            size = next(iter(sizes)) if len(sizes) == 1 else None
+            ends = {tuple(level.shape[1:]) for level in levels}
+            size = next(iter(ends)) if len(ends) == 1 else None
             return Pictures(one, size, mean, std, order, differs if most == _CLOSE else 0.0)
     raise BadInput(
         f"{spec!r} has a processor ({_name(processor)}) that does more to a picture than to resize, crop and normalise "
@@ -218,7 +217,7 @@ def _candidates(processor: Any, known: dict[str, Any], spec: str) -> Iterator[Pr
     if crop is not None:
         crops.append(crop if len(crop) == 2 else (crop[0], crop[0]))
     resizes.append(None)
-    for resize, cut, floored in itertools.product(dict.fromkeys(resizes), dict.fromkeys(crops), (False, True)):
-        if floored and cut is None:
-            continue
-        yield None if resize is None and cut is None else Preprocess(resize, cut, known["filter"], floored=floored)
+    for resize, cut in itertools.product(dict.fromkeys(resizes), dict.fromkeys(crops)):
+        # the library floors where a crop begins; where no crop is, there is nothing to floor
+        for floored in (True, False) if cut is not None else (False,):
+            yield None if resize is None and cut is None else Preprocess(resize, cut, known["filter"], floored=floored)

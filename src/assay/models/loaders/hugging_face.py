@@ -263,8 +263,8 @@ def _pictures(request: Request, folder: Path, config: Any) -> Pictures:
     if config.model_type != "timm_wrapper" and not any((folder / one).is_file() for one in PROCESSORS):
         raise BadInput(
             f"{folder} (from {request.spec!r}) has no {PROCESSORS[0]}, so nothing says how its pictures are prepared. "
-            f"Copy it from the model that this one was made from, or say it: {request.spec}?mean=0.5,0.5,0.5&std=0.5,0.5,0.5"
-            "&size=224."
+            f"Copy it from the model that this one was made from, or say it: {request.spec}?mean=0.5,0.5,0.5"
+            "&std=0.5,0.5,0.5&size=224."
         )
     return pictures_of(folder, channels, request.spec)
 
