@@ -157,6 +157,8 @@ class Interpreted:
         self._read = read
         self._rows = max(1, input_port.shape[0])
         self._own = threading.local()
+        # the step between two neighbouring answers, 0 where they are not rounded: the doctor reads it
+        self.step = read.step
 
     def __call__(self, images: Rows) -> Rows:
         """Return the scores. Raises `ModelError` where the interpreter fails on images of this size."""

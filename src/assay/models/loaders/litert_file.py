@@ -341,9 +341,9 @@ def _read(ending: str, step: float, values: Rows, request: Request) -> tuple[Rea
 
 def _coarse(step: float) -> str:
     return (
-        f"The file's answers are whole numbers times {step:.4g}: most small changes of an image change none of them, "
-        "and attacks by scores meet plateaus and find less than there is. Equal scores are frequent; of those the "
-        "first class wins. Look at it with gradients too: ?twin= names the float network."
+        f"The file's answers are whole numbers times {step:.4g}: equal ones are frequent, and of those the first class "
+        "wins. Attacks by scores meet plateaus and find less than there is; ?twin= names the float network that the "
+        "file was made of, for attacks with gradients."
     )
 
 
