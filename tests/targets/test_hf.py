@@ -107,6 +107,24 @@ def test_real_pictures_through_a_packaged_network(tmp_path: Path) -> None:
     torch.testing.assert_close(ours.oracle().answers(x), theirs.oracle().answers(x), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["vit", "deit", "convnext", "levit", "dinov2"])
+def test_the_two_processors_of_a_model_are_a_grey_level_apart(kind: str, tmp_path: Path) -> None:
+    make(kind, tmp_path)
+    load_data("samples")  # fetched where they are not there
+    by_pillow, by_torchvision = (
+        transformers.AutoImageProcessor.from_pretrained(tmp_path, backend=one) for one in ("pil", "torchvision")
+    )
+    levels = []
+    for path in sorted((cache_dir() / "samples").glob("*.jpg")):
+        image = Image.open(path).convert("RGB")
+        one, other = (made(image, return_tensors="pt")["pixel_values"] for made in (by_pillow, by_torchvision))
+        std = torch.tensor(by_pillow.image_std).view(1, 3, 1, 1)
+        levels.append(((one - other) * std * 255).abs().flatten())
+    off = torch.cat(levels)
+    assert 0.99 < float(off.max()) < 1.01
+    assert float((off > 0.5).float().mean()) < 0.003
+
+
 # ---- what is missing, and what is another kind
 
 
