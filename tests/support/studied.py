@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ UNLIKE = ("cell", "model", "seconds")
 """Columns in which the same model at two places may differ."""
 
 
-def study_of(folder: Path, model: str, data: str, attacks: str, threat: str, **more: Any) -> Path:
+def study_of(folder: Path, model: str, data: str, attacks: list[Any], threat: dict[str, Any], **more: Any) -> Path:
     """Write a study of one model into a new folder, and return its file."""
     folder.mkdir(parents=True)
-    lines = [f"study: {folder.name}", f"models: [{model!r}]", f"data: {data!r}", f"threats: {threat}"]
-    lines += [f"attacks: {attacks}", "chunk: 8", "audit: off", *(f"{name}: {value}" for name, value in more.items())]
+    outputs = more.pop("outputs", "logits")
+    study = {"study": folder.name, "models": [{"model": model, "outputs": outputs}], "data": data}
+    study |= {"threats": threat, "attacks": attacks, "chunk": 8, "audit": "off", **more}
     file = folder / "study.yaml"
-    file.write_text("\n".join(lines) + "\n")
+    # JSON is YAML
+    file.write_text(json.dumps(study))
     return file
 
 
@@ -29,7 +32,9 @@ def records_of(run: Run) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in UNLIKE} for row in run.records().to_pylist()]
 
 
-def studied(folder: Path, model: str, data: str, attacks: str, threat: str, **more: Any) -> list[dict[str, Any]]:
+def studied(
+    folder: Path, model: str, data: str, attacks: list[Any], threat: dict[str, Any], **more: Any
+) -> list[dict[str, Any]]:
     """Run a study of one model in a new folder, and return its records."""
     file = study_of(folder, model, data, attacks, threat, **more)
     run = run_study(load_study(file), folder / "run", Options())

@@ -42,25 +42,41 @@ def write_net(file: Path, *, pixels: bool = False) -> Path:
         helper.make_node("Gemm", ["bent", "second", "shift"], [OUTPUT]),
     ]
     floats = {name: value.astype(np.float32) for name, value in weights.items()}
-    return _write(file, nodes, floats, TensorProto.UINT8 if pixels else TensorProto.FLOAT)
+    return _write(file, nodes, floats, kind=TensorProto.UINT8 if pixels else TensorProto.FLOAT)
 
 
 def write_log(file: Path) -> Path:
     """Write a network that answers the logarithm of the first three pixels: -inf for 0, NaN below."""
-    weights = {"from": np.array([0]), "to": np.array([CLASSES]), "axis": np.array([1])}
-    nodes = [
+    return _write(file, [*_first_pixels("three"), helper.make_node("Log", ["three"], [OUTPUT])], _PLACES)
+
+
+def write_light(file: Path, shape: tuple[int, int, int]) -> Path:
+    """Write a network for images of any size that answers their first three pixels: what it costs is sending them."""
+    return _write(file, _first_pixels(OUTPUT), _PLACES, shape=shape)
+
+
+_PLACES = {"from": np.array([0]), "to": np.array([CLASSES]), "axis": np.array([1])}
+
+
+def _first_pixels(name: str) -> list[onnx.NodeProto]:
+    return [
         helper.make_node("Flatten", [INPUT], ["flat"]),
-        helper.make_node("Slice", ["flat", "from", "to", "axis"], ["three"]),
-        helper.make_node("Log", ["three"], [OUTPUT]),
+        helper.make_node("Slice", ["flat", "from", "to", "axis"], [name]),
     ]
-    return _write(file, nodes, weights, TensorProto.FLOAT)
 
 
-def _write(file: Path, nodes: list[onnx.NodeProto], weights: Mapping[str, NDArray[Any]], kind: int) -> Path:
+def _write(
+    file: Path,
+    nodes: list[onnx.NodeProto],
+    weights: Mapping[str, NDArray[Any]],
+    *,
+    kind: int = TensorProto.FLOAT,
+    shape: tuple[int, int, int] = SHAPE,
+) -> Path:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info(INPUT, kind, ["N", *SHAPE])],
+        [helper.make_tensor_value_info(INPUT, kind, ["N", *shape])],
         [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", CLASSES])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
     )

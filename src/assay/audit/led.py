@@ -84,8 +84,12 @@ def asked(bench: Bench, cells: Sequence[Cell], given: Classifier | None, loader:
             f"The twin {twin.spec} takes images of {sides[0]}, {classifier.spec} of {sides[1]}. Give a network for the "
             "same images."
         )
+    module = Deployed(_Answers(classifier.module), twin.module)
+    if classifier.outside:
+        # what holds of the model holds of it with a twin: whoever asks it pays
+        vars(module).update(outside=True, classes=classifier.classes_outside)
     led = dataclasses.replace(
-        classifier, module=Deployed(_Answers(classifier.module), twin.module), access=Access.GRADIENT,
+        classifier, module=module, access=Access.GRADIENT,
         passes=LookPasses(climbing=2), runs_on=twin.runs_on,
     )  # fmt: skip
     with led.held() as held:

@@ -25,7 +25,7 @@ from assay.core.oracle import Access, Oracle
 from assay.evaluation.records.verdicts import Finding
 from assay.evaluation.study.attacks import parse_attack
 
-STEPS, LOOKS = 50, 10
+STEPS, LOOKS, LEAST_QUERIES = 50, 10, 100
 JUDGES, BLIND = 10, 0.9
 """A model that answers at random has lost an image where more than half of so many answers are wrong."""
 
@@ -115,8 +115,9 @@ def _attacks(
         why, share = "the same attacks from other starts, twice as long", evidence.again.best / 2
         yield StrongerAttack("more effort", why, lengthened(subject.evaluation), share)
     if climbs and long:
-        direct = subject.asking(subject.module)
-        yield StrongerAttack("cascade", "several attacks find what one misses", build("cascade"), 0.3, direct)
+        if subject.gives is Access.GRADIENT:
+            direct = subject.asking(subject.module)
+            yield StrongerAttack("cascade", "several attacks find what one misses", build("cascade"), 0.3, direct)
         if subject.evaluation is not None:
             more = Restarts(lengthened(subject.evaluation), 5)
             yield StrongerAttack("more starts", "more starts and steps of the same attack", more, 0.1)
@@ -194,7 +195,12 @@ def _without_gradients(subject: Subject, evidence: Evidence, *, long: bool) -> I
         less = subject.gives is Access.SCORES and ATTACKS[name].access is Access.LABELS and not long
         if subject.norm in ATTACKS[name].norms and not (less and subject.norm in ATTACKS["square"].norms):
             share = max(0.2, evidence.black_box.share(name))
-            yield StrongerAttack(name, why, build(name, **(deep if long else quick)), share, blind=True)
+            options = dict(deep if long else quick)
+            if subject.gives is not Access.GRADIENT and "queries" in options:
+                # queries may be billed: more survivors meet a few times what the evaluation asked for
+                asked = (4 if long else 2) * max((leaf.steps for leaf in evidence.leaves), default=0)
+                options["queries"] = min(options["queries"], max(LEAST_QUERIES, asked))
+            yield StrongerAttack(name, why, build(name, **options), share, blind=True)
     # these seldom break more than the ones before
     if subject.norm in ATTACKS["pgd"].norms and evidence.sight.zero.get("margin") is not None:
         threat, one = subject.problem.threat, subject.problem.x[:1]

@@ -15,7 +15,7 @@ from assay.console.output import say, write
 from assay.console.study_from_flags import read_study
 from assay.console.usual_attack import with_usual_attack
 from assay.core.errors import BadInput
-from assay.wording import file_size, plural, rough_duration, written_queries
+from assay.wording import file_size, plural, queries, rough_duration
 
 if TYPE_CHECKING:
     from assay.evaluation.cell import Cell
@@ -160,7 +160,7 @@ def _print(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -
 
 def _queries(one: Demand) -> str:
     """Say what an endpoint may be asked at most, and what is allowed of it."""
-    parts = [f"{one.budget.model} is asked at most {written_queries(one.rows)}, in {plural(one.requests, 'request')}"]
+    parts = [f"{one.budget.model} is asked at most {queries(one.rows)}, in {plural(one.requests, 'request')}"]
     if one.seconds is not None:
         parts.append(rough_duration(one.seconds))
     if one.budget.price:

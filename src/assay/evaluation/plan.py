@@ -269,7 +269,7 @@ def _model_facts(model: Classifier) -> dict[str, Any]:
         **({"defenses": written_chain(model.defenses, file=False)} if model.defenses else {}),
         **({"rejects": True, **_threshold_facts(model)} if model.rejects else {}),
         **({"endpoints": endpoint_facts(model)} if model.outside else {}),
-        # the commit of a hub, the converter of a file
+        # how a file was understood: the commit of a hub, where gradients come from
         **({"notes": list(model.notes)} if model.notes else {}),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ class KerasNetwork(nn.Module):
         self.program = (model,)
         self.images = images
         self.scale = scale
+        in_float32(model)
         self.weights = nn.Module()
         self.variables = tuple(_float_variables(model))
         for at, variable in enumerate(self.variables):
@@ -83,15 +84,21 @@ class KerasNetwork(nn.Module):
         """Return the scores of the model's one output."""
         (model,) = self.program
         values = list(self.weights.parameters())
-        _compute_in(model, x.dtype if x.dtype is torch.float64 and values[0].dtype is torch.float64 else torch.float32)
         images = self.images.laid_out(x if self.scale == 1 else x * self.scale)
-        with calling(str(x.device), zip(self.variables, values, strict=True)):
+        with calling(str(x.device), self.variables, values):
             output: Tensor = model(images, training=False)
         return output.reshape(len(x), -1) if _flat(output) else output
 
     def extra_repr(self) -> str:
         """Say what is done to images before the model sees them."""
         return f"channels {self.images.order}, scale={self.scale:g}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KerasNetwork:
+        # Keras' operations turn what is float64 into float32 on their way, without a word: no copy would be finer
+        if fn(torch.zeros(1)).dtype is not torch.float32:
+            raise NotImplementedError("a Keras model computes in float32 alone")
+        super()._apply(fn, recurse)
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KerasNetwork:
         """Return a network with weights of its own; the layers, which hold none, are shared."""
@@ -118,21 +125,23 @@ def _flat(output: Tensor) -> bool:
 
 
 @contextlib.contextmanager
-def calling(device: str, mapping: Any = ()) -> Iterator[None]:
+def calling(device: str, variables: tuple[Any, ...], values: list[nn.Parameter]) -> Iterator[None]:
     """Let Keras compute on `device` and with these values of its variables, and count no losses."""
     import keras
 
     # it copies what lies elsewhere to the device that it takes for the right one, a GPU where there is one
-    with keras.device(device), keras.StatelessScope(state_mapping=list(mapping)):
+    with keras.device(device), keras.StatelessScope() as scope:
+        # what it is told when it is made it casts to the precision of the variables
+        for variable, value in zip(variables, values, strict=True):
+            scope.state_mapping[id(variable)] = value
         yield
 
 
-def _compute_in(model: Any, dtype: torch.dtype) -> None:
-    """Let every layer compute in this precision: half precision, and a user's own default, are not for measuring."""
-    name = str(dtype).removeprefix("torch.")
+def in_float32(model: Any) -> None:
+    """Let every layer compute in float32: half precision, and a user's own default, are not for measuring."""
     for layer in model._flatten_layers():
-        if layer.compute_dtype != name and getattr(layer.dtype_policy, "quantization_mode", None) is None:
-            layer.dtype_policy = name
+        if layer.compute_dtype != "float32" and getattr(layer.dtype_policy, "quantization_mode", None) is None:
+            layer.dtype_policy = "float32"
 
 
 def precisions(model: Any) -> list[str]:

@@ -249,6 +249,24 @@ def _by(sides: Sides) -> str:
     return "x".join(map(str, sides)) if isinstance(sides, tuple) else str(sides)
 
 
+_WHITE = {"1": 1.0, "255": 255.0}
+
+
+def stated_range(request: Request) -> float | None:
+    """Return what the user says that white is to the network, 1 or 255; None where nothing is said.
+
+    Raises `BadInput` for another value, and for a normalisation beside it.
+    """
+    told = request.settings.get("range")
+    if told is None:
+        return None
+    if told not in _WHITE:
+        raise BadInput(f"range is {told!r} in {request.spec!r}; expected 1 or 255: what the network takes for white.")
+    if request.options.mean is not None:
+        raise BadInput(f"range={told} and mean and std are both stated in {request.spec!r}; expected one of the two.")
+    return _WHITE[told]
+
+
 def unknown(spec: str, scheme: str, name: str, names: list[str] | tuple[str, ...]) -> BadInput:
     """Return the error for `name`, which is none of the `names` that `scheme` has."""
     near = did_you_mean(name, names).replace("mean '", f"mean '{scheme}")

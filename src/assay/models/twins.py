@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.core.answers import checked_logits
 from assay.core.errors import AssayError, BadInput
@@ -14,6 +14,7 @@ from assay.core.oracle import Access, LookPasses
 from assay.models.classifier import Classifier
 from assay.models.deployed import Deployed
 from assay.models.failures import in_short
+from assay.models.normalized import Thresholded
 
 
 def guided(deployed: Classifier, twin: Classifier, *, ask: bool = True) -> Classifier:
@@ -25,7 +26,8 @@ def guided(deployed: Classifier, twin: Classifier, *, ask: bool = True) -> Class
     Raises `BadInput` for a deployed model that has gradients of its own, for a twin that gives none or is no plain
     network, and where the two take other images or name other numbers of classes.
     """
-    module = deployed.module
+    around = deployed.module if isinstance(deployed.module, Thresholded) else None
+    module = deployed.module if around is None else around.module
     if not isinstance(module, Deployed):
         raise BadInput(
             f"{deployed.spec} has gradients of its own and takes no twin. Leave twin= out; to judge images made on "
@@ -39,9 +41,10 @@ def guided(deployed: Classifier, twin: Classifier, *, ask: bool = True) -> Class
         f"The gradients are those of {twin.spec}; every answer, and so every verdict, is that of {deployed.spec} "
         "itself. Where the two differ much, gradients mislead and the model looks stronger than it is."
     )
+    both: nn.Module = Deployed(module.answer, twin.module)
     return dataclasses.replace(
         deployed,
-        module=Deployed(module.answer, twin.module),
+        module=both if around is None else Thresholded(both, around.threshold),
         access=Access.GRADIENT,
         identity=f"{deployed.identity} gradients {twin.digest}",
         notes=(*deployed.notes, note),

@@ -180,9 +180,7 @@ class Group:
         """What a reader of a black box's numbers must know; nothing of other models."""
         if not self.black_box:
             return []
-        each = [
-            f"{line.label} {words.written_queries(line.queries)}" for line in self.lines if line.queries is not None
-        ]
+        each = [f"{line.label} {words.queries(line.queries)}" for line in self.lines if line.queries is not None]
         most = f", for an image at a budget at most: {', '.join(each)}" if each else ""
         return [
             f"{BLACK_BOX}: the model gives {self.first.access} alone, and attacks with gradients may leave far less. "

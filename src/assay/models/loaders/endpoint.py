@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import torch
+from torch import nn
+
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
 from assay.models.classifier import Classifier
+from assay.models.deployed import Deployed
 from assay.models.loaders.python import described
 from assay.models.normalized import log_probabilities
 from assay.models.spec import Options, Request, take_apart
@@ -38,6 +42,7 @@ class _Said:
     params: Mapping[str, str] = dataclasses.field(default_factory=dict)
     again: tuple[int | str, ...] = (429, 502, 503, 504, "reset", "timeout")
     outputs: str = "logits"
+    names: tuple[str, ...] | None = None
 
 
 def load_v2(request: Request) -> Classifier:
@@ -57,13 +62,17 @@ def load(request: Request) -> Classifier:
 
     file = Path(request.name).expanduser()
     told = read(file)
-    settings = {**_settings(told, file.parent), **request.settings}
-    said = _Said(told.url, settings, told.headers, told.params, told.retry.on, _outputs(told))
-    request = dataclasses.replace(request, options=_options(told, request.options))
-    if told.protocol != "json":
+    try:
+        settings = {**_settings(told, file.parent), **request.settings}
+        count, names = _classes_of(request.settings.get("classes"), told.classes, file.parent)
+        settings |= {} if count is None else {"classes": str(count)}
+        said = _Said(told.url, settings, told.headers, told.params, told.retry.on, _outputs(told), names)
+        request = dataclasses.replace(request, options=_options(told, request.options))
+        if told.protocol == "json":
+            return _classifier(_templated(told, said, count), request, said, (None, None, None))
         return _of_protocol(told.protocol, request, said)
-    client = _templated(told, said, file.parent)
-    return _classifier(client, request, said, (None, None, None))
+    except BadInput as error:
+        raise BadInput(f"{file.name}  {error}") from error
 
 
 def _of_protocol(protocol: str, request: Request, said: _Said) -> Classifier:
@@ -92,10 +101,13 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
     random = _choice(said.settings, "random", ("yes", "no")) == "yes"
     module = Endpoint(client, client.classes if client.labels else None, random=random).eval()
     made = described(module, request.spec, options)
-    if said.outputs == "probabilities":
+    if "probabilities" in (said.outputs, request.outputs):
         made = dataclasses.replace(made, module=log_probabilities(made.module), outputs="probabilities")
+    if "twin" in said.settings:
+        made = _with_place_for_a_twin(made, client)
     unseen = (
-        f"The weights behind {client.shown} cannot be seen, and may change at any time: the digest holds its address and "
+        f"The weights behind {client.shown} cannot be seen, and may change at any time: the digest holds its address "
+        "and "
         "what it says of its version alone."
     )
     return dataclasses.replace(
@@ -104,15 +116,37 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
         identity=client.identity,
         notes=(*made.notes, *client.notes, unseen),
         random=random,
+        classes=said.names,
     )
 
 
-def _templated(told: Description, said: _Said, folder: Path) -> Templated:
+class _OfArrays(nn.Module):
+    """A module asked with arrays, as `Deployed` asks."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Any) -> Any:
+        return self.module(torch.from_numpy(x)).numpy()
+
+
+def _with_place_for_a_twin(made: Classifier, client: Asking) -> Classifier:
+    """Return the classifier as one whose gradients another network may give."""
+    if client.labels:
+        raise BadInput(
+            f"The endpoint {client.shown} answers labels alone, from which no search computes an objective. Leave "
+            "twin= "
+            "out, and attack the twin and judge on the endpoint: surrogate= of an attack, or assay transfer."
+        )
+    return dataclasses.replace(made, module=Deployed(_OfArrays(made.module)).eval())
+
+
+def _templated(told: Description, said: _Said, classes: int | None) -> Templated:
     from assay.models.remote.template import Answer, Templated
 
     assert told.answer is not None, "the description was checked"
     labels = told.answer.outputs == "labels"
-    classes, names = _classes_of(said.settings.get("classes"), told.classes, folder)
     if classes is None and (labels or told.answer.labels):
         raise BadInput(
             "The answer holds labels, and nothing says what the classes are. Name them in their order, classes: "
@@ -120,7 +154,7 @@ def _templated(told: Description, said: _Said, folder: Path) -> Templated:
         )
     answer = Answer(told.answer.scores, told.answer.labels, labels)
     return Templated(
-        _transport(said.url, said), told.request, answer, image=_image(told), classes=classes, names=names,
+        _transport(said.url, said), told.request, answer, image=_image(told), classes=classes, names=said.names,
         params=said.params, version=said.settings.get("version", ""),
     )  # fmt: skip
 
@@ -178,8 +212,6 @@ def _settings(told: Description, folder: Path) -> dict[str, str]:
         "ca": str(folder / Path(told.ca).expanduser()) if told.ca else "",
         "currency": told.limits.currency,
     }  # fmt: skip
-    if told.protocol != "json" and told.classes is not None:
-        flat["classes"] = str(_classes_of(None, told.classes, folder)[0])
     return {name: str(value) for name, value in flat.items() if value not in (None, "")}
 
 
@@ -203,7 +235,8 @@ def _agreed(options: Options, shape: Shape, shown: str) -> Options:
     final = options.final_size
     if final is not None and any(side not in (None, given) for side, given in zip((height, width), final, strict=True)):
         raise BadInput(
-            f"size is {final[0]}x{final[1]}, and the endpoint {shown} takes images of {height or 'any'}x{width or 'any'}."
+            f"size is {final[0]}x{final[1]}, and the endpoint {shown} takes images of "
+            f"{height or 'any'}x{width or 'any'}."
         )
     if final is None and height is not None and width is not None:
         options = dataclasses.replace(options, size=(height, width))
@@ -218,7 +251,8 @@ def _place(protocol: str, url: str) -> tuple[str, str, str]:
     base, found, model = url.partition(f"/{protocol}/models/")
     if not found:
         base, _, model = url.rpartition("/")
-    if not model or "/" in model or base.endswith(("//", ":", "/")) or "://" not in base:
+    unnamed = not model or "/" in model or url.endswith(f"/{protocol}/models")
+    if unnamed or base.endswith(("//", ":", "/")) or "://" not in base:
         raise BadInput(
             f"{protocol}: expects the address of a server and the name of a model, such as "
             f"{protocol}:http://127.0.0.1:8080/my-model."

@@ -24,7 +24,7 @@ from assay.models.failures import in_short
 from assay.models.keras_ending import ended
 from assay.models.keras_network import KerasNetwork, Taken, bytes_expected, precisions, taken
 from assay.models.normalized import Normalized
-from assay.models.spec import Options, Request
+from assay.models.spec import Options, Request, stated_range
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _INSTALL = "Install it with: pip install 'assay[keras]'"
@@ -34,9 +34,9 @@ _PROBES, _ANY_SIDE = 8, 224
 def load(request: Request) -> Classifier:
     """Load `FILE`, a model saved by Keras 2 or 3, with its last softmax or sigmoid taken apart.
 
-    Settings: `output`, the name or number of one of several outputs. What was compiled into the model is not read.
-    Raises `BadInput` for a file without a network, for layers of the user's own, and (unless `allow_pickle`) for
-    Lambda layers, which are code.
+    Settings: `output`, the name or number of one of several outputs; `range`, what white is to the network, 1 or 255.
+    What was compiled into the model is not read. Raises `BadInput` for a file without a network, for layers of the
+    user's own, and (unless `allow_pickle`) for Lambda layers, which are code.
     """
     path = Path(request.name).expanduser()
     _check_file(path, request.spec)
@@ -50,7 +50,7 @@ def load(request: Request) -> Classifier:
     _check_answers(network, probes, request)
     scores = ended(network, probes, options.threshold)
     module: nn.Module = scores.module
-    if options.mean is not None and options.std is not None and any((*options.mean, *(v - 1 for v in options.std))):
+    if options.mean is not None and options.std is not None:
         module = Normalized(module, options.mean, options.std)
     shape = _shape(images, options)
     return Classifier(
@@ -73,7 +73,7 @@ def imported() -> Any:
     The environment is left as it was: only this import reads it.
     """
     if "keras" not in sys.modules:
-        with _environment("KERAS_BACKEND", "torch"):
+        with _environment("KERAS_BACKEND", "torch"), warnings.catch_warnings(action="ignore"):
             try:
                 import keras
             except ImportError as error:
@@ -255,18 +255,18 @@ def _preprocess(options: Options, shape: tuple[int, int, int] | None) -> Preproc
 
 def _brightness(model: Any, request: Request) -> tuple[tuple[str, ...], float]:
     """Return what images are multiplied by: 255 for a model that rescales bytes inside, unless the user says more."""
-    found = bytes_expected(model)
+    found, told = bytes_expected(model), stated_range(request)
+    if told is not None:
+        return (f"The model is given images from 0 to {told:g}, as was stated.",), told
     if not found:
         return (), 1.0
     mean, std = request.options.mean, request.options.std
     if mean is None or std is None:
         return (f"The model rescales bytes inside ({found}): it is given images from 0 to 255.",), 255.0
-    if any(mean) or set(std) != {1.0}:
-        raise BadInput(
-            f"{request.spec!r} would be normalised twice: the model rescales bytes inside ({found}), and mean {mean} "
-            f"and std {std} are stated. Leave them out, or state mean=0&std=1 for images in [0, 1] as they are."
-        )
-    return (f"The model rescales bytes inside ({found}), and is given images from 0 to 1, as was stated.",), 1.0
+    raise BadInput(
+        f"{request.spec!r} would be normalised twice: the model rescales bytes inside ({found}), and mean {mean} and "
+        f"std {std} are stated. Leave them out, or state range=1 for images in [0, 1] as they are."
+    )
 
 
 def _precision_notes(model: Any) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from assay.models.deployed import Deployed
 from assay.models.failures import in_short
 from assay.models.litert import MAGIC, Given, Graph, Interpreted, Port, Read, imported, opened, step_of
 from assay.models.remote.client import Rows
-from assay.models.spec import Options, Request
+from assay.models.spec import Options, Request, stated_range
 
 _LAYOUTS = {"nhwc": "last", "nchw": "first"}
 _ANY_SIDE, _PROBES = 224, 4
@@ -29,6 +29,10 @@ _BOUNDED = frozenset({"RELU", "RELU6", "TANH", "ELU", "LEAKY_RELU", "HARD_SWISH"
 _LONGEST = 1_000_000
 
 _SCORES = "A TFLite file gives scores. Gradients are those of another network, named with ?twin=, or of a surrogate."
+_SMALL = (
+    "The weights of the first convolution are as small as those of a network that takes images from 0 to 255, whose "
+    "rescaling was merged into them: if it is wrong about most images, state ?range=255."
+)
 _SATURATES = (
     "The file ends with probabilities: their logarithm is the score. Where one is rounded to 0 nothing tells how far "
     "it is from more, and attacks by scores meet plateaus."
@@ -42,7 +46,8 @@ _LABELS = (
 def load(request: Request) -> Classifier:
     """Load `FILE`: scores from LiteRT's interpreter on the CPU.
 
-    Settings: `output`, the name or number of one of several; `layout`, nhwc or nchw, where the shape does not tell.
+    Settings: `output`, the name or number of one of several; `layout`, nhwc or nchw, where the shape does not tell;
+    `range`, what white is to the network, 1 or 255.
     (`twin` is read by who calls.) Raises `BadInput` for a file that cannot be read, for operations that the
     interpreter does not have, and for inputs and outputs that are no images and no scores.
     """
@@ -97,21 +102,28 @@ def _interpreter(content: bytes, request: Request) -> Any:
         _resize(interpreter, request)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        if "Select TensorFlow op" in text or "Flex" in text:
-            raise BadInput(
-                f"{spec!r} uses operations of TensorFlow itself, which LiteRT's interpreter does not have. Convert the "
-                "model with built-in operations alone (tf.lite.OpsSet.TFLITE_BUILTINS), or wrap TensorFlow's "
-                "interpreter in a function of your own, and name that: my.py:factory."
-            ) from error
-        if "unresolved custom op" in text:
-            name = text.partition("custom op:")[2].split(".")[0].strip() or "unknown"
-            raise BadInput(
-                f"{spec!r} uses the custom operation {name}, which LiteRT's interpreter does not have. Wrap an "
-                "interpreter that has it in a function of your own, and name that: my.py:factory."
-            ) from error
-        raise BadInput(f"{spec!r} could not be read by LiteRT: {in_short(error)}. Copy or convert it again.") from error
+        raise _missing(spec, error) or BadInput(
+            f"{spec!r} could not be read by LiteRT: {in_short(error)}. Copy or convert it again."
+        ) from error
     return interpreter
+
+
+def _missing(spec: str, error: Exception) -> BadInput | None:
+    """Return what to say of a file that uses an operation which the interpreter lacks; None for any other error."""
+    text = " ".join(str(error).split())
+    if "Select TensorFlow op" in text or "Flex" in text:
+        return BadInput(
+            f"{spec!r} uses operations of TensorFlow itself, which LiteRT's interpreter does not have. Convert the "
+            "model with built-in operations alone (tf.lite.OpsSet.TFLITE_BUILTINS), or wrap TensorFlow's interpreter "
+            "in a function of your own, and name that: my.py:factory."
+        )
+    if "unresolved custom op" in text:
+        name = text.partition("custom op:")[2].split(".")[0].strip() or "unknown"
+        return BadInput(
+            f"{spec!r} uses the custom operation {name}, which LiteRT's interpreter does not have. Wrap an interpreter "
+            "that has it in a function of your own, and name that: my.py:factory."
+        )
+    return None
 
 
 def _resize(interpreter: Any, request: Request) -> None:
@@ -209,26 +221,23 @@ def _with_size(shape: tuple[int, int | None, int | None], request: Request) -> t
 
 def _given(port: Port, order: str, graph: Graph, interpreter: Any, request: Request) -> tuple[Given, tuple[str, ...]]:
     """Return how images become the input, and what to say about that."""
-    mean, std = request.options.mean, request.options.std
-    factor = _first_factor(graph, interpreter, port)
+    mean, std, told = request.options.mean, request.options.std, stated_range(request)
     if mean is not None and std is not None:
         if port.whole and not port.scale:
             raise BadInput(
                 f"{request.spec!r} takes bytes that stand for nothing but themselves, so mean={mean} and std={std} "
                 "cannot be told to it. Leave them out."
             )
-        if factor and (any(mean) or set(std) != {1.0}):
-            raise BadInput(
-                f"{request.spec!r} would be normalised twice: its first operation multiplies by {factor:.4g}, and mean "
-                f"{mean} and std {std} are stated. Leave them out, or state mean=0&std=1 for images in [0, 1]."
-            )
         return Given(order, mean=mean, std=std), ()
-    if not port.whole:
-        if factor:
-            note = f"The file rescales bytes inside (by {factor:.4g}): it is given images from 0 to 255."
-            return Given(order, 255.0), (note,)
-        return Given(order), ()
-    return _of_whole_numbers(port, order, request)
+    if port.whole:
+        return _of_whole_numbers(port, order, request) if told is None else (Given(order, told), ())
+    if told is not None:
+        return Given(order, told), ()
+    factor, small = _first_factor(graph, interpreter, port)
+    if factor:
+        note = f"The file rescales bytes inside (by {factor:.4g}): it is given images from 0 to 255."
+        return Given(order, 255.0), (note,)
+    return Given(order), (_SMALL,) if small else ()
 
 
 def _of_whole_numbers(port: Port, order: str, request: Request) -> tuple[Given, tuple[str, ...]]:
@@ -255,20 +264,26 @@ def _of_whole_numbers(port: Port, order: str, request: Request) -> tuple[Given, 
     )
 
 
-def _first_factor(graph: Graph, interpreter: Any, port: Port) -> float:
-    """Return what the first operation multiplies the input by where that brings bytes to a range, else 0."""
+def _first_factor(graph: Graph, interpreter: Any, port: Port) -> tuple[float, bool]:
+    """Return what the first operation multiplies the input by where that brings bytes to a range, else 0.
+
+    And whether it may do so out of sight: converters put such a factor into the weights of a first convolution.
+    """
     first = graph.first(port.index)
-    if first is None or first["op_name"] not in ("MUL", "DIV"):
-        return 0.0
+    kind = None if first is None else first["op_name"]
+    if first is None or kind not in ("MUL", "DIV", "CONV_2D"):
+        return 0.0, False
     for index in first["inputs"]:
         try:
             value = np.asarray(interpreter.get_tensor(int(index)), dtype=np.float64)
         except (ValueError, RuntimeError):
             continue
-        if value.size == 1 and value.item():
-            factor = abs(value.item() if first["op_name"] == "MUL" else 1 / value.item())
-            return factor if factor <= _A_BYTE else 0.0
-    return 0.0
+        if kind == "CONV_2D" and value.ndim == 4 and int(index) != port.index:
+            return 0.0, float(np.abs(value).max()) <= _A_BYTE
+        if kind != "CONV_2D" and value.size == 1 and value.item():
+            factor = abs(value.item() if kind == "MUL" else 1 / value.item())
+            return (factor if factor <= _A_BYTE else 0.0), False
+    return 0.0, False
 
 
 def _probes(shape: tuple[int, int | None, int | None], request: Request) -> Rows:
@@ -282,7 +297,8 @@ def _asked(answer: Interpreted, probes: Rows, port: Port, request: Request) -> R
     try:
         values = answer(probes)
     except ModelError as error:
-        raise BadInput(f"{request.spec!r}: {error}") from error
+        # some are found missing only when they are asked
+        raise _missing(request.spec, error) or BadInput(f"{request.spec!r}: {error}") from error
     long = [side for side in port.shape[1:] if side != 1]
     if len(long) > 1:
         raise BadInput(

@@ -16,8 +16,8 @@ from assay.models.deployed import Answer
 SAME, SLOPE = 1e-4, 0.15
 """Largest difference of logits, as a share of their range, and of slopes, as a share of them."""
 
-_HALF = 4
-_DIRECTIONS = 3
+_DIRECTIONS = 2
+_GENTLE, _KEPT = 0.1, 0.75
 _LEVEL = 1 / 255
 
 
@@ -29,14 +29,14 @@ class Precision:
     move them, and `furthest` by how much these move a pixel. `levels` says that images are rounded to grey levels.
     """
 
-    rounding: float = 2e-6
+    rounding: float = 5e-7
     same: float = SAME
-    steps: tuple[float, ...] = (2e-4, 1e-3, 5e-5)
+    steps: tuple[float, ...] = (5e-5, 2e-5, 1e-5, 2e-4)
     furthest: float = 2 / 255
     levels: bool = False
 
 
-HALF = Precision(2e-3, 2e-2, (0.05, 0.1), 16 / 255)
+HALF = Precision(5e-4, 2e-2, (0.05, 0.1), 16 / 255)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +64,17 @@ class Parity:
         slopes = [one for one in (self.slope, self.across) if not math.isnan(one)]
         if not slopes:
             return f"{told}, slopes not compared: the file hardly moves there"
-        return f"{told}, central differences of the file within {100 * max(slopes):.2g} % of its gradient"
+        return f"{told}, central differences of the file within {100 * max(slopes):.1g} % of its gradient"
 
 
 def probes(shape: Sequence[int]) -> Tensor:
-    """Return eight images `[8, C, H, W]` in [0, 1], always the same: four like pictures, four of noise."""
+    """Return eight images `[8, C, H, W]` in [0, 1], always the same: pictures, bright shapes on black, and noise."""
     draws = torch.Generator().manual_seed(20)
-    smooth = _wavy((_HALF, *shape), draws, "bicubic", torch.rand)
-    pictures = smooth + 0.05 * torch.randn((_HALF, *shape), generator=draws)
-    noise = torch.rand((_HALF, *shape), generator=draws)
-    return torch.cat([pictures, noise]).clamp(0.02, 0.98)
+    pictures = _wavy((2, *shape), draws, "bicubic", torch.rand)
+    shapes = (4 * _wavy((2, *shape), draws, "bicubic", torch.randn) - 2).clamp(0, 0.9)
+    smooth = torch.cat([pictures, shapes]) + 0.05 * torch.randn((4, *shape), generator=draws)
+    noise = torch.rand((4, *shape), generator=draws)
+    return torch.cat([smooth, noise]).clamp(0.02, 0.98)
 
 
 def compared(answer: Answer, twin: nn.Module, images: Tensor, precision: Precision) -> Parity:
@@ -98,16 +99,16 @@ def compared(answer: Answer, twin: nn.Module, images: Tensor, precision: Precisi
     if not all(math.isfinite(one) for one in (largest, apart)) or not bool(gradient.isfinite().all()):
         return Parity(math.inf, same=precision.same)
     # where all logits lie close together and far from 0, rounding is larger than their range
-    logits = max(0.0, apart - precision.rounding * largest)
-    logits = logits / spread if spread else math.inf if logits else 0.0
-    if logits > precision.same:
-        return Parity(logits, same=precision.same)
-    file = _File(answer, images, weights, gradient, precision.rounding * max(largest, spread), spread or largest)
+    unit = spread or largest or 1.0
+    logits, same = apart / unit, precision.same + 4 * precision.rounding * largest / unit
+    if logits > same:
+        return Parity(logits, same=same)
+    file = _File(answer, images, weights, gradient, precision.rounding * max(largest, spread), unit)
     if precision.levels:
-        return Parity(logits, *_by_levels(file, draws), same=precision.same)
+        return Parity(logits, *_by_levels(file, draws), same=same)
     along = _error(file, [gradient], precision)
     others = [_wavy(tuple(images.shape), draws, "bilinear", torch.randn).double() for _ in range(_DIRECTIONS)]
-    return Parity(logits, along, _error(file, others, precision), precision.same)
+    return Parity(logits, along, _error(file, others, precision), same)
 
 
 def _answers(answer: Answer, images: Tensor) -> Tensor:
@@ -134,27 +135,34 @@ class _File:
 
 
 def _error(file: _File, directions: list[Tensor], precision: Precision) -> float:
-    """Return how far central differences are from the gradient's: the best of a few lengths of step."""
+    """Return how far central differences are from the gradient: of some lengths the first that is near, or the best."""
     errors = []
     for share in precision.steps:
-        steps = [_scaled(one, file, share, precision.furthest) for one in directions]
-        errors.append(_pooled(file, steps))
-        if errors[-1] <= SLOPE / 3:
+        errors.append(_pooled(file, _scaled(directions, file, share, precision.furthest)))
+        if errors[-1] <= SLOPE:
             break
     known = [one for one in errors if not math.isnan(one)]
     return min(known) if known else math.nan
 
 
-def _scaled(direction: Tensor, file: _File, share: float, furthest: float) -> Tensor:
-    # as long as the twin says that it moves the number by this share of its range, but not out of sight
-    moved = file.expected(direction).abs()
-    longest = direction.flatten(1).abs().amax(1)
-    length = torch.minimum(share * file.spread / moved, furthest / longest)
-    return direction * length.nan_to_num(0, 0, 0).view(-1, *[1] * (direction.ndim - 1))
+def _scaled(directions: list[Tensor], file: _File, share: float, furthest: float) -> list[Tensor]:
+    """Return steps in the directions, such that the twin says that they move the number by this share of its range.
+
+    Those of an image are equally long: the one that moves it least is not to go furthest, over one kink after another.
+    None moves a pixel out of sight.
+    """
+    units = [one / one.flatten(1).norm(dim=1).clamp_min(1e-30).view(-1, *[1] * (one.ndim - 1)) for one in directions]
+    moved = torch.stack([file.expected(one) for one in units]).square().mean(0).sqrt()
+    longest = torch.stack([one.flatten(1).abs().amax(1) for one in units]).amax(0)
+    length = torch.minimum(share * file.spread / moved, furthest / longest).nan_to_num(0, 0, 0)
+    return [one * length.view(-1, *[1] * (one.ndim - 1)) for one in units]
 
 
 def _pooled(file: _File, steps: list[Tensor]) -> float:
-    """Return the error of several steps of each image together; NaN where all of them stay within rounding."""
+    """Return the error of several steps of each image together, but for the worst quarter of them.
+
+    NaN where all of them stay within rounding.
+    """
     sizes = [step.flatten(1).norm(dim=1) for step in steps]
     found = torch.stack([file.change(step) / size for step, size in zip(steps, sizes, strict=True)])
     expected = torch.stack([file.expected(step) / size for step, size in zip(steps, sizes, strict=True)])
@@ -164,12 +172,14 @@ def _pooled(file: _File, steps: list[Tensor]) -> float:
     if not bool(told.any()):
         return math.nan
     apart = ((found - expected).abs() - noise).clamp_min(0)
-    # an image with steep slopes counts as much as one with gentle ones
+    # steep slopes count as much as gentle ones, unless these are next to none
     unit = torch.where(told, larger, 0).square().sum(0).sqrt()
+    unit = torch.maximum(unit, _GENTLE * unit.max())
     counted = told & (unit > 0)
-    error = torch.where(counted, apart / unit, 0).square().sum()
-    whole = torch.where(counted, larger / unit, 0).square().sum()
-    return float((error / whole).sqrt())
+    error, whole = ((one / unit)[counted].square() for one in (apart, larger))
+    # a step over a kink tells nothing of the slope
+    kept = error.argsort()[: math.ceil(_KEPT * len(error))]
+    return float((error[kept].sum() / whole[kept].sum()).sqrt())
 
 
 def _by_levels(file: _File, draws: torch.Generator) -> tuple[float, float]:

@@ -76,7 +76,8 @@ class Session:
         self.head, self.intake, self.rows, self.alone = head, intake, rows, alone
         self.half = file.half
         self._proto = file.proto
-        self._made: tuple[int, Any] | None = None
+        self._made: Any = None
+        self._of_process: int | None = None
         self._lock = threading.Lock()
 
     def __call__(self, images: Array) -> Array:
@@ -105,7 +106,7 @@ class Session:
         return [self._rows_of(one, len(whole))[:n] for one in answers]
 
     def _rows_of(self, answer: Any, n: int) -> Array:
-        shape = getattr(answer, "shape", None)
+        shape: tuple[int, ...] | None = getattr(answer, "shape", None)
         # a map of scores per class is no class score, but one point of each is: [N, K, 1, 1]
         known = shape is not None and answer.dtype.kind in "fiu" and len(shape) >= 1 and shape[0] == n
         if not known or answer.size != n * max(shape[1:], default=1):
@@ -117,14 +118,11 @@ class Session:
         return np.asarray(answer.reshape(n, -1), dtype=np.float32)
 
     def _session(self) -> Any:
-        made = self._made
         # a session does not outlive a fork: its locks may be held by threads that are not there
-        if made is None or made[0] != os.getpid():
-            with self._lock:
-                if self._made is None or self._made[0] != os.getpid():
-                    self._made = (os.getpid(), self._open())
-                made = self._made
-        return made[1]
+        with self._lock:
+            if self._of_process != os.getpid():
+                self._made, self._of_process = self._open(), os.getpid()
+            return self._made
 
     def _open(self) -> Any:
         if self._proto is None:
@@ -137,7 +135,7 @@ class Session:
         return opened(self.path, with_output(self._proto, tensor).SerializeToString() if added else None)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_proto": None, "_made": None, "_lock": None}
+        return {**vars(self), "_proto": None, "_made": None, "_of_process": None, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update({**state, "_lock": threading.Lock()})

@@ -47,8 +47,8 @@ def settled(session: Session, probe: Array) -> tuple[Session, list[str]]:
     if session.rows != 1 and _depends_on_company(session, probe):
         session = _asked_otherwise(session, alone=True)
         told.append(
-            "An image's answer depends on the images asked with it, as after dynamic quantisation, so the file is asked "
-            "about one at a time. In batches of other sizes it will answer otherwise."
+            "An image's answer depends on the images asked with it, as after dynamic quantisation, so the file is "
+            "asked about one at a time. In batches of other sizes it will answer otherwise."
         )
     return session, told
 
@@ -63,7 +63,7 @@ def _with_head(session: Session, head: Head) -> Session:
     if head == session.head:
         return session
     other = copy.copy(session)
-    other.head, other._made = head, None
+    other.head, other._of_process = head, None
     return other
 
 
@@ -110,6 +110,7 @@ def _agree(scores: Array, output: Array, end: str, half: bool) -> bool:
 
 
 def _depends_on_company(session: Session, probe: Array) -> bool:
+    probe = probe[:: max(1, len(probe) // 4)]
     together = session(probe)
     apart = np.concatenate([session(probe[k : k + 1]) for k in range(len(probe))])
     if not (np.isfinite(together).all() and np.isfinite(apart).all()):

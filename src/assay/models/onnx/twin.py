@@ -26,6 +26,9 @@ class Twin(nn.Module):
     Rounding to whole numbers is left out: it has no gradient. `rows` as of a `Session`.
     """
 
+    mean: Tensor | None
+    std: Tensor | None
+
     def __init__(self, network: nn.Module, intake: Intake, rows: int | None = None) -> None:
         super().__init__()
         self.network = network
@@ -54,7 +57,9 @@ class Twin(nn.Module):
         missing = -n % rows
         if missing:
             x = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
-        parts = [self.network(x[at : at + rows] if rows < len(x) else x) for at in range(0, len(x), rows)]
+        # layers of converters warn of what is torch's or their own business
+        with warnings.catch_warnings(action="ignore"):
+            parts = [self.network(x[at : at + rows] if rows < len(x) else x) for at in range(0, len(x), rows)]
         scores: Tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
         return scores[:n].reshape(n, -1)
 
@@ -91,10 +96,12 @@ def _by_onnx2pytorch(proto: Any) -> nn.Module:
     from onnx2pytorch import ConvertModel
     from onnx2pytorch.operations.clip import Clip
 
-    network = ConvertModel(proto)
-    for name, part in list(network.named_modules()):
-        if type(part) is Clip:
-            network.set_submodule(name, _Bounded(part.min, part.max))
+    network: nn.Module = ConvertModel(proto)
+    for around in network.modules():
+        for name, part in around.named_children():
+            if isinstance(part, Clip):
+                # names of layers may hold dots here
+                around._modules[name] = _Bounded(*(vars(part)[key] for key in ("min", "max")))
     return network
 
 

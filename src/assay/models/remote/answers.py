@@ -47,17 +47,19 @@ def numbers(value: Any, shown: str) -> Rows:
     try:
         # float64 first: what a JSON number means, rounded once
         found = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        if _has_null(value):
-            raise ModelError(
-                f"The endpoint {shown} answered null where a score should be: several servers write NaN so. Look at "
-                "what "
-                "its model makes of this image."
-            ) from None
+    except (TypeError, ValueError, OverflowError):
         raise ModelError(
             f"The endpoint {shown} answered what are no rows of numbers: {excerpt(json.dumps(value, default=str))}"
         ) from None
-    return finite(found.astype(np.float32), shown)
+    # NumPy reads None as NaN
+    if not np.isfinite(found).all() and _has_null(value):
+        raise ModelError(
+            f"The endpoint {shown} answered null where a score should be: several servers write NaN so. Look at what "
+            "its model makes of this image."
+        )
+    with np.errstate(over="ignore"):
+        # beyond float32 is infinity, which is told as such
+        return finite(found.astype(np.float32), shown)
 
 
 def one_whole_number_each(value: Any, n: int, shown: str) -> None:
@@ -67,7 +69,8 @@ def one_whole_number_each(value: Any, n: int, shown: str) -> None:
     )
     if len(flat) == n and all(type(one) is int for one in flat):
         raise ModelError(
-            f"The endpoint {shown} answered {excerpt(str(flat))} for {n} images: class numbers, where scores were expected. "
+            f"The endpoint {shown} answered {excerpt(str(flat))} for {n} images: class numbers, where scores were "
+            "expected. "
             "Describe it in an endpoint.yaml: answer: {labels: …, outputs: labels}, classes: 10."
         )
 
@@ -132,6 +135,8 @@ def only(found: Sequence[Mapping[str, Any]], wanted: str, what: str, shown: str)
             if one.get("name") == wanted:
                 return one
         raise BadInput(f"The endpoint {shown} has no {what} {wanted!r}; it has {', '.join(names) or 'none'}.")
+    if not found:
+        raise BadInput(f"The endpoint {shown} states no {what}. State it where the model is configured.")
     if len(found) != 1:
         raise BadInput(
             f"The endpoint {shown} has {len(names)} {what}s: {', '.join(names)}. Say which: ?{what}={names[0]}."

@@ -1,3 +1,4 @@
+# shape: a small language of its own, read without the client
 """Paths into an answer, such as `result.scores`, `predictions[0]` and `[*].score`."""
 
 from __future__ import annotations

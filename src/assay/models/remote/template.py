@@ -94,7 +94,7 @@ class Templated(Asking):
             "POST", self.transport.address, content, headers={"content-type": kind}, params=self._params
         )
         answer = parsed(answered.body, answered, self.shown)
-        scores = self._labels(answer, len(rows)) if self.labels else self._scores(answer, len(rows))
+        scores = self._class_of_each(answer, len(rows)) if self.labels else self._scores(answer, len(rows))
         return Reply(self.checked(scores, len(rows)), answered.retries, answered.doubtful)
 
     def _body(self, rows: Rows) -> tuple[bytes, str]:
@@ -138,14 +138,15 @@ class Templated(Asking):
         missing = (self.classes or 0) - len(set(at))
         if missing or len(at) != len(set(at)):
             raise ModelError(
-                f"The endpoint {self.shown} answered {len(set(at))} of {self.classes} classes: it leaves the lowest out. Ask "
+                f"The endpoint {self.shown} answered {len(set(at))} of {self.classes} classes: it leaves the lowest "
+                "out. Ask "
                 "it for all of them in the request, or take what it says as labels alone: answer: {outputs: labels}."
             )
         ordered = np.empty(len(at), np.float32)
         ordered[at] = values
         return ordered
 
-    def _labels(self, answer: Any, n: int) -> Rows:
+    def _class_of_each(self, answer: Any, n: int) -> Rows:
         named = self._at(answer, self._answer.labels, n)
         scores = self._at(answer, self._answer.scores, n) if self._answer.scores else [None] * n
         return np.array([self._first(one, score) for one, score in zip(named, scores, strict=True)], np.float32)
@@ -192,7 +193,8 @@ def check_template(request: Any, image: Picture | Numbers) -> bool:
     one = any(ONE in text.replace(MANY, "") for text in texts)
     if any("${" in text for text in texts):
         raise BadInput(
-            "request: holds ${…}, and what is sent there would stand in the digest and in errors. Give secrets as headers."
+            "request: holds ${…}, and what is sent there would stand in the digest and in errors. Give secrets as "
+            "headers."
         )
     if any(MANY in text and text != MANY for text in texts):
         raise BadInput(f"request: {MANY} is a list of images, and has to stand alone in its place.")

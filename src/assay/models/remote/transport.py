@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from assay.core.errors import BadInput
 from assay.models.remote.address import Address
@@ -310,11 +311,11 @@ def excerpt(text: str) -> str:
 
 def _elsewhere(to: str, address: Address) -> str:
     with contextlib.suppress(BadInput):
-        there = Address.of(to.partition("?")[0], plain_http=True)
+        there = Address.of(urljoin(address.url, to).partition("?")[0], plain_http=True)
         if (there.scheme, there.host) != (address.scheme, address.host):
             taken = "redirects are not followed: they would take images and keys along"
             return f" ({there.scheme}://{there.host}), and {taken}"
-        return f", to {there.path or '/'}, and redirects are not followed: write that address"
+        return f" (to {there.path or '/'}), and redirects are not followed: write that address"
     return ", and redirects are not followed"
 
 

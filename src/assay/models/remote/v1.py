@@ -31,7 +31,7 @@ class _Told:
 
 
 class V1(Asking):
-    """A client of version 1 of the protocol. The model's state is read when it is made, and its signature if it has one.
+    """A client of version 1 of the protocol. The model's state and signature are read when it is made.
 
     Raises `BadInput` for a model that the server does not have, and where nobody says in which order the sides of an
     image are.
@@ -99,7 +99,8 @@ class V1(Asking):
         if not self._output and len(names) == 1:
             return outputs[names[0]]
         raise ModelError(
-            f"The endpoint {self._where.shown} answers {', '.join(names) or 'nothing'}; say which of them the scores are: "
+            f"The endpoint {self._where.shown} answers {', '.join(names) or 'nothing'}; say which of them the scores "
+            "are: "
             f"output={names[0] if names else 'NAME'}."
         )
 

@@ -162,7 +162,8 @@ class V2(Asking):
             output["parameters"] = {"classification": self._top}
         elif binary:
             output["parameters"] = {"binary_data": True}
-        request: dict[str, Any] = {"id": str(next(self._count)), "inputs": [image], "outputs": [output]}
+        request: dict[str, Any] = {"id": str(next(self._count)), "inputs": [image]}
+        request |= {"outputs": [output]} if said.output else {}
         if not binary:
             image["data"] = in_json(given).reshape(-1)
             return orjson.dumps(request, option=orjson.OPT_SERIALIZE_NUMPY), {"content-type": "application/json"}
@@ -183,19 +184,30 @@ class V2(Asking):
                 f"The endpoint {shown} answered no outputs: {excerpt(head[:2000].decode('utf-8', 'replace'))}"
             )
         self.same_version(str(answer.get("model_version") or ""))
+        wanted = self.signature.output or (str(outputs[0].get("name")) if len(outputs) == 1 else "")
         at = 0
         for one in outputs:
-            size = (one.get("parameters") or {}).get("binary_data_size")
-            if one.get("name") == self.signature.output:
-                if self._top is not None:
-                    return self.checked(_first_labels(one, shown), n)
-                values = _values_of(one, tail[at : at + size] if size is not None else None, shown)
-                return self.checked(_shaped(values, one, n, shown), n)
+            size = _size_of(one)
+            if one.get("name") == wanted:
+                return self._read(one, None if size is None else tail[at : at + size], n)
             at += size or 0
         names = ", ".join(str(one.get("name")) for one in outputs)
         raise ModelError(
-            f"The endpoint {shown} answered {names or 'nothing'}, expected the output {self.signature.output}."
+            f"The endpoint {shown} answered {names or 'nothing'}, expected the output {wanted or 'of scores alone'}."
         )
+
+    def _read(self, output: Mapping[str, Any], raw: bytes | None, n: int) -> Rows:
+        shown = self._where.shown
+        if self._top is not None:
+            return self.checked(_first_labels(output, shown), n)
+        kind = str(output.get("datatype", ""))
+        if kind in (*INTEGERS, "INT8") and not self.labels:
+            raise ModelError(
+                f"The endpoint {shown} answered {kind}, and its metadata say {self.signature.output_type}: class "
+                "numbers, "
+                "where scores were announced? Put its metadata right."
+            )
+        return self.checked(_shaped(_values_of(output, raw, shown), output, n, shown), n)
 
 
 def read(metadata: Any, shown: str, wishes: Wishes) -> Signature:
@@ -203,10 +215,11 @@ def read(metadata: Any, shown: str, wishes: Wishes) -> Signature:
 
     Raises `BadInput` for tensors that fit no image classifier, or where there is a choice that the user has to make.
     """
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("inputs"), list):
-        raise BadInput(f"The endpoint {shown} does not say what its model takes, expected metadata with its inputs.")
-    image = only(metadata["inputs"], wishes.input, "input", shown)
-    scores = only(metadata.get("outputs") or [], wishes.output, "output", shown)
+    told = metadata if isinstance(metadata, dict) else {}
+    images, found = ([one for one in told.get(key) or () if isinstance(one, dict)] for key in ("inputs", "outputs"))
+    if not images:
+        return _unstated(told, shown, wishes)
+    image, scores = only(images, wishes.input, "input", shown), only(found, wishes.output, "output", shown)
     sides = [int(side) for side in image.get("shape") or ()]
     if len(sides) not in (3, 4):
         raise BadInput(
@@ -232,6 +245,21 @@ def read(metadata: Any, shown: str, wishes: Wishes) -> Signature:
     return Signature(
         str(metadata.get("name", "")), versions, str(image["name"]), Numbers(str(image.get("datatype", "")), layout),
         1 if single else batch, single, (channels, height, width), str(scores["name"]), kind, classes,
+    )  # fmt: skip
+
+
+def _unstated(metadata: Mapping[str, Any], shown: str, wishes: Wishes) -> Signature:
+    """Return what the user says of a model whose server says nothing."""
+    if not wishes.input or not wishes.layout:
+        raise BadInput(
+            f"The endpoint {shown} does not say what its model takes. State its tensors where the model is configured "
+            "(in "
+            "MLServer's model-settings.json), or say what they are: ?input=NAME&layout=nchw&size=224."
+        )
+    versions = tuple(str(one) for one in metadata.get("versions") or ())
+    return Signature(
+        str(metadata.get("name", "")), versions, wishes.input, Numbers("FP32", wishes.layout), None, False,
+        (None, None, None), wishes.output, "FP32", wishes.classes,
     )  # fmt: skip
 
 
@@ -276,6 +304,12 @@ def _metadata(transport: Transport, where: Address, params: Mapping[str, str]) -
             raise BadInput(f"There is no model at {where.shown}: {error}") from None
         raise
     return parsed(answered.body, answered, where.shown)
+
+
+def _size_of(output: Mapping[str, Any]) -> int | None:
+    parameters = output.get("parameters")
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    return size if isinstance(size, int) and size >= 0 else None
 
 
 def _values_of(output: Mapping[str, Any], raw: bytes | None, shown: str) -> Rows:
