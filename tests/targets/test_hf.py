@@ -122,7 +122,7 @@ def test_the_two_processors_of_a_model_are_a_grey_level_apart(kind: str, tmp_pat
         levels.append(((one - other) * std * 255).abs().flatten())
     off = torch.cat(levels)
     assert 0.99 < float(off.max()) < 1.01
-    assert float((off > 0.5).float().mean()) < 0.003
+    assert float((off > 0.5).float().mean()) < 0.01
 
 
 # ---- what is missing, and what is another kind
