@@ -28,7 +28,19 @@ from assay.evaluation.study.targets import given as aimed_at
 from assay.models import Classifier, load_model
 from assay.models.load import on_device
 
-_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels", "audit", "corruptions", "certify", "judge")
+_STUDY_KEYS = (
+    "study",
+    "question",
+    "goal",
+    "order",
+    "seed",
+    "chunk",
+    "labels",
+    "audit",
+    "corruptions",
+    "certify",
+    "judge",
+)
 
 
 def run_study(
