@@ -104,7 +104,8 @@ class Loader:
     def surrogate(self, options: Mapping[str, Any], target: Classifier) -> tuple[Classifier, ...]:
         """Return the models of the surrogate of `target` that an attack's options name.
 
-        The last one stays loaded beside the model that is measured. Raises `BadInput` for `undefended` of a model that stands behind no defence.
+        The last one stays loaded beside the model that is measured. Raises `BadInput` for `undefended` of a model that
+        stands behind no defence.
         """
         # the network inside a model is its own
         key, each = surrogate.key_of(options), surrogate.names(options["surrogate"])

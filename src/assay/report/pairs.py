@@ -116,10 +116,10 @@ def _print(table: PairTable, notes: Sequence[str], console: Console) -> None:
 
     console.print(title(table), style="bold", markup=False, highlight=False)
     console.print(about(table), markup=False, highlight=False)
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=0)
     head, *body = texts(table)
     for place, name in enumerate(head):
-        drawn.add_column(Text(name), justify="right" if place else "left", no_wrap=place not in (5, 6))
+        drawn.add_column(Text(name), justify="right" if place else "left", no_wrap=place not in (5, 6), min_width=6)
     for row in body:
         drawn.add_row(*(cell.replace("\u00a0%", "") for cell in row))
     console.print(drawn)
