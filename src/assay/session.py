@@ -14,6 +14,7 @@ from assay.evaluation.analysis import score
 from assay.evaluation.cell import Cell
 from assay.evaluation.contradictions import check_brackets
 from assay.evaluation.cost import Speed
+from assay.evaluation.endpoints import Budget, budgets, demands
 from assay.evaluation.execution.lock import locked
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold
@@ -29,9 +30,11 @@ from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
+from assay.models.remote.ledger import Ledger, current
+from assay.models.remote.place import asking
 from assay.preflight.checks import Look, look
 from assay.vocabulary import Question
-from assay.wording import plural, rough_duration
+from assay.wording import measure, plural, queries, rough_duration
 
 if TYPE_CHECKING:
     from assay.audit.progress import AuditProgress, OnAuditProgress
@@ -127,15 +130,20 @@ class Session:
         reporter = reporter or Unreported()
         self.options.engine()  # an unknown executor is told before anything is loaded
         reporter.say("Loading models and data …")
-        loader = self.loader or self.options.loader()
+        with Ledger().used() as ledger:
+            return self._run(ledger, reporter, on_progress or _unheard)
+
+    def _run(self, ledger: Ledger, reporter: Reporter, on_progress: OnProgress) -> Finished:
+        loader, out = self.loader or self.options.loader(), self.out.expanduser()
+        # what the model was asked to make the plan, such as labels, is not asked again
+        ledger.look_behind(out)
         try:
             plan = make_plan(self.study, loader)
-            out = self.out.expanduser()
             why = "" if self.chosen else belongs_elsewhere(out, plan)
             with hold(out, plan, self.options.fork or bool(why)) as directory:
                 if why:
                     reporter.note(f"{out} belongs to another study ({why}); this one runs in {directory.folder}.")
-                return _Held(self, plan, directory, loader, reporter, on_progress or _unheard).work()
+                return _Held(self, plan, directory, loader, reporter, on_progress).work()
         finally:
             loader.close()
 
@@ -160,12 +168,14 @@ class _Held:
     def work(self) -> Finished:
         before = read_manifest(self.directory.folder)
         done = before.get("status") == SUCCESS and set(before["cells"]) == {cell.digest for cell in self.plan.cells}
-        seen = Look() if done or not self.session.doctor else look(self.session.study, self.loader)
-        for warning in dict.fromkeys(seen.warnings):
+        seen = Look() if done or not self.session.doctor else self._looked()
+        for warning in dict.fromkeys([*seen.warnings, *self._beyond()]):
             self.reporter.warn(warning)
         audits = self._expect_audit(seen.speeds)
         with self.reporter.watch(self._doing) as watch:
-            shown = _Shown(self.directory.folder, watch, self.on_progress, self.meter, audits)
+            shown = _Shown(
+                self.directory.folder, watch, self.on_progress, self.meter, audits, queries=self.plan.query_limits
+            )
             settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
             run = Runner(self.directory, self.plan, *settings).run(shown.hear)
         check_brackets(run, self.loader)
@@ -175,6 +185,36 @@ class _Held:
                 self.reporter.note(f"Note: {warning}")
         verdicts, new = self._audited(run, shown)
         return Finished(run, shown.was_done and not new, self.loader, verdicts, new)
+
+    def _looked(self) -> Look:
+        """Look before the run, and say what endpoints were asked for it."""
+        before = self._spent()
+        with asking("doctor"):
+            seen = look(self.session.study, self.loader)
+        for one, then in zip(self._spent(), before, strict=True):
+            if asked := one.spent.billed - then.spent.billed:
+                self.reporter.say(f"The look before the run took {queries(asked)} of {one.host}: {one.written}.")
+        return seen
+
+    def _spent(self) -> list[Budget]:
+        ledger = current()
+        asks = ledger is not None and any(facts.get("endpoints") for facts in self.plan.models.values())
+        return budgets(self.plan.models, ledger.spent()) if ledger is not None and asks else []
+
+    def _beyond(self) -> list[str]:
+        """Return a warning for every endpoint that may be asked more than is allowed."""
+        if not any(one.queries is not None for one in self._spent()):
+            return []
+        ledger = current()
+        assert ledger is not None, "something is spent of it"
+        todo = self.plan.todo(Store(self.directory.folder).done(self.plan.cells)[0])
+        return [
+            f"{one.budget.model} may be asked up to {queries(one.rows)}, and {one.budget.left:,} are left "
+            f"({one.budget.written}): the run may end before it is done. What is finished is kept, and the same "
+            "command with a higher limit goes on."
+            for one in demands(todo, self.plan.models, ledger.spent())
+            if one.too_much
+        ]
 
     @property
     def attacked(self) -> bool:
@@ -231,7 +271,7 @@ def audit_directory(
 
     The `reporter` shows how far it is, and `on_progress` hears it. Raises what `audit_run` raises.
     """
-    with locked(run.path):
+    with locked(run.path), Ledger.of_run(run.path).used():
         return _audit(run, settings, loader, reporter or Unreported(), on_progress or (lambda progress: None))
 
 
@@ -248,9 +288,10 @@ def _audit(
             shown.hear(now)
             on_progress(now)
 
-        return audit_run(
-            run, settings.preset, loader=loader, twin=settings.twin, seed=seed, say=watch.tell, on_progress=hear
-        )
+        with asking("audit"):
+            return audit_run(
+                run, settings.preset, loader=loader, twin=settings.twin, seed=seed, say=watch.tell, on_progress=hear
+            )
 
 
 class _AuditShown:
@@ -272,8 +313,15 @@ class _AuditShown:
 class _Shown:
     """Shows how far a run is, and each cell's numbers as soon as it is finished."""
 
-    def __init__(self, folder: Path, watch: Watch, on_progress: OnProgress, meter: Meter, audits: int) -> None:
-        """Show a run in `folder`, of which so many `audits` (of a model, data set and threat) follow."""
+    def __init__(
+        self, folder: Path, watch: Watch, on_progress: OnProgress, meter: Meter, audits: int,
+        *, queries: Mapping[str, int],
+    ) -> None:  # fmt: skip
+        """Show a run in `folder`, of which so many `audits` (of a model, data set and threat) follow.
+
+        `queries` is how often an attack may ask a model that gives scores or labels alone, by the digest of its cell.
+        """
+        self._queries = queries
         self._folder, self._watch, self._on_progress, self._meter = folder, watch, on_progress, meter
         self._audits, self._begun, self._stage = audits, 0, ("", "")
         self._last: Progress | None = None
@@ -288,9 +336,15 @@ class _Shown:
             return
         errors = f", {plural(now.errors, 'error')}" if now.errors else ""
         # the time left is that of all that is still to come, the share that of the attacks
-        share, note = self._meter.share_without(AUDIT), f"{now.records:,} of {now.records_planned:,} records{errors}"
+        spent = "".join(f", {one.written}" for one in now.endpoints)
+        note = f"{now.records:,} of {now.records_planned:,} records{errors}{spent}"
+        share = self._meter.share_without(AUDIT)
         self._watch.update(share, note, now.remaining)
-        if now.cell is not None and now.cell_finished and (told := _numbers(self._folder, now.cell)):
+        if (
+            now.cell is not None
+            and now.cell_finished
+            and (told := _numbers(self._folder, now.cell, self._queries.get(now.cell.digest)))
+        ):
             self._watch.tell(told)
 
     def hear_audit(self, now: AuditProgress) -> None:
@@ -314,8 +368,11 @@ class _Shown:
             self._on_progress(dataclasses.replace(self._last, stage=AUDIT, doing=doing, share=share, remaining=left))
 
 
-def _numbers(folder: Path, cell: Cell) -> str:
-    """Say what a finished cell's smallest and largest budget leave; "" where it has no records."""
+def _numbers(folder: Path, cell: Cell, queries: int | None) -> str:
+    """Say what a finished cell's smallest and largest budget leave; "" where it has no records.
+
+    `queries` is how often its attack may ask a model that gives scores or labels alone; None of others.
+    """
     if cell.certificate is not None:
         return ""
     found = score.results(Store(folder).read([cell.digest], score.SCORED))
@@ -328,7 +385,8 @@ def _numbers(folder: Path, cell: Cell) -> str:
     changed = [one for one in found if one.eps > 0] or list(found)
     ends = [changed[0], changed[-1]] if len(changed) > 1 else changed
     left = " … ".join(f"{100 * one.robust_accuracy:.1f} % at {one.eps_written}" for one in ends)
-    return f"{cell.model.label}, {cell.data.label}, {cell.attack.label}: {accuracy}; {left}"
+    called = f"{measure('scores', queries)} " if queries is not None else ""
+    return f"{cell.model.label}, {cell.data.label}, {cell.attack.label}: {accuracy}; {called}{left}"
 
 
 def _identity(verdict: Verdict) -> tuple[object, ...]:

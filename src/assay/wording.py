@@ -66,6 +66,18 @@ def plural(value: int, noun: str) -> str:
     return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
+def measure(access: str, limit: int | None) -> str:
+    """Name the number that attacks leave: of a model that can only be asked, what `limit` queries did not break."""
+    if access == "gradient":
+        return "robust accuracy"
+    return f"not broken within {'its queries' if limit is None else queries(limit)}"
+
+
+def queries(value: int) -> str:
+    """Write a number of queries: `1 query`, `1,000 queries`."""
+    return f"{count(value)} {'query' if value == 1 else 'queries'}"
+
+
 def duration(seconds: float) -> str:
     """Write a time a person can grasp: `0.4 s`, `12 s`, `3 min 12 s`, `2 h 05 min`."""
     if seconds < 9.95:

@@ -50,7 +50,7 @@ def audit_run(  # shape: the options of an audit, each with its own default
     check_preset(preset)
     own = loader or Loader()
     known = {one.key: one for one in run.verdicts()}
-    auditor = Auditor(run, own, preset, seed, twin, on_progress)
+    auditor = Auditor(run, own, preset, seed, twin, on_progress, say)
     verdicts: list[Verdict] = []
     try:
         for cell in not_adaptive(run):
@@ -60,7 +60,8 @@ def audit_run(  # shape: the options of an audit, each with its own default
             )
         for group in groups(run):
             before = [known.get(number.key) for number in group.numbers]
-            held = [one for one, number in zip(before, group.numbers, strict=True) if holds(one, number, preset, seed)]
+            pairs = zip(before, group.numbers, strict=True)
+            held = [one for one, number in pairs if holds(one, number, preset, seed, twin)]
             if len(held) == len(before):
                 verdicts += [one for one in held if one is not None]
                 continue

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from assay.audit.checks import VERSION, examine, flags
 from assay.audit.escalate import Refutation, escalate, nothing_broken
 from assay.audit.evidence import Evidence, gather
 from assay.audit.families import Looker, Looks, needed
+from assay.audit.led import Asked, asked, called
 from assay.audit.progress import AuditMeter, OnAuditProgress, PassLimit
 from assay.audit.robust_numbers import Group, RobustNumber
 from assay.audit.stronger_attacks import stronger_attacks
@@ -25,13 +26,14 @@ from assay.audit.verdict_file import VerdictInputs, broken_before, written
 from assay.audit.verdict_rule import FEWEST, RESOLUTION
 from assay.core.compose import Method
 from assay.core.errors import BadInput
-from assay.core.oracle import Oracle
+from assay.core.oracle import Access, Oracle
 from assay.data import Sample, image_digest
 from assay.evaluation.cell import Cell
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.schema import BROKEN, CERTIFIED, CLEAN_REJECTED, SURVIVED
 from assay.evaluation.records.verdicts import Attempt, Finding, Verdict
+from assay.evaluation.run import GRADIENT as GRADIENT_ACCESS
 from assay.evaluation.run import Run
 from assay.models import Classifier
 
@@ -59,7 +61,8 @@ class Preset:
 
     Looks reach at least the `resolution`, in shares of the images, wherever that many images are at hand; beyond what
     this takes they may spend `looks` passes per image, or the `share`, what is more. The escalation of a number may
-    take `times` the passes of its evaluation, or `each` per survivor, what is more.
+    take `times` the passes of its evaluation, or `each` per survivor, what is more; of a model that gives scores or
+    labels alone `asks` times.
     """
 
     most: int
@@ -67,6 +70,7 @@ class Preset:
     thorough: bool
     times: float
     each: float
+    asks: float
     resolution: float = RESOLUTION
     looks: float = 100
 
@@ -76,20 +80,29 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset(200, 0.5, False, 4, 200),
-    "standard": Preset(500, 3.0, True, 20, 1000, 0.02, 300),
-    "thorough": Preset(10_000, 10.0, True, math.inf, math.inf, 0.0, math.inf),
+    "quick": Preset(200, 0.5, False, 4, 200, 1),
+    "standard": Preset(500, 3.0, True, 20, 1000, 4, 0.02, 300),
+    "thorough": Preset(10_000, 10.0, True, math.inf, math.inf, 10, 0.0, math.inf),
 }
 LEAST_PASSES = 20
 """Passes per image that evidence may always spend."""
+
+MOST_LED = 1000
+"""Passes per image that an audit of a model led by a twin may spend at most on looks, and on an escalation `asks` times
+as many: such a model may be billed."""
 
 MOST_LOOKED = 2500
 """Passes that the longest looks of all families take for a survivor, about."""
 
 
-def holds(before: Verdict | None, number: RobustNumber, preset: str, seed: int) -> bool:
-    """Whether a verdict is about the number as it is, by these checks, and from no shallower look."""
+def holds(before: Verdict | None, number: RobustNumber, preset: str, seed: int, twin: Classifier | None = None) -> bool:
+    """Whether a verdict is about the number as it is, by these checks, and from no shallower look.
+
+    That on a model that gives scores or labels alone says which `twin` led.
+    """
     if before is None or before.stopped or not _is_about(before, number, seed):
+        return False
+    if twin is not None and before.access != GRADIENT_ACCESS and before.twin != called(twin):
         return False
     presets = list(PRESETS)
     return before.preset in PRESETS and presets.index(before.preset) >= presets.index(preset)
@@ -111,6 +124,7 @@ class _Look:
     evidence: Evidence
     findings: tuple[Finding, ...]
     meter: AuditMeter
+    asked: Asked
 
     def at(self, number: RobustNumber) -> Subject:
         """Return the subject at the budget of a number, with what survived there."""
@@ -128,6 +142,7 @@ class Auditor:
     seed: int
     twin: Classifier | None
     on_progress: OnAuditProgress
+    say: Callable[[str], None] = lambda text: None
 
     @property
     def preset(self) -> Preset:
@@ -144,6 +159,7 @@ class Auditor:
         if not any(number.open for number in group.numbers):
             # no survivors but proved ones, so no robust accuracy that could be overestimated
             weak = not is_iterative(self._methods(group), head.threat.norm)
+            access = self.run.access(head.model.label)
             for number in group.numbers:
                 known = VerdictInputs(
                     number=number,
@@ -151,19 +167,25 @@ class Auditor:
                     seed=self.seed,
                     evaluation=group.passes,
                     weak=weak and not number.certified,
+                    access=access,
                 )
                 yield written(self.run.path, known)
             return
         bench, ids = self.loader.bench(head), self._ids(group)
-        # what stands inside a defence is its twin
-        own = self.twin or bench.classifier.undefended
         meter = AuditMeter(f"{head.model.label} on {head.data.label}, {head.threat.label}", self.on_progress)
-        with bench.classifier.held(), _held(own, self.loader.batch, bench.classifier) as twin:
-            subject = self._subject(group, ids, twin, meter)
+        with contextlib.ExitStack() as held:
+            held.enter_context(bench.classifier.held())
+            answers = held.enter_context(asked(bench, group.pivot.cells, self.twin, self.loader))
+            # what stands inside a defence is its twin; one that leads has the gradients of the whole, and is no other
+            own = None if answers.twin is not None else self.twin or bench.classifier.undefended
+            twin = held.enter_context(_held(own, self.loader.batch, bench.classifier))
+            subject = self._subject(group, ids, twin, meter, answers)
+            if bench.classifier.access is not Access.GRADIENT:
+                self._tell_queries(group, subject, answers)
             meter.begin("evidence", [subject.allowance], group.pivot.budget.written)
             evidence = gather(subject, probabilities=head.model.outputs == "probabilities")
             meter.end()
-            look = _Look(group, ids, subject, evidence, examine(evidence), meter)
+            look = _Look(group, ids, subject, evidence, examine(evidence), meter, answers)
             looks = self._looks(look)
             yield from self._verdicts(look, looks, before, began)
 
@@ -171,7 +193,7 @@ class Auditor:
         """Return what each family of attacks sees of each number that may be trusted, the largest budget first."""
         numbers, found = look.group.numbers, {}
         # where a check flags, or the images are too few, no look makes a number trusted
-        doubted = bool(flags(look.findings))
+        doubted = bool(flags(look.findings)) or look.asked.black_box
         enough = [one for one in numbers if one.open and len(one.outcomes) >= FEWEST and not doubted]
         meter, looker = look.meter, Looker(look.evidence)
         if enough:
@@ -194,7 +216,8 @@ class Auditor:
         n = min(len(number.outcomes), self.preset.most)
         share = self.preset.share * number.passes * n / len(number.outcomes)
         spent = sum(look.evidence.passes.values()) if number.key == look.group.pivot.key else 0
-        return max(self.preset.looks * n, share - spent)
+        most = self.preset.looks if look.asked.twin is None else min(self.preset.looks, MOST_LED)
+        return max(most * n, share - spent)
 
     def _verdicts(
         self, look: _Look, looks: Sequence[Looks], before: Sequence[Verdict | None], began: float
@@ -206,6 +229,7 @@ class Auditor:
             bool(flags(look.findings))
             or self.preset.thorough
             or look.subject.guarded
+            or look.asked.black_box
             or any(len(one.found.at) for one in looks)
         )
         if doubted:
@@ -214,7 +238,7 @@ class Auditor:
         smaller: Refutation | None = None
         for place, (number, earlier, looked) in enumerate(zip(numbers, before, looks, strict=True)):
             own = look.at(number)
-            if earlier is not None and holds(earlier, number, self.called, self.seed):
+            if earlier is not None and holds(earlier, number, self.called, self.seed, self.twin):
                 smaller = broken_before(self.run.path, earlier, look.ids, own)
                 yield earlier
                 continue
@@ -233,7 +257,9 @@ class Auditor:
                 evidence=look.evidence,
                 findings=look.findings,
                 broken=broken,
-                limit=self._limit(number, own),
+                limit=self._limit(number, own, look.asked),
+                access=self.loader.model(number.head.model).access.name.lower(),
+                twin=look.asked.called,
                 # the evidence is billed once, to the number that it was gathered about
                 billed=number.key == look.group.pivot.key,
                 looks=looked,
@@ -243,15 +269,37 @@ class Auditor:
         if doubted:
             look.meter.end()
 
-    def _limit(self, number: RobustNumber, subject: Subject) -> float:
-        return self.preset.limit(number, int(subject.survived.sum()) * subject.per_look)
+    def _limit(self, number: RobustNumber, subject: Subject, answers: Asked) -> float:
+        survivors = int(subject.survived.sum())
+        if answers.black_box:
+            # it may be billed, and is never trusted: an audit asks about as often as the evaluation did
+            return max(self.preset.asks * number.queries, LEAST_PASSES * survivors)
+        usual = self.preset.limit(number, survivors * subject.per_look)
+        # nor is a billed model asked without an end
+        return min(usual, MOST_LED * self.preset.asks * survivors) if answers.twin is not None else usual
+
+    def _looking(self, number: RobustNumber) -> float:
+        # three families look at as many as the resolution takes, whatever it costs: some 500 passes for each
+        need = needed(number.open, len(number.outcomes), self.preset.resolution) if number.open else 0
+        return max(min(self.preset.looks, MOST_LED) * min(len(number.outcomes), self.preset.most), 500.0 * need)
+
+    def _tell_queries(self, group: Group, subject: Subject, answers: Asked) -> None:
+        """Say how often the audit may ask a model that may be billed, before it does."""
+        each = [self._limit(number, subject, answers) for number in group.numbers]
+        looks = 0.0 if answers.black_box else sum(self._looking(number) for number in group.numbers)
+        most = subject.allowance + sum(each) + looks
+        led = f", with the gradients of {answers.called}" if answers.called else ""
+        self.say(
+            f"The audit asks {group.pivot.head.model.label} at most about {round(most):,} times{led}; the evaluation "
+            f"asked {sum(one.queries for one in group.numbers):,} times. --audit off leaves it out."
+        )
 
     def _most_passes(self, number: RobustNumber, look: _Look) -> float:
         """Return what the escalation of a number takes where nothing breaks."""
         own = look.at(number)
         attacks = stronger_attacks(own, look.evidence, look.findings, long=self.preset.thorough)
         each = sum(one.most_passes(own, look.evidence) for one in attacks)
-        return min(self._limit(number, own), each * int(own.survived.sum()))
+        return min(self._limit(number, own, look.asked), each * int(own.survived.sum()))
 
     def _escalate(
         self, number: RobustNumber, look: _Look, looked: Looks, smaller: Refutation | None, earlier: Verdict | None
@@ -268,7 +316,7 @@ class Auditor:
                 done = frozenset(one.name for one in earlier.attempts if not one.skipped)
         left = own.survived.clone()
         left[before.at] = False
-        limit = PassLimit(self._limit(number, own), before.passes, look.meter.hear)
+        limit = PassLimit(self._limit(number, own, look.asked), before.passes, look.meter.hear)
         found = escalate(
             dataclasses.replace(own, survived=left),
             look.evidence,
@@ -291,10 +339,15 @@ class Auditor:
         drawn = sorted((right[i] for i in order), key=lambda name: outcomes[name] == CERTIFIED)
         return drawn[: self.preset.most]
 
-    def _methods(self, group: Group, image: Sequence[int] | None = None) -> tuple[Method, ...]:
-        return tuple(Experiment.of(one, self.loader).method(image) for one in group.pivot.cells)
+    def _methods(
+        self, group: Group, image: Sequence[int] | None = None, answers: Asked | None = None
+    ) -> tuple[Method, ...]:
+        made = [(Experiment.of(one, self.loader).method(image), one) for one in group.pivot.cells]
+        return tuple(method if answers is None else answers.method(method, cell) for method, cell in made)
 
-    def _subject(self, group: Group, ids: Sequence[str], twin: Oracle | None, meter: AuditMeter) -> Subject:
+    def _subject(
+        self, group: Group, ids: Sequence[str], twin: Oracle | None, meter: AuditMeter, answers: Asked
+    ) -> Subject:
         number = group.pivot
         cell = number.head
         experiment = Experiment.of(cell, self.loader)
@@ -303,23 +356,27 @@ class Auditor:
         samples = [one for one in data.load([places[name] for name in ids]) if isinstance(one, Sample)]
         check_same_images(self.run, cell, samples)
         n = min(len(number.outcomes), self.preset.most)
-        oracle = CountingOracle(bench.classifier.oracle(self.loader.batch), hear=lambda passes: meter.hear("", passes))
+        oracle = CountingOracle(
+            answers.classifier.oracle(self.loader.batch), hear=lambda passes: meter.hear("", passes)
+        )
         problem, draws = experiment.problem(samples, [places[one.id] for one in samples], oracle, self.seed)
+        classes = bench.classes(problem.x[:1])
+        answers.check(problem.x[:1], classes)
         return Subject(
-            module=bench.classifier.module,
+            module=answers.classifier.module,
             problem=dataclasses.replace(problem, threat=problem.threat.at(number.budget.value)),
             draws=draws,
             survived=_survived(number, ids).to(bench.device),
-            methods=self._methods(group, samples[0].image.shape[1:]),
+            methods=self._methods(group, samples[0].image.shape[1:], answers),
             allowance=max(LEAST_PASSES, self.preset.share * group.passes) * n,
-            classes=bench.classes(problem.x[:1]),
+            classes=classes,
             twin=twin,
             thorough=self.preset.thorough,
             batch=self.loader.batch,
             defenses=bench.classifier.defenses,
             own_twin=self.twin is None and twin is not None,
             clean=_clean_refusals(number, bench.classifier),
-            enough=len(number.outcomes) >= FEWEST,
+            enough=len(number.outcomes) >= FEWEST and not answers.black_box,
         )
 
 

@@ -18,6 +18,7 @@ from assay.audit.subject import CountingOracle, Leaf, Subject, passes_of
 from assay.core.adaptive import Adaptive
 from assay.core.compose import Method, is_attack
 from assay.core.errors import BadInput, ModelError
+from assay.models.deployed import twins_alone
 
 _POINTS, _REFUSALS = 45, 36
 NOTHING = Tries(0, {})
@@ -89,7 +90,9 @@ def planted(subject: Subject) -> Planted | None:
     few = subject.some("planted", points + passes_of(method, subject.norm, 2), 32)
     problem = dataclasses.replace(few.problem, oracle=few.meter.oracle)
     try:
-        found = plant_and_search(subject.module, problem, few.fold("planted"), _on_heads(method))
+        # heads stand on a network's features: those of the twin, of a model that answers outside of torch
+        with twins_alone():
+            found = plant_and_search(subject.module, problem, few.fold("planted"), _on_heads(method))
     except (BadInput, ModelError):
         return None
     few.meter.spent[0] += max(found.forwards, found.backwards)

@@ -17,13 +17,14 @@ from assay.evaluation.run import Run
 class RobustNumber:
     """One robust number: the cells it comes from, its budget, and per cell what became of every sample (by id).
 
-    `passes` is what the evaluation spent on it.
+    `passes` is what the evaluation spent on it, and `queries` how often it asked the model itself.
     """
 
     cells: tuple[Cell, ...]
     budget: Budget
     statuses: dict[str, dict[str, str]]
     passes: int = 0
+    queries: int = 0
 
     @property
     def head(self) -> Cell:
@@ -128,26 +129,32 @@ def _together(run: Run) -> list[list[Cell]]:
 
 
 def _group(run: Run, cells: Sequence[Cell]) -> Group:
-    names = ["cell", "eps", "sample_id", "status", "forwards"]
+    names = ["cell", "eps", "sample_id", "status", "forwards", "queries"]
     rows = run.store.read([cell.digest for cell in cells], names).to_pydict()
     by: dict[float, dict[str, dict[str, str]]] = {}
     spent: Counter[float] = Counter()
-    for digest, eps, sample, status, forwards in zip(*(rows[name] for name in names), strict=True):
+    queries: Counter[float] = Counter()
+    for digest, eps, sample, status, forwards, own in zip(*(rows[name] for name in names), strict=True):
         # whether an image that no attack broke is right or refused does not matter to the number
         kept = SURVIVED if status in UNBROKEN and status != CERTIFIED else status
         by.setdefault(eps, {}).setdefault(digest, {})[sample] = kept
         spent[eps] += forwards
+        queries[eps] += own
     passes = spent.total() / max(1, len(set(rows["sample_id"])))
-    return Group(tuple(_numbers(cells, by, spent)), passes)
+    return Group(tuple(_numbers(cells, by, spent, queries)), passes)
 
 
 def _numbers(
-    cells: Sequence[Cell], by: dict[float, dict[str, dict[str, str]]], spent: Mapping[float, int]
+    cells: Sequence[Cell],
+    by: dict[float, dict[str, dict[str, str]]],
+    spent: Mapping[float, int],
+    queries: Mapping[float, int],
 ) -> Iterator[RobustNumber]:
     budgets = {budget.value: budget for cell in cells for budget in cell.budgets}
     for eps in sorted(budgets):
         own = tuple(cell for cell in cells if cell.digest in by.get(eps, {}))
-        number = RobustNumber(own, budgets[eps], {cell.digest: by[eps][cell.digest] for cell in own}, spent[eps])
+        statuses = {cell.digest: by[eps][cell.digest] for cell in own}
+        number = RobustNumber(own, budgets[eps], statuses, spent[eps], queries[eps])
         # where every image failed to load there is no number
         if eps > 0 and number.outcomes:
             yield number

@@ -21,11 +21,11 @@ from assay.core.compose import Cascade, Method, Restarts, Through, Transferred
 from assay.core.errors import AssayError
 from assay.core.goal import Goal
 from assay.core.lenses import Averaged, Expectation
-from assay.core.oracle import Oracle
+from assay.core.oracle import Access, Oracle
 from assay.evaluation.records.verdicts import Finding
 from assay.evaluation.study.attacks import parse_attack
 
-STEPS, LOOKS = 50, 10
+STEPS, LOOKS, LEAST_QUERIES = 50, 10, 100
 JUDGES, BLIND = 10, 0.9
 """A model that answers at random has lost an image where more than half of so many answers are wrong."""
 
@@ -72,7 +72,12 @@ def stronger_attacks(
 
     Those without gradients come last where gradients lead somewhere. `long` adds the slow ones.
     """
-    found = _attacks(subject, evidence, findings, long=long)
+    found = [
+        one
+        for one in _attacks(subject, evidence, findings, long=long)
+        # whoever asks another network may climb there
+        if one.oracle is not None or one.method.access <= subject.gives
+    ]
     led = follows_gradients(evidence, findings)
 
     def rank(one: StrongerAttack) -> tuple[bool, float]:
@@ -110,14 +115,15 @@ def _attacks(
         why, share = "the same attacks from other starts, twice as long", evidence.again.best / 2
         yield StrongerAttack("more effort", why, lengthened(subject.evaluation), share)
     if climbs and long:
-        direct = subject.asking(subject.module)
-        yield StrongerAttack("cascade", "several attacks find what one misses", build("cascade"), 0.3, direct)
+        if subject.gives is Access.GRADIENT:
+            direct = subject.asking(subject.module)
+            yield StrongerAttack("cascade", "several attacks find what one misses", build("cascade"), 0.3, direct)
         if subject.evaluation is not None:
             more = Restarts(lengthened(subject.evaluation), 5)
             yield StrongerAttack("more starts", "more starts and steps of the same attack", more, 0.1)
     # where true gradients lead an iterative attack, what is wrong is the evaluation's effort alone; a defence has to
     # hold against every kind of attack
-    if long or subject.guarded or _masked(evidence, findings):
+    if long or subject.guarded or subject.gives is not Access.GRADIENT or _masked(evidence, findings):
         yield from _without_gradients(subject, evidence, long=long)
 
 
@@ -185,9 +191,16 @@ _BLIND: Sequence[tuple[str, str, dict[str, int], dict[str, int]]] = (
 
 def _without_gradients(subject: Subject, evidence: Evidence, *, long: bool) -> Iterator[StrongerAttack]:
     for name, why, quick, deep in _BLIND:
-        if subject.norm in ATTACKS[name].norms:
+        # labels say less than the scores that are there
+        less = subject.gives is Access.SCORES and ATTACKS[name].access is Access.LABELS and not long
+        if subject.norm in ATTACKS[name].norms and not (less and subject.norm in ATTACKS["square"].norms):
             share = max(0.2, evidence.black_box.share(name))
-            yield StrongerAttack(name, why, build(name, **(deep if long else quick)), share, blind=True)
+            options = dict(deep if long else quick)
+            if subject.gives is not Access.GRADIENT and "queries" in options:
+                # queries may be billed: more survivors meet a few times what the evaluation asked for
+                asked = (4 if long else 2) * max((leaf.steps for leaf in evidence.leaves), default=0)
+                options["queries"] = min(options["queries"], max(LEAST_QUERIES, asked))
+            yield StrongerAttack(name, why, build(name, **options), share, blind=True)
     # these seldom break more than the ones before
     if subject.norm in ATTACKS["pgd"].norms and evidence.sight.zero.get("margin") is not None:
         threat, one = subject.problem.threat, subject.problem.x[:1]

@@ -20,10 +20,11 @@ from assay.audit.evidence import Evidence
 from assay.audit.families import Looks, family_looks, of_evidence
 from assay.audit.robust_numbers import RobustNumber
 from assay.audit.subject import Subject
-from assay.audit.verdict_rule import Limits, judge, reason, refuting
+from assay.audit.verdict_rule import BLACK_BOX, Limits, judge, reason, refuting
 from assay.core.tensors import take
 from assay.evaluation.records.schema import BROKEN, SURVIVED
 from assay.evaluation.records.verdicts import FOLDER, REFUTED, SUSPECT, Finding, Verdict
+from assay.evaluation.run import GRADIENT, Run
 from assay.files import make_folder, write_atomically
 
 DEEPER = {"quick": "standard", "standard": "thorough"}
@@ -41,7 +42,7 @@ class VerdictInputs:
     `evaluation` is what a sample cost the evaluation, `limit` the most that the escalation might spend. Where nothing
     was left standing that is not certified there is neither subject nor evidence; `weak` then says that no attack was
     iterative. `billed` says that the evidence was gathered about this very number. `looks` are those of the families
-    at this number.
+    at this number. `access` is the most that the model gives, and `twin` names the white-box twin that led on it.
     """
 
     number: RobustNumber
@@ -58,6 +59,13 @@ class VerdictInputs:
     billed: bool = True
     weak: bool = False
     looks: Looks | None = None
+    access: str = GRADIENT
+    twin: str = ""
+
+    @property
+    def black_box(self) -> bool:
+        """Whether the model gives scores or labels alone, and no twin led on it."""
+        return self.access != GRADIENT and not self.twin
 
     @property
     def limits(self) -> Limits:
@@ -85,7 +93,10 @@ def written(folder: Path, judged: VerdictInputs) -> Verdict:
     attempts = broken.attempts if broken is not None else ()
     stopped = broken is not None and broken.stopped
     limits, passes = judged.limits, judged.passes
-    verdict = SUSPECT if judged.weak else judge(findings, number.survived, asked, count, limits, stopped=stopped)
+    alone = judged.black_box
+    verdict = judge(findings, number.survived, asked, count, limits, stopped=stopped, black_box=alone)
+    verdict = SUSPECT if judged.weak else verdict
+    limit = Run.open(folder).queries_limit(number.statuses) if judged.access != GRADIENT else None
     first = number.survived / n if n else 0.0
     settle = f"assay audit {folder} --preset {DEEPER.get(judged.preset, judged.preset)}"
     return Verdict(
@@ -101,7 +112,7 @@ def written(folder: Path, judged: VerdictInputs) -> Verdict:
         seed=judged.seed,
         checks=VERSION,
         verdict=verdict,
-        why=reason(findings, attempts, verdict, limits, stopped=stopped, settle=settle)
+        why=reason(findings, attempts, verdict, limits, stopped=stopped, settle=settle, black_box=_next(folder, judged))
         if findings
         else _nothing_open(judged),
         n=n,
@@ -124,12 +135,27 @@ def written(folder: Path, judged: VerdictInputs) -> Verdict:
         certified=number.certified,
         looks=limits.looks,
         resolution=limits.resolution if limits.looks else None,
+        access=judged.access,
+        queries_limit=limit,
+        twin=judged.twin,
+    )
+
+
+def _next(folder: Path, judged: VerdictInputs) -> str:
+    """Return what would say more about a number of a black box; "" for others."""
+    if not judged.black_box:
+        return ""
+    return (
+        "attack a white-box twin and judge its images here (--attack pgd:surrogate=MODEL beside the others), or "
+        f"`assay audit {folder} --twin MODEL`"
     )
 
 
 def _nothing_open(judged: VerdictInputs) -> str:
     if judged.number.certified:
         return ALL_PROVED
+    if judged.black_box:
+        return f"{NOTHING_LEFT[:-1]}. {BLACK_BOX[0].upper()}{BLACK_BOX[1:]}."
     return ONE_STEP if judged.weak else NOTHING_LEFT
 
 

@@ -15,6 +15,7 @@ from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, Stu
 from assay.console.output import DisplayOption, chosen, spoken_command, stoppable, write
 from assay.console.sessions import Terminal, run_session
 from assay.console.study_from_flags import read_study
+from assay.console.usual_attack import with_usual_attack
 from assay.console.verdict_text import cost_of, lines
 from assay.core.errors import BadInput
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from assay.evaluation.execution.options import Options
     from assay.evaluation.records.verdicts import Verdict
     from assay.evaluation.run import Run
-
-USUAL = "pgd"
 
 
 class Preset(enum.StrEnum):
@@ -70,7 +69,7 @@ class AuditFlags:
 def audit(ctx: typer.Context, flags: StudyFlags, how: AuditFlags) -> None:
     """Say how far robust numbers can be trusted: trusted, suspect or refuted, with the evidence.
 
-    Takes a finished run directory, or what `assay run` takes; the attack is then pgd unless another is named.
+    Takes a finished run directory, or what `assay run` takes.
     """
     command = spoken_command(ctx.obj or ())
     with stoppable(command):
@@ -123,15 +122,12 @@ def _audited(flags: StudyFlags, how: AuditFlags, command: str) -> tuple[Run, Seq
     finished = flags.study is not None and (Path(flags.study).expanduser() / "manifest.json").is_file()
     if finished:
         _same_run(flags)
-    asked = None if finished else read_study(_with_attack(flags), how.out)
+    loader = options.loader()
+    asked = None if finished else read_study(with_usual_attack(flags, loader), how.out)
     twin = None if how.twin is None else load_model(how.twin, allow_pickle=how.allow_pickle, device=how.device)
     settings = AuditSettings(how.preset.value, twin, flags.seed or 0)
     if asked is not None:
-        done = run_session(asked, options, chosen(how.display), audit=settings, tell_cost=False)
+        done = run_session(asked, options, chosen(how.display), audit=settings, tell_cost=False, loader=loader)
         return done.run, done.verdicts
     run = Run.open(str(flags.study))
-    return run, audit_directory(run, settings, options.loader(), Terminal(chosen(how.display)))
-
-
-def _with_attack(flags: StudyFlags) -> StudyFlags:
-    return dataclasses.replace(flags, attack=flags.attack or [USUAL]) if flags.study is None else flags
+    return run, audit_directory(run, settings, loader, Terminal(chosen(how.display)))

@@ -91,12 +91,16 @@ def doctor(
 
 
 def _examined(loader: Loader, model: ModelSpec, data: DataSpec, images: int) -> Findings:
+    from assay.preflight.asking import MOST_ASKED
     from assay.preflight.checks import examine
     from assay.preflight.findings import Finding, Findings, Level
+    from assay.wording import queries
 
     say(f"Looking at {model.label} on {data.source} …")
     try:
         classifier = loader.model(model)
+        if classifier.outside:
+            say(f"{model.label} is asked at most {queries(MOST_ASKED)}.")
         return examine(classifier, loader.data(data, classifier), images, loader.batch)
     except AssayError as error:
         return Findings((Finding(Level.ERROR, "loading", str(error)),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,16 +13,20 @@ from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device, Stu
 from assay.console.output import out as stdout
 from assay.console.output import say, write
 from assay.console.study_from_flags import read_study
+from assay.console.usual_attack import with_usual_attack
 from assay.core.errors import BadInput
-from assay.wording import file_size, plural, rough_duration
+from assay.wording import file_size, plural, queries, rough_duration
 
 if TYPE_CHECKING:
     from assay.evaluation.cell import Cell
     from assay.evaluation.cost import Estimate, Speed
+    from assay.evaluation.endpoints import Demand
     from assay.evaluation.loader import Loader
     from assay.evaluation.plan import Plan
 
 _TIMED = 8
+# one to open the connection, two more where it is tried in another form
+_ASKED = _TIMED + 3
 
 
 def plan(
@@ -36,45 +41,72 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:  # shape: one parameter for each flag
     """Say what a study will cost: cells, passes, disk, and time from a short measurement."""
-    from assay.evaluation.cost import estimate
+    from assay.evaluation.cost import Speed, estimate
+    from assay.evaluation.endpoints import demands, spent_in
     from assay.evaluation.loader import Loader
     from assay.evaluation.plan import make_plan
     from assay.evaluation.records.store import Store
+    from assay.models.remote.ledger import Ledger
 
-    asked = read_study(flags, out)
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
-    planned = make_plan(asked.study, loader)
-    done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}
-    left = estimate(planned, done, _speeds(planned, loader))
+    with Ledger().used() as ledger:
+        asked = read_study(with_usual_attack(flags, loader), out)
+        ledger.look_behind(asked.directory)
+        planned = make_plan(asked.study, loader)
+        done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}
+        speeds = _speeds(planned, loader)
+    # an endpoint takes as long as its requests do, however many rows they hold
+    requests = {name: one.forward for name, one in speeds.items() if planned.models[name].get("endpoints")}
+    asks = demands(planned.todo(done), planned.models, spent_in(asked.directory), requests)
+    left = estimate(planned, done, {name: Speed(0, 0) if name in requests else one for name, one in speeds.items()})
+    left = dataclasses.replace(left, seconds=(left.seconds or 0) + sum(one.seconds or 0 for one in asks))
     if as_json:
-        write(json.dumps(_plain(planned, left, asked.directory), indent=2))
+        write(json.dumps(_plain(planned, left, asked.directory, asks), indent=2))
     else:
-        _print(planned, left, asked.directory)
+        _print(planned, left, asked.directory, asks)
 
 
 def _speeds(planned: Plan, loader: Loader) -> dict[str, Speed]:
-    """Time each model on a few of its images."""
+    """Time each model on a few of its images: seconds of a pass of one, and of a request where an endpoint is asked."""
     import torch
 
     from assay.data import Sample
-    from assay.evaluation.cost import time_passes
+    from assay.evaluation.cost import time_passes, time_request
 
     speeds = {}
     for cell in {cell.model.label: cell for cell in planned.cells}.values():
-        say(f"Timing {cell.model.label} …")
+        asks = planned.models[cell.model.label].get("endpoints")
+        say(f"Timing {cell.model.label} …" if not asks else f"Timing {cell.model.label}, at most {_ASKED} queries …")
         bench, data = loader.bench(cell), loader.samples(cell)
         samples = [one for one in data.load(range(min(_TIMED, len(data)))) if isinstance(one, Sample)]
         if not samples:
             raise BadInput(f"None of the first {_TIMED} images of {cell.data.source} can be read. Use other data.")
         images = torch.stack([sample.image for sample in samples]).to(bench.device)
         labels = [sample.label for sample in samples]
+        if asks:
+            speeds[cell.model.label] = time_request(bench.oracle, images, labels, min(_TIMED, asks[0]["batch"]))
+            continue
         # the first round warms up: it would make small models look far slower than they are
         _, speeds[cell.model.label] = (time_passes(bench.oracle, images, labels) for _ in range(2))
     loader.close()
     return speeds
 
 
-def _plain(planned: Plan, left: Estimate, directory: Path) -> dict[str, Any]:
+def _plain(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -> dict[str, Any]:
+    endpoints = [
+        {
+            "model": one.budget.model,
+            "host": one.budget.host,
+            "queries_left_at_most": one.rows,
+            "requests_left_at_most": one.requests,
+            "seconds_left_at_most": one.seconds,
+            "cost_left_at_most": one.cost if one.budget.price else None,
+            "currency": one.budget.currency or None,
+            "queries_allowed": one.budget.queries,
+            "queries_spent": one.budget.spent.billed,
+        }
+        for one in asks
+    ]
     return {
         "study": planned.study.study,
         "directory": str(directory),
@@ -86,6 +118,7 @@ def _plain(planned: Plan, left: Estimate, directory: Path) -> dict[str, Any]:
         "backwards_left": left.passes.backwards,
         "seconds_left": left.seconds,
         "bytes_left": left.bytes,
+        **({"endpoints": endpoints} if asks else {}),
     }
 
 
@@ -106,7 +139,7 @@ def _told(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _print(planned: Plan, left: Estimate, directory: Path) -> None:
+def _print(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -121,15 +154,28 @@ def _print(planned: Plan, left: Estimate, directory: Path) -> None:
         table.add_row(*texts, Text(_budgets(told["eps"])), f"{cell.n:,}", passes)
     console = stdout()
     console.print(table)
-    for line in _summary(planned, left, directory):
+    for line in _summary(planned, left, directory, asks):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _queries(one: Demand) -> str:
+    """Say what an endpoint may be asked at most, and what is allowed of it."""
+    parts = [f"{one.budget.model} is asked at most {queries(one.rows)}, in {plural(one.requests, 'request')}"]
+    if one.seconds is not None:
+        parts.append(rough_duration(one.seconds))
+    if one.budget.price:
+        parts.append(f"a price of {one.cost:.4g} {one.budget.currency}".rstrip())
+    told = f"queries {', '.join(parts)}; what it has answered before is free"
+    if one.budget.queries is None:
+        return f"{told}. Nothing limits them: queries=N in the model's name does"
+    return f"{told}. Spent: {one.budget.written}" + ("; the run may end before it is done" if one.too_much else "")
 
 
 def _budgets(written: list[str]) -> str:
     return " ".join(written) if len(written) <= 3 else f"{written[0]} … {written[-1]} ({len(written)})"
 
 
-def _summary(planned: Plan, left: Estimate, directory: Path) -> list[str]:
+def _summary(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -> list[str]:
     from assay.preflight.checks import steps_of
 
     whole = len(planned.units)
@@ -146,4 +192,5 @@ def _summary(planned: Plan, left: Estimate, directory: Path) -> list[str]:
         lines.insert(
             1, f"time    at most about {rough_duration(left.seconds)} in one process, from timing {_TIMED} images"
         )
+    lines += [_queries(one) for one in asks]
     return lines + [f"note    {note}" for note in [*planned.notes, *steps_of(planned.study)]]

@@ -12,6 +12,7 @@ from assay.console.flags import AllowPickle, AllowRandomData, StudyFlags
 from assay.console.output import DisplayOption, chosen, out, say, spoken_command, stoppable
 from assay.console.sessions import closing_words, exit_code, run_session
 from assay.console.study_from_flags import read_study
+from assay.console.usual_attack import with_usual_attack
 from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
@@ -71,9 +72,11 @@ def run(ctx: typer.Context, flags: StudyFlags, how: RunFlags) -> None:
     from assay import report
 
     command = spoken_command(ctx.obj or ())
-    asked = read_study(flags, how.out)
+    options = how.options(command)
+    loader = options.loader()
+    asked = read_study(with_usual_attack(flags, loader), how.out)
     with stoppable(command):
-        finished = run_session(asked, how.options(command), chosen(how.display), doctor=how.doctor)
+        finished = run_session(asked, options, chosen(how.display), doctor=how.doctor, loader=loader)
     report.terminal(finished.run, out())
     for line in closing_words(finished, command):
         say(line)

@@ -92,6 +92,7 @@ FIELDS = (
     "cell", "model", "data", "attack", "threat", "eps", "unit", "grey_levels", "question", "seed", "n",
     "clean_accuracy", "robust_accuracy", "robust_low", "robust_high", "attack_success", "top1_error", "top5_error",
     "median_size", "forwards", "backwards", "queries", "seconds", "errors", "verdict", "excluded",
+    "access", "queries_limit", "wording",
 )  # fmt: skip
 
 
@@ -159,6 +160,7 @@ def as_plain(run: Run) -> dict[str, Any]:
         **({"brackets": [brackets.plain(table) for table in bounds]} if (bounds := run.brackets()) else {}),
         **({"pairs": [pairs.plain(table) for table in judged]} if (judged := run.pairs()) else {}),
         **({"verdicts": [verdicts.plain(one) for one in told]} if (told := run.verdicts()) else {}),
+        **({"endpoints": asked} if (asked := run.endpoints()) else {}),
         **({"corruptions": [corruptions.plain(table) for table in tables]} if (tables := run.corruptions()) else {}),
     }
 

@@ -33,7 +33,10 @@ class StudyFlags:
         list[str] | None,
         _flag(_WHAT, "A data set: mnist/test, folder:DIR, table:FILE, … (repeatable)."),
     ] = None
-    attack: Annotated[list[str] | None, _flag(_WHAT, "An attack: pgd, or pgd:steps=40,restarts=2 (repeatable).")] = None
+    attack: Annotated[
+        list[str] | None,
+        _flag(_WHAT, "An attack: pgd, or pgd:steps=40,restarts=2 (repeatable); else one that fits the model."),
+    ] = None
     eps: Annotated[
         list[str] | None, _flag(_WHAT, "Budgets: 4/255, 0.03, 'normalized 0.02' (repeatable, or with commas).")
     ] = None

@@ -16,6 +16,7 @@ from assay.wording import plural
 if TYPE_CHECKING:
     from assay.console.study_from_flags import StudyRequest
     from assay.evaluation.execution.options import Options
+    from assay.evaluation.loader import Loader
     from assay.evaluation.run import Run
     from assay.session import AuditSettings, Finished
 
@@ -52,11 +53,13 @@ def run_session(
     doctor: bool = True,
     audit: AuditSettings | None = None,
     tell_cost: bool = True,
+    loader: Loader | None = None,
 ) -> Finished:  # shape: what commands choose
     """Run what a command line asks for, and say what the audit cost."""
     from assay.session import Session
 
-    session = Session(asked.study, asked.directory, options, doctor=doctor, audit=audit, chosen=asked.chosen)
+    how = {"doctor": doctor, "audit": audit, "chosen": asked.chosen, "loader": loader}
+    session = Session(asked.study, asked.directory, options, **how)  # type: ignore[arg-type]  # by name
     finished = session.run(Terminal(display))
     if finished.new_verdicts and tell_cost:
         say(cost_of(finished.new_verdicts))

@@ -225,7 +225,11 @@ def parse_budgets(given: Iterable[str]) -> list[str]:
 def _slug(flags: StudyFlags) -> str:
     beside = ["corruptions"] if flags.corruptions and not flags.attack else []
     beside += [one for one in flags.certify or () if not flags.attack]
-    parts = [*(flags.model or ()), *(flags.data or ()), *(flags.attack or ()), *beside]
+    from assay.models.spec import without_limits
+
+    # a run whose endpoint may be asked more goes on in the same directory
+    models = map(without_limits, flags.model or ())
+    parts = [*models, *(flags.data or ()), *(flags.attack or ()), *beside]
     return "-".join(filter(None, map(_short, parts)))[:100].strip("-.") or "run"
 
 

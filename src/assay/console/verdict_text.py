@@ -24,9 +24,12 @@ def cost_of(verdicts: Sequence[Verdict]) -> str:
 def lines(verdict: Verdict) -> Iterator[str]:
     """Yield a verdict for people: the number, what stands against it, what proves it."""
     first, after = 100 * verdict.as_first_measured, 100 * verdict.after_escalation
-    told = f"{first:.1f} % as first measured" + (f", {after:.1f} % after escalation" if verdict.asked else "")
+    called = "as first measured" if verdict.access == "gradient" else verdict.wording
+    told = f"{first:.1f} % {called}" + (f", {after:.1f} % after escalation" if verdict.asked else "")
     yield f"{verdict.verdict.upper():10}{verdict.model}, {verdict.data}, {verdict.threat} {verdict.eps_written}: {told}"
     yield f"          {verdict.why}"
+    if verdict.twin:
+        yield f"          led by the gradients of {verdict.twin}; the model itself judged every image"
     if verdict.certified:
         share = 100 * verdict.certified / verdict.n
         yield f"          of these {plural(verdict.certified, 'image')} certified ({share:.1f} %): they need no attack"

@@ -141,6 +141,20 @@ def precision_of(model: nn.Module) -> torch.dtype | None:
     return next((one.dtype for one in tensors if one.is_floating_point() and one.dtype.itemsize > 1), None)
 
 
+def outside(model: nn.Module) -> bool:
+    """Whether a part of the model answers outside of torch, and has whoever asks it pay (its `outside` is True)."""
+    return any(getattr(part, "outside", False) is True for part in model.modules())
+
+
+def unstated(model: nn.Module) -> bool:
+    """Whether a model holds no tensor: no weights that a layout could speed up, and no state that it could keep."""
+    return not any(
+        isinstance(value, Tensor)
+        for part in model.modules()
+        for value in (*part.parameters(recurse=False), *part.buffers(recurse=False), *vars(part).values())
+    )
+
+
 def settled(
     model: nn.Module, images: Tensor, weights: Weights, call: Callable[[Tensor], Tensor], *, stateful: bool = False
 ) -> Form:

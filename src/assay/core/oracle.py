@@ -23,7 +23,7 @@ from assay.core.answers import ONE_SCORE, checked_logits, gives_one_score
 from assay.core.draws import Draws, drawing
 from assay.core.edges import AT_BOUNDS, INSIDE, EdgeGradients, edges_without_slope
 from assay.core.errors import ModelError
-from assay.core.form import Form, Weights, plainly, settled
+from assay.core.form import Form, Weights, outside, plainly, precision_of, settled, unstated
 from assay.core.goal import Goal
 from assay.core.held import frozen
 from assay.core.objective import Objective
@@ -139,7 +139,8 @@ class Oracle(Protocol):
 class TorchOracle:
     """The model as it is: `[N, C, H, W]` in, logits `[N, K]` out.
 
-    `batch` bounds the rows of one pass (`None`: by the image size). When memory runs out it is halved and the smaller
+    `batch` bounds the rows of one pass (`None`: by the image size; none where the model answers `outside` of torch, and
+    cuts requests itself). When memory runs out it is halved and the smaller
     size is remembered in `fits`; results do not depend on it beyond floating point. `cleaned=False` gives gradients
     as they are, NaN included: for who measures them, not for attacks. `reset` is called with the model before each
     pass, for models that keep a state. `gives` is the most that the model can answer. `told` collects what was done
@@ -173,7 +174,9 @@ class TorchOracle:
                 f"The model gives {self.gives.name.lower()} and no gradients, which this attack asks for. Use an "
                 "attack that needs less (`assay attacks` lists what each needs), or make the images on a surrogate."
             )
-        size = min([self.batch or micro_batch(points, access is Access.GRADIENT, self.passes.backwards), *self.fits])
+        together = self.outside and access is not Access.GRADIENT
+        usual = len(points) if together else micro_batch(points, access is Access.GRADIENT, self.passes.backwards)
+        size = min([self.batch or usual, *self.fits])
         climbed = objective if access is Access.GRADIENT else None
         parts: list[_Part] = []
         at = 0
@@ -200,7 +203,12 @@ class TorchOracle:
             return self._logits(images.detach(), self.form(images))
 
     def form(self, images: Tensor) -> Form:
-        """Return the precision and layout in which the model is asked about images such as these."""
+        """Return the precision and layout in which the model is asked about images such as these.
+
+        It is found by asking, but not where whoever asks pays, or where there is nothing to be found.
+        """
+        if self.outside or (self.gives is not Access.GRADIENT and self._unstated):
+            return Form(precision_of(self.model) or images.dtype)
         rows = images[: self.batch] if self.batch else images
         stateful = self.reset is not None
         return settled(self.model, rows, self._weights, self._checked, stateful=stateful)
@@ -220,6 +228,15 @@ class TorchOracle:
         if gives_one_score(output, len(images)):
             self.told.add(ONE_SCORE)
         return checked_logits(output, len(images))
+
+    @functools.cached_property
+    def outside(self) -> bool:
+        """Whether the model answers outside of torch: it is asked by looks alone, with all rows at once."""
+        return outside(self.model)
+
+    @functools.cached_property
+    def _unstated(self) -> bool:
+        return unstated(self.model)
 
     @functools.cached_property
     def _weights(self) -> Weights:

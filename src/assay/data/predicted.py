@@ -16,6 +16,7 @@ from assay.data.folder import existing
 from assay.data.folder_scan import pictures_under
 from assay.data.labelled_files import LabelledFiles
 from assay.models.classifier import Classifier
+from assay.models.remote.place import asking
 
 PREDICTED = "predicted"
 NOTE = (
@@ -61,7 +62,7 @@ def with_predictions(data: Data, model: Classifier) -> Data:
     Raises `ModelError` for a model that is no classifier.
     """
     labels = [0] * len(data)
-    with model.held():
+    with model.held(), asking("labels"):
         oracle = model.oracle(_ROWS)
         for first in range(0, len(data), _ROWS):
             loaded = enumerate(data.load(range(first, min(len(data), first + _ROWS))), first)

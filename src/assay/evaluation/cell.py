@@ -14,6 +14,7 @@ from assay.core.budget import Budget
 from assay.evaluation.study.certify import CertificateSpec
 from assay.evaluation.study.goals import telling
 from assay.evaluation.study.spec import AttackSpec, DataSpec, ModelSpec, ThreatSpec
+from assay.models.spec import without_limits
 
 SCHEMA_VERSION = 3
 """The version of the records that a cell has."""
@@ -61,10 +62,13 @@ class Cell:
 
     def _telling(self) -> dict[str, Any]:
         # where a patch, a mask or a file of targets lies changes no number: digests name what they hold; nor does what
-        # estimates go by
+        # estimates go by,
+        # or what an endpoint may be asked
         plain = {key: value for key, value in self.plain().items() if key not in ("image", "mask", "mask_share")}
         attack = {key: value for key, value in plain["specs"]["attack"].items() if key != "file"}
-        return {**plain, "goal": telling(self.goal), "specs": {**plain["specs"], "attack": attack}}
+        specs = plain["specs"]
+        model = {**specs["model"], "model": without_limits(self.model.model)}
+        return {**plain, "goal": telling(self.goal), "specs": {**specs, "model": model, "attack": attack}}
 
     def plain(self) -> dict[str, Any]:
         """Return the cell as plain values, as the manifest keeps it; `Cell.of` reads them back."""

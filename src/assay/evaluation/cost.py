@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -14,8 +15,11 @@ from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.objective import cross_entropy
 from assay.core.oracle import Access, TorchOracle
+from assay.core.tensors import take
 from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import Plan
+from assay.models.remote.ledger import QueriesSpent
+from assay.models.remote.place import asking, fresh
 
 # measured on MNIST shards: bytes of a record in a compressed shard, and of what a shard has besides
 _RECORD_BYTES, _SHARD_BYTES = 20, 8_000
@@ -60,6 +64,23 @@ class Speed:
     def seconds(self, passes: Passes) -> float:
         """Return how long some passes take."""
         return passes.forwards * self.forward + passes.backwards * self.backward
+
+
+def time_request(oracle: TorchOracle, images: Tensor, labels: Sequence[int], rows: int) -> Speed:
+    """Time one request for up to `rows` images, sent whether their answers are known or not, after one that warms up.
+
+    `forward` is what the request took. It is 0 where no more may be asked.
+    """
+    goal = Untargeted(torch.tensor(list(labels), device=images.device))
+    draws = Draws(torch.zeros(len(images), dtype=torch.int64, device=images.device))
+    took = 0.0
+    with fresh(), asking("timing"), contextlib.suppress(QueriesSpent):
+        for count in (1, rows):
+            began = time.perf_counter()
+            at = torch.arange(min(count, len(images)), device=images.device)
+            oracle.look(images[at], take(goal, at), cross_entropy, Access.SCORES, draws.take(at))
+            took = time.perf_counter() - began
+    return Speed(took, 0.0)
 
 
 def time_passes(oracle: TorchOracle, images: Tensor, labels: Sequence[int]) -> Speed:

@@ -41,10 +41,13 @@ class Bench:
     def classes(self, one: Tensor) -> int:
         """Return how many classes the model knows, asking it once about `one` image `[1, C, H, W]`.
 
+        One that answers outside of torch is asked only where nothing says so.
+
         Raises `ModelError` when its answer is no tensor of logits.
         """
         if not self._classes:
-            self._classes.append(self.oracle.answers(one).shape[1] - self.classifier.rejects)
+            known = self.classifier.classes_outside
+            self._classes.append(known or self.oracle.answers(one).shape[1] - self.classifier.rejects)
         return self._classes[0]
 
 

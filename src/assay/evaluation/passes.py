@@ -45,6 +45,16 @@ def passes_per_sample(cell: Cell) -> Passes:
     )
 
 
+def queries_per_image(cell: Cell) -> int:
+    """Return how often the attack of a cell may ask the model about an image at one budget, the image itself left out.
+
+    What is made on another model, or held in a file, is shown to the model once.
+    """
+    if cell.attack.options.get("surrogate") or entry_of(cell.attack.attack).file:
+        return 1
+    return most_passes(Experiment.of(cell, Loader()).method(), cell.threat.norm).forwards
+
+
 def _begins_at_image(attack: Attack, norm: str) -> bool:
     # asked of the attack itself, on an image of four values that no model ever sees
     x = torch.full((1, 1, 2, 2), 0.5)

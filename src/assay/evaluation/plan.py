@@ -19,9 +19,11 @@ from assay.data.corruption import written_view
 from assay.defenses.chain import written_chain
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.certify_first import bounded_first, check_certificate
+from assay.evaluation.endpoints import endpoint_facts
 from assay.evaluation.held_out import check_data_apart
 from assay.evaluation.judging import check_images, check_models, made_on, turns, two_ways
 from assay.evaluation.loader import Loader
+from assay.evaluation.passes import queries_per_image
 from assay.evaluation.study import masks
 from assay.evaluation.study import surrogates as surrogate
 from assay.evaluation.study.adaptive import NO_DETECTOR, parts_for
@@ -30,6 +32,7 @@ from assay.evaluation.study.corruptions import corruptions_of, is_tree
 from assay.evaluation.study.spec import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
 from assay.evaluation.study.targets import aimed
 from assay.models import Classifier
+from assay.models.classifier import check_identity
 
 
 def check_units(grid: Grid, model: Classifier) -> None:
@@ -92,6 +95,14 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     @property
+    def query_limits(self) -> dict[str, int]:
+        """How often attacks may ask a model that gives scores or labels alone about an image, per cell digest."""
+        asked = [cell for cell in self.cells if cell.certificate is None and cell.attack.attack != UNATTACKED]
+        return {
+            cell.digest: queries_per_image(cell) for cell in asked if "access" in self.models.get(cell.model.label, {})
+        }
+
+    @property
     def units(self) -> list[Unit]:
         """All units; those of one model follow each other, so that it is loaded once."""
         return [Unit(cell, chunk) for cell in self.cells for chunk in range(cell.chunks)]
@@ -111,6 +122,7 @@ def make_plan(study: Study, loads: Loader) -> Plan:
     for turn in turns(study):
         grid, spec = turn.grid, turn.spec
         model = loads.model(spec)
+        check_identity(model)
         maker = None if turn.maker is None else loads.surrogate(made_on(turn.maker), model)[0]
         if maker is not None:
             check_models(model, maker)
@@ -252,9 +264,13 @@ def _model_facts(model: Classifier) -> dict[str, Any]:
         "preprocess": preprocess.facts() if preprocess is not None else None,
         "classes": list(model.classes) if model.classes is not None else None,
         "published_accuracy": model.published_accuracy,
-        # what only defended models have: manifests of others stay as they are
+        # what few models have: manifests of others stay as they are
+        **({"access": model.access.name.lower()} if model.access is not Access.GRADIENT else {}),
         **({"defenses": written_chain(model.defenses, file=False)} if model.defenses else {}),
         **({"rejects": True, **_threshold_facts(model)} if model.rejects else {}),
+        **({"endpoints": endpoint_facts(model)} if model.outside else {}),
+        # how a file was understood: the commit of a hub, where gradients come from
+        **({"notes": list(model.notes)} if model.notes else {}),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from assay.evaluation.analysis.pairs import PAIR_COLUMNS, PairTable, pair_tables
 from assay.evaluation.analysis.rejection import REFUSAL_COLUMNS, FrozenThreshold
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.cell import Cell
+from assay.evaluation.endpoints import plain, spent_in
 from assay.evaluation.records.certificates import CERTIFICATE_SCHEMA
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, decode
 from assay.evaluation.records.manifest import NAME, read_manifest
@@ -30,6 +31,7 @@ from assay.evaluation.study.spec import Study
 from assay.evaluation.study.yaml_source import load_study
 
 STUDY_FILE = "study.lock.yaml"
+GRADIENT = "gradient"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +165,21 @@ class Run:
         for one in _joined(results, self.verdicts()):
             cells = [one.cell] if one.cell else self._together(one)
             ignores = bool(cells) and all(map(self.ignores_defense, cells))
-            found.append(dataclasses.replace(one, verdict=None, ignores_defense=True) if ignores else one)
+            told = dataclasses.replace(one, verdict=None, ignores_defense=True) if ignores else one
+            access = self.access(one.model)
+            if access != GRADIENT:
+                told = dataclasses.replace(told, access=access, queries_limit=self.queries_limit(cells))
+            found.append(told)
         return found
+
+    def access(self, model: str) -> str:
+        """Return the most that a model (its label) gives: gradient, scores or labels."""
+        return str(self.manifest["models"].get(model, {}).get("access", GRADIENT))
+
+    def queries_limit(self, cells: Iterable[str]) -> int | None:
+        """Return how often the attack that asks most of some cells may ask about an image; None if unknown."""
+        limits = self.manifest.get("query_limits", {})
+        return max((int(limits[one]) for one in cells if one in limits), default=None)
 
     def _together(self, result: Result) -> list[str]:
         # the cells that a result of several attacks is over
@@ -197,6 +212,16 @@ class Run:
     def stages(self) -> list[effort.Stage]:
         """Return what each stage of the composed attacks left standing, per cell and budget."""
         return effort.stages(self.records(effort.NEEDED), self.cells)
+
+    def endpoints(self) -> list[dict[str, Any]]:
+        """Return what was asked of each endpoint: rows asked, billed, requests, retries and cost, in all and by cell.
+
+        `billed` are the rows that went out; the others were known. Besides cells, `places` are `labels` (predicted),
+        `doctor`, `check` (rows asked again, to see whether the model is still the same) and `audit`.
+        """
+        spent = spent_in(self.path)
+        # without its answers, a run has what stood there when it ended
+        return plain(self.manifest["models"], spent) if spent else list(self.manifest.get("endpoints", ()))
 
     def gaps(self) -> list[str]:
         """Return what is not there of the records that the run should have, in words; nothing where all are."""

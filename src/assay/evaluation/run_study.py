@@ -27,6 +27,7 @@ from assay.evaluation.study.spec import ModelSpec, Study
 from assay.evaluation.study.targets import given as aimed_at
 from assay.models import Classifier, load_model
 from assay.models.load import on_device
+from assay.models.remote.ledger import Ledger
 
 _STUDY_KEYS = (
     "study",
@@ -61,12 +62,14 @@ def run_study(
     options = options or Options()
     options.engine()
     loader = loader or options.loader()
-    try:
-        plan = make_plan(study, loader)
-        with hold(out, plan, options.fork) as directory:
-            return Runner(directory, plan, options, loader).run(on_progress or (lambda progress: None))
-    finally:
-        loader.close()
+    with Ledger().used() as ledger:
+        ledger.look_behind(Path(out).expanduser())
+        try:
+            plan = make_plan(study, loader)
+            with hold(out, plan, options.fork) as directory:
+                return Runner(directory, plan, options, loader).run(on_progress or (lambda progress: None))
+        finally:
+            loader.close()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,7 @@ from assay.evaluation.study.spec import DataSpec, ModelSpec, Study
 from assay.models import Classifier
 from assay.models.normalized import Thresholded
 from assay.preflight.accuracy import clean_accuracy
+from assay.preflight.deployed import access, digits, latency, levels, parity
 from assay.preflight.evidence import gather
 from assay.preflight.findings import Case, Finding, Findings, Level
 from assay.wording import plural
@@ -42,6 +43,11 @@ _PROBABILITIES = (
     "The model returns probabilities (each row sums to 1). Gradients of a saturated softmax vanish and attacks look "
     "weaker than they are. Return logits, or pass --outputs probabilities to attack log-probabilities; the report "
     "will say so."
+)
+_PROBABILITIES_ASKED = (
+    "The model returns probabilities (each row sums to 1), expected logits. Near 1 a probability hardly moves, attacks "
+    "on scores meet plateaus, and the model looks stronger than it is. Pass --outputs probabilities: their logarithm "
+    "is attacked; the report will say so."
 )
 _FEWEST = 10
 _DIM, _DIVIDED_TWICE = 0.1, 0.02
@@ -78,7 +84,8 @@ def outputs(case: Case) -> Iterable[Finding]:
     elif case.model.outputs == "probabilities":
         yield _log_probabilities(logits)
     elif bool(sum_to_one(logits).all()):
-        yield Finding(Level.ERROR, "outputs", _PROBABILITIES)
+        asked = case.model.access is not Access.GRADIENT
+        yield Finding(Level.ERROR, "outputs", _PROBABILITIES_ASKED if asked else _PROBABILITIES)
     elif case.seen.sigmoid:
         yield Finding(Level.ERROR, "outputs", case.seen.sigmoid)
     elif case.seen.one_score:
@@ -134,9 +141,7 @@ def gradients(case: Case) -> Iterable[Finding]:
     """No input gradient that is exactly zero."""
     gradient = case.seen.gradient
     if case.model.access is not Access.GRADIENT:
-        # it is known, and the plan refuses attacks that ask for more
-        gives = case.model.access.name.lower()
-        yield Finding(Level.NOTE, "gradients", f"the model gives {gives} alone, for attacks that ask for no gradients")
+        # `access` says so, and the plan refuses attacks that ask for more
         return
     if isinstance(gradient, str):
         yield Finding(Level.WARNING, "gradients", gradient)
@@ -224,6 +229,11 @@ CHECKS: Mapping[str, Callable[[Case], Iterable[Finding]]] = {
     "eval mode": eval_mode,
     "train mode": train_mode,
     "gradients": gradients,
+    "access": access,
+    "digits": digits,
+    "8-bit images": levels,
+    "twin": parity,
+    "latency": latency,
     "clean accuracy": clean_accuracy,
     "normalisation": normalisation,
 }

@@ -25,6 +25,8 @@ from assay.evaluation.held_out import check_apart
 from assay.evaluation.one_score import check_one_score
 from assay.models import Classifier
 from assay.models.failures import model_error
+from assay.preflight import asking
+from assay.preflight.asking import Told
 from assay.statistics import wilson
 
 _FEW = 8
@@ -43,6 +45,7 @@ class Evidence:
     `gradient` is the input gradient of the cross-entropy for the first few, or why there is none; `trained` are the
     logits in train mode, asked for only where those in eval mode are poor. `speed` is what the passes took.
     `one_score`: the model gives one score per image. `sigmoid`: what to say of it where it looks like a probability.
+    `told` is what one that answers outside of torch, or can only be asked, showed besides.
     """
 
     x: Tensor
@@ -57,6 +60,7 @@ class Evidence:
     one_score: bool = False
     sigmoid: str = ""
     refused: Tensor | None = None
+    told: Told | None = None
 
     @property
     def right(self) -> int:
@@ -73,9 +77,12 @@ class Evidence:
 def gather(model: Classifier, data: Data, most: int, batch: int | None = None) -> Evidence:
     """Ask the model about up to `most` images, spread evenly over the data, at most `batch` per pass.
 
-    Raises `BadInput` for images that are no images in [0, 1], for labels the model does not have and where nothing
-    can be read, and `ModelError` where the model does not answer like a classifier. The model is left as it was.
+    Of an endpoint, which may bill each, 16 images are looked at, and it is asked about `asking.MOST_ASKED` rows at
+    most. Raises `BadInput` for images that are no images in [0, 1], for labels the model does not have and where
+    nothing can be read, and `ModelError` where the model does not answer like a classifier. The model is left as it
+    was.
     """
+    few, most = (asking.FEW, min(most, asking.IMAGES)) if model.outside else (_FEW, most)
     loaded = data.load(_spread(len(data), most))
     samples = [one for one in loaded if isinstance(one, Sample)]
     unreadable = tuple(one for one in loaded if isinstance(one, Unreadable))
@@ -88,20 +95,24 @@ def gather(model: Classifier, data: Data, most: int, batch: int | None = None) -
     with _in_words(x, model), model.held():
         _check_labels(data, x, y, oracle)
         seen, forward = _timed(oracle, x, y, Access.SCORES)
-        once, _ = _timed(oracle, x[:_FEW], y[:_FEW], Access.SCORES)
-        again, forward_few = _timed(oracle, x[:_FEW], y[:_FEW], Access.SCORES)
-        alone = _ask(oracle, x[:1], y[:1], Access.SCORES).logits
-        gradient, both_few = _gradient(oracle, x[:_FEW], y[:_FEW])
+        once, _ = _timed(oracle, x[:few], y[:few], Access.SCORES)
+        with asking.again(oracle):
+            again, forward_few = _timed(oracle, x[:few], y[:few], Access.SCORES)
+            alone = _ask(oracle, x[:1], y[:1], Access.SCORES).logits
+        gradient, both_few = _gradient(oracle, x[:few], y[:few])
+        more = asking.gather(model, oracle, x, y) if asking.asked_only(model) else None
         told = apart(seen.logits, model.rejects)
         single = ONE_SCORE in oracle.told, _undeclared(oracle, x, told.logits, model.outputs)
-    poor = int((seen.logits.argmax(1) == y).sum()) < 0.5 * len(y)
+    # what can only be asked has no other mode
+    poor = int((seen.logits.argmax(1) == y).sum()) < 0.5 * len(y) and more is None
     trained = _in_train_mode(oracle, model.module, x, y) if poor else None
     # few images cost more each than many: the two passes are compared at the same few
     backward = forward * min(max(0.0, both_few / forward_few - 1), _DEAREST_BACKWARD)
     twice = (once.logits, again.logits)
     refused = None if told.excess is None else told.excess > 0
-    speed = Speed(forward, backward)
-    return Evidence(x, y, told.logits, twice, alone, gradient, trained, speed, unreadable, *single, refused)
+    # what an endpoint has answered before takes no time
+    speed = Speed(max(forward, forward_few) if model.outside else forward, backward)
+    return Evidence(x, y, told.logits, twice, alone, gradient, trained, speed, unreadable, *single, refused, more)
 
 
 def _undeclared(oracle: TorchOracle, x: Tensor, logits: Tensor, outputs: str) -> str:

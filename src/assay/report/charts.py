@@ -227,7 +227,8 @@ def _points(group: Group, line: Line) -> list[dict[str, Any]]:
 def _tips(group: Group) -> list[Any]:
     import altair as alt
 
-    shown = {"attack": "attack", "budget": "eps", "grey": "grey levels", "kept": "accuracy", "counts": "images"}
+    kept = group.measure if group.black_box else "accuracy"
+    shown = {"attack": "attack", "budget": "eps", "grey": "grey levels", "kept": kept, "counts": "images"}
     if group.norm != "linf":
         del shown["grey"]
     return [alt.Tooltip(f"{field}:N", title=title) for field, title in shown.items()]

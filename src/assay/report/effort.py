@@ -108,13 +108,16 @@ def chart(curves: list[Effort], group: Group, look: Look = IN_PAGE) -> Spec:
     colors = [series[order.index(name) % len(series)] for name in names]
     title = _TITLES[curves[0].over]
     x = alt.X("cost:Q", scale=alt.Scale(type="log", nice=False), axis=alt.Axis(title=f"{title} (logarithmic)"))
-    y = alt.Y("accuracy:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", title="accuracy", tickCount=5))
+    called = "not broken so far" if group.black_box else "accuracy"
+    y = alt.Y("accuracy:Q", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", title=called, tickCount=5))
     color = alt.Color(
         "attack:N", scale=alt.Scale(domain=names, range=colors), legend=alt.Legend(title=None, orient="bottom")
     )
     tips = [
-        alt.Tooltip("attack:N"), alt.Tooltip("cost:Q", title=title), alt.Tooltip("accuracy:Q", format=".1%"),
-    ]  # fmt: skip
+        alt.Tooltip("attack:N"),
+        alt.Tooltip("cost:Q", title=title),
+        alt.Tooltip("accuracy:Q", title=called, format=".1%"),
+    ]
     line = base.mark_line(interpolate="step-after", strokeWidth=2).encode(x=x, y=y, color=color)
     dots = base.mark_point(filled=True, opacity=0, size=300).encode(x=x, y=y, tooltip=tips)
     return dressed(alt.layer(line, dots).properties(height=260), look, f"{group.model} on {group.data}")

@@ -93,7 +93,9 @@ def notebook(run: Run) -> str:
                 kept = f"{told.kept} ({told.before})" if told.before else told.kept
                 rows.append([line.label, result.eps_written, kept, told.range, *strict, verdict])
         parts.append(_html_table(about, rows))
-        parts += [f"<p>{escape(line)}</p>" for line in [*verdicts.refusals(group), *verdicts.lines(group)]]
+        parts += [
+            f"<p>{escape(line)}</p>" for line in [*group.asked, *verdicts.refusals(group), *verdicts.lines(group)]
+        ]
     for bracket in run.brackets():
         parts.append(_html_table(f"{brackets.title(bracket)}: {brackets.about(bracket)}", brackets.texts(bracket)))
         parts += [f"<p>{escape(line)}</p>" for line in brackets.lines(bracket)]
@@ -132,8 +134,9 @@ def csv(run: Run) -> str:
     """Return one line per cell and budget, every field of the result, as CSV.
 
     `after_escalation` is what an audit left of the number: as measured, unless it was refuted. `resolution` is the
-    share of the images that could fall without the audit having seen it. The columns of models that may refuse an
-    image are there where the run has one, `ignores_defense` where a number is not adaptive.
+    share of the images that could fall without the audit having seen it, `wording` what to call `robust_accuracy`. The
+    columns of models that may refuse an image are there where the run has one, `ignores_defense` where a number is not
+    adaptive.
     Corrupted data have columns of their own, and leave those of attacks empty, as do pairs of a model and its judge.
     """
     stream = io.StringIO()
@@ -170,7 +173,7 @@ def plain(found: Sequence[Result]) -> list[dict[str, Any]]:
         if not bounded:
             del row["certified"]
         more = dict.fromkeys(REJECTION_FIELDS) if told is None else dataclasses.asdict(told)
-        rows.append({**row, **(more if refusals else {})})
+        rows.append({**row, "wording": one.wording, **(more if refusals else {})})
     return rows
 
 

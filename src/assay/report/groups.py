@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED
+from assay.evaluation.run import GRADIENT
 from assay.evaluation.study.goals import STRICT, spoken
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ NORMALIZED = "normalized"
 UNTARGETED = "untargeted"
 NOT_ADAPTIVE = "not adaptive"
 """What is said of a number that attacks gave which ignore the model's defence."""
+BLACK_BOX = "black box"
 _SETTINGS = {"no-box": "no box", "grid=255": "8-bit images"}
 
 
@@ -52,6 +54,11 @@ class Line:
         if self.worst:
             return "per image, whichever attack broke it"
         return words.ONE_ATTACK if self.question == AS_ATTACKED else ""
+
+    @property
+    def queries(self) -> int | None:
+        """How often a model that gives scores or labels alone was asked about an image at most; None of others."""
+        return max((one.queries_limit for one in self.results if one.queries_limit is not None), default=None)
 
     @property
     def passes(self) -> str:
@@ -101,7 +108,8 @@ class Group:
     """What may be compared: everything tried on one model with the same images and the same kind of change.
 
     `verdicts` are what an audit said about its worst-case numbers, in the order of their budgets. `strict` are, of a
-    model that may refuse images, results of attacks on the same that want refusals.
+    model that may refuse images, results of attacks on the same that want refusals. `beside_black_box`: other numbers
+    of the run are those of a model that gives scores or labels alone.
     """
 
     model: str
@@ -113,6 +121,7 @@ class Group:
     worst: Line | None
     verdicts: tuple[Verdict, ...] = ()
     strict: tuple[Result, ...] = ()
+    beside_black_box: bool = False
 
     @property
     def norm(self) -> str:
@@ -157,10 +166,35 @@ class Group:
         return self.first.rejection is not None
 
     @property
+    def black_box(self) -> bool:
+        """Whether the model gives scores or labels alone."""
+        return self.first.access != GRADIENT
+
+    @property
+    def queries(self) -> int | None:
+        """How often a black box was asked about an image at most, by the attack that asked most."""
+        return max((line.queries for line in self.lines if line.queries is not None), default=None)
+
+    @property
+    def asked(self) -> list[str]:
+        """What a reader of a black box's numbers must know; nothing of other models."""
+        if not self.black_box:
+            return []
+        each = [f"{line.label} {words.queries(line.queries)}" for line in self.lines if line.queries is not None]
+        most = f", for an image at a budget at most: {', '.join(each)}" if each else ""
+        return [
+            f"{BLACK_BOX}: the model gives {self.first.access} alone, and attacks with gradients may leave far less. "
+            f"The numbers are what was not broken by asking it{most}"
+        ]
+
+    @property
     def measure(self) -> str:
         """What its robust accuracies are called."""
+        if self.black_box:
+            lost = {True: ", a refusal counts as lost", False: ", or refused"}[self.goal == STRICT]
+            return words.measure(self.first.access, self.queries) + (lost if self.rejects else "")
         if not self.rejects:
-            return "accuracy"
+            return "robust accuracy" if self.beside_black_box and self.goal == UNTARGETED else "accuracy"
         return {STRICT: "strict robust accuracy", UNTARGETED: "robust accuracy with rejection"}.get(
             self.goal, "accuracy"
         )
@@ -229,6 +263,8 @@ def groups(run: Run) -> list[Group]:
         dataclasses.replace(_group(key, found, merged, verdicts), strict=_strict(key, by_key, merged))
         for key, found in by_key.items()
     ]
+    mixed = any(group.black_box for group in made)
+    made = [dataclasses.replace(group, beside_black_box=mixed) for group in made]
     return sorted(made, key=lambda group: -group.n)
 
 

@@ -58,7 +58,7 @@ def headline(group: Group) -> Headline:
     chosen = spotlight(group)
     line, result = _lowest(group, chosen)
     plainly = group.goal == UNTARGETED or (group.rejects and group.goal == STRICT)
-    what = group.measure if plainly else f"the share of images that withstand ({spoken(group.goal)})"
+    what = _what(group) if plainly else f"the share of images that withstand ({spoken(group.goal)})"
     told = verdicts.told(group, result)
     before = f"Under {_changes(group, chosen)}, {what} {_moves(result, told)}"
     after = f" {told.range}." if told.range else "."
@@ -70,6 +70,10 @@ def headline(group: Group) -> Headline:
     # a number of one attack may have a verdict of its own
     sentence = verdicts.sentence(dataclasses.replace(found, verdict=result.verdict))
     return dataclasses.replace(said, verdict=sentence, called=result.verdict, judged=result.eps)
+
+
+def _what(group: Group) -> str:
+    return f"the share of images that are right and {group.measure}" if group.black_box else group.measure
 
 
 def telling(group: Group) -> list[Result]:
@@ -134,6 +138,8 @@ def _caveat(group: Group, line: Line, told: verdicts.NumberText) -> str:
             "Not adaptive: the images were made on a model without the defence, and the number says nothing about its "
             "robustness."
         )
+    if group.black_box:
+        return _black_box(group, line, told)
     if told.before:
         by = f"over {len(group.merged)} attacks, image by image" if line.worst else f"with {line.label}"
         return f"{told.before[0].upper()}{told.before[1:]} {by}."
@@ -142,3 +148,12 @@ def _caveat(group: Group, line: Line, told: verdicts.NumberText) -> str:
     if line.question == AS_ATTACKED:
         return f"Measured with {line.label}: {words.ONE_ATTACK}."
     return f"Measured with {line.label}; a stronger attack may leave less."
+
+
+def _black_box(group: Group, line: Line, told: verdicts.NumberText) -> str:
+    by = f"{len(group.merged)} attacks, image by image" if line.worst else line.label
+    first = f"{told.before[0].upper()}{told.before[1:]}. " if told.before else ""
+    return (
+        f"{first}Measured with {by}, by asking a model that gives {group.first.access} alone: an attack with gradients "
+        "may leave far less."
+    )

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
+from assay.evaluation.endpoints import asked_lines
 from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.goals import spoken
 from assay.evaluation.study.spec import DataSpec
@@ -77,6 +78,7 @@ def sources(run: Run, found: list[Group]) -> list[Source]:
             )
             for data, count in Counter(views.values()).items()
         ],
+        *[Source(f"Endpoint {model}", (("asked", counts),)) for model, counts in asked_lines(run.endpoints())],
         Source("Machine and versions", _facts(manifest["environment"], {})),
         Source("Time", _time(run, "attacking" if attacks else "looking")),
     ]
@@ -85,6 +87,7 @@ def sources(run: Run, found: list[Group]) -> list[Source]:
 _MODEL = {
     "digest": "weights (blake2b)", "input_shape": "input", "mean": "mean", "std": "std", "preprocess": "preprocessing",
     "published_accuracy": "published accuracy", "outputs": "outputs", "defenses": "defences", "threshold": "threshold",
+    "notes": "notes",
 }  # fmt: skip
 _DATA = {"fingerprint": "fingerprint", "n": "samples", "ids_digest": "sample ids (digest)"}
 

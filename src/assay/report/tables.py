@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assay import wording as words
+from assay.evaluation.endpoints import asked_lines
 from assay.evaluation.records.verdicts import REFUTED
 from assay.report import brackets, corruptions, pairs, verdicts
 from assay.report.effort import after_stages
@@ -55,6 +56,8 @@ def terminal(run: Run, console: Console) -> None:
     corrupted = run.corruptions()
     for table in corrupted:
         corruptions.terminal(table, console)
+    for model, counts in asked_lines(run.endpoints()):
+        console.print(f"Endpoint {model}: {counts}", style="dim", markup=False, highlight=False, soft_wrap=True)
     for reason in run.manifest.get("not_reportable_because", []):
         console.print(f"Not reportable: {reason}", style="yellow", markup=False, highlight=False)
     if not (found or bounded or corrupted):
@@ -73,7 +76,7 @@ def notes(group: Group, stages: list[Stage]) -> list[str]:
     if group.worst:
         written.append(f"{WORST}: image by image, over {', '.join(group.merged)}")
     budget = telling(group)
-    written += verdicts.refusals(group)
+    written += [*group.asked, *verdicts.refusals(group)]
     for line in group.lines:
         told = after_stages(stages, line, budget[-1].eps) if budget else ""
         if told:

@@ -131,7 +131,8 @@ def plain(verdict: Verdict) -> dict[str, Any]:
     """Return what scripts read of a verdict beside a run's numbers."""
     told = verdict.plain()
     names = ("model", "data", "threat", "eps", "verdict", "why", "n", "survived", "certified", "after_escalation")
-    return {name: told[name] for name in (*names, "resolution", "looks")}
+    more = ("resolution", "looks", "access", "queries_limit", "twin")
+    return {**{name: told[name] for name in (*names, *more)}, "wording": verdict.wording}
 
 
 def cost(verdict: Verdict) -> str:

@@ -18,7 +18,7 @@ def test_csv_has_every_field_of_every_result(run: Run) -> None:
     # those of models that refuse images, and of bounds, are there where the run has one
     rare = ("rejection", "ignores_defense", "certified")
     names = [field.name for field in dataclasses.fields(Result) if field.name not in rare]
-    assert list(rows[0]) == [*names, "after_escalation", "resolution"]
+    assert list(rows[0]) == [*names, "wording", "after_escalation", "resolution"]
     assert [float(row["robust_accuracy"]) for row in rows] == [result.robust_accuracy for result in results]
     assert rows[-1]["data"] == f"folder:~/photos {HOSTILE}"
 

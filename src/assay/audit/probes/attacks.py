@@ -106,11 +106,12 @@ def _climb(subject: Subject, objective: str) -> _Path:
 def black_box(subject: Subject) -> Tries:
     """Ask for scores alone, for labels alone, and try what breaks an undefended twin: 60 to 1,600 queries each."""
     score = None
-    if subject.norm in ATTACKS["square"].norms:
+    labels = subject.gives is Access.LABELS
+    if subject.norm in ATTACKS["square"].norms and not labels:
         score = build("square", queries=10 * QUERIES if subject.thorough else QUERIES)
     label = None
-    if subject.thorough and subject.norm in ATTACKS["hop-skip-jump"].norms:
-        label = build("hop-skip-jump", queries=1000)
+    if (subject.thorough or labels) and subject.norm in ATTACKS["hop-skip-jump"].norms:
+        label = build("hop-skip-jump", queries=1000 if subject.thorough else 2 * QUERIES)
     cost = sum(passes_of(one, subject.norm, subject.classes) for one in (score, label) if one is not None)
     cost += _TRANSFER + 2 if subject.twin is not None else 0
     few = subject.some("black_box", cost, 50, survivors=True)

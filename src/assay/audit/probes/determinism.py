@@ -14,6 +14,7 @@ from assay.audit.subject import Subject
 from assay.core.answers import sum_to_one
 from assay.core.objective import margin
 from assay.core.oracle import Access
+from assay.models.remote.ledger import fresh
 
 _DIFFERS = 1e-4
 
@@ -47,9 +48,11 @@ def answers(subject: Subject) -> Answers:
     before = _fingerprint(few)
     # a model that is asked for the first time is asked in several forms, see `core.form`: the second time counts
     first = _logits(few, torch.arange(n))
-    with _counted_gradients() as inside:
-        again = _logits(later, torch.arange(n))
-    alone = torch.cat([_logits(later, torch.tensor([i])) for i in range(n)])
+    # what an endpoint answered is kept: whether it repeats itself shows where it is asked anew
+    with fresh():
+        with _counted_gradients() as inside:
+            again = _logits(later, torch.arange(n))
+        alone = torch.cat([_logits(later, torch.tensor([i])) for i in range(n)])
     differ, company = _apart(first, again), _apart(again, alone)
     first = few.of_classes(first)
     tops = first.topk(min(3, first.shape[1]), 1).values

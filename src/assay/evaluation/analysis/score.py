@@ -30,6 +30,7 @@ from assay.evaluation.records.schema import (
 )
 from assay.evaluation.study.spec import PREDICTED_LABELS
 from assay.statistics import wilson
+from assay.wording import measure
 
 Array = NDArray[Any]
 Stds = Mapping[str, Sequence[float] | None]
@@ -62,6 +63,10 @@ class Result:
     Of a model that may refuse an image, `robust_accuracy` is the robust accuracy with rejection: an attacked image that
     is refused counts as survived, a clean one as wrong. `rejection` has its other numbers. `ignores_defense` says that
     the images were made on another model, while this one is defended: such a number is not adaptive.
+
+    `access` is the most that the model gives: gradient, scores or labels. Of one that gives scores or labels alone,
+    `robust_accuracy` is the share that was not broken by asking at most `queries_limit` times about an image, which
+    says less; `wording` is what to call it.
     """
 
     cell: str
@@ -100,6 +105,13 @@ class Result:
     certified: int = 0
     rejection: Rejection | None = None
     ignores_defense: bool = False
+    access: str = "gradient"
+    queries_limit: int | None = None
+
+    @property
+    def wording(self) -> str:
+        """What to call `robust_accuracy`."""
+        return measure(self.access, self.queries_limit)
 
 
 def results(records: pa.Table, stds: Stds | None = None, thresholds: Thresholds | None = None) -> list[Result]:

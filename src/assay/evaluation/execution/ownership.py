@@ -17,8 +17,9 @@ from assay.evaluation.records.manifest import read_manifest
 from assay.evaluation.records.store import DAMAGED, GALLERY, RESULTS, RETIRED, Store
 from assay.evaluation.run import STUDY_FILE
 from assay.files import make_folder
+from assay.models.remote.ledger import FOLDER, current
 
-_OURS = {"lock", "log", STUDY_FILE, RESULTS, RETIRED, DAMAGED, GALLERY}
+_OURS = {FOLDER, "lock", "log", STUDY_FILE, RESULTS, RETIRED, DAMAGED, GALLERY}
 
 # what tells two studies apart, in the order it is told; the last ones follow from the first and are told only alone
 _TELLING = (
@@ -42,13 +43,15 @@ class HeldDirectory:
 
 @contextlib.contextmanager
 def hold(out: str | os.PathLike[str], plan: Plan, fork: bool = False) -> Iterator[HeldDirectory]:
-    """Make the run directory of a plan where needed, and hold it.
+    """Make the run directory of a plan where needed, and hold it; the ledger that is in use is kept there from now on.
 
     Raises `BadInput` for a directory of another study or in use, `DiskError` for one that cannot be written.
     """
     folder, source = claim(Path(out).expanduser(), plan, fork)
     make_folder(folder)
     with locked(folder) as taken_over:
+        if (ledger := current()) is not None:
+            ledger.keep_in(folder, source)
         yield HeldDirectory(folder, source, taken_over)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.cost import Speed
+from assay.evaluation.endpoints import Budget
 from assay.evaluation.executors.base import Done
 from assay.evaluation.passes import passes_per_sample
 from assay.meter import Meter
@@ -24,7 +25,8 @@ class Progress:
     included; `share` is the finished part of the expected work, 0 to 1. Passes, `seconds` and `errors` are this
     run's own; `remaining` seconds are unknown until the first unit is done. `cell` is the one last worked on, and
     `cell_finished` says that nothing is left of it. `stage` is "attack", then "audit" where the run is audited; `doing`
-    says what is being done there, and `share` and `remaining` are those of both.
+    says what is being done there, and `share` and `remaining` are those of both. `endpoints` say what was asked of
+    them, and what is allowed.
     """
 
     units: int
@@ -41,6 +43,7 @@ class Progress:
     cell_finished: bool = False
     stage: str = ATTACK
     doing: str = ""
+    endpoints: tuple[Budget, ...] = ()
 
 
 OnProgress = Callable[[Progress], None]
@@ -55,11 +58,13 @@ class Tally:
         todo: Sequence[Unit],
         speeds: Mapping[str, Speed] | None = None,
         meter: Meter | None = None,
+        asked: Callable[[], Sequence[Budget]] = tuple,
     ) -> None:
         """Count towards all `units`, of which `todo` are left; `speeds` are those of the models, by label.
 
-        `meter` may expect other work beside the units.
+        `meter` may expect other work beside the units; `asked` returns what endpoints were asked.
         """
+        self._asked = asked
         self._began = time.monotonic()
         cells = {unit.cell.digest: unit.cell for unit in units}
         self._per_sample = {digest: expected(cell, speeds or {}) for digest, cell in cells.items()}
@@ -103,6 +108,7 @@ class Tally:
             share=self._meter.share,
             cell=cell,
             cell_finished=cell is not None and self._chunks_left[cell.digest] == 0,
+            endpoints=tuple(self._asked()),
         )
 
     def _of(self, units: Sequence[Unit]) -> dict[str, float]:

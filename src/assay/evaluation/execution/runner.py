@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import shlex
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 from assay.core.errors import AssayError
 from assay.evaluation.cell import Unit
 from assay.evaluation.cost import Speed
+from assay.evaluation.endpoints import Budget, budgets, check_unchanged, plain
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory
 from assay.evaluation.execution.progress import OnProgress, Tally
@@ -41,6 +43,7 @@ from assay.evaluation.run import STUDY_FILE, Run
 from assay.evaluation.study.yaml_source import write_yaml
 from assay.files import DiskError, append_log, write_atomically
 from assay.meter import Meter
+from assay.models.remote.ledger import Ledger, current
 
 # so many units whose workers died, and none that worked: it is not the samples
 _DEATHS = 3
@@ -105,7 +108,7 @@ class Runner:
         before = read_manifest(self.folder)
         todo, warnings = self._todo(self.directory.source, self.directory.taken_over)
         cells = {cell.digest: cell.plain() for cell in self.plan.cells}
-        tally = Tally(self.plan.units, todo, self.speeds, self.meter)
+        tally = Tally(self.plan.units, todo, self.speeds, self.meter, self._asked)
         on_progress(tally.read())
         if not todo and before.get("status") == SUCCESS and before["cells"] == cells and not warnings:
             return Run.open(self.folder)
@@ -115,6 +118,8 @@ class Runner:
         write_atomically(self.folder / STUDY_FILE, write_yaml(self.plan.study.plain()).encode())
         write_manifest(self.folder, manifest)
         with self._ending(manifest):
+            if self._ledger is not None:
+                check_unchanged(todo, self.loader, self._ledger)
             self._do(engine, todo, tally, on_progress)
         return Run.open(self.folder)
 
@@ -130,6 +135,7 @@ class Runner:
         gone = store.keep_only(cells)
         if gone:
             warnings.append(f"{len(gone)} cells are no longer in the study; their records rest in retired/.")
+        warnings += self._ledger.warnings if self._ledger is not None else []
         done, damaged = store.done(cells)
         if self.options.retry_errors:
             for cell in cells:
@@ -147,10 +153,23 @@ class Runner:
             raise
         finally:
             finish(manifest, self.plan, status, self._errors())
+            if self._ledger is not None:
+                manifest["endpoints"] = plain(self.plan.models, self._ledger.spent())
             append_log(self.folder, f"ended: {status}")
             # where the disk is full the first error is the one to hear
             with contextlib.nullcontext() if status == SUCCESS else contextlib.suppress(DiskError):
                 write_manifest(self.folder, manifest)
+
+    @functools.cached_property
+    def _ledger(self) -> Ledger | None:
+        # made now: workers would all make it at once
+        ledger = current() if any(facts.get("endpoints") for facts in self.plan.models.values()) else None
+        if ledger is not None:
+            ledger.open()
+        return ledger
+
+    def _asked(self) -> list[Budget]:
+        return [] if self._ledger is None else budgets(self.plan.models, self._ledger.spent())
 
     def _errors(self) -> int:
         attacked, certifying = self._digests(certifying=False), self._digests(certifying=True)

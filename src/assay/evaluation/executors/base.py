@@ -19,6 +19,7 @@ from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.gallery import encode
 from assay.models.failures import in_short, users_frame
+from assay.models.remote.place import asking
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,12 @@ class Executor(Protocol):
 
 
 def perform(unit: Unit, loader: Loader) -> Answer:
-    """Do a unit in this process."""
+    """Do a unit in this process. What endpoints are asked meanwhile is booked for it, in the ledger that is in use."""
+    with asking(unit.cell.digest, unit.chunk):
+        return _performed(unit, loader)
+
+
+def _performed(unit: Unit, loader: Loader) -> Answer:
     began = time.perf_counter()
     experiment = Experiment.of(unit.cell, loader).load()
     try:

@@ -133,7 +133,7 @@ class _WorkerPool:
         cells = {unit.cell.digest: unit.cell.plain() for unit in self._units}
         kept = ("device", "allow_pickle", "batch", "allow_random_data")
         settings = {name: getattr(loader, name) for name in kept}
-        worker.tell({"cells": cells, "loader": settings})
+        worker.tell({"cells": cells, "loader": settings, "folder": str(self._job.folder)})
 
     def handle(self, worker: _Worker, message: _Message, waiting: collections.deque[tuple[int, Unit]]) -> Answer | None:
         """Take a worker's word, and give it the next unit. Raises the `AssayError` that a worker met."""

@@ -8,7 +8,11 @@ import queue
 import signal
 import threading
 import time
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from assay.models.remote.ledger import Ledger
 
 _ORPHANED = 3
 
@@ -26,12 +30,21 @@ def main() -> None:
     from assay.core.errors import AssayError
 
     try:
-        _serve(messages, out)
+        setup = messages.get()
+        with _ledger(setup["folder"]).used():
+            _serve(setup, messages, out)
     except AssayError as error:
         _say(out, {"stop": str(error), "kind": [type(error).__module__, type(error).__qualname__]})
 
 
-def _serve(messages: queue.SimpleQueue[dict[str, Any]], out: BinaryIO) -> None:
+def _ledger(folder: str) -> Ledger:
+    from assay.models.remote.ledger import Ledger
+
+    # the parent has looked for damage
+    return Ledger.of_run(Path(folder), check=False)
+
+
+def _serve(setup: dict[str, Any], messages: queue.SimpleQueue[dict[str, Any]], out: BinaryIO) -> None:
     import torch
 
     from assay.evaluation.cell import Cell, Unit
@@ -40,7 +53,6 @@ def _serve(messages: queue.SimpleQueue[dict[str, Any]], out: BinaryIO) -> None:
     from assay.evaluation.records.store import to_bytes
 
     torch.set_num_threads(1)
-    setup = messages.get()
     loader = Loader(**setup["loader"])
     cells = {digest: Cell.of(plain) for digest, plain in setup["cells"].items()}
     _say(out, {"ready": True})

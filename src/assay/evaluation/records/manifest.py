@@ -46,6 +46,8 @@ def new_manifest(plan: Plan, command: str, before: Mapping[str, Any]) -> dict[st
         "command": command,
         "cells": {cell.digest: cell.plain() for cell in plan.cells},
         "models": {name: dict(facts) for name, facts in plan.models.items()},
+        # what only runs on models have that give scores or labels alone
+        **({"query_limits": limits} if (limits := plan.query_limits) else {}),
         "data": {name: dict(facts) for name, facts in plan.data.items()},
         "environment": here,
         "reportable": False,

@@ -11,6 +11,7 @@ from typing import Any
 
 from assay.core.errors import BadInput
 from assay.files import make_folder, write_atomically
+from assay.wording import measure
 
 TRUSTED, SUSPECT, REFUTED = "trusted", "suspect", "refuted"
 VERDICTS = (TRUSTED, SUSPECT, REFUTED)
@@ -83,6 +84,9 @@ class Verdict:
     Of those that survived, `certified` are proved to withstand, and were not asked. `looks` say how closely each family
     of attacks that trust rests on looked, and `resolution` is the largest of their bounds: the share of all images that
     could fall without the audit having seen it. None where no family looked (verdicts of older checks; nothing open).
+
+    `access` is the most that the model gives. Of one that gives scores or labels alone, `queries_limit` is how often
+    an attack of the evaluation asked about an image at most, and `twin` names the white-box twin that led the audit.
     """
 
     cells: dict[str, str]
@@ -118,6 +122,14 @@ class Verdict:
     certified: int = 0
     looks: tuple[FamilyLook, ...] = ()
     resolution: float | None = None
+    access: str = "gradient"
+    queries_limit: int | None = None
+    twin: str = ""
+
+    @property
+    def wording(self) -> str:
+        """What to call the number."""
+        return measure(self.access, self.queries_limit)
 
     @property
     def open(self) -> int:

@@ -36,6 +36,7 @@ from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.goals import check_goal
 from assay.evaluation.study.judge import check_judge
 from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
+from assay.models.spec import without_limits
 
 GRID_KEYS = (
     "models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk", "certify", "corruptions",
@@ -77,8 +78,9 @@ class ModelSpec(BaseModel):
 
     @property
     def label(self) -> str:
-        """The model in the records."""
-        return self.model if self.outputs == "logits" else f"{self.model} ({self.outputs})"
+        """The model in the records; what an endpoint may be asked is no part of its name."""
+        name = without_limits(self.model)
+        return name if self.outputs == "logits" else f"{name} ({self.outputs})"
 
 
 class DataSpec(BaseModel):
