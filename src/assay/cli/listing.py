@@ -282,11 +282,11 @@ def _table(found: list[Listed]) -> None:
     console = out()
     console.print(table)
     console.print("Your own, and files and endpoints (assay models --kinds says what each gives and lacks):")
-    own = {name: one for name, one in _kinds().items() if name not in _NAMED}
-    wide = max(len(one["form"]) for one in own.values())
-    for one in own.values():
-        needs = f" (extra {one['extra']})" if one["extra"] else ""
-        console.print(f"  {one['form']:<{wide}}  {one['gives']}: {one['what']}{needs}", markup=False, soft_wrap=True)
+    own = {name: kind for name, kind in _kinds().items() if name not in _NAMED}
+    wide = max(len(kind["form"]) for kind in own.values())
+    for kind in own.values():
+        needs = f" (extra {kind['extra']})" if kind["extra"] else ""
+        console.print(f"  {kind['form']:<{wide}}  {kind['gives']}: {kind['what']}{needs}", markup=False, soft_wrap=True)
 
 
 def _kinds() -> dict[str, dict[str, str]]:

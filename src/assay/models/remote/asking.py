@@ -55,6 +55,11 @@ class Asking(abc.ABC):
         """Return what one row is on the wire."""
 
     @property
+    @abc.abstractmethod
+    def levels(self) -> bool:
+        """Return whether images go as grey levels, 0 to 255."""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Return what the user should know of how images get there."""
         return ()

@@ -82,8 +82,13 @@ class Templated(Asking):
             + ", and that is part of what is attacked. With grid=255 what is judged is what arrives.",
         )
 
+    @property
+    def levels(self) -> bool:
+        """Whether images go as pictures, of grey levels."""
+        return isinstance(self._image, Picture) or self._image.whole
+
     def content(self, row: Rows) -> bytes:
-        """Return one row's levels, or the bytes of its numbers. Raises `ModelError` for what would be cut."""
+        """Return one row's levels, or the bytes of its numbers."""
         if isinstance(self._image, Picture):
             return self._image.levels(row).tobytes()
         return little(self._image.of(row[None]))
