@@ -36,7 +36,8 @@ def test_a_plan_says_queries_time_and_price(server: Server, place: Workplace) ->
     # one look at each image, and nine more
     line = f"queries v2:{server.url}/net is asked at most 120 queries, in 30 requests, 15 s, a price of 60;"
     assert said.code == 0 and line in said.out and "Spent: 0 of 1,000 queries (0)" in said.out
-    assert "at most 11 queries" in said.err and server.rows <= 11
+    assert "at most 11 queries" in said.err and f"The plan itself took {server.rows} queries of" in said.err
+    assert server.rows <= 11
     (told,) = json.loads(place.assay(f"plan {flags} --json").out)["endpoints"]
     assert told == {
         "model": f"v2:{server.url}/net", "host": server.url.removeprefix("http://"), "queries_left_at_most": 120,
