@@ -110,7 +110,7 @@ class Evaluation:
         return self.run.records(columns)
 
     def endpoints(self) -> list[dict[str, Any]]:
-        """Return what was asked of each endpoint: rows asked, billed, requests, retries and cost, in all and by cell."""
+        """Return what was asked of each endpoint: rows, requests, retries and cost, in all and by cell."""
         return self.run.endpoints()
 
     def table(self) -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-import _thread
 import copy
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -100,7 +101,8 @@ def test_who_stops_does_not_wait_and_what_is_under_way_is_kept_all_the_same(ledg
 
     def stop() -> None:
         under_way.wait(10)
-        _thread.interrupt_main()
+        # as a terminal does
+        os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=stop).start()
     with pytest.raises(KeyboardInterrupt):
