@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,9 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run import Run
 from assay.evaluation.run_study import Options, run_study
+from assay.files import DiskError
 from assay.models import Classifier
+from assay.models.remote import ledger
 from assay.models.remote.client import EndpointError, Reply
 from assay.models.remote.ledger import FILE, FOLDER, QueriesSpent, Spent
 from assay.models.remote.module import Endpoint
@@ -248,6 +251,45 @@ def test_damaged_answers_are_put_aside_with_a_warning(server: Server, tiny_sourc
     run = run_study(given, tmp_path / "run")
     assert run.status == "success" and any("answers.sqlite is damaged" in one for one in run.manifest["warnings"])
     assert (tmp_path / "run" / "damaged" / FILE).exists()
+
+
+def test_a_full_disk_ends_the_run_which_goes_on_with_room(
+    server: Server, tiny_source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = study(asking(server), tiny_source, attacks=[SQUARE], threats=LINF)
+    whole = run_study(given, tmp_path / "whole")
+    connected, before = ledger._connected, server.rows
+
+    def small(path: Path | None) -> sqlite3.Connection:
+        db = connected(path)
+        db.execute("PRAGMA max_page_count = 8")
+        return db
+
+    with monkeypatch.context() as patch, pytest.raises(DiskError, match=r"answers\.sqlite, .*: The disk is full"):
+        patch.setattr(ledger, "_connected", small)
+        run_study(given, tmp_path / "run")
+    asked = server.rows - before
+    assert asked > 30 and Run.open(tmp_path / "run").status == "error"
+    assert rows(run_study(given, tmp_path / "run")) == rows(whole)
+    # what was under way when there was no room, and the two rows that say whether the model is the same
+    assert server.rows - before <= before + 5 + 2
+
+
+def test_an_audit_that_may_ask_no_more_leaves_the_numbers(server: Server, tiny_source: str, tmp_path: Path) -> None:
+    data = {"source": tiny_source, "limit": 6}
+    plain = run_study(study(asking(server), data, attacks=[SQUARE], threats=LINF), tmp_path / "plain")
+    limit = plain.endpoints()[0]["billed"] + 40
+    given = study(asking(server, f"queries={limit}"), data, attacks=[SQUARE], threats=LINF)
+    said: list[str] = []
+
+    class Heard(Unreported):
+        warn = staticmethod(said.append)  # type: ignore[assignment]  # as a method
+
+    finished = Session(given, tmp_path / "run").run(Heard())
+    assert rows(finished.run) == rows(plain) and finished.run.status == "success" and not finished.verdicts
+    assert said[-1].startswith("The audit ended before its verdict. ") and f"queries={limit} allows" in said[-1]
+    more = study(asking(server, "queries=100000"), data, attacks=[SQUARE], threats=LINF)
+    assert len(Session(more, tmp_path / "run").run().verdicts) == 2
 
 
 def test_predicted_labels_are_asked_once(server: Server, tiny_source: str, tmp_path: Path) -> None:
