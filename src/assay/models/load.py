@@ -289,7 +289,7 @@ def _named(spec: str, allow_pickle: bool, outputs: str, given: dict[str, Any]) -
 
 def _written(value: Any, quoted: bool) -> str:
     if quoted:
-        return quote(str(value), safe="/:@,")
+        return quote(str(value), safe="/:@,=")
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
