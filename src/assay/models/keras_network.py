@@ -97,7 +97,7 @@ class KerasNetwork(nn.Module):
         # Keras' operations turn what is float64 into float32 on their way, without a word: no copy would be finer
         if fn(torch.zeros(1)).dtype is not torch.float32:
             raise NotImplementedError("a Keras model computes in float32 alone")
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch gives it no types
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KerasNetwork:

@@ -55,9 +55,14 @@ class Port:
         return (info.min - self.zero) * self.scale, (info.max - self.zero) * self.scale
 
     def quantised(self, values: Rows) -> Rows:
-        """Return the nearest whole numbers, of ties the even one as the interpreter itself does, within the range."""
+        """Return the nearest whole numbers within the range, bit for bit those of the interpreter's own QUANTIZE.
+
+        Of ties that is the even one, after a multiplication by the inverse of the scale.
+        """
         info = np.iinfo(cast(Any, self.dtype))
-        whole: Rows = np.clip(np.rint(values / np.float32(self.scale)) + self.zero, info.min, info.max)
+        whole: Rows = np.clip(
+            np.rint(values * (np.float32(1) / np.float32(self.scale))) + self.zero, info.min, info.max
+        )
         return whole.astype(self.dtype)
 
     def real(self, values: Rows) -> Rows:
@@ -152,6 +157,8 @@ class Interpreted:
         self._read = read
         self._rows = max(1, input_port.shape[0])
         self._own = threading.local()
+        # the step between two neighbouring answers, 0 where they are not rounded: the doctor reads it
+        self.step = read.step
 
     def __call__(self, images: Rows) -> Rows:
         """Return the scores. Raises `ModelError` where the interpreter fails on images of this size."""

@@ -273,12 +273,16 @@ def _first_factor(graph: Graph, interpreter: Any, port: Port) -> tuple[float, bo
     kind = None if first is None else first["op_name"]
     if first is None or kind not in ("MUL", "DIV", "CONV_2D"):
         return 0.0, False
+    # what is computed, and the image, hold whatever lay in memory until the file is asked
+    computed = {port.index, *(int(one) for operation in graph.operations for one in operation["outputs"])}
     for index in first["inputs"]:
+        if int(index) in computed:
+            continue
         try:
             value = np.asarray(interpreter.get_tensor(int(index)), dtype=np.float64)
         except (ValueError, RuntimeError):
             continue
-        if kind == "CONV_2D" and value.ndim == 4 and int(index) != port.index:
+        if kind == "CONV_2D" and value.ndim == 4:
             return 0.0, float(np.abs(value).max()) <= _A_BYTE
         if kind != "CONV_2D" and value.size == 1 and value.item():
             factor = abs(value.item() if kind == "MUL" else 1 / value.item())
@@ -337,9 +341,9 @@ def _read(ending: str, step: float, values: Rows, request: Request) -> tuple[Rea
 
 def _coarse(step: float) -> str:
     return (
-        f"The file's answers are whole numbers times {step:.4g}: most small changes of an image change none of them, "
-        "and attacks by scores meet plateaus and find less than there is. Equal scores are frequent; of those the "
-        "first class wins. Look at it with gradients too: ?twin= names the float network."
+        f"The file's answers are whole numbers times {step:.4g}: equal ones are frequent, and of those the first class "
+        "wins. Attacks by scores meet plateaus and find less than there is; ?twin= names the float network that the "
+        "file was made of, for attacks with gradients."
     )
 
 

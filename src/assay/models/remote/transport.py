@@ -80,6 +80,7 @@ class Transport:
         self._after = broken
         self._sleep = sleep
         self._answered = False
+        self._quiet_until = 0.0
         self._connections: tuple[int, Any] | None = None
         self._lock = threading.Lock()
 
@@ -123,6 +124,8 @@ class Transport:
                     break
                 with self._lock:
                     self.retries += 1
+                    # what one thread is told to wait holds for all
+                    self._quiet_until = max(self._quiet_until, time.monotonic() + wait)
                 self._sleep(max(wait, _backoff(tried)))
                 continue
             return dataclasses.replace(answer, retries=tried - 1, doubtful=doubtful)
@@ -148,6 +151,8 @@ class Transport:
         import httpx2
 
         client = self._client()
+        if (quiet := self._quiet_until - time.monotonic()) > 0:
+            self._sleep(quiet)
         self.pace.wait()
         with self._lock:
             self.requests += 1

@@ -111,6 +111,20 @@ def test_the_endpoint_says_how_long_to_wait(word: str, least: float, most: float
         transport.close()
 
 
+def test_what_one_thread_is_told_to_wait_holds_for_all() -> None:
+    with misbehaving(PREDICT, "429:1") as server:
+        transport = Transport(Address.of(server.url), Limits(parallel=2))
+        first = threading.Thread(target=post, args=(transport,))
+        first.start()
+        while not server.at:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        post(transport)
+        first.join()
+        assert server.at[1] - server.at[0] > 0.95
+        transport.close()
+
+
 def test_too_long_a_wait_ends_the_run_and_says_so() -> None:
     with misbehaving(PREDICT, "429:3600") as server:
         naps = Naps()
