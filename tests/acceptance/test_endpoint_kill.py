@@ -23,7 +23,7 @@ from tests.support.serving import Server
 from tests.support.tiny import rows, write_pictures
 from tests.unit.evaluation.test_endpoints import scores
 
-KILLS, SAMPLES = 20, 24
+KILLS, SAMPLES = 20, 16
 BATCH, PARALLEL = 4, 3
 FLYING = BATCH * PARALLEL
 CANARIES = 2
@@ -77,8 +77,8 @@ def study_file(server: Server, tmp_path: Path) -> Path:
     file = tmp_path / "study.yaml"
     file.write_text(
         f"study: kill\nmodels: ['v2:{server.url}/net?batch={BATCH}&parallel={PARALLEL}']\n"
-        f"data: '{write_pictures(tmp_path / 'pictures', SAMPLES)}'\nchunk: 8\n"
-        "threats: {norm: linf, eps: [8/255, 32/255]}\nattacks: [{attack: square, queries: 60}]\n"
+        f"data: '{write_pictures(tmp_path / 'pictures', SAMPLES)}'\nchunk: 4\n"
+        "threats: {norm: linf, eps: [8/255, 32/255]}\nattacks: [{attack: square, queries: 40}]\n"
     )
     return file
 

@@ -69,8 +69,12 @@ def test_binary_tensors_work_where_they_are_announced_and_at_kserve(server: Serv
     content, headers = binary(ROW)
     answer = asked.post("/v2/models/tiny/infer", content=content, headers=headers)
     if server.kind == "mlserver":
-        # 422 where the bytes happen to be UTF-8, as those of a black image are
         assert answer.status_code == 500
+        with pytest.raises(httpx2.TransportError):  # after such an answer it drops the connection
+            asked.get("/v2")
+        # bytes that happen to be UTF-8, as those of a black image are, are refused elsewhere
+        content, headers = binary(np.zeros_like(ROW))
+        assert asked.post("/v2/models/tiny/infer", content=content, headers=headers).status_code == 422
         return
     length = int(answer.headers["inference-header-content-length"])
     found = np.frombuffer(answer.content[length:], np.float32)
@@ -123,3 +127,34 @@ def test_a_row_is_answered_the_same_alone_and_in_a_batch(asked: httpx2.Client) -
 
 def test_an_unknown_model(asked: httpx2.Client) -> None:
     assert asked.get("/v2/models/nobody").status_code == 404
+
+
+@pytest.mark.parametrize("version", ["1", "v1"])
+def test_a_version_is_asked_for(version: str, server: Server, asked: httpx2.Client) -> None:
+    # the program for MLServer calls its version v1; Triton numbers them
+    answers = {"mlserver": {"1": 404, "v1": 200}, "kserve": {"1": 501, "v1": 501}, "triton": {"1": 200, "v1": 404}}
+    assert asked.get(f"/v2/models/tiny/versions/{version}").status_code == answers[server.kind][version]
+
+
+def test_what_metadata_and_answers_say_of_the_version(server: Server, asked: httpx2.Client) -> None:
+    told = asked.get("/v2/models/tiny").json()["versions"]
+    answered = asked.post("/v2/models/tiny/infer", json=body(ROW)).json()["model_version"]
+    assert (told, answered) == {"mlserver": ([], "v1"), "kserve": (None, None), "triton": (["1"], "1")}[server.kind]
+
+
+def test_more_rows_than_the_model_takes(server: Server, asked: httpx2.Client) -> None:
+    # PyTriton's program allows 16; the others have no such limit
+    many = body(np.repeat(ROW, 17, 0))
+    assert status(asked, "tiny", many) == {"mlserver": 200, "kserve": 200, "triton": 400}[server.kind]
+
+
+def test_an_output_that_is_not_there(server: Server, asked: httpx2.Client) -> None:
+    content = body(ROW) | {"outputs": [{"name": "nothing"}]}
+    # MLServer answers with what there is
+    assert status(asked, "tiny", content) == {"mlserver": 200, "kserve": 400, "triton": 400}[server.kind]
+
+
+@pytest.mark.parametrize("server", ["litserve"], indirect=True)
+@pytest.mark.parametrize("content", [{}, {"pixels": [[0.5]]}, {"image": "no base64"}])
+def test_litserve_answers_anything_wrong_by_500(content: dict[str, Any], asked: httpx2.Client) -> None:
+    assert asked.post("/predict", json=content).status_code == 500

@@ -114,3 +114,10 @@ def test_a_server_that_is_not_there() -> None:
     nobody = free_ports(1)[0]
     with pytest.raises(EndpointError, match=rf"127\.0\.0\.1:{nobody}"):
         load_model(f"v2:http://127.0.0.1:{nobody}/tiny?tries=2")
+
+
+@pytest.mark.parametrize("server", ["triton"], indirect=True)
+def test_requests_larger_than_the_server_takes(server: Server, subjects: Subjects, tmp_path: Path) -> None:
+    # the server's own words say what to change
+    with pytest.raises(EndpointError, match=r"127\.0\.0\.1.*answered 400.*batch-size must be <= 16"):
+        studied(tmp_path / "server", f"v2:{server.url}/tiny?batch=24", subjects.pictures, SCORES, LINF, chunk=24)

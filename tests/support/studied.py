@@ -11,8 +11,8 @@ from assay.evaluation.run import Run
 from assay.evaluation.run_study import run_study
 from assay.evaluation.study.yaml_source import load_study
 
-UNLIKE = ("cell", "model", "seconds")
-"""Columns in which the same model at two places may differ."""
+UNLIKE = ("cell", "model", "seconds", "form")
+"""Columns in which the same model at two places may differ; `form` is how torch computes: a file's twin, here."""
 
 
 def study_of(folder: Path, model: str, data: str, attacks: list[Any], threat: dict[str, Any], **more: Any) -> Path:

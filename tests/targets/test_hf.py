@@ -19,6 +19,7 @@ from assay.data import load_data
 from assay.data.pictures import picture_tensor
 from assay.files import cache_dir
 from assay.models import Classifier, load_model
+from assay.models.classifier import Preprocess
 from assay.models.weights_file import Unavailable
 from tests.support.hf_folders import FAMILIES, NAMES, SIDE, lite0, make, rewritten
 
@@ -104,6 +105,24 @@ def test_real_pictures_through_a_packaged_network(tmp_path: Path) -> None:
     )
     torch.testing.assert_close((x - ours.module.mean) / ours.module.std, values, rtol=0, atol=1e-5)
     torch.testing.assert_close(ours.oracle().answers(x), theirs.oracle().answers(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["vit", "deit", "convnext", "levit", "dinov2"])
+def test_the_two_processors_of_a_model_are_a_grey_level_apart(kind: str, tmp_path: Path) -> None:
+    make(kind, tmp_path)
+    load_data("samples")  # fetched where they are not there
+    by_pillow, by_torchvision = (
+        transformers.AutoImageProcessor.from_pretrained(tmp_path, backend=one) for one in ("pil", "torchvision")
+    )
+    levels = []
+    for path in sorted((cache_dir() / "samples").glob("*.jpg")):
+        image = Image.open(path).convert("RGB")
+        one, other = (made(image, return_tensors="pt")["pixel_values"] for made in (by_pillow, by_torchvision))
+        std = torch.tensor(by_pillow.image_std).view(1, 3, 1, 1)
+        levels.append(((one - other) * std * 255).abs().flatten())
+    off = torch.cat(levels)
+    assert 0.99 < float(off.max()) < 1.01
+    assert float((off > 0.5).float().mean()) < 0.01
 
 
 # ---- what is missing, and what is another kind
@@ -295,6 +314,66 @@ def test_what_a_processor_does_besides_is_refused(copy: Path) -> None:
         rewritten(path, lambda one, change=change: one.update(change))
         assert "?mean=0.5,0.5,0.5" in refused(copy)
         path.write_text(kept)
+
+
+IMAGENET = {
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+    "do_normalize": True,
+    "do_resize": True,
+}
+OLD: dict[str, tuple[dict[str, Any], Preprocess]] = {
+    "vit": (
+        {"image_processor_type": "ViTFeatureExtractor", "resample": 2, "size": 32},
+        Preprocess((32, 32), None, "bilinear"),
+    ),
+    "swin": (
+        {"feature_extractor_type": "ViTFeatureExtractor", "resample": 3, "size": 32},
+        Preprocess((32, 32), None, "bicubic"),
+    ),
+    "resnet": (
+        {"feature_extractor_type": "ConvNextFeatureExtractor", "crop_pct": 0.875, "resample": 3, "size": 64},
+        Preprocess((73,), (64, 64), "bicubic", floored=True),
+    ),
+    "deit": (
+        {
+            "feature_extractor_type": "DeiTFeatureExtractor",
+            "resample": 3,
+            "size": 37,
+            "crop_size": 32,
+            "do_center_crop": True,
+        },
+        Preprocess((37, 37), (32, 32), "bicubic", floored=True),
+    ),
+    "beit": ({"size": 32}, Preprocess((32, 32), None, "bicubic")),
+}
+
+
+@pytest.mark.parametrize("kind", OLD)
+def test_processors_as_older_releases_wrote_them(kind: str, tmp_path: Path) -> None:
+    make(kind, tmp_path)
+    facts, want = OLD[kind]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**IMAGENET, **facts}))
+    model = load_model(f"hf:{tmp_path}")
+    assert model.preprocess == want
+    assert (model.mean, model.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_a_folder_as_timm_writes_it(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    lite0(tmp_path)
+    want = load_model(f"hf:{tmp_path}")
+    config = json.loads((tmp_path / "config.json").read_text())
+    kept = {name: config[name] for name in ("architecture", "num_classes", "pretrained_cfg")}
+    (tmp_path / "config.json").write_text(json.dumps(kept))
+    state = load_file(tmp_path / "model.safetensors")
+    plain = {name.removeprefix("timm_model."): value for name, value in state.items()}
+    save_file(plain, tmp_path / "model.safetensors", {"format": "pt"})
+    model = load_model(f"hf:{tmp_path}")
+    x = torch.rand(2, 3, 224, 224)
+    assert torch.equal(model.oracle().answers(x), want.oracle().answers(x))
+    assert (model.classes, model.synsets, model.preprocess) == (want.classes, want.synsets, want.preprocess)
 
 
 def test_grey_pictures(tmp_path: Path) -> None:

@@ -114,6 +114,22 @@ def test_patches_and_studies(place: Workplace) -> None:
     assert told(place, "runs/s")
 
 
+def test_a_trained_network_with_attention(tmp_path: Path) -> None:
+    from scripts.hf_vit import train
+
+    # a quarter of the script's own steps
+    assert train(tmp_path / "vit", steps=600, size=3000) > 0.75
+    assert (tmp_path / "vit" / "model.safetensors").stat().st_size < 300_000
+    model = load_model(f"hf:{tmp_path / 'vit'}")
+    assert model.classes == tuple("0123456789")
+    data = load_data("mnist/test", model=model, limit=60)
+    x, y = torch.stack([data.read(at) for at in range(60)]), torch.as_tensor(data.labels)
+    found = [
+        assay.attack(assay.PGD(steps=10), model, x, y, assay.Linf(eps)).robust_accuracy for eps in (0.0, 0.05, 0.3)
+    ]
+    assert found[0] > 0.75 and found[0] > found[1] > found[2] and found[2] < 0.1
+
+
 # ---- one network in four forms
 
 

@@ -75,7 +75,7 @@ class VerdictInputs:
         if self.evidence is not None and self.billed:
             made += of_evidence(self.evidence)
         looks = family_looks(made, number.open, n)
-        return Limits(n, number.survived, number.certified, looks)
+        return Limits(n, number.survived, number.certified, looks, self.black_box)
 
     @property
     def passes(self) -> dict[str, int]:
@@ -93,8 +93,7 @@ def written(folder: Path, judged: VerdictInputs) -> Verdict:
     attempts = broken.attempts if broken is not None else ()
     stopped = broken is not None and broken.stopped
     limits, passes = judged.limits, judged.passes
-    alone = judged.black_box
-    verdict = judge(findings, number.survived, asked, count, limits, stopped=stopped, black_box=alone)
+    verdict = judge(findings, number.survived, asked, count, limits, stopped=stopped)
     verdict = SUSPECT if judged.weak else verdict
     limit = Run.open(folder).queries_limit(number.statuses) if judged.access != GRADIENT else None
     first = number.survived / n if n else 0.0
@@ -112,7 +111,7 @@ def written(folder: Path, judged: VerdictInputs) -> Verdict:
         seed=judged.seed,
         checks=VERSION,
         verdict=verdict,
-        why=reason(findings, attempts, verdict, limits, stopped=stopped, settle=settle, black_box=_next(folder, judged))
+        why=reason(findings, attempts, verdict, limits, stopped=stopped, settle=settle, twin=_next(folder))
         if findings
         else _nothing_open(judged),
         n=n,
@@ -141,10 +140,8 @@ def written(folder: Path, judged: VerdictInputs) -> Verdict:
     )
 
 
-def _next(folder: Path, judged: VerdictInputs) -> str:
-    """Return what would say more about a number of a black box; "" for others."""
-    if not judged.black_box:
-        return ""
+def _next(folder: Path) -> str:
+    """Return what would say more about a number of a black box."""
     return (
         "attack a white-box twin and judge its images here (--attack pgd:surrogate=MODEL beside the others), or "
         f"`assay audit {folder} --twin MODEL`"

@@ -26,13 +26,15 @@ _NAMED = 3
 class Limits:
     """How much of a number an audit could have missed: of `n` images `survived`, `certified` of them provably.
 
-    `looks` are those of the families of attacks at what is not certified.
+    `looks` are those of the families of attacks at what is not certified. A `black_box` gives scores or labels alone,
+    and no white-box twin was judged on it.
     """
 
     n: int
     survived: int
     certified: int = 0
     looks: tuple[FamilyLook, ...] = ()
+    black_box: bool = False
 
     @property
     def open(self) -> int:
@@ -81,28 +83,21 @@ BLACK_BOX = "a black box: no white-box twin was judged on it"
 
 
 def judge(
-    findings: Sequence[Finding],
-    survived: int,
-    asked: int,
-    broken: int,
-    limits: Limits,
-    *,
-    stopped: bool = False,
-    black_box: bool = False,
+    findings: Sequence[Finding], survived: int, asked: int, broken: int, limits: Limits, *, stopped: bool = False
 ) -> str:
     """Return the verdict on a number of whose `survived` samples `asked` met stronger attacks, which broke `broken`.
 
     Where nothing survived the number cannot be too high; only a weak attack's is not trusted even then. An escalation
     that was `stopped` has not looked at all that it was meant to: nothing is trusted on it. Nor is a number of which
     half as many broke as would refute it, one of too few images, or one that too few survivors were looked at for; nor
-    any of a `black_box`, which was only asked: what follows gradients may leave far less.
+    any of a black box, which was only asked: what follows gradients may leave far less.
     """
     # what is certified withstood more than any attack: it counts among the survivors that were asked
     if asked and broken >= refuting(asked * limits.proved):
         return REFUTED
     doubted = bool(flags(findings)) if survived else any(one.weak for one in flagging(findings))
     broke = 2 * max(broken, limits.seen) >= refuting(limits.survived) if limits.open else False
-    return SUSPECT if doubted or stopped or broke or limits.few or limits.coarse or black_box else TRUSTED
+    return SUSPECT if doubted or stopped or broke or limits.few or limits.coarse or limits.black_box else TRUSTED
 
 
 def reason(
@@ -113,11 +108,11 @@ def reason(
     *,
     stopped: bool = False,
     settle: str = "",
-    black_box: str = "",
+    twin: str = "",
 ) -> str:
     """Return the verdict in one sentence: the first cause, what proves it, what was left out, what could be missed.
 
-    `settle` is the command that would look closer, `black_box` what would say more of a model that was only asked.
+    `settle` is the command that would look closer, `twin` what would say more of a black box.
     """
     causes = [CHECKS[one.check].cause for one in flags(findings)]
     rest = _left_out(attempts, stopped=stopped)
@@ -129,14 +124,14 @@ def reason(
     if verdict == SUSPECT:
         more = f"{broken} more broke, too few to refute" if broken else "nothing more was broken"
         own = [f"{causes[0]}; {more}"] if causes else [f"no check flags; {more}"] if broken or stopped else []
-        if black_box:
+        if limits.black_box:
             own = [f"{BLACK_BOX}; {'; '.join(own) or more}"]
         if limits.few:
             own.append(_few(limits))
-        elif limits.coarse and not causes and not black_box:
+        elif limits.coarse and not causes and not limits.black_box:
             own.append(_coarse(limits, settle))
         told = "; ".join(own) or more
-        return f"{told[0].upper()}{told[1:]}{rest}.{f' To know more, {black_box}.' if black_box else ''}"
+        return f"{told[0].upper()}{told[1:]}{rest}.{f' To know more, {twin}.' if limits.black_box and twin else ''}"
     cause = f"{causes[0][0].upper()}{causes[0][1:]}" if causes else "A stronger attack finds more"
     best = max(attempts, key=lambda one: one.broken)
     return f"{cause}; {best.name} breaks {best.broken} of {best.asked} survivors{rest}."

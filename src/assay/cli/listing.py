@@ -210,11 +210,8 @@ def _all_certificates(listed: dict[str, CertificateEntry]) -> None:
     console.print("assay certificates NAME lists its options; assay certify --method NAME uses it.", markup=False)
 
 
-_FORMS = (
-    ("my.py:factory", "a function in your file that returns a torch.nn.Module"),
-    ("package.module:factory", "the same in a package that can be imported"),
-    ("file:PATH?arch=NAME", "a safetensors file or state dict of a named architecture"),
-)
+# kinds whose names are listed one by one
+_NAMED = ("torchvision", "timm", "zoo")
 # of a family with more names than anyone reads, those that papers compare with
 _MANY = 30
 _WELL_KNOWN = {
@@ -228,11 +225,21 @@ def models(
         str | None, typer.Argument(help="Only names that contain this, such as resnet.", show_default=False)
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All of torchvision's and timm's names.")] = False,
+    kinds: Annotated[bool, typer.Option("--kinds", help="What each kind gives, needs and lacks.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_page: Annotated[bool, typer.Option("--markdown", help="Print the reference page of the kinds.")] = False,
 ) -> None:
     """List the models that can be named, with the accuracy their authors publish."""
     from assay.models import list_models
 
+    if as_page:
+        from assay.report.models_page import models_page
+
+        write(models_page())
+        return
+    if kinds:
+        write(json.dumps(_kinds(), indent=2)) if as_json else _print_kinds()
+        return
     listed = list_models()
     found = [one for one in listed if search is None or search.lower() in one.spec.lower()]
     if not found:
@@ -274,9 +281,33 @@ def _table(found: list[Listed]) -> None:
         table.add_row(Text(one.spec), accuracy, Text(one.summary))
     console = out()
     console.print(table)
-    console.print("Your own:")
-    for form, meaning in _FORMS:
-        console.print(f"  {form:<24} {meaning}", markup=False)
+    console.print("Your own, and files and endpoints (assay models --kinds says what each gives and lacks):")
+    own = {name: kind for name, kind in _kinds().items() if name not in _NAMED}
+    wide = max(len(kind["form"]) for kind in own.values())
+    for kind in own.values():
+        needs = f" (extra {kind['extra']})" if kind["extra"] else ""
+        console.print(f"  {kind['form']:<{wide}}  {kind['gives']}: {kind['what']}{needs}", markup=False, soft_wrap=True)
+
+
+def _kinds() -> dict[str, dict[str, str]]:
+    import dataclasses
+
+    from assay.models.kinds import KINDS
+    from assay.models.load import PYTHON, SCHEMES
+
+    forms = {**{name: scheme.form for name, scheme in SCHEMES.items()}, "python": PYTHON.form}
+    return {name: {"form": forms[name], **dataclasses.asdict(kind)} for name, kind in KINDS.items()}
+
+
+def _print_kinds() -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("kind", "gives", "extra", "digest over", "cannot be had", box=box.SIMPLE_HEAD)
+    for one in _kinds().values():
+        table.add_row(*map(Text, (one["form"], one["gives"], one["extra"], one["digest"], one["lacks"])))
+    out().print(table)
 
 
 app = typer.Typer(name="data", help="List data sets, and fetch them.", no_args_is_help=True)

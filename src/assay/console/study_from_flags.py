@@ -169,10 +169,13 @@ def _change_inside(where: tuple[str | int, ...], holder: dict[str, Any], flags: 
             continue
         entries = holder.get(key, [{"norm": "linf"}])
         entries = entries if isinstance(entries, list) else [entries]
-        holder[key] = [_changed({short: one} if isinstance(one, str) and short else one, given) for one in entries]
+        changed = [_changed({short: one} if isinstance(one, str) and short else one, given) for one in entries]
+        # there is one judge, and no list of them
+        alone = key == "judge"
+        holder[key] = changed[0] if alone else changed
         for i, _ in enumerate(entries):
             for name, (flag, _) in given.items():
-                at((*where, key, i, name), flag)
+                at((*where, key, *(() if alone else (i,)), name), flag)
 
 
 def _changed(entry: Any, given: Mapping[str, tuple[str, Any]]) -> Any:

@@ -178,7 +178,11 @@ def check_unchanged(units: Sequence[Unit], loader: Loader, ledger: Ledger) -> No
     for cell in {unit.cell.model.label: unit.cell for unit in units}.values() if ledger.earlier else ():
         model = loader.model(cell.model)
         for endpoint in endpoints_of(model.module) if model.outside else ():
-            if endpoint.client.identity in ledger.earlier and (how := endpoint.recheck()):
+            if endpoint.client.identity not in ledger.earlier:
+                continue
+            # once is enough
+            ledger.earlier -= {endpoint.client.identity}
+            if how := endpoint.recheck():
                 raise BadInput(
                     f"{endpoint.client.host} answers otherwise than earlier in this run: {how}, for a row that was "
                     "asked then. Its model has changed, or its answers are random. Name the old version "

@@ -83,7 +83,10 @@ class Experiment:
             attack = self.cell.attack
             method = for_norm(method_of(attack.attack, attack.options, (height, width)), self.cell.threat.norm)
             surrogate = key_of(attack.options)
-            self._methods[height, width] = Transferred(method, _Surrogate(self, surrogate)) if surrogate else method
+            if surrogate:
+                pushed = bool(attack.options.get("pushed", False))
+                method = Transferred(method, _Surrogate(self, surrogate), pushed)
+            self._methods[height, width] = method
         return self._methods[height, width]
 
     def problem(

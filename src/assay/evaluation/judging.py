@@ -11,6 +11,7 @@ from assay.evaluation.study.certify import OFF, CertifySpec
 from assay.evaluation.study.spec import AttackSpec, Grid, ModelSpec, Study
 from assay.models import Classifier
 from assay.models.classifier import Preprocess
+from assay.vocabulary import Question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ def judged(grid: Grid, maker: ModelSpec) -> Grid:
 
     A trained patch, or another attack that a file holds, is the same for every model.
     """
-    attacks = tuple(_made_on(one, maker) for one in grid.attacks if one.attack != UNATTACKED)
+    attacks = tuple(_made_on(one, maker, grid.question) for one in grid.attacks if one.attack != UNATTACKED)
     alone = {"judge": None, "corruptions": None, "certify": CertifySpec(before=OFF)}
     return grid.model_copy(update={**alone, "attacks": attacks})
 
@@ -60,10 +61,12 @@ def made_on(maker: ModelSpec) -> dict[str, str]:
     return {"surrogate": maker.model, "surrogate_outputs": maker.outputs}
 
 
-def _made_on(attack: AttackSpec, maker: ModelSpec) -> AttackSpec:
+def _made_on(attack: AttackSpec, maker: ModelSpec, question: str) -> AttackSpec:
     if entry_of(attack.attack).file:
         return attack
-    return AttackSpec(attack=attack.attack, options={**attack.options, **made_on(maker)})
+    # of one attack alone it is the very image that the model was shown
+    pushed = {"pushed": True} if question == Question.WORST_CASE.value else {}
+    return AttackSpec(attack=attack.attack, options={**attack.options, **made_on(maker), **pushed})
 
 
 def two_ways(judge: str) -> BadInput:

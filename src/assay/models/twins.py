@@ -27,7 +27,7 @@ def guided(deployed: Classifier, twin: Classifier, *, ask: bool = True) -> Class
     network, and where the two take other images or name other numbers of classes.
     """
     around = deployed.module if isinstance(deployed.module, Thresholded) else None
-    module = deployed.module if around is None else around.module
+    module, twin = deployed.module if around is None else around.module, _network_of(twin)
     if not isinstance(module, Deployed):
         raise BadInput(
             f"{deployed.spec} has gradients of its own and takes no twin. Leave twin= out; to judge images made on "
@@ -50,6 +50,14 @@ def guided(deployed: Classifier, twin: Classifier, *, ask: bool = True) -> Class
         notes=(*deployed.notes, note),
         passes=LookPasses(climbing=2),
     )
+
+
+def _network_of(twin: Classifier) -> Classifier:
+    # of a file with gradients, those are asked for alone: its own answers would cost time and change nothing
+    module = twin.module
+    if not isinstance(module, Deployed) or module.twin is None:
+        return twin
+    return dataclasses.replace(twin, module=module.twin, passes=LookPasses())
 
 
 def _check_plain(deployed: Classifier, twin: Classifier) -> None:

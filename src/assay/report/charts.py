@@ -134,9 +134,13 @@ def legend(group: Group) -> list[dict[str, str]]:
     """Return what the page's own legend lists: each line's label, marker, and place among the series' colours."""
     many = len(PAGE.series)
     return [
-        {"label": line.label, "shape": shape, "place": str(at % many + 1), "worst": "yes" if line.worst else ""}
+        {
+            "label": line.label, "shape": shape, "place": str(at % many + 1), "worst": "yes" if line.worst else "",
+            # of a black box, how often it was asked
+            "asked": "" if line.queries is None else words.queries(line.queries),
+        }
         for at, (line, shape) in enumerate(zip(group.shown, _shapes(group), strict=True))
-    ]
+    ]  # fmt: skip
 
 
 def per_class(found: Breakdown, look: Look = IN_PAGE) -> Spec:

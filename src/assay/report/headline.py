@@ -129,7 +129,8 @@ def _largest(group: Group, largest: Result, chosen: Result) -> str:
     _, result = _lowest(group, largest)
     told = verdicts.told(group, result)
     doubt = f" ({told.verdict})" if told.verdict in (SUSPECT, REFUTED) else ""
-    return f"At the largest budget tried ({size_of(group, largest)}), {told.kept} is left{doubt}."
+    left = "are right and not broken" if group.black_box else "is left"
+    return f"At the largest budget tried ({size_of(group, largest)}), {told.kept} {left}{doubt}."
 
 
 def _caveat(group: Group, line: Line, told: verdicts.NumberText) -> str:

@@ -19,8 +19,8 @@ MARKS = {TRUSTED: "✓", SUSPECT: "?", REFUTED: "✗"}
 AS_FIRST = "as first measured"
 LEGEND = (
     f"{MARKS[TRUSTED]} trusted: every mandatory check of the audit passed, and it looked closely enough; "
-    f"{MARKS[SUSPECT]} suspect: a check throws doubt on the number, or too little was looked at; {MARKS[REFUTED]} "
-    "refuted: stronger attacks broke more, and the number is what they left"
+    f"{MARKS[SUSPECT]} suspect: a check throws doubt on the number, too little was looked at, or the model is a black "
+    f"box; {MARKS[REFUTED]} refuted: stronger attacks broke more, and the number is what they left"
 )
 
 

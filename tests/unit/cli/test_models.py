@@ -5,6 +5,7 @@ import json
 import pytest
 
 from assay.models import Listed
+from assay.models.kinds import KINDS
 from tests.support.workplace import Workplace
 
 
@@ -45,3 +46,19 @@ def test_nothing_found(place: Workplace) -> None:
     said = place.assay("models resnt1")
     assert said.code == 2
     assert "No model's name contains 'resnt1'. Did you mean 'resnet1'?" in said.err
+
+
+@pytest.mark.parametrize("name", ["onnx", "litert", "v2", "python"])
+def test_the_kinds_are_listed(place: Workplace, name: str) -> None:
+    told = json.loads(place.assay("models --kinds --json").out)
+    assert told[name]["gives"] == KINDS[name].gives and told[name]["form"]
+    said = " ".join(place.assay("models --kinds").out.split())
+    assert KINDS[name].extra in said
+
+
+def test_the_list_of_names_ends_with_files_and_endpoints(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assay.models.list_models", lambda: [Listed("zoo:mnist-cnn", "digits", 0.99)])
+    said = place.assay("models").out
+    assert "onnx:FILE" in said and "(extra onnx)" in said and "my.py:factory" in said
+    # those are listed one by one
+    assert "zoo:NAME" not in said

@@ -20,6 +20,7 @@ from assay.core.oracle import Access
 from assay.evaluation.cell import Cell
 from assay.evaluation.endpoints import demands, spent_in
 from assay.evaluation.execution.progress import Progress
+from assay.evaluation.export.images import Choice, export_images
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run import Run
@@ -29,7 +30,7 @@ from assay.models.remote.client import EndpointError, Reply
 from assay.models.remote.ledger import FILE, FOLDER, QueriesSpent, Spent
 from assay.models.remote.module import Endpoint
 from assay.models.spec import without_limits
-from assay.session import AuditSettings, Session, Unreported
+from assay.session import AuditSettings, Session, Unreported, audit_directory
 from tests.support import tiny
 from tests.support.asked import FakeClient
 from tests.support.serving import Server
@@ -279,6 +280,24 @@ def test_look_and_audit_are_counted_apart_and_nothing_is_asked_twice(
     assert run_study(given, tmp_path / "run").status == "success" and server.asked["infer"] == requests
 
 
+def test_an_audit_of_a_server_that_changed_is_refused(server: Server, tiny_source: str, tmp_path: Path) -> None:
+    given = study(asking(server), {"source": tiny_source, "limit": 6}, attacks=[SQUARE], threats=LINF)
+    run = run_study(given, tmp_path / "run")
+    server.predict = lambda images: scores(images)[:, ::-1].copy()
+    sent = server.rows
+    with pytest.raises(BadInput, match="answers otherwise than earlier in this run"):
+        audit_directory(run, AuditSettings("quick"), Loader())
+    assert server.rows == sent + 2 and run.verdicts() == []
+
+
+def test_exported_images_are_made_of_known_answers(server: Server, tiny_source: str, tmp_path: Path) -> None:
+    run = run_study(study(asking(server), tiny_source, attacks=[SQUARE], threats=LINF), tmp_path / "run")
+    sent = server.rows
+    exported = export_images(run, tmp_path / "images", Choice("npy"))
+    # what is written without loss was judged before
+    assert exported.broken == exported.fooling > 0 and exported.differ == 0 and server.rows == sent
+
+
 def test_a_plan_says_the_most_that_is_asked(server: Server, tiny_source: str, tmp_path: Path) -> None:
     given = study(
         asking(server, "batch=4&queries=500&price=0.5&per_second=10"), tiny_source, attacks=[SQUARE], threats=LINF
@@ -322,8 +341,15 @@ def test_a_warning_says_that_the_limit_may_not_suffice(server: Server, tiny_sour
     given = study(asking(server, "batch=5&queries=60"), tiny_source, attacks=[SQUARE], threats=LINF)
     with pytest.raises(QueriesSpent):
         Session(given, tmp_path / "run").run(Heard())
-    assert any("may be asked up to 750 queries, and 30 are left (30 of 60 queries)" in one for one in said)
-    assert any("The look before the run took 30 queries" in one for one in said)
+    (doctor,) = [one.billed for (_, place), one in spent_in(tmp_path / "run").items() if place == "doctor"]
+    left = f"and {60 - doctor} are left ({doctor} of 60 queries)"
+    assert doctor <= 32 and any(f"may be asked up to 750 queries, {left}" in one for one in said)
+    assert any(f"The look before the run took {doctor} queries" in one for one in said)
+    # what the look found is in the manifest: going on, nothing but two rows is asked again
+    given = study(asking(server, "batch=5&queries=6000"), tiny_source, attacks=[SQUARE], threats=LINF)
+    run = Session(given, tmp_path / "run", audit=AuditSettings("off")).run().run
+    places = run.endpoints()[0]["places"]
+    assert places["doctor"]["billed"] == doctor and places["check"]["billed"] == 2
 
 
 def test_of_a_run_that_lost_its_answers_the_manifest_knows_the_counts(tmp_path: Path) -> None:

@@ -114,4 +114,7 @@ def test_the_page_says_it_in_headline_legend_and_table(run: Run, tmp_path: Path)
     assert f"that are right and {CALLED}" in html
     assert f"{CALLED}, 95 % interval" in html
     assert "not broken within 300 queries" in html
+    # in the legend, beside the attack
+    assert "bim(steps=10), within 300 queries" in html
+    assert "are right and not broken" in html
     assert "and no robust accuracy" in html

@@ -157,7 +157,8 @@ class AttackSpec(BaseModel):
         """The attack in the records: `fgsm`, `pgd(steps=10)`."""
         # of a file its name: where it lies changes nothing, and its digest is in the cell
         told = {**self.options, **({"file": PurePath(self.options["file"]).stem} if "file" in self.options else {})}
-        inside = ", ".join(f"{name}={value}" for name, value in told.items() if "digest" not in name)
+        silent = {name for name in told if "digest" in name or name == "pushed"}
+        inside = ", ".join(f"{name}={value}" for name, value in told.items() if name not in silent)
         return f"{self.attack}({inside})" if inside else self.attack
 
 

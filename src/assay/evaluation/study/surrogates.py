@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from assay.attacks.options import Option
+from assay.attacks.options import Kind, Option
 from assay.core.errors import BadInput
 from assay.core.oracle import TorchOracle
 from assay.defenses.chain import SEPARATOR
@@ -28,6 +28,11 @@ OPTIONS: Mapping[str, Option] = {
     "surrogate_outputs": Option(
         "What the surrogate returns.", pattern="logits|probabilities", expected="logits or probabilities",
         default="logits",
+    ),
+    "pushed": Option(
+        "Of a surrogate: whether images go as far as the budget lets them, which breaks more other models: to the "
+        "point that the surrogate gets most wrong, and from a smallest success on to the edge.",
+        kind=Kind.SWITCH, default=False,
     ),
     "surrogate_digest": Option(
         "Digest of the surrogate's weights; a plan writes it.", pattern=rf"{_ONE}(\+{_ONE})*", expected="a digest",

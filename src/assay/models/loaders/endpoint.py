@@ -98,6 +98,12 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
     from assay.models.remote.module import Endpoint
 
     options = _agreed(request.options, shape, client.shown)
+    if client.levels and options.mean is not None:
+        raise BadInput(
+            f"The endpoint {client.shown} takes grey levels 0 to 255, and normalised images are none. Leave mean and "
+            "std "
+            "out: what takes bytes normalises them itself."
+        )
     random = _choice(said.settings, "random", ("yes", "no")) == "yes"
     module = Endpoint(client, client.classes if client.labels else None, random=random).eval()
     made = described(module, request.spec, options)
@@ -170,8 +176,8 @@ def _image(told: Description) -> Any:
                 "layout: nhwc (channels last, as TensorFlow)."
             )
         return Numbers("FP32", told.layout)
-    if told.layout or told.mean is not None or told.std is not None:
-        raise BadInput(f"layout, mean and std are for image: floats; a picture ({told.image}) is sent as it is.")
+    if told.layout:
+        raise BadInput(f"layout is for image: floats; a picture ({told.image}) has its own.")
     if kind == "png" and not quality:
         return Picture()
     if kind == "jpeg" and quality.isdecimal() and 1 <= int(quality) <= 100:

@@ -10,11 +10,12 @@ from typing import Any
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.models.foreign import is_safetensors, what_else
+from assay.models.loaders.hf_pictures import PROCESSOR
 from assay.models.spec import Request
 from assay.models.weights_file import Unavailable
 
 CONFIG = "config.json"
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+PROCESSORS = (PROCESSOR, "processor_config.json")
 _SAFE = ("model.safetensors", "model.safetensors.index.json")
 _PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _ID = re.compile(r"[\w.-]+/[\w.-]+")

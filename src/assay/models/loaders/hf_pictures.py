@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import shutil
+import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,8 @@ from assay.models.classifier import Preprocess
 from assay.models.failures import in_short
 from assay.models.loaders.timm import preprocess_of
 from assay.models.prepared import prepared_picture
+
+PROCESSOR = "preprocessor_config.json"
 
 # Pillow's numbers for its filters
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -46,12 +52,12 @@ def pictures_of(folder: Path, channels: int, spec: str) -> Pictures:
 
     Raises `BadInput` for one whose code lies in the folder, and for one that does something else to a picture.
     """
-    from transformers import AutoImageProcessor
-
     try:
-        processor = AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+        processor = _read(folder)
     except Exception as error:  # OSError, ValueError, ImportError, and whatever a damaged file leads to
-        raise BadInput(f"{spec!r} has a processor that could not be read: {in_short(error)}. {_WAY_OUT}") from error
+        # some name all processors that there are
+        told = textwrap.shorten(in_short(error), 200, placeholder=" …")
+        raise BadInput(f"{spec!r} has a processor that could not be read: {told}. {_WAY_OUT}") from error
     try:
         return _understood(processor, channels, spec)
     except BadInput:
@@ -61,6 +67,22 @@ def pictures_of(folder: Path, channels: int, spec: str) -> Pictures:
             f"{spec!r} has a processor ({_name(processor)}) that failed on a picture of {channels} channels: "
             f"{in_short(error)}. {_WAY_OUT}"
         ) from error
+
+
+def _read(folder: Path) -> Any:
+    from transformers import AutoImageProcessor
+
+    how = {"backend": "pil", "trust_remote_code": False}
+    path = folder / PROCESSOR
+    kind = json.loads(path.read_text("utf-8")).get("image_processor_type", "") if path.is_file() else ""
+    if not kind.endswith("FeatureExtractor"):
+        return AutoImageProcessor.from_pretrained(folder, **how)
+    # a name of old releases, which newer ones no longer know in this place
+    with tempfile.TemporaryDirectory() as place:
+        shutil.copy(folder / "config.json", place)
+        text = path.read_text("utf-8").replace(kind, f"{kind.removesuffix('FeatureExtractor')}ImageProcessor")
+        (Path(place) / PROCESSOR).write_text(text, "utf-8")
+        return AutoImageProcessor.from_pretrained(place, **how)
 
 
 _WAY_OUT = (
@@ -187,9 +209,14 @@ def _facts(processor: Any) -> dict[str, Any]:
         "size": _sides(getattr(processor, "size", None)),
         "crop": _sides(getattr(processor, "crop_size", None)),
         "pct": getattr(processor, "crop_pct", None),
-        "filter": _FILTERS.get(int(getattr(processor, "resample", None) or 0), "bilinear"),
+        "filter": _filter(getattr(processor, "resample", None)),
         "config": None,
     }
+
+
+def _filter(number: Any) -> str:
+    # where none is stated, the library takes this one
+    return "bilinear" if number is None else _FILTERS.get(int(number), "bilinear")
 
 
 def _sides(size: Any) -> tuple[int, ...] | None:

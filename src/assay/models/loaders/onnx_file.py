@@ -77,6 +77,8 @@ def _settled(file: OnnxFile, head: Head, images: Taken, spec: str) -> tuple[Tens
     shapes = [images.input_shape] if images.input_shape is not None else images.guesses()
     for shape in shapes:
         probe = probes(shape)
+        if images.intake.whole_numbers:
+            probe = (255 * probe).round() / 255
         try:
             session, told = settled(Session(file, head, images.intake, images.rows), probe.numpy())
         except ModelError as error:

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 import warnings
 
+import numpy as np
 from torch import Tensor, nn
 
 from assay.core.errors import BadInput
@@ -46,14 +47,16 @@ def converted(file: OnnxFile, session: Session, probe: Tensor, wanted: str | Non
         return Conversion(told="no conversion was wanted (converter=none).")
     if wanted is None and (hopeless := _hopeless(file)):
         return Conversion(told=hopeless)
+    if not np.isfinite(session(probe.numpy())).all():
+        return Conversion(told="its answers are not finite (NaN or infinite), so nothing can be compared with them.")
     names = (wanted,) if wanted is not None else tuple(CONVERTERS)
     key = (file.digest, session.head.tensor, session.intake, session.rows, names)
     known = _KNOWN.get(key)
     tried = (known.name,) if known is not None else tuple(one for one in names if not _missing(one))
-    failed = []
+    failed: dict[str, str] = {}
     for name, network in networks(file, session.head.tensor, tried):
         if isinstance(network, str):
-            failed.append(f"{name}: {network}")
+            failed[name] = network
             continue
         if known is not None:
             return Conversion(Twin(network, session.intake, known.rows), known.told)
@@ -61,11 +64,15 @@ def converted(file: OnnxFile, session: Session, probe: Tensor, wanted: str | Non
         if isinstance(found, _Known):
             _KNOWN[key] = found
             return Conversion(Twin(network, session.intake, found.rows), found.told)
-        failed.append(f"{name}: {found}")
-    failed += [f"{name}: {_missing(name)} is not installed ({EXTRA})" for name in names if _missing(name)]
+        failed[name] = found
+    failed |= {name: f"{_missing(name)} is not installed ({EXTRA})" for name in names if _missing(name)}
     if wanted is not None:
-        raise BadInput(f"{spec!r} could not be converted by {failed[0]}. Leave converter= out to try others.")
-    return Conversion(told=f"no conversion makes the same network of it. {'; '.join(failed)}.")
+        reason = failed[wanted]
+        raise BadInput(f"{spec!r} could not be converted by {wanted}: {reason}. Leave converter= out to try others.")
+    # what several of them meet is said once
+    together = {reason: [name for name, one in failed.items() if one == reason] for reason in failed.values()}
+    told = "; ".join(f"{', '.join(of_it)}: {reason}" for reason, of_it in together.items())
+    return Conversion(told=f"no conversion makes the same network of it ({told}).")
 
 
 def _hopeless(file: OnnxFile) -> str:

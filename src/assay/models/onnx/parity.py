@@ -64,7 +64,7 @@ class Parity:
         slopes = [one for one in (self.slope, self.across) if not math.isnan(one)]
         if not slopes:
             return f"{told}, slopes not compared: the file hardly moves there"
-        return f"{told}, central differences of the file within {100 * max(slopes):.1g} % of its gradient"
+        return f"{told}, central differences of the file within {max(0.1, 100 * max(slopes)):.1g} % of its gradient"
 
 
 def probes(shape: Sequence[int]) -> Tensor:
@@ -92,7 +92,8 @@ def compared(answer: Answer, twin: nn.Module, images: Tensor, precision: Precisi
         weights = F.normalize(torch.randn(given.shape, generator=draws, dtype=torch.float64), dim=1)
         gradient = torch.zeros_like(x, dtype=torch.float64)
         if own.requires_grad:
-            gradient = torch.autograd.grad((own.double() * weights).sum(), x)[0].double()
+            (found,) = torch.autograd.grad((own.double() * weights).sum(), x, allow_unused=True)
+            gradient = gradient if found is None else found.double()
     own = own.detach().double()
     largest, spread = float(given.abs().max()), float(given.max() - given.min())
     apart = float((own - given).abs().max())

@@ -106,11 +106,10 @@ class Session:
         return [self._rows_of(one, len(whole))[:n] for one in answers]
 
     def _rows_of(self, answer: Any, n: int) -> Array:
-        shape: tuple[int, ...] | None = getattr(answer, "shape", None)
+        shape = answer.shape if isinstance(answer, np.ndarray) and answer.dtype.kind in "fiu" else ()
         # a map of scores per class is no class score, but one point of each is: [N, K, 1, 1]
-        known = shape is not None and answer.dtype.kind in "fiu" and len(shape) >= 1 and shape[0] == n
-        if not known or answer.size != n * max(shape[1:], default=1):
-            told = "no tensor" if shape is None else f"{list(shape)} of {answer.dtype}"
+        if not shape or shape[0] != n or answer.size != n * max(shape[1:], default=1):
+            told = f"{list(answer.shape)} of {answer.dtype}" if isinstance(answer, np.ndarray) else "no tensor"
             raise ModelError(
                 f"{self.path.name} answered {told} for {n} images, expected scores [{n}, K]. If another output holds "
                 "them, name it: ?output=NAME."
@@ -154,19 +153,22 @@ def opened(path: Path, content: bytes | None = None) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    # its warnings are of graphs, for who exports them
-    options.log_severity_level = 3
+    # what fails is raised as well, and its warnings are for who exports
+    options.log_severity_level = 4
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
         given = content if content is not None else str(path)
         return runtime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        said = _first_line(error)
+        said = _first_line(error).replace(str(path), path.name)
+        reason = said.replace(path.name, "").lower()
         advice = "Export it again, or install a newer onnxruntime."
-        if "is not a registered function/op" in said:
+        if "is not a registered function/op" in reason:
             advice = "onnxruntime lacks an operator of it: export it without operators of your own."
-        elif "opset" in said.lower() or "ir version" in said.lower():
+        elif "opset" in reason or "ir version" in reason:
             advice = "It was written by a newer exporter than this onnxruntime reads: pip install -U onnxruntime."
+        elif "not_implemented" in reason:
+            advice = "onnxruntime has that operator for other types of number alone: export the model in float32."
         raise BadInput(f"onnxruntime {runtime.__version__} cannot load {path}: {said} {advice}") from error
 
 

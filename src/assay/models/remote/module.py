@@ -132,7 +132,8 @@ class Endpoint(nn.Module):
         return self._stacked([told[at] for at in range(len(rows))])
 
     def _keys(self, call: _Call, rows: Rows, asked_for: Place) -> list[bytes]:
-        contents = [self.client.content(row) for row in rows]
+        # one at a time: what they are on the wire is as large as they are
+        contents = (self.client.content(row) for row in rows)
         if not self.random:
             return [key_of(call.identity, content) for content in contents]
         keys = []

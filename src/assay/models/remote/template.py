@@ -49,6 +49,7 @@ class Templated(Asking):
         params: Mapping[str, str] | None = None,
         version: str = "",
     ) -> None:
+        request = _as_json(request)
         self.many = check_template(request, image)
         if not self.many:
             transport.limits = dataclasses.replace(transport.limits, batch=1)
@@ -81,8 +82,13 @@ class Templated(Asking):
             + ", and that is part of what is attacked. With grid=255 what is judged is what arrives.",
         )
 
+    @property
+    def levels(self) -> bool:
+        """Whether images go as pictures, of grey levels."""
+        return isinstance(self._image, Picture) or self._image.whole
+
     def content(self, row: Rows) -> bytes:
-        """Return one row's levels, or the bytes of its numbers. Raises `ModelError` for what would be cut."""
+        """Return one row's levels, or the bytes of its numbers."""
         if isinstance(self._image, Picture):
             return self._image.levels(row).tobytes()
         return little(self._image.of(row[None]))
@@ -206,9 +212,19 @@ def check_template(request: Any, image: Picture | Numbers) -> bool:
     return many
 
 
+def _as_json(request: Any) -> Any:
+    """Return a template with what JSON has: a file may hold dates, and keys that are numbers."""
+    import orjson
+
+    try:
+        return orjson.loads(orjson.dumps(request, option=orjson.OPT_NON_STR_KEYS))
+    except (orjson.JSONEncodeError, RecursionError) as error:
+        raise BadInput(f"request: cannot be written as JSON: {error}.") from error
+
+
 def _texts(value: Any) -> list[str]:
     if isinstance(value, Mapping):
-        return [text for key, one in value.items() for text in (*_texts(key), *_texts(one))]
+        return [text for one in value.values() for text in _texts(one)]
     if isinstance(value, list):
         return [text for one in value for text in _texts(one)]
     return [value] if isinstance(value, str) else []

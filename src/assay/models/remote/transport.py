@@ -21,6 +21,7 @@ from urllib.parse import urljoin
 from assay.core.errors import BadInput
 from assay.models.remote.address import Address
 from assay.models.remote.client import EndpointError, Limits
+from assay.models.remote.pace import Pace
 from assay.models.remote.secrets import Headers
 
 AGAIN = frozenset({429, 502, 503, 504})
@@ -47,27 +48,6 @@ class Answered:
     doubtful: int = 0
 
 
-class Pace:
-    """Lets through `per_second` requests, evenly spaced, whatever number of threads waits."""
-
-    def __init__(self, per_second: float | None, sleep: Callable[[float], object] = time.sleep) -> None:
-        self._gap = 1 / per_second if per_second else 0.0
-        self._next = 0.0
-        self._lock = threading.Lock()
-        self._sleep = sleep
-
-    def wait(self) -> None:
-        """Return when it is this request's turn."""
-        if not self._gap:
-            return
-        with self._lock:
-            now = time.monotonic()
-            at = max(now, self._next)
-            self._next = at + self._gap
-        if at > now:
-            self._sleep(at - now)
-
-
 class Transport:
     """Sends requests to one endpoint; may be used by several threads, in a fork, and as a copy.
 
@@ -92,7 +72,7 @@ class Transport:
         self.address = address
         self.limits = limits
         self.headers = headers or Headers()
-        self.pace = Pace(limits.per_second, sleep)
+        self.pace = Pace(limits.per_second, sleep, name=address.host)
         self.requests = 0
         self.retries = 0
         self._ca = ca
@@ -100,6 +80,7 @@ class Transport:
         self._after = broken
         self._sleep = sleep
         self._answered = False
+        self._quiet_until = 0.0
         self._connections: tuple[int, Any] | None = None
         self._lock = threading.Lock()
 
@@ -110,7 +91,7 @@ class Transport:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._lock = threading.Lock()
-        self.pace = Pace(self.limits.per_second, self._sleep)
+        self.pace = Pace(self.limits.per_second, self._sleep, name=self.address.host)
 
     def send(  # shape: as a request is written
         self,
@@ -143,6 +124,8 @@ class Transport:
                     break
                 with self._lock:
                     self.retries += 1
+                    # what one thread is told to wait holds for all
+                    self._quiet_until = max(self._quiet_until, time.monotonic() + wait)
                 self._sleep(max(wait, _backoff(tried)))
                 continue
             return dataclasses.replace(answer, retries=tried - 1, doubtful=doubtful)
@@ -168,6 +151,8 @@ class Transport:
         import httpx2
 
         client = self._client()
+        if (quiet := self._quiet_until - time.monotonic()) > 0:
+            self._sleep(quiet)
         self.pace.wait()
         with self._lock:
             self.requests += 1

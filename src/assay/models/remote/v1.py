@@ -63,14 +63,20 @@ class V1(Asking):
         """Return what the user should know of how images get there."""
         return (f"The endpoint {self._where.shown}: {self._numbers.loses}.",) if self._numbers.loses else ()
 
+    @property
+    def levels(self) -> bool:
+        """Whether images go as grey levels."""
+        return self._numbers.whole
+
     def content(self, row: Rows) -> bytes:
-        """Return the bytes of one row as it is sent. Raises `ModelError` for what would be cut."""
+        """Return the bytes of one row as it is sent."""
         return little(self._numbers.of(row[None]))
 
     def ask(self, rows: Rows) -> Reply:
         """Ask about rows `[N, C, H, W]`."""
         import orjson
 
+        self.fits(rows, self.shape)
         given = self._numbers.in_json(rows)
         instances = [{self._input: one} for one in given] if self._input else given
         content = orjson.dumps({"instances": instances}, option=orjson.OPT_SERIALIZE_NUMPY)

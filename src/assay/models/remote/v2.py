@@ -111,12 +111,18 @@ class V2(Asking):
         lost = self.signature.numbers.loses
         return (f"The endpoint {self._where.shown}: {lost}.",) if lost else ()
 
+    @property
+    def levels(self) -> bool:
+        """Whether images go as grey levels."""
+        return self.signature.numbers.whole
+
     def content(self, row: Rows) -> bytes:
-        """Return the bytes of one row as it is sent. Raises `ModelError` for what would be cut."""
+        """Return the bytes of one row as it is sent."""
         return little(self.signature.numbers.of(row[None]))
 
     def ask(self, rows: Rows) -> Reply:
         """Ask about rows `[N, C, H, W]`."""
+        self.fits(rows, self.signature.shape)
         looked = None
         if self._binary is None:
             with self._looking:

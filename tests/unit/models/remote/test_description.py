@@ -202,6 +202,18 @@ def test_everything_that_answers_depend_on_is_in_the_digest(made: Made, monkeypa
     assert "hunter2" not in secret.identity + repr(secret) + repr(vars(secret.module.client))
 
 
+def test_whatever_yaml_holds_can_be_sent(made: Made, server: Server) -> None:
+    sent: list[bytes] = []
+    usual = server.plain
+    server.plain = lambda kind, body: (sent.append(body), usual(kind, body))[1]  # type: ignore[method-assign]  # for this test
+    model = made(PNG.replace("$image}", "$image, day: 2026-11-30, 1: 2, none: null, yes: true, x: 1.5}"))
+    model.module(GRID[:1])
+    told = json.loads(sent[0])
+    del told["inputs"]
+    assert told == {"day": "2026-11-30", "1": 2, "none": None, "yes": True, "x": 1.5}
+    assert "2026-11-30" in model.identity
+
+
 SLIPS = [
     ("url: URL\nprotokol: json\n", r"endpoint\.yaml:2:11  protokol: Unknown key\. Did you mean 'protocol'\?"),
     (PNG.replace("url: URL/png\n", ""), r"url: is missing\. Write its address"),
@@ -211,6 +223,8 @@ SLIPS = [
     (PNG.replace("scores: result.scores", ""), "scores: result.scores, or take outputs: labels"),
     (PNG.replace("scores: result.scores", "outputs: labels"), "labels: result.label"),
     (PNG.replace("$image", "image"), r"neither \$image nor \$images"),
+    (PNG.replace("{inputs: $image}", "{$image: 1}"), "neither"),
+    (PNG.replace("$image}", "$image, b: !!binary aGk=}"), "cannot be written as JSON"),
     (PNG.replace("$image}", "$image, b: $images}"), r"both \$image and \$images"),
     (PNG.replace("{inputs: $image}", '"x$images"'), r"\$images is a list of images, and has to stand alone"),
     (PNG.replace("$image}", "'${TOKEN}', b: $image}"), "Give secrets as headers"),
@@ -220,7 +234,8 @@ SLIPS = [
     (PNG.replace("image: png", "image: floats"), "needs the order of an image's sides"),
     (PNG.replace("image: png", "image: floats\nlayout: chwn"), "layout is 'chwn'"),
     (PNG.replace("image: png", "image: floats\nlayout: nchw").replace("$image", "a$image"), "has to stand alone"),
-    (PNG + "mean: .5\nstd: .5\n", "mean and std are for image: floats"),
+    (PNG + "mean: .5\nstd: .5\n", "grey levels 0 to 255, and normalised images are none"),
+    (PNG + "layout: nchw\n", "layout is for image: floats"),
     (PNG + "input: x\n", "json has no input"),
     (PNG + "outputs: probabilities\n", "stands in answer: {outputs: …}"),
     ("protocol: v2\nimage: png\nurl: URL/net\n", "v2 has no image"),

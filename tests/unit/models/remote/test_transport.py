@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import socket
+import tempfile
 import threading
 import time
 import warnings
@@ -17,8 +18,9 @@ import pytest
 import assay
 from assay.models.remote.address import Address
 from assay.models.remote.client import EndpointError, Limits
+from assay.models.remote.pace import Pace
 from assay.models.remote.secrets import Headers
-from assay.models.remote.transport import Pace, Transport
+from assay.models.remote.transport import Transport
 from tests.support.misbehaving import Misbehaving, misbehaving
 from tests.support.serving import Server, linear, of_module, with_tls
 
@@ -106,6 +108,20 @@ def test_the_endpoint_says_how_long_to_wait(word: str, least: float, most: float
         transport = sending(server, naps=naps)
         assert post(transport).retries == 1
         assert least <= naps[0] <= most
+        transport.close()
+
+
+def test_what_one_thread_is_told_to_wait_holds_for_all() -> None:
+    with misbehaving(PREDICT, "429:1") as server:
+        transport = Transport(Address.of(server.url), Limits(parallel=2))
+        first = threading.Thread(target=post, args=(transport,))
+        first.start()
+        while not server.at:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        post(transport)
+        first.join()
+        assert server.at[1] - server.at[0] > 0.95
         transport.close()
 
 
@@ -206,6 +222,28 @@ def test_retries_keep_the_rate_too() -> None:
     for _ in range(4):
         pace.wait()
     assert np.allclose(naps, [0.5, 1.0, 1.5], atol=0.1)
+
+
+def test_processes_keep_the_rate_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    naps = [Naps(), Naps()]
+    one, other = (Pace(10, own, name="host") for own in naps)
+    for pace in (one, other, one, other):
+        pace.wait()
+    # the second, third and fourth of one row
+    assert np.allclose([*naps[0], *naps[1]], [0.2, 0.1, 0.3], atol=0.05)
+    (file,) = tmp_path.rglob("*.pace")
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    for nonsense in ("", "soon", "1e12"):
+        file.write_text(nonsense)
+        first = Naps()
+        Pace(10, first, name="host").wait()
+        assert not first
+    # a folder that is somebody else's to write to is left alone
+    file.unlink()
+    file.parent.chmod(0o777)
+    Pace(10, Naps(), name="host").wait()
+    assert not list(tmp_path.rglob("*.pace"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -196,13 +197,19 @@ def test_another_version_under_way_ends_the_run() -> None:
         client.transport.close()
 
 
-def test_rows_between_two_levels_are_refused_where_integers_go() -> None:
-    with served(of_module(NET[SMALL]), SMALL, 5, datatype="UINT8") as server:
+def test_values_between_two_levels_are_rounded_and_not_cut() -> None:
+    seen: list[np.ndarray] = []
+    net = of_module(NET[SMALL])
+    with served(lambda rows: (seen.append(rows), net(rows))[1], SMALL, 5, datatype="UINT8") as server:
         model = assay.load_model(f"v2:{server.url}/net")
-        assert any("grid=255" in note for note in model.notes)
-        with pytest.raises(assay.ModelError, match="--grid 255"):
-            model.module(torch.full((1, *SMALL), 0.3))
-        assert server.rows == 0
+        assert any("rounded" in note and "grid=255" in note for note in model.notes)
+        model.module(torch.full((1, *SMALL), 100.6 / 255))
+        assert np.array_equal(np.rint(seen[0] * 255), np.full((1, *SMALL), 101))
+        client, row = model.module.client, np.full(SMALL, 100.6 / 255, np.float32)
+        assert client.content(row) == client.content(np.full(SMALL, 101 / 255, np.float32))
+        with pytest.raises(assay.BadInput, match="grey levels 0 to 255, and normalised images are none"):
+            assay.load_model(f"v2:{server.url}/net?mean=.5,.5,.5&std=.2,.2,.2")
+        client.transport.close()
 
 
 INPUT = {"name": "image", "datatype": "FP32", "shape": [-1, 3, 8, 8]}
@@ -261,6 +268,22 @@ def test_class_numbers_are_not_taken_for_scores() -> None:
         with pytest.raises(assay.ModelError, match="answered INT64, and its metadata say FP32"):
             client.ask(images(2))
         client.transport.close()
+
+
+def test_images_of_another_size_are_not_sent() -> None:
+    with served(of_module(NET[SMALL]), SMALL, 5) as server:
+        client = client_of(server.url)
+        with pytest.raises(assay.ModelError, match=r"takes images \[3, 8, 8\].*asked about \[3, 9, 8\]"):
+            client.ask(images(2, (3, 9, 8)))
+        assert server.rows == 0
+
+
+def test_without_the_extra_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("httpx2", "orjson"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, name, None)
+            with pytest.raises(assay.BadInput, match=rf"{name} is not installed.*pip install 'assay\[remote\]'"):
+                assay.load_model("v2:http://127.0.0.1:1/net")
 
 
 def test_a_choice_of_tensors_is_made_by_name() -> None:
