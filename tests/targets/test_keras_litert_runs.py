@@ -106,8 +106,8 @@ def test_patches_and_transfer(place: Workplace) -> None:
 
 
 def test_python_evaluates_them() -> None:
-    found = assay.evaluate(KERAS, digits(), attacks=["fgsm"], threat=assay.Linf(0.1))
-    of_net = assay.evaluate(small_net(), digits(), attacks=["fgsm"], threat=assay.Linf(0.1))
+    (found,) = assay.evaluate(KERAS, digits(), attacks=["fgsm"], threat=assay.Linf(0.1)).results()
+    (of_net,) = assay.evaluate(small_net(), digits(), attacks=["fgsm"], threat=assay.Linf(0.1)).results()
     assert found.robust_accuracy == of_net.robust_accuracy
 
 
