@@ -163,7 +163,7 @@ def test_five_forms_answer_alike(forms: dict[str, str]) -> None:
     assert torch.equal(x, torch.stack([data["hf"].read(at) for at in range(8)]))
     want = models["module"].oracle().answers(x)
     for name, model in models.items():
-        # another runtime rounds differently: 1e-5 of the range of the logits, where torch's own are that close as they are
+        # another runtime rounds differently: 1e-5 of the range of its logits
         close = 1e-5 * (float(want.abs().max()) if name == "onnx" else 1)
         torch.testing.assert_close(model.oracle().answers(x), want, rtol=0, atol=close, msg=name)
     assert len({model.digest for model in models.values()}) == len(models)
