@@ -193,6 +193,14 @@ def test_other_files_are_told_apart(tmp_path: Path) -> None:
             load_model(name)
 
 
+def test_a_script_that_torch_writes_and_cannot_read_is_one_sentence(tmp_path: Path) -> None:
+    # torch 2.14 saves what optimize_for_inference makes without a word; torch.jit.load then fails
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.optimize_for_inference(torch.jit.script(network())), str(tmp_path / "n.pt"))
+    with pytest.raises(BadInput, match="could not be read as a TorchScript program: RuntimeError"):
+        script(tmp_path / "n.pt")
+
+
 def test_machine_code_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "n.pt2", "w") as made:
         made.writestr("n/archive_format", "pt2")
