@@ -57,9 +57,8 @@ def boxes(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     ],
 )
 def test_an_attack_that_fits_is_taken_and_named(boxes: Workplace, model: str, norm: str, chosen: str) -> None:
-    said = boxes.assay(
-        f"plan --model {model} {DATA.replace(' --display none', '')} --norm {norm} --eps {'4/255' if norm == 'linf' else 4}"
-    )
+    eps = "4/255" if norm == "linf" else "4"
+    said = boxes.assay(f"plan --model {model} --data folder:pictures --norm {norm} --eps {eps}")
     assert f"No --attack is named: {chosen}." in said.err, said.err
     assert said.code == 0
     assert chosen.split()[0].split(":")[0] in said.out

@@ -9,11 +9,12 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from assay import report
 from assay.cli.runs import as_plain
 from assay.evaluation.run import Run
-from assay.report import charts
+from assay.report import charts, effort
 from assay.report.groups import Group, groups
 from assay.report.headline import headline
 from assay.report.tables import notes
@@ -95,7 +96,7 @@ def test_the_chart_says_it_on_its_axis_and_in_its_tooltips(box: Group) -> None:
     assert '"title": "accuracy"' not in drawn
 
 
-@pytest.mark.parametrize("form", [report.markdown, report.latex, report.csv])
+@pytest.mark.parametrize("form", [report.markdown, report.latex, report.csv, report.notebook])
 def test_text_tables_say_it(run: Run, form: object) -> None:
     assert CALLED in form(run)  # type: ignore[operator]  # each takes a run
 
@@ -107,6 +108,14 @@ def test_csv_and_json_have_fields_for_it(run: Run) -> None:
     plain = as_plain(run)["results"]
     assert {(one["access"], one["queries_limit"], one["wording"]) for one in plain} >= {
         ("scores", 1000, CALLED), ("gradient", None, "robust accuracy")}  # fmt: skip
+
+
+def test_accuracy_over_queries_is_what_is_not_broken_so_far(run: Run) -> None:
+    console = Console(record=True, width=120)
+    effort.terminal(run, "queries", console)
+    said = console.export_text()
+    assert "not broken so far, %, once so many queries per image were spent" in said
+    assert "accuracy, %" not in said
 
 
 def test_the_page_says_it_in_headline_legend_and_table(run: Run, tmp_path: Path) -> None:
