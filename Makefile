@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers/bin
+TARGETS := .venv-targets/bin
 # Tests run in one process per core, each with one thread.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
 # More arguments: make test TESTS=tests/unit/core; make bench BENCH="fgsm-mnist pgd-mnist";
@@ -13,14 +14,14 @@ STRENGTH ?=
 DIR ?=
 DEMO ?=
 
-export PYTHON TORCH_INDEX SYSTEM_TORCH
+export PYTHON TORCH_INDEX SYSTEM_TORCH TRITON_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow coverage check format test-peers bench bench-strength bench-verified docs clean install install-dev
+.PHONY: help demo test test-slow coverage check format test-peers test-targets test-servers bench bench-strength bench-verified docs clean install install-dev
 
 help: ## this list
 	@echo 'make COMMAND, with Python 3.11 or newer and pip:'
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-14s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'Where torch comes from (used when .venv is made):'
 	@echo '  TORCH_INDEX=https://download.pytorch.org/whl/cpu    the CPU build, about 0.2 GB instead of 3.0'
@@ -39,7 +40,7 @@ test: install-dev ## the tests: some 18 minutes on 2 cores
 	@$(BIN)/python -m pytest -q -rs -n $(JOBS) $(TESTS)
 
 test-slow: install-dev ## the long tests as well
-	@$(BIN)/python -m pytest -q -n $(JOBS) -m 'not peers' --timeout=3600 $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m 'not peers and not targets and not servers' --timeout=3600 $(TESTS)
 
 coverage: install-dev ## the tests again with the coverage gate (90 %), and which lines they do not run; a quarter slower
 	@$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=
@@ -57,19 +58,27 @@ format: install-dev ## put format and import order right
 	@$(BIN)/python -m ruff format .
 
 test-peers: install-dev ## agreement with the five peers' attacks, in .venv-peers
-	@bash scripts/install-peers.sh
+	@bash scripts/install-beside.sh peers
 	@$(PEERS)/python -m pytest -q -n 0 -m "peers and not slow" tests/peers
 
+test-targets: install-dev ## models of Hugging Face, Keras and LiteRT, exports to ONNX, in .venv-targets
+	@bash scripts/install-beside.sh targets
+	@ASSAY_REQUIRE=targets $(TARGETS)/python -m pytest -q -n $(JOBS) -m "targets and not slow" $(or $(TESTS),tests/targets)
+
+test-servers: install-dev ## endpoints of MLServer, KServe, Triton and LitServe, each in .venv-servers
+	@bash scripts/install-beside.sh servers
+	@$(BIN)/python -m pytest -q -n 0 -m "servers and not slow" $(or $(TESTS),tests/servers)
+
 bench: install-dev ## time and memory against the peers and against the bare limit; BENCH="name …" picks some
-	@bash scripts/install-peers.sh
+	@bash scripts/install-beside.sh peers
 	@$(PEERS)/python -m benchmarks.bench $(BENCH)
 
 bench-strength: install-dev ## our attacks against the references at equal passes; STRENGTH="row …" picks some
-	@bash scripts/install-peers.sh
+	@bash scripts/install-beside.sh peers
 	@$(PEERS)/python -m benchmarks.strength $(STRENGTH)
 
 bench-verified: install-dev ## attack and certificate on a VNN-COMP benchmark that verifiers answered; DIR=folder
-	@bash scripts/install-peers.sh
+	@bash scripts/install-beside.sh peers
 	@$(PEERS)/python -m benchmarks.verified $(or $(DIR),$(error DIR=… names a folder with instances.csv: docs/peers.md says where to get one)) --out benchmarks/verified.md
 
 docs: install-dev ## the documentation, into site/
@@ -77,5 +86,5 @@ docs: install-dev ## the documentation, into site/
 	@echo 'site/index.html'
 
 clean: ## remove what the commands above made, environments included; runs/ stays
-	rm -rf .venv .venv-peers site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv .venv-peers .venv-targets .venv-servers site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

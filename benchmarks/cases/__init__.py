@@ -10,6 +10,7 @@ from benchmarks.cases import (
     corruptions,
     curve_mnist,
     defenses,
+    endpoints,
     engine,
     fgsm,
     memory,
@@ -36,5 +37,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "workers": workers.measure,
     "certify": certify.measure,
     "corruptions": corruptions.measure,
+    "endpoint-overhead": endpoints.overhead,
+    "endpoint-forms": endpoints.forms,
 }
 """Name -> measurement; the argument is the number of repeats."""

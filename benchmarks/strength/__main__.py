@@ -115,7 +115,7 @@ def _result(row: Row, contender: Contender, asked: argparse.Namespace) -> dict[s
     except BadInput as error:
         return {"absent": str(error).splitlines()[0]}
     except PackageNotFoundError as error:
-        return {"absent": f"{error}: bash scripts/install-peers.sh installs it"}
+        return {"absent": f"{error}: bash scripts/install-beside.sh peers installs it"}
     known = cache.read(asked.folder / "cache.json").get(key) if key and not asked.force else None
     if known is None and key and asked.no_peers:
         return None

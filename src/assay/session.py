@@ -30,7 +30,8 @@ from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
-from assay.models.remote.ledger import Ledger, asking, current
+from assay.models.remote.ledger import Ledger, current
+from assay.models.remote.place import asked_before, asking
 from assay.preflight.checks import Look, look
 from assay.vocabulary import Question
 from assay.wording import measure, plural, queries, rough_duration
@@ -188,12 +189,19 @@ class _Held:
     def _looked(self) -> Look:
         """Look before the run, and say what endpoints were asked for it."""
         before = self._spent()
-        with asking("doctor"):
+        with asking("doctor"), self._looked_before():
             seen = look(self.session.study, self.loader)
         for one, then in zip(self._spent(), before, strict=True):
             if asked := one.spent.billed - then.spent.billed:
                 self.reporter.say(f"The look before the run took {queries(asked)} of {one.host}: {one.written}.")
         return seen
+
+    def _looked_before(self) -> contextlib.AbstractContextManager[None]:
+        # a run that goes on asks endpoints nothing that it has asked; whether they are the same is asked of few rows
+        ledger = current()
+        looked = {endpoint for endpoint, place in ledger.spent() if place == "doctor"} if ledger is not None else set()
+        asked = {one["identity"] for facts in self.plan.models.values() for one in facts.get("endpoints", ())}
+        return asked_before() if asked and asked <= looked else contextlib.nullcontext()
 
     def _spent(self) -> list[Budget]:
         ledger = current()

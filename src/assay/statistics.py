@@ -1,4 +1,4 @@
-"""Intervals for shares, and the exact paired test."""
+"""Intervals for shares and for differences of paired ones, and the exact paired test."""
 
 from __future__ import annotations
 
@@ -61,6 +61,37 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     if discordant == 0:
         return 1.0
     return float(binomtest(min(only_first, only_second), discordant, 0.5).pvalue)
+
+
+def paired_difference(only_first: int, only_second: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return Tango's score interval of the difference of two shares of the same `n` pairs (Tango 1998).
+
+    The difference is (`only_first` - `only_second`) / `n`: the two counts are of pairs that one of the sides alone hit.
+    The interval keeps to [-1, 1], is that for no pairs, and where no pair is discordant it still has a width. Raises
+    `ValueError` for more discordant pairs than there are pairs.
+    """
+    if min(only_first, only_second) < 0 or only_first + only_second > n:
+        raise ValueError(f"{only_first} + {only_second} discordant pairs of {n}; expected at most as many as pairs.")
+    if n == 0:
+        return -1.0, 1.0
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    seen = (only_first - only_second) / n
+
+    def score(difference: float) -> float:
+        # the share of pairs that only the second hit is the likeliest one under this difference
+        half = (2 * n - only_first + only_second) * difference - only_first - only_second
+        root = math.sqrt(max(0.0, half * half + 8 * n * only_second * difference * (1 - difference)))
+        variance = n * (2 * (root - half) / (4 * n) + difference * (1 - difference))
+        gap = n * (seen - difference)
+        return gap / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, gap) if gap else 0.0
+
+    def where(low: float, high: float, wanted: float) -> float:
+        for _ in range(80):  # halvings: below the digits of a float
+            middle = (low + high) / 2
+            low, high = (middle, high) if score(middle) > wanted else (low, middle)
+        return (low + high) / 2
+
+    return (-1.0 if seen == -1 else where(-1.0, seen, z)), (1.0 if seen == 1 else where(seen, 1.0, -z))
 
 
 def hypergeometric_most(population: int, asked: int, hits: int = 0, confidence: float = CONFIDENCE) -> int:

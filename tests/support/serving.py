@@ -148,6 +148,7 @@ class Server:
     def plain(self, kind: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """Answer `/png`, `/floats` and `/raw` with scores, `/labelled` with labels and scores, `/named` with one."""
         self.asked["infer"] += 1
+        many = False
         if kind == "raw":
             images = opened(body)[None]
         else:
@@ -156,7 +157,8 @@ class Server:
             many = isinstance(given, list) and kind != "floats"
             if kind == "floats":
                 images = np.array(given, np.float32)
-                images = images[None] if images.ndim == 3 else images
+                many = images.ndim == 4
+                images = images if many else images[None]
             else:
                 images = np.stack([opened(base64.b64decode(one)) for one in (given if many else [given])])
         scores = self.answer(images)
@@ -167,7 +169,7 @@ class Server:
             told = {"label": self.names[int(scores[0].argmax())]}
         else:
             rows = scores.astype(np.float64).tolist()
-            told = {"result": {"scores": rows if len(rows) > 1 or kind == "many" else rows[0]}}
+            told = {"result": {"scores": rows if many else rows[0]}}
         return 200, {}, json.dumps(told).encode()
 
     def images(self, given: np.ndarray) -> np.ndarray:
@@ -195,12 +197,23 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
             with server.lock:
                 server.seen.append({name.lower(): value for name, value in self.headers.items()})
             status, headers, answer = server.respond(self, self.path, body)
+            if not status:
+                # whoever responded has written, or broken off, by itself
+                return
             self.send_response(status)
             for name, value in {"content-type": "application/json", **headers}.items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        def handle(self) -> None:
+            with contextlib.suppress(OSError, ValueError):  # a connection that was broken off
+                super().handle()
+
+        def finish(self) -> None:
+            with contextlib.suppress(OSError, ValueError):
+                super().finish()
 
         def log_message(self, *args: Any) -> None:
             pass

@@ -1,11 +1,11 @@
-"""The exact bound on what a random look at some of a population could have missed, against scipy and closed forms."""
+"""The exact bound on what a random look could have missed, and Tango's interval, against published and closed forms."""
 
 from __future__ import annotations
 
 import pytest
 from scipy.stats import beta, hypergeom
 
-from assay.statistics import fewest_asked, hypergeometric_most
+from assay.statistics import fewest_asked, hypergeometric_most, paired_difference
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,36 @@ def test_the_fewest_that_have_to_be_asked(most: int) -> None:
 def test_more_hits_than_asked_and_more_asked_than_there_are_are_refused(population: int, asked: int, hits: int) -> None:
     with pytest.raises(ValueError, match="expected at most"):
         hypergeometric_most(population, asked, hits)
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "n", "confidence", "published"),
+    [
+        # Cavo et al. 2012 and Bentur et al. 2009, in chapter 8 of Fagerland, Lydersen and Laake 2017
+        (6, 16, 161, 0.95, (-0.1240, -0.0054)),
+        (1, 7, 21, 0.95, (-0.517, -0.026)),
+        # PropCIs 0.3: scoreci.mp(25, 28, 618, 0.90), whose difference has the other sign
+        (28, 25, 618, 0.90, (-0.0148, 0.0247)),
+    ],
+)
+def test_the_interval_of_a_paired_difference_is_the_published_one(
+    only_first: int, only_second: int, n: int, confidence: float, published: tuple[float, float]
+) -> None:
+    digits = 5e-4 if abs(published[0]) > 0.5 else 5e-5
+    assert paired_difference(only_first, only_second, n, confidence) == pytest.approx(published, abs=digits)
+
+
+@pytest.mark.parametrize(("one", "two", "n"), [(0, 0, 50), (3, 0, 50), (0, 50, 50), (7, 7, 14), (50, 0, 50), (1, 0, 1)])
+def test_the_interval_of_a_paired_difference_holds_it_and_turns_with_its_sides(one: int, two: int, n: int) -> None:
+    low, high = paired_difference(one, two, n)
+    assert -1 <= low <= (one - two) / n <= high <= 1 and low < high
+    assert paired_difference(two, one, n) == pytest.approx((-high, -low))
+    # without a discordant pair it is z^2 / (n + z^2), at both sides
+    if one == two == 0:
+        assert high == pytest.approx(1.959964**2 / (n + 1.959964**2), abs=1e-6)
+
+
+def test_no_pairs_say_nothing_and_too_many_are_an_error() -> None:
+    assert paired_difference(0, 0, 0) == (-1.0, 1.0)
+    with pytest.raises(ValueError, match="3 \\+ 3 discordant pairs of 5"):
+        paired_difference(3, 3, 5)

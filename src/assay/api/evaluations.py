@@ -15,6 +15,7 @@ from assay.core.threat import Linf, Threat
 from assay.display import Display, Watch, chosen_in_python, progress
 from assay.evaluation.analysis.brackets import BracketTable
 from assay.evaluation.analysis.corruptions import CorruptionTable
+from assay.evaluation.analysis.pairs import PairTable
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import Verdict
@@ -57,6 +58,10 @@ class Evaluation:
     def brackets(self) -> list[BracketTable]:
         """Return what certificates and attacks say together: a table per model, data set and threat."""
         return self.run.brackets()
+
+    def pairs(self) -> list[PairTable]:
+        """Return what attacks leave the models, and their judges of the same images: a table per pair and attack."""
+        return self.run.pairs()
 
     def audit(
         self,
@@ -140,10 +145,11 @@ def evaluate(
     `model` is a name, a module or a `Classifier`; `data` a source (`"mnist/test"`) or whatever `load_data` takes or
     returned: a torch `Dataset`, a `DataLoader`, `(images, labels)`, a list of pairs. `attacks` are names,
     mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
-    threat or a list of them. Settings are those of a study (`question goal order seed chunk`) and of a run
+    threat or a list of them. Settings are those of a study (`question goal order seed chunk judge`) and of a run
     (`executor workers fork fail_on_error device batch …`), and `on_progress`. `goal` is the words of a study, a goal
     made from the labels of the data such as `Targeted(y, t)`, or a list of class numbers, one target per image.
-    Without `out` the run directory is a new temporary one, which stays.
+    Without `out` the run directory is a new temporary one, which stays. `judge` is a model, as `model`, that judges the
+    images made on it, such as the file that is deployed; `.pairs()` of what is returned has both numbers.
 
     `audit` is "quick" (the default), "standard", "thorough" or "off". `doctor` (True) looks at a few images of every
     model and data set first, and gives what may make numbers wrong as `AssayWarning`s. `display` is "auto" (progress in

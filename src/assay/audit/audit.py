@@ -12,10 +12,13 @@ from assay.audit.auditor import LEAST_PASSES, PRESETS, Auditor, holds
 from assay.audit.progress import OnAuditProgress
 from assay.audit.robust_numbers import groups, not_adaptive
 from assay.core.errors import BadInput, did_you_mean
+from assay.evaluation.cell import Unit
+from assay.evaluation.endpoints import check_unchanged
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import Verdict, keep_verdicts
 from assay.evaluation.run import Run
 from assay.models import Classifier
+from assay.models.remote.ledger import current
 
 Say = Callable[[str], None]
 
@@ -65,6 +68,8 @@ def audit_run(  # shape: the options of an audit, each with its own default
             if len(held) == len(before):
                 verdicts += [one for one in held if one is not None]
                 continue
+            if (ledger := current()) is not None:
+                check_unchanged([Unit(group.pivot.head, 0)], own, ledger)
             say(f"Auditing {group.pivot.head.model.label} on {group.pivot.head.data.source} …")
             for verdict in auditor.audit(group, before):
                 keep_verdicts(run.path, [verdict])

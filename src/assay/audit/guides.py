@@ -28,6 +28,7 @@ from assay.core.objective import Objective
 from assay.core.oracle import Access, Observation, Oracle
 from assay.core.tensors import valued
 from assay.models.deployed import twins_alone
+from assay.models.static_batch import StaticBatch
 
 NETWORKS, WATCHED, _LEAST_FEATURES = 2, 8, 4
 _SAME_ANSWER, _SAME_SLOPE = 0.999, 0.9
@@ -156,7 +157,7 @@ def _guides(subject: Subject) -> Iterator[Guide]:
     own = _slope(module, shown)
     subject.meter.spent[0] += 2 * len(shown)
     kept: list[_Part] = []
-    for one in parts:
+    for one in (_whole(part, len(logits)) for part in parts if not _is_asked_in_pieces(part, logits)):
         # one inside another that gives the same is the same
         if _is_network(one, logits) and not any(_alike(one.answer, other.answer) for other in kept):
             network, _ = _alone(module, one, shown)
@@ -264,6 +265,18 @@ def watched(module: nn.Module, x: Tensor) -> tuple[list[_Part], Tensor]:
 def _is_network(part: _Part, logits: Tensor) -> bool:
     scores = part.answer.ndim == 2 and part.answer.shape[1] == logits.shape[1]
     return part.images is not None and scores and any(True for _ in part.module.parameters())
+
+
+def _is_asked_in_pieces(part: _Part, logits: Tensor) -> bool:
+    """Whether a part is the model, a few images at a time: its last answer is that to the last of them."""
+    return len(part.answer) < len(logits) and _is_network(part, logits) and _alike(part.answer[-1:], logits[-1:])
+
+
+def _whole(part: _Part, rows: int) -> _Part:
+    # one that is asked a few images at a time may take no others
+    if part.images is None or len(part.images) >= rows or len(part.answer) != len(part.images):
+        return part
+    return dataclasses.replace(part, module=StaticBatch(part.module, len(part.images)))
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:

@@ -101,7 +101,7 @@ def _twin(
 ) -> tuple[Classifier | None, str]:
     found, known = given, "" if given is None else given.digest
     if found is None:
-        named = [str(cell.attack.options["surrogate"]) for cell in cells if cell.attack.options.get("surrogate")]
+        named = [cell.attack.options for cell in cells if cell.attack.options.get("surrogate")]
         models = loader.surrogate(named[0], bench.classifier) if named else ()
         found, known = (together(models), digest_of(models)) if models else (None, "")
     leads = found is not None and found.access is Access.GRADIENT and not found.rejects

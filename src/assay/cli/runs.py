@@ -146,7 +146,7 @@ def as_plain(run: Run) -> dict[str, Any]:
     The numbers of models that may refuse an image are there where the run has one.
     """
     from assay.evaluation.analysis.rejection import REJECTION_FIELDS
-    from assay.report import brackets, corruptions, verdicts
+    from assay.report import brackets, corruptions, pairs, verdicts
     from assay.report.formats import plain
 
     rows = plain(run.results())
@@ -158,6 +158,7 @@ def as_plain(run: Run) -> dict[str, Any]:
         "reportable": bool(run.manifest.get("reportable")),
         "results": [{name: _plain(row[name]) for name in names} for row in rows],
         **({"brackets": [brackets.plain(table) for table in bounds]} if (bounds := run.brackets()) else {}),
+        **({"pairs": [pairs.plain(table) for table in judged]} if (judged := run.pairs()) else {}),
         **({"verdicts": [verdicts.plain(one) for one in told]} if (told := run.verdicts()) else {}),
         **({"endpoints": asked} if (asked := run.endpoints()) else {}),
         **({"corruptions": [corruptions.plain(table) for table in tables]} if (tables := run.corruptions()) else {}),

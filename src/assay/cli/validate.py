@@ -42,9 +42,12 @@ def schema(
 def validate(flags: StudyFlags) -> None:
     """Check a study file, and say line by line what is wrong with it and how to put it right."""
     study = read_study(flags).study
-    cells = sum(len(g.models) * len(g.data) * len(g.threats) * len(g.attacks) for g in study.grids)
+    # a judge is asked about the images of each model
+    models = [len(g.models) * (1 if g.judge is None else 2) for g in study.grids]
+    cells = sum(n * len(g.data) * len(g.threats) * len(g.attacks) for n, g in zip(models, study.grids, strict=True))
     budgets = sum(
-        len(g.models) * len(g.data) * len(g.attacks) * sum(len(threat.eps) for threat in g.threats) for g in study.grids
+        n * len(g.data) * len(g.attacks) * sum(len(threat.eps) for threat in g.threats)
+        for n, g in zip(models, study.grids, strict=True)
     )
     name = flags.study or f"The study {study.study}"
     write(f"{name} is a study: {plural(cells, 'cell')}, {plural(budgets, 'number')} to measure.")

@@ -58,6 +58,10 @@ class StudyFlags:
         Labels | None, _flag(_WHICH, "predicted: the model's own answers are the labels, for pictures without any.")
     ] = None
     sample_id: Annotated[list[str] | None, _flag(_WHICH, "A sample by its id (repeatable).")] = None
+    judge: Annotated[
+        str | None,
+        _flag(_WHAT, "A model that judges the images made on the models: the file that is deployed, onnx:int8.onnx."),
+    ] = None
     corruptions: Annotated[
         str | None,
         _flag(_WHAT, "Corrupt the images too, or alone without --attack: standard, all, or fog,snow. Average case."),

@@ -127,6 +127,7 @@ def _whole(flags: StudyFlags) -> dict[str, tuple[str, Any]]:
         "order": ("--order", flags.order and flags.order.value),
         "seed": ("--seed", flags.seed),
         "certify": ("--certify", flags.certify),
+        "judge": ("--judge", flags.judge),
         "audit": ("--audit", flags.audit and flags.audit.value),
         "corruptions": ("--corruptions", _corruptions(flags)),
     }
@@ -157,7 +158,8 @@ def _holders(raw: dict[str, Any], flags: StudyFlags) -> Iterable[tuple[tuple[str
 def _change_inside(where: tuple[str | int, ...], holder: dict[str, Any], flags: StudyFlags, at: Any) -> None:
     """Lay the flags that change a part of models, data or threats over the parts that are there."""
     inside = {
-        "models": ({"outputs": ("--outputs", flags.outputs and flags.outputs.value)}, "model"),
+        "models": (outputs := {"outputs": ("--outputs", flags.outputs and flags.outputs.value)}, "model"),
+        "judge": (outputs, "model"),
         "data": (_selection(flags), "source"),
         "threats": (_threat(flags), ""),
     }
@@ -167,10 +169,13 @@ def _change_inside(where: tuple[str | int, ...], holder: dict[str, Any], flags: 
             continue
         entries = holder.get(key, [{"norm": "linf"}])
         entries = entries if isinstance(entries, list) else [entries]
-        holder[key] = [_changed({short: one} if isinstance(one, str) and short else one, given) for one in entries]
+        changed = [_changed({short: one} if isinstance(one, str) and short else one, given) for one in entries]
+        # there is one judge, and no list of them
+        alone = key == "judge"
+        holder[key] = changed[0] if alone else changed
         for i, _ in enumerate(entries):
             for name, (flag, _) in given.items():
-                at((*where, key, i, name), flag)
+                at((*where, key, *(() if alone else (i,)), name), flag)
 
 
 def _changed(entry: Any, given: Mapping[str, tuple[str, Any]]) -> Any:

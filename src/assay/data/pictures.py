@@ -7,7 +7,6 @@ import functools
 import importlib.util
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,6 +16,7 @@ from assay.data.bands import Bands, banded, check_range, deep_values, is_deep, s
 from assay.data.dataset import PictureError
 from assay.data.written_labels import Reading
 from assay.models.classifier import Preprocess
+from assay.models.prepared import prepared_picture
 
 # what people keep pictures in; the rest of what Pillow reads is taken too
 USUAL = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
@@ -175,38 +175,3 @@ def bands_tensor(bands: Bands, preprocess: Preprocess | None) -> Tensor:
         bands = np.stack([np.asarray(prepared_picture(Image.fromarray(band), preprocess)) for band in bands])
     # bicubic and Lanczos go beyond the values they interpolate, which 8-bit pictures cannot
     return torch.from_numpy(np.ascontiguousarray(bands)).clamp(0, 1)
-
-
-def prepared_picture(image: Image.Image, preprocess: Preprocess) -> Image.Image:
-    """Return the picture resized, padded and cropped. Raises `ValueError` where it is smaller than the crop."""
-    # more than a second to import, and pictures that stay as they are do not need it
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms import functional as transforms
-
-    changed: Any = image
-    mode = InterpolationMode(preprocess.interpolation)
-    if preprocess.pad is not None and preprocess.resize is not None:
-        height, width = preprocess.resize
-        share = min(height / image.height, width / image.width)
-        inside = [max(1, round(image.height * share)), max(1, round(image.width * share))]
-        fitting = transforms.resize(changed, inside, mode, antialias=preprocess.antialias)
-        return _padded(fitting, (height, width), preprocess.pad)
-    if preprocess.resize is not None:
-        changed = transforms.resize(changed, list(preprocess.resize), mode, antialias=preprocess.antialias)
-    if preprocess.crop is not None:
-        height, width = preprocess.crop
-        if changed.height < height or changed.width < width:
-            found = f"{changed.height} x {changed.width} (height x width) is smaller than the crop {height} x {width}"
-            raise ValueError(f"{found}. Say resize={height}x{width}, or size={height}x{width}&pad=black, instead.")
-        changed = transforms.center_crop(changed, list(preprocess.crop))
-    return changed  # type: ignore[no-any-return]  # torchvision's functions are untyped
-
-
-def _padded(image: Image.Image, size: tuple[int, int], level: int) -> Image.Image:
-    """Return the picture in the middle of an area (height, width) of the grey `level`."""
-    kinds: dict[str, Any] = {"L": level, "F": level / 255, "LA": (level, 255), "RGBA": (level,) * 3 + (255,)}
-    inverse = 255 - level
-    colour: Any = (inverse, inverse, inverse, 0) if image.mode == "CMYK" else (level,) * len(image.getbands())
-    area = Image.new(image.mode, size[::-1], kinds.get(image.mode, colour))
-    area.paste(image, ((size[1] - image.width) // 2, (size[0] - image.height) // 2))
-    return area

@@ -16,7 +16,7 @@ from assay.data.folder import existing
 from assay.data.folder_scan import pictures_under
 from assay.data.labelled_files import LabelledFiles
 from assay.models.classifier import Classifier
-from assay.models.remote.ledger import asking
+from assay.models.remote.place import asking
 
 PREDICTED = "predicted"
 NOTE = (

@@ -18,7 +18,8 @@ from assay.core.oracle import Access, TorchOracle
 from assay.core.tensors import take
 from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import Plan
-from assay.models.remote.ledger import QueriesSpent, asking, fresh
+from assay.models.remote.ledger import QueriesSpent
+from assay.models.remote.place import asking, fresh
 
 # measured on MNIST shards: bytes of a record in a compressed shard, and of what a shard has besides
 _RECORD_BYTES, _SHARD_BYTES = 20, 8_000

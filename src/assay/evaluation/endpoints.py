@@ -18,8 +18,7 @@ from assay.evaluation.passes import passes_per_sample
 from assay.models import Classifier
 from assay.models.remote.ledger import FILE, FOLDER, Ledger, Spent, allowed
 from assay.models.remote.module import endpoints_of
-from assay.wording import plural
-from assay.wording import queries as written_queries
+from assay.wording import plural, queries
 
 
 def endpoint_facts(model: Classifier) -> list[dict[str, Any]]:
@@ -72,9 +71,9 @@ class Budget:
     def written(self) -> str:
         """Write it in few words: `1,200 of 5,000 queries (0.72 of 3 USD)`."""
         if self.queries is None:
-            counted = written_queries(self.spent.billed)
+            counted = queries(self.spent.billed)
         else:
-            counted = f"{self.spent.billed:,} of {written_queries(self.queries)}"
+            counted = f"{self.spent.billed:,} of {queries(self.queries)}"
         if not self.price:
             return counted
         most = f" of {self.most_cost:g}" if self.most_cost is not None else ""
@@ -176,11 +175,14 @@ def check_unchanged(units: Sequence[Unit], loader: Loader, ledger: Ledger) -> No
 
     Raises `BadInput`: half of such a run would be of another model.
     """
-    known = {identity for identity, _ in ledger.spent()}
-    for cell in {unit.cell.model.label: unit.cell for unit in units}.values() if known else ():
+    for cell in {unit.cell.model.label: unit.cell for unit in units}.values() if ledger.earlier else ():
         model = loader.model(cell.model)
         for endpoint in endpoints_of(model.module) if model.outside else ():
-            if endpoint.client.identity in known and (how := endpoint.recheck()):
+            if endpoint.client.identity not in ledger.earlier:
+                continue
+            # once is enough
+            ledger.earlier -= {endpoint.client.identity}
+            if how := endpoint.recheck():
                 raise BadInput(
                     f"{endpoint.client.host} answers otherwise than earlier in this run: {how}, for a row that was "
                     "asked then. Its model has changed, or its answers are random. Name the old version "

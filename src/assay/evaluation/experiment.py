@@ -25,6 +25,7 @@ from assay.evaluation.loader import Bench, Loader
 from assay.evaluation.study.attacks import method_of
 from assay.evaluation.study.goals import make_goal
 from assay.evaluation.study.masks import Chosen, mask_for
+from assay.evaluation.study.surrogates import key_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +82,11 @@ class Experiment:
         if (height, width) not in self._methods:
             attack = self.cell.attack
             method = for_norm(method_of(attack.attack, attack.options, (height, width)), self.cell.threat.norm)
-            surrogate = attack.options.get("surrogate")
-            self._methods[height, width] = Transferred(method, _Surrogate(self, surrogate)) if surrogate else method
+            surrogate = key_of(attack.options)
+            if surrogate:
+                pushed = bool(attack.options.get("pushed", False))
+                method = Transferred(method, _Surrogate(self, surrogate), pushed)
+            self._methods[height, width] = method
         return self._methods[height, width]
 
     def problem(

@@ -17,6 +17,7 @@ from assay.data import Data, check_steady, load_data
 from assay.data.corruption import Kept, corrupted, take_view
 from assay.data.imagenet_c import SCHEME
 from assay.evaluation.cell import Cell
+from assay.evaluation.likeness import Facts, completed
 from assay.evaluation.study import surrogates as surrogate
 from assay.evaluation.study.spec import DataSpec, ModelSpec
 from assay.evaluation.study.targets import aimed
@@ -68,42 +69,60 @@ class Loader:
     allow_random_data: bool = False
 
     def __post_init__(self) -> None:
-        self._model: tuple[ModelSpec, Classifier] | None = None
+        self._model: tuple[tuple[str, str], Classifier] | None = None
+        self._facts: dict[str, Facts] = {}
         self._surrogates: dict[str, tuple[Classifier, ...]] = {}
         self._data: dict[tuple[str, str], Data] = {}
         self._originals: dict[tuple[str, str], Kept] = {}
-        self._bench: tuple[str, Bench] | None = None
+        self._bench: tuple[ModelSpec, Bench] | None = None
         self._held = contextlib.ExitStack()
         self.experiments: dict[str, Any] = {}
 
     def model(self, spec: ModelSpec) -> Classifier:
         """Return the model a spec names."""
+        found = self._loaded(spec)
+        return found if spec.like is None else completed(found, self._facts_of(spec.like))
+
+    def _loaded(self, spec: ModelSpec) -> Classifier:
         if spec.model in self.models:
             return self.models[spec.model]
-        if self._model is None or self._model[0] != spec:
+        name = (spec.model, spec.outputs)
+        if self._model is None or self._model[0] != name:
             self.close()
             self._model = None
             loaded = load_model(
                 spec.model, outputs=spec.outputs, allow_pickle=self.allow_pickle, device=self.device or "cpu"
             )
-            self._model = (spec, loaded)
+            self._model = (name, loaded)
+            self._facts[spec.model] = Facts.of(loaded)
         return self._model[1]
 
-    def surrogate(self, written: str, target: Classifier) -> tuple[Classifier, ...]:
-        """Return the models of a surrogate of `target`; the last one stays loaded beside the model that is measured.
+    def _facts_of(self, name: str) -> Facts:
+        if name in self.models:
+            return Facts.of(self.models[name])
+        if name not in self._facts:
+            self._facts[name] = Facts.of(load_model(name, allow_pickle=self.allow_pickle, device=self.device or "cpu"))
+        return self._facts[name]
 
-        Raises `BadInput` for `undefended` of a model that stands behind no defence.
+    def surrogate(self, options: Mapping[str, Any], target: Classifier) -> tuple[Classifier, ...]:
+        """Return the models of the surrogate of `target` that an attack's options name.
+
+        The last one stays loaded beside the model that is measured. Raises `BadInput` for `undefended` of a model that
+        stands behind no defence.
         """
         # the network inside a model is its own
-        key = f"{written} {target.digest}" if surrogate.UNDEFENDED in surrogate.names(written) else written
+        key, each = surrogate.key_of(options), surrogate.names(options["surrogate"])
+        if surrogate.UNDEFENDED in each:
+            key = f"{key} {target.digest}"
         if key not in self._surrogates:
-            self._surrogates = {key: tuple(self._stand_in(name, target) for name in surrogate.names(written))}
+            outputs = options.get("surrogate_outputs", "logits")
+            self._surrogates = {key: tuple(self._stand_in(name, target, outputs) for name in each)}
         return self._surrogates[key]
 
-    def _stand_in(self, name: str, target: Classifier) -> Classifier:
+    def _stand_in(self, name: str, target: Classifier, outputs: str) -> Classifier:
         if name != surrogate.UNDEFENDED:
             return self.models.get(name) or load_model(
-                name, allow_pickle=self.allow_pickle, device=self.device or "cpu"
+                name, outputs=outputs, allow_pickle=self.allow_pickle, device=self.device or "cpu"
             )
         if target.undefended is None:
             raise BadInput(
@@ -142,22 +161,23 @@ class Loader:
 
     def bench(self, cell: Cell) -> Bench:
         """Return the cell's model, held still. Raises `BadInput` when its weights are not those of the plan."""
-        if self._bench is None or self._bench[0] != cell.model.label:
+        if self._bench is None or self._bench[0] != cell.model:
             classifier = self.model(cell.model)
             self.close()
             self._held.enter_context(classifier.held())
-            self._bench = (cell.model.label, Bench(classifier, classifier.oracle(self.batch)))
+            self._bench = (cell.model, Bench(classifier, classifier.oracle(self.batch)))
         bench = self._bench[1]
         if bench.classifier.digest != cell.weights:
             raise BadInput(
                 f"{cell.model.model} has weights {bench.classifier.digest} here, and {cell.weights} in the plan. "
                 "A model must be the same each time it is loaded: seed its factory, or load its weights from a file."
             )
-        written = cell.attack.options.get("surrogate")
-        if written and written not in bench.surrogates:
-            models = self.surrogate(written, bench.classifier)
-            surrogate.resolved(cell.attack.options, models, bench.classifier)
-            bench.surrogates[written] = self._held.enter_context(surrogate.held(models, self.batch))
+        options = cell.attack.options
+        key = surrogate.key_of(options)
+        if key and key not in bench.surrogates:
+            models = self.surrogate(options, bench.classifier)
+            surrogate.resolved(options, models, bench.classifier)
+            bench.surrogates[key] = self._held.enter_context(surrogate.held(models, self.batch))
         return bench
 
     def samples(self, cell: Cell) -> Data:

@@ -21,6 +21,7 @@ from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.certify_first import bounded_first, check_certificate
 from assay.evaluation.endpoints import endpoint_facts
 from assay.evaluation.held_out import check_data_apart
+from assay.evaluation.judging import check_images, check_models, made_on, turns, two_ways
 from assay.evaluation.loader import Loader
 from assay.evaluation.passes import queries_per_image
 from assay.evaluation.study import masks
@@ -31,6 +32,7 @@ from assay.evaluation.study.corruptions import corruptions_of, is_tree
 from assay.evaluation.study.spec import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
 from assay.evaluation.study.targets import aimed
 from assay.models import Classifier
+from assay.models.classifier import check_identity
 
 
 def check_units(grid: Grid, model: Classifier) -> None:
@@ -117,16 +119,24 @@ def make_plan(study: Study, loads: Loader) -> Plan:
     that are one, one data source in two selections.
     """
     made = _Making(loads)
-    for grid, spec in _model_by_model(study):
+    for turn in turns(study):
+        grid, spec = turn.grid, turn.spec
         model = loads.model(spec)
-        grid = grid.model_copy(update={"attacks": tuple(_resolved(one, model, loads) for one in grid.attacks)})
-        made.models[spec.label] = _model_facts(model)
+        check_identity(model)
+        maker = None if turn.maker is None else loads.surrogate(made_on(turn.maker), model)[0]
+        if maker is not None:
+            check_models(model, maker)
+        grid = grid.model_copy(update={"attacks": tuple(_resolved(one, model, loads, maker) for one in grid.attacks)})
+        if made.models.setdefault(spec.label, _model_facts(model)) != _model_facts(model):
+            raise two_ways(spec.label)
         check_units(grid, model)
         check_access(grid, model)
         check_detector(grid, model)
         for chosen in grid.data:
             if made.selections.setdefault(chosen.source, chosen) != chosen:
                 raise BadInput(f"{chosen.source} is selected in two ways in one study. Make it two studies.")
+            if maker is not None:
+                check_images(loads.data(chosen, model), loads.data(chosen, maker), (model.spec, maker.spec))
             if grid.attacked:
                 made.add(grid, spec, chosen, model)
             if grid.certify.methods:
@@ -198,15 +208,6 @@ def _looked_at(grid: Grid) -> Grid:
     return grid.model_copy(update={"attacks": (AttackSpec(attack=UNATTACKED),), "threats": (untouched,), **same})
 
 
-def _model_by_model(study: Study) -> list[tuple[Grid, ModelSpec]]:
-    # in the study's order, but all grids of one model together: it is loaded once
-    pairs = [(grid, spec) for grid in study.grids for spec in grid.models]
-    places: dict[str, int] = {}
-    for _, spec in pairs:
-        places.setdefault(spec.label, len(places))
-    return sorted(pairs, key=lambda pair: places[pair[1].label])
-
-
 def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, data: Mapping[str, Any]) -> list[Cell]:
     shape = model.input_shape or data["image_shape"]
     return [
@@ -233,12 +234,13 @@ def _cells(grid: Grid, spec: ModelSpec, chosen: DataSpec, *, model: Classifier, 
     ]
 
 
-def _resolved(attack: AttackSpec, model: Classifier, loads: Loader) -> AttackSpec:
+def _resolved(attack: AttackSpec, model: Classifier, loads: Loader, maker: Classifier | None) -> AttackSpec:
+    # `maker`: the model that a judge's images are made on
     options = resolved(attack.attack, attack.options)
     if attack.attack == ADAPTIVE and options.get("parts") is None:
-        options = {"parts": parts_for(model), **options}
+        options = {"parts": parts_for(maker or model), **options}
     if options.get("surrogate"):
-        options = surrogate.resolved(options, loads.surrogate(options["surrogate"], model), model)
+        options = surrogate.resolved(options, loads.surrogate(options, model), model)
     return attack.model_copy(update={"options": options})
 
 
@@ -267,6 +269,8 @@ def _model_facts(model: Classifier) -> dict[str, Any]:
         **({"defenses": written_chain(model.defenses, file=False)} if model.defenses else {}),
         **({"rejects": True, **_threshold_facts(model)} if model.rejects else {}),
         **({"endpoints": endpoint_facts(model)} if model.outside else {}),
+        # how a file was understood: the commit of a hub, where gradients come from
+        **({"notes": list(model.notes)} if model.notes else {}),
     }
 
 

@@ -16,6 +16,7 @@ from assay.evaluation.analysis import query_curves as effort
 from assay.evaluation.analysis import score
 from assay.evaluation.analysis.brackets import ATTACK_COLUMNS, CERTIFICATE_COLUMNS, BracketTable, bracket_tables
 from assay.evaluation.analysis.corruptions import CorruptionTable, tables
+from assay.evaluation.analysis.pairs import PAIR_COLUMNS, PairTable, pair_tables, paired_cells
 from assay.evaluation.analysis.rejection import REFUSAL_COLUMNS, FrozenThreshold
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.cell import Cell
@@ -108,6 +109,15 @@ class Run:
         ]
         attacked = self.store.read(asked, ATTACK_COLUMNS)
         return bracket_tables(attacked, self.certificates(CERTIFICATE_COLUMNS))
+
+    def pairs(self) -> list[PairTable]:
+        """Return what attacks leave the models, and their judges of the same images: a table per pair and attack."""
+        cells = self.cells
+        found = paired_cells(cells)
+        if not found:
+            return []
+        asked = dict.fromkeys(digest for pair in found for digest in pair)
+        return pair_tables(self.store.read(list(asked), PAIR_COLUMNS), cells, found)
 
     def results(self) -> list[score.Result]:
         """Return one result per cell and budget; corrupted data that nothing attacked are apart."""

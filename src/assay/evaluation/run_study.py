@@ -29,7 +29,19 @@ from assay.models import Classifier, load_model
 from assay.models.load import on_device
 from assay.models.remote.ledger import Ledger
 
-_STUDY_KEYS = ("study", "question", "goal", "order", "seed", "chunk", "labels", "audit", "corruptions", "certify")
+_STUDY_KEYS = (
+    "study",
+    "question",
+    "goal",
+    "order",
+    "seed",
+    "chunk",
+    "labels",
+    "audit",
+    "corruptions",
+    "certify",
+    "judge",
+)
 
 
 def run_study(
@@ -90,6 +102,8 @@ def given_study(
     options = Options(**rest)
     loader = options.loader()
     named = [_named_model(one, loader) for one in _as_list(model)]
+    if study_settings.get("judge") is not None:
+        study_settings["judge"] = _named_model(study_settings["judge"], loader)
     if not isinstance(study_settings.get("goal", ""), str):
         first = {"model": named[0]} if isinstance(named[0], str) else named[0]
         loaded = _loaded(data, loader.model(ModelSpec.model_validate(first)))

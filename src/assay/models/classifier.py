@@ -21,6 +21,7 @@ from assay.core.held import frozen
 from assay.core.oracle import ONE_PASS, Access, LookPasses, TorchOracle
 from assay.defenses.chain import Step
 from assay.defenses.fitted import Fitted
+from assay.models.facts import check_told_apart, facts_of_attributes
 
 # the second class of a name gets a number, which counts all those compiled in this process
 _NUMBERED = re.compile(r"[./]?___torch_mangle_\d+")
@@ -56,6 +57,8 @@ class Preprocess:
     `resize` is the length of the shorter side, or (height, width); `crop` is the (height, width) cut from the
     middle. None leaves the step out. `interpolation` is a name of torchvision's `InterpolationMode`. With `pad`, the
     whole picture is scaled to fit into (height, width) `resize`, and the rest is filled with that grey level, 0 to 255.
+    A crop begins at half of what is left over, which is rounded to an even number where it lies between two, as
+    torchvision does it; or, `floored`, to the lower one, as transformers does.
     """
 
     resize: tuple[int, ...] | None = None
@@ -63,11 +66,12 @@ class Preprocess:
     interpolation: str = "bilinear"
     antialias: bool = True
     pad: int | None = None
+    floored: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """Return the fields by name; `pad` only where it is used, since cells are named by these facts."""
-        facts = dataclasses.asdict(self)
-        return facts if self.pad is not None else {name: facts[name] for name in facts if name != "pad"}
+        """Return the fields by name; later ones only where they are used, since cells are named by these facts."""
+        unused = {name for name, value in (("pad", self.pad), ("floored", self.floored or None)) if value is None}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in unused}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,9 +203,17 @@ def digest_of(classifier: Classifier) -> str:
     if not classifier.module.state_dict() and classifier.code:
         # what such a module answers from lies elsewhere: two factories of one file are two models
         content.update(f"spec {classifier.spec}".encode())
+    if not classifier.module.state_dict():
+        content.update(facts_of_attributes(classifier.module).encode())
     for part in _unprinted(classifier.module):
         content.update(part)
     return content.hexdigest()
+
+
+def check_identity(classifier: Classifier) -> None:
+    """Raise `BadInput` for a model that its digest cannot tell from others, and that comes without an `identity`."""
+    if not classifier.identity:
+        check_told_apart(classifier.module, classifier.spec or "The model")
 
 
 def _unprinted(module: nn.Module) -> Iterator[bytes]:

@@ -16,24 +16,15 @@ _AGAIN = "Download it again, and look into it with a text editor for what the se
 _UNPACK = "Unpack it, and name the file of weights inside."
 _EXPORT = "Give the weights alone, saved by torch.save(model.state_dict(), ...) or as safetensors."
 
-_ONNX = (
-    f"an ONNX model, a graph without a network of torch. {_GRADIENTS}: convert it in a file of your own "
-    "(onnx2torch.convert) and name that: my.py:factory. Or give the weights from before the export."
-)
-_KERAS = (
-    f"a Keras model or weights file (HDF5). {_GRADIENTS} of torch: copy its arrays into the same network in torch, and "
-    f"name that: my.py:factory."
-)
+ONNX = "an ONNX model, a graph without a network of torch. Name it as one, onnx:FILE (extra onnx)."
+_KERAS = "a Keras model or weights file (HDF5). Name a model that was saved whole keras:FILE."
 _TENSORFLOW = f"a TensorFlow graph. {_GRADIENTS} of torch: build the same network in torch and copy its weights."
-_TFLITE = f"a TensorFlow Lite model. {_GRADIENTS}, which it has none of: give the network that it was converted from."
+_TFLITE = "a TensorFlow Lite model. Name it litert:FILE."
 TORCHSCRIPT = (
-    "a TorchScript program (torch.jit.save). Return torch.jit.load(path) from a function of your own, and name that: "
-    "my.py:factory."
+    "a TorchScript program (torch.jit.save). Name it so: torchscript:FILE with --allow-pickle, since reading one could "
+    "run code."
 )
-_EXPORTED = (
-    "a program of torch.export. Return torch.export.load(path).module() from a function of your own, and name that: "
-    "my.py:factory."
-)
+EXPORTED = "a program of torch.export. Name it so: pt2:FILE with --allow-pickle, since reading one could run code."
 _ARRAYS = (
     "a file of NumPy arrays. Turn them into a state dict in the order of the network's names, and save it with "
     "torch.save or as safetensors."
@@ -101,7 +92,7 @@ def _in_zip(path: Path) -> str:
     if "constants.pkl" in ends or any("/code/" in f"/{name}" for name in names):
         return TORCHSCRIPT
     if "archive_format" in ends or "serialized_exported_program.json" in ends:
-        return _EXPORTED
+        return EXPORTED
     if "data.pkl" in ends:
         return ""
     if "model.weights.h5" in ends:
@@ -150,5 +141,5 @@ def _protobuf(head: bytes, suffix: str) -> str:
     begins_with_version = head[0] == 0x08 and head[1:2] < b"\x40"
     # field numbers 2 to 8 of an ONNX model, each with its wire type
     if suffix == ".onnx" or (begins_with_version and head[2:3] in b"\x12\x1a\x22\x28\x32\x3a\x42"):
-        return _ONNX
+        return ONNX
     return ""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
-import pickle
-from collections.abc import Callable, Iterator
-from types import CodeType, ModuleType
+from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assay.core.errors import BadInput, ModelError
+from assay.models.facts import facts_of, referred
 
 
 class Function(nn.Module):
@@ -115,93 +114,11 @@ def networks_in(function: Any) -> list[nn.Module]:
             for one in list(value.values())[:100]:
                 look(one, depth + 1)
         else:
-            for one in _referred(value):
+            for one in referred(value):
                 look(one, depth + 1)
 
     look(function, 0)
     return list(found.values())
-
-
-def _referred(value: Any) -> Iterator[Any]:
-    if isinstance(value, functools.partial):
-        yield from (value.func, *value.args, *value.keywords.values())
-    elif inspect.ismethod(value):
-        yield from (value.__self__, value.__func__)
-    elif inspect.isfunction(value):
-        try:
-            around = inspect.getclosurevars(value)
-        except ValueError:  # a cell that is still empty
-            return
-        yield from (*around.nonlocals.values(), *around.globals.values(), *(value.__defaults__ or ()))
-    elif callable(value) and not isinstance(value, type) and hasattr(value, "__dict__"):
-        yield from vars(value).values()
-        call = vars(type(value)).get("__call__")
-        if inspect.isfunction(call):
-            yield call
-
-
-def facts_of(function: Any) -> str:
-    """Return a digest of the values that a callable refers to: numbers, words, arrays, and what can be pickled.
-
-    Networks are left out: they are digested as modules. "" where it refers to nothing else.
-    """
-    content = hashlib.blake2b(digest_size=8)
-    told = 0
-    seen: set[int] = set()
-
-    def look(value: Any, depth: int) -> None:
-        nonlocal told
-        if isinstance(value, (nn.Module, type, ModuleType)) or inspect.isbuiltin(value):
-            return
-        fact = _fact(value)
-        if fact is not None:
-            told += 1
-            content.update(fact)
-            return
-        if id(value) in seen or depth > 4:
-            return
-        seen.add(id(value))
-        inside = _inside(value)
-        if inside is not None:
-            for one in inside:
-                look(one, depth + 1)
-        elif value is not function:
-            told += 1
-            content.update(_pickled(value))
-
-    look(function, 0)
-    return content.hexdigest() if told else ""
-
-
-def _inside(value: Any) -> list[Any] | None:
-    # None: an object of its own kind, which is not taken apart
-    if isinstance(value, dict):
-        return [one for pair in value.items() for one in pair]
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    if inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, functools.partial):
-        return list(_referred(value))
-    if hasattr(value, "__dict__"):
-        return [one for pair in sorted(vars(value).items()) for one in pair]
-    return None
-
-
-def _fact(value: Any) -> bytes | None:
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
-        return f"{type(value).__name__} {value!r};".encode()
-    if isinstance(value, Tensor):
-        return None if value.is_meta or value.layout is not torch.strided else _fact(value.detach().cpu().numpy())
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return f"{value.dtype} {value.shape};".encode() + np.ascontiguousarray(value).tobytes()
-    return None
-
-
-def _pickled(value: Any) -> bytes:
-    try:
-        return pickle.dumps(value, protocol=4)
-    except Exception:
-        # a session, a client: its kind is all there is to tell, and `identity` says the rest
-        return type(value).__qualname__.encode()
 
 
 def name_of(function: Any) -> str:

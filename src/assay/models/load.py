@@ -6,9 +6,10 @@ import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from assay.core.errors import BadInput, did_you_mean
@@ -27,44 +28,8 @@ from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders import weights as from_file
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
 from assay.models.spec import LIMITS, Request, take_apart, taken_apart
-
-
-class StaticBatch(nn.Module):
-    """A module that takes exactly `rows` images, for any number of them: the last batch is filled with its last image.
-
-    `[N, C, H, W]` -> logits `[N, K]`. Rows have to be independent of their neighbours, as those of a classifier in
-    eval mode are.
-    """
-
-    def __init__(self, module: nn.Module, rows: int) -> None:
-        super().__init__()
-        self.module = module
-        self.rows = rows
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits, from as many calls as it takes."""
-        missing = -len(x) % self.rows
-        whole = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x
-        parts = [self.module(whole[at : at + self.rows].contiguous()) for at in range(0, len(whole), self.rows)]
-        logits: Tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return logits[: len(x)] if missing else logits
-
-    def extra_repr(self) -> str:
-        """Say how many images a call takes."""
-        return f"rows={self.rows}"
-
-
-def static_rows(module: nn.Module) -> int | None:
-    """Return how many images an exported program was made for; None where it takes any number, or is none."""
-    if not isinstance(module, fx.GraphModule):
-        return None
-    inputs = [node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder"]
-    if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or not inputs[0].ndim:
-        return None
-    rows = inputs[0].shape[0]
-    # a batch of any size is a symbol
-    return rows if type(rows) is int else None
-
+from assay.models.static_batch import StaticBatch, static_rows
+from assay.models.twins import guided
 
 OUTPUTS = ("logits", "probabilities")
 
@@ -92,12 +57,12 @@ SCHEMES: dict[str, Scheme] = {
     "timm": Scheme(from_timm.load, "timm:NAME"),
     "zoo": Scheme(zoo.load, "zoo:NAME", frozenset({"dropout"})),
     "file": Scheme(from_file.load, "file:PATH?arch=...", _IMAGES | {"arch", "num_classes", "prefix"}),
-    "onnx": Scheme(onnx_file.load, "onnx:FILE", _IMAGES, frozenset({"output", "layout", "twin", "converter"})),
-    "hf": Scheme(hugging_face.load, "hf:FOLDER or hf:OWNER/NAME@REVISION", settings=frozenset({"backend"})),
-    "pt2": Scheme(exported.load_program, "pt2:FILE", _IMAGES),
-    "torchscript": Scheme(exported.load_script, "torchscript:FILE", _IMAGES),
-    "keras": Scheme(keras_file.load, "keras:FILE", _IMAGES, frozenset({"output"})),
-    "litert": Scheme(litert_file.load, "litert:FILE", _IMAGES, frozenset({"output", "layout", "twin"})),
+    "onnx": Scheme(onnx_file.load, "onnx:FILE", _IMAGES, frozenset({"output", "layout", "order", "twin", "converter"})),
+    "hf": Scheme(hugging_face.load, "hf:FOLDER or hf:OWNER/NAME@REVISION", _IMAGES - {"threshold"}),
+    "pt2": Scheme(exported.load_program, "pt2:FILE", _IMAGES, frozenset({"output"})),
+    "torchscript": Scheme(exported.load_script, "torchscript:FILE", _IMAGES, frozenset({"output"})),
+    "keras": Scheme(keras_file.load, "keras:FILE", _IMAGES, frozenset({"output", "range"})),
+    "litert": Scheme(litert_file.load, "litert:FILE", _IMAGES, frozenset({"output", "layout", "range", "twin"})),
     "v2": Scheme(endpoint.load_v2, "v2:URL/MODEL", _IMAGES, _ASKING | {"input", "output", "layout", "binary", "top"}),
     "v1": Scheme(endpoint.load_v1, "v1:URL/MODEL", _IMAGES, _ASKING | {"input", "output", "layout"}),
     "remote": Scheme(endpoint.load, "remote:endpoint.yaml", _IMAGES, _ASKING),
@@ -161,7 +126,7 @@ def undigested_model(  # shape: as `load_model`
     if outputs not in OUTPUTS:
         raise BadInput(f"outputs is {outputs!r}; expected 'logits' or 'probabilities'.{did_you_mean(outputs, OUTPUTS)}")
     if isinstance(spec, str):
-        classifier = _named(spec, allow_pickle, options)
+        classifier = _named(spec, allow_pickle, outputs, options)
         set_mode(classifier.module, training=False)
         own = classifier.module
     else:
@@ -180,7 +145,7 @@ def undigested_model(  # shape: as `load_model`
         classifier,
         access=classifier.access if access is None else _access(access),
         reset=_inside(reset, own) if reset and classifier.module is not own else reset or classifier.reset,
-        identity=identity or classifier.identity,
+        identity=" ".join(one for one in (classifier.identity, identity) if one),
         rejects=rejects or classifier.rejects or refuses(own),
     )
     check_weights(classifier)
@@ -309,16 +274,22 @@ def _no_device(device: str | torch.device, error: Exception) -> BadInput:
     return BadInput(f"The device {str(device)!r} cannot be used here: {reason}. Take 'cpu', or another one.")
 
 
-def _named(spec: str, allow_pickle: bool, given: dict[str, Any]) -> Classifier:
+def _named(spec: str, allow_pickle: bool, outputs: str, given: dict[str, Any]) -> Classifier:
     scheme, name = _scheme(spec)
     _, options, settings = taken_apart(spec, given, scheme.options, scheme.settings)
     # options given by name become part of the spec: another process rebuilds the model from the spec alone
-    extra = [f"{key}={_written(value)}" for key, value in given.items() if value is not None]
+    extra = [f"{key}={_written(value, key in scheme.settings)}" for key, value in given.items() if value is not None]
     whole = spec + ("&" if "?" in spec else "?") + "&".join(extra) if extra else spec
-    return scheme.load(Request(whole, name.partition("?")[0], options, allow_pickle, settings))
+    made = scheme.load(Request(whole, name.partition("?")[0], options, allow_pickle, settings, outputs))
+    if "twin" not in settings:
+        return made
+    # an endpoint's answers are counted: the first look compares the numbers of classes
+    return guided(made, load_model(settings["twin"], allow_pickle=allow_pickle), ask="queries" not in scheme.settings)
 
 
-def _written(value: Any) -> str:
+def _written(value: Any, quoted: bool) -> str:
+    if quoted:
+        return quote(str(value), safe="/:@,=")
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

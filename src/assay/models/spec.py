@@ -76,7 +76,8 @@ class Options:
 class Request:
     """A model to load: the spec as given, the part after its scheme, the options, and what is allowed.
 
-    `settings` are those options, as written, that the scheme's own loader reads.
+    `settings` are those options, as written, that the scheme's own loader reads. `outputs` is what the user says that
+    the model returns, "logits" or "probabilities".
     """
 
     spec: str
@@ -84,6 +85,7 @@ class Request:
     options: Options = Options()
     allow_pickle: bool = False
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    outputs: str = "logits"
 
 
 LIMITS = frozenset({"queries", "price", "budget", "per_second", "parallel", "batch", "timeout", "tries"})
@@ -124,6 +126,13 @@ def taken_apart(
         key, equals, value = part.partition("=")
         if not equals:
             raise BadInput(f"{part!r} in {spec!r} is no option; expected ?name=value&name=value.")
+        if key in own and "?" in value:
+            # its own options could not be told from those behind it: most often all of them are its own
+            before, _, behind = spec.partition(f"{key}={value}")
+            fixed = f"{before}{key}={(value + behind).replace('?', '%3F').replace('&', '%26')}"
+            raise BadInput(
+                f"{key} is {value!r} in {spec!r}; expected %3F for its ? and %26 for each & of its own: {fixed}"
+            )
         named[key] = unquote(value) if key in own else value
     named.update({key: value for key, value in given.items() if value is not None})
     known = allowed | own
@@ -238,6 +247,24 @@ def _shorter(size: Sides) -> Sides:
 
 def _by(sides: Sides) -> str:
     return "x".join(map(str, sides)) if isinstance(sides, tuple) else str(sides)
+
+
+_WHITE = {"1": 1.0, "255": 255.0}
+
+
+def stated_range(request: Request) -> float | None:
+    """Return what the user says that white is to the network, 1 or 255; None where nothing is said.
+
+    Raises `BadInput` for another value, and for a normalisation beside it.
+    """
+    told = request.settings.get("range")
+    if told is None:
+        return None
+    if told not in _WHITE:
+        raise BadInput(f"range is {told!r} in {request.spec!r}; expected 1 or 255: what the network takes for white.")
+    if request.options.mean is not None:
+        raise BadInput(f"range={told} and mean and std are both stated in {request.spec!r}; expected one of the two.")
+    return _WHITE[told]
 
 
 def unknown(spec: str, scheme: str, name: str, names: list[str] | tuple[str, ...]) -> BadInput:

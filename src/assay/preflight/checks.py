@@ -15,6 +15,7 @@ from assay.core.errors import AssayError, BadInput
 from assay.core.oracle import Access
 from assay.data import Data
 from assay.evaluation.cost import Speed
+from assay.evaluation.judging import judges_of
 from assay.evaluation.loader import Loader
 from assay.evaluation.study.attacks import method_of
 from assay.evaluation.study.corruptions import is_tree
@@ -303,7 +304,7 @@ def pairs(study: Study) -> Iterator[tuple[ModelSpec, DataSpec]]:
     """Yield every model of a study with every data set it meets, once each, model by model."""
     met: dict[str, dict[tuple[ModelSpec, DataSpec], None]] = {}
     for grid in study.grids:
-        for model in grid.models:
+        for model in (*grid.models, *judges_of(grid)):
             # of a tree of corrupted images none is as the model was trained
             as_they_are = [data for data in grid.data if not is_tree(data.source)]
             met.setdefault(model.label, {}).update(((model, data), None) for data in as_they_are)

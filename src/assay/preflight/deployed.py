@@ -9,6 +9,8 @@ from torch import Tensor
 
 from assay.attacks import fitting
 from assay.core.oracle import Access
+from assay.models import Classifier
+from assay.models.deployed import Deployed
 from assay.preflight.asking import asked_only
 from assay.preflight.findings import Case, Finding, Level
 from assay.wording import plural
@@ -40,7 +42,7 @@ def digits(case: Case) -> Iterable[Finding]:
     if case.model.outputs == "probabilities":
         scores = scores.exp()
     size = float(scores.max() - scores.min()) or 1.0
-    kept, coarse = _kept(scores), _coarse(scores)
+    kept, coarse = _kept(scores), _step_of(case.model, scores)
     if kept is not None:
         told = (
             f"At most {kept} of {case.classes} classes have a score of their own, expected all: the others are equal "
@@ -78,6 +80,13 @@ def _kept(scores: Tensor) -> int | None:
     return most if classes >= 4 and 1 < most <= classes / 2 and bool((above == most).all()) else None
 
 
+def _step_of(model: Classifier, scores: Tensor) -> float | None:
+    """Return the step that a deployed file says its answers come in, or that its scores show; None for neither."""
+    answers = (one.answer for one in model.module.modules() if isinstance(one, Deployed))
+    said = max((float(getattr(one, "step", 0.0)) for one in answers), default=0.0)
+    return said or _coarse(scores)
+
+
 def _coarse(scores: Tensor) -> float | None:
     """Return the step that all scores are multiples of, where it is a noticeable part of their range; else None."""
     values = scores.flatten().sort().values
@@ -98,7 +107,7 @@ def levels(case: Case) -> Iterable[Finding]:
     if seen is None or not all(bool(one.isfinite().all()) for one in seen):
         return
     whole, near = seen
-    if torch.equal(whole, near) and _coarse(case.seen.logits.double()) is not None:
+    if torch.equal(whole, near) and _step_of(case.model, case.seen.logits.double()) is not None:
         told = "whether changes of less than half a grey level reach the model cannot be told: its scores are rounded"
         yield Finding(Level.NOTE, "8-bit images", told)
     elif torch.equal(whole, near):
@@ -137,12 +146,16 @@ def parity(case: Case) -> Iterable[Finding]:
         text = f"The twin gives {twin.shape[1]} scores, the deployed model {own.shape[1]}; expected the same classes."
         yield Finding(Level.ERROR, "twin", text)
         return
+    if case.model.outputs == "probabilities":
+        # logarithms of what is near 0 say more of how it was rounded than of the network
+        own, twin = own.softmax(1), twin.softmax(1)
     own, twin = (one - one.mean(1, keepdim=True) for one in (own, twin))
     gap = float((own - twin).abs().max()) / (float(own.max() - own.min()) or 1.0)
     same = int((own.argmax(1) == twin.argmax(1)).sum())
     measured = f"Its scores differ by {gap:.2g} of their range, and {same} of {len(own)} images get the same class"
     off = None
-    if told.slopes is not None:
+    # answers in steps have no slope at a point
+    if told.slopes is not None and _step_of(case.model, case.seen.logits.double()) is None:
         found, expected = told.slopes
         off = float(((found - expected).abs() / expected.abs().clamp_min(1e-12)).median())
         measured += f"; along its gradient the deployed model changes by {100 * off:.0f} % more or less than it tells"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.report import brackets, charts, corruptions
+from assay.report import brackets, charts, corruptions, pairs
 from assay.report.breakdown import breakdown
 from assay.report.gallery import slug
 from assay.report.groups import groups
@@ -95,6 +95,8 @@ def _specs(run: Run) -> Iterator[tuple[str, Spec]]:
             yield f"became-{about}", charts.confusion(found, IN_FILE)
     for place, bracket in enumerate(run.brackets(), start=1):
         yield f"bracket-{place}-{slug(f'{bracket.model}-{bracket.data}', 60)}", brackets.curve(bracket, IN_FILE)
+    for place, pair in enumerate(run.pairs(), start=1):
+        yield f"pair-{place}-{slug(f'{pair.model}-{pair.judge}', 60)}", pairs.curve(pair, IN_FILE)
     for place, table in enumerate(run.corruptions(), start=1):
         yield f"corruptions-{place}-{slug(f'{table.model}-{table.data}', 60)}", corruptions.heat_map(table, IN_FILE)
 

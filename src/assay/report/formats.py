@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
 from assay.evaluation.analysis.rejection import REJECTION_FIELDS
-from assay.report import brackets, corruptions, verdicts
+from assay.report import brackets, corruptions, pairs, verdicts
 from assay.report.groups import NOT_ADAPTIVE, Group, Line, groups
 from assay.report.tables import notes, passes
 
@@ -56,6 +56,10 @@ def markdown(run: Run) -> str:
         told = [f"- {_markdown(line)}" for line in brackets.lines(bracket)]
         heading = f"## {_markdown(brackets.title(bracket))}: certified and robust"
         parts += [heading, _markdown(brackets.about(bracket)), _markdown_table(brackets.texts(bracket)), *told]
+    for pair, beneath in pairs.with_notes(run.pairs()):
+        told = [f"- {_markdown(line)}" for line in beneath]
+        heading = f"## {_markdown(pairs.title(pair))}: the pair"
+        parts += [heading, _markdown(pairs.about(pair)), _markdown_table(pairs.texts(pair)), *told]
     parts += [part for table in run.corruptions() for part in _markdown_corruptions(table)]
     parts += [f"**Not reportable:** {_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
     return "\n\n".join(parts) + "\n"
@@ -95,6 +99,9 @@ def notebook(run: Run) -> str:
     for bracket in run.brackets():
         parts.append(_html_table(f"{brackets.title(bracket)}: {brackets.about(bracket)}", brackets.texts(bracket)))
         parts += [f"<p>{escape(line)}</p>" for line in brackets.lines(bracket)]
+    for pair, beneath in pairs.with_notes(run.pairs()):
+        parts.append(_html_table(f"{pairs.title(pair)}: {pairs.about(pair)}", pairs.texts(pair)))
+        parts += [f"<p>{escape(line)}</p>" for line in beneath]
     for table in run.corruptions():
         about = f"{corruptions.title(table)}: {corruptions.about(table)}"
         parts.append(_html_table(about, corruptions.texts(table)))
@@ -116,7 +123,11 @@ def latex(run: Run) -> str:
     attacked = [_latex_table(group, [*notes(group, stages), *_legend(group), *unfit]) for group in groups(run)]
     bounded = [_latex_bracket(one, unfit) for one in run.brackets()]
     corrupted = [_latex_corruptions(table, unfit) for table in run.corruptions()]
-    return "\n".join([*attacked, *bounded, *corrupted])
+    paired = [
+        _latex_plain(f"{pairs.title(one)}: {pairs.about(one)}.", [*beneath, *unfit], pairs.texts(one))
+        for one, beneath in pairs.with_notes(run.pairs())
+    ]
+    return "\n".join([*attacked, *bounded, *paired, *corrupted])
 
 
 def csv(run: Run) -> str:
@@ -126,7 +137,7 @@ def csv(run: Run) -> str:
     share of the images that could fall without the audit having seen it, `wording` what to call `robust_accuracy`. The
     columns of models that may refuse an image are there where the run has one, `ignores_defense` where a number is not
     adaptive.
-    Corrupted data have columns of their own, and leave those of attacks empty.
+    Corrupted data have columns of their own, and leave those of attacks empty, as do pairs of a model and its judge.
     """
     stream = io.StringIO()
     after = {(one.cell, one.eps): told for one, *told in _audited(run)}
@@ -139,6 +150,7 @@ def csv(run: Run) -> str:
         for result, one in zip(found, plain(found), strict=True)
     ]
     rows += brackets.csv_rows(run.brackets())
+    rows += pairs.csv_rows(run.pairs())
     rows += corruptions.csv_rows(run.corruptions())
     names = dict.fromkeys(name for row in rows for name in row) or ["cell"]
     writer = csv_module.DictWriter(stream, list(names), lineterminator="\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
-from assay.report import brackets, charts, corruptions, verdicts
+from assay.report import brackets, charts, corruptions, pairs, verdicts
 from assay.report.breakdown import Breakdown, breakdown
 from assay.report.effort import chart as drawn
 from assay.report.effort import curves_of
@@ -25,6 +25,7 @@ from assay.report.tables import notes, passes
 if TYPE_CHECKING:
     from assay.evaluation.analysis.brackets import BracketTable
     from assay.evaluation.analysis.corruptions import CorruptionTable
+    from assay.evaluation.analysis.pairs import PairTable
     from assay.evaluation.analysis.query_curves import Effort, Stage
     from assay.evaluation.run import Run
 
@@ -91,6 +92,15 @@ class BracketPart:
     chart: Chart
 
 
+@dataclasses.dataclass(frozen=True)
+class JudgedPart:
+    """A pair of a model and its judge with its chart; notes stand below the last table of a pair."""
+
+    table: PairTable
+    chart: Chart
+    notes: list[str]
+
+
 def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
     """Write the run's page to `path`, and its pictures as PNG files under the run directory's `pictures`.
 
@@ -107,12 +117,14 @@ def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
         corrupted = [_corrupted(place, table) for place, table in enumerate(run.corruptions())]
         bounded = [_bounded(place, table) for place, table in enumerate(run.brackets())]
         names = {"passes": passes, "told": verdicts.told, "refusals": verdicts.refusals, "corruptions": corruptions}
-        names["brackets"] = brackets
+        paired = [_judged(place, *told) for place, told in enumerate(pairs.with_notes(run.pairs()))]
+        names.update(brackets=brackets, pairs=pairs)
         html = environment(**names).get_template("page.html").render(
-            run=run, parts=parts, corrupted=corrupted, bounded=bounded, shelves=gallery,
+            run=run, parts=parts, corrupted=corrupted, bounded=bounded, paired=paired, shelves=gallery,
             pictures_in=_PICTURES if kept else None,
             checks=checks(run, found), sources=sources(run, found), identifiers=IDENTIFIERS, when=_day(run),
-            csv=data_uri("text/csv", csv(run)), charts=_charts(parts, [*bounded, *corrupted]), sealed=bundled.result(),
+            csv=data_uri("text/csv", csv(run)), charts=_charts(parts, [*bounded, *paired, *corrupted]),
+            sealed=bundled.result(),
         )  # fmt: skip
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +137,11 @@ def _bounded(place: int, table: BracketTable) -> BracketPart:
     return BracketPart(table, chart(f"bracket-{place}", about, brackets.curve(table)))
 
 
+def _judged(place: int, table: PairTable, notes: list[str]) -> JudgedPart:
+    about = f"Accuracy of model and judge against eps: {pairs.title(table)}"
+    return JudgedPart(table, chart(f"pair-{place}", about, pairs.curve(table)), notes)
+
+
 def _corrupted(place: int, table: CorruptionTable) -> CorruptedPart:
     about = f"Accuracy by corruption and severity: {corruptions.title(table)}"
     return CorruptedPart(
@@ -132,7 +149,7 @@ def _corrupted(place: int, table: CorruptionTable) -> CorruptedPart:
     )
 
 
-def _charts(parts: list[Part], others: Sequence[BracketPart | CorruptedPart]) -> list[Chart]:
+def _charts(parts: list[Part], others: Sequence[BracketPart | CorruptedPart | JudgedPart]) -> list[Chart]:
     drawn = [one for part in parts for one in (part.curve, part.effort, part.per_class, part.confusion) if one]
     drawn += [one.chart for one in others]
     return [*drawn, *(one for part in parts for kept in part.evidence for _, one in kept.charts)]

@@ -87,6 +87,7 @@ def sources(run: Run, found: list[Group]) -> list[Source]:
 _MODEL = {
     "digest": "weights (blake2b)", "input_shape": "input", "mean": "mean", "std": "std", "preprocess": "preprocessing",
     "published_accuracy": "published accuracy", "outputs": "outputs", "defenses": "defences", "threshold": "threshold",
+    "notes": "notes",
 }  # fmt: skip
 _DATA = {"fingerprint": "fingerprint", "n": "samples", "ids_digest": "sample ids (digest)"}
 

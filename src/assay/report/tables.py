@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from assay import wording as words
 from assay.evaluation.endpoints import asked_lines
 from assay.evaluation.records.verdicts import REFUTED
-from assay.report import brackets, corruptions, verdicts
+from assay.report import brackets, corruptions, pairs, verdicts
 from assay.report.effort import after_stages
 from assay.report.groups import NORMALIZED, NOT_ADAPTIVE, WORST, Group, Line, groups
 from assay.report.headline import telling
@@ -52,6 +52,7 @@ def terminal(run: Run, console: Console) -> None:
     bounded = run.brackets()
     for bracket in bounded:
         brackets.terminal(bracket, console)
+    pairs.terminal(run.pairs(), console)
     corrupted = run.corruptions()
     for table in corrupted:
         corruptions.terminal(table, console)

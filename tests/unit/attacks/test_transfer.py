@@ -7,18 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.attacks import build
 from assay.attacks.ddn import DDN
 from assay.attacks.gradient import BIM, MIFGSM
 from assay.attacks.transfer import VMIFGSM, vmi_fgsm
 from assay.core.compose import Cascade, EachTarget, Restarts, Through, Transferred, run, stages
+from assay.core.draws import Draws
 from assay.core.errors import BadInput
+from assay.core.goal import Untargeted
 from assay.core.lenses import ScaleCopies, TranslationInvariance
 from assay.core.oracle import Access, TorchOracle
-from assay.core.search import Keeps
+from assay.core.problem import Problem
+from assay.core.search import Keeps, SearchResult
 from assay.core.sweep import sweep
+from assay.core.threat import L2, Linf
 from assay.vocabulary import Question
 from tests.support import checks
 from tests.support.bench import Case, Curved, Remembering, case
@@ -165,3 +169,55 @@ def test_no_images() -> None:
     here = case("linf")
     empty = here.but(x=here.x[:0], goal=type(here.goal)(here.goal.y[:0]))
     assert len(empty.run(Transferred(BIM(3), TorchOracle(here.model))).x) == 0
+
+
+def _pushed(norm: str, attack: str, eps: float, *, pushed: bool) -> SearchResult:
+    """Return what an attack on a linear model does to one that has its boundary a quarter farther away."""
+    near, far = (nn.Sequential(nn.Flatten(), _Plane(shift)) for shift in (0.4, 0.5))
+    x = torch.full((3, 1, 2, 2), 0.5)
+    threat = {"l2": L2, "linf": Linf}[norm](eps)
+    here = Problem(TorchOracle(far), x, Untargeted(torch.zeros(3, dtype=torch.int64)), threat.at(eps))
+    return run(Transferred(build(attack), TorchOracle(near), pushed), here, Draws.of(["a", "b", "c"], 0))
+
+
+class _Plane(nn.Module):
+    """Class 1 from where the mean of the four values is `shift` above one half, in their L2 size."""
+
+    def __init__(self, shift: float) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        over = (x - 0.5).sum(1) / 2 - self.shift
+        return torch.stack([torch.zeros_like(over), over], 1)
+
+
+@pytest.mark.parametrize("attack", ["ddn", "fab", "fmn"])
+def test_pushed_images_go_to_the_edge_of_the_budget(attack: str) -> None:
+    """A smallest success lies at .4, the model falls at .5: only the image at the edge of .6 shows that."""
+    alone, far = (_pushed("l2", attack, 0.6, pushed=pushed) for pushed in (False, True))
+    assert not alone.success.any()
+    assert (alone.size < 0.5).all()
+    assert far.success.all()
+    assert far.size.tolist() == pytest.approx([0.6] * 3, abs=1e-4)
+    assert (far.queries == 2).all() and (alone.queries == 1).all()
+    # where the budget does not reach, nothing is said to break, and no point leaves it
+    small = _pushed("l2", attack, 0.45, pushed=True)
+    assert not small.success.any() and (small.size <= 0.45 + 1e-5).all()
+
+
+def test_pushed_images_of_a_climbing_attack_are_those_that_the_surrogate_gets_most_wrong() -> None:
+    found = _pushed("linf", "pgd", 0.3, pushed=True)
+    assert found.success.all()
+    assert (found.queries == 1).all()
+    assert found.size.tolist() == pytest.approx([0.3] * 3, abs=1e-5)
+
+
+def test_a_surrogate_of_other_classes_is_refused() -> None:
+    x = torch.full((1, 1, 2, 2), 0.5)
+    three = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    here = Problem(
+        TorchOracle(nn.Sequential(nn.Flatten(), _Plane(0.5))), x, Untargeted(torch.zeros(1).long()), Linf(0.1)
+    )
+    with pytest.raises(BadInput, match="The surrogate answers with 3 classes, the model with 2"):
+        run(Transferred(build("fgsm"), TorchOracle(three)), here, Draws.of(["a"], 0))

@@ -20,6 +20,7 @@ from assay.core.goal import Untargeted
 from assay.core.objective import margin
 from assay.core.oracle import Access, TorchOracle
 from assay.core.threat import L0, L1, L2, Linf, Threat
+from assay.models.static_batch import StaticBatch
 from tests.support.subjects import CLASSES, CLEAN, SIDE, Around, Counting, Layer, N, network, pictures, subject
 
 
@@ -75,6 +76,19 @@ def test_a_plain_network_holds_no_network_but_features() -> None:
     # what only scales the answer leads as the model does
     scaled = Around(network(), after=lambda logits: 3 * logits)
     assert [one.name for one in guides(subject(scaled))] == ["class means of features"]
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_program_that_is_asked_in_pieces_is_the_model_and_no_network_inside_it(rows: int) -> None:
+    program = torch.export.export(network(), (pictures()[:rows],)).module()
+    found = guides(subject(StaticBatch(program, rows), Linf(0.3)))
+    assert not [one for one in found if "features" not in one.name]
+
+
+def test_a_network_that_is_asked_in_pieces_leads() -> None:
+    program = torch.export.export(network(), (pictures()[:3],)).module()
+    seen = guided(subject(Alone(StaticBatch(program, 3)), Linf(0.3)))
+    assert seen.asked == N and seen.best >= 0.75
 
 
 def test_two_networks_lead_together_and_apart() -> None:

@@ -196,3 +196,12 @@ def test_a_study_that_is_not_there() -> None:
     Path("binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="The study binary could not be read"):
         read_study(StudyFlags(study="binary"))
+
+
+def test_a_judge_goes_to_every_grid_with_what_it_returns() -> None:
+    flags = StudyFlags(study="study.yaml", judge="b.onnx.py:f", outputs=Outputs.PROBABILITIES)
+    for grid in read_study(flags).study.grids:
+        assert grid.judge is not None
+        assert (grid.judge.model, grid.judge.outputs) == ("b.onnx.py:f", "probabilities")
+    with pytest.raises(BadInput, match=r"--judge: m\.py:f is one of the models"):
+        read_study(complete(judge="m.py:f"))

@@ -115,7 +115,7 @@ def test_a_threat_that_is_not_the_usual_one_says_so() -> None:
         ({"attacks": []}, "attacks: is empty. Write one or more"),
         ({"attacks": "fgsm", "threats": {"norm": "l2", "eps": 1}}, "attacks: fgsm works in linf, ycbcr, not in l2"),
         ({"models": {"model": "zoo:mnist-cnn", "outputs": "logit"}}, "models.outputs: Unknown value 'logit'."),
-        ({"models": {"name": "zoo:mnist-cnn"}}, "models.name: Unknown key 'name'. There are: model, outputs."),
+        ({"models": {"name": "zoo:mnist-cnn"}}, "models.name: Unknown key 'name'. There are: model, outputs, like."),
         ({"data": {"source": "mnist/test", "limit": 0}}, "data.limit: 0: "),
         ({"data": {"source": "mnist/test", "smaple": 5}}, "Unknown key 'smaple'. Did you mean 'sample'?"),
         ({"question": "worst-case"}, "question: Unknown value 'worst-case'. Did you mean 'worst_case'?"),

@@ -6,6 +6,8 @@ import functools
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ import assay
 from assay.core.errors import BadInput, ModelError
 from assay.models import load_model
 from assay.models.function import Function, Predictions, networks_in
-from assay.models.load import StaticBatch, static_rows
+from assay.models.static_batch import StaticBatch, static_rows
 
 SHAPE = (1, 4, 4)
 X = torch.rand(6, *SHAPE, generator=torch.Generator().manual_seed(3))
@@ -219,3 +221,64 @@ def test_an_exported_program_of_any_batch_size_is_taken_as_it_is() -> None:
     assert static_rows(torch.fx.symbolic_trace(NET)) is None
     one, other = (assay.attack(assay.FGSM(), net, X, Y, assay.Linf(0.1)) for net in (program, NET))
     torch.testing.assert_close(one.x_adv, other.x_adv)
+
+
+# ---- what no digest can tell apart
+
+
+class Session:
+    """What a user keeps of a file that another library reads."""
+
+    def __init__(self, file: Path) -> None:
+        self.session = onnxruntime.InferenceSession(file)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return self.session.run(None, {"x": x})[0]
+
+
+def onnx_file(folder: Path, weights: np.ndarray) -> Path:
+    """Write a linear classifier of images 1 x 4 x 4."""
+    given = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", *SHAPE])]
+    made = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 3])]
+    steps = [onnx.helper.make_node("Flatten", ["x"], ["flat"]), onnx.helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    graph = onnx.helper.make_graph(steps, "linear", given, made, [onnx.numpy_helper.from_array(weights, "w")])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    file = folder / "linear.onnx"
+    onnx.save(model, file)
+    return file
+
+
+class Served(nn.Module):
+    def __init__(self, session: object) -> None:
+        super().__init__()
+        self.session = session
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(self.session(x.detach().numpy()))
+
+
+@pytest.mark.parametrize("wrapped", [Served, Predictions, lambda one: Predictions(lambda x: one(x))])
+def test_a_model_that_no_digest_tells_apart_asks_for_an_identity(wrapped, tmp_path: Path) -> None:
+    session = Session(onnx_file(tmp_path, np.eye(16, 3, dtype=np.float32)))
+    settings = {"attacks": ["uniform-noise"], "threat": assay.Linf(0.1), "audit": "off", "doctor": False}
+    model = load_model(wrapped(session), access="scores")
+    with pytest.raises(BadInput, match=r"answers from an object of onnxruntime.*identity="):
+        assay.evaluate(model, (X, Y), **settings)
+    # tensors are attacked and nothing is kept: there is nothing to mix up
+    assay.attack(assay.attacks.build("uniform-noise"), model, X, Y, assay.Linf(0.1))
+    named = load_model(wrapped(session), access="scores", identity="scores 1")
+    assert assay.evaluate(named, (X, Y), **settings).results()
+
+
+def test_what_a_module_without_weights_keeps_is_in_its_digest() -> None:
+    class Kept(nn.Module):
+        def __init__(self, weights: np.ndarray) -> None:
+            super().__init__()
+            self.weights = weights
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) @ torch.from_numpy(self.weights)
+
+    one, other = np.eye(16, 3, dtype=np.float32), 2 * np.eye(16, 3, dtype=np.float32)
+    assert load_model(Kept(one)).digest == load_model(Kept(one.copy())).digest
+    assert load_model(Kept(one)).digest != load_model(Kept(other)).digest

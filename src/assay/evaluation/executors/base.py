@@ -19,7 +19,7 @@ from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.gallery import encode
 from assay.models.failures import in_short, users_frame
-from assay.models.remote.ledger import asking
+from assay.models.remote.place import asking
 
 
 @dataclasses.dataclass(frozen=True)

@@ -190,7 +190,7 @@ def check_named(units: Sequence[Unit], job: Job) -> None:
     """Raise `BadInput` for models, data and masks that a worker could not load by name."""
     for unit in units:
         source, surrogate = unit.cell.data.source, unit.cell.attack.options.get("surrogate")
-        models = (unit.cell.model.model, *(names(surrogate) if surrogate else ()))
+        models = (unit.cell.model.model, unit.cell.model.like, *(names(surrogate) if surrogate else ()))
         for model in (one for one in models if one in job.loader.models):
             raise BadInput(
                 f"The model {model} exists in this Python process alone and cannot be sent to workers. Name it as "

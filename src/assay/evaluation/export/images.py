@@ -31,6 +31,8 @@ from assay.evaluation.export.index import Entry, Index
 from assay.evaluation.loader import Bench, Loader
 from assay.evaluation.run import Run
 from assay.files import make_folder, remove_unfinished
+from assay.models.remote.ledger import Ledger
+from assay.models.remote.place import asking
 
 
 class ExportFailed(AssayError):
@@ -91,7 +93,7 @@ def export_images(
         if not todo:
             what = "a result" if choice.only == "all" else f"the status {choice.only}"
             raise BadInput(f"There is nothing to write: no image of the chosen cells has {what} in {run.path}.")
-        with _taken(index, asked), contextlib.closing(own):
+        with _taken(index, asked), contextlib.closing(own), Ledger.of_run(run.path).used(), asking("export"):
             export = _Export(run, index, choice, own)
             for number, (unit, budgets) in enumerate(todo):
                 on_progress(number / len(todo))
@@ -178,7 +180,9 @@ class _Export:
         experiment = Experiment.of(unit.cell, self.loader).load()
         seen = _Seen()
         try:
-            records = do(unit, experiment, watch=seen).table.to_pydict()
+            # answers that are drawn are those of the unit
+            with asking(unit.cell.digest, unit.chunk):
+                records = do(unit, experiment, watch=seen).table.to_pydict()
         except AssayError:
             raise
         except Exception as error:

@@ -34,11 +34,13 @@ from assay.evaluation.study.certify import Certify, CertifySpec
 from assay.evaluation.study.corruptions import CorruptionsSpec, lifted
 from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.goals import check_goal
+from assay.evaluation.study.judge import check_judge
 from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
 from assay.models.spec import without_limits
 
 GRID_KEYS = (
     "models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk", "certify", "corruptions",
+    "judge",
 )  # fmt: skip
 
 PREDICTED_LABELS = "(labels: predicted by the model)"
@@ -68,6 +70,11 @@ class ModelSpec(BaseModel):
 
     model: str = Field(min_length=1)
     outputs: Literal["logits", "probabilities"] = "logits"
+    like: str | None = Field(
+        None, min_length=1,
+        description="A model from which it takes what its own name leaves open: class names, how pictures come to "
+        "its size, the unit of normalised budgets. A judge takes it from the model that it judges for.",
+    )  # fmt: skip
 
     @property
     def label(self) -> str:
@@ -150,7 +157,8 @@ class AttackSpec(BaseModel):
         """The attack in the records: `fgsm`, `pgd(steps=10)`."""
         # of a file its name: where it lies changes nothing, and its digest is in the cell
         told = {**self.options, **({"file": PurePath(self.options["file"]).stem} if "file" in self.options else {})}
-        inside = ", ".join(f"{name}={value}" for name, value in told.items() if "digest" not in name)
+        silent = {name for name in told if "digest" in name or name == "pushed"}
+        inside = ", ".join(f"{name}={value}" for name, value in told.items() if name not in silent)
         return f"{self.attack}({inside})" if inside else self.attack
 
 
@@ -180,6 +188,9 @@ class Grid(BaseModel):
     seed: StrictInt = 0
     chunk: StrictInt | None = Field(None, ge=1, description="Samples that are done and stored together.")
     certify: Certify = CertifySpec()
+    judge: Annotated[ModelSpec | None, _lifted("model", ModelSpec)] = Field(
+        None, description="A model that judges the images made on the models, such as the file that is deployed."
+    )
     corruptions: Annotated[
         CorruptionsSpec | None, BeforeValidator(lifted, json_schema_input_type=_CORRUPTIONS | None)
     ] = Field(None, description="Corruptions of the data, besides the attacks or alone: standard, all, or names.")
@@ -214,6 +225,12 @@ class Grid(BaseModel):
                 raise Misplaced(("attacks", i), f"{error}. Leave the attack out, or change the goal.") from error
             if attack in self.attacks[:i]:
                 raise Misplaced(("attacks", i), f"{attack.label} is there already. Leave one out.")
+        return self
+
+    @model_validator(mode="after")
+    def _a_judge_of_its_own(self) -> Grid:
+        if self.judge is not None:
+            check_judge(self.judge, self.models, self.attacks, self.data, self.goal)
         return self
 
     @property
@@ -268,6 +285,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "threats": tuple(ThreatSpec.model_fields),
     "grids": tuple(Grid.model_fields),
     "corruptions": tuple(CorruptionsSpec.model_fields),
+    "judge": tuple(ModelSpec.model_fields),
     "": ("study", "audit", *GRID_KEYS, "grids"),
 }
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from assay.attacks.options import Option
+from assay.attacks.options import Kind, Option
 from assay.core.errors import BadInput
 from assay.core.oracle import TorchOracle
 from assay.defenses.chain import SEPARATOR
@@ -24,6 +24,15 @@ OPTIONS: Mapping[str, Option] = {
         "The model it is made on, or several joined by +, whose mean logits are attacked; `undefended` is the model "
         "itself without its defences.", optional=True,
         pattern=rf"{_ONE}(\+{_ONE})*", expected="a model such as zoo:mnist-cnn, or several joined by +",
+    ),
+    "surrogate_outputs": Option(
+        "What the surrogate returns.", pattern="logits|probabilities", expected="logits or probabilities",
+        default="logits",
+    ),
+    "pushed": Option(
+        "Of a surrogate: whether images go as far as the budget lets them, which breaks more other models: to the "
+        "point that the surrogate gets most wrong, and from a smallest success on to the edge.",
+        kind=Kind.SWITCH, default=False,
     ),
     "surrogate_digest": Option(
         "Digest of the surrogate's weights; a plan writes it.", pattern=rf"{_ONE}(\+{_ONE})*", expected="a digest",
@@ -47,6 +56,12 @@ def names(written: str) -> tuple[str, ...]:
         else:
             found.append(part.strip())
     return tuple(found)
+
+
+def key_of(options: Mapping[str, Any]) -> str:
+    """Return what tells the surrogate of an attack's options from others; "" where there is none."""
+    written, outputs = options.get("surrogate") or "", options.get("surrogate_outputs", "logits")
+    return written if outputs == "logits" else f"{written} ({outputs})"
 
 
 def digest_of(models: Sequence[Classifier]) -> str:

@@ -39,7 +39,7 @@ def load(request: Request) -> Classifier:
         input_shape=tuple(config["input_size"]),
         mean=mean,
         std=std,
-        preprocess=_preprocess(config, request.spec),
+        preprocess=preprocess_of(config, request.spec),
         classes=imagenet_classes() if on_imagenet else None,
         synsets=imagenet_synsets() if on_imagenet else None,
     )
@@ -86,7 +86,7 @@ def _trained(timm: Any, name: str, spec: str) -> nn.Module:
     return module
 
 
-def _preprocess(config: dict[str, Any], spec: str) -> Preprocess:
+def preprocess_of(config: dict[str, Any], spec: str) -> Preprocess:
     """Return timm's evaluation transform: the crop is `crop_pct` of the resized picture."""
     _, height, width = config["input_size"]
     resized = (math.floor(height / config["crop_pct"]), math.floor(width / config["crop_pct"]))

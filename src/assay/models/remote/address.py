@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import re
+from collections.abc import Mapping
 from urllib.parse import SplitResult, quote, urlsplit
 
 from assay.core.errors import BadInput
@@ -16,7 +17,10 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """The parts of an endpoint's URL: `http` or `https`, a host, a port, and a path, "" or from a slash on."""
+    """The parts of an endpoint's URL: `http` or `https`, a host, a port, and a path, "" or from a slash on.
+
+    The slash at a path's end stays: to some servers the two are different addresses.
+    """
 
     scheme: str
     name: str
@@ -43,9 +47,7 @@ class Address:
                 'files and logs. Give keys as headers (headers: {x-api-key: "${NAME}"}) and other parameters as params '
                 "in an endpoint.yaml: params: {api-version: v1}."
             )
-        address = cls(
-            parts.scheme, str(parts.hostname), port, quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._")
-        )
+        address = cls(parts.scheme, str(parts.hostname), port, quote(parts.path, safe="/%:@!$&'()*+,;=~-._"))
         if address.scheme == "http" and not address.loopback and not plain_http:
             raise BadInput(
                 f"The endpoint {address.shown} would be asked by plain http, which anybody on the way can read and "
@@ -82,10 +84,10 @@ class Address:
 
     def under(self, path: str) -> Address:
         """Return the address of `path`, which begins with a slash, below this one."""
-        return dataclasses.replace(self, path=self.path + path)
+        return dataclasses.replace(self, path=self.path.rstrip("/") + path)
 
 
-def check_params(params: dict[str, str]) -> None:
+def check_params(params: Mapping[str, str]) -> None:
     """Raise `BadInput` for a parameter of the query whose name says that its value is a secret."""
     for name in params:
         if _SECRET.search(name):

@@ -12,18 +12,6 @@ from assay.core.errors import BadInput, ModelError
 from assay.models.remote.client import Rows
 from assay.models.remote.transport import Answered, excerpt
 
-MISSING = "The remote client is not installed. Install it with: pip install 'assay[remote]'"
-
-
-def libraries() -> None:
-    """Raise `BadInput` where the extra `remote` is not installed."""
-    try:
-        import httpx2
-        import orjson
-    except ModuleNotFoundError as error:
-        raise BadInput(MISSING) from error
-    del httpx2, orjson
-
 
 def parsed(body: bytes, answered: Answered, shown: str) -> Any:
     """Return the JSON of an answer's body. Raises `ModelError` for an error page, text cut short, and bare NaN."""
@@ -59,17 +47,32 @@ def numbers(value: Any, shown: str) -> Rows:
     try:
         # float64 first: what a JSON number means, rounded once
         found = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        if _has_null(value):
-            raise ModelError(
-                f"The endpoint {shown} answered null where a score should be: several servers write NaN so. Look at "
-                "what "
-                "its model makes of this image."
-            ) from None
+    except (TypeError, ValueError, OverflowError):
         raise ModelError(
             f"The endpoint {shown} answered what are no rows of numbers: {excerpt(json.dumps(value, default=str))}"
         ) from None
-    return finite(found.astype(np.float32), shown)
+    # NumPy reads None as NaN
+    if not np.isfinite(found).all() and _has_null(value):
+        raise ModelError(
+            f"The endpoint {shown} answered null where a score should be: several servers write NaN so. Look at what "
+            "its model makes of this image."
+        )
+    with np.errstate(over="ignore"):
+        # beyond float32 is infinity, which is told as such
+        return finite(found.astype(np.float32), shown)
+
+
+def one_whole_number_each(value: Any, n: int, shown: str) -> None:
+    """Raise `ModelError` for one whole number per image, which is a class, where scores were to be answered."""
+    flat = (
+        [one[0] if isinstance(one, list) and len(one) == 1 else one for one in value] if isinstance(value, list) else []
+    )
+    if len(flat) == n and all(type(one) is int for one in flat):
+        raise ModelError(
+            f"The endpoint {shown} answered {excerpt(str(flat))} for {n} images: class numbers, where scores were "
+            "expected. "
+            "Describe it in an endpoint.yaml: answer: {labels: …, outputs: labels}, classes: 10."
+        )
 
 
 def finite(scores: Rows, shown: str) -> Rows:
@@ -92,7 +95,7 @@ def by_row(scores: Rows, n: int, classes: int | None, shown: str) -> Rows:
     if scores.ndim > 2 and len(scores) == n:
         wanted = scores.reshape(n, -1) if max(scores.shape[2:]) == 1 else scores
     if scores.ndim == 1:
-        one_each = len(scores) == n and classes in (None, 1) and not (n == 1 and classes is None and scores.size > 1)
+        one_each = len(scores) == n and classes in (None, 1, 2) and not (n == 1 and classes is None and scores.size > 1)
         if one_each:
             wanted = scores.reshape(n, 1)
         elif n == 1 or (classes is not None and scores.size == n * classes):
@@ -101,7 +104,8 @@ def by_row(scores: Rows, n: int, classes: int | None, shown: str) -> Rows:
         raise ModelError(
             f"The endpoint {shown} answered {list(scores.shape)} for {n} images, expected {_rows(n, classes)}."
         )
-    if classes is not None and wanted.shape[1] != classes:
+    # one score per image stands for two classes
+    if classes is not None and wanted.shape[1] not in ((1, 2) if classes == 2 else (classes,)):
         raise ModelError(
             f"The endpoint {shown} answered {wanted.shape[1]} scores per image, expected {classes}: its number of "
             "classes "
@@ -131,6 +135,8 @@ def only(found: Sequence[Mapping[str, Any]], wanted: str, what: str, shown: str)
             if one.get("name") == wanted:
                 return one
         raise BadInput(f"The endpoint {shown} has no {what} {wanted!r}; it has {', '.join(names) or 'none'}.")
+    if not found:
+        raise BadInput(f"The endpoint {shown} states no {what}. State it where the model is configured.")
     if len(found) != 1:
         raise BadInput(
             f"The endpoint {shown} has {len(names)} {what}s: {', '.join(names)}. Say which: ?{what}={names[0]}."

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from assay.core.errors import ModelError
 from assay.models.remote.answers import by_row, class_numbers
 from assay.models.remote.client import EndpointError, Limits, Reply, Rows
 from assay.models.remote.transport import Transport
@@ -52,6 +53,11 @@ class Asking(abc.ABC):
     @abc.abstractmethod
     def content(self, row: Rows) -> bytes:
         """Return what one row is on the wire."""
+
+    @property
+    @abc.abstractmethod
+    def levels(self) -> bool:
+        """Return whether images go as grey levels, 0 to 255."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -102,6 +108,16 @@ class Asking(abc.ABC):
             rows = by_row(scores, n, self._classes, self.shown)
             self._classes = rows.shape[1]
         return rows
+
+    def fits(self, rows: Rows, shape: tuple[int | None, int | None, int | None]) -> None:
+        """Raise `ModelError` for rows of other sides than the server states: some fail at them in ways of their own."""
+        if any(side not in (None, given) for side, given in zip(shape, rows.shape[1:], strict=True)):
+            wanted = ", ".join("any" if side is None else str(side) for side in shape)
+            raise ModelError(
+                f"The endpoint {self.shown} takes images [{wanted}] (channels, height, width) and was to be asked "
+                "about "
+                f"{list(rows.shape[1:])}. Resize them: size={shape[1]}x{shape[2]}."
+            )
 
     def same_version(self, version: str) -> None:
         """Raise `EndpointError` where another version answers than the one that answered first."""

@@ -16,15 +16,16 @@ class EndpointError(AssayError):
     """An endpoint that cannot be asked: it is down, refuses, or gave no answer in all tries.
 
     Of a request that failed, `tries` says how often it was sent, and `doubtful` after how many of those nobody can
-    know whether the endpoint answered (and billed) it.
+    know whether the endpoint answered (and billed) it. `status` is that of the last answer, 0 where there was none.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, tries: int = 0, doubtful: int = 0) -> None:
+    def __init__(self, message: str, tries: int = 0, doubtful: int = 0, status: int = 0) -> None:
         super().__init__(message)
         self.tries = tries
         self.doubtful = doubtful
+        self.status = status
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -24,6 +23,7 @@ import numpy as np
 from assay.core.errors import AssayError
 from assay.files import DiskError
 from assay.models.remote.client import Limits, Rows
+from assay.models.remote.place import Place, asking, fresh
 
 FOLDER, FILE, DAMAGED = "answers", "answers.sqlite", "damaged"
 
@@ -67,69 +67,12 @@ class Spent:
         return Spent(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
 
 
-@dataclasses.dataclass
-class Place:
-    """What rows are asked for: a cell (its digest) and chunk, or a name such as `audit`; and how often each was."""
-
-    name: str = ""
-    chunk: int | None = None
-    times: Counter[bytes] = dataclasses.field(default_factory=Counter)
-
-
 _CURRENT: contextvars.ContextVar[Ledger | None] = contextvars.ContextVar("ledger", default=None)
-_PLACE: contextvars.ContextVar[Place | None] = contextvars.ContextVar("what rows are asked for", default=None)
-_FRESH: contextvars.ContextVar[bool] = contextvars.ContextVar("ask again what is known", default=False)
 
 
 def current() -> Ledger | None:
     """Return the ledger that is in use, or None where each endpoint keeps its own in memory."""
     return _CURRENT.get()
-
-
-def place() -> Place | None:
-    """Return what rows are asked for now, where anybody said so."""
-    return _PLACE.get()
-
-
-def is_fresh() -> bool:
-    """Whether every row is sent, known or not."""
-    return _FRESH.get()
-
-
-@contextlib.contextmanager
-def asking(name: str, chunk: int | None = None) -> Iterator[None]:
-    """Book what endpoints are asked meanwhile under `name`: a cell's digest (and its chunk), or a word."""
-    token = _PLACE.set(Place(name, chunk))
-    try:
-        yield
-    finally:
-        _PLACE.reset(token)
-
-
-@contextlib.contextmanager
-def fresh() -> Iterator[None]:
-    """Send every row meanwhile, known or not and equal ones too: for who asks whether an endpoint repeats itself.
-
-    It is counted, and taken from what is allowed. What was known stays as it is.
-    """
-    token = _FRESH.set(True)
-    try:
-        yield
-    finally:
-        _FRESH.reset(token)
-
-
-def key_of(identity: str, content: bytes, asked_for: Place | None = None, occurrence: int = 0) -> bytes:
-    """Return the name of an answer (20 bytes): endpoint and row, and where answers are drawn, for what and when."""
-    digest = hashlib.blake2b(digest_size=20)
-    own = [] if asked_for is None else [asked_for.name, str(asked_for.chunk), str(occurrence)]
-    for part in (identity, *own):
-        written = part.encode()
-        digest.update(len(written).to_bytes(8, "big") + written)
-    # a row by chance equal to such a text must not be taken for one
-    digest.update(b"row" if asked_for is None else b"drawn")
-    digest.update(content)
-    return digest.digest()
 
 
 class QueriesSpent(AssayError):
@@ -139,7 +82,10 @@ class QueriesSpent(AssayError):
 
 
 class Ledger:
-    """Answers and counts: in memory at first, in a run directory from `keep_in` on. Several threads may use it."""
+    """Answers and counts: in memory at first, in a run directory from `keep_in` on. Several threads may use it.
+
+    `earlier` are the endpoints that have answered there before, and `warnings` say what was put aside.
+    """
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -150,6 +96,7 @@ class Ledger:
         self._canaries: Counter[str] = Counter()
         self._lock = threading.RLock()
         self.unnamed = Place()
+        self.earlier: frozenset[str] = frozenset()
 
     @classmethod
     def of_run(cls, folder: Path, *, check: bool = True) -> Ledger:
@@ -172,11 +119,7 @@ class Ledger:
         """Know the answers of a run directory, if there are any, and write nothing there."""
         path = folder / FOLDER / FILE
         with self._lock, contextlib.suppress(sqlite3.Error, OSError):
-            if path.is_file():
-                self._behind = sqlite3.connect(
-                    f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT, check_same_thread=False
-                )
-                self._behind.execute("SELECT 1 FROM answers LIMIT 1")
+            self._behind = _read_only(path) if path.is_file() else None
 
     def keep_in(self, folder: Path, source: Path | None = None, *, check: bool = True) -> None:
         """Keep everything in a run directory from now on, and know what the run `source` was answered.
@@ -192,11 +135,12 @@ class Ledger:
             self._path = folder / FOLDER / FILE
             if check and self._path.is_file():
                 self._put_aside_if_damaged(folder)
+            if source is not None and (source / FOLDER / FILE).is_file():
+                self._take_from(source / FOLDER / FILE)
+            self.earlier = self._kept_whole() if check else frozenset()
             if memory is not None:
                 self._copy(memory)
                 memory.close()
-            if source is not None and (source / FOLDER / FILE).is_file():
-                self._take_from(source / FOLDER / FILE)
 
     def close(self) -> None:
         """Write what is counted, and let go of the file."""
@@ -283,6 +227,12 @@ class Ledger:
             told = (endpoint, number, key, json.dumps(row.shape), np.ascontiguousarray(row, np.float32).tobytes())
             db.execute("INSERT OR IGNORE INTO canaries VALUES (?, ?, ?, ?, ?)", told)
 
+    def _kept_whole(self) -> frozenset[str]:
+        if self._path is None or not self._path.is_file():
+            return frozenset()
+        with self._in_words():
+            return frozenset(name for (name,) in self._opened().execute("SELECT DISTINCT endpoint FROM canaries"))
+
     def canaries(self, endpoint: str) -> list[tuple[Rows, Rows]]:
         """Return the rows kept whole of an endpoint, each with the answer that it had."""
         with self._lock, self._in_words():
@@ -363,7 +313,7 @@ class Ledger:
 
     def _take_from(self, path: Path) -> None:
         try:
-            with contextlib.closing(_connected(path)) as other:
+            with contextlib.closing(_read_only(path)) as other:
                 rows = other.execute("SELECT * FROM answers")
                 whole = other.execute("SELECT * FROM canaries")
                 with self._writing() as db:
@@ -412,6 +362,17 @@ def _connected(path: Path | None) -> sqlite3.Connection:
             # outlives the process, which is what dies; the last answers before a power cut are asked again
             db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(_TABLES)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    # raises at once where it cannot be read
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT, check_same_thread=False)
+    try:
+        db.execute("SELECT 1 FROM answers LIMIT 1")
     except BaseException:
         db.close()
         raise
@@ -468,4 +429,4 @@ def allowed(limits: Limits) -> int | None:
     return min(most, default=None)
 
 
-__all__ = ["Ledger", "Place", "QueriesSpent", "Spent", "allowed", "asking", "current", "fresh", "key_of", "place"]
+__all__ = ["Ledger", "QueriesSpent", "Spent", "allowed", "asking", "current", "fresh"]

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.errors import AssayError, ModelError
-from assay.models.remote import ledger as book
 from assay.models.remote.client import Client, EndpointError, Reply, Rows
-from assay.models.remote.ledger import Ledger, Place, QueriesSpent, Spent
+from assay.models.remote.ledger import CANARIES, Ledger, QueriesSpent, Spent, allowed, current
+from assay.models.remote.place import Place, asking, fresh, is_fresh, key_of
+from assay.models.remote.place import place as asked_place
 
 _ALIKE = 1e-3
 """By how much of the largest score two answers of one model may differ: machines round, and batches differ."""
@@ -71,14 +72,14 @@ class Endpoint(nn.Module):
 
         Nothing is asked where answers are drawn, and where what is left does not suffice.
         """
-        ledger = book.current() or self.own
+        ledger = current() or self.own
         known = [] if self.random else ledger.canaries(self.client.identity)
-        most = book.allowed(self.client.limits)
+        most = allowed(self.client.limits)
         left = None if most is None else most - ledger.total(self.client.identity).billed
         if not known or (left is not None and left < len(known)):
             return ""
         before = np.stack([answer for _, answer in known])
-        with book.asking("check"), book.fresh():
+        with asking("check"), fresh():
             now = self._answers(np.stack([row for row, _ in known]))
         return self._difference(before, now)
 
@@ -109,13 +110,13 @@ class Endpoint(nn.Module):
         """Return what the endpoint answers to each row, float32 `[N, K]`: from the ledger, or from requests."""
         if not len(rows):
             return np.zeros((0, self.classes or 0), np.float32)
-        asked_for = book.place()
+        asked_for = asked_place()
         place = asked_for.name if asked_for else ""
-        call = _Call(self.client, self.client.identity, book.current() or self.own, place)
+        call = _Call(self.client, self.client.identity, current() or self.own, place)
         keys = self._keys(call, rows, asked_for or call.ledger.unnamed)
         first = {key: at for at, key in reversed(list(enumerate(keys)))}
         call.ledger.count_asked(call.identity, place, len(rows))
-        if book.is_fresh():
+        if is_fresh():
             return self._fresh(call, keys, rows)
         found = call.ledger.known(list(first))
         lacking = sorted(at for key, at in first.items() if key not in found)
@@ -131,13 +132,14 @@ class Endpoint(nn.Module):
         return self._stacked([told[at] for at in range(len(rows))])
 
     def _keys(self, call: _Call, rows: Rows, asked_for: Place) -> list[bytes]:
-        contents = [self.client.content(row) for row in rows]
+        # one at a time: what they are on the wire is as large as they are
+        contents = (self.client.content(row) for row in rows)
         if not self.random:
-            return [book.key_of(call.identity, content) for content in contents]
+            return [key_of(call.identity, content) for content in contents]
         keys = []
         for content in contents:
-            short = book.key_of("", content)
-            keys.append(book.key_of(call.identity, content, asked_for, asked_for.times[short]))
+            short = key_of("", content)
+            keys.append(key_of(call.identity, content, asked_for, asked_for.times[short]))
             asked_for.times[short] += 1
         return keys
 
@@ -173,7 +175,7 @@ class _Call:
             told = {keys[at]: scores for at, scores in zip(granted, reply.scores, strict=True)}
             kept = self.ledger.write(self.identity, self.place, told, spent)
             if canary:
-                for at in granted[: book.CANARIES]:
+                for at in granted[:CANARIES]:
                     self.ledger.keep_canary(self.identity, keys[at], rows[at])
             return kept
 
@@ -192,7 +194,7 @@ class _Call:
         return told
 
     def _sent(self, batch: Sequence[int], rows: Rows, keep: Callable[[Sequence[int], Reply, Spent], Any]) -> Any:
-        most, identity = book.allowed(self.client.limits), self.identity
+        most, identity = allowed(self.client.limits), self.identity
         granted = batch[: self.ledger.reserve(identity, self.place, len(batch), most)]
         kept = {}
         if granted:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.core.errors import BadInput, ModelError
+from assay.core.errors import BadInput
 from assay.models.remote.client import Rows
 
 LAYOUTS = ("nchw", "nhwc")
@@ -19,15 +19,14 @@ INTEGERS = {
     "INT16": np.int16, "INT32": np.int32, "INT64": np.int64,
 }  # fmt: skip
 TYPES = (*FLOATS, "BF16", *INTEGERS)
-# what a level may be off by after it was divided by 255 and multiplied again
-_OFF = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
     """Rows as numbers of one type of the Open Inference Protocol, in one order of their sides.
 
-    Integers are the grey levels 0 to 255, and values between two levels are refused.
+    Integers are the grey levels 0 to 255, and values between two levels are rounded to the nearest: some servers would
+    cut them, and say nothing.
     """
 
     datatype: str = "FP32"
@@ -40,16 +39,23 @@ class Numbers:
             raise BadInput(f"layout is {self.layout!r}, expected nchw (channels first) or nhwc (channels last).")
 
     def of(self, rows: Rows) -> Rows:
-        """Return rows `[N, C, H, W]` as they are sent; BF16 as the upper half of its bits, uint16.
-
-        Raises `ModelError` for values between two grey levels where integers are sent.
-        """
+        """Return rows `[N, C, H, W]` as they are sent; BF16 as the upper half of its bits, uint16."""
         turned = np.ascontiguousarray(rows.transpose(0, 2, 3, 1)) if self.layout == "nhwc" else rows
         if self.datatype == "BF16":
             return _bfloat16(np.ascontiguousarray(turned, dtype=np.float32))
         if self.datatype in INTEGERS:
-            return exact_levels(turned).astype(INTEGERS[self.datatype])
+            return levels(turned).astype(INTEGERS[self.datatype])
         return np.ascontiguousarray(turned, dtype=FLOATS[self.datatype])
+
+    def in_json(self, rows: Rows) -> Rows:
+        """Return rows as `of` does, with the numbers that JSON shall hold."""
+        given = self.of(rows)
+        return from_bfloat16(given) if self.datatype == "BF16" else in_json(given)
+
+    @property
+    def whole(self) -> bool:
+        """Whether grey levels are sent."""
+        return self.datatype in INTEGERS
 
     @property
     def loses(self) -> str:
@@ -57,7 +63,10 @@ class Numbers:
         if self.datatype in ("FP16", "BF16"):
             return f"it takes images as {self.datatype}, so that values of an image are rounded on the way"
         if self.datatype in INTEGERS:
-            return f"it takes grey levels 0 to 255 ({self.datatype}): attack it on the grid of 8-bit files, grid=255"
+            return (
+                f"it takes grey levels 0 to 255 ({self.datatype}): values of an image are rounded to them, and that is "
+                "part of what is attacked. With grid=255 what is judged is what arrives"
+            )
         return ""
 
 
@@ -102,21 +111,6 @@ def levels(rows: Rows) -> Rows:
     return np.rint(np.clip(rows.astype(np.float32), 0, 1) * 255).astype(np.uint8)
 
 
-def exact_levels(rows: Rows) -> Rows:
-    """Return values k/255 as uint8 k. Raises `ModelError` for values between two levels, or outside of them."""
-    scaled = rows.astype(np.float32) * 255
-    whole = np.rint(scaled)
-    off = np.abs(scaled - whole) > _OFF
-    if off.any() or (len(whole) and (whole.min() < 0 or whole.max() > 255)):
-        where = off | (whole < 0) | (whole > 255)
-        raise ModelError(
-            f"An image holds {float(rows[where].flat[0]):.6g}, and this model takes grey levels 0 to 255 alone, which "
-            "would "
-            "cut that. Attack it on the grid of 8-bit files (--grid 255, grid: 255 in a study), with images of 8 bits."
-        )
-    return whole.astype(np.uint8)
-
-
 def _bfloat16(values: Rows) -> Rows:
     # to the nearest, ties to even, as the type's hardware rounds
     bits = values.view(np.uint32)
@@ -126,6 +120,11 @@ def _bfloat16(values: Rows) -> Rows:
 def from_bfloat16(bits: Rows) -> Rows:
     """Return float32 of the upper halves uint16."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def in_json(given: Rows) -> Rows:
+    """Return numbers as JSON shall hold them: a half as the very number that it stands for."""
+    return given.astype(np.float32) if given.dtype == np.float16 else given
 
 
 def little(values: Rows) -> bytes:

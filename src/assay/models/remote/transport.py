@@ -16,14 +16,19 @@ from collections.abc import Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from assay.core.errors import BadInput
 from assay.models.remote.address import Address
 from assay.models.remote.client import EndpointError, Limits
+from assay.models.remote.pace import Pace
 from assay.models.remote.secrets import Headers
 
 AGAIN = frozenset({429, 502, 503, 504})
 """The answers after which a request is sent again."""
+
+BROKEN = frozenset({"reset", "timeout"})
+"""Other ends after which it is sent again."""
 
 # a gateway answers so for a server that may have done the work
 _MAYBE_DONE = frozenset({502, 504})
@@ -43,33 +48,12 @@ class Answered:
     doubtful: int = 0
 
 
-class Pace:
-    """Lets through `per_second` requests, evenly spaced, whatever number of threads waits."""
-
-    def __init__(self, per_second: float | None, sleep: Callable[[float], object] = time.sleep) -> None:
-        self._gap = 1 / per_second if per_second else 0.0
-        self._next = 0.0
-        self._lock = threading.Lock()
-        self._sleep = sleep
-
-    def wait(self) -> None:
-        """Return when it is this request's turn."""
-        if not self._gap:
-            return
-        with self._lock:
-            now = time.monotonic()
-            at = max(now, self._next)
-            self._next = at + self._gap
-        if at > now:
-            self._sleep(at - now)
-
-
 class Transport:
     """Sends requests to one endpoint; may be used by several threads, in a fork, and as a copy.
 
     `ca` is a file of certificates that are trusted beside nothing else. `again` are the statuses after which a request
-    is sent again, as it is after a connection that broke and, where the endpoint has answered before, after one that
-    was refused. It counts all `requests` that it sent, and the `retries` among them.
+    is sent again, and `broken` the other ends; where the endpoint has answered before, a connection that is refused is
+    one too. It counts all `requests` that it sent, and the `retries` among them.
     """
 
     def __init__(
@@ -80,6 +64,7 @@ class Transport:
         *,
         ca: str = "",
         again: frozenset[int] = AGAIN,
+        broken: frozenset[str] = BROKEN,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         if ca and not Path(ca).expanduser().is_file():
@@ -87,13 +72,15 @@ class Transport:
         self.address = address
         self.limits = limits
         self.headers = headers or Headers()
-        self.pace = Pace(limits.per_second, sleep)
+        self.pace = Pace(limits.per_second, sleep, name=address.host)
         self.requests = 0
         self.retries = 0
         self._ca = ca
         self._again = again
+        self._after = broken
         self._sleep = sleep
         self._answered = False
+        self._quiet_until = 0.0
         self._connections: tuple[int, Any] | None = None
         self._lock = threading.Lock()
 
@@ -104,7 +91,7 @@ class Transport:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._lock = threading.Lock()
-        self.pace = Pace(self.limits.per_second, self._sleep)
+        self.pace = Pace(self.limits.per_second, self._sleep, name=self.address.host)
 
     def send(  # shape: as a request is written
         self,
@@ -128,16 +115,23 @@ class Transport:
             except _Broken as broken:
                 doubtful += broken.doubtful
                 last, wait = broken, broken.wait
-                if not broken.again or tried == most or wait > _LONGEST_WAIT:
+                if (
+                    not broken.again
+                    or (broken.kind and broken.kind not in self._after)
+                    or tried == most
+                    or wait > _LONGEST_WAIT
+                ):
                     break
                 with self._lock:
                     self.retries += 1
+                    # what one thread is told to wait holds for all
+                    self._quiet_until = max(self._quiet_until, time.monotonic() + wait)
                 self._sleep(max(wait, _backoff(tried)))
                 continue
             return dataclasses.replace(answer, retries=tried - 1, doubtful=doubtful)
         else:
             raise AssertionError("a request is sent once at least")
-        raise EndpointError(self.headers.redacted(last.said(address, tried)), tried, doubtful)
+        raise EndpointError(self.headers.redacted(last.said(address, tried)), tried, doubtful, last.status)
 
     def close(self) -> None:
         """Close all connections; a later request opens new ones."""
@@ -157,6 +151,8 @@ class Transport:
         import httpx2
 
         client = self._client()
+        if (quiet := self._quiet_until - time.monotonic()) > 0:
+            self._sleep(quiet)
         self.pace.wait()
         with self._lock:
             self.requests += 1
@@ -168,7 +164,9 @@ class Transport:
                 for piece in response.iter_bytes():
                     body += piece
                     if time.monotonic() > until:
-                        raise _Broken(f"its answer took longer than {self.limits.timeout:g} s", doubtful=1)
+                        raise _Broken(
+                            f"its answer took longer than {self.limits.timeout:g} s", doubtful=1, kind="timeout"
+                        )
                     if len(body) > _MOST_BYTES:
                         raise _Broken(f"it answered more than {_MOST_BYTES >> 20} MB", again=False)
                 answered = Answered(response.status_code, dict(response.headers), bytes(body))
@@ -198,10 +196,15 @@ class Transport:
             )
             return _Broken(f"{reason[:1].lower()}{reason[1:]}", again=self._answered, fix=_IS_IT_UP)
         if isinstance(error, httpx2.TimeoutException):
-            return _Broken(f"no answer within {self.limits.timeout:g} s", doubtful=1, fix="Allow more: timeout=120.")
+            return _Broken(
+                f"no answer within {self.limits.timeout:g} s",
+                doubtful=1,
+                kind="timeout",
+                fix="Allow more: timeout=120.",
+            )
         if isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):
             return _Broken(f"the request cannot be sent ({type(error).__name__})", again=False)
-        return _Broken("the connection broke off", doubtful=1)
+        return _Broken("the connection broke off", doubtful=1, kind="reset")
 
     def _client(self) -> Any:
         # a fork must not write into its parent's sockets
@@ -229,10 +232,18 @@ class Transport:
 
 
 class _Broken(Exception):
-    """One try that came to nothing: why, whether another may help, and how long the endpoint asks to wait."""
+    """One try that came to nothing: why, whether another may help, and how long the endpoint asks to wait.
 
-    def __init__(self, why: str, *, again: bool = True, doubtful: int = 0, wait: float = 0.0, fix: str = "") -> None:
+    `kind` is reset or timeout, where it ended so.
+    """
+
+    status = 0
+
+    def __init__(  # shape: each a fact of its own, most often left out
+        self, why: str, *, again: bool = True, doubtful: int = 0, wait: float = 0.0, kind: str = "", fix: str = ""
+    ) -> None:
         super().__init__(why)
+        self.kind = kind
         self.again = again
         self.doubtful = doubtful
         self.wait = wait
@@ -266,13 +277,15 @@ def _refused(answered: Answered, address: Address, again: frozenset[int], header
         to = answered.headers.get("location", "")
         return _Broken(f"it answered {status} and points elsewhere{_elsewhere(to, address)}", again=False)
     said = excerpt(headers.redacted(answered.body.decode("utf-8", "replace")))
-    return _Broken(
+    broken = _Broken(
         f"it answered {status}{f': {said}' if said else ''}",
         again=status in again,
         doubtful=int(status in _MAYBE_DONE),
         wait=_retry_after(answered.headers.get("retry-after", "")),
         fix=_FIXES.get(status, ""),
     )
+    broken.status = status
+    return broken
 
 
 def excerpt(text: str) -> str:
@@ -283,11 +296,11 @@ def excerpt(text: str) -> str:
 
 def _elsewhere(to: str, address: Address) -> str:
     with contextlib.suppress(BadInput):
-        there = Address.of(to.partition("?")[0], plain_http=True)
+        there = Address.of(urljoin(address.url, to).partition("?")[0], plain_http=True)
         if (there.scheme, there.host) != (address.scheme, address.host):
             taken = "redirects are not followed: they would take images and keys along"
             return f" ({there.scheme}://{there.host}), and {taken}"
-        return f", to {there.path or '/'}, and redirects are not followed: write that address"
+        return f" (to {there.path or '/'}), and redirects are not followed: write that address"
     return ", and redirects are not followed"
 
 

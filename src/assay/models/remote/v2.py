@@ -18,7 +18,7 @@ from assay.models.remote.address import Address
 from assay.models.remote.answers import finite, numbers, only, parsed
 from assay.models.remote.asking import Asking, filled
 from assay.models.remote.client import EndpointError, Reply, Rows
-from assay.models.remote.pixels import FLOATS, INTEGERS, LAYOUTS, Numbers, from_bfloat16, little
+from assay.models.remote.pixels import FLOATS, INTEGERS, LAYOUTS, Numbers, from_bfloat16, in_json, little
 from assay.models.remote.transport import Answered, Transport, excerpt
 
 BINARY = ("auto", "on", "off")
@@ -111,12 +111,18 @@ class V2(Asking):
         lost = self.signature.numbers.loses
         return (f"The endpoint {self._where.shown}: {lost}.",) if lost else ()
 
+    @property
+    def levels(self) -> bool:
+        """Whether images go as grey levels."""
+        return self.signature.numbers.whole
+
     def content(self, row: Rows) -> bytes:
-        """Return the bytes of one row as it is sent. Raises `ModelError` for what would be cut."""
+        """Return the bytes of one row as it is sent."""
         return little(self.signature.numbers.of(row[None]))
 
     def ask(self, rows: Rows) -> Reply:
         """Ask about rows `[N, C, H, W]`."""
+        self.fits(rows, self.signature.shape)
         looked = None
         if self._binary is None:
             with self._looking:
@@ -162,11 +168,10 @@ class V2(Asking):
             output["parameters"] = {"classification": self._top}
         elif binary:
             output["parameters"] = {"binary_data": True}
-        request: dict[str, Any] = {"id": str(next(self._count)), "inputs": [image], "outputs": [output]}
+        request: dict[str, Any] = {"id": str(next(self._count)), "inputs": [image]}
+        request |= {"outputs": [output]} if said.output else {}
         if not binary:
-            # what JSON holds of a half is the whole number that it stands for
-            flat = given.reshape(-1)
-            image["data"] = flat.astype(np.float32) if given.dtype == np.float16 else flat
+            image["data"] = in_json(given).reshape(-1)
             return orjson.dumps(request, option=orjson.OPT_SERIALIZE_NUMPY), {"content-type": "application/json"}
         data = little(given)
         image["parameters"] = {"binary_data_size": len(data)}
@@ -185,19 +190,30 @@ class V2(Asking):
                 f"The endpoint {shown} answered no outputs: {excerpt(head[:2000].decode('utf-8', 'replace'))}"
             )
         self.same_version(str(answer.get("model_version") or ""))
+        wanted = self.signature.output or (str(outputs[0].get("name")) if len(outputs) == 1 else "")
         at = 0
         for one in outputs:
-            size = (one.get("parameters") or {}).get("binary_data_size")
-            if one.get("name") == self.signature.output:
-                if self._top is not None:
-                    return self.checked(_first_labels(one, shown), n)
-                values = _values_of(one, tail[at : at + size] if size is not None else None, shown)
-                return self.checked(_shaped(values, one, n, shown), n)
+            size = _size_of(one)
+            if one.get("name") == wanted:
+                return self._read(one, None if size is None else tail[at : at + size], n)
             at += size or 0
         names = ", ".join(str(one.get("name")) for one in outputs)
         raise ModelError(
-            f"The endpoint {shown} answered {names or 'nothing'}, expected the output {self.signature.output}."
+            f"The endpoint {shown} answered {names or 'nothing'}, expected the output {wanted or 'of scores alone'}."
         )
+
+    def _read(self, output: Mapping[str, Any], raw: bytes | None, n: int) -> Rows:
+        shown = self._where.shown
+        if self._top is not None:
+            return self.checked(_first_labels(output, shown), n)
+        kind = str(output.get("datatype", ""))
+        if kind in (*INTEGERS, "INT8") and not self.labels:
+            raise ModelError(
+                f"The endpoint {shown} answered {kind}, and its metadata say {self.signature.output_type}: class "
+                "numbers, "
+                "where scores were announced? Put its metadata right."
+            )
+        return self.checked(_shaped(_values_of(output, raw, shown), output, n, shown), n)
 
 
 def read(metadata: Any, shown: str, wishes: Wishes) -> Signature:
@@ -205,10 +221,11 @@ def read(metadata: Any, shown: str, wishes: Wishes) -> Signature:
 
     Raises `BadInput` for tensors that fit no image classifier, or where there is a choice that the user has to make.
     """
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("inputs"), list):
-        raise BadInput(f"The endpoint {shown} does not say what its model takes, expected metadata with its inputs.")
-    image = only(metadata["inputs"], wishes.input, "input", shown)
-    scores = only(metadata.get("outputs") or [], wishes.output, "output", shown)
+    told = metadata if isinstance(metadata, dict) else {}
+    images, found = ([one for one in told.get(key) or () if isinstance(one, dict)] for key in ("inputs", "outputs"))
+    if not images:
+        return _unstated(told, shown, wishes)
+    image, scores = only(images, wishes.input, "input", shown), only(found, wishes.output, "output", shown)
     sides = [int(side) for side in image.get("shape") or ()]
     if len(sides) not in (3, 4):
         raise BadInput(
@@ -217,7 +234,7 @@ def read(metadata: Any, shown: str, wishes: Wishes) -> Signature:
         )
     single = len(sides) == 3
     batch = sides[0] if not single and sides[0] > 0 else None
-    layout = wishes.layout or _layout(sides[-3:], shown, str(image["name"]))
+    layout = wishes.layout or layout_of(sides[-3:], shown, str(image["name"]))
     if layout not in LAYOUTS:
         raise BadInput(f"layout is {layout!r}, expected nchw (channels first) or nhwc (channels last).")
     order = sides[-3:] if layout == "nchw" else [sides[-1], sides[-3], sides[-2]]
@@ -237,7 +254,23 @@ def read(metadata: Any, shown: str, wishes: Wishes) -> Signature:
     )  # fmt: skip
 
 
-def _layout(sides: list[int], shown: str, name: str) -> str:
+def _unstated(metadata: Mapping[str, Any], shown: str, wishes: Wishes) -> Signature:
+    """Return what the user says of a model whose server says nothing."""
+    if not wishes.input or not wishes.layout:
+        raise BadInput(
+            f"The endpoint {shown} does not say what its model takes. State its tensors where the model is configured "
+            "(in "
+            "MLServer's model-settings.json), or say what they are: ?input=NAME&layout=nchw&size=224."
+        )
+    versions = tuple(str(one) for one in metadata.get("versions") or ())
+    return Signature(
+        str(metadata.get("name", "")), versions, wishes.input, Numbers("FP32", wishes.layout), None, False,
+        (None, None, None), wishes.output, "FP32", wishes.classes,
+    )  # fmt: skip
+
+
+def layout_of(sides: list[int], shown: str, name: str) -> str:
+    """Return nchw or nhwc of an image's sides. Raises `BadInput` where neither end has 1 or 3, or both have."""
     first, last = sides[0] in (1, 3), sides[2] in (1, 3)
     if first == last:
         raise BadInput(
@@ -273,10 +306,16 @@ def _metadata(transport: Transport, where: Address, params: Mapping[str, str]) -
     try:
         answered = transport.send("GET", where, params=params)
     except EndpointError as error:
-        if "answered 404" in str(error) or "answered 400" in str(error):
+        if error.status in (400, 404):
             raise BadInput(f"There is no model at {where.shown}: {error}") from None
         raise
     return parsed(answered.body, answered, where.shown)
+
+
+def _size_of(output: Mapping[str, Any]) -> int | None:
+    parameters = output.get("parameters")
+    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    return size if isinstance(size, int) and size >= 0 else None
 
 
 def _values_of(output: Mapping[str, Any], raw: bytes | None, shown: str) -> Rows:

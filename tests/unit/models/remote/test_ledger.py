@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from assay.core.errors import AssayError
 from assay.files import DiskError
 from assay.models.remote.client import Limits
-from assay.models.remote.ledger import FILE, FOLDER, Ledger, LedgerDamaged, Place, Spent, allowed, current, key_of
+from assay.models.remote.ledger import FILE, FOLDER, Ledger, LedgerDamaged, Spent, allowed, current
+from assay.models.remote.place import Place, key_of
 
 ONE = {b"a": np.array([1, 2.5], np.float32)}
 
@@ -152,7 +153,7 @@ def take(folder: Path, count: int, most: int) -> None:
 
 def test_processes_and_threads_together_take_no_more_than_is_allowed(tmp_path: Path) -> None:
     Ledger.of_run(tmp_path).open()
-    fork = multiprocessing.get_context("spawn")
+    fork = multiprocessing.get_context("fork")
     others = [fork.Process(target=take, args=(tmp_path, 40, 200)) for _ in range(2)]
     for one in others:
         one.start()
