@@ -13,8 +13,9 @@ from rich.console import Console
 
 from assay import report
 from assay.cli.runs import as_plain
+from assay.evaluation.analysis.brackets import BracketTable
 from assay.evaluation.run import Run
-from assay.report import charts, effort
+from assay.report import brackets, charts, effort
 from assay.report.groups import Group, groups
 from assay.report.headline import headline
 from assay.report.tables import notes
@@ -127,3 +128,10 @@ def test_the_page_says_it_in_headline_legend_and_table(run: Run, tmp_path: Path)
     assert "bim(steps=10), within 300 queries" in html
     assert "are right and not broken" in html
     assert "and no robust accuracy" in html
+
+
+@pytest.mark.parametrize("said", ["robust accuracy", CALLED])
+def test_a_bracket_says_what_its_upper_end_is(said: str) -> None:
+    table = BracketTable("box", "mnist/test", "linf", "pixel", (), ("smoothing",), ("square",), 0.001, said)
+    told = " ".join(brackets.lines(table))
+    assert (f"Robust is here what was {CALLED}" in told) is (said == CALLED)
