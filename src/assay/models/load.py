@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -316,8 +317,28 @@ def _importable(name: str) -> bool:
         return False
 
 
+# what a path or an address is most often, by its end
+_ENDINGS = {
+    ".onnx": "onnx", ".tflite": "litert", ".lite": "litert", ".keras": "keras", ".h5": "keras", ".hdf5": "keras",
+    ".pt2": "pt2", ".torchscript": "torchscript", ".ts": "torchscript", ".safetensors": "file", ".pt": "file",
+    ".pth": "file", ".ckpt": "file", ".yaml": "remote", ".yml": "remote",
+}  # fmt: skip
+
+
+def _kind_of_path(plain: str) -> str:
+    if plain.startswith(("http://", "https://")):
+        return "v2"
+    path = Path(plain).expanduser()
+    if path.is_dir():
+        return "hf" if (path / "config.json").is_file() else ""
+    return _ENDINGS.get(path.suffix.lower(), "")
+
+
 def _no_such(spec: str, plain: str) -> BadInput:
     """Return the error for a name of no known form: most often a scheme left out."""
+    kind = _kind_of_path(plain)
+    if kind:
+        return BadInput(f"{spec!r} names no kind of model. Did you mean {kind}:{spec}? (`assay models` lists the kinds)")
     whole = [*(f"torchvision:{name}" for name in from_torchvision.names()), *(f"zoo:{name}" for name in zoo.ZOO)]
     full_name = {name.partition(":")[2]: name for name in whole} | {name: name for name in WHOLE_NAMES}
     near = did_you_mean(plain, full_name)
