@@ -113,7 +113,7 @@ class Run:
         return [dataclasses.replace(one, wording=self._wording(one.model, asked)) for one in tables]
 
     def _wording(self, model: str, cells: Sequence[str]) -> str:
-        own = [digest for digest in cells if self.cells[digest]["model"] == model]
+        own = [digest for digest in cells if self.cells[digest].get("model") == model]
         return measure(self.access(model), self.queries_limit(own))
 
     def pairs(self) -> list[PairTable]:

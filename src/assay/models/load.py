@@ -338,7 +338,9 @@ def _no_such(spec: str, plain: str) -> BadInput:
     """Return the error for a name of no known form: most often a scheme left out."""
     kind = _kind_of_path(plain)
     if kind:
-        return BadInput(f"{spec!r} names no kind of model. Did you mean {kind}:{spec}? (`assay models` lists the kinds)")
+        return BadInput(
+            f"{spec!r} names no kind of model. Did you mean {kind}:{spec}? (`assay models` lists the kinds)"
+        )
     whole = [*(f"torchvision:{name}" for name in from_torchvision.names()), *(f"zoo:{name}" for name in zoo.ZOO)]
     full_name = {name.partition(":")[2]: name for name in whole} | {name: name for name in WHOLE_NAMES}
     near = did_you_mean(plain, full_name)
