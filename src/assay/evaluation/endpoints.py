@@ -14,7 +14,7 @@ from assay.core.result import Keeps
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
-from assay.evaluation.passes import passes_per_sample
+from assay.evaluation.passes import passes_per_sample, queries_per_image
 from assay.models import Classifier
 from assay.models.remote.ledger import FILE, FOLDER, Ledger, Spent, allowed
 from assay.wording import plural, queries
@@ -163,7 +163,8 @@ def looks_per_sample(cell: Cell, *, random: bool = False) -> int:
     budgets = sum(budget.value > 0 for budget in cell.budgets)
     if cell.certificate is None and cell.attack.options.get("surrogate"):
         smallest = Experiment.of(cell, Loader()).method().keeps is Keeps.SMALLEST
-        looks = 1 + int(cell.goal == "targeted least-likely") + (min(budgets, 1) if smallest else budgets)
+        each = queries_per_image(cell)
+        looks = 1 + int(cell.goal == "targeted least-likely") + each * (min(budgets, 1) if smallest else budgets)
     else:
         looks = passes_per_sample(cell).forwards
     # of a random model the image and what is found are asked about several times
