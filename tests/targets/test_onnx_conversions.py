@@ -142,7 +142,9 @@ def test_a_real_file_falls_to_gradients_and_answers_every_page(tmp_path: Path) -
     x, y = pages(100)
     with model.held():
         oracle = model.oracle()
-        right = sum(int((oracle.answers(part).argmax(1) == k).sum()) for part, k in zip(x.split(10), y.split(10), strict=True))
+        right = sum(
+            int((oracle.answers(part).argmax(1) == k).sum()) for part, k in zip(x.split(10), y.split(10), strict=True)
+        )
     assert right == 100
     few = slice(0, 12)
     done = assay.attack(assay.PGD(steps=10), model, x[few], y[few], assay.Linf("4/255"))
