@@ -72,7 +72,7 @@ def imported() -> Any:
 
     The environment is left as it was: only this import reads it.
     """
-    if "keras" not in sys.modules:
+    if sys.modules.get("keras") is None:
         with _environment("KERAS_BACKEND", "torch"), warnings.catch_warnings(action="ignore"):
             try:
                 import keras
