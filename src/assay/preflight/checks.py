@@ -43,12 +43,12 @@ UNUSABLE = "model and images"
 _PROBABILITIES = (
     "The model returns probabilities (each row sums to 1). Gradients of a saturated softmax vanish and attacks look "
     "weaker than they are. Return logits, or pass --outputs probabilities to attack log-probabilities; the report "
-    "will say so."
+    "will say so. Of a judge: --judge-outputs probabilities."
 )
 _PROBABILITIES_ASKED = (
     "The model returns probabilities (each row sums to 1), expected logits. Near 1 a probability hardly moves, attacks "
     "on scores meet plateaus, and the model looks stronger than it is. Pass --outputs probabilities: their logarithm "
-    "is attacked; the report will say so."
+    "is attacked; the report will say so. Of a judge: --judge-outputs probabilities."
 )
 _FEWEST = 10
 _DIM, _DIVIDED_TWICE = 0.1, 0.02
