@@ -108,8 +108,8 @@ def _twin(
     if given is not None and not leads:
         gives = "may refuse images" if given.rejects else f"gives {given.access.name.lower()} alone"
         raise BadInput(
-            f"The twin {given.spec} {gives}, and leads nowhere. Name a network with gradients, such as the float network "
-            f"that {bench.classifier.spec} was made of."
+            f"The twin {given.spec} {gives}, and leads nowhere. Name a network with gradients, such as the float "
+            f"network that {bench.classifier.spec} was made of."
         )
     return (found, known) if leads else (None, "")
 

@@ -44,8 +44,8 @@ class AuditFlags:
     twin: Annotated[
         str | None,
         typer.Option(
-            help="An undefended model for the same images, to compare and transfer from; of a model that gives scores or "
-            "labels alone the white-box network that leads.",
+            help="An undefended model for the same images, to compare and transfer from; on a model that gives scores "
+            "or labels alone, the white-box network that leads.",
             show_default=False,
         ),
     ] = None

@@ -156,7 +156,7 @@ def test_a_twin_that_does_not_fit_is_named(tmp_path: Path) -> None:
     wrong = assay.load_model(Classifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), spec="three"))
     with pytest.raises(BadInput, match=r"The twin three has 3 classes, .* has 4\. Give a network of the same classes"):
         told(found, twin=wrong)
-    with pytest.raises(BadInput, match="gives scores alone, and leads nowhere. Name a network with gradients"):
+    with pytest.raises(BadInput, match=r"gives scores alone, and leads nowhere\. Name a network with gradients"):
         told(found, twin=Box().model())
     small = assay.load_model(Classifier(Matcher(), spec="small", input_shape=(3, 4, 4)))
     with pytest.raises(BadInput, match="takes images of 3 x 4 x 4"):
