@@ -14,6 +14,7 @@ from benchmarks.cases import (
     engine,
     fgsm,
     memory,
+    onnx_file,
     patch,
     pgd_mnist,
     standard,
@@ -37,6 +38,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "workers": workers.measure,
     "certify": certify.measure,
     "corruptions": corruptions.measure,
+    "onnx-file": onnx_file.measure,
     "endpoint-overhead": endpoints.overhead,
     "endpoint-forms": endpoints.forms,
 }

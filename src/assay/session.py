@@ -30,7 +30,7 @@ from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
-from assay.models.remote.ledger import Ledger, current
+from assay.models.remote.ledger import Ledger, QueriesSpent, current
 from assay.models.remote.place import asked_before, asking
 from assay.preflight.checks import Look, look
 from assay.vocabulary import Question
@@ -261,7 +261,12 @@ class _Held:
             return [], []
         before = {_identity(one) for one in run.verdicts()}
         # the models of the run itself: a factory may give others each time
-        verdicts = _audit(run, settings, self.loader, self.reporter, shown.hear_audit)
+        try:
+            verdicts = _audit(run, settings, self.loader, self.reporter, shown.hear_audit)
+        except QueriesSpent as spent:
+            # the numbers stand as they are, without a verdict
+            self.reporter.warn(f"The audit ended before its verdict. {spent}")
+            verdicts = run.verdicts()
         self.meter.finish(AUDIT)
         shown.end()
         return verdicts, [one for one in verdicts if _identity(one) not in before]

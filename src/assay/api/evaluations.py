@@ -109,6 +109,10 @@ class Evaluation:
         """Return the records as a pyarrow table, one row per sample and budget."""
         return self.run.records(columns)
 
+    def endpoints(self) -> list[dict[str, Any]]:
+        """Return what was asked of each endpoint: rows, requests, retries and cost, in all and by cell."""
+        return self.run.endpoints()
+
     def table(self) -> None:
         """Print the table of results."""
         from rich.console import Console

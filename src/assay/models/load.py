@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ from assay.models.loaders import timm as from_timm
 from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders import weights as from_file
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
+from assay.models.remote.address import refuse_secrets
 from assay.models.spec import LIMITS, Request, take_apart, taken_apart
 from assay.models.static_batch import StaticBatch, static_rows
 from assay.models.twins import guided
@@ -275,6 +277,7 @@ def _no_device(device: str | torch.device, error: Exception) -> BadInput:
 
 
 def _named(spec: str, allow_pickle: bool, outputs: str, given: dict[str, Any]) -> Classifier:
+    refuse_secrets(spec)
     scheme, name = _scheme(spec)
     _, options, settings = taken_apart(spec, given, scheme.options, scheme.settings)
     # options given by name become part of the spec: another process rebuilds the model from the spec alone
@@ -316,8 +319,30 @@ def _importable(name: str) -> bool:
         return False
 
 
+# what a path or an address is most often, by its end
+_ENDINGS = {
+    ".onnx": "onnx", ".tflite": "litert", ".lite": "litert", ".keras": "keras", ".h5": "keras", ".hdf5": "keras",
+    ".pt2": "pt2", ".torchscript": "torchscript", ".ts": "torchscript", ".safetensors": "file", ".pt": "file",
+    ".pth": "file", ".ckpt": "file", ".yaml": "remote", ".yml": "remote",
+}  # fmt: skip
+
+
+def _kind_of_path(plain: str) -> str:
+    if plain.startswith(("http://", "https://")):
+        return "v2"
+    path = Path(plain).expanduser()
+    if path.is_dir():
+        return "hf" if (path / "config.json").is_file() else ""
+    return _ENDINGS.get(path.suffix.lower(), "")
+
+
 def _no_such(spec: str, plain: str) -> BadInput:
     """Return the error for a name of no known form: most often a scheme left out."""
+    kind = _kind_of_path(plain)
+    if kind:
+        return BadInput(
+            f"{spec!r} names no kind of model. Did you mean {kind}:{spec}? (`assay models` lists the kinds)"
+        )
     whole = [*(f"torchvision:{name}" for name in from_torchvision.names()), *(f"zoo:{name}" for name in zoo.ZOO)]
     full_name = {name.partition(":")[2]: name for name in whole} | {name: name for name in WHOLE_NAMES}
     near = did_you_mean(plain, full_name)

@@ -124,3 +124,24 @@ def test_every_scheme_is_in_the_table() -> None:
         *("zoo", "torchvision", "timm", "file", "onnx", "hf", "pt2", "torchscript", "keras", "litert"),
         *("v2", "v1", "remote"),
     }
+
+
+@pytest.mark.parametrize(
+    ("spec", "meant"),
+    [
+        ("net.onnx", "onnx:net.onnx"),
+        ("../exports/net.tflite?layout=nchw", r"litert:\.\./exports/net.tflite\?layout=nchw"),
+        ("net.keras", "keras:net.keras"),
+        ("weights.pth", "file:weights.pth"),
+        ("http://127.0.0.1:8000/digits", "v2:http://127.0.0.1:8000/digits"),
+    ],
+)
+def test_a_path_without_its_kind_is_told_which_is_meant(spec: str, meant: str) -> None:
+    with pytest.raises(BadInput, match=f"Did you mean {meant}"):
+        load_model(spec)
+
+
+def test_a_folder_of_hugging_face_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match="Did you mean hf:"):
+        load_model(str(tmp_path))
