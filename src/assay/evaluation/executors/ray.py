@@ -41,6 +41,7 @@ from assay.models.remote.ledger import FOLDER, Ledger
 _STARTS = 3
 _PAUSE = 1.0
 _NOTICE = 30.0
+_ANSWER = 10.0
 _MOST_WORDS = 100_000
 _STORE = 200 * 2**20
 # a path of a socket holds 107 bytes, and Ray adds some 70
@@ -383,6 +384,7 @@ def _connected(settings: Ray, folder: Path, *, per_gpu: bool) -> Iterator[None]:
             if own:
                 ray.init(**usual, **_of_this_machine(stack, settings.workers, per_gpu=per_gpu))
             else:
+                _knock(str(settings.address))
                 ray.init(address=settings.address, **usual)
         # Ray raises errors of many kinds: wrong words, no cluster, another release of Python or of Ray, no token
         except Exception as error:
@@ -394,6 +396,25 @@ def _connected(settings: Ray, folder: Path, *, per_gpu: bool) -> Iterator[None]:
                 signal.signal(signal.SIGTERM, before)
         stack.callback(ray.shutdown)
         yield
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` where nobody answers at an address: Ray itself would try for many minutes."""
+    from ray._private import services
+
+    resolve = getattr(services, "canonicalize_bootstrap_address", None)
+    if address.startswith("ray://"):
+        found = address.removeprefix("ray://").partition("/")[0]
+    else:
+        # Ray's own reading: what `auto` stands for, and this machine's address in place of 127.0.0.1
+        found = resolve(address) if resolve is not None else None
+    if not found:
+        return
+    host, _, port = found.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
+    except OSError as error:
+        raise OSError(f"nothing answers at {found} ({error.strerror or error}).") from error
 
 
 def _of_this_machine(stack: contextlib.ExitStack, workers: int | None, *, per_gpu: bool) -> dict[str, Any]:
