@@ -9,6 +9,7 @@ import pytest
 
 from assay.core.errors import BadInput
 from assay.evaluation.execution.options import Options
+from assay.evaluation.executors import node
 from assay.evaluation.executors import ray as subject
 from assay.evaluation.executors.ray import Ray
 
@@ -34,22 +35,22 @@ def test_each_worker_gets_a_gpu_of_its_own() -> None:
 
 def test_what_an_endpoint_answers_is_kept_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nonce = tmp_path / "shared-1"
-    shared = {"folder": str(tmp_path), "nonce": str(nonce), "machine": subject._machine()}
-    assert subject._not_shared(None) == ""
-    assert "is not shared here" in subject._not_shared(shared)
+    shared = {"folder": str(tmp_path), "nonce": str(nonce), "machine": node._machine()}
+    assert node._not_shared(None) == ""
+    assert "is not shared here" in node._not_shared(shared)
     nonce.write_text("of another run")
-    assert "is not shared here" in subject._not_shared(shared)
+    assert "is not shared here" in node._not_shared(shared)
     nonce.write_text(nonce.name)
-    assert subject._not_shared(shared) == ""
-    monkeypatch.setattr(subject, "_machine", lambda: "another")
-    assert "another machine" in subject._not_shared(shared) and "--executor processes" in subject._not_shared(shared)
+    assert node._not_shared(shared) == ""
+    monkeypatch.setattr(node, "_machine", lambda: "another")
+    assert "another machine" in node._not_shared(shared) and "--executor processes" in node._not_shared(shared)
 
 
 def test_another_release_on_a_node_is_said() -> None:
     import assay
 
-    assert subject._other_release({"release": assay.__version__}) == ""
-    assert "and 0.0 where the run was started" in subject._other_release({"release": "0.0"})
+    assert node._other_release({"release": assay.__version__}) == ""
+    assert "and 0.0 where the run was started" in node._other_release({"release": "0.0"})
 
 
 @pytest.mark.parametrize(
