@@ -25,10 +25,11 @@ from assay.evaluation.run_study import RunFailed, run_study
 from assay.evaluation.study.spec import Study
 from tests.support.tiny import images, rows, run_here, study, write_model, write_pictures
 
-pytestmark = [pytest.mark.scale, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(240)]
 
 SAMPLES, CHUNK = 48, 4
-MARKED = float(images(SAMPLES)[0][16][0, 0, 0])
+_FIRST = [float(image[0, 0, 0]) for image in images(SAMPLES)[0]]
+MARKED = next(value for value in _FIRST if _FIRST.count(value) == 1)
 SEES_MARKED = f"bool((abs(x[:, 0, 0, 0] - {MARKED!r}) < 1e-6).any())"
 PAUSE = "time.sleep(0.03)"
 SCRIPT = """
@@ -120,7 +121,7 @@ def test_actors_that_are_killed_are_replaced(
     cluster: Any, source: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # each marked image kills the worker that first sees it, in the middle of a unit
-    marked = [float(image[0, 0, 0]) for image in images(SAMPLES)[0][::8]]
+    marked = _FIRST[::8]
     once = tmp_path / "once"
     once.mkdir()
     hook = (
@@ -297,7 +298,8 @@ def test_a_local_cluster_ends_with_its_driver(
     # Ctrl-C reaches the whole group that stands in the foreground
     os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
     assert process.wait(30) == -how
-    end = time.monotonic() + 30
+    # the agents of Ray that do no work look for their parent now and then
+    end = time.monotonic() + 90
     while left := processes_of(process.pid):
         assert time.monotonic() < end, f"{left} outlive the run"
         time.sleep(0.1)
