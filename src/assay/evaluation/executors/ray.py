@@ -278,21 +278,20 @@ def _connected(settings: Ray, folder: Path, *, per_gpu: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_notes_to(folder))
         usual = {"log_to_driver": False, "logging_level": "ERROR"}
+        made = _of_this_machine(stack, settings.workers, per_gpu=per_gpu) if own else {"address": settings.address}
+        # Ctrl-C may come while it starts
+        stack.callback(ray.shutdown)
         try:
-            if own:
-                ray.init(**usual, **_of_this_machine(stack, settings.workers, per_gpu=per_gpu))
-            else:
+            if not own:
                 _knock(str(settings.address))
-                ray.init(address=settings.address, **usual)
+            ray.init(**usual, **made)
         # Ray raises errors of many kinds: wrong words, no cluster, another release of Python or of Ray, no token
         except Exception as error:
-            ray.shutdown()
             raise BadInput(_unreached(settings.address, error)) from error
         finally:
             # Ray takes SIGTERM for itself
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)
-        stack.callback(ray.shutdown)
         yield
 
 
