@@ -105,13 +105,13 @@ def _why(case: Case, guessing: bool, order: str) -> str:
 def _unnormalised(case: Case) -> str:
     return (
         "Nearly all images are taken for one class, and the model's normalisation is unknown: if it is not inside the "
-        f"model, say it, {with_mean(case.model.spec)}."
+        f"model, say it, {with_mean(case.model.spec, case.seen.x.shape[1])}."
     )
 
 
-def with_mean(spec: str) -> str:
-    """Return a model's name with ImageNet's normalisation as an example."""
-    said = "mean=0.485,0.456,0.406&std=0.229,0.224,0.225"
+def with_mean(spec: str, channels: int) -> str:
+    """Return a model's name with a normalisation as an example: ImageNet's, or one of grey images."""
+    said = "mean=0.485,0.456,0.406&std=0.229,0.224,0.225" if channels == 3 else "mean=0.5&std=0.5"
     name, _, chain = spec.partition("|")
     if ":" not in name:
         return f"my.py:factory?{said}"
