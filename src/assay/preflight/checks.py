@@ -218,9 +218,10 @@ def normalisation(case: Case) -> Iterable[Finding]:
     if case.model.spec.startswith("remote:"):
         told = "left to the endpoint; where it takes numbers that are normalised, its file says mean and std"
     else:
+        named = with_mean(case.model.spec, case.seen.x.shape[1])
         told = (
             "The model's normalisation is unknown: it is taken to be inside, and images in [0, 1] go in as they are. "
-            f"If it is not, say it: {with_mean(case.model.spec, case.seen.x.shape[1])}. Budgets in normalised units need it."
+            f"If it is not, say it: {named}. Budgets in normalised units need it."
         )
     yield Finding(Level.NOTE, "normalisation", told)
 
