@@ -74,11 +74,12 @@ case ${1:-} in
             "Hugging Face, Keras and LiteRT (about 300 MB; torch is read from .venv)" .venv/bin/python
         ;;
     servers)
+        # most of what they bring is never imported: compiling all of it takes as long as the rest of the install
         python=.venv/bin/python
-        beside .venv-servers/mlserver tests/servers/environments/mlserver.txt $python "MLServer (about 400 MB)" ""
-        beside .venv-servers/kserve tests/servers/environments/kserve.txt $python "KServe and LitServe (about 530 MB)" ""
+        beside .venv-servers/mlserver tests/servers/environments/mlserver.txt $python "MLServer (about 300 MB)" "" --no-compile
+        beside .venv-servers/kserve tests/servers/environments/kserve.txt $python "KServe and LitServe (about 400 MB)" "" --no-compile
         python=$(triton_python)
-        beside .venv-servers/triton tests/servers/environments/triton.txt "$python" "Triton (about 450 MB)" ""
+        beside .venv-servers/triton tests/servers/environments/triton.txt "$python" "Triton (about 400 MB)" "" --no-compile
         ;;
     *)
         echo "Usage: scripts/install-beside.sh peers|targets|servers" >&2

@@ -17,7 +17,7 @@ from tests.support.misbehaving import Misbehaving
 from tests.support.serving import Server
 from tests.support.workplace import Workplace, make_workplace
 
-SHAPE, CLASSES, N = (3, 8, 8), 4, 8
+SHAPE, CLASSES, N = (3, 8, 8), 4, 6
 PATTERNS = np.random.default_rng(0).standard_normal((CLASSES, 3 * 8 * 8))
 
 
@@ -33,8 +33,8 @@ def labelled() -> Any:
     return assay.load_data((pixels, torch.from_numpy(predict(pixels.numpy()).argmax(1))))
 
 
-SCORES: dict[str, Any] = {"attack": "square", "queries": 60}
-LABELS: dict[str, Any] = {"attack": "boundary", "queries": 60}
+SCORES: dict[str, Any] = {"attack": "square", "queries": 25}
+LABELS: dict[str, Any] = {"attack": "boundary", "queries": 40}
 JSON = "url: URL/{kind}\nimage: {image}\nrequest: {{inputs: {word}}}\nanswer: {{{answer}}}\nsize: 8\nclasses: {names}\n"
 NAMES = "[c0, c1, c2, c3]"
 

@@ -89,7 +89,7 @@ def _cell(
     return {"model": model, "data": data, "attack": attack, "threat": "linf" if box else "linf no-box", "norm": "linf",
             "box": box, "grid": None, "eps": list(eps), "question": question, "goal": "untargeted", "seed": 0,
             "chunk": 128, "n": n, "version": 1, "order": "ascending",
-            "specs": {"attack": {"attack": attack.split("(")[0]}}}  # fmt: skip
+            "specs": {"model": {"model": model}, "attack": {"attack": attack.split("(")[0]}}}  # fmt: skip
 
 
 def _value(written: str) -> float:

@@ -18,7 +18,7 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import Verdict, keep_verdicts
 from assay.evaluation.run import Run
 from assay.models import Classifier
-from assay.models.remote.ledger import current
+from assay.models.remote.ledger import QueriesSpent, current
 
 Say = Callable[[str], None]
 
@@ -71,11 +71,18 @@ def audit_run(  # shape: the options of an audit, each with its own default
             if (ledger := current()) is not None:
                 check_unchanged([Unit(group.pivot.head, 0)], own, ledger)
             say(f"Auditing {group.pivot.head.model.label} on {group.pivot.head.data.source} …")
-            for verdict in auditor.audit(group, before):
-                keep_verdicts(run.path, [verdict])
-                verdicts.append(verdict)
-                if verdict.stopped:
-                    raise KeyboardInterrupt
+            try:
+                for verdict in auditor.audit(group, before):
+                    keep_verdicts(run.path, [verdict])
+                    verdicts.append(verdict)
+                    if verdict.stopped:
+                        raise KeyboardInterrupt
+            except QueriesSpent as error:
+                # the run is whole: what lacks is a verdict
+                say(
+                    f"The audit of {group.pivot.head.model.label} was not finished, and its numbers have no verdict: "
+                    f"{error} With more, `assay audit {run.path}` goes on from the answers so far."
+                )
     finally:
         # a model given as an object goes back to its user as it was
         own.close()

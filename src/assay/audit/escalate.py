@@ -20,6 +20,7 @@ from assay.core.objective import margin
 from assay.core.oracle import Access
 from assay.core.search import Keeps
 from assay.evaluation.records.verdicts import Attempt, Finding
+from assay.models.remote.ledger import QueriesSpent
 
 FEW, AT_ONCE = 12, 64
 """Survivors that a dear attack is tried on first, and the most that one run of an attack takes: what a run has found
@@ -176,6 +177,9 @@ def attempted(
     keeps = Keeps.WORST if random else Keeps.FIRST
     try:
         found = run(one.method, problem, few.fold(f"escalate {one.name}"), keeps=keeps)
+    except QueriesSpent:
+        # no other way is open then
+        raise
     except (RuntimeError, AssayError) as error:
         # this way is closed for this model, and the report says so; the next one may not be
         closed = f"{one.why}; could not be tried: {str(error).splitlines()[0] if str(error) else type(error).__name__}"

@@ -105,6 +105,12 @@ def _twin(
         models = loader.surrogate(named[0], bench.classifier) if named else ()
         found, known = (together(models), digest_of(models)) if models else (None, "")
     leads = found is not None and found.access is Access.GRADIENT and not found.rejects
+    if given is not None and not leads:
+        gives = "may refuse images" if given.rejects else f"gives {given.access.name.lower()} alone"
+        raise BadInput(
+            f"The twin {given.spec} {gives}, and leads nowhere. Name a network with gradients, such as the float "
+            f"network that {bench.classifier.spec} was made of."
+        )
     return (found, known) if leads else (None, "")
 
 

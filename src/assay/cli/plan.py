@@ -42,7 +42,7 @@ def plan(
 ) -> None:  # shape: one parameter for each flag
     """Say what a study will cost: cells, passes, disk, and time from a short measurement."""
     from assay.evaluation.cost import Speed, estimate
-    from assay.evaluation.endpoints import demands, spent_in
+    from assay.evaluation.endpoints import budgets, demands, spent_in
     from assay.evaluation.loader import Loader
     from assay.evaluation.plan import make_plan
     from assay.evaluation.records.store import Store
@@ -55,6 +55,8 @@ def plan(
         planned = make_plan(asked.study, loader)
         done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}
         speeds = _speeds(planned, loader)
+        for one in budgets(planned.models, ledger.spent()):
+            say(f"The plan itself took {queries(one.spent.billed)} of {one.host}.")
     # an endpoint takes as long as its requests do, however many rows they hold
     requests = {name: one.forward for name, one in speeds.items() if planned.models[name].get("endpoints")}
     asks = demands(planned.todo(done), planned.models, spent_in(asked.directory), requests)

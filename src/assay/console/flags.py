@@ -62,6 +62,7 @@ class StudyFlags:
         str | None,
         _flag(_WHAT, "A model that judges the images made on the models: the file that is deployed, onnx:int8.onnx."),
     ] = None
+    judge_outputs: Annotated[Outputs | None, _flag(_WHAT, "What the judge returns, if it is not logits.")] = None
     corruptions: Annotated[
         str | None,
         _flag(_WHAT, "Corrupt the images too, or alone without --attack: standard, all, or fog,snow. Average case."),

@@ -158,8 +158,8 @@ def _holders(raw: dict[str, Any], flags: StudyFlags) -> Iterable[tuple[tuple[str
 def _change_inside(where: tuple[str | int, ...], holder: dict[str, Any], flags: StudyFlags, at: Any) -> None:
     """Lay the flags that change a part of models, data or threats over the parts that are there."""
     inside = {
-        "models": (outputs := {"outputs": ("--outputs", flags.outputs and flags.outputs.value)}, "model"),
-        "judge": (outputs, "model"),
+        "models": ({"outputs": ("--outputs", flags.outputs and flags.outputs.value)}, "model"),
+        "judge": ({"outputs": ("--judge-outputs", flags.judge_outputs and flags.judge_outputs.value)}, "model"),
         "data": (_selection(flags), "source"),
         "threats": (_threat(flags), ""),
     }

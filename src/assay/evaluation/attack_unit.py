@@ -228,7 +228,7 @@ def check_scores(logits: Tensor, outputs: str, access: Access = Access.GRADIENT)
             "The model returns probabilities (each row sums to 1). Gradients of a saturated softmax vanish and attacks "
             "look weaker than they are. Return logits, or pass --outputs probabilities (outputs: probabilities in a "
             'study, load_model(model, outputs="probabilities") in Python) to attack log-probabilities; the report will '
-            "say so."
+            "say so. Of a judge: --judge-outputs probabilities."
         )
 
 

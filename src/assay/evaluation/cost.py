@@ -84,12 +84,16 @@ def time_request(oracle: TorchOracle, images: Tensor, labels: Sequence[int], row
 
 
 def time_passes(oracle: TorchOracle, images: Tensor, labels: Sequence[int]) -> Speed:
-    """Time a model on some images `[N, C, H, W]` (after one pass to warm up)."""
+    """Time a model on some images `[N, C, H, W]` (after one pass to warm up).
+
+    A model without gradients is asked for none: whatever is planned for it goes forward alone.
+    """
     goal = Untargeted(torch.tensor(list(labels), device=images.device))
     draws = Draws(torch.zeros(len(images), dtype=torch.int64, device=images.device))
     spent = []
-    for access in (Access.SCORES, Access.SCORES, Access.GRADIENT):
+    both = oracle.gives is Access.GRADIENT
+    for access in (Access.SCORES, Access.SCORES, *([Access.GRADIENT] if both else [])):
         began = time.perf_counter()
         oracle.look(images, goal, cross_entropy, access, draws).logits.cpu()
         spent.append((time.perf_counter() - began) / len(images))
-    return Speed(spent[1], max(0.0, spent[2] - spent[1]))
+    return Speed(spent[1], max(0.0, spent[2] - spent[1]) if both else 0.0)

@@ -14,10 +14,9 @@ from assay.core.result import Keeps
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
-from assay.evaluation.passes import passes_per_sample
+from assay.evaluation.passes import passes_per_sample, queries_per_image
 from assay.models import Classifier
 from assay.models.remote.ledger import FILE, FOLDER, Ledger, Spent, allowed
-from assay.models.remote.module import endpoints_of
 from assay.wording import plural, queries
 
 
@@ -30,7 +29,7 @@ def endpoint_facts(model: Classifier) -> list[dict[str, Any]]:
         {
             "identity": one.client.identity,
             "host": one.client.host,
-            "random": one.random,
+            "random": model.random or one.random,
             "copies": model.passes.forwards,
             **{
                 field.name: value
@@ -38,7 +37,7 @@ def endpoint_facts(model: Classifier) -> list[dict[str, Any]]:
                 if (value := getattr(one.client.limits, field.name)) is not None
             },
         }
-        for one in (endpoints_of(model.module) if model.outside else ())
+        for one in model.endpoints
     ]
 
 
@@ -144,9 +143,10 @@ def demands(
             rows = requests = 0
             for unit in own:
                 looks = each.setdefault(unit.cell.digest, looks_per_sample(unit.cell, random=facts["random"]))
-                at_once = len(unit.cell.positions(unit.chunk)) * facts["copies"]
-                rows += looks * at_once
-                requests += looks * math.ceil(at_once / facts["batch"])
+                # a defence may show the copies one after the other
+                n, copies = len(unit.cell.positions(unit.chunk)), looks * facts["copies"]
+                rows += copies * n
+                requests += copies * math.ceil(n / facts["batch"])
             seconds = _seconds(requests, facts, (request_seconds or {}).get(label))
             found.append(Demand(rows, requests, seconds, budget))
     return found
@@ -163,7 +163,8 @@ def looks_per_sample(cell: Cell, *, random: bool = False) -> int:
     budgets = sum(budget.value > 0 for budget in cell.budgets)
     if cell.certificate is None and cell.attack.options.get("surrogate"):
         smallest = Experiment.of(cell, Loader()).method().keeps is Keeps.SMALLEST
-        looks = 1 + int(cell.goal == "targeted least-likely") + (min(budgets, 1) if smallest else budgets)
+        each = queries_per_image(cell)
+        looks = 1 + int(cell.goal == "targeted least-likely") + each * (min(budgets, 1) if smallest else budgets)
     else:
         looks = passes_per_sample(cell).forwards
     # of a random model the image and what is found are asked about several times
@@ -176,8 +177,7 @@ def check_unchanged(units: Sequence[Unit], loader: Loader, ledger: Ledger) -> No
     Raises `BadInput`: half of such a run would be of another model.
     """
     for cell in {unit.cell.model.label: unit.cell for unit in units}.values() if ledger.earlier else ():
-        model = loader.model(cell.model)
-        for endpoint in endpoints_of(model.module) if model.outside else ():
+        for endpoint in loader.model(cell.model).endpoints:
             if endpoint.client.identity not in ledger.earlier:
                 continue
             # once is enough

@@ -48,10 +48,10 @@ def passes_per_sample(cell: Cell) -> Passes:
 def queries_per_image(cell: Cell) -> int:
     """Return how often the attack of a cell may ask the model about an image at one budget, the image itself left out.
 
-    What is made on another model, or held in a file, is shown to the model once.
+    What is made on another model, or held in a file, is shown to the model once; a pushed image at most twice.
     """
     if cell.attack.options.get("surrogate") or entry_of(cell.attack.attack).file:
-        return 1
+        return 1 + bool(cell.attack.options.get("pushed"))
     return most_passes(Experiment.of(cell, Loader()).method(), cell.threat.norm).forwards
 
 

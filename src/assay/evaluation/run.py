@@ -29,6 +29,7 @@ from assay.evaluation.records.verdicts import Verdict, read_verdicts
 from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.evaluation.study.yaml_source import load_study
+from assay.wording import measure
 
 STUDY_FILE = "study.lock.yaml"
 GRADIENT = "gradient"
@@ -108,7 +109,12 @@ class Run:
             and not self.ignores_defense(digest)
         ]
         attacked = self.store.read(asked, ATTACK_COLUMNS)
-        return bracket_tables(attacked, self.certificates(CERTIFICATE_COLUMNS))
+        tables = bracket_tables(attacked, self.certificates(CERTIFICATE_COLUMNS))
+        return [dataclasses.replace(one, wording=self._wording(one.model, asked)) for one in tables]
+
+    def _wording(self, model: str, cells: Sequence[str]) -> str:
+        own = [digest for digest in cells if self.cells[digest].get("model") == model]
+        return measure(self.access(model), self.queries_limit(own))
 
     def pairs(self) -> list[PairTable]:
         """Return what attacks leave the models, and their judges of the same images: a table per pair and attack."""

@@ -22,6 +22,7 @@ from assay.core.oracle import ONE_PASS, Access, LookPasses, TorchOracle
 from assay.defenses.chain import Step
 from assay.defenses.fitted import Fitted
 from assay.models.facts import check_told_apart, facts_of_attributes
+from assay.models.remote.module import Endpoint, endpoints_of
 
 # the second class of a name gets a number, which counts all those compiled in this process
 _NUMBERED = re.compile(r"[./]?___torch_mangle_\d+")
@@ -150,6 +151,11 @@ class Classifier:
     def outside(self) -> bool:
         """Whether the model answers outside of torch, and has whoever asks it pay for each row: an endpoint."""
         return outside(self.module)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """The endpoints that the model asks; none for most."""
+        return endpoints_of(self.module) if self.outside else []
 
     @property
     def classes_outside(self) -> int | None:

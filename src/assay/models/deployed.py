@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, autograd, nn
 
+from assay.models.classifier import Classifier
+
 Answer = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 """From float32 images `[N, C, H, W]` in [0, 1] to float32 scores `[N, K]`."""
 
@@ -34,6 +36,9 @@ class Deployed(nn.Module):
     `answer` gives its scores. A `twin` is the same network in torch, or one that is close to it: where a gradient is
     asked for, it is the twin's at that image, of an objective that is computed from the deployed model's scores.
     Such a look takes two passes, see `LookPasses.climbing`.
+
+    An `answer` may have a `floor`, the log-probability that stands for all below it, since they were rounded to 0.
+    Where a gradient is asked for, the twin tells those apart: else it would point to no class in particular.
     """
 
     def __init__(self, answer: Answer, twin: nn.Module | None = None) -> None:
@@ -50,12 +55,35 @@ class Deployed(nn.Module):
         given = torch.from_numpy(np.ascontiguousarray(self.answer(asked))).to(x.device)
         if self.twin is None or not (torch.is_grad_enabled() and x.requires_grad):
             return given
-        answers: Tensor = _Judged.apply(self.twin(x), given)
+        climbed = self.twin(x)
+        floor = getattr(self.answer, "floor", None)
+        if floor is not None:
+            given = _told_apart(given, climbed.detach(), float(floor))
+        answers: Tensor = _Judged.apply(climbed, given)
         return answers
 
     def extra_repr(self) -> str:
         """Say nothing of the function: what it answers from is said by the classifier's `identity`."""
         return ""
+
+
+def step_of(model: Classifier) -> float:
+    """Return the step between two neighbouring answers of a deployed file that says it; 0 for any other model."""
+    answers = (one.answer for one in model.module.modules() if isinstance(one, Deployed))
+    return max((float(getattr(one, "step", 0.0)) for one in answers), default=0.0)
+
+
+def _told_apart(given: Tensor, twin: Tensor, floor: float) -> Tensor:
+    """Return log-probabilities in which those at the floor are the twin's, at most the floor.
+
+    Whatever lies above the floor stays the deployed model's own, and so does the answer, which lies above it.
+    """
+    if given.shape != twin.shape:
+        return given
+    at = given <= floor + 1e-5 * abs(floor)
+    finer = torch.where(at, twin.log_softmax(1).to(given.dtype).clamp_max(floor), given)
+    # where all are at the floor, the deployed model's answer is the first class
+    return torch.where(at.all(1, keepdim=True), given, finer)
 
 
 class _Judged(autograd.Function):

@@ -23,6 +23,7 @@ class Kind:
 
 
 _WEIGHTS = "weights and structure"
+_PROGRAM = f"{GRADIENTS} where the program has them, else {SCORES}"
 _ENDPOINT = "address, model, version, form of the request"
 _NO_WEIGHTS = "gradients, certificates, training; nobody sees whether the weights behind the address change"
 
@@ -37,20 +38,20 @@ KINDS: Mapping[str, Kind] = {
         "twin is named",
     ),
     "hf": Kind(
-        "a Hugging Face folder, or a model of the hub at a revision", GRADIENTS, "hf", _WEIGHTS,
+        "a Hugging Face folder, or a model of the hub at a revision", GRADIENTS, "hf", "weights, structure and config",
         "code of the model's own, heads that are missing, several labels per image",
     ),
     "pt2": Kind(
-        "a program of torch.export (it can run code: --allow-pickle)", GRADIENTS, "", "weights and program",
+        "a program of torch.export (it can run code: --allow-pickle)", _PROGRAM, "", "weights and program",
         "train mode, and gradients that the export dropped",
     ),
     "torchscript": Kind(
-        "a TorchScript file (it can run code: --allow-pickle)", GRADIENTS, "", "weights and program",
-        "train mode; gradients of some frozen scripts",
+        "a TorchScript file (it can run code: --allow-pickle)", _PROGRAM, "", "weights and program",
+        "train mode; gradients of scripts optimised for inference",
     ),
     "keras": Kind(
         "a Keras 3 or HDF5 file, on Keras's torch backend", GRADIENTS, "keras", "the file's bytes",
-        "Lambda layers, and layers of TensorFlow's own",
+        "layers of TensorFlow's own; Lambda layers run code (--allow-pickle)",
     ),
     "litert": Kind(
         "a TFLite file, quantised or not, answered by LiteRT", f"{SCORES}, and {GRADIENTS} with a twin", "litert",

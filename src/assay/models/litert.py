@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from typing import Any, cast
 
@@ -126,9 +127,7 @@ class Read:
         # what is rounded to 0 is below half a step
         least = max(_TINY, self.step / 2)
         if self.kind == "softmax":
-            p = np.maximum(p, np.float32(least))
-            # rounded ones do not add up to 1; the others are taken as they are
-            return _log(p / p.sum(1, keepdims=True) if self.step else p)
+            return _log(np.maximum(p, np.float32(least)))
         p, rest = np.maximum(p, np.float32(least)), np.maximum(1 - p, np.float32(least))
         if self.odds:
             return _log(p) - _log(rest)
@@ -159,6 +158,8 @@ class Interpreted:
         self._own = threading.local()
         # the step between two neighbouring answers, 0 where they are not rounded: the doctor reads it
         self.step = read.step
+        # what stands for all that was rounded to 0, see `Deployed`
+        self.floor = math.log(max(_TINY, read.step / 2)) if read.kind == "softmax" else None
 
     def __call__(self, images: Rows) -> Rows:
         """Return the scores. Raises `ModelError` where the interpreter fails on images of this size."""

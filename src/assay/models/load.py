@@ -28,6 +28,7 @@ from assay.models.loaders import timm as from_timm
 from assay.models.loaders import torchvision as from_torchvision
 from assay.models.loaders import weights as from_file
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
+from assay.models.remote.address import refuse_secrets
 from assay.models.spec import LIMITS, Request, take_apart, taken_apart
 from assay.models.static_batch import StaticBatch, static_rows
 from assay.models.twins import guided
@@ -276,6 +277,7 @@ def _no_device(device: str | torch.device, error: Exception) -> BadInput:
 
 
 def _named(spec: str, allow_pickle: bool, outputs: str, given: dict[str, Any]) -> Classifier:
+    refuse_secrets(spec)
     scheme, name = _scheme(spec)
     _, options, settings = taken_apart(spec, given, scheme.options, scheme.settings)
     # options given by name become part of the spec: another process rebuilds the model from the spec alone
@@ -338,7 +340,9 @@ def _no_such(spec: str, plain: str) -> BadInput:
     """Return the error for a name of no known form: most often a scheme left out."""
     kind = _kind_of_path(plain)
     if kind:
-        return BadInput(f"{spec!r} names no kind of model. Did you mean {kind}:{spec}? (`assay models` lists the kinds)")
+        return BadInput(
+            f"{spec!r} names no kind of model. Did you mean {kind}:{spec}? (`assay models` lists the kinds)"
+        )
     whole = [*(f"torchvision:{name}" for name in from_torchvision.names()), *(f"zoo:{name}" for name in zoo.ZOO)]
     full_name = {name.partition(":")[2]: name for name in whole} | {name: name for name in WHOLE_NAMES}
     near = did_you_mean(plain, full_name)

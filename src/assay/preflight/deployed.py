@@ -9,8 +9,7 @@ from torch import Tensor
 
 from assay.attacks import fitting
 from assay.core.oracle import Access
-from assay.models import Classifier
-from assay.models.deployed import Deployed
+from assay.models.deployed import step_of
 from assay.preflight.asking import asked_only
 from assay.preflight.findings import Case, Finding, Level
 from assay.wording import plural
@@ -42,7 +41,7 @@ def digits(case: Case) -> Iterable[Finding]:
     if case.model.outputs == "probabilities":
         scores = scores.exp()
     size = float(scores.max() - scores.min()) or 1.0
-    kept, coarse = _kept(scores), _step_of(case.model, scores)
+    kept, coarse = _kept(scores), step_of(case.model) or _coarse(scores)
     if kept is not None:
         told = (
             f"At most {kept} of {case.classes} classes have a score of their own, expected all: the others are equal "
@@ -80,11 +79,8 @@ def _kept(scores: Tensor) -> int | None:
     return most if classes >= 4 and 1 < most <= classes / 2 and bool((above == most).all()) else None
 
 
-def _step_of(model: Classifier, scores: Tensor) -> float | None:
-    """Return the step that a deployed file says its answers come in, or that its scores show; None for neither."""
-    answers = (one.answer for one in model.module.modules() if isinstance(one, Deployed))
-    said = max((float(getattr(one, "step", 0.0)) for one in answers), default=0.0)
-    return said or _coarse(scores)
+def _stepped(case: Case) -> bool:
+    return step_of(case.model) > 0 or _coarse(case.seen.logits.double()) is not None
 
 
 def _coarse(scores: Tensor) -> float | None:
@@ -107,7 +103,7 @@ def levels(case: Case) -> Iterable[Finding]:
     if seen is None or not all(bool(one.isfinite().all()) for one in seen):
         return
     whole, near = seen
-    if torch.equal(whole, near) and _step_of(case.model, case.seen.logits.double()) is not None:
+    if torch.equal(whole, near) and _stepped(case):
         told = "whether changes of less than half a grey level reach the model cannot be told: its scores are rounded"
         yield Finding(Level.NOTE, "8-bit images", told)
     elif torch.equal(whole, near):
@@ -155,7 +151,7 @@ def parity(case: Case) -> Iterable[Finding]:
     measured = f"Its scores differ by {gap:.2g} of their range, and {same} of {len(own)} images get the same class"
     off = None
     # answers in steps have no slope at a point
-    if told.slopes is not None and _step_of(case.model, case.seen.logits.double()) is None:
+    if told.slopes is not None and not _stepped(case):
         found, expected = told.slopes
         off = float(((found - expected).abs() / expected.abs().clamp_min(1e-12)).median())
         measured += f"; along its gradient the deployed model changes by {100 * off:.0f} % more or less than it tells"

@@ -52,6 +52,11 @@ def lines(table: BracketTable) -> list[str]:
         "Certified means: right, and no change of this kind and size makes the answer another one, for this model in "
         "this precision and these images; nothing about other norms, other data, or parts of the model.",
     ]
+    if table.attacks and table.wording != words.measure("gradient", None):
+        told.append(
+            f"Robust is here what was {table.wording}: the model can only be asked, and attacks with gradients may "
+            "leave far less."
+        )
     if table.alpha:
         told.append(
             f"Each statement about an image is false with a probability of at most {table.alpha:g}: the certificate is "

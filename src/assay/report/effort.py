@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
+from assay.evaluation.run import GRADIENT
 from assay.report.groups import Group, Line
 from assay.report.theme import IN_PAGE, Look, Spec, dressed
 
@@ -45,7 +46,8 @@ def terminal(run: Run, over: str, console: Console) -> None:
         return
     for where, curves in _by_target(run, found).items():
         console.print(Text(where, style="bold"))
-        console.print(f"accuracy, %, once so many {_TITLES[over]} were spent", highlight=False)
+        called = "accuracy" if run.access(run.cells[curves[0].cell]["model"]) == GRADIENT else "not broken so far"
+        console.print(f"{called}, %, once so many {_TITLES[over]} were spent", highlight=False)
         columns = milestones(max(curve.spent for curve in curves))
         table = Table("attack", "eps", *map(words.count, columns), box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for column in table.columns[1:]:

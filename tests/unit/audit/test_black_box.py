@@ -15,9 +15,13 @@ from assay.audit.audit import audit_run
 from assay.audit.checks import examine, flags
 from assay.audit.verdict_rule import BLACK_BOX, judge, reason
 from assay.core.errors import BadInput
+from assay.core.oracle import LookPasses
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.verdicts import Verdict
 from assay.models import Classifier, Predictions
+from assay.models.deployed import Deployed
+from assay.models.remote.client import Limits, Reply
+from assay.models.remote.module import Endpoint
 from tests.support.subjects import CLEAN, seen
 from tests.support.tiny import CLASSES, SIZE, data, patterns
 
@@ -152,6 +156,8 @@ def test_a_twin_that_does_not_fit_is_named(tmp_path: Path) -> None:
     wrong = assay.load_model(Classifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), spec="three"))
     with pytest.raises(BadInput, match=r"The twin three has 3 classes, .* has 4\. Give a network of the same classes"):
         told(found, twin=wrong)
+    with pytest.raises(BadInput, match=r"gives scores alone, and leads nowhere\. Name a network with gradients"):
+        told(found, twin=Box().model())
     small = assay.load_model(Classifier(Matcher(), spec="small", input_shape=(3, 4, 4)))
     with pytest.raises(BadInput, match="takes images of 3 x 4 x 4"):
         told(found, twin=small)
@@ -170,3 +176,53 @@ def test_the_rule_says_why() -> None:
     doubt = examine(seen("answers", differ=0.5))
     assert flags(doubt)
     assert "the model is random" in reason(doubt, (), "suspect", alone, twin="name a twin")
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_file_with_a_twin_of_its_own_is_audited_as_a_white_box(other: bool, tmp_path: Path) -> None:
+    box = Box()
+    module = Deployed(box, Matcher(other).eval())
+    model = Classifier(module, input_shape=(3, SIZE, SIZE), identity="file", passes=LookPasses(climbing=2))
+    attacks: list[Any] = [SQUARE, {"attack": "pgd", "steps": 20}]
+    found = assay.evaluate(model, data(N), attacks, assay.Linf(SMALL), audit="off", doctor=False, out=tmp_path)
+    assert {one.wording for one in found.results()} == {"robust accuracy"}
+    verdict = told(found)
+    assert verdict.access == "gradient"
+    flagged = {one.check for one in verdict.findings if one.flag and one.mandatory}
+    if other:
+        # gradients of another network lead nowhere, and the slopes of the file itself show it
+        assert "true gradients" in flagged and verdict.verdict != "trusted"
+    else:
+        # heads were planted on the features of the twin
+        assert "planted solutions" not in flagged and verdict.verdict == "trusted", verdict.why
+
+
+class Client:
+    """The client of an endpoint that may be asked `most` times."""
+
+    identity, host, loopback = "stub", "stub", True
+
+    def __init__(self, most: int) -> None:
+        self.rows, self.answer, self.limits = 0, Box(), Limits(queries=most)
+
+    def ask(self, rows: Any) -> Reply:
+        self.rows += len(rows)
+        return Reply(self.answer(rows))
+
+    def content(self, row: Any) -> bytes:
+        return bytes(row.tobytes())
+
+
+def test_an_audit_for_which_too_little_is_left_ends_in_words(tmp_path: Path) -> None:
+    client = Client(10_000)
+    model = assay.load_model(
+        Classifier(Endpoint(client), input_shape=(3, SIZE, SIZE), identity="stub"), access="scores"
+    )
+    found = assay.evaluate(model, data(N), [SQUARE], assay.Linf(SMALL), audit="off", doctor=False, out=tmp_path)
+    # without a session the endpoint counts anew
+    client.rows, client.limits = 0, Limits(queries=50)
+    said: list[str] = []
+    assert audit_run(found.run, loader=found.loader or Loader(), say=said.append) == []
+    assert client.rows <= 50
+    assert "was not finished, and its numbers have no verdict" in said[-1]
+    assert f"`assay audit {tmp_path}` goes on from the answers so far" in said[-1]

@@ -199,7 +199,7 @@ def test_a_study_that_is_not_there() -> None:
 
 
 def test_a_judge_goes_to_every_grid_with_what_it_returns() -> None:
-    flags = StudyFlags(study="study.yaml", judge="b.onnx.py:f", outputs=Outputs.PROBABILITIES)
+    flags = StudyFlags(study="study.yaml", judge="b.onnx.py:f", judge_outputs=Outputs.PROBABILITIES)
     for grid in read_study(flags).study.grids:
         assert grid.judge is not None
         assert (grid.judge.model, grid.judge.outputs) == ("b.onnx.py:f", "probabilities")

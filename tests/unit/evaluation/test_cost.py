@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from assay.core.compose import Passes
+from assay.core.oracle import Access, TorchOracle
 from assay.evaluation.cost import Speed, estimate, time_passes
 from assay.evaluation.loader import Loader
 from assay.evaluation.passes import passes_per_sample
@@ -78,3 +80,10 @@ def test_a_model_is_timed(tiny_model: str, tiny_source: str) -> None:
     speed = time_passes(loader.bench(cell).oracle, pixels, labels.tolist())
     assert 0 < speed.forward < 1 and 0 <= speed.backward < 1
     assert speed.seconds(Passes(2, 0)) == 2 * speed.forward
+
+
+def test_a_model_without_gradients_is_timed_forward_alone() -> None:
+    pixels, labels = images(8)
+    oracle = TorchOracle(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4)), gives=Access.SCORES)
+    speed = time_passes(oracle, pixels, labels.tolist())
+    assert speed.forward > 0 and speed.backward == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ import pytest
 import torch
 
 import assay
+from assay.attacks import ATTACKS
 from assay.attacks.square import Square
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
-from assay.evaluation.cell import Cell
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.endpoints import demands, spent_in
 from assay.evaluation.execution.progress import Progress
 from assay.evaluation.export.images import Choice, export_images
@@ -25,7 +27,9 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run import Run
 from assay.evaluation.run_study import Options, run_study
+from assay.files import DiskError
 from assay.models import Classifier
+from assay.models.remote import ledger
 from assay.models.remote.client import EndpointError, Reply
 from assay.models.remote.ledger import FILE, FOLDER, QueriesSpent, Spent
 from assay.models.remote.module import Endpoint
@@ -249,6 +253,39 @@ def test_damaged_answers_are_put_aside_with_a_warning(server: Server, tiny_sourc
     assert (tmp_path / "run" / "damaged" / FILE).exists()
 
 
+def test_a_full_disk_ends_the_run_which_goes_on_with_room(
+    server: Server, tiny_source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = study(asking(server), tiny_source, attacks=[SQUARE], threats=LINF)
+    whole = run_study(given, tmp_path / "whole")
+    connected, before = ledger._connected, server.rows
+
+    def small(path: Path | None) -> sqlite3.Connection:
+        db = connected(path)
+        db.execute("PRAGMA max_page_count = 8")
+        return db
+
+    with monkeypatch.context() as patch, pytest.raises(DiskError, match=r"answers\.sqlite, .*: The disk is full"):
+        patch.setattr(ledger, "_connected", small)
+        run_study(given, tmp_path / "run")
+    asked = server.rows - before
+    assert asked > 30 and Run.open(tmp_path / "run").status == "error"
+    assert rows(run_study(given, tmp_path / "run")) == rows(whole)
+    # what was under way when there was no room, and the two rows that say whether the model is the same
+    assert server.rows - before <= before + 5 + 2
+
+
+def test_an_audit_that_may_ask_no_more_leaves_the_numbers(server: Server, tiny_source: str, tmp_path: Path) -> None:
+    data = {"source": tiny_source, "limit": 6}
+    plain = run_study(study(asking(server), data, attacks=[SQUARE], threats=LINF), tmp_path / "plain")
+    limit = plain.endpoints()[0]["billed"] + 40
+    given = study(asking(server, f"queries={limit}"), data, attacks=[SQUARE], threats=LINF)
+    finished = Session(given, tmp_path / "run").run()
+    assert rows(finished.run) == rows(plain) and finished.run.status == "success" and not finished.verdicts
+    more = study(asking(server, "queries=100000"), data, attacks=[SQUARE], threats=LINF)
+    assert len(Session(more, tmp_path / "run").run().verdicts) == 2
+
+
 def test_predicted_labels_are_asked_once(server: Server, tiny_source: str, tmp_path: Path) -> None:
     data = {"source": tiny_source, "labels": "predicted"}
     given = study(asking(server, "batch=5&queries=60"), data, attacks=[SQUARE], threats=LINF)
@@ -311,6 +348,39 @@ def test_a_plan_says_the_most_that_is_asked(server: Server, tiny_source: str, tm
     run = run_study(study(asking(server, "batch=4"), tiny_source, attacks=[SQUARE], threats=LINF), tmp_path / "run")
     assert run.endpoints()[0]["asked"] <= most.rows and server.asked["infer"] <= most.requests
     assert demands([], plan.models) == []
+
+
+def most_of(run: Run) -> Any:
+    cells = [Cell.of(plain) for plain in run.manifest["cells"].values()]
+    (most,) = demands([Unit(cell, at) for cell in cells for at in range(cell.chunks)], run.manifest["models"])
+    return most
+
+
+@pytest.mark.parametrize("goal", ["untargeted", "targeted least-likely"])
+@pytest.mark.parametrize(
+    "attack", ["square", "nes", "simba", "hop-skip-jump", "boundary", "spatial", "contrast-reduction"]
+)
+def test_nothing_is_asked_beside_the_records(tmp_path: Path, attack: str, goal: str) -> None:
+    client, limited = fake(), {"queries": 60} if "queries" in ATTACKS[attack].all_options else {}
+    norm = ATTACKS[attack].norms[0]
+    threat = {"norm": norm, "eps": 1.0 if norm == "l2" else "32/255"}
+    given = {"audit": "off", "doctor": False, "chunk": 4, "goal": goal, "out": tmp_path}
+    run = assay.evaluate(classifier(client), tiny.data(6), {"attack": attack, **limited}, threat, **given).run
+    (told,) = run.endpoints()
+    assert told["asked"] == queries(run) <= most_of(run).rows and told["requests"] <= most_of(run).requests
+    assert told["billed"] == len(client.sent) == len(set(client.sent)), "and nothing is sent twice"
+
+
+@pytest.mark.parametrize("chain", ["median:size=3", "gaussian-noise:sigma=0.1", "crop-ensemble:crops=3"])
+def test_defences_in_front_of_an_endpoint_are_counted(tmp_path: Path, chain: str) -> None:
+    client = fake()
+    model = assay.defend(classifier(client), chain)
+    attack, given = {"attack": "square", "queries": 5}, {"audit": "off", "doctor": False, "out": tmp_path}
+    run = assay.evaluate(model, tiny.data(6), attack, {"norm": "linf", "eps": "32/255"}, **given).run
+    (told,) = run.endpoints()
+    copies = 3 if "crops" in chain else 1
+    assert told["asked"] == copies * queries(run) <= most_of(run).rows and told["requests"] <= most_of(run).requests
+    assert told["billed"] == len(client.sent) == len(set(client.sent))
 
 
 def test_images_made_elsewhere_cost_the_looks_at_the_endpoint(server: Server, tiny_source: str, tmp_path: Path) -> None:

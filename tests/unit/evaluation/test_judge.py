@@ -13,8 +13,11 @@ from torch import Tensor, nn
 import assay
 from assay.core.errors import BadInput
 from assay.evaluation.analysis.pairs import pair_tables, paired_cells
+from assay.evaluation.cell import Cell
+from assay.evaluation.endpoints import looks_per_sample
 from assay.evaluation.likeness import Facts, completed
 from assay.evaluation.loader import Loader
+from assay.evaluation.passes import queries_per_image
 from assay.evaluation.plan import make_plan
 from assay.evaluation.run import Run
 from assay.evaluation.study.spec import Study
@@ -157,6 +160,8 @@ def test_a_judge_without_gradients_is_asked_for_labels_alone(tmp_path: Path) -> 
     assert 0 < pair.carried <= pair.broke
     asked = {row["cell"]: row["queries"] for row in rows(found.run)}
     assert asked[table.cells[1][0]] <= 3  # the image itself, and at most two made of it
+    (cell,) = (Cell.of(plain) for plain in found.run.cells.values() if "surrogate" in plain["attack"])
+    assert queries_per_image(cell) == 2 and looks_per_sample(cell) == 3
     with pytest.raises(BadInput, match="needs gradient"):
         evaluate(judge, data(8), ["pgd"], assay.Linf(0.1))
 

@@ -9,7 +9,7 @@ import torch
 from assay.core.errors import BadInput
 from assay.models import load_model
 from assay.models.classifier import Preprocess
-from assay.models.loaders.timm import _preprocess
+from assay.models.loaders.timm import preprocess_of
 from assay.models.seeded import seeded
 from assay.models.weights_file import Unavailable
 
@@ -39,13 +39,13 @@ def test_normalisation_is_inside() -> None:
     ],
 )
 def test_crop_modes(config: dict[str, Any], expected: Preprocess) -> None:
-    assert _preprocess({"input_size": (3, 224, 224), "interpolation": "bicubic", **config}, "timm:x") == expected
+    assert preprocess_of({"input_size": (3, 224, 224), "interpolation": "bicubic", **config}, "timm:x") == expected
 
 
 def test_an_unknown_crop_mode_is_refused() -> None:
     config = {"input_size": (3, 224, 224), "interpolation": "bicubic", "crop_pct": 1.0, "crop_mode": "border"}
     with pytest.raises(BadInput, match="mode 'border'"):
-        _preprocess(config, "timm:x")
+        preprocess_of(config, "timm:x")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import assay
 from assay.core.errors import BadInput
 from assay.core.oracle import Access, LookPasses
 from assay.models.classifier import Classifier
-from assay.models.deployed import Deployed
+from assay.models.deployed import Deployed, step_of
 from assay.models.load import SCHEMES, Scheme
 from assay.models.normalized import Thresholded
 from assay.models.spec import Request, taken_apart
@@ -59,6 +60,44 @@ def test_answers_are_the_files_and_gradients_the_twins() -> None:
     torch.testing.assert_close(gradient, known)
     assert (both.access, both.passes) == (Access.GRADIENT, LookPasses(climbing=2))
     assert "gradients are those of twin" in both.notes[-1]
+
+
+class Coarse:
+    """Probabilities in steps of a quarter, as logarithms; all that is rounded to 0 is an eighth."""
+
+    floor, step = math.log(1 / 8), 1 / 4
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+
+    def __call__(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        with torch.no_grad():
+            p = self.net(torch.from_numpy(rows)).softmax(1)
+        return ((p * 4).round() / 4).clamp_min(1 / 8).log().numpy()
+
+
+def test_what_a_file_rounds_to_nothing_is_told_apart_by_the_twin_alone_where_a_gradient_is_asked_for() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 6)).eval()
+    with torch.no_grad():
+        net[1].weight.mul_(4)
+    answer = Coarse(net)
+    both = guided(
+        Classifier(Deployed(answer), "file", input_shape=SHAPE, access=Access.SCORES, identity="b"), twin(net)
+    )
+    x = torch.rand(40, *SHAPE)
+    plain = both.module(x)
+    np.testing.assert_array_equal(plain.numpy(), answer(x.numpy()))
+    climbed = both.module(x.clone().requires_grad_()).detach()
+    at = plain <= answer.floor + 1e-4
+    assert bool(at.any()) and torch.equal(climbed[~at], plain[~at])
+    whole = at.all(1, keepdim=True)
+    torch.testing.assert_close(
+        climbed, torch.where(at & ~whole, net(x).log_softmax(1).clamp_max(answer.floor), plain).detach()
+    )
+    # a file's answer is its own in any look
+    assert torch.equal(climbed.argmax(1), plain.argmax(1))
+    assert step_of(both) == 1 / 4
 
 
 def test_a_look_with_a_gradient_costs_two_forwards() -> None:

@@ -9,11 +9,13 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from assay import report
 from assay.cli.runs import as_plain
+from assay.evaluation.analysis.brackets import BracketTable
 from assay.evaluation.run import Run
-from assay.report import charts
+from assay.report import brackets, charts, effort
 from assay.report.groups import Group, groups
 from assay.report.headline import headline
 from assay.report.tables import notes
@@ -95,7 +97,7 @@ def test_the_chart_says_it_on_its_axis_and_in_its_tooltips(box: Group) -> None:
     assert '"title": "accuracy"' not in drawn
 
 
-@pytest.mark.parametrize("form", [report.markdown, report.latex, report.csv])
+@pytest.mark.parametrize("form", [report.markdown, report.latex, report.csv, report.notebook])
 def test_text_tables_say_it(run: Run, form: object) -> None:
     assert CALLED in form(run)  # type: ignore[operator]  # each takes a run
 
@@ -109,6 +111,14 @@ def test_csv_and_json_have_fields_for_it(run: Run) -> None:
         ("scores", 1000, CALLED), ("gradient", None, "robust accuracy")}  # fmt: skip
 
 
+def test_accuracy_over_queries_is_what_is_not_broken_so_far(run: Run) -> None:
+    console = Console(record=True, width=120)
+    effort.terminal(run, "queries", console)
+    said = console.export_text()
+    assert "not broken so far, %, once so many queries per image were spent" in said
+    assert "accuracy, %" not in said
+
+
 def test_the_page_says_it_in_headline_legend_and_table(run: Run, tmp_path: Path) -> None:
     html = report.page(run, tmp_path / "page.html").read_text()
     assert f"that are right and {CALLED}" in html
@@ -118,3 +128,10 @@ def test_the_page_says_it_in_headline_legend_and_table(run: Run, tmp_path: Path)
     assert "bim(steps=10), within 300 queries" in html
     assert "are right and not broken" in html
     assert "and no robust accuracy" in html
+
+
+@pytest.mark.parametrize("said", ["robust accuracy", CALLED])
+def test_a_bracket_says_what_its_upper_end_is(said: str) -> None:
+    table = BracketTable("box", "mnist/test", "linf", "pixel", (), ("smoothing",), ("square",), 0.001, said)
+    told = " ".join(brackets.lines(table))
+    assert (f"Robust is here what was {CALLED}" in told) is (said == CALLED)

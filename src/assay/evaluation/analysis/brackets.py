@@ -14,6 +14,7 @@ import pyarrow as pa
 from assay.evaluation.records.certificates import FAILED
 from assay.evaluation.records.schema import BROKEN, CERTIFIED, UNBROKEN, UNCOUNTED
 from assay.statistics import clopper_pearson, wilson
+from assay.wording import measure
 
 CERTIFICATE_COLUMNS = (
     "model", "data", "certificate", "threat", "unit", "eps", "eps_written", "alpha", "sample_id", "answer", "certified",
@@ -79,7 +80,7 @@ class BracketTable:
     """The brackets of one model on one data set under one threat, smallest budget first.
 
     `certificates` and `attacks` are the methods' labels. `alpha` is the probability that the statement about an image
-    is false, all methods together: 0 where all are proofs.
+    is false, all methods together: 0 where all are proofs. `wording` is what to call the share that attacks left.
     """
 
     model: str
@@ -90,6 +91,7 @@ class BracketTable:
     certificates: tuple[str, ...]
     attacks: tuple[str, ...]
     alpha: float
+    wording: str = measure("gradient", None)
 
     @property
     def contradictions(self) -> tuple[Contradiction, ...]:

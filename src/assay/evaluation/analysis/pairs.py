@@ -104,17 +104,21 @@ class PairTable:
 
 def paired_cells(cells: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return which cells make a pair, by digest: the model's, and that of the judge on images made for the model."""
+    judges = {digest: cell for digest, cell in cells.items() if cell["specs"].get("model", {}).get("like")}
+    if not judges:
+        return []
     models: dict[str, str] = {}
     for digest, cell in cells.items():
-        if cell["specs"]["model"].get("like") is None and cell["specs"]["attack"]["attack"] != UNATTACKED:
+        if digest not in judges and cell["specs"]["attack"]["attack"] != UNATTACKED:
             models.setdefault(_key(cell, cell["specs"]["model"]), digest)
     found = []
-    for digest, cell in cells.items():
-        like, attack = cell["specs"]["model"].get("like"), cell["specs"]["attack"]
-        if like is None or attack["attack"] == UNATTACKED:
+    for digest, cell in judges.items():
+        attack = cell["specs"]["attack"]
+        if attack["attack"] == UNATTACKED:
             continue
         # what a file holds is made for no model
-        maker = like if entry_of(attack["attack"]).file else attack.get("surrogate")
+        by_file = entry_of(attack["attack"]).file
+        maker = cell["specs"]["model"]["like"] if by_file else attack.get("surrogate")
         named = {"model": maker, "outputs": attack.get("surrogate_outputs", "logits")}
         own = models.get(_key(cell, named)) if maker else None
         if own is not None:

@@ -36,6 +36,7 @@ from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.goals import check_goal
 from assay.evaluation.study.judge import check_judge
 from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
+from assay.models.remote.address import refuse_secrets
 from assay.models.spec import without_limits
 
 GRID_KEYS = (
@@ -75,6 +76,12 @@ class ModelSpec(BaseModel):
         description="A model from which it takes what its own name leaves open: class names, how pictures come to "
         "its size, the unit of normalised budgets. A judge takes it from the model that it judges for.",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _without_secrets(self) -> ModelSpec:
+        for name in (self.model, self.like):
+            refuse_secrets(name or "")
+        return self
 
     @property
     def label(self) -> str:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import logging
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,11 @@ def _file(request: Request, scheme: str, wanted: str) -> Path:
         what = "a folder, expected a file" if path.is_dir() and request.name else "not there"
         raise BadInput(f"{path} (from {request.spec!r}) is {what}.{did_you_mean(path.name, there)}")
     other = what_else(path)
+    if other == EXPORTED and any("aotinductor" in name for name in zipfile.ZipFile(path).namelist()):
+        raise BadInput(
+            f"{path} is compiled machine code (AOTInductor), which has no gradient and runs on the kind of device that "
+            "it was compiled for. Give the program before its compilation: torch.export.save(program, path)."
+        )
     if other != wanted:
         raise BadInput(f"{path} is no file for {scheme}: it is {other or _weights(path, request.spec, scheme)}")
     if not request.allow_pickle:

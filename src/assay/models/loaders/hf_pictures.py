@@ -99,8 +99,11 @@ def _understood(processor: Any, channels: int, spec: str) -> Pictures:
     mean, std, order = _normalisation(processor, channels, spec)
     known = _facts(processor)
     side = max((*(known["size"] or ()), *(known["crop"] or ()), 32))
-    # upright, wide and square: what is left over by a crop is even for some and odd for others
-    sizes = ((side + 57, 2 * side + 30), (side + 21, side + 58), (2 * side + 11, side + 40), (side + 9, side + 9))
+    # upright, wide, very wide and square: what is left over by a crop is even for some and odd for others
+    sizes = [(side + 57, 2 * side + 30), (side + 21, side + 58), (2 * side + 11, side + 40), (side + 9, side + 9)]
+    sizes += [(side + 9, 6 * side + 1)]
+    if getattr(processor, "do_resize", True):
+        sizes.append((side // 2 + 3, side // 2 + 10))
     tried = [_noise(height, width, channels) for height, width in sizes]
     wanted = [_asked(processor, picture) for picture in tried]
     levels = [(one * _by_channel(std, order) + _by_channel(mean, order)) * 255 for one in wanted]

@@ -28,7 +28,7 @@ from assay.models.spec import Options, Request, stated_range
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _INSTALL = "Install it with: pip install 'assay[keras]'"
-_PROBES, _ANY_SIDE = 8, 224
+_PROBES, _ANY_SIDE = 4, 224
 
 
 def load(request: Request) -> Classifier:
@@ -72,7 +72,7 @@ def imported() -> Any:
 
     The environment is left as it was: only this import reads it.
     """
-    if "keras" not in sys.modules:
+    if sys.modules.get("keras") is None:
         with _environment("KERAS_BACKEND", "torch"), warnings.catch_warnings(action="ignore"):
             try:
                 import keras

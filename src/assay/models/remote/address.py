@@ -87,6 +87,24 @@ class Address:
         return dataclasses.replace(self, path=self.path.rstrip("/") + path)
 
 
+def refuse_secrets(spec: str) -> None:
+    """Raise `BadInput` for a model's name that holds a password or a key, before anybody repeats that name."""
+    plain, _, options = spec.partition("|")[0].partition("?")
+    if re.search(r"://[^/\s]*@", plain):
+        raise BadInput(
+            "A model's name holds a user name or a password in its address, and names stand in records and logs. "
+            "Leave it "
+            'out, and give it as a header in an endpoint.yaml: headers: {authorization: "Basic ${NAME}"}.'
+        )
+    for option in options.split("&") if "://" in plain else ():
+        if _SECRET.search(option.partition("=")[0]):
+            raise BadInput(
+                f"The model at {plain} is given a key in its name, and names stand in records and logs. Leave it out, "
+                "and "
+                'give it as a header in an endpoint.yaml: headers: {x-api-key: "${NAME}"}.'
+            )
+
+
 def check_params(params: Mapping[str, str]) -> None:
     """Raise `BadInput` for a parameter of the query whose name says that its value is a secret."""
     for name in params:

@@ -145,7 +145,8 @@ class Ledger:
     def close(self) -> None:
         """Write what is counted, and let go of the file."""
         with self._lock:
-            if self._path is not None or self._db is not None:
+            # rows counted as asked are lost where they cannot be written: what ended the work is the error to hear
+            with contextlib.suppress(AssayError):
                 self._flush()
             for one in (self._db, self._behind):
                 if one is not None:

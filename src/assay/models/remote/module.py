@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import queue
 import threading
@@ -318,9 +317,7 @@ class _Answers:
 
 def endpoints_of(module: nn.Module) -> list[Endpoint]:
     """Return the endpoints that a model asks, each once."""
-    with contextlib.suppress(AttributeError):
-        return [part for part in module.modules() if isinstance(part, Endpoint)]
-    return []
+    return [part for part in module.modules() if isinstance(part, Endpoint)]
 
 
 __all__ = ["Endpoint", "endpoints_of"]

@@ -11,6 +11,7 @@ import random
 import ssl
 import threading
 import time
+import urllib.request
 import weakref
 from collections.abc import Callable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -194,7 +195,8 @@ class Transport:
             reason = next(
                 (one.strerror for one in inside if isinstance(one, OSError) and one.strerror), "no connection"
             )
-            return _Broken(f"{reason[:1].lower()}{reason[1:]}", again=self._answered, fix=_IS_IT_UP)
+            fix = _IS_IT_UP if not self._by_proxy() else "It is asked through the proxy of the environment: is that up?"
+            return _Broken(f"{reason[:1].lower()}{reason[1:]}", again=self._answered, fix=fix)
         if isinstance(error, httpx2.TimeoutException):
             return _Broken(
                 f"no answer within {self.limits.timeout:g} s",
@@ -205,6 +207,10 @@ class Transport:
         if isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):
             return _Broken(f"the request cannot be sent ({type(error).__name__})", again=False)
         return _Broken("the connection broke off", doubtful=1, kind="reset")
+
+    def _by_proxy(self) -> bool:
+        known = {} if self.address.loopback else urllib.request.getproxies()
+        return bool(known.get(self.address.scheme) or known.get("all"))
 
     def _client(self) -> Any:
         # a fork must not write into its parent's sockets

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import assay
-from assay.models.remote.address import Address, check_params
+from assay.cli import main
+from assay.models.remote.address import Address, check_params, refuse_secrets
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,31 @@ def test_a_parameter_that_looks_like_a_secret_is_refused(name: str) -> None:
         check_params({name: "hunter2"})
     assert "hunter2" not in str(caught.value)
     check_params({"api-version": "2024-06-01", "top": "5"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "v2:https://user:hunter2@models.example.com/net?queries=5",
+        "v2:https://models.example.com/net?queries=5&key=hunter2",
+        "v1:https://models.example.com/net?access_token=hunter2|median:size=2",
+        "remote:https://hunter2@models.example.com/x",
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "doctor", "plan"])
+def test_no_command_repeats_a_secret_in_a_name(name: str, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    more = [] if command == "doctor" else ["--eps", "4/255", "--attack", "square"]
+    with pytest.raises(SystemExit) as left:
+        main([command, "--model", name, "--data", "folder:pictures", *more])
+    said = "".join(capsys.readouterr())
+    assert left.value.code == 2
+    assert "headers" in said
+    assert "hunter2" not in said
+    with pytest.raises(assay.BadInput, match="headers") as caught:
+        assay.load_model(name)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_names_of_other_models_are_not_taken_for_secrets() -> None:
+    for name in ("file:a@b.pt?arch=x", "hf:owner/name@main", "v2:https://host/net?timeout=3|smoothed:sigma=.5"):
+        refuse_secrets(name)

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,7 @@ from assay.models.deployed import Deployed
 from assay.models.remote.client import EndpointError, Reply
 from assay.models.remote.ledger import Ledger, QueriesSpent, Spent
 from assay.models.remote.module import Endpoint, endpoints_of
-from assay.models.remote.place import asking, fresh
+from assay.models.remote.place import asking, fresh, key_of
 from tests.support.asked import FakeClient, scores_of
 
 
@@ -84,6 +88,32 @@ def test_what_came_in_before_a_failure_is_kept(ledger: Ledger, parallel: int) ->
     assert came >= 4 and ledger.total("fake").billed == came + 2 and ledger.total("fake").retries == 2
     client.trouble = lambda number, rows: None
     assert torch.equal(endpoint(x), expected(x)) and len(client.sent) == 12 == len(set(client.sent))
+
+
+def test_who_stops_does_not_wait_and_what_is_under_way_is_kept_all_the_same(ledger: Ledger) -> None:
+    under_way, go_on = threading.Barrier(3), threading.Event()
+
+    def trouble(number: int, rows: Any) -> None:
+        under_way.wait(10)
+        go_on.wait(10)
+
+    client, x = FakeClient(batch=2, parallel=2, trouble=trouble), images(12)
+
+    def stop() -> None:
+        under_way.wait(10)
+        # as a terminal does
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(KeyboardInterrupt):
+        Endpoint(client)(x)
+    assert client.sent == []
+    go_on.set()
+    until = time.monotonic() + 10
+    while len(ledger.known([key_of("fake", row.numpy().tobytes()) for row in x])) < 4:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert len(client.sizes) == 2, "no other request began"
 
 
 @pytest.mark.parametrize("parallel", [1, 3])

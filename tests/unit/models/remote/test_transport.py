@@ -304,6 +304,15 @@ def test_proxies_of_the_environment_are_not_asked_for_this_machine(monkeypatch: 
         transport.close()
 
 
+def test_a_proxy_that_is_down_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter2@127.0.0.1:9")
+    transport = Transport(Address.of("https://models.example.com/net"), Limits(), sleep=Naps())
+    with pytest.raises(EndpointError, match=r"onnection refused.*proxy of the environment") as caught:
+        transport.send("GET", transport.address)
+    assert "hunter2" not in str(caught.value)
+    transport.close()
+
+
 def test_cookies_are_not_kept() -> None:
     with misbehaving(PREDICT) as server:
         respond = server.respond

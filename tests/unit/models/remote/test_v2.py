@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +385,21 @@ def test_a_twin_gives_gradients_and_every_answer_stays_the_endpoints(tmp_path: P
         with pytest.raises(assay.BadInput, match="labels alone"):
             assay.load_model(f"v2:{server.url}/net?top=1&twin={tmp_path / 'twin.py'}:net")
         model.module.answer.module.client.transport.close()
+
+
+def test_many_threads_get_the_answers_to_their_own_rows() -> None:
+    script = ["ok"] * 40
+    for at, word in ((3, "reset"), (11, "503"), (17, "half"), (23, "429:0"), (31, "502")):
+        script[at] = word
+    with misbehaving(of_module(NET[SMALL]), *script) as server:
+        client = client_of(server.url, "?parallel=8")
+        asked = [np.random.default_rng(at).random((1 + at % 3, *SMALL), np.float32) for at in range(40)]
+        with ThreadPoolExecutor(8) as crew:
+            replies = list(crew.map(client.ask, asked))
+        for rows, reply in zip(asked, replies, strict=True):
+            assert close(reply.scores, want(rows))
+        assert sum(reply.retries for reply in replies) == 5 == client.transport.retries
+        assert sum(reply.doubtful for reply in replies) == 3
+        assert client.transport.requests == 1 + 40 + 5
+        assert server.most_under_way > 1
+        client.transport.close()
