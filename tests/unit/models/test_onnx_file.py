@@ -291,6 +291,14 @@ def test_weights_in_a_second_file(tmp_path: Path) -> None:
     )  # fmt: skip
     agree(assay.load_model(f"onnx:{tmp_path / 'soft.onnx'}"), Build().network())
 
+    # as caches of downloads keep files: by names that are links to contents elsewhere
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "net.onnx").symlink_to(path)
+    (tmp_path / "links" / beside.name).write_bytes(beside.read_bytes())
+    linked = assay.load_model(f"onnx:{tmp_path / 'links' / 'net.onnx'}")
+    assert linked.digest == model.digest
+    agree(linked, Build().network())
+
     content = bytearray(beside.read_bytes())
     content[40] ^= 1
     beside.write_bytes(content)
