@@ -299,6 +299,11 @@ def test_weights_in_a_second_file(tmp_path: Path) -> None:
     assert linked.digest == model.digest
     agree(linked, Build().network())
 
+    (tmp_path / "links" / beside.name).unlink()
+    (tmp_path / "links" / beside.name).symlink_to(beside)
+    with pytest.raises(BadInput, match="weights are a link to another folder, as in a cache: copy both files"):
+        assay.load_model(f"onnx:{tmp_path / 'links' / 'net.onnx'}")
+
     content = bytearray(beside.read_bytes())
     content[40] ^= 1
     beside.write_bytes(content)
