@@ -114,7 +114,8 @@ def read(path: Path, spec: str) -> OnnxFile:
     nodes = list(_nodes(proto.graph))
     weights = {one.name for one in proto.graph.initializer}
     return OnnxFile(
-        path.resolve(),
+        # not resolved: in a cache of links the weights lie beside the link
+        path.absolute(),
         proto,
         content_digest.hexdigest(),
         # files of an early version list the weights among the inputs

@@ -167,6 +167,8 @@ def opened(path: Path, content: bytes | None = None) -> Any:
             advice = "onnxruntime lacks an operator of it: export it without operators of your own."
         elif "opset" in reason or "ir version" in reason:
             advice = "It was written by a newer exporter than this onnxruntime reads: pip install -U onnxruntime."
+        elif "escapes model directory" in reason:
+            advice = "Its weights are a link to another folder, as in a cache: copy both files themselves into one."
         elif "not_implemented" in reason:
             advice = "onnxruntime has that operator for other types of number alone: export the model in float32."
         raise BadInput(f"onnxruntime {runtime.__version__} cannot load {path}: {said} {advice}") from error
