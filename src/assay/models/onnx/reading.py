@@ -23,6 +23,10 @@ _PIECE = 1 << 22
 _ROUNDING = frozenset(
     {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
 )
+# what draws random numbers; Dropout does where it was exported in train mode
+_DRAWING = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,11 @@ class OnnxFile:
     def rounds(self) -> tuple[str, ...]:
         """The operators that round values between layers, as a quantised network does."""
         return tuple(sorted(_ROUNDING & self.operators))
+
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """The operators that may draw random numbers."""
+        return tuple(sorted(_DRAWING & self.operators))
 
     @property
     def half(self) -> bool:
