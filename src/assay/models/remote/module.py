@@ -88,8 +88,10 @@ class Endpoint(nn.Module):
         if self.labels is not None:
             changed = (before != now).any(1)
             return f"class {int(now[changed][0, 0])}, {int(before[changed][0, 0])} before" if changed.any() else ""
-        apart, size = float(np.abs(now - before).max()), float(np.abs(before).max()) or 1.0
-        # written so that NaN differs
+        size = float(np.abs(before).max(initial=0, where=np.isfinite(before))) or 1.0
+        other = (now != before) & ~(np.isnan(now) & np.isnan(before))
+        apart = float(np.abs(now - before)[other].max(initial=0))
+        # written so that a number and NaN differ
         return "" if apart <= _ALIKE * size else f"scores that differ by {apart:.3g} (of at most {size:.3g})"
 
     def _scores(self, rows: Rows) -> Rows:
