@@ -201,7 +201,7 @@ class _Call:
         if granted:
             n = len(granted)
             try:
-                reply = self.client.ask(rows[list(granted)])
+                reply = self.client.ask(_of(rows, granted))
                 scores = self._checked(reply.scores, n)
             except EndpointError as error:
                 # what was not sent, or refused, is not billed
@@ -237,6 +237,12 @@ class _Call:
             f"{cost} ({total.asked:,} rows were asked about, the others were known). What is finished and every answer "
             "are kept: the same command with a higher limit goes on."
         )
+
+
+def _of(rows: Rows, places: Sequence[int]) -> Rows:
+    """Return the rows at ascending places: where those follow each other without a copy, which takes a while."""
+    first, last = places[0], places[-1]
+    return rows[first : last + 1] if last - first + 1 == len(places) else rows[list(places)]
 
 
 class _Crew:
