@@ -29,8 +29,7 @@ def parsed(body: bytes, answered: Answered, shown: str) -> Any:
         else:
             raise ModelError(
                 f"The endpoint {shown} answered NaN or Infinity, which are no scores (and no JSON either). Look at "
-                "what "
-                "its model makes of this image."
+                "what its model makes of this image."
             )
     kind = answered.headers.get("content-type", "").partition(";")[0] or "no content type"
     raise ModelError(
@@ -70,8 +69,7 @@ def one_whole_number_each(value: Any, n: int, shown: str) -> None:
     if len(flat) == n and all(type(one) is int for one in flat):
         raise ModelError(
             f"The endpoint {shown} answered {excerpt(str(flat))} for {n} images: class numbers, where scores were "
-            "expected. "
-            "Describe it in an endpoint.yaml: answer: {labels: …, outputs: labels}, classes: 10."
+            "expected. Describe it in an endpoint.yaml: answer: {labels: …, outputs: labels}, classes: 10."
         )
 
 
@@ -108,8 +106,8 @@ def by_row(scores: Rows, n: int, classes: int | None, shown: str) -> Rows:
     if classes is not None and wanted.shape[1] not in ((1, 2) if classes == 2 else (classes,)):
         raise ModelError(
             f"The endpoint {shown} answered {wanted.shape[1]} scores per image, expected {classes}: its number of "
-            "classes "
-            "is another one, or it leaves the lowest out. Say how many it has (classes=…), or take labels alone."
+            "classes is another one, or it leaves the lowest out. Say how many it has (classes=…), or take labels "
+            "alone."
         )
     return np.ascontiguousarray(wanted, dtype=np.float32)
 
@@ -121,8 +119,7 @@ def class_numbers(answer: Rows, n: int, classes: int, shown: str) -> Rows:
         given = excerpt(str(flat[:8].tolist()))
         raise ModelError(
             f"The endpoint {shown} answered {given} for {n} images, expected one class number from 0 to {classes - 1} "
-            "for "
-            "each."
+            "for each."
         )
     return np.ascontiguousarray(flat.reshape(n, 1), dtype=np.float32)
 

@@ -115,8 +115,7 @@ class Asking(abc.ABC):
             wanted = ", ".join("any" if side is None else str(side) for side in shape)
             raise ModelError(
                 f"The endpoint {self.shown} takes images [{wanted}] (channels, height, width) and was to be asked "
-                "about "
-                f"{list(rows.shape[1:])}. Resize them: size={shape[1]}x{shape[2]}."
+                f"about {list(rows.shape[1:])}. Resize them: size={shape[1]}x{shape[2]}."
             )
 
     def same_version(self, version: str) -> None:
@@ -126,8 +125,7 @@ class Asking(abc.ABC):
         if version and version != self._served:
             raise EndpointError(
                 f"The endpoint {self.shown} answers with version {version} now, and did with version {self._served} "
-                "before: "
-                "its model was changed under this run. Name the version to ask: version=…"
+                "before: its model was changed under this run. Name the version to ask: version=…"
             )
 
 
