@@ -15,7 +15,7 @@ import numpy as np
 
 from assay.core.errors import BadInput, ModelError
 from assay.models.remote.address import Address
-from assay.models.remote.answers import finite, numbers, only, parsed
+from assay.models.remote.answers import numbers, only, parsed
 from assay.models.remote.asking import Asking, filled
 from assay.models.remote.client import EndpointError, Reply, Rows
 from assay.models.remote.pixels import FLOATS, INTEGERS, LAYOUTS, Numbers, from_bfloat16, in_json, little
@@ -326,8 +326,7 @@ def _values_of(output: Mapping[str, Any], raw: bytes | None, shown: str) -> Rows
     if len(raw) != size or size % kind_of.itemsize:
         raise ModelError(f"The endpoint {shown} answered {len(raw)} bytes, and announced {size} of {kind}.")
     found = np.frombuffer(raw, kind_of)
-    values = from_bfloat16(found) if kind == "BF16" else found.astype(np.float32)
-    return finite(values, shown)
+    return from_bfloat16(found) if kind == "BF16" else found.astype(np.float32)
 
 
 def _shaped(values: Rows, output: Mapping[str, Any], n: int, shown: str) -> Rows:
