@@ -9,8 +9,6 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from assay.core.errors import ModelError
 from assay.models.remote.answers import by_row, class_numbers
 from assay.models.remote.client import EndpointError, Limits, Reply, Rows
@@ -127,9 +125,3 @@ class Asking(abc.ABC):
                 f"The endpoint {self.shown} answers with version {version} now, and did with version {self._served} "
                 "before: its model was changed under this run. Name the version to ask: version=…"
             )
-
-
-def filled(rows: Rows, batch: int | None) -> Rows:
-    """Return rows filled up with copies of the last to the `batch` that a server takes; None takes any."""
-    missing = 0 if batch is None else -len(rows) % batch
-    return np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) if missing else rows

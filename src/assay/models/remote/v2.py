@@ -16,10 +16,11 @@ import numpy as np
 from assay.core.errors import BadInput, ModelError
 from assay.models.remote.address import Address
 from assay.models.remote.answers import numbers, only, parsed
-from assay.models.remote.asking import Asking, filled
+from assay.models.remote.asking import Asking
 from assay.models.remote.client import EndpointError, Reply, Rows
 from assay.models.remote.pixels import FLOATS, INTEGERS, LAYOUTS, Numbers, from_bfloat16, in_json, little
 from assay.models.remote.transport import Answered, Transport, excerpt
+from assay.models.static_batch import filled
 
 BINARY = ("auto", "on", "off")
 
