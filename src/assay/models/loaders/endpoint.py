@@ -101,8 +101,7 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
     if client.levels and options.mean is not None:
         raise BadInput(
             f"The endpoint {client.shown} takes grey levels 0 to 255, and normalised images are none. Leave mean and "
-            "std "
-            "out: what takes bytes normalises them itself."
+            "std out: what takes bytes normalises them itself."
         )
     random = _choice(said.settings, "random", ("yes", "no")) == "yes"
     module = Endpoint(client, client.classes if client.labels else None, random=random).eval()
@@ -113,8 +112,7 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
         made = _with_place_for_a_twin(made, client)
     unseen = (
         f"The weights behind {client.shown} cannot be seen, and may change at any time: the digest holds its address "
-        "and "
-        "what it says of its version alone."
+        "and what it says of its version alone."
     )
     return dataclasses.replace(
         made,
@@ -142,8 +140,7 @@ def _with_place_for_a_twin(made: Classifier, client: Asking) -> Classifier:
     if client.labels:
         raise BadInput(
             f"The endpoint {client.shown} answers labels alone, from which no search computes an objective. Leave "
-            "twin= "
-            "out, and attack the twin and judge on the endpoint: surrogate= of an attack, or assay transfer."
+            "twin= out, and attack the twin and judge on the endpoint: surrogate= of an attack, or assay transfer."
         )
     return dataclasses.replace(made, module=Deployed(_OfArrays(made.module)).eval())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import re
 import sys
@@ -23,6 +22,7 @@ from assay.models.classifier import Classifier, Preprocess
 from assay.models.failures import in_short
 from assay.models.keras_ending import ended
 from assay.models.keras_network import KerasNetwork, Taken, bytes_expected, precisions, taken
+from assay.models.model_file import check_there, digest_of_file
 from assay.models.normalized import Normalized
 from assay.models.spec import Options, Request, stated_range
 
@@ -63,7 +63,7 @@ def load(request: Request) -> Classifier:
         outputs=scores.outputs,
         channels=images.channels,
         notes=(*notes, *scores.notes),
-        identity=f"keras {hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()} {output}",
+        identity=f"keras {digest_of_file(path)} {output}",
     )
 
 
@@ -108,9 +108,7 @@ def _check_file(path: Path, spec: str) -> None:
     if path.is_dir():
         what = "a SavedModel, a graph of TensorFlow" if (path / "saved_model.pb").is_file() else "a folder"
         raise BadInput(f"{spec!r} names {what}, expected one file. Save the model as one: model.save('net.keras').")
-    if not path.is_file():
-        near = did_you_mean(path.name, [one.name for one in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise BadInput(f"There is no file {path} (from {spec!r}).{near}")
+    check_there(path, spec)
     with path.open("rb") as file:
         head = file.read(8)
     if head == _HDF5:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from assay.core.errors import BadInput, ModelError
+from assay.models.deployed import Array
 from assay.models.onnx.graph import Head, with_outputs
 from assay.models.onnx.reading import OnnxFile, needed, read
-
-Array = np.ndarray[Any, Any]
+from assay.models.static_batch import filled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,7 @@ class Session:
 
     def _run(self, given: Array, tensors: tuple[str, ...]) -> list[Array]:
         n = len(given)
-        missing = (self.rows or n) - n if n else 0
-        whole = np.concatenate([given, np.repeat(given[-1:], missing, 0)]) if missing else given
+        whole = filled(given, self.rows)
         try:
             answers = self._session().run(list(tensors), {self.intake.name: whole})
         except BadInput:

@@ -106,8 +106,7 @@ class V1(Asking):
             return outputs[names[0]]
         raise ModelError(
             f"The endpoint {self._where.shown} answers {', '.join(names) or 'nothing'}; say which of them the scores "
-            "are: "
-            f"output={names[0] if names else 'NAME'}."
+            f"are: output={names[0] if names else 'NAME'}."
         )
 
 
