@@ -22,6 +22,8 @@ def parsed(body: bytes, answered: Answered, shown: str) -> Any:
     """Return the JSON of an answer's body. Raises `ModelError` for an error page and for text cut short."""
     import orjson
 
+    # servers of .NET mark their text as UTF-8 so
+    body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
