@@ -17,7 +17,7 @@ from assay.models.classifier import Classifier
 from assay.models.deployed import Deployed
 from assay.models.loaders.python import described
 from assay.models.normalized import log_probabilities
-from assay.models.spec import Options, Request, take_apart
+from assay.models.spec import Options, Request, sized, take_apart
 
 if TYPE_CHECKING:
     from assay.models.remote.asking import Asking
@@ -241,8 +241,7 @@ def _agreed(options: Options, shape: Shape, shown: str) -> Options:
             f"size is {final[0]}x{final[1]}, and the endpoint {shown} takes images of "
             f"{height or 'any'}x{width or 'any'}."
         )
-    if final is None and height is not None and width is not None:
-        options = dataclasses.replace(options, size=(height, width))
+    options = sized(options, height, width)
     return options if channels is None else dataclasses.replace(options, channels=channels)
 
 

@@ -24,7 +24,7 @@ from assay.models.foreign import EXPORTED, TORCHSCRIPT, is_safetensors, what_els
 from assay.models.loaders import program_graph
 from assay.models.loaders.python import described
 from assay.models.model_file import digest_of_file, nearly
-from assay.models.spec import Options, Request
+from assay.models.spec import Options, Request, sized
 from assay.models.static_batch import StaticBatch, fixed_batch_note
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -327,12 +327,10 @@ def _sized(options: Options, channels: int | None, sides: tuple[int | None, int 
     if height is None or width is None:
         return options
     said = options.final_size
-    if said is None:
-        return dataclasses.replace(options, size=(height, width))
-    if said != (height, width):
+    if said not in (None, (height, width)):
         wants = f"{said[0]}x{said[1]}"
         raise BadInput(f"{spec!r} says images of {wants}, and the program takes {height}x{width} alone.")
-    return options
+    return sized(options, height, width)
 
 
 def _size_notes(said: Options, known: Options) -> list[str]:

@@ -12,12 +12,12 @@ import numpy as np
 
 from assay.core.errors import BadInput, ModelError, did_you_mean
 from assay.core.oracle import Access
-from assay.models.classifier import Classifier, Preprocess
+from assay.models.classifier import Classifier
 from assay.models.deployed import Array, Deployed
 from assay.models.failures import in_short
 from assay.models.litert import MAGIC, Given, Graph, Interpreted, Port, Read, imported, opened, step_at
 from assay.models.model_file import check_there, digest_of_file
-from assay.models.spec import Options, Request, stated_range
+from assay.models.spec import Options, Request, sized, stated_range
 
 _LAYOUTS = {"nhwc": "last", "nchw": "first"}
 _ANY_SIDE, _PROBES = 224, 4
@@ -71,7 +71,7 @@ def load(request: Request) -> Classifier:
         input_shape=None if shape[1] is None or shape[2] is None else (shape[0], shape[1], shape[2]),
         mean=options.mean,
         std=options.std,
-        preprocess=_preprocess(options, shape),
+        preprocess=sized(options, shape[1], shape[2]).preprocess,
         classes=_labels(content, values.shape[1]),
         outputs="logits" if read.kind == "logits" or read.odds else "probabilities",
         channels=shape[0],
@@ -342,13 +342,6 @@ def _coarse(step: float) -> str:
         "wins. Attacks by scores meet plateaus and find less than there is; ?twin= names the float network that the "
         "file was made of, for attacks with gradients."
     )
-
-
-def _preprocess(options: Options, shape: tuple[int, int | None, int | None]) -> Preprocess | None:
-    # pictures of another size come to the model's own as to one that is stated
-    if options.final_size is None and shape[1] is not None and shape[2] is not None:
-        options = dataclasses.replace(options, size=(shape[1], shape[2]))
-    return options.preprocess
 
 
 def _labels(content: bytes, classes: int) -> tuple[str, ...] | None:

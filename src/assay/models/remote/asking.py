@@ -9,8 +9,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from assay.core.errors import ModelError
-from assay.models.remote.answers import by_row, class_numbers
+from assay.core.errors import BadInput, ModelError
+from assay.models.remote.address import Address
+from assay.models.remote.answers import by_row, class_numbers, parsed
 from assay.models.remote.client import EndpointError, Limits, Reply, Rows
 from assay.models.remote.transport import Transport
 
@@ -125,3 +126,14 @@ class Asking(abc.ABC):
                 f"The endpoint {self.shown} answers with version {version} now, and did with version {self._served} "
                 "before: its model was changed under this run. Name the version to ask: version=…"
             )
+
+
+def told_of_model(transport: Transport, where: Address, params: Mapping[str, str]) -> Any:
+    """Return what a server says of the model at an address, as JSON. Raises `BadInput` where it has none."""
+    try:
+        answered = transport.send("GET", where, params=params)
+    except EndpointError as error:
+        if error.status in (400, 404):
+            raise BadInput(f"There is no model at {where.shown}: {error}") from None
+        raise
+    return parsed(answered.body, answered, where.shown)

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from assay.core.errors import BadInput, ModelError
-from assay.models.remote.address import Address
 from assay.models.remote.answers import numbers, only, parsed
-from assay.models.remote.asking import Asking
+from assay.models.remote.asking import Asking, told_of_model
 from assay.models.remote.client import EndpointError, Reply, Rows
 from assay.models.remote.pixels import FLOATS, INTEGERS, LAYOUTS, Numbers, from_bfloat16, in_json, little
 from assay.models.remote.transport import Answered, Transport, excerpt
@@ -78,7 +77,7 @@ class V2(Asking):
         path = f"/v2/models/{model}" + (f"/versions/{wishes.version}" if wishes.version else "")
         self._where = base.under(path)
         self._params = dict(params or {})
-        self.signature = read(_metadata(transport, self._where, self._params), self._where.shown, wishes)
+        self.signature = read(told_of_model(transport, self._where, self._params), self._where.shown, wishes)
         if self.signature.batch is not None:
             transport.limits = dataclasses.replace(transport.limits, batch=self.signature.batch)
         self._top = wishes.top
@@ -297,16 +296,6 @@ def _values(shape: tuple[int | None, int | None, int | None]) -> int:
     channels, height, width = shape
     # a side that is not fixed is taken for that of a photograph
     return (channels or 3) * (height or 224) * (width or 224)
-
-
-def _metadata(transport: Transport, where: Address, params: Mapping[str, str]) -> Any:
-    try:
-        answered = transport.send("GET", where, params=params)
-    except EndpointError as error:
-        if error.status in (400, 404):
-            raise BadInput(f"There is no model at {where.shown}: {error}") from None
-        raise
-    return parsed(answered.body, answered, where.shown)
 
 
 def _size_of(output: Mapping[str, Any]) -> int | None:
