@@ -30,7 +30,7 @@ from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
-from assay.models.remote.ledger import Ledger, QueriesSpent, current
+from assay.models.remote.ledger import Ledger, current
 from assay.models.remote.place import asked_before, asking
 from assay.preflight.checks import Look, look
 from assay.vocabulary import Question
@@ -261,12 +261,7 @@ class _Held:
             return [], []
         before = {_identity(one) for one in run.verdicts()}
         # the models of the run itself: a factory may give others each time
-        try:
-            verdicts = _audit(run, settings, self.loader, self.reporter, shown.hear_audit)
-        except QueriesSpent as spent:
-            # the numbers stand as they are, without a verdict
-            self.reporter.warn(f"The audit ended before its verdict. {spent}")
-            verdicts = run.verdicts()
+        verdicts = _audit(run, settings, self.loader, self.reporter, shown.hear_audit)
         self.meter.finish(AUDIT)
         shown.end()
         return verdicts, [one for one in verdicts if _identity(one) not in before]
@@ -319,7 +314,9 @@ class _AuditShown:
             left = "" if now.seconds_left is None else f", {rough_duration(now.seconds_left)}"
             self._watch.tell(f"Escalating {now.about}: at most {now.most:,} passes{left}. Ctrl-C keeps what is found.")
         self._stage = stage
-        self._watch.update(now.share, f"{now.doing}, {now.passes:,} of {now.most:,} passes", now.seconds_left)
+        # some probes take a least number of passes, whatever is left for them
+        most = f" of {now.most:,}" if now.passes <= now.most else ""
+        self._watch.update(now.share, f"{now.doing}, {now.passes:,}{most} passes", now.seconds_left)
 
 
 class _Shown:

@@ -38,24 +38,23 @@ def billed(out: Path) -> int:
 
 def test_a_killed_run_goes_on(server: Server, subjects: Subjects, tmp_path: Path) -> None:
     model = f"v2:{server.url}/tiny?batch={BATCH}&parallel={PARALLEL}"
-    attack, threat = [{"attack": "square", "queries": 150}], {"norm": "linf", "eps": [0.01, 0.02]}
+    attack, threat = [{"attack": "square", "queries": 100}], {"norm": "linf", "eps": [0.01, 0.02]}
     study = study_of(tmp_path / "study", model, subjects.pictures, attack, threat)
     whole = run_study(load_study(study), tmp_path / "whole", Options())
     once = Counted.of(server, "tiny").rows
     enough = whole.endpoints()[0]["billed"]
 
     out = tmp_path / "killed"
-    for share in (0.2, 0.6):
-        process = start(study, out)
-        end = time.monotonic() + 60
-        while billed(out) < share * enough:
-            assert process.poll() is None, "the run was over before the kill"
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+    process = start(study, out)
+    end = time.monotonic() + 60
+    while billed(out) < 0.3 * enough:
+        assert process.poll() is None, "the run was over before the kill"
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
     resumed = run_study(load_study(study), out, Options())
     assert records_of(resumed) == records_of(whole)
     again = Counted.of(server, "tiny").rows - once
-    assert enough <= again <= enough + 2 * MOST_TWICE
-    assert again <= resumed.endpoints()[0]["billed"] <= enough + 2 * MOST_TWICE
+    assert enough <= again <= enough + MOST_TWICE
+    assert again <= resumed.endpoints()[0]["billed"] <= enough + MOST_TWICE

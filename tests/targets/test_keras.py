@@ -432,3 +432,14 @@ def test_a_real_network_answers_as_keras_says(keras: Any) -> None:
     with found.held():
         assert float(torch.autograd.grad(found.module(at)[:, 0].sum(), at)[0].abs().max()) > 0
     assert np.isfinite(raw(model, x).numpy()).all()
+
+
+def test_a_network_of_keras_applications_is_read_with_its_own_rescaling(keras: Any, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNetV3Small(weights=None, input_shape=(64, 64, 3), classes=10)
+    found = assay.load_model(saved(model, tmp_path / "net.keras"))
+    assert (found.input_shape, found.outputs) == ((3, 64, 64), "probabilities")
+    assert any("rescales bytes inside (its layer rescaling" in one for one in found.notes)
+    x = colours(side=64)
+    with found.held(), torch.no_grad():
+        torch.testing.assert_close(found.module(x), raw(model, 255 * x).log(), rtol=1e-4, atol=1e-4)

@@ -73,7 +73,8 @@ class Evaluation:
     ) -> list[Verdict]:
         """Audit every worst-case number, keep the verdicts in the run directory, and return them.
 
-        `preset` is "quick", "standard" or "thorough"; `twin` an undefended model for the same images. Models and data
+        `preset` is "quick", "standard" or "thorough"; `twin` an undefended model for the same images, or
+        the white-box network that leads on one that gives scores or labels alone. Models and data
         that were given as Python objects are audited as they are. `on_progress` hears how far it is (`AuditProgress`),
         and before an escalation what it takes at most. A KeyboardInterrupt keeps what is found; another call goes on
         from there. Raises `BadInput` for an unknown preset.

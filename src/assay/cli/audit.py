@@ -43,7 +43,11 @@ class AuditFlags:
     ] = Preset.QUICK
     twin: Annotated[
         str | None,
-        typer.Option(help="An undefended model for the same images, to compare and transfer from.", show_default=False),
+        typer.Option(
+            help="An undefended model for the same images, to compare and transfer from; on a model that gives scores "
+            "or labels alone, the white-box network that leads.",
+            show_default=False,
+        ),
     ] = None
     out: Annotated[Path | None, typer.Option(help="The run directory (runs/STUDY).", show_default=False)] = None
     device: Device = "cpu"

@@ -14,7 +14,7 @@ from assay.audit.subject import Subject
 from assay.core.answers import sum_to_hundred, sum_to_one
 from assay.core.objective import margin
 from assay.core.oracle import Access
-from assay.models.remote.ledger import fresh
+from assay.models.remote.place import fresh
 
 _DIFFERS = 1e-4
 

@@ -92,8 +92,9 @@ def compared(answer: Answer, twin: nn.Module, images: Tensor, precision: Precisi
         weights = F.normalize(torch.randn(given.shape, generator=draws, dtype=torch.float64), dim=1)
         gradient = torch.zeros_like(x, dtype=torch.float64)
         if own.requires_grad:
-            (found,) = torch.autograd.grad((own.double() * weights).sum(), x, allow_unused=True)
-            gradient = gradient if found is None else found.double()
+            # of an image that the scores do not depend on it is zero
+            (found,) = torch.autograd.grad((own.double() * weights).sum(), x, allow_unused=True, materialize_grads=True)
+            gradient = found.double()
     own = own.detach().double()
     largest, spread = float(given.abs().max()), float(given.max() - given.min())
     apart = float((own - given).abs().max())

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from assay.core.errors import BadInput, ModelError
+from assay.models.deployed import Array
 from assay.models.onnx.graph import Head, with_outputs
 from assay.models.onnx.reading import OnnxFile, needed, read
-
-Array = np.ndarray[Any, Any]
+from assay.models.static_batch import filled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,7 @@ class Session:
 
     def _run(self, given: Array, tensors: tuple[str, ...]) -> list[Array]:
         n = len(given)
-        missing = (self.rows or n) - n if n else 0
-        whole = np.concatenate([given, np.repeat(given[-1:], missing, 0)]) if missing else given
+        whole = filled(given, self.rows)
         try:
             answers = self._session().run(list(tensors), {self.intake.name: whole})
         except BadInput:
@@ -168,6 +167,8 @@ def opened(path: Path, content: bytes | None = None) -> Any:
             advice = "onnxruntime lacks an operator of it: export it without operators of your own."
         elif "opset" in reason or "ir version" in reason:
             advice = "It was written by a newer exporter than this onnxruntime reads: pip install -U onnxruntime."
+        elif "escapes model directory" in reason:
+            advice = "Its weights are a link to another folder, as in a cache: copy both files themselves into one."
         elif "not_implemented" in reason:
             advice = "onnxruntime has that operator for other types of number alone: export the model in float32."
         raise BadInput(f"onnxruntime {runtime.__version__} cannot load {path}: {said} {advice}") from error

@@ -153,8 +153,8 @@ class Templated(Asking):
         if missing or len(at) != len(set(at)):
             raise ModelError(
                 f"The endpoint {self.shown} answered {len(set(at))} of {self.classes} classes: it leaves the lowest "
-                "out. Ask "
-                "it for all of them in the request, or take what it says as labels alone: answer: {outputs: labels}."
+                "out. Ask it for all of them in the request, or take what it says as labels alone: answer: "
+                "{outputs: labels}."
             )
         ordered = np.empty(len(at), np.float32)
         ordered[at] = values
