@@ -86,7 +86,8 @@ def sources(run: Run, found: list[Group]) -> list[Source]:
 
 _MODEL = {
     "digest": "weights (blake2b)", "input_shape": "input", "mean": "mean", "std": "std", "preprocess": "preprocessing",
-    "published_accuracy": "published accuracy", "outputs": "outputs", "defenses": "defences", "threshold": "threshold",
+    "published_accuracy": "published accuracy", "access": "gives", "outputs": "outputs", "defenses": "defences",
+    "threshold": "threshold",
     "notes": "notes",
 }  # fmt: skip
 _DATA = {"fingerprint": "fingerprint", "n": "samples", "ids_digest": "sample ids (digest)"}

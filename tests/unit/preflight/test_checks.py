@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import pytest
@@ -74,6 +75,20 @@ def test_probabilities() -> None:
     assert told.level is Level.ERROR
     assert "returns probabilities (each row sums to 1)" in told.text
     assert "--outputs probabilities" in told.text
+
+
+def test_percentages() -> None:
+    shares = Around(lambda logits: 100 * logits.softmax(1))
+    told = found(shares)["outputs"]
+    assert told.level is Level.ERROR
+    assert "returns percentages (each row sums to 100)" in told.text
+    assert "--outputs probabilities" in told.text
+    # rounded, as an API answers
+    assert found(Around(lambda logits: (100 * logits.softmax(1)).round(decimals=1)))["outputs"].level is Level.ERROR
+    said = found(
+        Classifier(Around(lambda logits: logits.log_softmax(1) + math.log(100)).eval(), outputs="probabilities")
+    )
+    assert said["outputs"].level is Level.GOOD and "percentages" in said["outputs"].text
 
 
 def test_probabilities_as_said_and_not() -> None:
