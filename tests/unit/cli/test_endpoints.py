@@ -39,9 +39,11 @@ def test_a_plan_says_queries_time_and_price(server: Server, place: Workplace) ->
     assert "at most 11 queries" in said.err and f"The plan itself took {server.rows} queries of" in said.err
     assert server.rows <= 11
     (told,) = json.loads(place.assay(f"plan {flags} --json").out)["endpoints"]
+    # the rate allows no less; a machine that takes longer than that for a request takes longer
+    assert 15.0 <= told.pop("seconds_left_at_most") < 60
     assert told == {
         "model": f"v2:{server.url}/net", "host": server.url.removeprefix("http://"), "queries_left_at_most": 120,
-        "requests_left_at_most": 30, "seconds_left_at_most": 15.0, "cost_left_at_most": 60.0, "currency": None,
+        "requests_left_at_most": 30, "cost_left_at_most": 60.0, "currency": None,
         "queries_allowed": 1000, "queries_spent": 0,
     }  # fmt: skip
 
