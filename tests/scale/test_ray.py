@@ -23,7 +23,9 @@ from assay.evaluation.plan import make_plan
 from assay.evaluation.run import Run
 from assay.evaluation.run_study import RunFailed, run_study
 from assay.evaluation.study.spec import Study
+from tests.support.serving import Server
 from tests.support.tiny import images, rows, run_here, study, write_model, write_pictures
+from tests.unit.evaluation.test_endpoints import LINF, SQUARE, asking, scores
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(240)]
 
@@ -308,6 +310,22 @@ def test_a_local_cluster_ends_with_its_driver(
     assert not list(home.iterdir()), "Ray leaves files in the home directory"
 
 
+@quiet
+def test_what_an_endpoint_answers_is_counted_for_all_workers(source: str, tmp_path: Path, cluster: Any) -> None:
+    server = Server(scores, (3, 8, 8), 4).start()
+    try:
+        asked = study(asking(server), source, attacks=[SQUARE], threats=LINF, chunk=8)
+        expected = run_here(tmp_path / "serial", asked)
+        run = run_study(asked, tmp_path / "run", on_the_cluster(cluster))
+    finally:
+        server.close()
+    check_equal(run, expected)
+    (told,), (before,) = run.endpoints(), expected.endpoints()
+    assert told["asked"] == before["asked"] > 0 and told["billed"] >= before["billed"]
+    assert not list((tmp_path / "run").rglob("shared-*"))
+
+
+@quiet
 def test_hopeless_models_end_the_run(source: str, tmp_path: Path, cluster: Any) -> None:
     model = write_model(tmp_path / "model", "os.kill(os.getpid(), 9) if x[0, 0, 0, 0] > -1 else None")
     with pytest.raises(RunFailed, match="failed before any of its samples"):

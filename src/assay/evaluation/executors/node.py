@@ -9,16 +9,16 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import assay
 from assay.core.errors import AssayError, BadInput
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.executors.base import Failed, Job, perform
 from assay.evaluation.executors.processes import told_to_workers
 from assay.evaluation.loader import Loader
+from assay.evaluation.records.manifest import version_of
 from assay.evaluation.records.store import to_bytes
 from assay.models.remote.ledger import FOLDER, Ledger
 
@@ -40,7 +40,7 @@ class Worker:
         self._loader = Loader(**told["loader"])
         self._cells = {digest: Cell.of(plain) for digest, plain in json.loads(told["cells"]).items()}
         self._ledger = Path(told["shared"]["folder"]) if told["shared"] else None
-        wrong = _other_release(told) or _not_shared(told["shared"])
+        wrong = _other_release(told, self._cells) or _not_shared(told["shared"])
         answer = {"node": socket.gethostname()}
         return {**answer, **_stop(BadInput(wrong))} if wrong else answer
 
@@ -77,7 +77,7 @@ def told_to_nodes(units: Sequence[Unit], job: Job) -> tuple[dict[str, Any], Path
         nonce.write_text(nonce.name, encoding="utf-8")
         shared = {"folder": str(job.folder.absolute()), "nonce": str(nonce), "machine": _machine()}
     path = [entry or str(Path.cwd()) for entry in sys.path]
-    more = {"path": path, "cwd": str(Path.cwd()), "release": assay.__version__, "shared": shared}
+    more = {"path": path, "cwd": str(Path.cwd()), "release": version_of("assay"), "shared": shared}
     return {**more, "loader": told["loader"], "cells": json.dumps(told["cells"])}, nonce
 
 
@@ -85,12 +85,14 @@ def _stop(error: AssayError) -> dict[str, Any]:
     return {"stop": str(error), "kind": [type(error).__module__, type(error).__qualname__]}
 
 
-def _other_release(told: dict[str, Any]) -> str:
-    if told["release"] == assay.__version__:
+def _other_release(told: dict[str, Any], cells: Mapping[str, Cell]) -> str:
+    """Say that a node would compute other numbers: its release is another, or names the same cells otherwise."""
+    here = version_of("assay")
+    if told["release"] == here and all(cell.digest == digest for digest, cell in cells.items()):
         return ""
     return (
-        f"assay is {assay.__version__} here, and {told['release']} where the run was started. Install the same on each "
-        "node."
+        f"assay is another here ({here or 'not installed'}) than where the run was started "
+        f"({told['release'] or 'not installed'}). Install the same on each node."
     )
 
 

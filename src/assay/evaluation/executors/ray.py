@@ -24,7 +24,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import assay
 from assay.core.errors import AssayError, BadInput
 from assay.evaluation.cell import Unit
 from assay.evaluation.executors.base import Answer, Done, Failed, Job
@@ -203,8 +202,8 @@ class _Crew:
         self._members.remove(member)
         if getattr(error, "actor_init_failed", False):
             raise AssayError(
-                f"A worker could not be made in the cluster: {str(error).strip().splitlines()[-1]} Install assay "
-                f"{assay.__version__} and what the study needs on each node."
+                f"A worker could not be made in the cluster: {str(error).strip().splitlines()[-1]} Install the "
+                "same assay, and what the study needs, on each node."
             )
         why = _in_line(error)
         if not member.ready:
