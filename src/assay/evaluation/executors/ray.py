@@ -311,7 +311,7 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
     except OSError as error:
-        raise OSError(f"nothing answers at {found} ({error.strerror or error}).") from error
+        raise OSError(f"nothing answers at {found} ({error.strerror or error})") from error
 
 
 def _of_this_machine(stack: contextlib.ExitStack, workers: int | None, *, per_gpu: bool) -> dict[str, Any]:
@@ -366,11 +366,9 @@ def _notes_to(folder: Path) -> Iterator[None]:
 
 
 def _unreached(address: str | None, error: Exception) -> str:
-    why = _in_line(error)
+    why = f"{_in_line(error).rstrip('.')}."
     if address is None:
         return f"Ray could not start on this machine: {why}"
-    if isinstance(error, ModuleNotFoundError | ImportError):
-        return f"ray:// addresses need Ray's client ({why}). Install it with: pip install 'ray[client]'"
     return (
         f"No Ray cluster could be used at {address!r}: {why} Expected auto, HOST:PORT or ray://HOST:PORT of a cluster "
         "that runs ('ray start --head' starts one); without --address a cluster of this machine alone is made."
