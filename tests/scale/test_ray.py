@@ -98,7 +98,7 @@ def on_the_cluster(cluster: Any, **more: Any) -> Options:
 
 
 @quiet
-@pytest.mark.parametrize("death", range(3))
+@pytest.mark.parametrize("death", [0, 1, 2, *(pytest.param(one, marks=pytest.mark.slow) for one in (3, 4))])
 def test_a_killed_node_costs_the_unit_that_it_had(
     cluster: Any, paused: str, source: str, serial: Run, tmp_path: Path, death: int
 ) -> None:
