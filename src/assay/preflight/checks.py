@@ -23,7 +23,7 @@ from assay.evaluation.study.spec import DataSpec, ModelSpec, Study
 from assay.models import Classifier
 from assay.models.deployed import step_of
 from assay.models.normalized import Thresholded
-from assay.preflight.accuracy import clean_accuracy
+from assay.preflight.accuracy import clean_accuracy, with_mean
 from assay.preflight.deployed import access, digits, latency, levels, parity
 from assay.preflight.evidence import gather
 from assay.preflight.findings import Case, Finding, Findings, Level
@@ -66,10 +66,10 @@ def examine(model: Classifier, data: Data, most: int = THOROUGHLY, batch: int | 
     return Findings(tuple(sorted(found, key=lambda one: list(Level).index(one.level))), case.seen.speed, title)
 
 
-def weights(case: Case) -> Iterable[Finding]:
-    """Whatever was noted when the weights were read."""
+def model_notes(case: Case) -> Iterable[Finding]:
+    """Whatever was noted when the model was read."""
     for note in case.model.notes:
-        yield Finding(Level.NOTE, "weights", note)
+        yield Finding(Level.NOTE, "model", note)
 
 
 def outputs(case: Case) -> Iterable[Finding]:
@@ -225,16 +225,18 @@ def normalisation(case: Case) -> Iterable[Finding]:
     if case.model.mean is not None:
         yield Finding(Level.GOOD, "normalisation", "known, and inside the model")
         return
-    told = (
-        "The model's normalisation is unknown: it is taken to be inside, and images in [0, 1] go in as they are. If it "
-        "is not, say it: my.py:factory?mean=0.485,0.456,0.406&std=0.229,0.224,0.225. Budgets in normalised units need "
-        "it."
-    )
+    if case.model.spec.startswith("remote:"):
+        told = "left to the endpoint; where it takes numbers that are normalised, its file says mean and std"
+    else:
+        told = (
+            "The model's normalisation is unknown: it is taken to be inside, and images in [0, 1] go in as they are. "
+            f"If it is not, say it: {with_mean(case.model.spec, case.seen.x.shape[1])}. Budgets in normalised units need it."
+        )
     yield Finding(Level.NOTE, "normalisation", told)
 
 
 CHECKS: Mapping[str, Callable[[Case], Iterable[Finding]]] = {
-    "weights": weights,
+    "model": model_notes,
     "outputs": outputs,
     "images": images,
     "labels": labels,

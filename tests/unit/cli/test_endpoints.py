@@ -47,7 +47,11 @@ def test_a_plan_says_queries_time_and_price(server: Server, place: Workplace) ->
 
 
 def test_a_plan_says_that_a_limit_may_not_suffice_or_that_there_is_none(server: Server, place: Workplace) -> None:
-    assert "; the run may end before it is done" in place.assay(f"plan {asking(server, place, 'queries=50')}").out
+    said = place.assay(f"plan {asking(server, place, 'queries=50')}").out
+    assert "; the run may end before it is done" in said
+    assert "and the quick audit after it come on top" in said
+    said = place.assay(f"plan {asking(server, place, 'queries=50')} --audit off").out
+    assert "the look before the run comes on top" in said and "audit after it" not in said
     assert "Nothing limits them: queries=N" in place.assay(f"plan {asking(server, place, 'batch=4')}").out
 
 

@@ -56,7 +56,7 @@ def test_a_healthy_model_passes_every_check() -> None:
     told = found(Around())
     assert {one.level for one in told.values()} == {Level.GOOD}
     asked_only = {"access", "digits", "8-bit images", "twin", "latency"}
-    assert set(told) == set(CHECKS) - {"weights", "labels", "train mode"} - asked_only
+    assert set(told) == set(CHECKS) - {"model", "labels", "train mode"} - asked_only
     assert told["clean accuracy"].text == "100.0 % on 30 images"
 
 
@@ -247,3 +247,28 @@ def test_an_unknown_normalisation_is_a_note() -> None:
     told = found(Classifier(Around().eval(), spec="toy"))["normalisation"]
     assert told.level is Level.NOTE
     assert "mean=0.485,0.456,0.406" in told.text
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("toy", "say it: my.py:factory?mean=0.485,0.456,0.406&std=0.229,0.224,0.225."),
+        ("onnx:a.onnx", "say it: onnx:a.onnx?mean=0.485,0.456,0.406&std=0.229,0.224,0.225."),
+        (
+            "onnx:a.onnx?size=4&twin=my.py:f|jpeg",
+            "onnx:a.onnx?mean=0.485,0.456,0.406&std=0.229,0.224,0.225&size=4&twin",
+        ),
+        ("remote:endpoint.yaml", "left to the endpoint"),
+    ],
+)
+def test_an_unknown_normalisation_is_said_in_the_name_that_was_given(spec: str, said: str) -> None:
+    told = found(Classifier(Around().eval(), spec=spec))["normalisation"]
+    assert told.level is Level.NOTE and said in told.text
+
+
+def test_one_answer_to_nearly_all_images_is_no_matter_of_labels_first() -> None:
+    always = Around(lambda logits: logits * 1e-3 + torch.tensor([0.0, 1.0, 0.0]))
+    unknown = found(Classifier(always.eval(), spec="onnx:a.onnx"))["clean accuracy"].text
+    assert "taken for one class, and the model's normalisation is unknown" in unknown and "onnx:a.onnx?mean=" in unknown
+    assert unknown.index("normalisation") < unknown.index("Labels and classes do not line up")
+    assert "normalisation is unknown" not in found(always)["clean accuracy"].text

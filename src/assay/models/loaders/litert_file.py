@@ -22,7 +22,7 @@ from assay.models.spec import Options, Request, sized, stated_range
 _LAYOUTS = {"nhwc": "last", "nchw": "first"}
 _ANY_SIDE, _PROBES = 224, 4
 _SUM = 1e-3
-_A_BYTE = 1 / 64
+_A_BYTE = 1 / 32
 """A factor up to this one brings bytes, 0 to 255, to a network's range."""
 _BOUNDED = frozenset({"RELU", "RELU6", "TANH", "ELU", "LEAKY_RELU", "HARD_SWISH"})
 _LONGEST = 1_000_000

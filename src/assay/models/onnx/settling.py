@@ -7,8 +7,9 @@ import copy
 import numpy as np
 
 from assay.core.errors import BadInput, ModelError
+from assay.models.deployed import Array
 from assay.models.onnx.graph import Head
-from assay.models.onnx.session import Array, Session
+from assay.models.onnx.session import Session
 
 # of the range of scores, by which an image's answer may differ in other company; half precision rounds by more
 _ALIKE, _ALIKE_HALF = 1e-4, 2e-2
