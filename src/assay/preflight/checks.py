@@ -230,7 +230,8 @@ def normalisation(case: Case) -> Iterable[Finding]:
     else:
         told = (
             "The model's normalisation is unknown: it is taken to be inside, and images in [0, 1] go in as they are. "
-            f"If it is not, say it: {with_mean(case.model.spec, case.seen.x.shape[1])}. Budgets in normalised units need it."
+            f"If it is not, say it: {with_mean(case.model.spec, case.seen.x.shape[1])}. Budgets in normalised units "
+            "need it."
         )
     yield Finding(Level.NOTE, "normalisation", told)
 
