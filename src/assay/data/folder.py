@@ -113,7 +113,7 @@ def far_class_folders(far: FarFolder, vocabulary: Vocabulary | None, written: Wr
     """Return the same of a folder in a store."""
     found = _class_folders(far.place.url, far.listing, vocabulary, written)
     held = far.files(found.files)
-    return dataclasses.replace(found, far=held, notes=(*found.notes, far.named_by(held)))
+    return dataclasses.replace(found, far=held, notes=(*found.notes, *held.named_by()))
 
 
 def _class_folders(root: str | Path, found: Listing, vocabulary: Vocabulary | None, written: Written) -> LabelledFiles:

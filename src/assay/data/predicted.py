@@ -48,7 +48,7 @@ def loose_pictures(name: str, model: Classifier | None) -> Source:
         if not listed:
             raise BadInput(f"{far.place.url} has no pictures.")
         held = far.files(listed)
-        found = LabelledFiles(far.place.url, listed, (0,) * len(listed), None, (far.named_by(held),), far=held)
+        found = LabelledFiles(far.place.url, listed, (0,) * len(listed), None, held.named_by(), far=held)
         return found.source(model)
     root: Path = existing(name, "folder:")
     files = tuple(pictures_under(root))

@@ -31,18 +31,6 @@ class FarFolder:
             return entries
         return [future.result() for future in in_threads([_about(self.place, one) for one in entries])]
 
-    def named_by(self, files: FarFiles) -> str:
-        """Say what the fingerprint of the data is made of."""
-        if files.tagged:
-            return (
-                f"The fingerprint of the data is that of {self.place.url}'s listing (a checksum and a size for each "
-                "picture, as the store keeps them): the pictures were not read for it."
-            )
-        return (
-            f"{self.place.url} lists no checksums: the fingerprint of the data is that of sizes, first and last 4 KiB "
-            "of the pictures."
-        )
-
 
 def _about(place: Place, one: Entry) -> Callable[[], Entry]:
     def ask() -> Entry:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from assay.core.errors import BadInput, did_you_mean
+from assay.core.errors import AssayError, BadInput, did_you_mean
 from assay.data.stores.place import Place, credentials_advice, in_short
 from assay.models.weights_file import Unavailable
 
@@ -98,12 +98,19 @@ def asked(place: Place, scheme: str, ask: Callable[[], T]) -> T:
     """Return what `ask` says of a place, its errors in words."""
     try:
         return patiently(ask)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadInput(f"There is nothing at {place.url} (from '{scheme}{place.url}').{_beside(place)}") from error
     except Exception as error:
-        if is_final(error):
-            raise BadInput(f"{place.url} may not be read: {in_short(error)}. {credentials_advice(place)}") from error
-        raise Unavailable(f"{place.url} does not answer ({TRIES} tries): {in_short(error)}") from error
+        raise in_words(place, scheme, error) from error
+
+
+def in_words(place: Place, scheme: str, error: BaseException) -> AssayError:
+    """Return what went wrong with a place, as the user can put it right."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return BadInput(f"There is nothing at {place.url} (from '{scheme}{place.url}').{_beside(place)}")
+    if isinstance(error, IsADirectoryError):
+        return BadInput(f"{place.url} is a folder, and a file was expected (from '{scheme}{place.url}').")
+    if is_final(error):
+        return BadInput(f"{place.url} may not be read: {in_short(error)}. {credentials_advice(place)}")
+    return Unavailable(f"{place.url} does not answer ({TRIES} tries): {in_short(error)}")
 
 
 def _beside(place: Place) -> str:

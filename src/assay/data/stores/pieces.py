@@ -15,7 +15,7 @@ from typing import Any, overload
 from assay.data.dataset import PictureError
 from assay.data.held import Held
 from assay.data.stores.objects import TRIES, is_final, read
-from assay.data.stores.place import Place, in_short
+from assay.data.stores.place import Place, in_short, is_far
 
 THREADS = 16
 KEPT = 256 * 2**20
@@ -223,6 +223,20 @@ class FarFiles(Sequence[Held]):
         for future in in_threads([_Ends(self, at) for at in positions]):
             content.update(future.result())
         return content.hexdigest()
+
+    def named_by(self) -> tuple[str, ...]:
+        """Say what the fingerprint of the data is made of, where it is not as on this machine."""
+        if self.tagged:
+            return (
+                f"The fingerprint of the data is that of the listing of {self.place.url} (checksum and size of each "
+                "file, as the store keeps them): the pictures were not read for it.",
+            )
+        if not is_far(self.place.url):
+            return ()
+        return (
+            f"{self.place.url} lists no checksums: the fingerprint of the data is that of sizes, first and last 4 KiB "
+            "of each picture.",
+        )
 
     @property
     def tagged(self) -> bool:
