@@ -19,6 +19,7 @@ from assay.data.imagenet_c import SCHEME, imagenet_c
 from assay.data.imagenet_samples import samples
 from assay.data.labels import check_labels
 from assay.data.mnist import mnist_source
+from assay.data.parquet_images import parquet_images
 from assay.data.predicted import check_request, images_alone, loose_pictures, with_predictions, without_labels
 from assay.data.python_objects import Given, given_data
 from assay.data.selection import Selection, select
@@ -42,6 +43,7 @@ FILES: dict[str, Callable[[str, Classifier | None], Source]] = {
     "npz": npz,
     "hdf5": hdf5,
     "wds": tar_shards,
+    "hf-data": parquet_images,
 }
 
 UNLABELLED: dict[str, Callable[[str, Classifier | None], Source]] = {
@@ -49,6 +51,7 @@ UNLABELLED: dict[str, Callable[[str, Classifier | None], Source]] = {
     "table": functools.partial(table, labelled=False),
     "csv": functools.partial(table, labelled=False),
     "wds": functools.partial(tar_shards, labelled=False),
+    "hf-data": functools.partial(parquet_images, labelled=False),
 }
 
 # the names that need no directory, for listings and for suggestions

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 from assay.data.dataset import PictureError
 from assay.data.held import Held
@@ -277,11 +277,18 @@ class _Ends:
         return f"{size} ".encode() + first + last
 
 
+class FarContent(Protocol):
+    """Files held elsewhere that can say what names their content."""
+
+    def content(self, positions: Sequence[int], reading: str) -> str:
+        """Return a digest for the files at these positions."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Named:
     """What names the content of files of a store, as a source asks for it."""
 
-    files: FarFiles
+    files: FarContent
     reading: str = ""
 
     def __call__(self, positions: Sequence[int]) -> str:
