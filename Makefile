@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers/bin
 TARGETS := .venv-targets/bin
+SCALE := .venv-scale/bin
 # Tests run in one process per core, each with one thread.
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
 # More arguments: make test TESTS=tests/unit/core; make bench BENCH="fgsm-mnist pgd-mnist";
@@ -17,7 +18,7 @@ DEMO ?=
 export PYTHON TORCH_INDEX SYSTEM_TORCH TRITON_PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow coverage check format test-peers test-targets test-servers bench bench-strength bench-verified docs clean install install-dev
+.PHONY: help demo test test-slow coverage check format test-peers test-targets test-servers test-scale bench bench-strength bench-verified docs clean install install-dev
 
 help: ## this list
 	@echo 'make COMMAND, with Python 3.11 or newer and pip:'
@@ -40,7 +41,7 @@ test: install-dev ## the tests: some 18 minutes on 2 cores
 	@$(BIN)/python -m pytest -q -rs -n $(JOBS) $(TESTS)
 
 test-slow: install-dev ## the long tests as well
-	@$(BIN)/python -m pytest -q -n $(JOBS) -m 'not peers and not targets and not servers' --timeout=3600 $(TESTS)
+	@$(BIN)/python -m pytest -q -n $(JOBS) -m 'not peers and not targets and not servers and not scale' --timeout=3600 $(TESTS)
 
 coverage: install-dev ## the tests again with the coverage gate (90 %), and which lines they do not run; a quarter slower
 	@$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=
@@ -69,6 +70,10 @@ test-servers: install-dev ## endpoints of MLServer, KServe, Triton and LitServe,
 	@bash scripts/install-beside.sh servers
 	@$(BIN)/python -m pytest -q -n 0 -m "servers and not slow" $(or $(TESTS),tests/servers)
 
+test-scale: install-dev ## clusters and object stores, as real parts, in .venv-scale
+	@bash scripts/install-beside.sh scale
+	@ASSAY_REQUIRE=scale $(SCALE)/python -m pytest -q -n 0 -m "scale and not slow" $(or $(TESTS),tests/scale)
+
 bench: install-dev ## time and memory against the peers and against the bare limit; BENCH="name …" picks some
 	@bash scripts/install-beside.sh peers
 	@$(PEERS)/python -m benchmarks.bench $(BENCH)
@@ -86,5 +91,5 @@ docs: install-dev ## the documentation, into site/
 	@echo 'site/index.html'
 
 clean: ## remove what the commands above made, environments included; runs/ stays
-	rm -rf .venv .venv-peers .venv-targets .venv-servers site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	rm -rf .venv .venv-peers .venv-targets .venv-servers .venv-scale site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

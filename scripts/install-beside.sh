@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Make an environment beside .venv for what cannot live in it; say nothing when it is there already.
 #
-# Usage: scripts/install-beside.sh peers|targets|servers
+# Usage: scripts/install-beside.sh peers|targets|servers|scale
 #
 # peers    .venv-peers: the libraries we compare with. They pin old versions that would drag .venv back, so they come
 #          without their dependencies, which tests/peers/requirements.txt names.
 # targets  .venv-targets: libraries of kinds of models that few users need all of (Hugging Face, Keras, LiteRT).
+# scale    .venv-scale: a cluster's engine and an object store (Ray, moto).
 # servers  .venv-servers/NAME, for each tests/servers/environments/NAME.txt: servers of models, each a program of its own.
 #          TRITON_PYTHON names the Python that Triton is installed for (3.8 to 3.13; as a rule the system's).
 #
-# Peers and targets read everything else, torch's 5.5 GB above all, from .venv through a path file; their own packages
+# Peers, targets and scale read everything else, torch's 5.5 GB above all, from .venv through a path file; their own packages
 # come first. Servers read nothing of it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -73,6 +74,10 @@ case ${1:-} in
         beside .venv-targets tests/targets/requirements.txt .venv/bin/python \
             "Hugging Face, Keras and LiteRT (about 300 MB; torch is read from .venv)" .venv/bin/python
         ;;
+    scale)
+        beside .venv-scale tests/scale/requirements.txt .venv/bin/python \
+            "Ray and an object store (about 300 MB; torch is read from .venv)" .venv/bin/python
+        ;;
     servers)
         # most of what they bring is never imported: compiling all of it takes as long as the rest of the install
         python=.venv/bin/python
@@ -82,7 +87,7 @@ case ${1:-} in
         beside .venv-servers/triton tests/servers/environments/triton.txt "$python" "Triton (about 400 MB)" "" --no-compile
         ;;
     *)
-        echo "Usage: scripts/install-beside.sh peers|targets|servers" >&2
+        echo "Usage: scripts/install-beside.sh peers|targets|servers|scale" >&2
         exit 2
         ;;
 esac

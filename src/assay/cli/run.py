@@ -33,7 +33,10 @@ class RunFlags:
     fork: Annotated[bool, _flag("Start beside a directory of another study, from its finished cells.", "--fork")] = (
         False
     )
-    executor: Annotated[str, _flag("serial (this process) or processes (serial).")] = "serial"
+    executor: Annotated[str, _flag("serial (this process), processes or ray (serial).")] = "serial"
+    address: Annotated[
+        str | None, _flag("The Ray cluster: auto, HOST:PORT, ray://HOST:PORT (one of this machine alone).")
+    ] = None
     workers: Annotated[int | None, _flag("How many processes (one per processor).")] = None
     device: Annotated[str, _flag("Where models run (cpu).")] = "cpu"
     batch: Annotated[int | None, _flag("At most so many images per pass (chosen by image size).")] = None
@@ -53,6 +56,7 @@ class RunFlags:
         return Options(
             executor=self.executor,
             workers=self.workers,
+            address=self.address,
             fork=self.fork,
             fail_on_error=parse_failures(self.fail_on_error),
             retry_errors=self.retry_errors,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.evaluation.executors import EXECUTORS, Executor
+from assay.evaluation.executors import EXECUTORS, Executor, Ray
 from assay.evaluation.loader import Loader
 
 
@@ -13,7 +13,8 @@ from assay.evaluation.loader import Loader
 class Options:
     """How to run a study; none of it changes a result but `allow_random_data`, of data that are random.
 
-    `executor` is a name (`serial`, `processes`) or an executor; `workers` of None is one per processor. `fork`
+    `executor` is a name (`serial`, `processes`, `ray`) or an executor; `workers` of None is one per processor.
+    `address` is that of a Ray cluster; without it `ray` makes one of this machine. `fork`
     starts a new directory beside one of another study, with the finished shards they share. `fail_on_error` ends
     the run: True at the first sample that cannot be evaluated, a fraction or a count above so many. `retry_errors`
     runs chunks with error records again. `batch` bounds the rows of a pass. `allow_pickle` admits weights that
@@ -24,6 +25,7 @@ class Options:
 
     executor: str | Executor = "serial"
     workers: int | None = None
+    address: str | None = None
     fork: bool = False
     fail_on_error: bool | float = False
     retry_errors: bool = False
@@ -49,14 +51,17 @@ class Options:
         return Loader(self.device, self.allow_pickle, self.batch, allow_random_data=self.allow_random_data)
 
     def engine(self) -> Executor:
-        """Return the executor. Raises `BadInput` for an unknown name."""
+        """Return the executor. Raises `BadInput` for an unknown name, and where it is not installed."""
+        if self.address is not None and self.executor != "ray":
+            raise BadInput(f"address is {self.address!r}, which executor='ray' alone takes (--executor ray).")
         if not isinstance(self.executor, str):
             return self.executor
         make = EXECUTORS.get(self.executor)
         if make is None:
             near = did_you_mean(self.executor, EXECUTORS)
             raise BadInput(f"Unknown executor {self.executor!r}.{near} There are: {', '.join(EXECUTORS)}.")
-        return make(self.workers)
+        engine = make(self.workers)
+        return dataclasses.replace(engine, address=self.address) if isinstance(engine, Ray) else engine
 
     def most_errors(self, samples: int) -> float:
         """Return how many of `samples` may fail."""

@@ -187,7 +187,8 @@ class Runner:
         limit = self.options.most_errors(sum(cell.n for cell in self.plan.cells))
         earlier = self._failed_samples() if limit < math.inf else 0
         proof = _Proof.of(todo, self._finished(todo))
-        with contextlib.closing(engine.run(todo, Job(self.folder, self.loader))) as answers:  # type: ignore[type-var]  # a generator
+        job = Job(self.folder, self.loader, endpoints=self._ledger is not None)
+        with contextlib.closing(engine.run(todo, job)) as answers:  # type: ignore[type-var]  # a generator
             for answer in answers:
                 done = self._settled(answer, proof)
                 tally.add(done)

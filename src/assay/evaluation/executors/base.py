@@ -24,10 +24,14 @@ from assay.models.remote.place import asking
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What the units of a run have in common: where its log is, and how models and data are loaded."""
+    """What the units of a run have in common: where its log is, and how models and data are loaded.
+
+    `endpoints`: whether models answer elsewhere, and what they answer is kept in the folder.
+    """
 
     folder: Path
     loader: Loader
+    endpoints: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

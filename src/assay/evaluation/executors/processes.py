@@ -129,11 +129,7 @@ class _WorkerPool:
         self.members.append(worker)
         threading.Thread(target=_listen, args=(worker, process.stdout, self.events), daemon=True).start()
         threading.Thread(target=_watch_exit, args=(worker, self.events), daemon=True).start()
-        loader = self._job.loader
-        cells = {unit.cell.digest: unit.cell.plain() for unit in self._units}
-        kept = ("device", "allow_pickle", "batch", "allow_random_data")
-        settings = {name: getattr(loader, name) for name in kept}
-        worker.tell({"cells": cells, "loader": settings, "folder": str(self._job.folder)})
+        worker.tell(told_to_workers(self._units, self._job))
 
     def handle(self, worker: _Worker, message: _Message, waiting: collections.deque[tuple[int, Unit]]) -> Answer | None:
         """Take a worker's word, and give it the next unit. Raises the `AssayError` that a worker met."""
@@ -174,6 +170,14 @@ class _WorkerPool:
         for worker in self.members:
             _end(worker.process)
         self.members.clear()
+
+
+def told_to_workers(units: Sequence[Unit], job: Job) -> dict[str, Any]:
+    """Return what a worker is told of a run: its cells by their digests, how things are loaded, and the folder."""
+    kept = ("device", "allow_pickle", "batch", "allow_random_data")
+    settings = {name: getattr(job.loader, name) for name in kept}
+    cells = {unit.cell.digest: unit.cell.plain() for unit in units}
+    return {"cells": cells, "loader": settings, "folder": str(job.folder)}
 
 
 def rebuild_error(kind: list[str], text: str) -> AssayError:

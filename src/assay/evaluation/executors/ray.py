@@ -1,0 +1,497 @@
+"""Actors of a Ray cluster, one per core or GPU. This file alone knows Ray, and imports it where it is used.
+
+What travels is what travels to worker processes: names to the nodes, records and pictures back to the driver, which
+alone writes. Little is asked of Ray, so that its failures stay few: it restarts no actor and retries no task. A worker
+that cannot be reached is parked and pinged while others do its unit, and one that is dead is replaced.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import assay
+from assay.core.errors import AssayError, BadInput
+from assay.evaluation.cell import Cell, Unit
+from assay.evaluation.executors.base import Answer, Done, Failed, Job, perform
+from assay.evaluation.executors.processes import check_named, processors, rebuild_error, told_to_workers
+from assay.evaluation.loader import Loader
+from assay.evaluation.records.store import from_bytes, to_bytes
+from assay.files import append_log
+from assay.models.remote.ledger import FOLDER, Ledger
+
+_STARTS = 3
+_PAUSE = 1.0
+_NOTICE = 30.0
+_MOST_WORDS = 100_000
+_STORE = 200 * 2**20
+# a path of a socket holds 107 bytes, and Ray adds some 70
+_LONGEST = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Ray:
+    """Runs units in a Ray cluster; a unit whose worker is lost is tried `retries` times more.
+
+    `address` names a cluster (`auto`, `HOST:PORT`, `ray://HOST:PORT`); None makes one of this machine and ends it
+    afterwards. There is a worker per core, or per GPU where models compute on one, at most `workers`. A run ends when
+    the cluster has had no room for any worker for `patience` seconds.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    retries: int = 2
+    patience: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Raise `BadInput` where Ray is not installed."""
+        if importlib.util.find_spec("ray") is None:
+            raise BadInput("Ray is not installed. Install it with: pip install 'assay[ray]'")
+
+    def run(self, units: Sequence[Unit], job: Job) -> Iterator[Answer]:
+        """Yield one answer per unit, as they finish.
+
+        Raises `BadInput` for models or data that exist in this process alone, for a cluster that cannot be reached or
+        used, and what a worker raises as an `AssayError`, with its node.
+        """
+        check_named(units, job)
+        if not units:
+            return
+        per_gpu = _on_gpu(job.loader.device)
+        job.loader.release()
+        with _connected(self, job.folder, per_gpu=per_gpu):
+            crew = _Crew(self, units, job, per_gpu=per_gpu)
+            try:
+                yield from crew.answers()
+            finally:
+                crew.shutdown()
+
+
+class Worker:
+    """Does units, in a process of the cluster. It loads the model itself, and writes no file of the run."""
+
+    def setup(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Be ready for the units of a run. Returns the node's name and, where it cannot serve the run, why."""
+        import torch
+
+        # workers are used again, and Ray leaves the number of threads as whoever was before has set it
+        torch.set_num_threads(1)
+        with contextlib.suppress(OSError):
+            os.chdir(told["cwd"])
+        sys.path.extend(entry for entry in told["path"] if entry not in sys.path)
+        self._loader = Loader(**told["loader"])
+        self._cells = {digest: Cell.of(plain) for digest, plain in json.loads(told["cells"]).items()}
+        self._ledger = Path(told["shared"]["folder"]) if told["shared"] else None
+        wrong = _other_release(told) or _not_shared(told["shared"])
+        answer = {"node": socket.gethostname()}
+        return {**answer, **_stop(BadInput(wrong))} if wrong else answer
+
+    def do(self, digest: str, chunk: int) -> dict[str, Any]:
+        """Do a unit. Returns its counts, records and pictures, or why not; and what was printed meanwhile."""
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            told = self._done(Unit(self._cells[digest], chunk))
+        return {**told, "printed": printed.getvalue()[-_MOST_WORDS:]}
+
+    def _done(self, unit: Unit) -> dict[str, Any]:
+        ledger = contextlib.nullcontext() if self._ledger is None else Ledger.of_run(self._ledger, check=False).used()
+        try:
+            with ledger:
+                answer = perform(unit, self._loader)
+        except AssayError as error:
+            return _stop(error)
+        if isinstance(answer, Failed):
+            return {"failed": answer.reason, "details": answer.details}
+        counts = {name: getattr(answer, name) for name in ("forwards", "backwards", "errors", "seconds")}
+        return {"done": counts, "records": to_bytes(answer.records), "pictures": answer.pictures}
+
+    def ping(self) -> None:
+        """Answer, when what was asked before is done."""
+
+
+@dataclasses.dataclass(eq=False)
+class _Member:
+    """A worker as the driver knows it: the unit it has, whether it was ever ready, and when to ping it again."""
+
+    handle: Any
+    node: str = ""
+    unit: int | None = None
+    ready: bool = False
+    parked: bool = False
+    ping_at: float | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it could take a unit."""
+        return self.ready and not self.parked and self.unit is None
+
+
+class _Crew:
+    """The workers of a run, what they were asked, and the units that nobody has."""
+
+    def __init__(self, settings: Ray, units: Sequence[Unit], job: Job, *, per_gpu: bool) -> None:
+        import ray
+
+        self._settings, self._units, self._job = settings, units, job
+        self._wanted = min(settings.workers or _room(per_gpu), len(units))
+        needs = {"num_cpus": 1, "num_gpus": int(per_gpu), "max_restarts": 0, "max_task_retries": 0}
+        self._actor = ray.remote(Worker).options(scheduling_strategy="SPREAD", **needs)
+        self._told, self._nonce = _told(units, job)
+        self._setup = ray.put(self._told)
+        self._waiting = collections.deque(range(len(units)))
+        self._tries: collections.Counter[int] = collections.Counter()
+        self._members: list[_Member] = []
+        self._asked: dict[Any, _Member] = {}
+        self._starts_failed = 0
+        self._left = len(units)
+        self._alone_since, self._noticed = time.monotonic(), False
+
+    def answers(self) -> Iterator[Answer]:
+        """Yield one answer per unit."""
+        import ray
+
+        while self._left:
+            self._deal()
+            heard, _ = ray.wait(list(self._asked), num_returns=1, timeout=_PAUSE) if self._asked else ([], [])
+            for call in heard:
+                answer = self._hear(call, self._asked.pop(call))
+                if answer is not None:
+                    self._left -= 1
+                    yield answer
+            self._ping()
+            self._lose_patience()
+            if not self._asked:
+                time.sleep(_PAUSE / 10)
+
+    def _deal(self) -> None:
+        """Give what waits to who is idle, start workers for the rest, and let go of those that nobody will need."""
+        idle = collections.deque(member for member in self._members if member.idle)
+        while idle and self._waiting:
+            member, at = idle.popleft(), self._waiting.popleft()
+            member.unit = at
+            unit = self._units[at]
+            self._asked[member.handle.do.remote(unit.cell.digest, unit.chunk)] = member
+        for _ in range(min(self._wanted - len(self._members), len(self._waiting))):
+            member = _Member(self._actor.remote())
+            self._members.append(member)
+            self._asked[member.handle.setup.remote(self._setup)] = member
+        # each unit that is being done may need another worker
+        for member in list(idle)[self._left :]:
+            self._dismiss(member)
+
+    def _hear(self, call: Any, member: _Member) -> Answer | None:
+        """Take what a worker answered. Raises the `AssayError` that it met."""
+        import ray
+        from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+
+        try:
+            told = ray.get(call)
+        except ActorUnavailableError:
+            return self._park(member, "its node cannot be reached")
+        except RayActorError as error:
+            return self._replace(member, error)
+        except RayTaskError as error:
+            raise AssayError(f"A worker failed{self._on(member)}: {str(error).strip().splitlines()[-1]}") from error
+        except RayError as error:
+            # the records were lost on their way: with their node, as a rule
+            return self._park(member, _in_line(error))
+        if member.parked or told is None:
+            member.parked = False
+            return None
+        member.node = told.get("node", member.node)
+        if "stop" in told:
+            raise rebuild_error(told["kind"], f"{self._on(member, 'On node {}: ')}{told['stop']}")
+        member.ready, self._starts_failed = True, 0
+        return self._answer(member, told) if "node" not in told else None
+
+    def _answer(self, member: _Member, told: dict[str, Any]) -> Answer:
+        assert member.unit is not None, "a worker answers what it was asked"
+        unit, member.unit = self._units[member.unit], None
+        if told["printed"]:
+            append_log(self._job.folder, told["printed"].rstrip("\n"))
+        if "failed" in told:
+            return Failed(unit, told["failed"], details=told["details"])
+        return Done(unit, from_bytes(told["records"]), told["pictures"], **told["done"])
+
+    def _park(self, member: _Member, why: str) -> Answer | None:
+        """Take a worker's unit away for others to do, and ask it later whether it is still there."""
+        member.parked, member.ping_at = True, time.monotonic() + _PAUSE
+        return self._lost(member, why)
+
+    def _ping(self) -> None:
+        for member in self._members:
+            if member.ping_at is not None and member.ping_at <= time.monotonic():
+                member.ping_at = None
+                # one that was never ready is not made so by an answer
+                call = member.handle.ping.remote() if member.ready else member.handle.setup.remote(self._setup)
+                member.parked = member.ready
+                self._asked[call] = member
+
+    def _replace(self, member: _Member, error: Exception) -> Answer | None:
+        """Note that a worker is dead. Raises `AssayError` when workers do not even start."""
+        self._members.remove(member)
+        if getattr(error, "actor_init_failed", False):
+            raise AssayError(
+                f"A worker could not be made in the cluster: {str(error).strip().splitlines()[-1]} Install assay "
+                f"{assay.__version__} and what the study needs on each node."
+            )
+        why = _in_line(error)
+        if not member.ready:
+            self._starts_failed += 1
+            if self._starts_failed >= _STARTS:
+                raise AssayError(f"Workers do not start in the cluster: {why}.")
+        return self._lost(member, why)
+
+    def _lost(self, member: _Member, why: str) -> Answer | None:
+        """Put the unit of a worker first in the row again, or give it up."""
+        at, member.unit = member.unit, None
+        if at is None:
+            return None
+        self._tries[at] += 1
+        unit, tries = self._units[at], self._tries[at]
+        lost = f"cell {unit.cell.digest} chunk {unit.chunk} lost its worker{self._on(member)}: {why}"
+        append_log(self._job.folder, lost)
+        if tries > self._settings.retries:
+            return Failed(unit, f"The worker process died ({why}), at each of {tries} tries.", died=True)
+        self._waiting.appendleft(at)
+        return None
+
+    def _on(self, member: _Member, words: str = " on node {}") -> str:
+        # on this machine alone the name says nothing
+        return words.format(member.node) if self._settings.address is not None and member.node else ""
+
+    def _lose_patience(self) -> None:
+        now = time.monotonic()
+        if any(member.ready and not member.parked for member in self._members):
+            self._alone_since, self._noticed = now, False
+        elif now - self._alone_since > min(_NOTICE, self._settings.patience) and not self._noticed:
+            self._noticed = True
+            append_log(self._job.folder, f"waiting for a worker; the cluster has {_resources()}")
+        if now - self._alone_since > self._settings.patience:
+            raise AssayError(
+                f"The cluster has started no worker for {self._settings.patience:.0f} s; it has {_resources()}. "
+                "What is finished is kept; free some of it or add a node, and the same command continues."
+            )
+
+    def _dismiss(self, member: _Member) -> None:
+        import ray
+
+        self._members.remove(member)
+        # a cluster that is gone has no workers either
+        with contextlib.suppress(Exception):
+            ray.kill(member.handle, no_restart=True)
+
+    def shutdown(self) -> None:
+        """End every worker now."""
+        for member in list(self._members):
+            self._dismiss(member)
+        if self._nonce is not None:
+            self._nonce.unlink(missing_ok=True)
+
+
+def _told(units: Sequence[Unit], job: Job) -> tuple[dict[str, Any], Path | None]:
+    """Return what workers are told about a run, and the file they must find when they share its directory."""
+    told = told_to_workers(units, job)
+    shared, nonce = None, None
+    if job.endpoints:
+        nonce = job.folder.absolute() / FOLDER / f"shared-{uuid.uuid4().hex}"
+        nonce.parent.mkdir(parents=True, exist_ok=True)
+        nonce.write_text(nonce.name, encoding="utf-8")
+        shared = {"folder": str(job.folder.absolute()), "nonce": str(nonce), "machine": _machine()}
+    path = [entry or str(Path.cwd()) for entry in sys.path]
+    more = {"path": path, "cwd": str(Path.cwd()), "release": assay.__version__, "shared": shared}
+    return {**more, "loader": told["loader"], "cells": json.dumps(told["cells"])}, nonce
+
+
+def _stop(error: AssayError) -> dict[str, Any]:
+    return {"stop": str(error), "kind": [type(error).__module__, type(error).__qualname__]}
+
+
+def _other_release(told: dict[str, Any]) -> str:
+    if told["release"] == assay.__version__:
+        return ""
+    return (
+        f"assay is {assay.__version__} here, and {told['release']} where the run was started. Install the same on each "
+        "node."
+    )
+
+
+def _not_shared(shared: dict[str, str] | None) -> str:
+    """Say why what an endpoint answers could not be kept and counted for all workers together."""
+    if shared is None:
+        return ""
+    fix = "Run models behind an endpoint with --executor processes: the endpoint does their work, not the cluster."
+    try:
+        found = Path(shared["nonce"]).read_text(encoding="utf-8")
+    except OSError:
+        found = ""
+    if found != Path(shared["nonce"]).name:
+        return f"The run directory {shared['folder']}, which keeps what the endpoint answers, is not shared here. {fix}"
+    if _machine() != shared["machine"]:
+        # SQLite's write-ahead log lies in memory that processes share, which those of two machines do not
+        return (
+            "This is another machine than the run was started on, and the file that keeps what the endpoint answers "
+            f"and counts its queries can be used by one machine alone, on a shared disk too. {fix}"
+        )
+    return ""
+
+
+def _machine() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return f"{socket.gethostname()} {uuid.getnode()}"
+
+
+@contextlib.contextmanager
+def _connected(settings: Ray, folder: Path, *, per_gpu: bool) -> Iterator[None]:
+    """Be connected to a cluster, made for the while where no address is given. Raises `BadInput`.
+
+    A connection that this process has already is used, and left.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # the workers that need no GPU may look for one, as the user's code does elsewhere
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    before, own = signal.getsignal(signal.SIGTERM), settings.address is None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_notes_to(folder))
+        usual = {"log_to_driver": False, "logging_level": "ERROR"}
+        try:
+            if own:
+                ray.init(**usual, **_of_this_machine(stack, settings.workers, per_gpu=per_gpu))
+            else:
+                ray.init(address=settings.address, **usual)
+        # Ray raises errors of many kinds: wrong words, no cluster, another release of Python or of Ray, no token
+        except Exception as error:
+            ray.shutdown()
+            raise BadInput(_unreached(settings.address, error)) from error
+        finally:
+            # Ray takes SIGTERM for itself
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
+        stack.callback(ray.shutdown)
+        yield
+
+
+def _of_this_machine(stack: contextlib.ExitStack, workers: int | None, *, per_gpu: bool) -> dict[str, Any]:
+    """Return what makes a cluster of this machine alone, which leaves no file when `stack` ends."""
+    _keep_token_in_memory(stack)
+    root = tempfile.gettempdir()
+    temporary = tempfile.mkdtemp(prefix="assay-ray-", dir=root if len(root) <= _LONGEST else "/tmp")
+    stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+    cores = max(processors(), workers or 0) if per_gpu else workers or processors()
+    return {
+        "address": "local",
+        "num_cpus": cores,
+        "include_dashboard": False,
+        "object_store_memory": _STORE,
+        "_temp_dir": temporary,
+        "_node_ip_address": "127.0.0.1",
+    }
+
+
+def _keep_token_in_memory(stack: contextlib.ExitStack) -> None:
+    # without one Ray writes a token into the home directory
+    known = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
+    if any(name in os.environ for name in known) or (Path.home() / ".ray" / "auth_token").exists():
+        return
+    os.environ["RAY_AUTH_TOKEN"] = _TOKEN
+    for name in known:
+        stack.callback(os.environ.pop, name, None)
+
+
+# Ray reads it once in a process
+_TOKEN = secrets.token_hex(32)
+
+
+@contextlib.contextmanager
+def _notes_to(folder: Path) -> Iterator[None]:
+    """Send what Ray would print on standard output about each death, whatever it was told, to the log of the run."""
+    from ray._private import worker
+
+    def note(data: dict[str, Any], **_: Any) -> None:
+        with contextlib.suppress(Exception):
+            append_log(folder, "ray: " + "\n".join(data["lines"]))
+
+    before = getattr(worker, "print_to_stdstream", None)
+    if before is None:
+        yield
+        return
+    worker.print_to_stdstream = note
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
+
+
+def _unreached(address: str | None, error: Exception) -> str:
+    why = _in_line(error)
+    if address is None:
+        return f"Ray could not start on this machine: {why}"
+    if isinstance(error, ModuleNotFoundError | ImportError):
+        return f"ray:// addresses need Ray's client ({why}). Install it with: pip install 'ray[client]'"
+    return (
+        f"No Ray cluster could be used at {address!r}: {why} Expected auto, HOST:PORT or ray://HOST:PORT of a cluster "
+        "that runs ('ray start --head' starts one); without --address a cluster of this machine alone is made."
+    )
+
+
+def _room(per_gpu: bool) -> int:
+    import ray
+
+    kind = "GPU" if per_gpu else "CPU"
+    count = int(ray.cluster_resources().get(kind, 0))
+    if count < 1:
+        fix = "Leave --device out, or add a node with one." if per_gpu else "Add a node with one."
+        raise BadInput(f"The Ray cluster has no {kind}. {fix}")
+    return count
+
+
+def _resources() -> str:
+    import ray
+
+    whole, free = ray.cluster_resources(), ray.available_resources()
+    return " and ".join(f"{whole.get(one, 0):g} {one} ({free.get(one, 0):g} free)" for one in ("CPU", "GPU"))
+
+
+def _on_gpu(device: str | None) -> bool:
+    """Whether models compute on a GPU. Raises `BadInput` for one by its number: Ray gives each worker its own."""
+    if device is None or not device.startswith("cuda"):
+        return False
+    if device not in ("cuda", "cuda:0"):
+        raise BadInput(f"device is {device!r}, expected 'cuda': Ray gives each worker a GPU of its own.")
+    return True
+
+
+def _in_line(error: Exception) -> str:
+    """Say in one line what Ray says in many."""
+    text = " ".join(str(error).split())
+    kind = re.search(r"Worker exit type: (\w+)", text)
+    if kind is not None:
+        return f"{kind[1]}; out of memory?"
+    if re.search(r"node .{0,80}(died|dead|terminated)|(died|dead).{0,40}\bnode\b", text):
+        return "its node died"
+    return text[:300]
