@@ -213,8 +213,8 @@ def _words(
             "txt, folder), or measure without labels (labels: predicted)."
         )
     lost = [key.id for key, word in zip(keys, words, strict=True) if word is None]
-    told = f"Labels are read from {_WHERE.get(kind, f'the field {kind[5:]} of .json')}."
-    return words, (told, *_left_out(f"keys without a label ({kind})", lost))
+    told = () if asked or kind == "cls" else (f"No key has a .cls: labels are read from {_WHERE[kind]}.",)
+    return words, (*told, *_left_out(f"keys without a label ({kind})", lost))
 
 
 _WHERE = {"cls": ".cls", "json": ".json", "folder": "the folder in each key", "txt": ".txt"}

@@ -75,9 +75,7 @@ def test_labels_go_by_the_names_of_the_model(split: Path) -> None:
     same = Classifier(nn.Flatten(), classes=("Cat", "dog", "x"))
     assert load_data(f"hf-data:{split}", model=same).labels == (0, 1, 2, 0, 1, 2, 0, 1)
     other = Classifier(nn.Flatten(), classes=("dog", "cat", "bird"))
-    with pytest.raises(
-        BadInput, match=r"'cat' is 0 in the file and 1 in the model, and 'owl' is no class.*=own"
-    ):
+    with pytest.raises(BadInput, match=r"'cat' is 0 in the file and 1 in the model, and 'owl' is no class.*=own"):
         load_data(f"hf-data:{split}", model=other)
     foreign = Classifier(nn.Flatten(), classes=("a", "b", "c"))
     assert any("None of the 3 class names" in note for note in load_data(f"hf-data:{split}", model=foreign).notes)

@@ -195,8 +195,10 @@ class ParquetRows(Sequence[Held]):
             return b"unreadable"
 
     def named_by(self) -> tuple[str, ...]:
-        """Say what the fingerprint is made of."""
+        """Say what the fingerprint is made of, where it is not as on this machine."""
+        if not all(file.entry.tag for file in self.files):
+            return ()
         return (
-            "The fingerprint of the data is that of the Parquet files' sizes, footers and the ends of their columns: "
-            "not every byte of the pictures was read for it.",
+            f"The fingerprint of the data is that of the listing of {self.files[0].place.url} (checksum and size of "
+            "each file, as the store keeps them): the pictures were not read for it.",
         )

@@ -15,7 +15,7 @@ from typing import Any, Protocol, overload
 from assay.data.dataset import PictureError
 from assay.data.held import Held
 from assay.data.stores.objects import TRIES, is_final, read
-from assay.data.stores.place import Place, in_short, is_far
+from assay.data.stores.place import Place, in_short
 
 THREADS = 16
 KEPT = 256 * 2**20
@@ -231,12 +231,7 @@ class FarFiles(Sequence[Held]):
                 f"The fingerprint of the data is that of the listing of {self.place.url} (checksum and size of each "
                 "file, as the store keeps them): the pictures were not read for it.",
             )
-        if not is_far(self.place.url):
-            return ()
-        return (
-            f"{self.place.url} lists no checksums: the fingerprint of the data is that of sizes, first and last 4 KiB "
-            "of each picture.",
-        )
+        return ()
 
     @property
     def tagged(self) -> bool:

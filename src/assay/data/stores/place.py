@@ -10,7 +10,7 @@ from typing import Any
 
 from assay.core.errors import BadInput, did_you_mean
 
-_FAR = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_FAR = re.compile(r"([a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # user:password@host, or any user before a web server: that is a token
 _LOGIN = re.compile(r"://[^/@]*:[^/@]*@|^(https?|s3|gs|gcs)://[^/@]*@", re.IGNORECASE)
 _SIGNED = re.compile(
@@ -71,10 +71,10 @@ def place_of(name: str, scheme: str) -> Place:
 
         return Place(name, LocalFileSystem(), str(Path(name).expanduser().absolute()))
     refuse_credentials(name)
-    protocol = name.partition("://")[0].lower()
-    settings: dict[str, Any] = {"config_kwargs": _S3} if protocol in ("s3", "s3a") else {}
     if "::" in name:
         raise BadInput(f"{scheme}{name} is a chain of stores ('::'), which is not read here. Name one store.")
+    protocol = name.partition("://")[0].lower()
+    settings: dict[str, Any] = {"config_kwargs": _S3} if protocol in ("s3", "s3a") else {}
     try:
         fs, path = fsspec.core.url_to_fs(name, **settings)
     except ImportError as error:
