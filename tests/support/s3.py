@@ -86,6 +86,9 @@ class Proxy:
         self.http.server_close()
 
 
+_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+
+
 def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -98,8 +101,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             if isinstance(fault, float):
                 time.sleep(fault)
             if fault == "503":
-                self._answer(503, [("Content-Type", "application/xml")],
-                             b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")  # fmt: skip
+                self._answer(503, [("Content-Type", "application/xml")], _SLOW_DOWN)
                 return
             if fault == "drop":
                 self.close_connection = True
@@ -116,7 +118,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             for name, value in headers:
                 if name.lower() not in ("transfer-encoding", "content-length", "connection"):
                     self.send_header(name, value)
-            length = dict((name.lower(), value) for name, value in headers).get("content-length")
+            length = {name.lower(): value for name, value in headers}.get("content-length")
             self.send_header("Content-Length", str(length if self.command == "HEAD" and length else len(content)))
             self.end_headers()
             self.wfile.write(content[: len(content) // 2] if cut else content)

@@ -112,7 +112,7 @@ def test_records_are_those_of_the_folder(tmp_path: Path, monkeypatch: pytest.Mon
     model, local = write_model(tmp_path), write_pictures(tmp_path / "pictures", 12)
     far = f"folder:file://{local.removeprefix('folder:')}"
     one, other = (
-        run_here(tmp_path / name, study(model, source), executor=executor)
+        run_here(tmp_path / name, study(model, source), executor=executor, workers=1)
         for name, source, executor in (("a", local, "serial"), ("b", far, "processes"))
     )
     assert len(one.records()) == 12 * 4 * 2
@@ -160,7 +160,7 @@ def test_what_cannot_be_fetched_is_an_error_of_its_own(stored: str, monkeypatch:
     data = load_data(f"folder:{stored}")
     errors = {one.id: one.error for one in data.load(range(len(data))) if isinstance(one, Unreadable)}
     assert set(errors) == {"cat/10.png", "cat/12.png", "cat/16.png", "dog/cut.png"}
-    assert errors["cat/10.png"] == "10.png: could not be fetched (4 tries): 503 Slow Down"
+    assert errors["cat/10.png"] == "10.png: could not be fetched (5 tries): 503 Slow Down"
     assert errors["cat/12.png"] == "12.png: could not be fetched: it is not there any more"
     assert "3 bytes came, and" in errors["cat/16.png"]
     before = tries["/bucket/val/cat/12.png"]
@@ -189,7 +189,7 @@ def test_no_store_and_nothing_in_it(stored: str, monkeypatch: pytest.MonkeyPatch
         raise ConnectionError("no route")
 
     monkeypatch.setattr(MemoryFileSystem, "find", silent)
-    with pytest.raises(Unavailable, match=r"does not answer \(4 tries\): no route"):
+    with pytest.raises(Unavailable, match=r"does not answer \(5 tries\): no route"):
         load_data(f"folder:{stored}")
     monkeypatch.undo()
 

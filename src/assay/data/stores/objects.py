@@ -13,7 +13,7 @@ from assay.core.errors import AssayError, BadInput, did_you_mean
 from assay.data.stores.place import Place, credentials_advice, in_short
 from assay.models.weights_file import Unavailable
 
-TRIES = 4
+TRIES = 5
 PAUSE = 0.25
 """Seconds before the second try; each pause is three times the one before, and drawn within half of itself."""
 
@@ -45,7 +45,7 @@ def is_final(error: BaseException) -> bool:
 
 
 def patiently(ask: Callable[[], T]) -> T:
-    """Return what `ask` returns, tried up to four times within some three seconds. Raises its last error."""
+    """Return what `ask` returns, tried up to five times within some ten seconds. Raises its last error."""
     for attempt in range(TRIES):
         try:
             return ask()

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from assay.core.errors import BadInput, did_you_mean
 
@@ -27,7 +28,7 @@ _ENVIRONMENT = {
     "abfs": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
-_S3 = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 2, "mode": "standard"}}
+_S3 = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1, "mode": "standard"}}
 _HIDDEN = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID", "AZURE_STORAGE_ACCOUNT_KEY")
 
 
@@ -51,7 +52,8 @@ class Place:
     def relative(self, path: str) -> str:
         """Return a path as it is below this place."""
         root = self.path.rstrip("/")
-        return path.removeprefix(root).lstrip("/")
+        below = path.removeprefix(root).lstrip("/")
+        return unquote(below) if root.startswith(("http://", "https://")) else below
 
 
 def is_far(name: str) -> bool:
@@ -89,6 +91,8 @@ def place_of(name: str, scheme: str) -> Place:
             f"{protocol}:// is no kind of store that fsspec knows ({scheme}{protocol}://…).{near} Usual ones are s3, "
             "gs, abfs, https and file."
         ) from error
+    if hasattr(fs, "retries"):
+        fs.retries = 1  # tries are ours, or they would multiply
     return Place(name.rstrip("/"), fs, path)
 
 

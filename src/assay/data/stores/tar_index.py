@@ -95,7 +95,7 @@ def _walk(tar: tarfile.TarFile, raw: Windowed, members: list[Member]) -> int:
             one = Member(name, info.offset_data, info.size, _text(info, raw))
         members.append(one)
         by_name[name] = one
-        raw.window = _WIDE if raw.tell() / len(members) < _SMALL else _WINDOW
+        raw.window = _WIDE if (info.offset_data + info.size) / len(members) < _SMALL else _WINDOW
     return int(tar.offset)
 
 
