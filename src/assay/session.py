@@ -314,7 +314,9 @@ class _AuditShown:
             left = "" if now.seconds_left is None else f", {rough_duration(now.seconds_left)}"
             self._watch.tell(f"Escalating {now.about}: at most {now.most:,} passes{left}. Ctrl-C keeps what is found.")
         self._stage = stage
-        self._watch.update(now.share, f"{now.doing}, {now.passes:,} of {now.most:,} passes", now.seconds_left)
+        # some probes take a least number of passes, whatever is left for them
+        most = f" of {now.most:,}" if now.passes <= now.most else ""
+        self._watch.update(now.share, f"{now.doing}, {now.passes:,}{most} passes", now.seconds_left)
 
 
 class _Shown:

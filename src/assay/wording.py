@@ -90,6 +90,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def without_surrogate(label: str) -> str:
+    """Write an attack's label with `…` for its surrogate, whose name is long: `pgd(steps=5, …)`."""
+    head, found, _ = label.partition("surrogate=")
+    return f"{head}…)" if found else label
+
+
 def short(name: str, longest: int = _BITS_OF_NAMES) -> str:
     """Shorten a name in its middle, where paths differ least."""
     if len(name) <= longest:

@@ -1,7 +1,7 @@
 """Results that must not move: a small study over every attack and composition, compared with a stored file.
 
 Every column of the records but times and digests is compared, row by row. Where this machine computes as the one that
-wrote the file did (`ARITHMETIC`), they must be equal bit for bit; elsewhere rounding differs, numbers are compared
+wrote the file did (`_arithmetic`), they must be equal bit for bit; elsewhere rounding differs, numbers are compared
 within a tolerance, and a few rows may end otherwise.
 
     python -m tests.acceptance.test_pinned_results    writes the file anew: only where the changelog says why
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator
@@ -194,17 +195,19 @@ def _study(folder: Path) -> pa.Table:
 
 
 def _arithmetic() -> str:
-    """Return a digest of how this machine rounds what the study computes."""
-    draws = torch.Generator().manual_seed(0)
-    x, weight = torch.rand(6, 1, 8, 8, generator=draws), torch.randn(24, 64, generator=draws)
-    image = x.clone().requires_grad_()
-    hidden = torch.tanh(image.flatten(1) @ weight.T)
-    pooled = torch.nn.functional.conv2d(image, weight[:6, :9].reshape(6, 1, 3, 3), padding=1).relu()
-    loss = hidden.logsumexp(1).sum() + pooled.square().mean()
-    (grad,) = torch.autograd.grad(loss, image)
+    """Return a digest of how this machine rounds what the study computes: its networks, in batches of several sizes."""
+    space: dict[str, Any] = {}
+    exec(NETS, space)
     told = hashlib.blake2b(torch.__version__.encode(), digest_size=8)
-    for value in (hidden, pooled, grad, grad.flatten(1).norm(dim=1), torch.special.erfinv(x), hidden.softmax(1)):
-        told.update(value.detach().contiguous().numpy().tobytes())
+    for name, rows in itertools.product(("mlp", "cnn"), (1, 3, 8, 16, 40)):
+        network = space[name]()
+        image = torch.rand(rows, 1, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        logits = network(image)
+        (grad,) = torch.autograd.grad(logits.logsumexp(1).sum() + logits.square().mean(), image)
+        with torch.no_grad():
+            alone = network(image)
+        for value in (logits, alone, grad, grad.flatten(1).norm(dim=1), torch.special.erfinv(image), logits.softmax(1)):
+            told.update(value.detach().contiguous().numpy().tobytes())
     return told.hexdigest()
 
 

@@ -146,7 +146,10 @@ class Server:
         return 200, {}, json.dumps({"predictions": scores.astype(np.float64).tolist()}).encode()
 
     def plain(self, kind: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Answer `/png`, `/floats` and `/raw` with scores, `/labelled` with labels and scores, `/named` with one."""
+        """Answer `/png`, `/floats` and `/raw` with scores, `/labelled` with labels and scores, `/named` with one.
+
+        `/by-name` with an object of scores by label, behind a byte order mark, and `/number` with a label as 3.0.
+        """
         self.asked["infer"] += 1
         many = False
         if kind == "raw":
@@ -167,6 +170,11 @@ class Server:
             told: Any = [{"label": self.names[at], "score": float(scores[0, at])} for at in order]
         elif kind == "named":
             told = {"label": self.names[int(scores[0].argmax())]}
+        elif kind == "by-name":
+            told = {self.names[at]: float(scores[0, at]) for at in np.argsort(-scores[0])}
+            return 200, {}, b"\xef\xbb\xbf" + json.dumps(told).encode()
+        elif kind == "number":
+            told = {"label": float(scores[0].argmax()) + request.get("off", 0)}
         else:
             rows = scores.astype(np.float64).tolist()
             told = {"result": {"scores": rows if many else rows[0]}}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from assay.wording import file_size, plural, rough_duration
+from assay.wording import file_size, plural, rough_duration, without_surrogate
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 cells"), (1, "1 cell"), (1000, "1,000 cells")])
@@ -24,3 +24,15 @@ def test_duration(seconds: float, text: str) -> None:
 )
 def test_size(count: float, text: str) -> None:
     assert file_size(int(count)) == text
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("pgd(steps=5)", "pgd(steps=5)"),
+        ("pgd(steps=5, surrogate=onnx:a.onnx?mean=0.5)", "pgd(steps=5, …)"),
+        ("pgd(surrogate=zoo:mnist-cnn)", "pgd(…)"),
+    ],
+)
+def test_a_surrogate_is_left_out_of_a_short_label(label: str, text: str) -> None:
+    assert without_surrogate(label) == text

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
 from assay.core.compose import Method, is_attack
 from assay.core.errors import BadInput
@@ -18,7 +15,7 @@ from assay.evaluation.cell import Cell
 from assay.evaluation.loader import Bench, Loader
 from assay.evaluation.study.surrogates import digest_of
 from assay.models import Classifier, together
-from assay.models.deployed import Deployed
+from assay.models.deployed import Deployed, answer_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +81,7 @@ def asked(bench: Bench, cells: Sequence[Cell], given: Classifier | None, loader:
             f"The twin {twin.spec} takes images of {sides[0]}, {classifier.spec} of {sides[1]}. Give a network for the "
             "same images."
         )
-    module = Deployed(_Answers(classifier.module), twin.module)
+    module = Deployed(answer_of(classifier), twin.module)
     if classifier.outside:
         # what holds of the model holds of it with a twin: whoever asks it pays
         vars(module).update(outside=True, classes=classifier.classes_outside)
@@ -112,17 +109,3 @@ def _twin(
             f"network that {bench.classifier.spec} was made of."
         )
     return (found, known) if leads else (None, "")
-
-
-class _Answers:
-    # an object of its own: whoever looks for networks inside a model finds none here, and copies are the same
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-
-    def __call__(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        with torch.no_grad():
-            scores: torch.Tensor = self._module(torch.from_numpy(rows))
-        return scores.detach().float().cpu().numpy()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Answers:
-        return self

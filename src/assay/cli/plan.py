@@ -173,6 +173,16 @@ def _queries(one: Demand) -> str:
     return f"{told}. Spent: {one.budget.written}" + ("; the run may end before it is done" if one.too_much else "")
 
 
+def _on_top(audit: str) -> str:
+    """Say what a run asks endpoints besides its cells."""
+    if audit == "off":
+        return "queries the look before the run comes on top (at most 32; --no-doctor leaves it out)"
+    return (
+        f"queries the look before the run (at most 32) and the {audit} audit after it come on top; the audit may "
+        "ask more than the run itself, and says how often before it begins (--audit off leaves it out)"
+    )
+
+
 def _budgets(written: list[str]) -> str:
     return " ".join(written) if len(written) <= 3 else f"{written[0]} … {written[-1]} ({len(written)})"
 
@@ -195,4 +205,6 @@ def _summary(planned: Plan, left: Estimate, directory: Path, asks: list[Demand])
             1, f"time    at most about {rough_duration(left.seconds)} in one process, from timing {_TIMED} images"
         )
     lines += [_queries(one) for one in asks]
+    if asks:
+        lines.append(_on_top(planned.study.audit))
     return lines + [f"note    {note}" for note in [*planned.notes, *steps_of(planned.study)]]

@@ -55,6 +55,11 @@ def sum_to_one(scores: Tensor) -> Tensor:
     return (scores >= 0).all(1) & ((scores.sum(1) - 1).abs() < _SUM) & (scores.shape[1] > 1)
 
 
+def sum_to_hundred(scores: Tensor) -> Tensor:
+    """Return which rows of scores `[N, K]` are percentages: none below 0, and a sum of 100. Bool `[N]`."""
+    return sum_to_one(scores / 100)
+
+
 def _two_sided(score: Tensor) -> Tensor:
     # an infinite score is an overflow on either side: beside NaN it has no order
     zero = torch.zeros_like(score)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from assay.certification import make_certificate
-from assay.core.answers import ONE_SCORE, sum_to_one
+from assay.core.answers import ONE_SCORE, sum_to_hundred, sum_to_one
 from assay.core.compose import Method, confirmed, confirmed_look, stages
 from assay.core.draws import Draws
 from assay.core.errors import BadInput, ModelError
@@ -217,15 +217,17 @@ def _sane(columns: Columns, at: Tensor, logits: Tensor) -> Tensor:
 
 
 def check_scores(logits: Tensor, outputs: str, access: Access = Access.GRADIENT) -> None:
-    """Raise `BadInput` where every row of `logits` `[N, K]` is a list of probabilities.
+    """Raise `BadInput` where every row of `logits` `[N, K]` is a list of probabilities, or of percentages.
 
     A model that gives labels alone answers with 1 for its class and 0 for the others, and is never refused.
     """
     if access is Access.LABELS:
         return
-    if outputs == "logits" and bool(sum_to_one(logits).all()):
+    what = "probabilities (each row sums to 1)" if bool(sum_to_one(logits).all()) else ""
+    what = what or ("percentages (each row sums to 100)" if bool(sum_to_hundred(logits).all()) else "")
+    if outputs == "logits" and what:
         raise BadInput(
-            "The model returns probabilities (each row sums to 1). Gradients of a saturated softmax vanish and attacks "
+            f"The model returns {what}. Gradients of a saturated softmax vanish and attacks "
             "look weaker than they are. Return logits, or pass --outputs probabilities (outputs: probabilities in a "
             'study, load_model(model, outputs="probabilities") in Python) to attack log-probabilities; the report will '
             "say so. Of a judge: --judge-outputs probabilities."

@@ -241,13 +241,5 @@ def _plain(models: Mapping[str, Mapping[str, Any]], spent: Mapping[tuple[str, st
         }
 
 
-__all__ = [
-    "Budget",
-    "Demand",
-    "budgets",
-    "check_unchanged",
-    "demands",
-    "endpoint_facts",
-    "looks_per_sample",
-    "spent_in",
-]
+__all__ = ["Budget", "Demand", "asked_lines", "budgets", "check_unchanged", "demands", "endpoint_facts",
+           "looks_per_sample", "plain", "spent_in"]  # fmt: skip

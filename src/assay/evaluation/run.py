@@ -29,7 +29,7 @@ from assay.evaluation.records.verdicts import Verdict, read_verdicts
 from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.evaluation.study.yaml_source import load_study
-from assay.wording import measure
+from assay.wording import measure, plural
 
 STUDY_FILE = "study.lock.yaml"
 GRADIENT = "gradient"
@@ -235,7 +235,14 @@ class Run:
         done, damaged = self.store.done(cells)
         missing = sum(cell.chunks - len(done[cell.digest]) for cell in cells) - len(damaged)
         told = [f"{one.path} {one.wrong}" for one in damaged]
-        return [*told, *([f"{missing} chunks of records are not there"] if missing else [])]
+        return [
+            *told,
+            *(
+                [f"{plural(missing, 'chunk')} of records {'is' if missing == 1 else 'are'} not there"]
+                if missing
+                else []
+            ),
+        ]
 
     def gallery(self, cell: str) -> list[Picture]:
         """Return the pictures kept for a cell (a digest)."""

@@ -13,9 +13,9 @@ from torch import Tensor, autograd, nn
 
 from assay.models.classifier import Classifier
 
-Answer = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
+Array = np.ndarray[Any, Any]
+Answer = Callable[[Array], Array]
 """From float32 images `[N, C, H, W]` in [0, 1] to float32 scores `[N, K]`."""
-
 
 _ALONE: contextvars.ContextVar[bool] = contextvars.ContextVar("whether twins answer for themselves", default=False)
 
@@ -65,6 +65,30 @@ class Deployed(nn.Module):
     def extra_repr(self) -> str:
         """Say nothing of the function: what it answers from is said by the classifier's `identity`."""
         return ""
+
+
+class ModuleAnswers:
+    """What a module answers, asked with arrays. Whoever looks for networks inside of a model finds none in it."""
+
+    def __init__(self, module: nn.Module, device: torch.device) -> None:
+        self._module = module
+        self._device = device
+
+    def __call__(self, rows: Array) -> Array:
+        """Return float32 scores `[N, K]` of images float32 `[N, C, H, W]`."""
+        with torch.no_grad():
+            scores: Tensor = self._module(torch.from_numpy(rows).to(self._device))
+        answers: Array = scores.detach().float().cpu().numpy()
+        return answers
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ModuleAnswers:
+        return self
+
+
+def answer_of(model: Classifier) -> Answer:
+    """Return what answers for a model: a deployed model's own answer, with its floor and step, else its module."""
+    module = model.module
+    return module.answer if isinstance(module, Deployed) else ModuleAnswers(module, model.module_device)
 
 
 def step_of(model: Classifier) -> float:

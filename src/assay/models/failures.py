@@ -57,10 +57,19 @@ def in_short(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         told = f"it called sys.exit({error.code!r})" if error.code is not None else "it called sys.exit()"
     else:
-        first = str(error).strip().partition("\n")[0]
+        first = _first_line(str(error).strip())
         told = f"{type(error).__name__}: {first}" if first else type(error).__name__
     place = users_frame(error)
     return f"{told} ({place})" if place else told
+
+
+def _first_line(text: str) -> str:
+    first, _, rest = text.partition("\n")
+    if rest and "failed in the TorchScript interpreter" in first:
+        # what failed stands below two tracebacks
+        first = rest.rstrip().rpartition("\n")[2].partition(": ")[2] or first
+    # a sentence of somebody else's goes on in one of ours
+    return first if first.endswith("..") else first.removesuffix(".")
 
 
 def model_error(error: BaseException, shape: tuple[int, ...], name: str = "") -> ModelError:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_A_BYTE = 1 / 64
-"""Factors up to this one bring bytes, 0 to 255, to a network's range: 1/255, 1/127.5, 1/128, 0.0171 at the most."""
+_A_BYTE = 1 / 32
+"""Factors up to this one bring bytes, 0 to 255, to a range: 1/255, 1/127.5, or 1/58 and 1/51 by what they vary."""
 
 _BRIGHT = 2.0
 """A mean above this one is no mean of pixels in [0, 1] or [-1, 1]."""

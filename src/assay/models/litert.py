@@ -10,8 +10,9 @@ from typing import Any, cast
 import numpy as np
 
 from assay.core.errors import BadInput, ModelError
+from assay.models.deployed import Array
 from assay.models.failures import in_short
-from assay.models.remote.client import Rows
+from assay.models.static_batch import filled
 
 INSTALL = "Install it with: pip install 'assay[litert]'"
 MAGIC = b"TFL3"
@@ -55,18 +56,18 @@ class Port:
         info = np.iinfo(cast(Any, self.dtype))
         return (info.min - self.zero) * self.scale, (info.max - self.zero) * self.scale
 
-    def quantised(self, values: Rows) -> Rows:
+    def quantised(self, values: Array) -> Array:
         """Return the nearest whole numbers within the range, bit for bit those of the interpreter's own QUANTIZE.
 
         Of ties that is the even one, after a multiplication by the inverse of the scale.
         """
         info = np.iinfo(cast(Any, self.dtype))
-        whole: Rows = np.clip(
+        whole: Array = np.clip(
             np.rint(values * (np.float32(1) / np.float32(self.scale))) + self.zero, info.min, info.max
         )
         return whole.astype(self.dtype)
 
-    def real(self, values: Rows) -> Rows:
+    def real(self, values: Array) -> Array:
         """Return what values of the port stand for, float32."""
         if self.whole and self.scale:
             return ((values.astype(np.int32) - self.zero) * np.float32(self.scale)).astype(np.float32)
@@ -87,7 +88,7 @@ class Given:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
-    def rows(self, images: Rows, port: Port) -> Rows:
+    def rows(self, images: Array, port: Port) -> Array:
         """Return the images in the layout, range and type of the input."""
         if self.mean is not None and self.std is not None:
             mean, std = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (self.mean, self.std))
@@ -119,7 +120,7 @@ class Read:
     odds: bool = False
     step: float = 0.0
 
-    def scores(self, values: Rows, port: Port) -> Rows:
+    def scores(self, values: Array, port: Port) -> Array:
         """Return float32 scores `[N, K]` of the output's values."""
         p = port.real(values).reshape(len(values), -1)
         if self.kind == "logits":
@@ -136,8 +137,8 @@ class Read:
         return _log(both / both.sum(1, keepdims=True))
 
 
-def _log(values: Rows) -> Rows:
-    logs: Rows = np.log(values)
+def _log(values: Array) -> Array:
+    logs: Array = np.log(values)
     return logs
 
 
@@ -161,15 +162,14 @@ class Interpreted:
         # what stands for all that was rounded to 0, see `Deployed`
         self.floor = math.log(max(_TINY, read.step / 2)) if read.kind == "softmax" else None
 
-    def __call__(self, images: Rows) -> Rows:
+    def __call__(self, images: Array) -> Array:
         """Return the scores. Raises `ModelError` where the interpreter fails on images of this size."""
         rows = self._given.rows(images, self._input)
-        missing = -len(rows) % self._rows
-        whole = np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) if missing else rows
+        whole = filled(rows, self._rows)
         parts = [self._values(whole[at : at + self._rows]) for at in range(0, len(whole), self._rows)]
         return self._read.scores(np.concatenate(parts)[: len(rows)], self._output)
 
-    def _values(self, rows: Rows) -> Rows:
+    def _values(self, rows: Array) -> Array:
         try:
             interpreter = self._interpreter(rows.shape)
             interpreter.set_tensor(self._input.index, rows)
@@ -180,7 +180,7 @@ class Interpreted:
                 f"The TFLite file failed on an input {list(rows.shape)}: {in_short(error)}. It takes "
                 f"{list(self._input.shape)} (-1: any). If it takes another size of image, state it: ?size=96."
             ) from error
-        return cast(Rows, values).reshape(len(rows), -1)
+        return cast(Array, values).reshape(len(rows), -1)
 
     def _interpreter(self, shape: tuple[int, ...]) -> Any:
         # they are not to be called from two threads at once
@@ -193,7 +193,7 @@ class Interpreted:
         return made
 
 
-def step_of(interpreter: Any, index: int) -> float:
+def step_at(interpreter: Any, index: int) -> float:
     """Return the step between two neighbouring values of a tensor of whole numbers; 0 for any other tensor."""
     found = [one for one in interpreter.get_tensor_details() if int(one["index"]) == index]
     return float(found[0]["quantization"][0]) if found and found[0]["dtype"] in _INTEGERS else 0.0

@@ -30,7 +30,7 @@ from assay.models.loaders import weights as from_file
 from assay.models.normalized import LogOdds, LogProbabilities, ThresholdedProbability, log_probabilities
 from assay.models.remote.address import refuse_secrets
 from assay.models.spec import LIMITS, Request, take_apart, taken_apart
-from assay.models.static_batch import StaticBatch, static_rows
+from assay.models.static_batch import StaticBatch, fixed_batch_note, static_rows
 from assay.models.twins import guided
 
 OUTPUTS = ("logits", "probabilities")
@@ -198,11 +198,8 @@ def _of_any_batch(classifier: Classifier) -> Classifier:
     rows = static_rows(classifier.module)
     if rows is None:
         return classifier
-    note = (
-        f"The exported program takes batches of {rows} alone: others are filled up with copies and cut again. "
-        "Exported with a dynamic batch (torch.export.Dim), it is faster."
-    )
-    return dataclasses.replace(classifier, module=StaticBatch(classifier.module, rows), notes=(*classifier.notes, note))
+    notes = (*classifier.notes, fixed_batch_note(rows))
+    return dataclasses.replace(classifier, module=StaticBatch(classifier.module, rows), notes=notes)
 
 
 def _inside(reset: Callable[[nn.Module], object] | None, module: nn.Module) -> Reset | None:

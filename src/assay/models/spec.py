@@ -182,6 +182,18 @@ def check_sides(options: Options) -> None:
         raise BadInput(f"resize {_by(resize)} is below {what} {_by(final)}; the crop would be padded with black.")
 
 
+def sized(options: Options, height: int | None, width: int | None) -> Options:
+    """Return options with the size that a model states itself, where both sides are known and the user says none.
+
+    Pictures then come to it as to a size that is said. Raises `BadInput` for a resize below it.
+    """
+    if options.final_size is not None or height is None or width is None:
+        return options
+    known = dataclasses.replace(options, size=(height, width))
+    check_sides(known)
+    return known
+
+
 def _parse(key: str, value: Any) -> Any:
     try:
         if key in ("mean", "std"):

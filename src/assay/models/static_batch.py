@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -43,3 +46,17 @@ def static_rows(module: nn.Module) -> int | None:
     rows = inputs[0].shape[0]
     # a batch of any size is a symbol
     return rows if type(rows) is int else None
+
+
+def filled(rows: np.ndarray[Any, Any], batch: int | None) -> np.ndarray[Any, Any]:
+    """Return rows `[N, ...]` filled up with copies of the last to a multiple of `batch`; None takes any number."""
+    missing = 0 if batch is None else -len(rows) % batch
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) if missing else rows
+
+
+def fixed_batch_note(rows: int) -> str:
+    """Return what is said of an exported program that takes `rows` images in a call."""
+    return (
+        f"The exported program takes batches of {rows} alone: others are filled up with copies and cut again. "
+        "Exported with a dynamic batch (torch.export.Dim), it is faster."
+    )

@@ -14,6 +14,7 @@ from assay.statistics import wilson
 _CONFIDENCE = 0.99  # a doctor that is wrong once in twenty runs would not be listened to
 _ROUGHLY = 0.8
 _NOTICEABLE = 0.1
+_ONE_CLASS = 0.7
 _FEWEST = 10
 _EXPLAINED = 0.5
 _LISTED = 20
@@ -89,11 +90,34 @@ def _why(case: Case, guessing: bool, order: str) -> str:
         return f"{told}{also}"
     swapped = _swapped(case)
     if swapped:
-        return f"Labels and classes do not line up: {swapped}. Name folders by label number or class name{_MORE}{also}"
+        told = f"Labels and classes do not line up: {swapped}. Name folders by label number or class name{_MORE}{also}"
+        # where nearly all answers are one class, the input is the likelier cause
+        guess = case.seen.logits.argmax(1)
+        one = float(torch.bincount(guess).max()) > _ONE_CLASS * len(guess)
+        unknown = case.model.mean is None and not case.model.spec.startswith("remote:")
+        return f"{_unnormalised(case)} Or else: {told}" if one and unknown else told
     return (
         "Labels and classes do not line up, or images are not prepared as in training (normalisation inside the model, "
         f"channel order). Name class folders by label number, synset or class name{_MORE}{also}"
     )
+
+
+def _unnormalised(case: Case) -> str:
+    return (
+        "Nearly all images are taken for one class, and the model's normalisation is unknown: if it is not inside the "
+        f"model, say it, {with_mean(case.model.spec, case.seen.x.shape[1])}."
+    )
+
+
+def with_mean(spec: str, channels: int) -> str:
+    """Return a model's name with a normalisation as an example: ImageNet's, or one of grey images."""
+    said = "mean=0.485,0.456,0.406&std=0.229,0.224,0.225" if channels == 3 else "mean=0.5&std=0.5"
+    name, _, chain = spec.partition("|")
+    if ":" not in name:
+        return f"my.py:factory?{said}"
+    name, _, options = name.partition("?")
+    # in front, since twin= stands last
+    return f"{name}?{said}{f'&{options}' if options else ''}{f'|{chain}' if chain else ''}"
 
 
 def _swapped(case: Case) -> str:

@@ -17,7 +17,7 @@ from assay.core.signals import apart
 from assay.core.tensors import flat
 from assay.models import Classifier
 from assay.models.deployed import Deployed, twins_alone
-from assay.models.remote.ledger import fresh
+from assay.models.remote.place import fresh
 
 MOST_ASKED = 32
 """Rows that the doctor asks an endpoint at most: 16 images, and of four of them three answers more."""

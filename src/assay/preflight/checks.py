@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import torch
 from torch import Tensor
 
-from assay.core.answers import sum_to_one
+from assay.core.answers import sum_to_hundred, sum_to_one
 from assay.core.errors import AssayError, BadInput
 from assay.core.oracle import Access
 from assay.data import Data
@@ -23,7 +23,7 @@ from assay.evaluation.study.spec import DataSpec, ModelSpec, Study
 from assay.models import Classifier
 from assay.models.deployed import step_of
 from assay.models.normalized import Thresholded
-from assay.preflight.accuracy import clean_accuracy
+from assay.preflight.accuracy import clean_accuracy, with_mean
 from assay.preflight.deployed import access, digits, latency, levels, parity
 from assay.preflight.evidence import gather
 from assay.preflight.findings import Case, Finding, Findings, Level
@@ -41,12 +41,12 @@ UNUSABLE = "model and images"
 """The check of what cannot even be asked: no run is possible with it."""
 
 _PROBABILITIES = (
-    "The model returns probabilities (each row sums to 1). Gradients of a saturated softmax vanish and attacks look "
+    "The model returns {what}. Gradients of a saturated softmax vanish and attacks look "
     "weaker than they are. Return logits, or pass --outputs probabilities to attack log-probabilities; the report "
     "will say so. Of a judge: --judge-outputs probabilities."
 )
 _PROBABILITIES_ASKED = (
-    "The model returns probabilities (each row sums to 1), expected logits. Near 1 a probability hardly moves, attacks "
+    "The model returns {what}, expected logits. Near 1 a probability hardly moves, attacks "
     "on scores meet plateaus, and the model looks stronger than it is. Pass --outputs probabilities: their logarithm "
     "is attacked; the report will say so. Of a judge: --judge-outputs probabilities."
 )
@@ -66,10 +66,10 @@ def examine(model: Classifier, data: Data, most: int = THOROUGHLY, batch: int | 
     return Findings(tuple(sorted(found, key=lambda one: list(Level).index(one.level))), case.seen.speed, title)
 
 
-def weights(case: Case) -> Iterable[Finding]:
-    """Whatever was noted when the weights were read."""
+def model_notes(case: Case) -> Iterable[Finding]:
+    """Whatever was noted when the model was read."""
     for note in case.model.notes:
-        yield Finding(Level.NOTE, "weights", note)
+        yield Finding(Level.NOTE, "model", note)
 
 
 def outputs(case: Case) -> Iterable[Finding]:
@@ -84,9 +84,9 @@ def outputs(case: Case) -> Iterable[Finding]:
         yield Finding(Level.ERROR, "outputs", told + fix)
     elif case.model.outputs == "probabilities":
         yield _log_probabilities(logits, step_of(case.model))
-    elif bool(sum_to_one(logits).all()):
-        asked = case.model.access is not Access.GRADIENT
-        yield Finding(Level.ERROR, "outputs", _PROBABILITIES_ASKED if asked else _PROBABILITIES)
+    elif (what := _shares(logits)) and case.model.access is not Access.LABELS:
+        told = _PROBABILITIES if case.model.access is Access.GRADIENT else _PROBABILITIES_ASKED
+        yield Finding(Level.ERROR, "outputs", told.format(what=what))
     elif case.seen.sigmoid:
         yield Finding(Level.ERROR, "outputs", case.seen.sigmoid)
     elif case.seen.one_score:
@@ -95,6 +95,13 @@ def outputs(case: Case) -> Iterable[Finding]:
         yield Finding(Level.GOOD, "outputs", f"finite, one score per image: class 1 above {threshold:g}")
     else:
         yield Finding(Level.GOOD, "outputs", f"finite logits for {case.classes} classes")
+
+
+def _shares(scores: Tensor) -> str:
+    """Return what scores are whose rows all sum to 1, or to 100; "" for any others."""
+    if bool(sum_to_one(scores).all()):
+        return "probabilities (each row sums to 1)"
+    return "percentages (each row sums to 100)" if bool(sum_to_hundred(scores).all()) else ""
 
 
 def eval_mode(case: Case) -> Iterable[Finding]:
@@ -168,6 +175,9 @@ def _log_probabilities(logits: Tensor, step: float) -> Finding:
     # those that a file rounds are off by up to half a step each
     if abs(total - 1) < 1e-2 + step / 2 * logits.shape[1]:
         return Finding(Level.GOOD, "outputs", "probabilities, as said: their logarithm is attacked")
+    if bool(sum_to_hundred(logits.exp()).all()):
+        # a constant in front of all of them moves no class and no search
+        return Finding(Level.GOOD, "outputs", "percentages, which are probabilities: their logarithm is attacked")
     told = f"--outputs probabilities was given, but rows sum to {total:.3g}, expected 1. Leave it out for logits."
     return Finding(Level.ERROR, "outputs", told)
 
@@ -215,16 +225,19 @@ def normalisation(case: Case) -> Iterable[Finding]:
     if case.model.mean is not None:
         yield Finding(Level.GOOD, "normalisation", "known, and inside the model")
         return
-    told = (
-        "The model's normalisation is unknown: it is taken to be inside, and images in [0, 1] go in as they are. If it "
-        "is not, say it: my.py:factory?mean=0.485,0.456,0.406&std=0.229,0.224,0.225. Budgets in normalised units need "
-        "it."
-    )
+    if case.model.spec.startswith("remote:"):
+        told = "left to the endpoint; where it takes numbers that are normalised, its file says mean and std"
+    else:
+        named = with_mean(case.model.spec, case.seen.x.shape[1])
+        told = (
+            "The model's normalisation is unknown: it is taken to be inside, and images in [0, 1] go in as they are. "
+            f"If it is not, say it: {named}. Budgets in normalised units need it."
+        )
     yield Finding(Level.NOTE, "normalisation", told)
 
 
 CHECKS: Mapping[str, Callable[[Case], Iterable[Finding]]] = {
-    "weights": weights,
+    "model": model_notes,
     "outputs": outputs,
     "images": images,
     "labels": labels,

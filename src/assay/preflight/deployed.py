@@ -53,8 +53,8 @@ def digits(case: Case) -> Iterable[Finding]:
         told = (
             f"Scores come in steps of {coarse:.3g} (their range is {size:.3g}), expected finer ones: they are rounded "
             "or quantised. A change that stays inside a step is not seen, attacks on scores meet plateaus, and the "
-            "model looks stronger than it is. Ask for all digits, or judge images made on a float twin "
-            "(pgd:surrogate=MODEL)."
+            "model looks stronger than it is. Ask an endpoint for all digits. With the float network, attack "
+            "with its gradients (twin=) or judge its images (--judge)."
         )
         yield Finding(Level.WARNING, "digits", told)
     sure = (scores == scores.amax(1, keepdim=True)).sum(1) == 1
@@ -154,7 +154,7 @@ def parity(case: Case) -> Iterable[Finding]:
     if told.slopes is not None and not _stepped(case):
         found, expected = told.slopes
         off = float(((found - expected).abs() / expected.abs().clamp_min(1e-12)).median())
-        measured += f"; along its gradient the deployed model changes by {100 * off:.0f} % more or less than it tells"
+        measured += f"; the deployed model's slope along its gradient is {100 * off:.0f} % off"
     if gap > _FAR or same < len(own) or (off is not None and off > _SLOPE):
         fix = (
             "expected scores within 0.001 of the range and slopes within 30 %. Its gradients are those of another "

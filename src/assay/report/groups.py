@@ -182,6 +182,11 @@ class Group:
             return []
         each = [f"{line.label} {words.queries(line.queries)}" for line in self.lines if line.queries is not None]
         most = f", for an image at a budget at most: {', '.join(each)}" if each else ""
+        if self.lines and all("surrogate=" in line.label for line in self.lines):
+            return [
+                f"{BLACK_BOX}: the model gives {self.first.access} alone. Its images were made on another model, and "
+                f"an attack that heeds its own answers may leave less. The numbers are what these did not break{most}"
+            ]
         return [
             f"{BLACK_BOX}: the model gives {self.first.access} alone, and attacks with gradients may leave far less. "
             f"The numbers are what was not broken by asking it{most}"

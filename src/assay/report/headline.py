@@ -154,6 +154,9 @@ def _caveat(group: Group, line: Line, told: verdicts.NumberText) -> str:
 def _black_box(group: Group, line: Line, told: verdicts.NumberText) -> str:
     by = f"{len(group.merged)} attacks, image by image" if line.worst else line.label
     first = f"{told.before[0].upper()}{told.before[1:]}. " if told.before else ""
+    if not line.worst and "surrogate=" in line.label:
+        made = "the images were made on another model, and an attack that heeds this one's answers may leave less"
+        return f"{first}Measured with {by}: {made}."
     return (
         f"{first}Measured with {by}, by asking a model that gives {group.first.access} alone: an attack with gradients "
         "may leave far less."

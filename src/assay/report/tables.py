@@ -144,7 +144,7 @@ def _across(group: Group, *, spoken: bool) -> list[list[str]]:
         cells = [line.at(budget.eps) for budget in budgets]
         told = [None if cell is None else verdicts.told(group, cell) for cell in cells]
         name = line.label.removesuffix(f", {NOT_ADAPTIVE}")
-        rows.append([words.short(name, _LABEL), *map(_accuracy, told)])
+        rows.append([words.short(words.without_surrogate(name), _LABEL), *map(_accuracy, told)])
         rows.append(["" if line.adaptive else NOT_ADAPTIVE, *map(_range, told)])
         rows += _refused(group, cells)
         if any(one and one.verdict for one in told):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from torch import Tensor, nn
 import assay
 from assay.audit.audit import audit_run
 from assay.audit.checks import examine, flags
+from assay.audit.led import asked
 from assay.audit.verdict_rule import BLACK_BOX, judge, reason
+from assay.core.draws import Draws
 from assay.core.errors import BadInput
-from assay.core.oracle import LookPasses
-from assay.evaluation.loader import Loader
+from assay.core.goal import Untargeted
+from assay.core.objective import cross_entropy
+from assay.core.oracle import Access, LookPasses
+from assay.evaluation.loader import Bench, Loader
 from assay.evaluation.records.verdicts import Verdict
 from assay.models import Classifier, Predictions
 from assay.models.deployed import Deployed
@@ -226,3 +231,31 @@ def test_an_audit_for_which_too_little_is_left_ends_in_words(tmp_path: Path) -> 
     assert client.rows <= 50
     assert "was not finished, and its numbers have no verdict" in said[-1]
     assert f"`assay audit {tmp_path}` goes on from the answers so far" in said[-1]
+
+
+class Rounded:
+    """Log-probabilities in steps of 1/256, as a quantised file gives them."""
+
+    step, floor = 1 / 256, math.log(1 / 512)
+
+    def __init__(self) -> None:
+        self.network = Matcher().eval()
+
+    def __call__(self, images: Any) -> Any:
+        with torch.no_grad():
+            p = self.network(torch.from_numpy(images)).mul(40).softmax(1)
+        return (p * 256).round().div(256).clamp_min(1 / 512).log().numpy()
+
+
+def test_gradients_of_a_twin_tell_apart_in_an_audit_too_what_a_file_rounded_to_zero() -> None:
+    box = Classifier(Deployed(Rounded()), input_shape=(3, SIZE, SIZE), access=Access.SCORES, identity="rounded")
+    x, y = patterns()[:4].clamp(0, 1), torch.arange(4)
+    with asked(Bench(box, box.oracle()), (), twin(), Loader()) as led:
+        climbed = led.classifier.oracle().look(x, Untargeted(y), cross_entropy, Access.GRADIENT, Draws(y))
+        plain = led.classifier.oracle().look(x, Untargeted(y), cross_entropy, Access.SCORES, Draws(y))
+    rounded = plain.logits == plain.logits.amin(1, keepdim=True)
+    assert bool((rounded.sum(1) > 1).all())
+    # what is judged is the file's own
+    assert bool((plain.logits.argmax(1) == climbed.logits.argmax(1)).all())
+    # the others are no longer equal
+    assert all(len(row[zero].unique()) > 1 for row, zero in zip(climbed.logits, rounded, strict=True))

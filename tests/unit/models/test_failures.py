@@ -74,6 +74,14 @@ def test_errors_of_others_are_nobodys() -> None:
     [
         (ValueError("one\ntwo"), "ValueError: one"),
         (AssertionError(), "AssertionError"),
+        (ValueError("Too wide."), "ValueError: Too wide"),
+        (
+            RuntimeError(
+                "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript: 1\n"
+                "RuntimeError: shape '[4, 1]' is invalid for input of size 8\n"
+            ),
+            "RuntimeError: shape '[4, 1]' is invalid for input of size 8",
+        ),
         (SystemExit(3), "it called sys.exit(3)"),
         (SystemExit(), "it called sys.exit()"),
     ],

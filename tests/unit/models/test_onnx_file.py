@@ -6,6 +6,8 @@ import copy
 import logging
 import multiprocessing
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -289,6 +291,19 @@ def test_weights_in_a_second_file(tmp_path: Path) -> None:
     )  # fmt: skip
     agree(assay.load_model(f"onnx:{tmp_path / 'soft.onnx'}"), Build().network())
 
+    # as caches of downloads keep files: by names that are links to contents elsewhere
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "net.onnx").symlink_to(path)
+    (tmp_path / "links" / beside.name).write_bytes(beside.read_bytes())
+    linked = assay.load_model(f"onnx:{tmp_path / 'links' / 'net.onnx'}")
+    assert linked.digest == model.digest
+    agree(linked, Build().network())
+
+    (tmp_path / "links" / beside.name).unlink()
+    (tmp_path / "links" / beside.name).symlink_to(beside)
+    with pytest.raises(BadInput, match="weights are a link to another folder, as in a cache: copy both files"):
+        assay.load_model(f"onnx:{tmp_path / 'links' / 'net.onnx'}")
+
     content = bytearray(beside.read_bytes())
     content[40] ^= 1
     beside.write_bytes(content)
@@ -487,7 +502,7 @@ def test_images_of_another_size_are_told_in_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["onnx", "onnxruntime"])
 def test_a_missing_extra_says_the_command(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Build().save(tmp_path / "net.onnx")
-    monkeypatch.setitem(__import__("sys").modules, name, None)
+    monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(BadInput, match=rf"needs {name}, which .*pip install 'assay\[onnx\]'"):
         assay.load_model(f"onnx:{path}")
 
@@ -511,6 +526,16 @@ def test_copies_pickles_and_other_processes_answer_the_same(tmp_path: Path) -> N
             assert torch.equal(given.detach(), wanted)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert np.array_equal(pool.apply(model.module.answer, (X.numpy(),)), wanted.numpy())
+
+
+def test_another_process_finds_the_same_digest(tmp_path: Path) -> None:
+    path = Build().save(tmp_path / "net.onnx")
+    specs = [f"onnx:{path}?converter={name}" for name in ("onnx2pytorch", "onnx2torch")]
+    told = subprocess.run(
+        [sys.executable, "-c", f"import assay; print(*(assay.load_model(one).digest for one in {specs!r}))"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert told.split() == [assay.load_model(one).digest for one in specs]
 
 
 def test_a_file_changed_meanwhile_is_noticed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_healthy_model_passes_every_check() -> None:
     told = found(Around())
     assert {one.level for one in told.values()} == {Level.GOOD}
     asked_only = {"access", "digits", "8-bit images", "twin", "latency"}
-    assert set(told) == set(CHECKS) - {"weights", "labels", "train mode"} - asked_only
+    assert set(told) == set(CHECKS) - {"model", "labels", "train mode"} - asked_only
     assert told["clean accuracy"].text == "100.0 % on 30 images"
 
 
@@ -74,6 +75,20 @@ def test_probabilities() -> None:
     assert told.level is Level.ERROR
     assert "returns probabilities (each row sums to 1)" in told.text
     assert "--outputs probabilities" in told.text
+
+
+def test_percentages() -> None:
+    shares = Around(lambda logits: 100 * logits.softmax(1))
+    told = found(shares)["outputs"]
+    assert told.level is Level.ERROR
+    assert "returns percentages (each row sums to 100)" in told.text
+    assert "--outputs probabilities" in told.text
+    # rounded, as an API answers
+    assert found(Around(lambda logits: (100 * logits.softmax(1)).round(decimals=1)))["outputs"].level is Level.ERROR
+    said = found(
+        Classifier(Around(lambda logits: logits.log_softmax(1) + math.log(100)).eval(), outputs="probabilities")
+    )
+    assert said["outputs"].level is Level.GOOD and "percentages" in said["outputs"].text
 
 
 def test_probabilities_as_said_and_not() -> None:
@@ -232,3 +247,28 @@ def test_an_unknown_normalisation_is_a_note() -> None:
     told = found(Classifier(Around().eval(), spec="toy"))["normalisation"]
     assert told.level is Level.NOTE
     assert "mean=0.485,0.456,0.406" in told.text
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("toy", "say it: my.py:factory?mean=0.485,0.456,0.406&std=0.229,0.224,0.225."),
+        ("onnx:a.onnx", "say it: onnx:a.onnx?mean=0.485,0.456,0.406&std=0.229,0.224,0.225."),
+        (
+            "onnx:a.onnx?size=4&twin=my.py:f|jpeg",
+            "onnx:a.onnx?mean=0.485,0.456,0.406&std=0.229,0.224,0.225&size=4&twin",
+        ),
+        ("remote:endpoint.yaml", "left to the endpoint"),
+    ],
+)
+def test_an_unknown_normalisation_is_said_in_the_name_that_was_given(spec: str, said: str) -> None:
+    told = found(Classifier(Around().eval(), spec=spec))["normalisation"]
+    assert told.level is Level.NOTE and said in told.text
+
+
+def test_one_answer_to_nearly_all_images_is_no_matter_of_labels_first() -> None:
+    always = Around(lambda logits: logits * 1e-3 + torch.tensor([0.0, 1.0, 0.0]))
+    unknown = found(Classifier(always.eval(), spec="onnx:a.onnx"))["clean accuracy"].text
+    assert "taken for one class, and the model's normalisation is unknown" in unknown and "onnx:a.onnx?mean=" in unknown
+    assert unknown.index("normalisation") < unknown.index("Labels and classes do not line up")
+    assert "normalisation is unknown" not in found(always)["clean accuracy"].text

@@ -117,7 +117,7 @@ def test_labels_alone_have_no_digits() -> None:
         (
             Network(),
             Level.GOOD,
-            "differ by 0 of their range, and 4 of 4 images get the same class; along its gradient",
+            "differ by 0 of their range, and 4 of 4 images get the same class; the deployed model's slope",
         ),
         (Network(20.4), Level.NOTE, "near the deployed model and not the same"),
         (Network(-20.0), Level.WARNING, "Its gradients are those of another network"),

@@ -66,6 +66,8 @@ def test_softmax_of_any_precision_is_known_as_probabilities(dtype: torch.dtype, 
     assert bool(sum_to_one(probabilities).all())
     with pytest.raises(assay.BadInput, match="returns probabilities"):
         check_scores(probabilities, "logits")
+    with pytest.raises(assay.BadInput, match="returns percentages"):
+        check_scores(100 * probabilities, "logits")
 
 
 def test_rounding_to_bfloat16_moves_a_sum_by_more_than_a_thousandth() -> None:

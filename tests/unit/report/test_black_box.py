@@ -84,6 +84,14 @@ def test_a_group_is_called_by_the_attack_that_asks_most_and_a_mixed_run_has_both
     assert told in notes(box, [])
 
 
+def test_images_made_elsewhere_are_told_as_such(box: Group) -> None:
+    lines = [dataclasses.replace(line, label="pgd(surrogate=zoo:mnist-cnn)") for line in box.lines]
+    (told,) = dataclasses.replace(box, lines=lines).asked
+    assert "Its images were made on another model" in told and "attacks with gradients" not in told
+    mixed = dataclasses.replace(box, lines=[*lines[:1], *box.lines[1:]])
+    assert "attacks with gradients may leave far less" in mixed.asked[0]
+
+
 def test_the_headline_says_what_was_measured(box: Group) -> None:
     said = str(headline(box))
     assert f"the share of images that are right and {CALLED}" in said

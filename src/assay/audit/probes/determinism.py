@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from assay.audit.subject import Subject
-from assay.core.answers import sum_to_one
+from assay.core.answers import sum_to_hundred, sum_to_one
 from assay.core.objective import margin
 from assay.core.oracle import Access
-from assay.models.remote.ledger import fresh
+from assay.models.remote.place import fresh
 
 _DIFFERS = 1e-4
 
@@ -65,7 +65,7 @@ def answers(subject: Subject) -> Answers:
         company=_share(company),
         gradients_inside=len(inside),
         changes=before != _fingerprint(few),
-        probabilities=not labels and bool(sum_to_one(first).all()),
+        probabilities=not labels and bool(sum_to_one(first).all() or sum_to_hundred(first).all()),
         flat=_share((tops[:, 1] - tops[:, -1]).abs() < 1e-6) if compared else 0.0,
         labels=labels,
     )

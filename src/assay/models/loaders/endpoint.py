@@ -17,7 +17,7 @@ from assay.models.classifier import Classifier
 from assay.models.deployed import Deployed
 from assay.models.loaders.python import described
 from assay.models.normalized import log_probabilities
-from assay.models.spec import Options, Request, take_apart
+from assay.models.spec import Options, Request, sized, take_apart
 
 if TYPE_CHECKING:
     from assay.models.remote.asking import Asking
@@ -101,8 +101,7 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
     if client.levels and options.mean is not None:
         raise BadInput(
             f"The endpoint {client.shown} takes grey levels 0 to 255, and normalised images are none. Leave mean and "
-            "std "
-            "out: what takes bytes normalises them itself."
+            "std out: what takes bytes normalises them itself."
         )
     random = _choice(said.settings, "random", ("yes", "no")) == "yes"
     module = Endpoint(client, client.classes if client.labels else None, random=random).eval()
@@ -113,8 +112,7 @@ def _classifier(client: Asking, request: Request, said: _Said, shape: Shape) -> 
         made = _with_place_for_a_twin(made, client)
     unseen = (
         f"The weights behind {client.shown} cannot be seen, and may change at any time: the digest holds its address "
-        "and "
-        "what it says of its version alone."
+        "and what it says of its version alone."
     )
     return dataclasses.replace(
         made,
@@ -142,8 +140,7 @@ def _with_place_for_a_twin(made: Classifier, client: Asking) -> Classifier:
     if client.labels:
         raise BadInput(
             f"The endpoint {client.shown} answers labels alone, from which no search computes an objective. Leave "
-            "twin= "
-            "out, and attack the twin and judge on the endpoint: surrogate= of an attack, or assay transfer."
+            "twin= out, and attack the twin and judge on the endpoint: surrogate= of an attack, or assay transfer."
         )
     return dataclasses.replace(made, module=Deployed(_OfArrays(made.module)).eval())
 
@@ -244,8 +241,7 @@ def _agreed(options: Options, shape: Shape, shown: str) -> Options:
             f"size is {final[0]}x{final[1]}, and the endpoint {shown} takes images of "
             f"{height or 'any'}x{width or 'any'}."
         )
-    if final is None and height is not None and width is not None:
-        options = dataclasses.replace(options, size=(height, width))
+    options = sized(options, height, width)
     return options if channels is None else dataclasses.replace(options, channels=channels)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import warnings
 import zipfile
@@ -24,8 +23,9 @@ from assay.models.failures import in_short, model_error
 from assay.models.foreign import EXPORTED, TORCHSCRIPT, is_safetensors, what_else
 from assay.models.loaders import program_graph
 from assay.models.loaders.python import described
-from assay.models.spec import Options, Request
-from assay.models.static_batch import StaticBatch
+from assay.models.model_file import digest_of_file, nearly
+from assay.models.spec import Options, Request, sized
+from assay.models.static_batch import StaticBatch, fixed_batch_note
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 # sides that networks take, in the order in which a script that does not say its own is asked
@@ -159,7 +159,7 @@ def _classifier(
             "before the export, since attacks on a broken gradient make a model look robust."
         )
     made = described(inside, request.spec, options)
-    identity = f"program {_hash(path)}"
+    identity = f"program {digest_of_file(path)}"
     return dataclasses.replace(made, access=access, identity=identity, notes=(*made.notes, *notes))
 
 
@@ -180,9 +180,8 @@ def _file(request: Request, scheme: str, wanted: str) -> Path:
     """Return the file of a request. Raises `BadInput` unless it is of the kind `wanted` and may be read."""
     path = Path(request.name).expanduser()
     if not request.name or not path.is_file():
-        there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() and request.name else []
         what = "a folder, expected a file" if path.is_dir() and request.name else "not there"
-        raise BadInput(f"{path} (from {request.spec!r}) is {what}.{did_you_mean(path.name, there)}")
+        raise BadInput(f"{path} (from {request.spec!r}) is {what}.{nearly(path) if request.name else ''}")
     other = what_else(path)
     if other == EXPORTED and any("aotinductor" in name for name in zipfile.ZipFile(path).namelist()):
         raise BadInput(
@@ -223,12 +222,9 @@ def _loaded(path: Path) -> torch.export.ExportedProgram:
 
     with _quietly("torch.export"), path.open("rb") as file:  # torch takes other endings from open files alone
         exported = torch.export.load(file)
-    elsewhere = {str(one.device) for one in (*exported.state_dict.values(), *exported.constants.values()) if _is(one)}
-    return exported if elsewhere <= {"cpu"} else move_to_device_pass(exported, "cpu")
-
-
-def _is(value: Any) -> bool:
-    return isinstance(value, Tensor)
+    held = (*exported.state_dict.values(), *exported.constants.values())
+    places = {str(one.device) for one in held if isinstance(one, Tensor)}
+    return exported if places <= {"cpu"} else move_to_device_pass(exported, "cpu")
 
 
 def _loaded_script(path: Path) -> torch.jit.ScriptModule:
@@ -249,11 +245,6 @@ def _quietly(name: str) -> Iterator[None]:
             yield
     finally:
         logger.disabled, inner.disabled = before, before_inner
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 # ---- what a program takes
@@ -300,7 +291,7 @@ def _told(value: Any) -> str:
 
 
 def _rows(exported: torch.export.ExportedProgram, rows: Any) -> tuple[int, int | None]:
-    if isinstance(rows, int) and type(rows) is int:
+    if type(rows) is int:
         return rows, rows
     expression = rows.node.expr
     allowed = exported.range_constraints.get(expression)
@@ -320,10 +311,7 @@ def _rows(exported: torch.export.ExportedProgram, rows: Any) -> tuple[int, int |
 def _batch_notes(entry: Entry) -> list[str]:
     least, most = entry.rows
     if least == most:
-        return [
-            f"The exported program takes batches of {most} alone: others are filled up with copies and cut again. "
-            "Exported with a dynamic batch (torch.export.Dim), it is faster."
-        ]
+        return [fixed_batch_note(least)]
     if least > 1:
         return [f"The exported program takes batches of {least} or more: smaller ones are filled up with copies."]
     return []
@@ -339,12 +327,10 @@ def _sized(options: Options, channels: int | None, sides: tuple[int | None, int 
     if height is None or width is None:
         return options
     said = options.final_size
-    if said is None:
-        return dataclasses.replace(options, size=(height, width))
-    if said != (height, width):
+    if said not in (None, (height, width)):
         wants = f"{said[0]}x{said[1]}"
         raise BadInput(f"{spec!r} says images of {wants}, and the program takes {height}x{width} alone.")
-    return options
+    return sized(options, height, width)
 
 
 def _size_notes(said: Options, known: Options) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import hashlib
 import os
 import re
 import sys
@@ -19,12 +17,13 @@ import torch
 from torch import nn
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.models.classifier import Classifier, Preprocess
+from assay.models.classifier import Classifier
 from assay.models.failures import in_short
 from assay.models.keras_ending import ended
 from assay.models.keras_network import KerasNetwork, Taken, bytes_expected, precisions, taken
+from assay.models.model_file import check_there, digest_of_file
 from assay.models.normalized import Normalized
-from assay.models.spec import Options, Request, stated_range
+from assay.models.spec import Options, Request, sized, stated_range
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _INSTALL = "Install it with: pip install 'assay[keras]'"
@@ -59,11 +58,11 @@ def load(request: Request) -> Classifier:
         input_shape=shape,
         mean=options.mean,
         std=options.std,
-        preprocess=_preprocess(options, shape),
+        preprocess=sized(options, images.height, images.width).preprocess,
         outputs=scores.outputs,
         channels=images.channels,
         notes=(*notes, *scores.notes),
-        identity=f"keras {hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()} {output}",
+        identity=f"keras {digest_of_file(path)} {output}",
     )
 
 
@@ -108,9 +107,7 @@ def _check_file(path: Path, spec: str) -> None:
     if path.is_dir():
         what = "a SavedModel, a graph of TensorFlow" if (path / "saved_model.pb").is_file() else "a folder"
         raise BadInput(f"{spec!r} names {what}, expected one file. Save the model as one: model.save('net.keras').")
-    if not path.is_file():
-        near = did_you_mean(path.name, [one.name for one in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise BadInput(f"There is no file {path} (from {spec!r}).{near}")
+    check_there(path, spec)
     with path.open("rb") as file:
         head = file.read(8)
     if head == _HDF5:
@@ -244,13 +241,6 @@ def _images(model: Any, request: Request) -> Taken:
 def _shape(images: Taken, options: Options) -> tuple[int, int, int] | None:
     sides = options.final_size or (images.height, images.width)
     return None if None in sides else (images.channels, int(sides[0] or 0), int(sides[1] or 0))
-
-
-def _preprocess(options: Options, shape: tuple[int, int, int] | None) -> Preprocess | None:
-    # pictures of another size come to the model's own as to one that is stated
-    if options.final_size is None and shape is not None:
-        options = dataclasses.replace(options, size=shape[1:])
-    return options.preprocess
 
 
 def _brightness(model: Any, request: Request) -> tuple[tuple[str, ...], float]:

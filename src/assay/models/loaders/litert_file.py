@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import zipfile
 from pathlib import Path
@@ -13,17 +12,17 @@ import numpy as np
 
 from assay.core.errors import BadInput, ModelError, did_you_mean
 from assay.core.oracle import Access
-from assay.models.classifier import Classifier, Preprocess
-from assay.models.deployed import Deployed
+from assay.models.classifier import Classifier
+from assay.models.deployed import Array, Deployed
 from assay.models.failures import in_short
-from assay.models.litert import MAGIC, Given, Graph, Interpreted, Port, Read, imported, opened, step_of
-from assay.models.remote.client import Rows
-from assay.models.spec import Options, Request, stated_range
+from assay.models.litert import MAGIC, Given, Graph, Interpreted, Port, Read, imported, opened, step_at
+from assay.models.model_file import check_there, digest_of_file
+from assay.models.spec import Options, Request, sized, stated_range
 
 _LAYOUTS = {"nhwc": "last", "nchw": "first"}
 _ANY_SIDE, _PROBES = 224, 4
 _SUM = 1e-3
-_A_BYTE = 1 / 64
+_A_BYTE = 1 / 32
 """A factor up to this one brings bytes, 0 to 255, to a network's range."""
 _BOUNDED = frozenset({"RELU", "RELU6", "TANH", "ELU", "LEAKY_RELU", "HARD_SWISH"})
 _LONGEST = 1_000_000
@@ -63,7 +62,7 @@ def load(request: Request) -> Classifier:
     plain = Interpreted(content, entry, exit_, given, Read("logits"))
     values = _asked(plain, _probes(shape, request), exit_, request)
     ending, tensor = graph.ending(exit_.index)
-    read, more = _read(ending, step_of(interpreter, tensor), values, request)
+    read, more = _read(ending, step_at(interpreter, tensor), values, request)
     options = request.options
     said = (exit_.index, dataclasses.astuple(given), dataclasses.astuple(read))
     return Classifier(
@@ -72,20 +71,18 @@ def load(request: Request) -> Classifier:
         input_shape=None if shape[1] is None or shape[2] is None else (shape[0], shape[1], shape[2]),
         mean=options.mean,
         std=options.std,
-        preprocess=_preprocess(options, shape),
+        preprocess=sized(options, shape[1], shape[2]).preprocess,
         classes=_labels(content, values.shape[1]),
         outputs="logits" if read.kind == "logits" or read.odds else "probabilities",
         channels=shape[0],
         notes=(*(() if "twin" in request.settings else (_SCORES,)), *notes, *more),
         access=Access.SCORES,
-        identity=f"litert {hashlib.blake2b(content, digest_size=16).hexdigest()} {said}",
+        identity=f"litert {digest_of_file(path)} {said}",
     )
 
 
 def _content(path: Path, spec: str) -> bytes:
-    if not path.is_file():
-        near = did_you_mean(path.name, [one.name for one in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise BadInput(f"There is no file {path} (from {spec!r}).{near}")
+    check_there(path, spec)
     content = path.read_bytes()
     if content[4:8] != MAGIC:
         raise BadInput(
@@ -290,13 +287,13 @@ def _first_factor(graph: Graph, interpreter: Any, port: Port) -> tuple[float, bo
     return 0.0, False
 
 
-def _probes(shape: tuple[int, int | None, int | None], request: Request) -> Rows:
+def _probes(shape: tuple[int, int | None, int | None], request: Request) -> Array:
     high, wide = request.options.final_size or (_ANY_SIDE, _ANY_SIDE)
     drawn = np.random.default_rng(0).random((_PROBES, shape[0], shape[1] or high, shape[2] or wide), np.float32)
     return drawn * np.linspace(0.2, 1, _PROBES, dtype=np.float32).reshape(-1, 1, 1, 1)
 
 
-def _asked(answer: Interpreted, probes: Rows, port: Port, request: Request) -> Rows:
+def _asked(answer: Interpreted, probes: Array, port: Port, request: Request) -> Array:
     """Return the file's answers `[N, K]`, or raise `BadInput` where it gives none, or none of that form."""
     try:
         values = answer(probes)
@@ -312,7 +309,7 @@ def _asked(answer: Interpreted, probes: Rows, port: Port, request: Request) -> R
     return values
 
 
-def _read(ending: str, step: float, values: Rows, request: Request) -> tuple[Read, tuple[str, ...]]:
+def _read(ending: str, step: float, values: Array, request: Request) -> tuple[Read, tuple[str, ...]]:
     """Return how the answers become scores, from the operation they come out of and from what they are."""
     threshold, several = request.options.threshold, values.shape[1] > 1
     if threshold is not None and several:
@@ -345,13 +342,6 @@ def _coarse(step: float) -> str:
         "wins. Attacks by scores meet plateaus and find less than there is; ?twin= names the float network that the "
         "file was made of, for attacks with gradients."
     )
-
-
-def _preprocess(options: Options, shape: tuple[int, int | None, int | None]) -> Preprocess | None:
-    # pictures of another size come to the model's own as to one that is stated
-    if options.final_size is None and shape[1] is not None and shape[2] is not None:
-        options = dataclasses.replace(options, size=(shape[1], shape[2]))
-    return options.preprocess
 
 
 def _labels(content: bytes, classes: int) -> tuple[str, ...] | None:

@@ -13,7 +13,7 @@ from assay.models.classifier import Classifier
 from assay.models.deployed import Deployed
 from assay.models.normalized import Thresholded
 from assay.models.onnx.conversion import Conversion, converted
-from assay.models.onnx.graph import Head, chosen_output, head_of
+from assay.models.onnx.graph import Head, chosen_output, head_of, refuse_sorted
 from assay.models.onnx.intake import Taken, taken
 from assay.models.onnx.parity import probes
 from assay.models.onnx.reading import OnnxFile, needed, read
@@ -38,6 +38,7 @@ def load(request: Request) -> Classifier:
     file = read(path, spec)
     needed("onnxruntime", spec)
     output = chosen_output(file, settings.get("output"), spec)
+    refuse_sorted(file, output, spec)
     images = taken(file, request.options, settings, spec)
     # who wants the file's probabilities attacked gets them as they are
     head = Head(output, output.name) if request.outputs == "probabilities" else head_of(file, output)
@@ -62,6 +63,7 @@ def load(request: Request) -> Classifier:
         access=Access.SCORES if found.twin is None else Access.GRADIENT,
         identity=_identity(file, session),
         passes=ONE_PASS if found.twin is None else LookPasses(climbing=2),
+        random=session.random,
     )
 
 

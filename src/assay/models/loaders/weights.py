@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from assay.core.errors import BadInput, did_you_mean
+from assay.core.errors import BadInput
 from assay.core.held import set_mode
 from assay.models.classifier import Classifier
 from assay.models.foreign import is_safetensors, what_else
 from assay.models.loaders.python import described
 from assay.models.loaders.untrained import is_code, takes_classes, untrained
 from assay.models.matching import Found, flattened, matched
+from assay.models.model_file import check_there
 from assay.models.normalized import Normalized, Thresholded
 from assay.models.spec import Options, Request, check_sides, take_apart
 from assay.models.weights_file import fill, read_safetensors, read_torch, state_in
@@ -31,8 +32,7 @@ def load(request: Request) -> Classifier:
     Facts in the metadata of a safetensors file stand in for options that are not given.
     """
     path, options = Path(request.name).expanduser(), request.options
-    if not path.is_file():
-        raise BadInput(f"There is no file {path} (from {request.spec!r}).{_neighbour(path)}")
+    check_there(path, request.spec)
     if is_safetensors(path) or (path.suffix == ".safetensors" and not what_else(path)):
         state, facts = read_safetensors(path)
         found = Found(state, state, str(path))
@@ -139,7 +139,3 @@ def _refuse_code(request: Request, arch: str) -> None:
             f"{request.spec!r} was not loaded, because the file names code to run as its architecture: {arch}. If you "
             f"trust it, name it yourself: {request.spec}?arch={arch}, or allow it with --allow-pickle."
         )
-
-
-def _neighbour(path: Path) -> str:
-    return did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""

@@ -45,6 +45,8 @@ def converted(file: OnnxFile, session: Session, probe: Tensor, wanted: str | Non
         check_converter(wanted)
     if wanted == NONE:
         return Conversion(told="no conversion was wanted (converter=none).")
+    if session.random:
+        return Conversion(told="it draws its answers, and no conversion can be compared with those.")
     if wanted is None and (hopeless := _hopeless(file)):
         return Conversion(told=hopeless)
     if not np.isfinite(session(probe.numpy())).all():

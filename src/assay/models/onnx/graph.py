@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 from assay.core.errors import BadInput, did_you_mean
@@ -34,10 +36,10 @@ def chosen_output(file: OnnxFile, name: str | None, spec: str) -> Port:
         if found is None:
             near = did_you_mean(name, [one.name for one in file.outputs])
             raise BadInput(f"{spec!r} has no output {name!r}.{near} It has: {listed}.")
-        return found
+        return _before_map(file, found)
     if len(file.outputs) == 1:
-        return file.outputs[0]
-    scores = [one for one in file.outputs if _may_be_scores(one)]
+        return _before_map(file, file.outputs[0])
+    scores = [one for one in map(functools.partial(_before_map, file), file.outputs) if _may_be_scores(one)]
     if len(scores) == 1:
         return scores[0]
     which = "none of which is [N, K]" if not scores else f"{len(scores)} of which may be class scores"
@@ -46,6 +48,17 @@ def chosen_output(file: OnnxFile, name: str | None, spec: str) -> Port:
         f"{spec!r} has {len(file.outputs)} outputs, {which}: {listed}. Say which holds the class scores: "
         f"{spec}{'&' if '?' in spec else '?'}output={first}."
     )
+
+
+def _before_map(file: OnnxFile, output: Port) -> Port:
+    """Return the scores `[N, K]` that a list of dictionaries, class to score, is made of; any other output as it is."""
+    if output.dtype:
+        return output
+    node = next((one for one in file.proto.graph.node if output.name in one.output), None)
+    if node is None or node.op_type != "ZipMap":
+        return output
+    classes = max(len(one.strings) + len(one.ints) for one in node.attribute)
+    return Port(node.input[0], "float32", (None, classes))
 
 
 def _may_be_scores(port: Port) -> bool:
@@ -57,22 +70,39 @@ def _may_be_scores(port: Port) -> bool:
 
 def head_of(file: OnnxFile, output: Port) -> Head:
     """Return where a softmax, a sigmoid or an argmax at the end begins."""
-    makers = {name: node for node in file.proto.graph.node for name in node.output}
-    name = output.name
-    while (node := makers.get(name)) is not None and node.op_type in _PASSING:
-        name = node.input[0]
+    node = _last(file, output)
     if node is None or node.op_type not in _ENDS or node.domain not in ("", "ai.onnx"):
         return Head(output, output.name)
     return Head(output, node.input[0], _ENDS[node.op_type])
 
 
-def with_output(proto: Any, tensor: str) -> Any:
-    """Return a copy of a graph in which `tensor` is an output, after all others."""
+def refuse_sorted(file: OnnxFile, output: Port, spec: str) -> None:
+    """Raise `BadInput` for scores that are the largest few, in order of their size: none of them is a class's own."""
+    node = _last(file, output)
+    if node is not None and node.op_type == "TopK":
+        raise BadInput(
+            f"The output {output.name!r} of {spec!r} is the largest scores in order of their size (TopK), expected one "
+            "score for each class in the order of the classes. Export the model without it, or name an output from "
+            "before it: ?output=NAME."
+        )
+
+
+def _last(file: OnnxFile, output: Port) -> Any:
+    """Return the node that an output comes out of, None where it is no node's; what moves no value is passed over."""
+    makers = {name: node for node in file.proto.graph.node for name in node.output}
+    name = output.name
+    while (node := makers.get(name)) is not None and node.op_type in _PASSING:
+        name = node.input[0]
+    return node
+
+
+def with_outputs(proto: Any, tensors: Sequence[str]) -> Any:
+    """Return a copy of a graph in which `tensors` are outputs, after all others."""
     import onnx
 
     changed = onnx.ModelProto()
     changed.CopyFrom(proto)
-    if all(one.name != tensor for one in changed.graph.output):
+    for tensor in tensors:
         known = next((one for one in changed.graph.value_info if one.name == tensor), None)
         changed.graph.output.append(known or onnx.ValueInfoProto(name=tensor))
     return changed
@@ -101,15 +131,8 @@ def for_conversion(proto: Any, tensor: str) -> Any:
 
 
 def _only_what_leads_to(graph: Any, tensor: str, onnx: Any) -> None:
-    needed, kept = {tensor}, []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(node.input)
-            for attribute in node.attribute:
-                for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                    needed.update(name for one in inner.node for name in one.input)
-    whole = [onnx.NodeProto.FromString(one.SerializeToString()) for one in reversed(kept)]
+    needed, kept = _leading_to(graph, tensor)
+    whole = [onnx.NodeProto.FromString(one.SerializeToString()) for one in kept]
     del graph.node[:]
     graph.node.extend(whole)
     weights = [one for one in graph.initializer if one.name in needed]
@@ -121,6 +144,38 @@ def _only_what_leads_to(graph: Any, tensor: str, onnx: Any) -> None:
         copies = [type(one).FromString(one.SerializeToString()) for one in values]
         del field[:]
         field.extend(copies)
+
+
+def _leading_to(graph: Any, tensor: str) -> tuple[set[str], list[Any]]:
+    """Return the names that a tensor is computed from, and the nodes, each after those that it needs.
+
+    A file may list them in another order: onnxruntime takes that, and its own tools write it.
+    """
+    makers = {name: at for at, node in enumerate(graph.node) for name in node.output if name}
+    needed, done, kept = {tensor}, set(), []
+    # a node comes back once all that it needs is done
+    stack = [(makers[tensor], False)] if tensor in makers else []
+    while stack:
+        at, ready = stack.pop()
+        if ready:
+            kept.append(graph.node[at])
+        elif at not in done:
+            done.add(at)
+            names = _read_by(graph.node[at])
+            needed.update(names)
+            stack.append((at, True))
+            stack += [(makers[name], False) for name in reversed(names) if name in makers]
+    return needed, kept
+
+
+def _read_by(node: Any) -> list[str]:
+    """Return the names that a node reads, and those that graphs inside of it read."""
+    names = list(node.input)
+    for attribute in node.attribute:
+        for inner in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+            names += [name for one in inner.node for name in _read_by(one)]
+            names += [one.name for one in inner.output]
+    return names
 
 
 def _plain_weights(graph: Any, onnx: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from assay.core.errors import BadInput, did_you_mean
 from assay.models.onnx.reading import OnnxFile, Port
 from assay.models.onnx.session import Intake
-from assay.models.spec import Options, check_sides
+from assay.models.spec import Options, sized
 
 LAYOUTS = ("nchw", "nhwc")
 ORDERS = ("rgb", "bgr")
@@ -144,9 +144,7 @@ def _agreed(sides: Sides, options: Options, spec: str) -> tuple[Sides, Options]:
                     "said. Leave the size out: the file says it. How pictures come to it is said by resize."
                 )
         height, width = said
-    elif height is not None and width is not None:
-        options = dataclasses.replace(options, size=(height, width))
-        check_sides(options)
+    options = sized(options, height, width)
     return (channels, height, width), dataclasses.replace(options, channels=channels or options.channels)
 
 

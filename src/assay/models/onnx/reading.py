@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from assay.core.errors import BadInput, did_you_mean
+from assay.core.errors import BadInput
 from assay.models.foreign import ONNX, what_else
+from assay.models.model_file import check_there, nearly
 
 EXTRA = "pip install 'assay[onnx]'"
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -22,6 +23,10 @@ _PIECE = 1 << 22
 # activations are rounded by these: their derivative is 0 almost everywhere
 _ROUNDING = frozenset(
     {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+)
+# what draws random numbers; Dropout does where it was exported in train mode
+_DRAWING = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
 )
 
 
@@ -58,6 +63,11 @@ class OnnxFile:
     def rounds(self) -> tuple[str, ...]:
         """The operators that round values between layers, as a quantised network does."""
         return tuple(sorted(_ROUNDING & self.operators))
+
+    @property
+    def draws(self) -> tuple[str, ...]:
+        """The operators that may draw random numbers."""
+        return tuple(sorted(_DRAWING & self.operators))
 
     @property
     def half(self) -> bool:
@@ -114,7 +124,8 @@ def read(path: Path, spec: str) -> OnnxFile:
     nodes = list(_nodes(proto.graph))
     weights = {one.name for one in proto.graph.initializer}
     return OnnxFile(
-        path.resolve(),
+        # not resolved: in a cache of links the weights lie beside the link
+        path.absolute(),
         proto,
         content_digest.hexdigest(),
         # files of an early version list the weights among the inputs
@@ -130,9 +141,7 @@ def _check_there(path: Path, spec: str) -> None:
         inside = sorted(one.name for one in path.glob("*.onnx"))
         found = f" It holds {', '.join(inside[:3])}." if inside else ""
         raise BadInput(f"{path} (from {spec!r}) is a folder, expected an ONNX file.{found}")
-    if not path.is_file():
-        there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise BadInput(f"There is no file {path} (from {spec!r}).{did_you_mean(path.name, there)}")
+    check_there(path, spec)
     if path.stat().st_size == 0:
         raise BadInput(f"{path} is empty (0 bytes), expected an ONNX file. Copy or download it again.")
 
@@ -195,10 +204,9 @@ def _add_file(content: Any, path: Path, place: str, end: int) -> None:
     """Add a file of weights to a running digest."""
     file = path.parent / place
     if not file.is_file():
-        near = did_you_mean(place, [one.name for one in path.parent.iterdir()])
         raise BadInput(
-            f"{path} keeps its weights in a second file, {place}, which is not beside it.{near} Copy both into one "
-            "folder; a file renamed after the export is not found either."
+            f"{path} keeps its weights in a second file, {place}, which is not beside it.{nearly(file)} Copy both into "
+            "one folder; a file renamed after the export is not found either."
         )
     if file.stat().st_size < end:
         raise BadInput(

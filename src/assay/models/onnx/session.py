@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from assay.core.errors import BadInput, ModelError
-from assay.models.onnx.graph import Head, with_output
+from assay.models.deployed import Array
+from assay.models.onnx.graph import Head, with_outputs
 from assay.models.onnx.reading import OnnxFile, needed, read
-
-Array = np.ndarray[Any, Any]
+from assay.models.static_batch import filled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Session:
 
     Made where it is first used in a process, on one thread unless torch has more. `rows` is how many images the file
     takes in one call, None for any number: others are filled up with copies of the last. `alone` asks about one image
-    in a call. `half` says that the file computes in half precision.
+    in a call. `half` says that the file computes in half precision, `random` that it was found to draw its answers,
+    with the operators `draws`.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Session:
     ) -> None:
         self.path, self.digest = file.path, file.digest
         self.head, self.intake, self.rows, self.alone = head, intake, rows, alone
-        self.half = file.half
+        self.half, self.draws, self.random = file.half, file.draws, False
         self._proto = file.proto
         self._made: Any = None
         self._of_process: int | None = None
@@ -93,8 +94,7 @@ class Session:
 
     def _run(self, given: Array, tensors: tuple[str, ...]) -> list[Array]:
         n = len(given)
-        missing = (self.rows or n) - n if n else 0
-        whole = np.concatenate([given, np.repeat(given[-1:], missing, 0)]) if missing else given
+        whole = filled(given, self.rows)
         try:
             answers = self._session().run(list(tensors), {self.intake.name: whole})
         except BadInput:
@@ -129,9 +129,9 @@ class Session:
             if file.digest != self.digest:
                 raise ModelError(f"{self.path} is no longer the file that was loaded. Load the model again.")
             self._proto = file.proto
-        tensor = self.head.tensor
-        added = all(one.name != tensor for one in self._proto.graph.output)
-        return opened(self.path, with_output(self._proto, tensor).SerializeToString() if added else None)
+        there = {one.name for one in self._proto.graph.output}
+        added = [one for one in dict.fromkeys((self.head.tensor, self.head.output.name)) if one not in there]
+        return opened(self.path, with_outputs(self._proto, added).SerializeToString() if added else None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_proto": None, "_made": None, "_of_process": None, "_lock": None}
@@ -167,6 +167,8 @@ def opened(path: Path, content: bytes | None = None) -> Any:
             advice = "onnxruntime lacks an operator of it: export it without operators of your own."
         elif "opset" in reason or "ir version" in reason:
             advice = "It was written by a newer exporter than this onnxruntime reads: pip install -U onnxruntime."
+        elif "escapes model directory" in reason:
+            advice = "Its weights are a link to another folder, as in a cache: copy both files themselves into one."
         elif "not_implemented" in reason:
             advice = "onnxruntime has that operator for other types of number alone: export the model in float32."
         raise BadInput(f"onnxruntime {runtime.__version__} cannot load {path}: {said} {advice}") from error

@@ -7,8 +7,9 @@ import copy
 import numpy as np
 
 from assay.core.errors import BadInput, ModelError
+from assay.models.deployed import Array
 from assay.models.onnx.graph import Head
-from assay.models.onnx.session import Array, Session
+from assay.models.onnx.session import Session
 
 # of the range of scores, by which an image's answer may differ in other company; half precision rounds by more
 _ALIKE, _ALIKE_HALF = 1e-4, 2e-2
@@ -44,7 +45,14 @@ def settled(session: Session, probe: Array) -> tuple[Session, list[str]]:
             f"({session.head.output}), expected scores [N, K] of floating point. Name an output that has them, "
             "?output=NAME, or wrap class numbers: assay.Predictions(function, classes=K) with access='labels'."
         )
-    if session.rows != 1 and _depends_on_company(session, probe):
+    if _draws(session, probe):
+        session.random = True
+        told.append(
+            "The same image gets different answers: the file draws random numbers"
+            f"{_by_what(session)}. onnxruntime draws others in every run, so that its numbers cannot be repeated "
+            "exactly. If dropout was meant to be off, export the model in eval mode."
+        )
+    elif session.rows != 1 and _depends_on_company(session, probe):
         session = _asked_otherwise(session, alone=True)
         told.append(
             "An image's answer depends on the images asked with it, as after dynamic quantisation, so the file is "
@@ -109,6 +117,22 @@ def _agree(scores: Array, output: Array, end: str, half: bool) -> bool:
     return bool(np.abs(expected - output).max() <= (_ALIKE_HALF if half else _ALIKE))
 
 
+def _draws(session: Session, probe: Array) -> bool:
+    one, other = session(probe), session(probe)
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return False
+    # on several threads sums may be taken in another order
+    return float(np.abs(one - other).max()) > _rounding(session, one)
+
+
+def _by_what(session: Session) -> str:
+    return f" ({', '.join(session.draws)})" if session.draws else ""
+
+
+def _rounding(session: Session, answers: Array) -> float:
+    return (2e-3 if session.half else 2e-6) * float(np.abs(answers).max())
+
+
 def _depends_on_company(session: Session, probe: Array) -> bool:
     probe = probe[:: max(1, len(probe) // 4)]
     together = session(probe)
@@ -116,8 +140,7 @@ def _depends_on_company(session: Session, probe: Array) -> bool:
     if not (np.isfinite(together).all() and np.isfinite(apart).all()):
         return False
     allowed = (_ALIKE_HALF if session.half else _ALIKE) * float(np.ptp(together))
-    rounding = (2e-3 if session.half else 2e-6) * float(np.abs(together).max())
-    return float(np.abs(together - apart).max()) > allowed + rounding
+    return float(np.abs(together - apart).max()) > allowed + _rounding(session, together)
 
 
 __all__ = ["settled"]

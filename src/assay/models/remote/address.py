@@ -43,16 +43,14 @@ class Address:
         if parts.query or parts.fragment:
             raise BadInput(
                 f"The URL of the endpoint at {parts.hostname}{parts.path} goes on after a '?' or '#', which would "
-                "stand in "
-                'files and logs. Give keys as headers (headers: {x-api-key: "${NAME}"}) and other parameters as params '
-                "in an endpoint.yaml: params: {api-version: v1}."
+                'stand in files and logs. Give keys as headers (headers: {x-api-key: "${NAME}"}) and other parameters '
+                "as params in an endpoint.yaml: params: {api-version: v1}."
             )
         address = cls(parts.scheme, str(parts.hostname), port, quote(parts.path, safe="/%:@!$&'()*+,;=~-._"))
         if address.scheme == "http" and not address.loopback and not plain_http:
             raise BadInput(
                 f"The endpoint {address.shown} would be asked by plain http, which anybody on the way can read and "
-                "change. "
-                "Write https://, or say that it is meant: plain_http=yes."
+                "change. Write https://, or say that it is meant: plain_http=yes."
             )
         return address
 
@@ -93,15 +91,13 @@ def refuse_secrets(spec: str) -> None:
     if re.search(r"://[^/\s]*@", plain):
         raise BadInput(
             "A model's name holds a user name or a password in its address, and names stand in records and logs. "
-            "Leave it "
-            'out, and give it as a header in an endpoint.yaml: headers: {authorization: "Basic ${NAME}"}.'
+            'Leave it out, and give it as a header in an endpoint.yaml: headers: {authorization: "Basic ${NAME}"}.'
         )
     for option in options.split("&") if "://" in plain else ():
         if _SECRET.search(option.partition("=")[0]):
             raise BadInput(
                 f"The model at {plain} is given a key in its name, and names stand in records and logs. Leave it out, "
-                "and "
-                'give it as a header in an endpoint.yaml: headers: {x-api-key: "${NAME}"}.'
+                'and give it as a header in an endpoint.yaml: headers: {x-api-key: "${NAME}"}.'
             )
 
 
@@ -111,8 +107,7 @@ def check_params(params: Mapping[str, str]) -> None:
         if _SECRET.search(name):
             raise BadInput(
                 f"params: {name} looks like a secret, and a query stands in the logs of every server on the way. Give "
-                "it "
-                f'as a header: headers: {{{name}: "${{NAME}}"}}.'
+                f'it as a header: headers: {{{name}: "${{NAME}}"}}.'
             )
 
 

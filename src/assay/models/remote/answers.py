@@ -1,7 +1,12 @@
-"""Answers read and checked: what is no row of finite scores for each image is an error, in words."""
+"""Answers read and checked: what is no row of numbers for each image is an error, in words.
+
+NaN and infinity are passed on, as of any model: no attack succeeds by them, and an image with such scores is an error
+in the records.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,24 +19,19 @@ from assay.models.remote.transport import Answered, excerpt
 
 
 def parsed(body: bytes, answered: Answered, shown: str) -> Any:
-    """Return the JSON of an answer's body. Raises `ModelError` for an error page, text cut short, and bare NaN."""
+    """Return the JSON of an answer's body. Raises `ModelError` for an error page and for text cut short."""
     import orjson
 
+    # servers of .NET mark their text as UTF-8 so
+    body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
     if b"NaN" in body or b"Infinity" in body:
-        try:
-            json.loads(body)
-        except ValueError:
-            pass
-        else:
-            raise ModelError(
-                f"The endpoint {shown} answered NaN or Infinity, which are no scores (and no JSON either). Look at "
-                "what "
-                "its model makes of this image."
-            )
+        # no JSON, and what Triton writes all the same
+        with contextlib.suppress(ValueError):
+            return json.loads(body)
     kind = answered.headers.get("content-type", "").partition(";")[0] or "no content type"
     raise ModelError(
         f"The endpoint {shown} answered {answered.status} with {kind}, which is not JSON, or cut short "
@@ -42,24 +42,17 @@ def parsed(body: bytes, answered: Answered, shown: str) -> Any:
 def numbers(value: Any, shown: str) -> Rows:
     """Return nested lists of numbers as float32 of their shape.
 
-    Raises `ModelError` for null (as KServe and MLServer write NaN), for text, and for lists of different lengths.
+    null is NaN, as KServe and MLServer write it. Raises `ModelError` for text, and for lists of different lengths.
     """
     try:
-        # float64 first: what a JSON number means, rounded once
+        # float64 first: what a JSON number means, rounded once. NumPy reads None as NaN
         found = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         raise ModelError(
             f"The endpoint {shown} answered what are no rows of numbers: {excerpt(json.dumps(value, default=str))}"
         ) from None
-    # NumPy reads None as NaN
-    if not np.isfinite(found).all() and _has_null(value):
-        raise ModelError(
-            f"The endpoint {shown} answered null where a score should be: several servers write NaN so. Look at what "
-            "its model makes of this image."
-        )
-    with np.errstate(over="ignore"):
-        # beyond float32 is infinity, which is told as such
-        return finite(found.astype(np.float32), shown)
+    with np.errstate(over="ignore"):  # beyond float32 is infinity
+        return found.astype(np.float32)
 
 
 def one_whole_number_each(value: Any, n: int, shown: str) -> None:
@@ -70,19 +63,8 @@ def one_whole_number_each(value: Any, n: int, shown: str) -> None:
     if len(flat) == n and all(type(one) is int for one in flat):
         raise ModelError(
             f"The endpoint {shown} answered {excerpt(str(flat))} for {n} images: class numbers, where scores were "
-            "expected. "
-            "Describe it in an endpoint.yaml: answer: {labels: …, outputs: labels}, classes: 10."
+            "expected. Describe it in an endpoint.yaml: answer: {labels: …, outputs: labels}, classes: 10."
         )
-
-
-def finite(scores: Rows, shown: str) -> Rows:
-    """Return scores as they are. Raises `ModelError` for NaN and infinity."""
-    if not np.isfinite(scores).all():
-        raise ModelError(
-            f"The endpoint {shown} answered NaN or infinity, which are no scores. Look at what its model makes of this "
-            "image."
-        )
-    return scores
 
 
 def by_row(scores: Rows, n: int, classes: int | None, shown: str) -> Rows:
@@ -108,8 +90,8 @@ def by_row(scores: Rows, n: int, classes: int | None, shown: str) -> Rows:
     if classes is not None and wanted.shape[1] not in ((1, 2) if classes == 2 else (classes,)):
         raise ModelError(
             f"The endpoint {shown} answered {wanted.shape[1]} scores per image, expected {classes}: its number of "
-            "classes "
-            "is another one, or it leaves the lowest out. Say how many it has (classes=…), or take labels alone."
+            "classes is another one, or it leaves the lowest out. Say how many it has (classes=…), or take labels "
+            "alone."
         )
     return np.ascontiguousarray(wanted, dtype=np.float32)
 
@@ -121,8 +103,7 @@ def class_numbers(answer: Rows, n: int, classes: int, shown: str) -> Rows:
         given = excerpt(str(flat[:8].tolist()))
         raise ModelError(
             f"The endpoint {shown} answered {given} for {n} images, expected one class number from 0 to {classes - 1} "
-            "for "
-            "each."
+            "for each."
         )
     return np.ascontiguousarray(flat.reshape(n, 1), dtype=np.float32)
 
@@ -146,9 +127,3 @@ def only(found: Sequence[Mapping[str, Any]], wanted: str, what: str, shown: str)
 
 def _rows(n: int, classes: int | None) -> str:
     return f"[{n}, {'K' if classes is None else classes}]"
-
-
-def _has_null(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return any(_has_null(one) for one in value)
-    return value is None

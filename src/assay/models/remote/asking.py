@@ -9,10 +9,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from assay.core.errors import ModelError
-from assay.models.remote.answers import by_row, class_numbers
+from assay.core.errors import BadInput, ModelError
+from assay.models.remote.address import Address
+from assay.models.remote.answers import by_row, class_numbers, parsed
 from assay.models.remote.client import EndpointError, Limits, Reply, Rows
 from assay.models.remote.transport import Transport
 
@@ -115,8 +114,7 @@ class Asking(abc.ABC):
             wanted = ", ".join("any" if side is None else str(side) for side in shape)
             raise ModelError(
                 f"The endpoint {self.shown} takes images [{wanted}] (channels, height, width) and was to be asked "
-                "about "
-                f"{list(rows.shape[1:])}. Resize them: size={shape[1]}x{shape[2]}."
+                f"about {list(rows.shape[1:])}. Resize them: size={shape[1]}x{shape[2]}."
             )
 
     def same_version(self, version: str) -> None:
@@ -126,12 +124,16 @@ class Asking(abc.ABC):
         if version and version != self._served:
             raise EndpointError(
                 f"The endpoint {self.shown} answers with version {version} now, and did with version {self._served} "
-                "before: "
-                "its model was changed under this run. Name the version to ask: version=…"
+                "before: its model was changed under this run. Name the version to ask: version=…"
             )
 
 
-def filled(rows: Rows, batch: int | None) -> Rows:
-    """Return rows filled up with copies of the last to the `batch` that a server takes; None takes any."""
-    missing = 0 if batch is None else -len(rows) % batch
-    return np.concatenate([rows, np.repeat(rows[-1:], missing, 0)]) if missing else rows
+def told_of_model(transport: Transport, where: Address, params: Mapping[str, str]) -> Any:
+    """Return what a server says of the model at an address, as JSON. Raises `BadInput` where it has none."""
+    try:
+        answered = transport.send("GET", where, params=params)
+    except EndpointError as error:
+        if error.status in (400, 404):
+            raise BadInput(f"There is no model at {where.shown}: {error}") from None
+        raise
+    return parsed(answered.body, answered, where.shown)

@@ -23,7 +23,7 @@ import numpy as np
 from assay.core.errors import AssayError
 from assay.files import DiskError
 from assay.models.remote.client import Limits, Rows
-from assay.models.remote.place import Place, asking, fresh
+from assay.models.remote.place import Place
 
 FOLDER, FILE, DAMAGED = "answers", "answers.sqlite", "damaged"
 
@@ -430,4 +430,4 @@ def allowed(limits: Limits) -> int | None:
     return min(most, default=None)
 
 
-__all__ = ["Ledger", "QueriesSpent", "Spent", "allowed", "asking", "current", "fresh"]
+__all__ = ["Ledger", "QueriesSpent", "Spent", "allowed", "current"]

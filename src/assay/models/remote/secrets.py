@@ -44,8 +44,7 @@ class Headers:
         if _SECRET.search(name) and not _NAMED.search(text):
             raise BadInput(
                 f"headers: {name} stands in the file as it is, and so would in every copy of it. Put it into an "
-                "environment "
-                f'variable and write its name: {name}: "${{NAME}}".'
+                f'environment variable and write its name: {name}: "${{NAME}}".'
             )
         whole = _NAMED.sub(lambda found: self._of(name, found[1]), text)
         if "${" in _NAMED.sub("", text):

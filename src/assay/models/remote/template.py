@@ -128,6 +128,14 @@ class Templated(Asking):
 
     def _scores(self, answer: Any, n: int) -> Rows:
         found = self._at(answer, self._answer.scores, n)
+        if not self._answer.labels and all(isinstance(one, Mapping) for one in found):
+            # a score under the name of each class
+            if self.classes is None:
+                raise ModelError(
+                    f"The endpoint {self.shown} answered scores under the names {excerpt(', '.join(found[0]))}, and "
+                    "nothing says in which order your labels count them. Name the classes: classes: labels.txt."
+                )
+            return np.stack([self._in_order(list(one.values()), list(one)) for one in found])
         if not self._answer.labels:
             one_whole_number_each(found, n, self.shown)
             # one image's scores may stand in a list of their own
@@ -145,8 +153,8 @@ class Templated(Asking):
         if missing or len(at) != len(set(at)):
             raise ModelError(
                 f"The endpoint {self.shown} answered {len(set(at))} of {self.classes} classes: it leaves the lowest "
-                "out. Ask "
-                "it for all of them in the request, or take what it says as labels alone: answer: {outputs: labels}."
+                "out. Ask it for all of them in the request, or take what it says as labels alone: answer: "
+                "{outputs: labels}."
             )
         ordered = np.empty(len(at), np.float32)
         ordered[at] = values
@@ -183,7 +191,9 @@ class Templated(Asking):
                     f"{len(self._names)} classes.{near}"
                 )
             return at
-        whole = isinstance(label, int) and not isinstance(label, bool)
+        if isinstance(label, float) and label.is_integer():
+            label = int(label)
+        whole = isinstance(label, int) and not isinstance(label, bool) and label >= 0
         if not (whole or (isinstance(label, str) and label.isdecimal())) or int(label) >= (self.classes or 0):
             raise ModelError(
                 f"The endpoint {self.shown} answered the label {excerpt(str(label))!r}, expected a class number below "

@@ -267,7 +267,6 @@ class _Broken(Exception):
 _IS_IT_UP = "Is it up, and is the address right?"
 _FIXES = {
     400: "Does the request have the form that it expects?",
-    401: "Give a key in an endpoint.yaml: headers: {authorization: \"Bearer ${TOKEN}\"}.",
     403: "Has the key the right to ask this model?",
     404: "Are the path and the model's name right?",
     405: "Is it the address where predictions are asked for?",
@@ -288,10 +287,17 @@ def _refused(answered: Answered, address: Address, again: frozenset[int], header
         again=status in again,
         doubtful=int(status in _MAYBE_DONE),
         wait=_retry_after(answered.headers.get("retry-after", "")),
-        fix=_FIXES.get(status, ""),
+        fix=_no_key(headers) if status == 401 else _FIXES.get(status, ""),
     )
     broken.status = status
     return broken
+
+
+def _no_key(headers: Headers) -> str:
+    named = ", ".join(f"{name}: {text}" for name, text in headers.template.items() if "${" in text)
+    if named:
+        return f"Is the key right that headers take from the environment ({named})?"
+    return 'Give a key in an endpoint.yaml: headers: {authorization: "Bearer ${TOKEN}"}.'
 
 
 def excerpt(text: str) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.core.errors import BadInput, ModelError
+from assay.models.remote.address import Address
 from assay.models.remote.answers import numbers, one_whole_number_each, only, parsed
-from assay.models.remote.asking import Asking
+from assay.models.remote.asking import Asking, told_of_model
 from assay.models.remote.client import EndpointError, Reply, Rows
 from assay.models.remote.pixels import Numbers, little
 from assay.models.remote.transport import Transport, excerpt
@@ -106,26 +107,19 @@ class V1(Asking):
             return outputs[names[0]]
         raise ModelError(
             f"The endpoint {self._where.shown} answers {', '.join(names) or 'nothing'}; say which of them the scores "
-            "are: "
-            f"output={names[0] if names else 'NAME'}."
+            f"are: output={names[0] if names else 'NAME'}."
         )
 
 
-def _version(transport: Transport, where: Any, params: Mapping[str, str]) -> str:
-    try:
-        answered = transport.send("GET", where, params=params)
-    except EndpointError as error:
-        if error.status in (400, 404):
-            raise BadInput(f"There is no model at {where.shown}: {error}") from None
-        raise
-    state = parsed(answered.body, answered, where.shown)
+def _version(transport: Transport, where: Address, params: Mapping[str, str]) -> str:
+    state = told_of_model(transport, where, params)
     versions = state.get("model_version_status") if isinstance(state, Mapping) else None
     ready = [one for one in versions or [] if isinstance(one, Mapping) and one.get("state") == "AVAILABLE"]
     # the newest is asked where none is named
     return max((str(one.get("version", "")) for one in ready), key=lambda one: (len(one), one), default="")
 
 
-def _signature(transport: Transport, where: Any, params: Mapping[str, str], wishes: Wishes) -> _Told:
+def _signature(transport: Transport, where: Address, params: Mapping[str, str], wishes: Wishes) -> _Told:
     inputs, outputs = _tensors(transport, where, params)
     if not inputs:
         if not wishes.layout:
@@ -154,7 +148,7 @@ def _signature(transport: Transport, where: Any, params: Mapping[str, str], wish
     )  # fmt: skip
 
 
-def _tensors(transport: Transport, where: Any, params: Mapping[str, str]) -> tuple[list[Any], list[Any]]:
+def _tensors(transport: Transport, where: Address, params: Mapping[str, str]) -> tuple[list[Any], list[Any]]:
     """Return inputs and outputs of the signature that is asked; none from servers that state none."""
     try:
         answered = transport.send("GET", where.under("/metadata"), params=params)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from assay.core.errors import BadInput, ModelError
-from assay.models.remote.address import Address
-from assay.models.remote.answers import finite, numbers, only, parsed
-from assay.models.remote.asking import Asking, filled
+from assay.models.remote.answers import numbers, only, parsed
+from assay.models.remote.asking import Asking, told_of_model
 from assay.models.remote.client import EndpointError, Reply, Rows
 from assay.models.remote.pixels import FLOATS, INTEGERS, LAYOUTS, Numbers, from_bfloat16, in_json, little
 from assay.models.remote.transport import Answered, Transport, excerpt
+from assay.models.static_batch import filled
 
 BINARY = ("auto", "on", "off")
 
@@ -77,7 +77,7 @@ class V2(Asking):
         path = f"/v2/models/{model}" + (f"/versions/{wishes.version}" if wishes.version else "")
         self._where = base.under(path)
         self._params = dict(params or {})
-        self.signature = read(_metadata(transport, self._where, self._params), self._where.shown, wishes)
+        self.signature = read(told_of_model(transport, self._where, self._params), self._where.shown, wishes)
         if self.signature.batch is not None:
             transport.limits = dataclasses.replace(transport.limits, batch=self.signature.batch)
         self._top = wishes.top
@@ -210,8 +210,7 @@ class V2(Asking):
         if kind in (*INTEGERS, "INT8") and not self.labels:
             raise ModelError(
                 f"The endpoint {shown} answered {kind}, and its metadata say {self.signature.output_type}: class "
-                "numbers, "
-                "where scores were announced? Put its metadata right."
+                "numbers, where scores were announced? Put its metadata right."
             )
         return self.checked(_shaped(_values_of(output, raw, shown), output, n, shown), n)
 
@@ -243,8 +242,7 @@ def read(metadata: Any, shown: str, wishes: Wishes) -> Signature:
     if kind not in FLOATS and kind != "BF16" and kind not in (*INTEGERS, "INT8") and not wishes.top:
         raise BadInput(
             f"The output {scores['name']} of {shown} is {kind or 'of no type'}, expected scores (FP32) or class "
-            "numbers "
-            "(INT64). Where the server names labels as text, describe it in an endpoint.yaml."
+            "numbers (INT64). Where the server names labels as text, describe it in an endpoint.yaml."
         )
     classes = _classes(scores, wishes, labels=kind in (*INTEGERS, "INT8"), shown=shown)
     versions = tuple(str(one) for one in metadata.get("versions") or ())
@@ -259,8 +257,7 @@ def _unstated(metadata: Mapping[str, Any], shown: str, wishes: Wishes) -> Signat
     if not wishes.input or not wishes.layout:
         raise BadInput(
             f"The endpoint {shown} does not say what its model takes. State its tensors where the model is configured "
-            "(in "
-            "MLServer's model-settings.json), or say what they are: ?input=NAME&layout=nchw&size=224."
+            "(in MLServer's model-settings.json), or say what they are: ?input=NAME&layout=nchw&size=224."
         )
     versions = tuple(str(one) for one in metadata.get("versions") or ())
     return Signature(
@@ -275,8 +272,7 @@ def layout_of(sides: list[int], shown: str, name: str) -> str:
     if first == last:
         raise BadInput(
             f"The input {name} of {shown} has the shape {sides} per image, which does not say where the channels are. "
-            "Say "
-            "layout=nchw or layout=nhwc."
+            "Say layout=nchw or layout=nhwc."
         )
     return "nchw" if first else "nhwc"
 
@@ -302,16 +298,6 @@ def _values(shape: tuple[int | None, int | None, int | None]) -> int:
     return (channels or 3) * (height or 224) * (width or 224)
 
 
-def _metadata(transport: Transport, where: Address, params: Mapping[str, str]) -> Any:
-    try:
-        answered = transport.send("GET", where, params=params)
-    except EndpointError as error:
-        if error.status in (400, 404):
-            raise BadInput(f"There is no model at {where.shown}: {error}") from None
-        raise
-    return parsed(answered.body, answered, where.shown)
-
-
 def _size_of(output: Mapping[str, Any]) -> int | None:
     parameters = output.get("parameters")
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
@@ -330,8 +316,7 @@ def _values_of(output: Mapping[str, Any], raw: bytes | None, shown: str) -> Rows
     if len(raw) != size or size % kind_of.itemsize:
         raise ModelError(f"The endpoint {shown} answered {len(raw)} bytes, and announced {size} of {kind}.")
     found = np.frombuffer(raw, kind_of)
-    values = from_bfloat16(found) if kind == "BF16" else found.astype(np.float32)
-    return finite(values, shown)
+    return from_bfloat16(found) if kind == "BF16" else found.astype(np.float32)
 
 
 def _shaped(values: Rows, output: Mapping[str, Any], n: int, shown: str) -> Rows:
@@ -352,6 +337,5 @@ def _first_labels(output: Mapping[str, Any], shown: str) -> Rows:
     except (IndexError, ValueError):
         raise ModelError(
             f"The endpoint {shown} answered {excerpt(str(data[:3].tolist()))} for the parameter classification, "
-            "expected "
-            'texts such as "0.97:3:cat".'
+            'expected texts such as "0.97:3:cat".'
         ) from None

@@ -153,6 +153,25 @@ def test_labels_that_are_left_out_are_an_error_and_labels_alone_are_not(made: Ma
     assert model.module(GRID).unique().tolist() == [-1, 1]
 
 
+def test_scores_under_the_name_of_each_class(made: Made) -> None:
+    by_name = PNG.replace("/png", "/by-name").replace("scores: result.scores", "scores: $")
+    assert torch.allclose(made(by_name + CLASSES).module(GRID), WANT, atol=1e-4)
+    turned = made(by_name + "classes: [c4, c3, c2, c1, c0]\n")
+    assert torch.allclose(turned.module(GRID), WANT.flip(1), atol=1e-4)
+    with pytest.raises(assay.ModelError, match=r"under the names c\d, .*Name the classes: classes: labels.txt"):
+        made(by_name).module(GRID)
+    with pytest.raises(assay.ModelError, match="5 of 6 classes: it leaves the lowest out"):
+        made(by_name + "classes: [c0, c1, c2, c3, c4, c5]\n").module(GRID)
+
+
+def test_a_class_number_may_be_written_with_a_point_and_is_never_below_zero(made: Made) -> None:
+    number = PNG.replace("/png", "/number").replace("{scores: result.scores}", "{labels: label, outputs: labels}")
+    assert torch.equal(made(number + "classes: 5\n").module(GRID).argmax(1), WANT.argmax(1))
+    for off in ("0.5", "-5"):
+        with pytest.raises(assay.ModelError, match="expected a class number below 5"):
+            made(number.replace("$image}", f"$image, off: {off}}}") + "classes: 5\n").module(GRID)
+
+
 def test_one_label_is_enough(made: Made) -> None:
     named = PNG.replace("/png", "/named").replace("{scores: result.scores}", "{labels: label, outputs: labels}")
     assert torch.equal(made(named + CLASSES).module(GRID).argmax(1), WANT.argmax(1))

@@ -77,6 +77,26 @@ def test_what_will_not_pass_is_sent_once(word: str) -> None:
         transport.close()
 
 
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        (None, 'Give a key in an endpoint.yaml: headers: {authorization: "Bearer ${TOKEN}"}.'),
+        ({"authorization": "Bearer ${ASSAY_A_KEY}"}, "environment (authorization: Bearer ${ASSAY_A_KEY})?"),
+        ({"x-client": "assay"}, 'Give a key in an endpoint.yaml: headers: {authorization: "Bearer ${TOKEN}"}.'),
+    ],
+)
+def test_a_missing_key_is_told_from_a_wrong_one(
+    headers: dict[str, str] | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_A_KEY", "a-wrong-key")
+    with misbehaving(PREDICT, "401") as server:
+        transport = sending(server, headers=Headers(headers))
+        with pytest.raises(EndpointError) as caught:
+            post(transport)
+        assert said in str(caught.value) and "a-wrong-key" not in str(caught.value)
+        transport.close()
+
+
 def test_redirects_are_told_without_their_query() -> None:
     with misbehaving(PREDICT, "elsewhere", "here") as server:
         transport = sending(server)
