@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from PIL import Image
 from torch import nn
 
 from assay.cli import main
@@ -26,7 +27,7 @@ from assay.data.stores.place import Place, in_short, place_of
 from assay.evaluation.run import Run
 from assay.models.classifier import Classifier
 from assay.models.weights_file import Unavailable
-from tests.support.tar_shards import png
+from tests.support.tar_shards import png, write_tar
 from tests.support.tiny import run_here, study, write_model, write_pictures
 
 
@@ -337,17 +338,29 @@ class TestReadAhead:
         return data.read.read.paths  # type: ignore[attr-defined]  # Selected, Pictures
 
 
-def test_the_command_line_takes_a_url(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, colour in (("a", 10), ("b", 240)):
-        (tmp_path / "val" / name).mkdir(parents=True)
-        Image.new("RGB", (8, 8), (colour, 100, colour)).save(tmp_path / "val" / name / "1.png")
+def test_the_command_line_takes_them_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    local = write_pictures(tmp_path / "pictures", 8).removeprefix("folder:")
+    files = sorted(Path(local).rglob("*.png"))
+    members = [(f"{one.parent.name}/{one.name}", one.read_bytes()) for one in files]
+    write_tar(tmp_path / "a.tar", members)
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pictures = pa.array([{"bytes": one.read_bytes(), "path": None} for one in files], kind)
+    labels = [int(one.parent.name) for one in files]
+    pq.write_table(pa.table({"image": pictures, "label": labels}), tmp_path / "a.parquet")
     model = write_model(tmp_path)
-    out = tmp_path / "run"
-    command = ["run", "--model", model, "--data", f"folder:file://{tmp_path}/val", "--attack", "fgsm", "--norm", "linf"]
-    with pytest.raises(SystemExit) as ended:
-        main([*command, "--eps", "8/255", "--out", str(out), "--audit", "off", "--display", "none"])
-    assert ended.value.code == 0
-    assert set(Run.open(out).records()["sample_id"].to_pylist()) == {"a/1.png", "b/1.png"}
+    told = []
+    given = (f"folder:{local}", f"folder:file://{local}", f"wds:{tmp_path}/a.tar", f"hf-data:{tmp_path}/a.parquet")
+    names = ["image_digest", "label", "clean_prediction", "clean_confidence", "status"]
+    for at, data in enumerate(given):
+        out = tmp_path / f"run-{at}"
+        command = ["run", "--model", model, "--data", data, "--attack", "pgd", "--norm", "linf", "--eps", "8/255"]
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--out", str(out), "--audit", "off", "--display", "none"])
+        assert ended.value.code == 0, capsys.readouterr().err
+        rows = Run.open(out).records().sort_by("image_digest").to_pylist()
+        told.append([tuple(row[name] for name in names) for row in rows])
+    assert len(told[0]) == 8
+    assert all(one == told[0] for one in told)
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["data", "ls"])

@@ -144,12 +144,10 @@ class FarFiles(Sequence[Held]):
     def _content(self, at: int) -> bytes:
         with self._lock:
             future = self._kept.get(at)
-            mine = future is None
             if future is None:
                 future = self._kept[at] = Future()
             self._kept.move_to_end(at)
-        if mine:
-            self._fill(at, future)
+        self._fill(at, future)
         try:
             return future.result()
         except BaseException:
@@ -157,6 +155,11 @@ class FarFiles(Sequence[Held]):
             raise
 
     def _fill(self, at: int, future: Future[bytes]) -> None:
+        """Fetch a file, unless somebody has begun to: whoever needs one that still waits for a thread fetches it."""
+        with self._lock:
+            if future.running() or future.done():
+                return
+            future.set_running_or_notify_cancel()
         try:
             piece = self.pieces[at]
             content = read(self.place, piece.path, piece.start, piece.size, whole=piece.whole)
