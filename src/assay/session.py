@@ -394,7 +394,8 @@ def _numbers(folder: Path, cell: Cell, queries: int | None) -> str:
     changed = [one for one in found if one.eps > 0] or list(found)
     ends = [changed[0], changed[-1]] if len(changed) > 1 else changed
     left = " … ".join(f"{100 * one.robust_accuracy:.1f} % at {one.eps_written}" for one in ends)
-    called = f"{measure('scores', queries)} " if queries is not None else ""
+    elsewhere = bool(cell.attack.options.get("surrogate"))
+    called = f"{measure('scores', queries, elsewhere=elsewhere)} " if queries is not None else ""
     return f"{cell.model.label}, {cell.data.label}, {cell.attack.label}: {accuracy}; {called}{left}"
 
 

@@ -66,10 +66,19 @@ def plural(value: int, noun: str) -> str:
     return f"{count(value)} {noun}{'' if value == 1 else 's'}"
 
 
-def measure(access: str, limit: int | None) -> str:
-    """Name the number that attacks leave: of a model that can only be asked, what `limit` queries did not break."""
+ELSEWHERE = "not broken by images made on another model"
+"""What the number is called that such images leave a model that can only be asked."""
+
+
+def measure(access: str, limit: int | None, *, elsewhere: bool = False) -> str:
+    """Name the number that attacks leave: of a model that can only be asked, what `limit` queries did not break.
+
+    `elsewhere` says that the images were made on another model, and the queries judged them.
+    """
     if access == "gradient":
         return "robust accuracy"
+    if elsewhere:
+        return ELSEWHERE
     return f"not broken within {'its queries' if limit is None else queries(limit)}"
 
 

@@ -17,7 +17,7 @@ import assay
 from assay.attacks import build
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
-from assay.models.litert import Given, Port, Read, opened
+from assay.models.litert import Intake, Port, ScoreRule, opened
 from tests.support.packaged import packaged
 from tests.support.small_net import FOLDER, digits, small_net
 
@@ -93,7 +93,7 @@ def test_what_is_rounded_to_nothing_is_taken_for_half_a_step() -> None:
     values = np.array([[-128, 127], [-128, -128]], np.int8)
     port = Port(0, "p", (1, 2), np.int8, 1 / 256, -128)
     p = np.array([[1 / 512, 255 / 256], [1 / 512, 1 / 512]])
-    np.testing.assert_allclose(Read("softmax", step=1 / 256).scores(values, port), np.log(p), rtol=1e-5)
+    np.testing.assert_allclose(ScoreRule("softmax", step=1 / 256).scores(values, port), np.log(p), rtol=1e-5)
     # and a file that gives floats on such steps is read the same way
     told = assay.load_model(spec("inside")).notes
     assert any("whole numbers times 0.003906" in one for one in told)
@@ -311,6 +311,6 @@ def test_an_input_whose_range_says_nothing_wants_a_normalisation() -> None:
 
     with pytest.raises(BadInput, match=r"stands for -2.1 to 2.64.*\?mean=0.485"):
         _of_whole_numbers(Port(0, "x", (1, 4, 4, 3), np.uint8, 0.01857, 113), "last", Request("litert:x", "x"))
-    assert _of_whole_numbers(Port(0, "x", (1, 4, 4, 3), np.uint8), "last", Request("", ""))[0] == Given(
+    assert _of_whole_numbers(Port(0, "x", (1, 4, 4, 3), np.uint8), "last", Request("", ""))[0] == Intake(
         "last", as_bytes=True
     )

@@ -138,8 +138,11 @@ def _widened(part: nn.Module, given: tuple[Any, ...], answer: Any) -> Any:
 def guides(subject: Subject) -> list[Guide]:
     """Return what can lead on a model: at most `NETWORKS` networks inside and their mean, features, wide slopes.
 
-    Costs one pass for each image of the subject where there are features, and a few more.
+    Costs one pass for each image of the subject where there are features, and a few more. Nothing leads on a model that
+    gives no gradients: it is not looked into either, since each look may be billed.
     """
+    if subject.gives is not Access.GRADIENT:
+        return []
     try:
         # what is inside a model that answers outside of torch is inside its twin
         with twins_alone():

@@ -56,7 +56,8 @@ def check_access(grid: Grid, model: Classifier) -> None:
             raise BadInput(
                 f"{attack.attack} needs {needs.name.lower()}, and {model.spec} gives {model.access.name.lower()} "
                 f"alone. Attacks that fit: {', '.join(fit) or 'none'}; or make the images on another model: "
-                f"{attack.attack}:surrogate=MODEL."
+                f"{attack.attack}:surrogate=MODEL. In a study of several models, give each kind its own attacks, in a "
+                "grid of its own (grids:)."
             )
 
 

@@ -23,7 +23,7 @@ _PASSED = frozenset({"Resizing", "CenterCrop", "ZeroPadding2D", "Cropping2D", "R
 
 
 @dataclasses.dataclass(frozen=True)
-class Taken:
+class InputLayout:
     """What images a network takes: `order` is "last" or "first" (where the channels stand), or "none" (there are none).
 
     A side that it leaves open is None.
@@ -41,20 +41,20 @@ class Taken:
         return images.permute(0, 2, 3, 1) if self.order == "last" else images
 
 
-def taken(shape: tuple[int | None, ...]) -> Taken | None:
+def input_layout(shape: tuple[int | None, ...]) -> InputLayout | None:
     """Return what a model of this input shape, batch included, takes; None where those are no images of 1, 3, 4 bands.
 
     Channels stand last where both ends could be them, as is Keras' own way.
     """
     rest = tuple(shape[1:])
     if len(rest) == 2:
-        return Taken("none", 1, rest[0], rest[1])
+        return InputLayout("none", 1, rest[0], rest[1])
     if len(rest) != 3:
         return None
     if rest[2] in (1, 3, 4):
-        return Taken("last", rest[2], rest[0], rest[1])
+        return InputLayout("last", rest[2], rest[0], rest[1])
     if rest[0] in (1, 3, 4):
-        return Taken("first", rest[0], rest[1], rest[2])
+        return InputLayout("first", rest[0], rest[1], rest[2])
     return None
 
 
@@ -66,7 +66,7 @@ class KerasNetwork(nn.Module):
     `scale` is what images are multiplied by first: 255 for a model that rescales bytes inside.
     """
 
-    def __init__(self, model: Any, images: Taken, scale: float = 1.0) -> None:
+    def __init__(self, model: Any, images: InputLayout, scale: float = 1.0) -> None:
         super().__init__()
         # in a tuple, or the layers would be modules of this one, with weights of their own
         self.program = (model,)

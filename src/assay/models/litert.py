@@ -75,7 +75,7 @@ class Port:
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class Intake:
     """How images `[N, C, H, W]` in [0, 1] become what the file takes.
 
     `order` says where the channels stand ("last", "first", "none"). Pixels are normalised by `mean` and `std` where
@@ -106,7 +106,7 @@ class Given:
 
 
 @dataclasses.dataclass(frozen=True)
-class Read:
+class ScoreRule:
     """How the file's answers become scores.
 
     `kind` is "softmax" or "sigmoid" for probabilities, of which the logarithms are the scores (with `odds`, where each
@@ -149,7 +149,7 @@ class Interpreted:
     or as many at a time as the file was made for: a batch takes longer on a CPU.
     """
 
-    def __init__(self, content: bytes, input_port: Port, output_port: Port, given: Given, read: Read) -> None:
+    def __init__(self, content: bytes, input_port: Port, output_port: Port, given: Intake, read: ScoreRule) -> None:
         self._content = content
         self._input = input_port
         self._output = output_port

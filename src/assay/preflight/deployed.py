@@ -110,7 +110,7 @@ def levels(case: Case) -> Iterable[Finding]:
         told = (
             "Images less than half a grey level apart get the same scores, expected other ones: the model sees images "
             "of 8 bits (PNG, bytes), and whatever an attack changes by less is lost on the way. Judge what reaches it: "
-            "--grid 255."
+            "--grid 255, unless the run has it."
         )
         yield Finding(Level.WARNING, "8-bit images", told)
     else:

@@ -171,6 +171,11 @@ class Group:
         return self.first.access != GRADIENT
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether all images were made on another model."""
+        return bool(self.lines) and all("surrogate=" in line.label for line in self.lines)
+
+    @property
     def queries(self) -> int | None:
         """How often a black box was asked about an image at most, by the attack that asked most."""
         return max((line.queries for line in self.lines if line.queries is not None), default=None)
@@ -182,7 +187,7 @@ class Group:
             return []
         each = [f"{line.label} {words.queries(line.queries)}" for line in self.lines if line.queries is not None]
         most = f", for an image at a budget at most: {', '.join(each)}" if each else ""
-        if self.lines and all("surrogate=" in line.label for line in self.lines):
+        if self.elsewhere:
             return [
                 f"{BLACK_BOX}: the model gives {self.first.access} alone. Its images were made on another model, and "
                 f"an attack that heeds its own answers may leave less. The numbers are what these did not break{most}"
@@ -197,7 +202,8 @@ class Group:
         """What its robust accuracies are called."""
         if self.black_box:
             lost = {True: ", a refusal counts as lost", False: ", or refused"}[self.goal == STRICT]
-            return words.measure(self.first.access, self.queries) + (lost if self.rejects else "")
+            own = words.measure(self.first.access, self.queries, elsewhere=self.elsewhere)
+            return own + (lost if self.rejects else "")
         if not self.rejects:
             return "robust accuracy" if self.beside_black_box and self.goal == UNTARGETED else "accuracy"
         return {STRICT: "strict robust accuracy", UNTARGETED: "robust accuracy with rejection"}.get(

@@ -338,6 +338,7 @@ def test_attention_and_instance_norm(decomposed: bool, tmp_path: Path) -> None:
         program = torch.export.export(net.train(training), (X[:2],))
         torch.export.save(program.run_decompositions() if decomposed else program, tmp_path / f"{training}.pt2")
     got = pt2(tmp_path / "False.pt2")
+    assert not got.random
     torch.testing.assert_close(got.oracle().answers(X), net.eval()(X).detach(), rtol=0, atol=1e-5)
     with pytest.raises(BadInput, match=r"in train mode: (attention's )?dropout on"):
         pt2(tmp_path / "True.pt2")
@@ -353,6 +354,7 @@ def test_random_numbers_are_told(tmp_path: Path) -> None:
         script(save_script(Noisy(), tmp_path / "n.pt", "script")),
     ):
         assert any("draws random numbers (rand_like)" in note for note in model.notes)
+        assert model.random
 
 
 # ---- gradients

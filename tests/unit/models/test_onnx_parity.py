@@ -76,7 +76,7 @@ def straight_through(network: nn.Module, x: Tensor) -> Tensor:
         def backward(ctx: object, grad: Tensor) -> Tensor:  # type: ignore[override]  # torch's stub takes any number
             return grad
 
-    layers = list(network.children())  # type: ignore[union-attr]
+    layers = list(network.children())  # type: ignore[union-attr]  # it is no text here
     y = layers[2](torch.relu(layers[0](x)))
     return nn.Sequential(*layers[4:])(Through.apply(y))
 

@@ -41,7 +41,7 @@ def data(x: Tensor, labels: list[int] | None = None, **facts: object) -> Data:
         labels=tuple(labels if labels is not None else [i % 3 for i in range(len(x))]),
         classes=None, input_shape=None, read=lambda at: x[at],
     )  # fmt: skip
-    return dataclasses.replace(told, **facts)  # type: ignore[arg-type]
+    return dataclasses.replace(told, **facts)  # type: ignore[arg-type]  # by name
 
 
 def found(model: nn.Module | Classifier, given: Data | None = None) -> dict[str, Finding]:

@@ -111,7 +111,7 @@ class Result:
     @property
     def wording(self) -> str:
         """What to call `robust_accuracy`."""
-        return measure(self.access, self.queries_limit)
+        return measure(self.access, self.queries_limit, elsewhere="surrogate=" in self.attack)
 
 
 def results(records: pa.Table, stds: Stds | None = None, thresholds: Thresholds | None = None) -> list[Result]:

@@ -11,37 +11,31 @@ import collections
 import contextlib
 import dataclasses
 import importlib.util
-import io
-import json
 import os
 import re
 import secrets
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import assay
 from assay.core.errors import AssayError, BadInput
-from assay.evaluation.cell import Cell, Unit
-from assay.evaluation.executors.base import Answer, Done, Failed, Job, perform
-from assay.evaluation.executors.processes import check_named, processors, rebuild_error, told_to_workers
-from assay.evaluation.loader import Loader
-from assay.evaluation.records.store import from_bytes, to_bytes
+from assay.evaluation.cell import Unit
+from assay.evaluation.executors.base import Answer, Done, Failed, Job
+from assay.evaluation.executors.node import Worker, told_to_nodes
+from assay.evaluation.executors.processes import check_named, processors, rebuild_error
+from assay.evaluation.records.store import from_bytes
 from assay.files import append_log
-from assay.models.remote.ledger import FOLDER, Ledger
 
 _STARTS = 3
 _PAUSE = 1.0
 _NOTICE = 30.0
-_MOST_WORDS = 100_000
+_ANSWER = 10.0
 _STORE = 200 * 2**20
 # a path of a socket holds 107 bytes, and Ray adds some 70
 _LONGEST = 30
@@ -85,48 +79,6 @@ class Ray:
                 crew.shutdown()
 
 
-class Worker:
-    """Does units, in a process of the cluster. It loads the model itself, and writes no file of the run."""
-
-    def setup(self, told: dict[str, Any]) -> dict[str, Any]:
-        """Be ready for the units of a run. Returns the node's name and, where it cannot serve the run, why."""
-        import torch
-
-        # workers are used again, and Ray leaves the number of threads as whoever was before has set it
-        torch.set_num_threads(1)
-        with contextlib.suppress(OSError):
-            os.chdir(told["cwd"])
-        sys.path.extend(entry for entry in told["path"] if entry not in sys.path)
-        self._loader = Loader(**told["loader"])
-        self._cells = {digest: Cell.of(plain) for digest, plain in json.loads(told["cells"]).items()}
-        self._ledger = Path(told["shared"]["folder"]) if told["shared"] else None
-        wrong = _other_release(told) or _not_shared(told["shared"])
-        answer = {"node": socket.gethostname()}
-        return {**answer, **_stop(BadInput(wrong))} if wrong else answer
-
-    def do(self, digest: str, chunk: int) -> dict[str, Any]:
-        """Do a unit. Returns its counts, records and pictures, or why not; and what was printed meanwhile."""
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            told = self._done(Unit(self._cells[digest], chunk))
-        return {**told, "printed": printed.getvalue()[-_MOST_WORDS:]}
-
-    def _done(self, unit: Unit) -> dict[str, Any]:
-        ledger = contextlib.nullcontext() if self._ledger is None else Ledger.of_run(self._ledger, check=False).used()
-        try:
-            with ledger:
-                answer = perform(unit, self._loader)
-        except AssayError as error:
-            return _stop(error)
-        if isinstance(answer, Failed):
-            return {"failed": answer.reason, "details": answer.details}
-        counts = {name: getattr(answer, name) for name in ("forwards", "backwards", "errors", "seconds")}
-        return {"done": counts, "records": to_bytes(answer.records), "pictures": answer.pictures}
-
-    def ping(self) -> None:
-        """Answer, when what was asked before is done."""
-
-
 @dataclasses.dataclass(eq=False)
 class _Member:
     """A worker as the driver knows it: the unit it has, whether it was ever ready, and when to ping it again."""
@@ -154,7 +106,7 @@ class _Crew:
         self._wanted = min(settings.workers or _room(per_gpu), len(units))
         needs = {"num_cpus": 1, "num_gpus": int(per_gpu), "max_restarts": 0, "max_task_retries": 0}
         self._actor = ray.remote(Worker).options(scheduling_strategy="SPREAD", **needs)
-        self._told, self._nonce = _told(units, job)
+        self._told, self._nonce = told_to_nodes(units, job)
         self._setup = ray.put(self._told)
         self._waiting = collections.deque(range(len(units)))
         self._tries: collections.Counter[int] = collections.Counter()
@@ -250,8 +202,8 @@ class _Crew:
         self._members.remove(member)
         if getattr(error, "actor_init_failed", False):
             raise AssayError(
-                f"A worker could not be made in the cluster: {str(error).strip().splitlines()[-1]} Install assay "
-                f"{assay.__version__} and what the study needs on each node."
+                f"A worker could not be made in the cluster: {str(error).strip().splitlines()[-1]} Install the "
+                "same assay, and what the study needs, on each node."
             )
         why = _in_line(error)
         if not member.ready:
@@ -307,60 +259,6 @@ class _Crew:
             self._nonce.unlink(missing_ok=True)
 
 
-def _told(units: Sequence[Unit], job: Job) -> tuple[dict[str, Any], Path | None]:
-    """Return what workers are told about a run, and the file they must find when they share its directory."""
-    told = told_to_workers(units, job)
-    shared, nonce = None, None
-    if job.endpoints:
-        nonce = job.folder.absolute() / FOLDER / f"shared-{uuid.uuid4().hex}"
-        nonce.parent.mkdir(parents=True, exist_ok=True)
-        nonce.write_text(nonce.name, encoding="utf-8")
-        shared = {"folder": str(job.folder.absolute()), "nonce": str(nonce), "machine": _machine()}
-    path = [entry or str(Path.cwd()) for entry in sys.path]
-    more = {"path": path, "cwd": str(Path.cwd()), "release": assay.__version__, "shared": shared}
-    return {**more, "loader": told["loader"], "cells": json.dumps(told["cells"])}, nonce
-
-
-def _stop(error: AssayError) -> dict[str, Any]:
-    return {"stop": str(error), "kind": [type(error).__module__, type(error).__qualname__]}
-
-
-def _other_release(told: dict[str, Any]) -> str:
-    if told["release"] == assay.__version__:
-        return ""
-    return (
-        f"assay is {assay.__version__} here, and {told['release']} where the run was started. Install the same on each "
-        "node."
-    )
-
-
-def _not_shared(shared: dict[str, str] | None) -> str:
-    """Say why what an endpoint answers could not be kept and counted for all workers together."""
-    if shared is None:
-        return ""
-    fix = "Run models behind an endpoint with --executor processes: the endpoint does their work, not the cluster."
-    try:
-        found = Path(shared["nonce"]).read_text(encoding="utf-8")
-    except OSError:
-        found = ""
-    if found != Path(shared["nonce"]).name:
-        return f"The run directory {shared['folder']}, which keeps what the endpoint answers, is not shared here. {fix}"
-    if _machine() != shared["machine"]:
-        # SQLite's write-ahead log lies in memory that processes share, which those of two machines do not
-        return (
-            "This is another machine than the run was started on, and the file that keeps what the endpoint answers "
-            f"and counts its queries can be used by one machine alone, on a shared disk too. {fix}"
-        )
-    return ""
-
-
-def _machine() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    except OSError:
-        return f"{socket.gethostname()} {uuid.getnode()}"
-
-
 @contextlib.contextmanager
 def _connected(settings: Ray, folder: Path, *, per_gpu: bool) -> Iterator[None]:
     """Be connected to a cluster, made for the while where no address is given. Raises `BadInput`.
@@ -379,21 +277,41 @@ def _connected(settings: Ray, folder: Path, *, per_gpu: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_notes_to(folder))
         usual = {"log_to_driver": False, "logging_level": "ERROR"}
+        made = _of_this_machine(stack, settings.workers, per_gpu=per_gpu) if own else {"address": settings.address}
+        # Ctrl-C may come while it starts
+        stack.callback(ray.shutdown)
         try:
-            if own:
-                ray.init(**usual, **_of_this_machine(stack, settings.workers, per_gpu=per_gpu))
-            else:
-                ray.init(address=settings.address, **usual)
+            if not own:
+                _knock(str(settings.address))
+            ray.init(**usual, **made)
         # Ray raises errors of many kinds: wrong words, no cluster, another release of Python or of Ray, no token
         except Exception as error:
-            ray.shutdown()
             raise BadInput(_unreached(settings.address, error)) from error
         finally:
             # Ray takes SIGTERM for itself
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)
-        stack.callback(ray.shutdown)
         yield
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` where nobody answers at an address: Ray itself would try for many minutes."""
+    from ray._private import services
+
+    resolve = getattr(services, "canonicalize_bootstrap_address", None)
+    found: str | None
+    if address.startswith("ray://"):
+        found = address.removeprefix("ray://").partition("/")[0]
+    else:
+        # Ray's own reading: what `auto` stands for, and this machine's address in place of 127.0.0.1
+        found = resolve(address) if resolve is not None else None
+    if not found:
+        return
+    host, _, port = found.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
+    except OSError as error:
+        raise OSError(f"nothing answers at {found} ({error.strerror or error})") from error
 
 
 def _of_this_machine(stack: contextlib.ExitStack, workers: int | None, *, per_gpu: bool) -> dict[str, Any]:
@@ -448,11 +366,9 @@ def _notes_to(folder: Path) -> Iterator[None]:
 
 
 def _unreached(address: str | None, error: Exception) -> str:
-    why = _in_line(error)
+    why = f"{_in_line(error).rstrip('.')}."
     if address is None:
         return f"Ray could not start on this machine: {why}"
-    if isinstance(error, ModuleNotFoundError | ImportError):
-        return f"ray:// addresses need Ray's client ({why}). Install it with: pip install 'ray[client]'"
     return (
         f"No Ray cluster could be used at {address!r}: {why} Expected auto, HOST:PORT or ray://HOST:PORT of a cluster "
         "that runs ('ray start --head' starts one); without --address a cluster of this machine alone is made."

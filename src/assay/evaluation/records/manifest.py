@@ -125,14 +125,15 @@ def environment() -> dict[str, Any]:
     """Return the versions and the machine that numbers were made with."""
     return {
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("torch", "torchvision", "assay")},
+        **{name: version_of(name) for name in ("torch", "torchvision", "assay")},
         "platform": platform.platform(),
         "cpu": _processor(),
         "threads": torch.get_num_threads(),
     }
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Return the release of a package that is installed, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -107,12 +107,12 @@ def load_program(request: Request) -> Classifier:
     _, channels, height, width = (side if isinstance(side, int) else None for side in entry.shape)
     options = _sized(request.options, channels, (height, width), request.spec)
     inside: nn.Module = Program(module, entry.dtype, keyword=entry.keyword, output=request.settings.get("output", ""))
-    notes = [*_batch_notes(entry), *_size_notes(request.options, options), *facts.notes]
+    notes = [*_batch_notes(entry), *_size_notes(request.options, options)]
     least, most = entry.rows
     if least > 1 or most is not None:
         inside = StaticBatch(inside, most or _UNBOUNDED, least)
     shape = None if height is None or width is None else (channels or options.channels, height, width)
-    return _classifier(request, path, inside, options=options, shape=shape, notes=notes, rounds=facts.cuts)
+    return _classifier(request, path, inside, options=options, shape=shape, notes=notes, facts=facts)
 
 
 def load_script(request: Request) -> Classifier:
@@ -132,7 +132,7 @@ def load_script(request: Request) -> Classifier:
     output = request.settings.get("output", "")
     dtype = precision_of(script) or _dtype_of(script, shape, output)
     inside = Program(script, dtype, output=output)
-    return _classifier(request, path, inside, options=options, shape=shape, notes=[*facts.notes], rounds=facts.cuts)
+    return _classifier(request, path, inside, options=options, shape=shape, notes=[], facts=facts)
 
 
 def _classifier(
@@ -143,10 +143,11 @@ def _classifier(
     options: Options,
     shape: tuple[int, int, int] | None,
     notes: list[str],
-    rounds: tuple[str, ...],
+    facts: program_graph.GraphFacts,
 ) -> Classifier:
     """Return the program as a classifier, with the gradients that it was found to have."""
     inside.train(False)
+    rounds, notes = facts.cuts, [*notes, *facts.notes]
     gradient = _gradient(inside, shape, request.spec)
     access = Access.GRADIENT
     if gradient == "none" or (gradient == "zero" and rounds):
@@ -160,7 +161,9 @@ def _classifier(
         )
     made = described(inside, request.spec, options)
     identity = f"program {digest_of_file(path)}"
-    return dataclasses.replace(made, access=access, identity=identity, notes=(*made.notes, *notes))
+    return dataclasses.replace(
+        made, access=access, identity=identity, notes=(*made.notes, *notes), random=bool(facts.draws)
+    )
 
 
 _NO_GRADIENT = {

@@ -20,7 +20,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.models.classifier import Classifier
 from assay.models.failures import in_short
 from assay.models.keras_ending import ended
-from assay.models.keras_network import KerasNetwork, Taken, bytes_expected, precisions, taken
+from assay.models.keras_network import InputLayout, KerasNetwork, bytes_expected, input_layout, precisions
 from assay.models.model_file import check_there, digest_of_file
 from assay.models.normalized import Normalized
 from assay.models.spec import Options, Request, sized, stated_range
@@ -214,9 +214,9 @@ def _one_output(keras: Any, model: Any, request: Request) -> tuple[Any, int]:
     return keras.Model(model.inputs, model.outputs[at]), at
 
 
-def _images(model: Any, request: Request) -> Taken:
+def _images(model: Any, request: Request) -> InputLayout:
     shape = tuple(model.inputs[0].shape)
-    images = taken(shape)
+    images = input_layout(shape)
     if images is None:
         raise BadInput(
             f"{request.spec!r} takes {list(shape)}, expected images [N, height, width, channels] with 1, 3 or 4 "
@@ -238,7 +238,7 @@ def _images(model: Any, request: Request) -> Taken:
     return images
 
 
-def _shape(images: Taken, options: Options) -> tuple[int, int, int] | None:
+def _shape(images: InputLayout, options: Options) -> tuple[int, int, int] | None:
     sides = options.final_size or (images.height, images.width)
     return None if None in sides else (images.channels, int(sides[0] or 0), int(sides[1] or 0))
 
@@ -266,7 +266,7 @@ def _precision_notes(model: Any) -> tuple[str, ...]:
     return (f"The model was made to compute in {', '.join(found)}; it is measured in float32, as far as it can be.",)
 
 
-def _probes(images: Taken, options: Options) -> torch.Tensor:
+def _probes(images: InputLayout, options: Options) -> torch.Tensor:
     """Return noise in [0, 1] of several brightnesses, in the size that the model takes."""
     high, wide = options.final_size or (_ANY_SIDE, _ANY_SIDE)
     shape = (_PROBES, images.channels, images.height or high, images.width or wide)

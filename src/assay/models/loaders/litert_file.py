@@ -15,7 +15,7 @@ from assay.core.oracle import Access
 from assay.models.classifier import Classifier
 from assay.models.deployed import Array, Deployed
 from assay.models.failures import in_short
-from assay.models.litert import MAGIC, Given, Graph, Interpreted, Port, Read, imported, opened, step_at
+from assay.models.litert import MAGIC, Graph, Intake, Interpreted, Port, ScoreRule, imported, opened, step_at
 from assay.models.model_file import check_there, digest_of_file
 from assay.models.spec import Options, Request, sized, stated_range
 
@@ -59,7 +59,7 @@ def load(request: Request) -> Classifier:
     order, shape = _images(entry, request)
     graph = Graph.of(interpreter)
     given, notes = _given(entry, order, graph, interpreter, request)
-    plain = Interpreted(content, entry, exit_, given, Read("logits"))
+    plain = Interpreted(content, entry, exit_, given, ScoreRule("logits"))
     values = _asked(plain, _probes(shape, request), exit_, request)
     ending, tensor = graph.ending(exit_.index)
     read, more = _read(ending, step_at(interpreter, tensor), values, request)
@@ -216,7 +216,7 @@ def _with_size(shape: tuple[int, int | None, int | None], request: Request) -> t
     return (shape[0], *sides)
 
 
-def _given(port: Port, order: str, graph: Graph, interpreter: Any, request: Request) -> tuple[Given, tuple[str, ...]]:
+def _given(port: Port, order: str, graph: Graph, interpreter: Any, request: Request) -> tuple[Intake, tuple[str, ...]]:
     """Return how images become the input, and what to say about that."""
     mean, std, told = request.options.mean, request.options.std, stated_range(request)
     if mean is not None and std is not None:
@@ -225,32 +225,32 @@ def _given(port: Port, order: str, graph: Graph, interpreter: Any, request: Requ
                 f"{request.spec!r} takes bytes that stand for nothing but themselves, so mean={mean} and std={std} "
                 "cannot be told to it. Leave them out."
             )
-        return Given(order, mean=mean, std=std), ()
+        return Intake(order, mean=mean, std=std), ()
     if port.whole:
-        return _of_whole_numbers(port, order, request) if told is None else (Given(order, told), ())
+        return _of_whole_numbers(port, order, request) if told is None else (Intake(order, told), ())
     if told is not None:
-        return Given(order, told), ()
+        return Intake(order, told), ()
     factor, small = _first_factor(graph, interpreter, port)
     if factor:
         note = f"The file rescales bytes inside (by {factor:.4g}): it is given images from 0 to 255."
-        return Given(order, 255.0), (note,)
-    return Given(order), (_SMALL,) if small else ()
+        return Intake(order, 255.0), (note,)
+    return Intake(order), (_SMALL,) if small else ()
 
 
-def _of_whole_numbers(port: Port, order: str, request: Request) -> tuple[Given, tuple[str, ...]]:
+def _of_whole_numbers(port: Port, order: str, request: Request) -> tuple[Intake, tuple[str, ...]]:
     kind = port.dtype.__name__
     if not port.scale:
         if port.dtype is np.int16:
             raise BadInput(f"{request.spec!r} takes int16 without a scale, expected one, or uint8 or int8.")
-        return Given(order, as_bytes=True), (f"The input is {kind} without a scale: it is given the image's bytes.",)
+        return Intake(order, as_bytes=True), (f"The input is {kind} without a scale: it is given the image's bytes.",)
     low, high = port.range
     said = f"The input is {kind}, which stands for {low:.3g} to {high:.3g}"
     if abs(low) < 0.05 and 0.9 < high < 1.1:
-        return Given(order), (f"{said}: images are rounded to its {port.scale:.4g}, ties to even.",)
+        return Intake(order), (f"{said}: images are rounded to its {port.scale:.4g}, ties to even.",)
     if abs(low) < 5 and high > 200:
-        return Given(order, 255.0), (f"{said}: it is given images from 0 to 255, rounded.",)
+        return Intake(order, 255.0), (f"{said}: it is given images from 0 to 255, rounded.",)
     if abs(low + 1) < 0.1 and abs(high - 1) < 0.1 and port.dtype is not np.int16:
-        return Given(order, as_bytes=True), (
+        return Intake(order, as_bytes=True), (
             f"{said}: it is given the image's bytes, as from a camera. To quantise (x - 0.5) / 0.5 instead, as some "
             "programs do, state mean=0.5&std=0.5.",
         )
@@ -309,7 +309,7 @@ def _asked(answer: Interpreted, probes: Array, port: Port, request: Request) -> 
     return values
 
 
-def _read(ending: str, step: float, values: Array, request: Request) -> tuple[Read, tuple[str, ...]]:
+def _read(ending: str, step: float, values: Array, request: Request) -> tuple[ScoreRule, tuple[str, ...]]:
     """Return how the answers become scores, from the operation they come out of and from what they are."""
     threshold, several = request.options.threshold, values.shape[1] > 1
     if threshold is not None and several:
@@ -321,19 +321,19 @@ def _read(ending: str, step: float, values: Array, request: Request) -> tuple[Re
     far = max(_SUM, values.shape[1] * step / 2)
     summed = bool((values >= 0).all()) and bool((np.abs(values.sum(1) - 1) < far).all())
     if several and (ending == "SOFTMAX" or summed):
-        return Read("softmax", step=step), tuple(said or [_SATURATES])
+        return ScoreRule("softmax", step=step), tuple(said or [_SATURATES])
     if ending == "LOGISTIC":
         if threshold is not None and not 0 < threshold < 1:
             raise BadInput(f"threshold is {threshold:g}, expected a probability above 0 and below 1.")
         notes = (_LABELS,) if several else ()
-        return Read("sigmoid", threshold, several, step), (*notes, *(said or [_SATURATES]))
+        return ScoreRule("sigmoid", threshold, several, step), (*notes, *(said or [_SATURATES]))
     # a relu is most often part of the operation before it
     if ending in _BOUNDED or bool((values >= 0).all() and (values == 0).any()):
         said.append(
             "The answers are neither logits nor probabilities, as after a relu or another bounded function, and are "
             "attacked as they are. Where several are equal, the first class wins."
         )
-    return Read("logits", threshold, step=step), tuple(said)
+    return ScoreRule("logits", threshold, step=step), tuple(said)
 
 
 def _coarse(step: float) -> str:

@@ -38,11 +38,20 @@ _BATCH_NORMS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class GraphFacts:
-    """Layers that were compiled in train mode, steps without a slope on the way from the image, and notes."""
+    """Layers compiled in train mode, steps without a slope on the way from the image, and what draws random numbers."""
 
     training: tuple[str, ...] = ()
     cuts: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    draws: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the draws."""
+        if not self.draws:
+            return ()
+        return (
+            f"The program draws random numbers ({', '.join(self.draws)}): it answers differently from call to call.",
+        )
 
 
 def of_program(graph: fx.Graph, images: str) -> GraphFacts:
@@ -108,10 +117,7 @@ _DRAWS = frozenset(
 
 
 def _facts(training: Mapping[str, None], cuts: Mapping[str, None], drawn: Mapping[str, None]) -> GraphFacts:
-    notes: tuple[str, ...] = ()
-    if drawn:
-        notes = (f"The program draws random numbers ({', '.join(drawn)}): it answers differently from call to call.",)
-    return GraphFacts(tuple(training), tuple(cuts), notes)
+    return GraphFacts(tuple(training), tuple(cuts), tuple(drawn))
 
 
 def _plain(name: str) -> str:

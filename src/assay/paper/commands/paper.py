@@ -167,7 +167,7 @@ class PaperFlags:
 class HowFlags:
     """How the runs are run."""
 
-    executor: Annotated[str, _flag(_HOW, "serial (this process) or processes (serial).")] = "serial"
+    executor: Annotated[str, _flag(_HOW, "serial (this process), processes or ray (serial).")] = "serial"
     workers: Annotated[int | None, _flag(_HOW, "How many processes (one per processor).")] = None
     device: Annotated[str, _flag(_HOW, "Where networks run (cpu).")] = "cpu"
     batch: Annotated[int | None, _flag(_HOW, "At most so many images per pass (chosen by image size).")] = None
