@@ -319,6 +319,9 @@ _WHAT = {
 }
 _DIRECTORIES = {
     "folder:DIR": "your pictures, one folder per class",
+    "folder:s3://BUCKET/DIR": "the same in a store: s3, gs, abfs, https (pip install 'assay[s3]')",
+    "wds:val-{000..099}.tar": "WebDataset's tar shards, here or in a store, in any order",
+    "hf-data:DIR": "a Hugging Face data set as Parquet files, here or in a store",
     "table:FILE": "pictures named by a table (csv, tsv, parquet, jsonl), with their labels",
     "npz:FILE": "images and labels as NumPy arrays",
     "hdf5:FILE": "images and labels as HDF5 arrays",

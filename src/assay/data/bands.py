@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from assay.data.held import PictureFile, for_library
 from assay.data.written_labels import Reading
 
 Bands = NDArray[np.float32]
@@ -20,7 +20,7 @@ _SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE = 277, 258
 _SINGLE = ("L", "I", "F", "1")
 
 
-def banded(path: Path, channels: int, reading: Reading) -> Bands | None:
+def banded(path: PictureFile, channels: int, reading: Reading) -> Bands | None:
     """Return all bands of a file, float32 `[C, H, W]` in [0, 1], where it is no 8-bit picture to be converted.
 
     That is a TIFF which Pillow does not read, one whose pages are the channels, and everything where more than four
@@ -29,11 +29,11 @@ def banded(path: Path, channels: int, reading: Reading) -> Bands | None:
     if path.suffix.lower() not in _TIFF:
         if channels <= 4:
             return None
-        with Image.open(path) as image:
+        with Image.open(for_library(path)) as image:
             raise ValueError(_other_bands(len(image.getbands()), channels))
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         try:
-            with Image.open(path) as image:
+            with Image.open(for_library(path)) as image:
                 # of planes that are stored apart, Pillow gives the first alone
                 samples = getattr(image, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 1)
                 if samples <= len(image.getbands()):
@@ -63,7 +63,7 @@ def is_deep(image: Image.Image) -> bool:
     return len(image.getbands()) > 1 and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
 
 
-def deep_values(path: Path) -> NDArray[Any]:
+def deep_values(path: PictureFile) -> NDArray[Any]:
     """Return the values of such a file as they are stored, `[C, H, W]`."""
     if path.suffix.lower() in _TIFF:
         return _by_tifffile(path)
@@ -111,14 +111,14 @@ def _page(image: Image.Image, at: int) -> NDArray[Any]:
     return values.astype(np.uint8) * 255 if values.dtype == bool else values
 
 
-def _by_tifffile(path: Path) -> NDArray[Any]:
+def _by_tifffile(path: PictureFile) -> NDArray[Any]:
     """Return the values `[C, H, W]` of a TIFF, read by tifffile (extra `tiff`)."""
     try:
         import tifffile
     except ModuleNotFoundError as error:
         raise ValueError(f"{_described(path)}, which Pillow does not read. pip install 'assay[tiff]'") from error
     try:
-        with tifffile.TiffFile(path) as file:
+        with tifffile.TiffFile(for_library(path)) as file:
             series = file.series[0]
             values, axes = series.asarray(), series.axes
     except (tifffile.TiffFileError, KeyError, IndexError, RuntimeError) as failure:
@@ -131,7 +131,7 @@ def _by_tifffile(path: Path) -> NDArray[Any]:
     return np.moveaxis(values, others[0], 0) if others else values[None]
 
 
-def _described(path: Path) -> str:
+def _described(path: PictureFile) -> str:
     try:
         with path.open("rb") as file:
             tags = ImageFileDirectory_v2(file.read(8))

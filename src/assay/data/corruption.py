@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from assay.core.errors import BadInput, did_you_mean
 from assay.data import digit_corruptions, photo_corruptions
-from assay.data.dataset import Data, check_image
+from assay.data.dataset import Data, begin_to_read, check_image
 
 Pixels = NDArray[Any]
 
@@ -174,6 +174,10 @@ class Corrupted:
         check_image(image, name, None)
         return corrupted_image(image, name, self.corruption)
 
+    def ahead(self, asked: Sequence[int], position: Callable[[int], int], count: int) -> None:
+        """Let the reader of the originals begin."""
+        begin_to_read(self.read, asked, position, count)
+
 
 def corrupted_image(image: Tensor, name: str, corruption: Corruption) -> Tensor:
     """Return the image (float32 `[C, H, W]` in [0, 1]) called `name`, corrupted; the name decides what is drawn.
@@ -210,3 +214,8 @@ class Kept:
         if self._size + size <= self.most:
             self._images[position], self._size = image, self._size + size
         return image
+
+    def ahead(self, asked: Sequence[int], position: Callable[[int], int], count: int) -> None:
+        """Let the reader begin with what is not kept."""
+        if not all(position(one) in self._images for one in asked):
+            begin_to_read(self.read, asked, position, count)

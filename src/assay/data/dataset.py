@@ -70,6 +70,16 @@ def _by_white(high: float, seen: str, *, whole: bool) -> str:
 _SEEN = 16
 
 
+def begin_to_read(reader: object, asked: Sequence[int], position: Callable[[int], int], count: int) -> None:
+    """Tell a reader which samples are asked for next, where it can begin with them: files that lie far away.
+
+    `asked` are of a selection of `count` samples, `position` says where each stands in what the reader reads.
+    """
+    ahead = getattr(reader, "ahead", None)
+    if ahead is not None:
+        ahead(asked, position, count)
+
+
 class PictureError(AssayError):
     """One picture that cannot be read: a truncated or foreign file. The others are not affected."""
 
@@ -126,7 +136,9 @@ class Data:
 
         Raises `BadInput` naming the sample when an image is no float32 `[C, H, W]` in [0, 1] of the expected size.
         """
-        return [self._load(position) for position in positions]
+        asked = list(positions)
+        begin_to_read(self.read, asked, int, len(self))
+        return [self._load(position) for position in asked]
 
     def _load(self, position: int) -> Sample | Unreadable:
         name, label = self.ids[position], self.labels[position]
@@ -250,6 +262,10 @@ class Selected:
     def __call__(self, position: int) -> Tensor:
         """Return the image at a position of the selection."""
         return self.read(self.positions[position])
+
+    def ahead(self, asked: Sequence[int], position: Callable[[int], int], count: int) -> None:
+        """Let the reader begin."""
+        begin_to_read(self.read, asked, lambda one: self.positions[position(one)], count)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,8 @@ from assay.data.labelled_files import LabelledFiles
 from assay.data.labels import Labelling, Vocabulary, label_folders
 from assay.data.pictures import USUAL
 from assay.data.spec import take_apart
+from assay.data.stores.folder import FarFolder, far_folder
+from assay.data.stores.place import is_far, refuse_credentials
 from assay.data.written_labels import READING, Written
 from assay.models.classifier import Classifier
 
@@ -26,7 +28,7 @@ _SPLIT = re.compile(
 _FOR_TESTS = ("test", "val", "valid", "validation", "testing", "eval", "dev")
 
 
-def check_nesting(root: Path, used: Sequence[str], pictures_in: Mapping[str, int], name: str) -> tuple[str, ...]:
+def check_nesting(root: str | Path, used: Sequence[str], pictures_in: Mapping[str, int], name: str) -> tuple[str, ...]:
     """Return notes about class folders that may be something else.
 
     `used` are the folders with pictures, `pictures_in` counts those in each folder itself. `name` is the data set as it
@@ -89,18 +91,32 @@ OPTIONS = READING | {"order"}
 def folder(name: str, model: Classifier | None) -> Source:
     """Return the pictures under the class folders of the directory `name`, which may have options behind a `?`.
 
+    `name` may be the URL of a folder in a store that fsspec reads.
+
     Raises `BadInput` when there is no such directory, no class folder or no picture, and for options that do not fit.
     """
     vocabulary = Vocabulary(model.classes, model.synsets) if model and model.classes else None
+    refuse_credentials(name)
     plain, options = take_apart(name, OPTIONS)
     written = Written(f"folder:{plain}", options)
+    if is_far(plain):
+        return far_class_folders(far_folder(plain, "folder:"), vocabulary, written).source(model)
     return class_folders(existing(plain, "folder:"), vocabulary, written).source(model)
 
 
 def class_folders(root: Path, vocabulary: Vocabulary | None, written: Written | None = None) -> LabelledFiles:
     """Return the pictures under `root`, labelled by the folder at its top that they lie in."""
-    written = written or Written(f"folder:{root}")
-    found = scan(root)
+    return _class_folders(root, scan(root), vocabulary, written or Written(f"folder:{root}"))
+
+
+def far_class_folders(far: FarFolder, vocabulary: Vocabulary | None, written: Written) -> LabelledFiles:
+    """Return the same of a folder in a store."""
+    found = _class_folders(far.place.url, far.listing, vocabulary, written)
+    held = far.files(found.files)
+    return dataclasses.replace(found, far=held, notes=(*found.notes, *held.named_by()))
+
+
+def _class_folders(root: str | Path, found: Listing, vocabulary: Vocabulary | None, written: Written) -> LabelledFiles:
     used = [name for name, files in found.files_in.items() if files]
     if not used:
         raise BadInput(_nothing(root, found))
@@ -137,7 +153,7 @@ def _labelled(folders: Folders, vocabulary: Vocabulary | None, written: Written)
     return dataclasses.replace(labelling, notes=(*labelling.notes, note))
 
 
-def _nothing(root: Path, found: Listing) -> str:
+def _nothing(root: str | Path, found: Listing) -> str:
     loose, folders = len(found.loose), len(found.files_in)
     told = f"{loose} pictures but no class folders" if loose else f"no pictures in its {folders} folders"
     others = f" {' '.join(found.notes)}" if found.notes else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from assay.data.pictures import ending_by_content, picture_endings, way_out
@@ -46,9 +47,34 @@ def scan(root: Path) -> Listing:
     return Listing(files_in, tuple(loose), tuple(sorted(walk.hidden_tops)), walk.pictures_in, walk.notes())
 
 
+def listed(files: Sequence[str], folders: Sequence[str]) -> Listing:
+    """Return the same of a store's listing: of all its files and (as far as it has any) folders, by relative paths."""
+    walk = _Walk(picture_endings())
+    names: dict[str, list[str]] = {}
+    for path in files:
+        folder, _, name = path.rpartition("/")
+        names.setdefault(folder, []).append(name)
+    within = {*names, *folders}
+    tops = {path.split("/")[0] for path in within if path}
+    walk.hidden_tops += [name for name in tops if name[0] == "."]
+    files_in: dict[str, list[str]] = {name: [] for name in sorted(tops) if name[0] != "."}
+    loose = walk.pictures(names.get("", []), "")
+    for folder in sorted(names):
+        if folder and not any(part[:1] == "." for part in folder.split("/")):
+            pictures = walk.pictures(names[folder], f"{folder}/")
+            files_in[folder.split("/")[0]] += pictures
+            walk.pictures_in |= {folder: len(pictures)} if pictures else {}
+    ordered = {name: sorted(found) for name, found in files_in.items()}
+    return Listing(ordered, tuple(loose), tuple(sorted(walk.hidden_tops)), walk.pictures_in, walk.notes())
+
+
 def pictures_under(folder: Path) -> list[str]:
     """Return the relative paths (with forward slashes) of all picture files under `folder`, sorted; none hidden."""
-    found = scan(folder)
+    return all_pictures(scan(folder))
+
+
+def all_pictures(found: Listing) -> list[str]:
+    """Return the pictures of a listing, whatever folder they lie in, sorted."""
     return sorted((*found.loose, *(file for files in found.files_in.values() for file in files)))
 
 
@@ -95,9 +121,9 @@ class _Walk:
         if not prefix:
             self.hidden_tops += [name for name in (*folders, *links) if name[0] == "."]
         folders = sorted(name for name in folders if name[0] != ".")
-        return folders, [prefix + name for name in sorted(links) if name[0] != "."], self._pictures(names, prefix)
+        return folders, [prefix + name for name in sorted(links) if name[0] != "."], self.pictures(names, prefix)
 
-    def _pictures(self, names: list[str], prefix: str) -> list[str]:
+    def pictures(self, names: list[str], prefix: str) -> list[str]:
         """Return the paths of the pictures among the names of one folder, sorted; the others are counted."""
         pictures = self._common_endings(names)
         if pictures is None:
@@ -184,7 +210,7 @@ class _Walk:
 
     def _way_out(self, ending: str) -> str:
         known = way_out(ending)
-        right = "" if known else ending_by_content(f"{self._root}/{self._example[ending]}")
+        right = "" if known or not self._root else ending_by_content(f"{self._root}/{self._example[ending]}")
         return f"{self._example[ending]} is a picture: let it end in {right}" if right else known
 
     def _twice(self) -> tuple[str, ...]:

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from assay.core.errors import BadInput
 from assay.data.dataset import Source
-from assay.data.folder import class_folders, existing
+from assay.data.folder import class_folders, existing, far_class_folders
 from assay.data.folder_scan import pictures_under
 from assay.data.labelled_files import LabelledFiles
 from assay.data.labels import Vocabulary, check_labels
 from assay.data.spec import take_apart
+from assay.data.stores.folder import far_folder
+from assay.data.stores.place import is_far, refuse_credentials
 from assay.data.written_labels import READING, Written
 from assay.models.classifier import Classifier
 from assay.models.imagenet import imagenet_classes, imagenet_synsets
@@ -37,7 +39,10 @@ def imagenet(name: str, model: Classifier | None) -> Source:
 
     Raises `BadInput` when the form is none of those above, or when the model has other classes.
     """
+    refuse_credentials(name)
     plain, options = take_apart(name, READING)
+    if is_far(plain):
+        return _far(plain, Written(f"imagenet:{plain}", options), vocabulary_of(model)).source(model)
     root, written = existing(plain, "imagenet:"), Written(f"imagenet:{plain}", options)
     vocabulary = vocabulary_of(model)
     if any(_FLAT.fullmatch(path.name) for path in root.iterdir()):
@@ -46,6 +51,19 @@ def imagenet(name: str, model: Classifier | None) -> Source:
     if split is not None:
         raise BadInput(f"{root} holds splits, not classes. Name one of them: imagenet:{split}")
     return dataclasses.replace(class_folders(root, vocabulary, written), renumberings=()).source(model)
+
+
+def _far(url: str, written: Written, vocabulary: Vocabulary) -> LabelledFiles:
+    far = far_folder(url, "imagenet:")
+    if any(_FLAT.fullmatch(file) for file in far.listing.loose):
+        raise BadInput(
+            f"{url} is a flat validation folder. In a store only class folders are read (DIR/n01440764/picture.jpg): "
+            f"sort the pictures by class, or name them in a table beside a copy on this machine (table:FILE)."
+        )
+    split = next((part for part in ("val", "train") if part in far.listing.files_in), None)
+    if split is not None:
+        raise BadInput(f"{url} holds splits, not classes. Name one of them: imagenet:{url.rstrip('/')}/{split}")
+    return dataclasses.replace(far_class_folders(far, vocabulary, written), renumberings=())
 
 
 def vocabulary_of(model: Classifier | None) -> Vocabulary:

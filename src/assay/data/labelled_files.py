@@ -10,6 +10,8 @@ from pathlib import Path
 from assay.data.class_orders import Renumbering
 from assay.data.dataset import Source
 from assay.data.pictures import Pictures
+from assay.data.stores.parquet_rows import ParquetRows
+from assay.data.stores.pieces import FarFiles, Named
 from assay.data.survey import survey
 from assay.data.written_labels import Written
 from assay.models.classifier import Classifier
@@ -21,16 +23,18 @@ _END = 4096
 class LabelledFiles:
     """Files relative to `root`, the label of each, and what the labels are called.
 
-    `written` is the data set as the user named it, `renumberings` are other ways to number its classes.
+    `written` is the data set as the user named it, `renumberings` are other ways to number its classes. `far` are the
+    files themselves where they lie in a store.
     """
 
-    root: Path
+    root: str | Path
     files: tuple[str, ...]
     labels: tuple[int, ...]
     classes: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
     written: Written | None = None
     renumberings: tuple[Renumbering, ...] = ()
+    far: FarFiles | ParquetRows | None = None
 
     def source(self, model: Classifier | None, ids: Sequence[str] | None = None) -> Source:
         """Return the files as a source, resized and cropped as the model's weights want; ids are relative paths.
@@ -41,7 +45,9 @@ class LabelledFiles:
         channels = (shape[0] if shape else model.channels if model else None) or 3
         written = self.written or Written("")
         reading = written.reading()
-        paths = tuple([f"{self.root}/{name}" for name in self.files])
+        paths: tuple[str, ...] | FarFiles | ParquetRows = self.far or tuple(
+            [f"{self.root}/{name}" for name in self.files]
+        )
         about_pictures = survey(paths, model, channels, written) if self.written else ()
         return Source(
             ids=tuple(ids or self.files),
@@ -49,7 +55,7 @@ class LabelledFiles:
             classes=self.classes,
             input_shape=shape,
             read=Pictures(paths, channels, model.preprocess if model else None, reading),
-            content=Ends(paths, reading.words),
+            content=Ends(paths, reading.words) if isinstance(paths, tuple) else Named(paths, reading.words),
             notes=self.notes + about_pictures,
             about_pictures=about_pictures,
             renumberings=self.renumberings,

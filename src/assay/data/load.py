@@ -19,9 +19,11 @@ from assay.data.imagenet_c import SCHEME, imagenet_c
 from assay.data.imagenet_samples import samples
 from assay.data.labels import check_labels
 from assay.data.mnist import mnist_source
+from assay.data.parquet_images import parquet_images
 from assay.data.predicted import check_request, images_alone, loose_pictures, with_predictions, without_labels
 from assay.data.python_objects import Given, given_data
 from assay.data.selection import Selection, select
+from assay.data.shards import tar_shards
 from assay.data.table import table
 from assay.data.torch_dataset import torch_dataset
 from assay.models.classifier import Classifier
@@ -40,17 +42,24 @@ FILES: dict[str, Callable[[str, Classifier | None], Source]] = {
     "csv": table,
     "npz": npz,
     "hdf5": hdf5,
+    "wds": tar_shards,
+    "hf-data": parquet_images,
 }
 
 UNLABELLED: dict[str, Callable[[str, Classifier | None], Source]] = {
     "folder": loose_pictures,
     "table": functools.partial(table, labelled=False),
     "csv": functools.partial(table, labelled=False),
+    "wds": functools.partial(tar_shards, labelled=False),
+    "hf-data": functools.partial(parquet_images, labelled=False),
 }
 
 # the names that need no directory, for listings and for suggestions
 NAMES = ("mnist/test", "mnist/train", "samples", "cifar10/test", "cifar10/train")
-_FORMS = "imagenet:DIR, imagenet-c:DIR, folder:DIR, table:FILE, npz:FILE, hdf5:FILE and my.py:dataset"
+_FORMS = (
+    "imagenet:DIR, imagenet-c:DIR, folder:DIR, wds:SHARDS, hf-data:DIR, table:FILE, npz:FILE, hdf5:FILE and "
+    "my.py:dataset"
+)
 
 
 def load_data(  # shape: one keyword for each way to select, as in a study file

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib.util
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from assay.data.bands import Bands, banded, check_range, deep_values, is_deep, scaled
-from assay.data.dataset import PictureError
+from assay.data.dataset import PictureError, begin_to_read
+from assay.data.held import Held, PictureFile, for_library, picture_file
 from assay.data.written_labels import Reading
 from assay.models.classifier import Preprocess
 from assay.models.prepared import prepared_picture
@@ -81,20 +83,20 @@ _FAILURES = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, 
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Reader of picture files as images of so many `channels`; pickled with its list of paths.
+    """Reader of picture files as images of so many `channels`; pickled with its list of paths or of far files.
 
     Grey (1), grey with transparency (2), RGB (3) and RGB with transparency (4) are 8-bit pictures; of any other number,
     the bands of the file are taken as they are.
     """
 
-    paths: tuple[str | Path, ...]
+    paths: Sequence[str | Path | Held]
     channels: int
     preprocess: Preprocess | None
     reading: Reading = _USUAL
 
     def __call__(self, position: int) -> Tensor:
         """Return the picture at `position` as float32 `[C, H, W]`; raises `PictureError` when it cannot be read."""
-        path = Path(self.paths[position])
+        path = picture_file(self.paths[position])
         try:
             bands = banded(path, self.channels, self.reading)
             if bands is not None:
@@ -103,8 +105,12 @@ class Pictures:
         except _FAILURES as error:
             raise PictureError(f"{path.name}: {str(error) or type(error).__name__}") from error
 
+    def ahead(self, asked: Sequence[int], position: Callable[[int], int], count: int) -> None:
+        """Begin to fetch files that lie elsewhere."""
+        begin_to_read(self.paths, asked, position, count)
 
-def decode(path: Path, channels: int, reading: Reading = _USUAL) -> Image.Image:
+
+def decode(path: PictureFile, channels: int, reading: Reading = _USUAL) -> Image.Image:
     """Return the (first frame of the) picture, 8-bit, with 1 to 4 channels.
 
     Raises `PictureError` saying what is wrong.
@@ -112,7 +118,7 @@ def decode(path: Path, channels: int, reading: Reading = _USUAL) -> Image.Image:
     prepare_pillow()
     try:
         # Pillow warns of damaged metadata, which no pixel depends on
-        with warnings.catch_warnings(action="ignore", category=UserWarning), Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore", category=UserWarning), Image.open(for_library(path)) as image:
             deep = reading.white is not None and is_deep(image)
             image.load()
             whole = _deep(image, path, reading) if deep else image
@@ -122,7 +128,7 @@ def decode(path: Path, channels: int, reading: Reading = _USUAL) -> Image.Image:
         raise PictureError(f"{path.name}: {str(error) or type(error).__name__}") from error
 
 
-def _deep(image: Image.Image, path: Path, reading: Reading) -> Image.Image:
+def _deep(image: Image.Image, path: PictureFile, reading: Reading) -> Image.Image:
     values = scaled(deep_values(path), reading.white or 1.0)
     exact = Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0)))
     exact.info = image.info

@@ -13,8 +13,10 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.core.signals import apart
 from assay.data.dataset import Data, Sample, Source
 from assay.data.folder import existing
-from assay.data.folder_scan import pictures_under
+from assay.data.folder_scan import all_pictures, pictures_under
 from assay.data.labelled_files import LabelledFiles
+from assay.data.stores.folder import far_folder
+from assay.data.stores.place import is_far, refuse_credentials
 from assay.models.classifier import Classifier
 from assay.models.remote.place import asking
 
@@ -39,6 +41,15 @@ def check_request(labels: str | None, model: Classifier | None) -> bool:
 
 def loose_pictures(name: str, model: Classifier | None) -> Source:
     """Return every picture under the directory `name`, whatever folder it lies in; all labels are 0."""
+    refuse_credentials(name)
+    if is_far(name):
+        far = far_folder(name, "folder:")
+        listed = tuple(all_pictures(far.listing))
+        if not listed:
+            raise BadInput(f"{far.place.url} has no pictures.")
+        held = far.files(listed)
+        found = LabelledFiles(far.place.url, listed, (0,) * len(listed), None, held.named_by(), far=held)
+        return found.source(model)
     root: Path = existing(name, "folder:")
     files = tuple(pictures_under(root))
     if not files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.data.dataset import Data, PictureError, Selected
+from assay.data.dataset import Data, PictureError, Selected, begin_to_read
 from assay.data.items import Items, LabelledItems, fixed_draws, generators_kept
 
 SAMPLES, READS, READS_OF_DRAWERS = 4, 4, 40
@@ -35,6 +35,10 @@ class FixedReads:
         """Return the image at a position."""
         with fixed_draws(self.seed, self.ids[position]):
             return self.read(position)
+
+    def ahead(self, asked: Sequence[int], position: Callable[[int], int], count: int) -> None:
+        """Let the reader begin."""
+        begin_to_read(self.read, asked, position, count)
 
 
 def with_fixed_draws(data: Data, seed: int) -> Data:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from assay.data.bands import deep_values, is_deep
+from assay.data.dataset import begin_to_read
+from assay.data.held import Held, PictureFile, for_library, picture_file
 from assay.data.pictures import prepare_pillow
 from assay.data.written_labels import Written
 from assay.models.classifier import Classifier, Preprocess
@@ -34,14 +35,17 @@ class _Seen:
     transparent: bool
 
 
-def survey(paths: Sequence[str], model: Classifier | None, channels: int, written: Written) -> tuple[str, ...]:
+def survey(
+    paths: Sequence[str] | Sequence[Held], model: Classifier | None, channels: int, written: Written
+) -> tuple[str, ...]:
     """Return notes about what a few of the files hold, each with the way out.
 
     Files that cannot be read are passed over: reading them as samples says why.
     """
     count = min(len(paths), _LOOKED_AT)
-    chosen = [paths[at * len(paths) // count] for at in range(count)]
-    seen = [one for at, path in enumerate(chosen) if (one := _look(path, at < _DECODED)) is not None]
+    chosen = [at * len(paths) // count for at in range(count)]
+    begin_to_read(paths, chosen, int, 0)
+    seen = [one for at, place in enumerate(chosen) if (one := _look(paths, place, at < _DECODED)) is not None]
     notes: list[str] = []
     if seen:
         notes += _orientation(seen, written)
@@ -52,10 +56,11 @@ def survey(paths: Sequence[str], model: Classifier | None, channels: int, writte
     return tuple(notes)
 
 
-def _look(path: str, decoded: bool) -> _Seen | None:
+def _look(paths: Sequence[str] | Sequence[Held], at: int, decoded: bool) -> _Seen | None:
     prepare_pillow()
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        path = picture_file(paths[at])
+        with warnings.catch_warnings(action="ignore"), Image.open(for_library(path)) as image:
             paged = image.format == "TIFF" and getattr(image, "n_frames", 1) > 1
             width, height = image.size
             turned = _is_turned(image)
@@ -72,11 +77,11 @@ def _is_turned(image: Image.Image) -> bool:
     return image.format != _TURNED_BY_PILLOW and not absent and image.getexif().get(_ORIENTATION, 1) not in (0, 1)
 
 
-def _values(image: Image.Image, path: str) -> tuple[float | None, bool]:
+def _values(image: Image.Image, path: PictureFile) -> tuple[float | None, bool]:
     """Return the brightest value of a file of 16 bits, and whether any of it is transparent."""
     if is_deep(image):
         try:
-            values = deep_values(Path(path))
+            values = deep_values(path)
             return float(values[: 3 if len(values) > 2 else 1].max()), False
         except ValueError:  # no reader of it here: Pillow gives the upper eight bits
             image.load()
