@@ -19,6 +19,7 @@ EVERY_FIELD = [
     "cell", "model", "data", "attack", "threat", "eps", "unit", "grey_levels", "question", "seed", "n",
     "clean_accuracy", "robust_accuracy", "robust_low", "robust_high", "attack_success", "top1_error", "top5_error",
     "median_size", "forwards", "backwards", "queries", "seconds", "errors", "verdict", "excluded",
+    "access", "queries_limit", "wording",
 ]  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def test_from_flags_to_a_page_and_back(place: Workplace) -> None:
             "attack_success": 1 - survived / 18, "top1_error": 1 - survived / 18, "top5_error": 0.0,
             "forwards": pc.sum(mine["forwards"]).as_py(), "backwards": pc.sum(mine["backwards"]).as_py(),
             "queries": pc.sum(mine["queries"]).as_py(), "seconds": pytest.approx(pc.sum(mine["seconds"]).as_py()),
-            "errors": 0,
+            "errors": 0, "access": "gradient", "queries_limit": None, "wording": "robust accuracy",
         }  # fmt: skip
         assert {name: one[name] for name in expected} == expected
         # one step of one attack: never trusted
