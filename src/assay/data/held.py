@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import overload
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +30,23 @@ class Held:
     def read_bytes(self) -> bytes:
         """Return the bytes."""
         return self.content
+
+
+class HeldFiles(Sequence[Held]):
+    """Files that are fetched when they are asked for, by their places as in any sequence."""
+
+    @overload
+    def __getitem__(self, at: int) -> Held: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Held]: ...
+    def __getitem__(self, at: int | slice) -> Held | list[Held]:
+        """Return the file at a place, counted from the end below 0. Raises `IndexError` where there is none."""
+        places = range(len(self))[at]
+        return self.fetch(places) if isinstance(places, int) else [self.fetch(one) for one in places]
+
+    @abstractmethod
+    def fetch(self, at: int) -> Held:
+        """Return the file at a place from 0 on. Raises `PictureError` where it cannot be had."""
 
 
 PictureFile = Path | Held

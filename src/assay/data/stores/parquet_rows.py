@@ -9,11 +9,11 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import IO, Any, cast, overload
+from typing import IO, Any, cast
 
 from assay.core.errors import BadInput
 from assay.data.dataset import PictureError
-from assay.data.held import Held
+from assay.data.held import Held, HeldFiles
 from assay.data.stores.objects import Entry, Windowed, patiently, read
 from assay.data.stores.place import Place, in_short
 
@@ -95,7 +95,7 @@ def _file(place: Place, entry: Entry, window: int) -> IO[Any]:
     return cast("IO[Any]", Windowed(place, entry.path, entry.size or 0, window))
 
 
-class ParquetRows(Sequence[Held]):
+class ParquetRows(HeldFiles):
     """The pictures in one column of some files, by row: what a list of paths is to the readers of pictures."""
 
     def __init__(self, files: Sequence[ParquetFile], column: str, ids: Sequence[str]) -> None:
@@ -127,13 +127,8 @@ class ParquetRows(Sequence[Held]):
     def __len__(self) -> int:
         return self._rows
 
-    @overload
-    def __getitem__(self, at: int) -> Held: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Held]: ...
-    def __getitem__(self, at: int | slice) -> Held | list[Held]:
-        if isinstance(at, slice):
-            return [self[one] for one in range(*at.indices(len(self)))]
+    def fetch(self, at: int) -> Held:
+        """Return the file at a place from 0 on; see `HeldFiles`."""
         number = bisect.bisect_right(self._starts, at) - 1
         try:
             value = self._group(number)[at - self._starts[number]]

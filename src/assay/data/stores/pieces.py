@@ -10,10 +10,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol, overload
+from typing import Any, Protocol
 
 from assay.data.dataset import PictureError
-from assay.data.held import Held
+from assay.data.held import Held, HeldFiles
 from assay.data.stores.objects import TRIES, is_final, read
 from assay.data.stores.place import Place, in_short
 
@@ -99,7 +99,7 @@ class _Guess:
         return range(min(start + step, count), min(start + step + len(asked), count)) if sure else range(0)
 
 
-class FarFiles(Sequence[Held]):
+class FarFiles(HeldFiles):
     """Files of a store by position. `names` are what errors call them."""
 
     def __init__(self, place: Place, names: Sequence[str], pieces: Sequence[Piece]) -> None:
@@ -124,13 +124,8 @@ class FarFiles(Sequence[Held]):
     def __len__(self) -> int:
         return len(self.pieces)
 
-    @overload
-    def __getitem__(self, at: int) -> Held: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[Held]: ...
-    def __getitem__(self, at: int | slice) -> Held | list[Held]:
-        if isinstance(at, slice):
-            return [self[one] for one in range(*at.indices(len(self)))]
+    def fetch(self, at: int) -> Held:
+        """Return the file at a place from 0 on; see `HeldFiles`."""
         piece, name = self.pieces[at], self.names[at]
         if piece.problem:
             raise PictureError(f"{name}: {piece.problem}")
