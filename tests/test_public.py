@@ -21,7 +21,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HEAVY = ["torch", "torchvision", "numpy", "scipy", "pyarrow", "altair", "PIL", "pydantic", "jinja2"]
 COMMANDS = ["run", "plan", "validate", "ls", "show", "report", "doctor"]
 COMMANDS += ["models", "attacks", "data", "train", "patch", "paper", "schema", "demo"]
-FOREIGN = re.compile(r"/(?:work|root|f[a-z]{2}m)/|/tmp/(?:plan|bash_jobs)|\.\./shared|shared/d\w+|\bissue \d|CONTRACT\.md")
+FOREIGN = re.compile(
+    r"/(?:work|root|f[a-z]{2}m)/|/tmp/(?:plan|bash_jobs)|\.\./shared|shared/d\w+|\bissue \d|CONTRACT\.md"
+)
 
 
 @pytest.mark.parametrize("name", assay.__all__)
