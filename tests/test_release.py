@@ -66,6 +66,12 @@ def _build(project: Path, target: Path, *kinds: str) -> None:
     subprocess.run(line, cwd=project, check=True, capture_output=True, timeout=120)
 
 
+def test_every_page_is_in_the_site() -> None:
+    told = re.findall(r"- ([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert sorted(told) == sorted(pages)
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """A row of the table of licences."""
