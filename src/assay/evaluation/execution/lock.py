@@ -1,7 +1,7 @@
 """Who writes into a folder: one writer at a time, who is named to others, and a dead one's place is taken over.
 
-The operating system lets go of a dead process's lock, so that on one machine nothing needs cleaning. Between machines some
-disks have no locks, or each machine its own. There the file's content decides, which its holder changes every few
+The operating system lets go of a dead process's lock, so that on one machine nothing needs cleaning. Between machines
+some disks have no locks, or each machine its own. There the file's content decides, which its holder changes every few
 seconds: it is gone when nothing has changed for a while, on the clock of whoever watches. Clocks are never compared.
 """
 
@@ -242,14 +242,14 @@ class Found:
 def look(paths: Iterable[Path], seconds: float | None = None, say: Say = unheard) -> list[Found]:
     """Return who holds some locks, and who of them lives; those on other machines are watched for `seconds`.
 
-    Without `seconds` it is as long as it takes to be sure. Locks without a holder are left out.
+    Without `seconds` it is as long as it takes to be sure; `say` hears that somebody is watched. Locks without a holder are left out.
     """
     found = [one for one in map(_found, paths) if one is not None]
     unsure = [one for one in found if one.alive is None]
     if not unsure:
         return found
-    if seconds is None:
-        say(_watching(unsure))
+    if seconds != 0:
+        say(_watching(unsure, SILENCE if seconds is None else seconds))
     end = time.monotonic() + (SILENCE if seconds is None else seconds)
     heard: set[Path] = set()
     while len(heard) < len(unsure) and time.monotonic() < end:
@@ -299,7 +299,7 @@ def _gone(path: Path, got: bool | None, holder: Holder, content: bytes, say: Say
         # where the platform has no locks, its number must be gone; of another host nothing is known
         return holder.local and _no_process(holder.pid)
     found = Found(path, content, holder, alive=None)
-    say(_watching([found]))
+    say(_watching([found], SILENCE))
     end = time.monotonic() + SILENCE
     while time.monotonic() < end:
         time.sleep(min(1.0, BEAT / 5))
@@ -308,9 +308,9 @@ def _gone(path: Path, got: bool | None, holder: Holder, content: bytes, say: Say
     return True
 
 
-def _watching(found: list[Found]) -> str:
+def _watching(found: list[Found], seconds: float) -> str:
     who = ", ".join(str(one.holder) for one in found[:3]) + (" …" if len(found) > 3 else "")
-    return f"Watching whether {who} still works: {SILENCE:.0f} s at most …"
+    return f"Watching whether {who} still works: {seconds:.0f} s at most …"
 
 
 def _in_use(path: Path, holder: Holder | None) -> str:

@@ -15,14 +15,14 @@ class Options:
     """How to run a study; none of it changes a result but `allow_random_data`, of data that are random.
 
     `executor` is a name (`serial`, `processes`, `ray`) or an executor; `workers` of None is one per processor.
-    `address` is that of a Ray cluster; without it `ray` makes one of this machine. `fork`
-    starts a new directory beside one of another study, with the finished shards they share. `fail_on_error` ends
-    the run: True at the first sample that cannot be evaluated, a fraction or a count above so many. `retry_errors`
-    runs chunks with error records again. `batch` bounds the rows of a pass. `allow_pickle` admits weights that
-    could run code. `share` ("3/8", or "slurm" in a task of a job array) runs a share of the units, beside processes
-    that run the others in the same directory. `allow_random_data` fixes what samples draw at random while they are read, one draw per sample;
-    without it such data are refused. `device` is where models compute: by default the CPU for those named, and for
-    those given as objects wherever they are. `command` is kept in the manifest.
+    `address` is that of a Ray cluster; without it `ray` makes one of this machine. `fork` starts a new directory beside
+    one of another study, with the finished shards they share. `fail_on_error` ends the run: True at the first sample
+    that cannot be evaluated, a fraction or a count above so many. `retry_errors` runs chunks with error records again.
+    `batch` bounds the rows of a pass. `allow_pickle` admits weights that could run code. `share` ("3/8", or "slurm" in
+    a task of a job array) runs a share of the units, beside processes that run the others in the same directory.
+    `allow_random_data` fixes what samples draw at random while they are read, one draw per sample; without it such data
+    are refused. `device` is where models compute: by default the CPU for those named, and for those given as objects
+    wherever they are. `command` is kept in the manifest.
     """
 
     executor: str | Executor = "serial"

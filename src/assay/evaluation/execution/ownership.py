@@ -117,9 +117,7 @@ def whole(directory: HeldDirectory) -> Iterator[HeldDirectory | None]:
 
 
 @contextlib.contextmanager
-def _joined(
-    folder: Path, source: Path | None, plan: Plan, options: Options, *, say: Say
-) -> Iterator[HeldDirectory]:
+def _joined(folder: Path, source: Path | None, plan: Plan, options: Options, *, say: Say) -> Iterator[HeldDirectory]:
     share = options.part()
     assert share is not None, "there is something to join"
     make_folder(folder / SHARES)
@@ -158,9 +156,10 @@ def _enter(part: Part, source: Path | None, plan: Plan, options: Options) -> Non
         for one in others(folder, share, say=part.say):
             if one.holder is not None and one.holder.machine != machine():
                 raise BadInput(
-                    f"{one.holder} is another machine, and the file that keeps what the endpoint answers and counts its "
-                    "queries can be used by one machine alone, on a shared disk too. Run the shares of a model behind "
-                    "an endpoint on one machine, or all of it with --executor processes: the endpoint does the work."
+                    f"{one.holder} is another machine, and the file that keeps what the endpoint answers and counts "
+                    "its queries can be used by one machine alone, on a shared disk too. Run the shares of a model "
+                    "behind an endpoint on one machine, or all of it with --executor processes: the endpoint does the "
+                    "work."
                 )
 
 

@@ -158,7 +158,8 @@ def alone(folder: Path) -> Iterator[None]:
 class Standing:
     """How a share of a run stands, or (`share` of None) a whole run that is being worked on.
 
-    `since` is by the clock of `host`. `units` of `planned` are done, where it said so.
+    `since` is by the clock of `host`. `units` of `planned` are done, where it said so; `errors` are chunks of a share
+    that came to its end in which samples have an error. `error` is what a share failed by.
     """
 
     share: Share | None
@@ -168,6 +169,7 @@ class Standing:
     since: str = ""
     units: int | None = None
     planned: int | None = None
+    errors: int | None = None
     error: str = ""
 
     @property
@@ -207,19 +209,26 @@ def standings(folder: Path, found: Iterable[Found]) -> list[Standing]:
 
 def _standing(share: Share | None, found: Found | None, part: dict[str, Any]) -> Standing:
     holder = found.holder if found is not None else None
-    units, planned = part.get("units"), part.get("planned")
-    if found is not None and (holder is not None or found.alive):
-        state = {True: WORKING, None: UNSURE, False: KILLED}[found.alive]
-        if holder is None:
-            return Standing(share, state, units=units, planned=planned)
-        units, planned = (holder.units, holder.planned) if holder.planned is not None else (units, planned)
-        return Standing(share, state, holder.host, holder.pid, holder.since, units, planned)
-    if not part:
-        return Standing(share, NOT_BEGUN)
-    # without its end and without its lock it was killed, and its name taken away
-    state = {SUCCESS: DONE, STARTED: KILLED}.get(part["status"], part["status"])
-    who = (part.get("host", ""), part.get("pid"), part.get("since", ""))
-    return Standing(share, state, *who, units, planned, part.get("error", ""))
+    told = Standing(
+        share,
+        # without its end and without its lock it was killed, and its name taken away
+        {SUCCESS: DONE, STARTED: KILLED}.get(part["status"], part["status"]) if part else NOT_BEGUN,
+        part.get("host", ""),
+        part.get("pid"),
+        part.get("since", ""),
+        part.get("units"),
+        part.get("planned"),
+        part.get("errors"),
+        part.get("error", ""),
+    )
+    if found is None or not (holder is not None or found.alive):
+        return told
+    told = dataclasses.replace(told, state={True: WORKING, None: UNSURE, False: KILLED}[found.alive], error="")
+    if holder is None:
+        return told
+    who = {"host": holder.host, "pid": holder.pid, "since": holder.since}
+    far = {} if holder.planned is None else {"units": holder.units, "planned": holder.planned}
+    return dataclasses.replace(told, **who, **far)
 
 
 def _share_of(path: Path) -> Share | None:

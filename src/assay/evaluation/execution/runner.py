@@ -146,8 +146,15 @@ class Runner:
             if self._ledger is not None:
                 check_unchanged(todo, self.loader, self._ledger)
             self._do(engine, todo, tally, hear)
+            facts["errors"] = self._chunks_with_errors(units)
         append_log(self.folder, f"share {part.share} ended")
         return Run.open(self.folder)
+
+    def _chunks_with_errors(self, units: Sequence[Unit]) -> int:
+        by_cell: dict[str, tuple[Cell, list[int]]] = {}
+        for unit in units:
+            by_cell.setdefault(unit.cell.digest, (unit.cell, []))[1].append(unit.chunk)
+        return sum(len(self.store.erroneous(cell, chunks)) for cell, chunks in by_cell.values())
 
     def _left_of(self, units: Sequence[Unit]) -> tuple[list[Unit], list[str]]:
         """Return which of some units are not done. Others may be writing the rest of the directory meanwhile."""
@@ -222,6 +229,9 @@ class Runner:
     def _do(self, engine: Executor, todo: Sequence[Unit], tally: Tally, on_progress: OnProgress) -> None:
         limit = self.options.most_errors(sum(cell.n for cell in self.plan.cells))
         earlier = self._failed_samples() if limit < math.inf else 0
+        if not todo and earlier > limit:
+            # each share saw no more than it was allowed, and all together did
+            raise RunFailed(self._too_many(earlier))
         proof = _Proof.of(todo, self._finished(todo))
         job = Job(self.folder, self.loader, endpoints=self._ledger is not None)
         with contextlib.closing(engine.run(todo, job)) as answers:  # type: ignore[type-var]  # a generator
@@ -240,8 +250,8 @@ class Runner:
         held.tell(*tally.units)
         if held.lost:
             raise RunFailed(
-                f"Another process took over {held.what} in {self.folder}: this one gave no sign of life for a while. It "
-                "ends here; what it finished is kept."
+                f"Another process took over {held.what} in {self.folder}: this one gave no sign of life for a while. "
+                "It ends here; what it finished is kept."
             )
 
     def _failed_samples(self) -> int:
