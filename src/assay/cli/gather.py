@@ -129,6 +129,6 @@ class _Gathered:
             yield "          The numbers above are of what is there. The last share finishes the run."
         else:
             yield (
-                f"          The numbers above leave {plural(self.missing, 'unit')} out. Run these shares again, or do the "
-                f"rest here: assay gather {self.run.path} --finish"
+                f"          The numbers above leave {plural(self.missing, 'unit')} out. Run these shares again, or do "
+                f"the rest here: assay gather {self.run.path} --finish"
             )

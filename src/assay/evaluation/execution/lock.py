@@ -242,7 +242,8 @@ class Found:
 def look(paths: Iterable[Path], seconds: float | None = None, say: Say = unheard) -> list[Found]:
     """Return who holds some locks, and who of them lives; those on other machines are watched for `seconds`.
 
-    Without `seconds` it is as long as it takes to be sure; `say` hears that somebody is watched. Locks without a holder are left out.
+    Without `seconds` it is as long as it takes to be sure; `say` hears that somebody is watched. Locks without a
+    holder are left out.
     """
     found = [one for one in map(_found, paths) if one is not None]
     unsure = [one for one in found if one.alive is None]

@@ -226,9 +226,9 @@ def _standing(share: Share | None, found: Found | None, part: dict[str, Any]) ->
     told = dataclasses.replace(told, state={True: WORKING, None: UNSURE, False: KILLED}[found.alive], error="")
     if holder is None:
         return told
-    who = {"host": holder.host, "pid": holder.pid, "since": holder.since}
-    far = {} if holder.planned is None else {"units": holder.units, "planned": holder.planned}
-    return dataclasses.replace(told, **who, **far)
+    told = dataclasses.replace(told, host=holder.host, pid=holder.pid, since=holder.since)
+    # before its first unit it has not said how far it is
+    return told if holder.planned is None else dataclasses.replace(told, units=holder.units, planned=holder.planned)
 
 
 def _share_of(path: Path) -> Share | None:
