@@ -66,7 +66,7 @@ def undisturbed(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> R
 
 def start(study: Path, out: Path, share: str = "", skew: float = 0.0) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(study), str(out), share, str(skew)],
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(study), str(out), share, str(skew)],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -128,7 +128,7 @@ def test_who_comes_beside_shares_is_told_who_they_are(study_file: Path, undistur
     named = rf"{out} is being written by share 1/2 \(process {first.pid} on "
     with pytest.raises(BadInput, match=named + r".*assay gather"):
         run_study(study, out)
-    with pytest.raises(BadInput, match=rf"shares is being written by share 1/2 \(process {first.pid} on "):
+    with pytest.raises(BadInput, match=named + ".*Wait for it"):
         run_study(study, out, Options(share="1/2"))
     with pytest.raises(BadInput, match=named + r".*: a division into 2 shares, and this one would be 2/3\."):
         run_study(study, out, Options(share="2/3"))

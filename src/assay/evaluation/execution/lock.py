@@ -318,7 +318,9 @@ def _in_use(path: Path, holder: Holder | None) -> str:
     fix = "Wait for it, stop it, or use another --out."
     if holder is not None and holder.beat is None and not holder.local:
         fix = f"If that run is gone, delete {path}; else use another --out."
-    return f"{path.parent} is being written by {holder or 'another process'}. {fix}{_array()}"
+    # locks of shares lie in a folder of the run's
+    folder = path.parent if path.name == NAME else path.parent.parent
+    return f"{folder} is being written by {holder or 'another process'}. {fix}{_array()}"
 
 
 def _array() -> str:
