@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,18 @@ class Store:
             write_atomically(self.pictures(unit.cell.digest, unit.chunk), pictures)
         self.write(unit, table)
 
-    def done(self, cells: Iterable[Cell]) -> tuple[dict[str, set[int]], list[Damaged]]:
-        """Return the finished chunks per cell, and the shards that are there but cannot be used."""
+    def done(
+        self, cells: Iterable[Cell], only: Mapping[str, Iterable[int]] | None = None
+    ) -> tuple[dict[str, set[int]], list[Damaged]]:
+        """Return the finished chunks per cell, and the shards that are there but cannot be used.
+
+        `only` names the chunks to look at, by the digest of their cell; without it all are looked at.
+        """
         done: dict[str, set[int]] = {}
         damaged: list[Damaged] = []
         for cell in cells:
             finished = done.setdefault(cell.digest, set())
-            for chunk in range(cell.chunks):
+            for chunk in range(cell.chunks) if only is None else only[cell.digest]:
                 path = self.shard(cell.digest, chunk)
                 wrong = _wrong(path, cell.rows(chunk)) if path.exists() else "is not there"
                 if not wrong:
