@@ -17,6 +17,7 @@ from assay.evaluation.analysis import query_curves as effort
 from assay.evaluation.analysis import score
 from assay.evaluation.analysis.brackets import ATTACK_COLUMNS, CERTIFICATE_COLUMNS, BracketTable, bracket_tables
 from assay.evaluation.analysis.corruptions import CorruptionTable, tables
+from assay.evaluation.analysis.kept_numbers import LEAST, KeptNumbers
 from assay.evaluation.analysis.pairs import PAIR_COLUMNS, PairTable, pair_tables, paired_cells
 from assay.evaluation.analysis.rejection import FrozenThreshold
 from assay.evaluation.analysis.scan import Scan
@@ -154,15 +155,27 @@ class Run:
 
     def _scored(self, by: Callable[[Scan], list[Result]]) -> list[Result]:
         """Return results without verdicts; shards are read again only where they changed."""
-        state = self.store.state(list(self.cells))
+        state = {digest: self.store.state([digest]) for digest in self.cells}
         if self._known.get("state") != state:
             self._known.clear()
             self._known["state"] = state
         if by not in self._known:
             thresholds = {name: FrozenThreshold.of(facts) for name, facts in self.manifest["models"].items()}
+            kept = KeptNumbers(self.path)
+
+            def keep(count: Callable[[], list[Result]], kind: str, cells: Sequence[str], about: object) -> list[Result]:
+                return kept.or_else(count, kind, [one for digest in cells for one in state[digest]], about)
+
             read = functools.partial(self.pieces, coded=True)
-            self._known[by] = by(Scan(read, self.cells, self._stds(), thresholds, self.rejects))
+            self._known[by] = by(Scan(read, self.cells, self._stds(), thresholds, self.rejects, keep))
+            kept.keep(2 * len(self.cells) + 2)
         return list(self._known[by])
+
+    def count_ahead(self) -> None:
+        """Count the numbers of a large run now, and keep them for whoever opens it."""
+        if sum(size for digest in self.cells for _, _, size, _ in self.store.state([digest])) >= LEAST:
+            self.results()
+            self.worst_case()
 
     @property
     def rejects(self) -> bool:

@@ -20,6 +20,8 @@ from assay.evaluation.records.arrow import compute as pc
 Read = Callable[[Sequence[str], Iterable[str]], Iterator[pa.Table]]
 """Yields some columns of the records of some cells (digests), piece by piece; no piece is of two cells."""
 
+Keep = Callable[[Callable[[], list[Result]], str, Sequence[str], object], list[Result]]
+
 STATE = 1 << 27
 """So many bytes are kept of samples at once; where they need more, some budgets are read after the others."""
 
@@ -30,7 +32,8 @@ _ALIKE = ("model", "data", "threat", "unit", "question", "goal")
 class Scan:
     """What is scored: how records are `read`, and the `cells` as the manifest keeps them.
 
-    `stds` and `thresholds` are as in `score.results`; `rejects` says that a model may refuse images.
+    `stds` and `thresholds` are as in `score.results`; `rejects` says that a model may refuse images. `keep` returns the
+    numbers of some cells, of a kind, as they were kept, or what it is given counts.
     """
 
     read: Read
@@ -38,6 +41,7 @@ class Scan:
     stds: Stds
     thresholds: Thresholds
     rejects: bool
+    keep: Keep = lambda count, kind, cells, about: count()
 
     def results(self) -> list[Result]:
         """Return one result per cell and budget, in order of the cells."""
@@ -45,7 +49,17 @@ class Scan:
         return [one for digest in self.cells for one in self._results(digest)]
 
     def _results(self, digest: str) -> list[Result]:
-        return of_records(self.read(self._columns([digest]), [digest]), self.stds, self.thresholds)
+        def count() -> list[Result]:
+            return of_records(self.read(self._columns([digest]), [digest]), self.stds, self.thresholds)
+
+        return self.keep(count, "results", [digest], self._about([digest]))
+
+    def _about(self, cells: Iterable[str]) -> object:
+        # what the numbers of cells depend on besides their records
+        models = sorted({str(self.cells[digest]["model"]) for digest in cells})
+        thresholds = [self.thresholds.get(name) for name in models]
+        told = [None if one is None else dataclasses.asdict(one) for one in thresholds]
+        return [self.rejects, [[name, self.stds.get(name)] for name in models], told]
 
     def worst_case(self) -> list[Result]:
         """Return the per-sample worst case over the attacks; see `score.worst_case`.
@@ -71,6 +85,9 @@ class Scan:
         return [one for one in found if one.n or one.errors or one.excluded]
 
     def _merged(self, group: Sequence[str]) -> list[Result]:
+        return self.keep(lambda: self._counted(group), "worst case", group, self._about(group))
+
+    def _counted(self, group: Sequence[str]) -> list[Result]:
         columns = [*self._columns(group), "sample_id"]
         budgets = list(dict.fromkeys(eps for digest in group for eps in self._budgets(digest)))
         samples = max(int(self.cells[digest].get("n", 0)) for digest in group)

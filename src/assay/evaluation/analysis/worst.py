@@ -128,9 +128,7 @@ class _Merged:
         more = max(samples - len(self._worst), len(self._worst) // 2)
         self._worst = np.concatenate([self._worst, np.full(more, len(_WORST), np.uint8)])
         self._size = np.concatenate([self._size, np.full(more, np.inf, np.float32)])
-        self._times, self._rank = (
-            np.concatenate([one, np.zeros(more, np.int32)]) for one in (self._times, self._rank)
-        )
+        self._times, self._rank = (np.concatenate([one, np.zeros(more, np.int32)]) for one in (self._times, self._rank))
         self._spent = {name: np.concatenate([one, np.zeros(more, one.dtype)]) for name, one in self._spent.items()}
         if self._refusals is not None:
             self._refusals = {name: np.concatenate([one, np.zeros(more, bool)]) for name, one in self._refusals.items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import BadInput
+from assay.evaluation.analysis.kept_numbers import NUMBERS
 from assay.evaluation.execution.lock import locked
 from assay.evaluation.plan import Plan
 from assay.evaluation.records.manifest import read_manifest
@@ -19,7 +20,7 @@ from assay.evaluation.run import STUDY_FILE
 from assay.files import make_folder
 from assay.models.remote.ledger import FOLDER, current
 
-_OURS = {FOLDER, "lock", "log", STUDY_FILE, RESULTS, RETIRED, DAMAGED, GALLERY}
+_OURS = {FOLDER, "lock", "log", STUDY_FILE, NUMBERS, RESULTS, RETIRED, DAMAGED, GALLERY}
 
 # what tells two studies apart, in the order it is told; the last ones follow from the first and are told only alone
 _TELLING = (

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import AssayError
-from assay.evaluation.cell import Unit
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.cost import Speed
 from assay.evaluation.endpoints import Budget, budgets, check_unchanged, plain
 from assay.evaluation.execution.options import Options
@@ -121,7 +121,10 @@ class Runner:
             if self._ledger is not None:
                 check_unchanged(todo, self.loader, self._ledger)
             self._do(engine, todo, tally, on_progress)
-        return Run.open(self.folder)
+            self._pack(self.plan.cells)
+        run = Run.open(self.folder)
+        run.count_ahead()
+        return run
 
     def _todo(self, source: Path | None, taken_over: bool) -> tuple[list[Unit], list[str]]:
         store, cells = self.store, self.plan.cells
@@ -136,6 +139,7 @@ class Runner:
         if gone:
             warnings.append(f"{len(gone)} cells are no longer in the study; their records rest in retired/.")
         warnings += self._ledger.warnings if self._ledger is not None else []
+        self._pack(cells)
         done, damaged = store.done(cells)
         if self.options.retry_errors:
             for cell in cells:
@@ -172,13 +176,12 @@ class Runner:
         return [] if self._ledger is None else budgets(self.plan.models, self._ledger.spent())
 
     def _errors(self) -> int:
-        attacked, certifying = self._digests(certifying=False), self._digests(certifying=True)
-        status = self.store.read(attacked, ["status"])["status"]
-        failed = [int(pc.sum(pc.equal(status, ERROR)).as_py() or 0)]
-        if certifying:
-            answer = self.store.read(certifying, ["answer"])["answer"]
-            failed.append(int(pc.sum(pc.equal(answer, CERTIFICATE_ERROR)).as_py() or 0))
-        return sum(failed)
+        columns = (("status", ERROR, False), ("answer", CERTIFICATE_ERROR, True))
+        return sum(
+            int(pc.sum(pc.equal(piece[name], failed)).as_py() or 0)
+            for name, failed, certifying in columns
+            for piece in self.store.pieces(self._digests(certifying=certifying), [name], coded=True)
+        )
 
     def _digests(self, *, certifying: bool) -> list[str]:
         return [cell.digest for cell in self.plan.cells if (cell.certificate is not None) == certifying]
@@ -192,14 +195,27 @@ class Runner:
             for answer in answers:
                 done = self._settled(answer, proof)
                 tally.add(done)
-                on_progress(tally.read(done.unit.cell))
+                now = tally.read(done.unit.cell)
+                if now.cell_finished:
+                    self._pack([done.unit.cell])
+                on_progress(now)
                 if earlier + tally.errors > limit:
                     raise RunFailed(self._too_many(earlier + tally.errors))
 
+    def _pack(self, cells: Sequence[Cell]) -> None:
+        """Pack the shards of cells that have many; one that cannot be packed now stays as it is."""
+        for cell in cells:
+            try:
+                self.store.compact(cell)
+            except AssayError as error:
+                append_log(self.folder, f"cell {cell.digest} was not packed: {error}")
+
     def _failed_samples(self) -> int:
-        records = self.store.read(self._digests(certifying=False), ["cell", "sample_id", "status"])
-        failed = records.filter(pc.equal(records["status"], ERROR))
-        return int(failed.group_by(["cell", "sample_id"]).aggregate([]).num_rows)
+        failed = set()
+        for piece in self.store.pieces(self._digests(certifying=False), ["cell", "sample_id", "status"], coded=True):
+            found = piece.filter(pc.equal(piece["status"], ERROR))
+            failed |= set(zip(found["cell"].to_pylist(), found["sample_id"].to_pylist(), strict=True))
+        return len(failed)
 
     def _finished(self, todo: Sequence[Unit]) -> list[Unit]:
         left = {(unit.cell.digest, unit.chunk) for unit in todo}
@@ -232,9 +248,11 @@ class Runner:
         return Done(unit, records, b"", forwards=0, backwards=0, errors=len(ids), seconds=0.0)
 
     def _too_many(self, errors: int) -> str:
-        status = self.store.read(self._digests(certifying=False), ["sample_id", "status", "error"])
-        first = status.filter(pc.equal(status["status"], ERROR)).slice(0, 1).to_pylist()
-        example = f" The first: {first[0]['sample_id']}: {first[0]['error']}" if first else ""
+        example = ""
+        for piece in self.store.pieces(self._digests(certifying=False), ["sample_id", "status", "error"]):
+            if first := piece.filter(pc.equal(piece["status"], ERROR)).slice(0, 1).to_pylist():
+                example = f" The first: {first[0]['sample_id']}: {first[0]['error']}"
+                break
         return (
             f"{errors} samples could not be evaluated; fail_on_error allows {self.options.fail_on_error}.{example} "
             "Put it right and run with retry_errors, or allow more."

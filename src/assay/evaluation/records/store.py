@@ -23,6 +23,8 @@ from assay.files import in_words, remove_unfinished, write_atomically
 RESULTS, CERTIFICATES = "results", "certificates"
 RETIRED, DAMAGED, GALLERY = "retired", "damaged", "gallery"
 
+_LOOKS = 5
+
 
 def _home(cell: str) -> str:
     # a certificate's records are of another kind, and lie apart
@@ -79,7 +81,7 @@ class Store:
         done: dict[str, set[int]] = {}
         damaged: list[Damaged] = []
         for cell in cells:
-            while True:
+            for _ in range(_LOOKS):
                 finished, faults = self._looked_at(cell)
                 if all(one.wrong != NOT_THERE for one in faults):
                     break
