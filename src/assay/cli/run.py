@@ -42,6 +42,9 @@ class RunFlags:
     ] = None
     workers: Annotated[int | None, _flag("How many processes (one per processor).")] = None
     device: Annotated[str, _flag("Where models run (cpu).")] = "cpu"
+    devices: Annotated[
+        str | None, _flag("A worker process on each: cuda:0,cuda:1 (--workers N: N in all, dealt out in turn).")
+    ] = None
     batch: Annotated[int | None, _flag("At most so many images per pass (chosen by image size).")] = None
     fail_on_error: Annotated[
         str | None, _flag("End with code 1 above so many failed samples: any, a share (0.05), or a count (10).")
@@ -65,6 +68,7 @@ class RunFlags:
             fail_on_error=parse_failures(self.fail_on_error),
             retry_errors=self.retry_errors,
             device=self.device,
+            devices=self.devices,
             batch=self.batch,
             allow_pickle=self.allow_pickle,
             allow_random_data=self.allow_random_data,
