@@ -1,4 +1,4 @@
-"""`kill -9` at random moments in a real Ray cluster of three nodes: records are those of an undisturbed run each time."""
+"""`kill -9` at random moments in a real Ray cluster of three nodes: records are those of an undisturbed run."""
 
 from __future__ import annotations
 

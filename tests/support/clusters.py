@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -151,7 +152,7 @@ class Trace:
         for file in self.folder.iterdir():
             times = [line.split() for line in file.read_text().splitlines()]
             whole = [line for line in times if len(line) == 2]
-            pairs = zip(whole, whole[1:], strict=False)
+            pairs = itertools.pairwise(whole)
             found[int(file.name)] = [(float(a[1]), float(b[1])) for a, b in pairs if a[0] == "s" and b[0] == "e"]
         return found
 
@@ -171,6 +172,6 @@ class Trace:
         longest = 0.0
         for passes in self.passes().values():
             if passes and passes[0][0] < after < passes[-1][1]:
-                rests = zip(passes, passes[1:], strict=False)
+                rests = itertools.pairwise(passes)
                 longest = max([longest, *(b[0] - a[1] for a, b in rests if b[0] > after)])
         return longest
