@@ -66,8 +66,13 @@ class Fate:
 
 
 def gated(
-    folder: Path, *cells: Fate, gate: Sequence[Mapping[str, Any]] = (), study: str = "demo",
-    unfit: Sequence[str] = (), verdicts: Sequence[Verdict] = (), versions: Mapping[str, str] | None = None,
+    folder: Path,
+    *cells: Fate,
+    gate: Sequence[Mapping[str, Any]] = (),
+    study: str = "demo",
+    unfit: Sequence[str] = (),
+    verdicts: Sequence[Verdict] = (),
+    versions: Mapping[str, str] | None = None,
 ) -> Run:  # shape: a directory as it may be
     """Write a finished run directory and open it."""
     store = Store(folder)

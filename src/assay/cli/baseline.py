@@ -15,7 +15,9 @@ from assay.console.places import Force, refuse_taken
 from assay.files import make_folder, write_atomically
 from assay.wording import file_size
 
-app = typer.Typer(name="baseline", help="Keep what a run measured, to compare later runs with it.", no_args_is_help=True)
+app = typer.Typer(
+    name="baseline", help="Keep what a run measured, to compare later runs with it.", no_args_is_help=True
+)
 
 
 @app.callback()

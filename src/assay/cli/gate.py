@@ -45,7 +45,8 @@ def gate(
         Path | None,
         typer.Option(
             help="What rows against a baseline compare with: a baseline file or a run directory "
-            "(assay-baseline.json, here or beside the study).", show_default=False,
+            "(assay-baseline.json, here or beside the study).",
+            show_default=False,
         ),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.", show_default=False)] = None,
@@ -105,23 +106,23 @@ def _asked(study: str, run: Path | None) -> tuple[tuple[GateRow, ...], list[Plac
     from assay.gate.rules import Place
 
     path = Path(study).expanduser()
-    if path.is_dir():
-        if run is not None:
-            raise BadInput(f"{study} is a run directory already; leave out --run {run}, or give a study file.")
-        directory = Run.open(path)
+    if path.is_dir() and run is not None:
+        raise BadInput(f"{study} is a run directory already; leave out --run {run}, or give a study file.")
+    opened = Run.open(path) if path.is_dir() else None
     file = path / LOCK if path.is_dir() else path
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"There is no study {study} to be read ({error}). Give a study file, or a run directory.") from error
+        raise BadInput(
+            f"There is no study {study} to be read ({error}). Give a study file, or a run directory."
+        ) from error
     raw, written = read_yaml(text, file.name)
     asked = Study.of(raw, written)
     if not asked.gate:
         raise BadInput(
             f"{file} has no gate. Write one, such as:\ngate:\n  - {{robust_accuracy: '>= 40 %', threat: linf 4/255}}"
         )
-    if not path.is_dir():
-        directory = _run_of(asked, study, run)
+    directory = opened or _run_of(asked, study, run)
     single = ("gate",) if isinstance(raw["gate"], dict) else None
     told = [written.of(single or ("gate", at)) for at in range(len(asked.gate))]
     return asked.gate, [Place(str(file), int(one.rsplit(":", 2)[-2]), one) for one in told], directory
@@ -139,8 +140,8 @@ def _run_of(asked: Study, study: str, run: Path | None) -> Run:
     # what was measured must be what the study asks for; its gate may have changed since
     if found.study != asked.study or found.spec().grids != asked.grids:
         raise BadInput(
-            f"{folder} is not a run of {study} as it stands: the study has other models, data, threats or attacks. Run "
-            f"it again (assay run {study}), or ask about the run with the gate that it was run with: assay gate {folder}"
+            f"{folder} is not a run of {study} as it stands: the study has other models, data, threats or attacks. "
+            f"Run it again (assay run {study}), or ask about the run with its own gate: assay gate {folder}"
         )
     return found
 

@@ -198,7 +198,7 @@ def settled(more: int | None) -> str:
 
 def rounded(more: int) -> int:
     """Return a number of images to two digits, upwards: it is an estimate."""
-    scale = 10 ** max(0, len(str(more)) - 2)
+    scale = int(10 ** max(0, len(str(more)) - 2))
     return -(-more // scale) * scale
 
 
@@ -233,5 +233,5 @@ def _plain(one: Finding) -> dict[str, Any]:
     }  # fmt: skip
 
 
-__all__ = ["ANSWERS", "MET", "MISSED", "UNSURE", "Answer", "Finding", "Outcome", "more_for_difference", "more_for_share",
-           "plain", "points", "settled", "together"]  # fmt: skip
+__all__ = ["ANSWERS", "MET", "MISSED", "UNSURE", "Answer", "Finding", "Outcome", "more_for_difference",
+           "more_for_share", "plain", "points", "settled", "together"]  # fmt: skip

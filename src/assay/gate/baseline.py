@@ -113,7 +113,8 @@ def read_baseline(path: Path) -> Side:
 
 def _side(path: Path, plain: Mapping[str, Any]) -> Side:
     cells = {str(cell["cell"]): cell for cell in plain["cells"]}
-    numbers, outcomes = [], {}
+    numbers: list[Number] = []
+    outcomes: dict[str, dict[float, Outcomes]] = {}
     for digest, cell in cells.items():
         states = _states(cell)
         outcomes[digest] = {}
@@ -143,7 +144,9 @@ def _states(cell: Mapping[str, Any]) -> Any:
     told = {"n": (WRONG, FELL, LEFT), "clean_correct": (FELL, LEFT), "survived": (LEFT,), "errors": (UNKNOWN,)}
     for name, kinds in told.items():
         if list(cell[name]) != _counts(states, *kinds):
-            raise ValueError(f"{name} of cell {cell['cell']} is {cell[name]}, its samples say {_counts(states, *kinds)}")
+            raise ValueError(
+                f"{name} of cell {cell['cell']} is {cell[name]}, its samples say {_counts(states, *kinds)}"
+            )
     return states
 
 

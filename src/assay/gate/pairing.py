@@ -24,7 +24,8 @@ class Change:
     """A number before (`a`) and now (`b`), on the same `n` images: right in both, in one alone, in neither.
 
     `label` is the class it is about, None for all. `lost` and `won` are the ids of the images that only `a`, only `b`
-    has right, where ids are known. `adjusted` is the p-value that allows for all comparisons made at once (Holm).
+    has right, where ids are known. `number` is the first of the numbers now, `before` that of the numbers before.
+    `adjusted` is the p-value that allows for all comparisons made at once (Holm).
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Change:
     lost: tuple[str, ...] = ()
     won: tuple[str, ...] = ()
     adjusted: float = math.nan
+    before: Number | None = None
 
     @property
     def a(self) -> float:
@@ -180,17 +182,21 @@ def told_differences(a: Side, b: Side, matched: Match, paired: Iterable[tuple[Nu
     for now, before in matched.models.items():
         name = now if now == before else f"{before}, now {now}"
         if a.models.get(before) != b.models.get(now):
-            told.append(f"model {name}: other weights ({_short(a.models.get(before))}, now {_short(b.models.get(now))})")
+            told.append(
+                f"model {name}: other weights ({_short(a.models.get(before))}, now {_short(b.models.get(now))})"
+            )
         elif now != before:
             told.append(f"model {name}: the same weights")
     told += [f"data {before}, now {now}: the same content" for now, before in matched.data.items() if now != before]
-    for before, after in paired:
-        if before.version != after.version:
-            told.append(f"attack {after.attack}: version {before.version}, now {after.version}")
-        if before.seed != after.seed:
-            told.append(f"attack {after.attack}: seed {before.seed}, now {after.seed}")
+    for then, after in paired:
+        if then.version != after.version:
+            told.append(f"attack {after.attack}: version {then.version}, now {after.version}")
+        if then.seed != after.seed:
+            told.append(f"attack {after.attack}: seed {then.seed}, now {after.seed}")
     told += [
-        f"{name} {a.versions.get(name)}, now {value}" for name, value in b.versions.items() if a.versions.get(name) != value
+        f"{name} {a.versions.get(name)}, now {value}"
+        for name, value in b.versions.items()
+        if a.versions.get(name) != value
     ]
     return list(dict.fromkeys(told))
 
@@ -252,10 +258,10 @@ def compare(a: Side, b: Side) -> Comparison:
         found += [_each(a, b, [pair], pair[1].attack, ROBUST) for pair in group]
         if len(group) > 1:
             found.append(_each(a, b, group, WORST.format(len(group)), ROBUST))
-    told = tuple(told_differences(a, b, matched, paired))
+    differs = tuple(told_differences(a, b, matched, paired))
     whole = allowing_for_all([one[0] for one in found])
     return Comparison(
-        a, b, tuple(whole), tuple(one[1:] for one in found), told,
+        a, b, tuple(whole), tuple(one[1:] for one in found), differs,
         tuple(unpaired(a, [one for one, _ in paired])), tuple(unpaired(b, [one for _, one in paired])),
     )  # fmt: skip
 
@@ -267,9 +273,10 @@ def _each(a: Side, b: Side, group: Sequence[tuple[Number, Number]], attack: str,
         side = a if before is None else b
         raise BadInput(f"{side.name} has no records of {number.attack} on {number.model}. Run it again.")
     labelled = next((one.labels for one in (now, before) if one.labels is not None), None)
-    labels: list[int | None] = [] if labelled is None else sorted({int(one) for one in labelled})
-    return tuple(changes(before, now, number, attack, kind, labels=[None, *labels]))
+    labels = [] if labelled is None else sorted({int(one) for one in labelled})
+    found = changes(before, now, number, attack, kind, labels=[None, *labels])
+    return tuple(dataclasses.replace(one, before=group[0][0]) for one in found)
 
 
-__all__ = ["CLEAN", "ROBUST", "WORST", "Change", "Comparison", "Match", "allowing_for_all", "change", "changes", "compare",
-           "match", "pairs", "told_differences", "unpaired"]  # fmt: skip
+__all__ = ["CLEAN", "ROBUST", "WORST", "Change", "Comparison", "Match", "allowing_for_all", "change", "changes",
+           "compare", "match", "pairs", "told_differences", "unpaired"]  # fmt: skip

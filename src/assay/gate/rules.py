@@ -174,9 +174,7 @@ class _Judge:
 
 def _limited(begun: Finding, row: GateRow, wanted: Wanted, hits: int, n: int, errors: int) -> _Draft:
     if not n:
-        return _Draft(
-            dataclasses.replace(begun, doubts=(*begun.doubts, "no image could be evaluated")), 1.0, False
-        )
+        return _Draft(dataclasses.replace(begun, doubts=(*begun.doubts, "no image could be evaluated")), 1.0, False)
     low, high = wilson(hits, n, row.confidence)
     # an image that could not be evaluated may have been right
     most, all_ = hits + errors, n + errors
@@ -233,7 +231,9 @@ def answers(
 def _notes(judge: _Judge) -> list[str]:
     if not judge.unfit:
         return []
-    return [f"Nothing of this run can meet a gate: {plural(len(judge.unfit), 'reason')} ({'; '.join(judge.side.unfit)})."]
+    return [
+        f"Nothing of this run can meet a gate: {plural(len(judge.unfit), 'reason')} ({'; '.join(judge.side.unfit)})."
+    ]
 
 
 def _at(place: Place, number: int, judge: _Judge, row: GateRow) -> list[_Draft]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
 from assay.core.errors import BadInput
@@ -77,7 +77,7 @@ def clean_targets(run: Run, row: GateRow) -> list[Target]:
 
 
 def _clean(one: Result) -> Target:
-    doubts = ()
+    doubts: tuple[str, ...] = ()
     if math.isnan(one.clean_accuracy) and one.n:
         doubts = ("labels are the model's own answers, so that there is no accuracy without an attack",)
     return Target(one, (), one.clean_correct, one.n, one.errors, doubts, None)
@@ -87,7 +87,7 @@ def _original(run: Run, one: Result) -> bool:
     return not take_view(str(run.cells[one.cell]["specs"]["data"]["source"]))[1]
 
 
-def _robust(one: Result, row: GateRow, numbers: Sequence[Number], verdicts: dict[object, Verdict]) -> Target:
+def _robust(one: Result, row: GateRow, numbers: Sequence[Number], verdicts: Mapping[Any, Verdict]) -> Target:
     key = (one.model, one.data, one.threat, one.unit, one.eps, one.question, one.goal)
     mine = tuple(two for two in numbers if two.key == key and (not one.cell or two.cell == one.cell))
     verdict = verdicts.get((one.model, one.data, one.threat, one.unit, one.eps, one.goal))
@@ -98,9 +98,7 @@ def _robust(one: Result, row: GateRow, numbers: Sequence[Number], verdicts: dict
 
 def _about_the_attack(one: Result, row: GateRow, numbers: Sequence[Number]) -> Iterator[str]:
     if one.access != GRADIENT:
-        yield (
-            f"{one.wording}: the model gives {one.access} alone, and an attack with gradients may leave far less"
-        )
+        yield (f"{one.wording}: the model gives {one.access} alone, and an attack with gradients may leave far less")
     if one.ignores_defense:
         yield "the images were made on a model without the defence"
     if row.attack:

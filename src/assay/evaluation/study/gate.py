@@ -62,7 +62,7 @@ class ThreatFilter(NamedTuple):
 
 
 def parse_threat(text: str) -> ThreatFilter:
-    """Read 'linf', 'linf 4/255', 'l2 normalized 0.5' or 'linf grid=255 4/255'. Raises `BadInput` for an unknown norm."""
+    """Read 'linf', 'linf 4/255' or 'linf grid=255 normalized 0.5'. Raises `BadInput` for an unknown norm."""
     words = text.split()
     norm = words[0].lower() if words else ""
     if norm not in THREAT_NORMS:
@@ -153,7 +153,9 @@ class GateRow(BaseModel):
             self._refuse("class", "against", because="goes with robust_accuracy or clean_accuracy, not with a verdict")
             return self
         if numbers == ["clean_accuracy"]:
-            self._refuse("threat", "attack", "goal", "verdict", because="says nothing of the accuracy without an attack")
+            self._refuse(
+                "threat", "attack", "goal", "verdict", because="says nothing of the accuracy without an attack"
+            )
         wanted = self.wanted
         assert wanted is not None, "there is a number"
         if wanted.change and self.against is None:
