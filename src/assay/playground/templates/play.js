@@ -25,7 +25,7 @@
     const chosen = (open.find((one) => one.name === first) ?? open[0] ?? models()[0])?.name;
     options($("model"), models().map((one) => [one.name, titled(one), one.failed]), chosen);
     const others = models().filter((one) => one.name !== chosen && one.kind === model()?.kind && String(one.shape) === String(model().shape));
-    options($("second"), [["", others.length ? "no second model" : "no other of its kind"], ...others.map((one) => [one.name, titled(one), one.failed])], beside);
+    options($("second"), [["", others.length ? "no second model" : "no other of its shape"], ...others.map((one) => [one.name, titled(one), one.failed])], beside);
     $("model").disabled = models().length === 0;
     $("second").disabled = others.length === 0;
     const failed = models().filter((one) => one.failed).map((one) => `${one.title}: ${one.failed}`);
@@ -63,7 +63,7 @@
     if (!one) return;
     [state.image, state.eps] = [null, {}];
     const drawn = digits();
-    for (const id of ["pad", "drawing-tools", "undo", "clear", "pad-help"]) show($(id), drawn);
+    for (const part of [$("pad"), $("drawing-tools"), $("undo"), $("clear"), $("pad-help"), document.querySelector(".tools")]) show(part, drawn);
     show($("seen-large"), false);
     show($("drop-hint"), !drawn);
     $("stage").classList.toggle("tiny", Math.max(one.shape[1], one.shape[2]) <= 64);
@@ -79,7 +79,7 @@
   };
   const listSamples = () => {
     const fitting = state.setup.samples.filter((sample) => sample.model_kind === model().kind);
-    show(document.querySelector(".samples"), fitting.length > 0);
+    $("samples-name").textContent = fitting.length ? "Samples" : "";
     $("samples").replaceChildren(...fitting.map((sample) => {
       const input = el("input", { type: "radio", name: "sample", value: sample.id });
       input.addEventListener("change", () => chooseSample(sample));
@@ -326,7 +326,7 @@
   const idle = (words) => {
     if (state.run) return;
     lay();
-    const told = words ?? (mode() === "patch" ? "Move the patch: the model answers." : `Press Attack: can it still tell?`);
+    const told = words ?? (mode() === "patch" ? "Move the patch: the model answers." : "Press Attack, and watch.");
     for (const [name, panel] of state.panels) panel.idle(state.image?.png, name === model().name ? state.image?.top : null, told);
   };
   const request = () => {
