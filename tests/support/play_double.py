@@ -255,7 +255,7 @@ def _done(double: Double, run: str, said: Json, model: str) -> Json:
         "event": "done", "model": model, "success": success, "original": _uri(_picture(x)), "result": shown,
         "change": _uri(_picture(change)), "factor": factor, "size": size, "norm": said["norm"],
         "grey_levels": 255 * size, "top": top(double, model, broken=success), "margin": -5.1 if success else 2.2,
-        "forwards": 41, "backwards": 40, "seconds": 0.41,
+        "forwards": 1 if said["patch"] else 41, "backwards": 0 if said["patch"] else 40, "seconds": 0.41,
         "smallest": {"eps": "0.11", "value": 0.11, "how": "bisection, 8 sweeps, 328 passes"} if said["smallest"] else None,
         "certified": {"radius": None, "norm": "linf", "how": "no certificate fits this network"} if success else
                      {"radius": 0.05, "norm": "linf", "how": "interval bounds"},

@@ -208,7 +208,8 @@
         title.textContent = words;
         title.classList.add("calm");
       },
-      start: (passes, called, seen) => {
+      start: (passes, called, seen, asked = false) => {
+        root.classList.toggle("asked", asked);
         put("original", seen);
         line.expect(passes);
         title.textContent = `${called} is at work …`;
@@ -227,7 +228,8 @@
         put("original", event.original);
         put("change", event.change, event.factor === 1 ? "change" : `change, × ${number(event.factor)}`);
         put("result", event.result);
-        if (line.last() && line.last().pass < event.forwards) line.add(event.forwards, event.margin);
+        line.expect(0);
+        if (Number.isFinite(event.margin) && line.last()?.margin !== event.margin) line.add(Math.max(event.forwards, line.last()?.pass ?? 0), event.margin);
         line.tell();
         table.after(event.top);
         title.classList.remove("calm");
