@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 HOSTILE = "<img src=x onerror=\"document.title='broken out'\"> & 'seven'"
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-PICTURES = ["tabby cat", "golden retriever", "sports car", "lighthouse", "espresso", "acorn squash", "toaster", "banana"]
+PICTURES = ["tabby cat", "golden retriever", "sports car", "lighthouse", "espresso", "acorn squash", "toaster", "banana", "teapot", "flamingo"]
 UNREADABLE = "The file is not a picture that can be read: it begins like text. Give a PNG, JPEG, WebP, BMP, GIF or TIFF."
 
 
@@ -249,13 +249,13 @@ def _done(double: Double, run: str, said: Json, model: str) -> Json:
     shown = _uri(_picture(result))
     double.results[run, model] = shown
     state = "broken" if success else "not broken"
-    why = ("broken: this picture is the proof, and it rests on one answer of the model."
-           if success else "not broken by this attack: no proof that none would; it rests on 40 passes of one attack.")  # fmt: skip
+    why = ("The picture is the proof: the verdict rests on one answer of the model, to the PNG read back from its file."
+           if success else "No proof that nothing would break it: the verdict rests on 40 steps of one attack.")  # fmt: skip
     return {
         "event": "done", "model": model, "success": success, "original": _uri(_picture(x)), "result": shown,
         "change": _uri(_picture(change)), "factor": factor, "size": size, "norm": said["norm"],
         "grey_levels": 255 * size, "top": top(double, model, broken=success), "margin": -5.1 if success else 2.2,
-        "forwards": 41, "backwards": 40, "seconds": 0.41,
+        "forwards": 1 if said["patch"] else 41, "backwards": 0 if said["patch"] else 40, "seconds": 0.41,
         "smallest": {"eps": "0.11", "value": 0.11, "how": "bisection, 8 sweeps, 328 passes"} if said["smallest"] else None,
         "certified": {"radius": None, "norm": "linf", "how": "no certificate fits this network"} if success else
                      {"radius": 0.05, "norm": "linf", "how": "interval bounds"},

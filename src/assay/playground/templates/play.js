@@ -3,7 +3,7 @@
 (() => {
   const { $, el, ask, postJson, complain, show, number, norms } = Play;
   const LEAST_WAIT = 500, SETTLED = 250; // ms: between two looks at loading models; after the last stroke or move
-  const state = { setup: null, image: null, source: null, pending: null, turn: 0, run: null, panels: new Map(), eps: {} };
+  const state = { setup: null, image: null, source: null, pending: null, turn: 0, run: null, panels: new Map(), eps: {}, opened: [] };
 
   const models = () => state.setup?.models ?? [];
   const model = () => models().find((one) => one.name === $("model").value);
@@ -25,45 +25,58 @@
     const chosen = (open.find((one) => one.name === first) ?? open[0] ?? models()[0])?.name;
     options($("model"), models().map((one) => [one.name, titled(one), one.failed]), chosen);
     const others = models().filter((one) => one.name !== chosen && one.kind === model()?.kind && String(one.shape) === String(model().shape));
-    options($("second"), [["", others.length ? "no second model" : "no other of its kind"], ...others.map((one) => [one.name, titled(one), one.failed])], beside);
+    options($("second"), [["", others.length ? "no second model" : "no other of its shape"], ...others.map((one) => [one.name, titled(one), one.failed])], beside);
     $("model").disabled = models().length === 0;
     $("second").disabled = others.length === 0;
     const failed = models().filter((one) => one.failed).map((one) => `${one.title}: ${one.failed}`);
     complain("model-error", failed.join(" "));
-    const what = { gradient: "attacks may use its gradients", scores: "attacks see its scores alone", labels: "attacks see its answers alone" };
+    const what = { gradient: "gradients known", scores: "scores alone", labels: "answers alone" };
     const one = model();
-    $("about-model").textContent = one ? `${one.shape[2]} × ${one.shape[1]} ${one.shape[0] === 1 ? "grey" : "colour"}, ${Play.count(one.classes.length, "class", "classes")}; ${what[one.access] ?? ""}${one.defended ? "; defended" : ""}.` : "";
+    const about = one?.ready ? [`${one.shape[2]} × ${one.shape[1]}`, Play.count(one.classes.length, "class", "classes"), what[one.access] ?? "", one.defended ? "defended" : ""] : [];
+    $("about-model").textContent = about.filter(Boolean).join(", ");
     ready();
   };
   const ready = () => { $("go").disabled = !state.run && !(model()?.ready && (state.image || state.pending)); };
+  // Models, samples and patches come as the server has them: what is new is listed, what was chosen stays.
   const look = async () => {
-    let before = "";
+    let before = {};
     for (;;) {
+      let setup;
       try {
-        state.setup = await (await ask("/api/setup")).json();
+        setup = await (await ask("/api/setup")).json();
       } catch (error) { complain("model-error", error.message); return; }
-      const now = JSON.stringify(models().map((one) => [one.name, one.ready, one.failed]));
-      if (!before) begin();
-      else if (now !== before) { listModels(); if (model()?.ready && !state.image && !state.pending) send(); }
+      setup.patches.push(...state.opened);
+      state.setup = setup;
+      const now = { model: model()?.ready ? model().name : "", models: JSON.stringify(models().map((one) => [one.name, one.ready, one.failed])) };
+      for (const name of ["attacks", "defences", "samples", "patches"]) now[name] = setup[name].map((one) => one.name ?? one.id).join();
+      const news = (...names) => names.some((name) => now[name] !== before[name]);
+      if (news("models")) listModels();
+      now.model = model()?.ready ? model().name : "";
+      if (news("defences")) options($("defence"), [["", "none"], ...setup.defences.map((one) => [one.name, one.title || one.name])], $("defence").value);
+      if (now.model && setup.attacks.length) {
+        if (news("model") || !before.attacks) changeModel();
+        else {
+          if (news("attacks")) listAttacks();
+          if (news("patches")) listPatches($("which-patch").value);
+          if (news("samples")) { listSamples(); if (!state.source) firstSample(); }
+        }
+      } else idle("The model is loading …");
+      const rest = Object.keys(now).every((name) => now[name] === before[name]);
       before = now;
-      if (models().every((one) => one.ready || one.failed)) return;
+      $("notes").textContent = (setup.notes ?? []).join(" ");
+      if (rest && setup.attacks.length && models().every((one) => one.ready || one.failed)) return;
       await new Promise((resolve) => { setTimeout(resolve, LEAST_WAIT); });
     }
-  };
-  const begin = () => {
-    listModels();
-    options($("defence"), [["", "none"], ...state.setup.defences.map((one) => [one.name, one.title])], "");
-    changeModel();
   };
 
   // ---- Image
   const changeModel = () => {
     listModels();
     const one = model();
-    if (!one) return;
+    if (!one?.ready || !state.setup.attacks.length) { idle("The model is loading …"); return; }
     [state.image, state.eps] = [null, {}];
     const drawn = digits();
-    for (const id of ["pad", "drawing-tools", "undo", "clear", "pad-help"]) show($(id), drawn);
+    for (const part of [$("pad"), $("drawing-tools"), $("undo"), $("clear"), $("pad-help"), document.querySelector(".tools")]) show(part, drawn);
     show($("seen-large"), false);
     show($("drop-hint"), !drawn);
     $("stage").classList.toggle("tiny", Math.max(one.shape[1], one.shape[2]) <= 64);
@@ -75,13 +88,15 @@
     listPatches();
     // a picture of the visitor's own is shown to the next model as well; a sample only where it is of the kind
     if (state.source?.own && state.source.kind === one.kind) send();
-    else chooseSample(state.setup.samples.find((sample) => sample.model_kind === one.kind));
+    else firstSample();
   };
+  const firstSample = () => chooseSample(state.setup.samples.find((sample) => sample.model_kind === model().kind));
   const listSamples = () => {
     const fitting = state.setup.samples.filter((sample) => sample.model_kind === model().kind);
-    show(document.querySelector(".samples"), fitting.length > 0);
+    const chosen = document.querySelector("[name=sample]:checked")?.value;
+    $("samples-name").textContent = fitting.length ? "Samples" : "";
     $("samples").replaceChildren(...fitting.map((sample) => {
-      const input = el("input", { type: "radio", name: "sample", value: sample.id });
+      const input = el("input", { type: "radio", name: "sample", value: sample.id, checked: sample.id === chosen });
       input.addEventListener("change", () => chooseSample(sample));
       return el("label", { title: sample.title }, input, el("img", { src: sample.png, alt: sample.title }));
     }));
@@ -183,6 +198,9 @@
   const changeAttack = () => {
     const one = attack();
     if (!one) return;
+    const untargeted = one.targets === false;
+    if (untargeted) $("goal").value = "";
+    $("goal").disabled = untargeted;
     $("about-method").textContent = `${one.title[0].toUpperCase()}${one.title.slice(1)}. ${one.source ?? ""}`;
     const fields = one.options.map((option) => optionField(one, option));
     $("option-fields").replaceChildren(...fields, optionField(one, { name: "seed", type: "int", default: 0, help: "The random numbers of the attack." }));
@@ -201,9 +219,9 @@
     if (option.type === "bool") field = el("input", { type: "checkbox", id, checked: option.default === true });
     else if (option.type === "choice") {
       field = el("select", { id });
-      options(field, [...(blank ? [["", "as the attack chooses"]] : []), ...option.choices.map((choice) => [String(choice), String(choice)])], String(option.default ?? ""));
+      options(field, [...(blank ? [["", "auto"]] : []), ...option.choices.map((choice) => [String(choice), String(choice)])], String(option.default ?? ""));
     } else {
-      field = el("input", { type: "text", id, inputmode: "decimal", autocomplete: "off", value: blank ? "" : option.default, placeholder: blank ? "as the attack chooses" : null });
+      field = el("input", { type: "text", id, inputmode: "decimal", autocomplete: "off", value: blank ? "" : option.default, placeholder: blank ? "auto" : null });
     }
     Object.assign(field.dataset, { option: option.name, type: option.type, default: blank ? "" : String(option.default) });
     field.setAttribute("aria-describedby", `${id}-help`);
@@ -300,7 +318,8 @@
     if (!file) return;
     try {
       const made = await (await ask("/api/patch", { method: "POST", body: file })).json();
-      state.setup.patches.push({ ...made, title: file.name });
+      state.opened.push({ ...made, title: file.name });
+      state.setup.patches.push(state.opened.at(-1));
       listPatches(made.id);
       complain("run-error", "");
       askSoon();
@@ -326,7 +345,7 @@
   const idle = (words) => {
     if (state.run) return;
     lay();
-    const told = words ?? (mode() === "patch" ? "Move the patch: the model answers." : `Press Attack: can it still tell?`);
+    const told = words ?? (mode() === "patch" ? "Move the patch: the model answers." : "Press Attack, and watch.");
     for (const [name, panel] of state.panels) panel.idle(state.image?.png, name === model().name ? state.image?.top : null, told);
   };
   const request = () => {
@@ -341,7 +360,7 @@
     };
   };
   const start = async () => {
-    const run = { id: null, control: new AbortController(), patch: mode() === "patch", told: [] };
+    const run = { id: null, control: new AbortController(), patch: mode() === "patch", told: [], left: new Set() };
     state.run = run;
     complain("run-error", "");
     try {
@@ -383,6 +402,7 @@
     }
     if (left.trim()) ended = handle(JSON.parse(left), run) || ended;
     if (!ended) throw new Error("The server ended the attack before it was done.");
+    for (const name of run.left) state.panels.get(name).halt("No result.");
     if (run.told.length) Play.say(run.told.join(" "));
   };
   const handle = (event, run) => {
@@ -390,13 +410,22 @@
     if (event.event === "started") {
       run.id = event.run;
       // the old answer to a patch stays until the new one begins, so that moving it does not flicker
-      if (run.patch) { lay(); for (const one of state.panels.values()) one.start(0, "The model", state.image.png); }
+      if (run.patch) { lay(); for (const one of state.panels.values()) one.start(0, "The model", state.image.png, true); }
+      run.left = new Set(state.panels.keys());
     } else if (event.event === "clean") panel?.clean(event);
     else if (event.event === "point") panel?.point(event);
-    else if (event.event === "done") { if (panel) run.told.push(panel.done(event, run.id, run.patch)); return true; }
-    else if (event.event === "failed") throw new Error(event.error);
-    else if (event.event === "stopped") {
-      for (const one of state.panels.values()) one.halt(`Stopped after ${Play.count(one.passes(), "pass", "passes")}.`);
+    else if (event.event === "done") {
+      run.left.delete(event.model);
+      if (panel) run.told.push(panel.done(event, run.id, run.patch));
+      return true;
+    } else if (event.event === "failed") {
+      // one of two models may fail, and the other be done
+      complain("run-error", event.error);
+      return true;
+    }
+    if (event.event === "stopped") {
+      for (const name of run.left) state.panels.get(name).halt(`Stopped after ${Play.count(state.panels.get(name).passes(), "pass", "passes")}.`);
+      run.left.clear();
       Play.say("Stopped.");
       return true;
     }

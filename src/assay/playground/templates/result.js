@@ -20,7 +20,7 @@
       waiting = 0;
       const wide = svg.clientWidth || 480, tall = svg.clientHeight || 190;
       const seen = points.map((point) => point.margin);
-      const low = Math.min(-1, ...seen), high = Math.max(1, ...seen), room = 0.08 * (high - low);
+      const high = Math.max(0, ...seen) || 1, low = Math.min(-0.35 * high, ...seen), room = 0.06 * (high - low);
       const last = Math.max(1, expected, points.at(-1)?.pass ?? 0);
       const x = (pass) => edge.left + ((wide - edge.left - edge.right) * pass) / last;
       const y = (margin) => edge.top + ((tall - edge.top - edge.bottom) * (high + room - margin)) / (high - low + 2 * room);
@@ -31,16 +31,16 @@
           el("clipPath", { id: `${name}-under` }, el("rect", { x: 0, y: zero, width: wide, height: tall - zero }))),
         el("rect", { class: "wrong", x: edge.left, y: zero, width: right - edge.left, height: bottom - zero }),
       ];
-      for (const value of ticks(low, high, 4)) {
+      for (const value of points.length ? ticks(low, high, 4) : [0]) {
         if (value !== 0) parts.push(el("line", { class: "grid", x1: edge.left, x2: right, y1: y(value), y2: y(value) }));
         parts.push(el("text", { class: "tick", x: edge.left - 8, y: y(value) + 4, "text-anchor": "end" }, number(value)));
       }
-      for (const value of ticks(0, last, wide > 420 ? 5 : 3).filter(Number.isInteger)) {
+      for (const value of !points.length ? [] : ticks(0, last, wide > 420 ? 5 : 3).filter(Number.isInteger)) {
         parts.push(el("text", { class: "tick", x: x(value), y: bottom + 17, "text-anchor": "middle" }, value.toLocaleString("en")));
       }
       parts.push(el("text", { class: "tick", x: right + 8, y: bottom + 17 }, "passes"));
       parts.push(el("line", { class: "zero", x1: edge.left, x2: right, y1: zero, y2: zero }));
-      parts.push(el("text", { class: "named", x: edge.left + 6, y: Math.min(zero + 15, bottom - 4) }, "below: the model is wrong"));
+      parts.push(el("text", { class: "named", x: edge.left + 6, y: bottom - 7 }, "below: the model is wrong"));
       if (points.length) {
         const path = points.map((point, at) => `${at ? "L" : "M"}${x(point.pass).toFixed(1)},${y(point.margin).toFixed(1)}`).join("");
         const end = points.at(-1);
@@ -121,8 +121,8 @@
       button.textContent = "Copied";
       setTimeout(() => { button.textContent = "Copy"; }, 1500);
     });
-    return el("div", { class: "same" }, el("h4", {}, title),
-      el("div", { class: "command" }, el("pre", { tabindex: 0, role: "region", "aria-label": title }, el("code", {}, text)), button));
+    return el("div", { class: "same" }, el("div", { class: "above" }, el("h4", {}, title), button),
+      el("pre", { tabindex: 0, role: "region", "aria-label": title }, el("code", {}, text)));
   };
 
   const download = (run, model, done) => {
@@ -146,7 +146,7 @@
   const facts = (done, patch) => {
     const list = [];
     const fact = (name, text, more) => list.push(el("div", {}, el("dt", {}, name), el("dd", {}, text, ...(more ? [el("small", {}, more)] : []))));
-    fact("Passes", `${count(done.forwards, "forward")}, ${done.backwards.toLocaleString("en")} backward`, `in ${number(done.seconds, 2)} s`);
+    fact("Passes", `${done.forwards.toLocaleString("en")} forward, ${done.backwards.toLocaleString("en")} backward`, `in ${number(done.seconds, 2)} s`);
     if (!patch) {
       fact("Size of the change", `${norms[done.norm] ?? done.norm} ${number(done.size)}`, `${number(done.grey_levels)} of 255 grey levels`);
     }
@@ -186,8 +186,8 @@
       el("div", { class: "verdict" }, badge, title, text),
       el("div", { class: "pictures" }, ...shown),
       el("div", { class: "two" },
-        el("figure", { class: "margin" }, el("figcaption", {}, "Margin ", el("span", {}, "the true class’s score minus the best other")), line.svg),
-        el("div", {}, el("p", { class: "subject" }, "Classes ", el("span", {}, "share in %, before and after")), table.table)),
+        el("figure", { class: "margin" }, el("figcaption", {}, "Margin ", el("span", {}, "lead over the best other class")), line.svg),
+        el("div", { class: "likeliest" }, el("p", { class: "subject" }, "Classes ", el("span", {}, "share in %")), table.table)),
       rest);
     const put = (name, uri, caption = name) => {
       pictures[name].frame.replaceChildren(...(uri ? [el("img", { src: uri, alt: `${caption}${alone ? "" : `, ${model.title}`}` })] : []));
@@ -208,7 +208,8 @@
         title.textContent = words;
         title.classList.add("calm");
       },
-      start: (passes, called, seen) => {
+      start: (passes, called, seen, asked = false) => {
+        root.classList.toggle("asked", asked);
         put("original", seen);
         line.expect(passes);
         title.textContent = `${called} is at work …`;
@@ -227,7 +228,8 @@
         put("original", event.original);
         put("change", event.change, event.factor === 1 ? "change" : `change, × ${number(event.factor)}`);
         put("result", event.result);
-        if (line.last() && line.last().pass < event.forwards) line.add(event.forwards, event.margin);
+        line.expect(0);
+        if (Number.isFinite(event.margin) && line.last()?.margin !== event.margin) line.add(Math.max(event.forwards, line.last()?.pass ?? 0), event.margin);
         line.tell();
         table.after(event.top);
         title.classList.remove("calm");
