@@ -105,6 +105,7 @@ COMMANDS = [
     "defenses",
     "schema",
     "demo",
+    "play",
     "transfer",
     "corrupt",
     "certify",
