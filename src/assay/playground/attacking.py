@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import io
 import time
 import warnings
@@ -117,8 +118,7 @@ def run(ask: Ask, model: Classifier, x: Tensor, tell: Tell, stopped: Callable[[]
         "event": "clean", "top": shown.top_five(clean, model), "margin": lead,
         "right": None if wrong is None else not wrong,
     })  # fmt: skip
-    curve = Curve(asked.goal, lambda points: [tell({"event": "point", **one}) for one in points] and None, stopped,
-                  ask.passes)  # fmt: skip
+    curve = Curve(asked.goal, functools.partial(_points, tell), stopped, ask.passes)
     began = time.perf_counter()
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", AssayWarning)
@@ -133,6 +133,11 @@ def run(ask: Ask, model: Classifier, x: Tensor, tell: Tell, stopped: Callable[[]
         done["verdict"] = verdict(_facts(asked, found[0], done, curve), done["certified"])
     tell({"event": "kept", **kept})
     tell({"event": "done", **done})
+
+
+def _points(tell: Tell, points: list[Json]) -> None:
+    for one in points:
+        tell({"event": "point", **one})
 
 
 _WRONG = "The model is wrong about this image without any change: what is attacked is its own answer."

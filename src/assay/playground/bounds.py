@@ -73,8 +73,7 @@ def written(size: float, norm: str) -> str:
 def _up(value: float) -> float:
     # to three digits after the point of at least 1, or three that count
     digits = 3 if value >= 1 or value == 0 else 3 - math.floor(math.log10(value))
-    rounded = math.ceil(value * 10**digits - 1e-9) / 10**digits
-    return rounded
+    return math.ceil(value * 10.0**digits - 1e-9) / 10.0**digits
 
 
 def _certified(asked: Prepared, broken_at: float | None, stopped: Callable[[], bool]) -> Json:

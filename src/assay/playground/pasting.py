@@ -105,7 +105,7 @@ def run(ask: Ask, model: Classifier, x: Tensor, placed: Placed, tell: Callable[[
         "size": share, "norm": "patch", "grey_levels": 255 * float((result - x).abs().max()),
         "top": shown.top_five(logits[:1], model), "margin": left, "forwards": model.passes.forwards, "backwards": 0,
         "seconds": seconds, "smallest": None, "certified": None, "verdict": _verdict(broken, ask, share),
-        "shell": same.ADDRESS + "\n# no command pastes one patch at one place; image.npz holds the image with the patch",
+        "shell": same.ADDRESS + "\n# no command pastes one patch at one place; image.npz holds the result",
         "python": _python(ask), "array": base64.b64encode(result.contiguous().numpy().astype("<f4").tobytes()).decode(),
         "checked": {"saved_breaks": saved, "note": note},
     })  # fmt: skip

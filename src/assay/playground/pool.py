@@ -243,9 +243,9 @@ class Pool:
 
 
 def worker_count() -> int:
-    """Return how many attacks go on at a time: one per processor, at most 4."""
+    """Return how many attacks go on at a time: one per processor, at most 2, since each process holds all models."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(4, usable))
+    return max(1, min(2, usable))
 
 
 def unique(names: Sequence[str]) -> tuple[str, ...]:

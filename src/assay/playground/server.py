@@ -53,7 +53,7 @@ class Result:
     kept: dict[str, Json] = dataclasses.field(default_factory=dict)
 
 
-class Refused(Exception):  # noqa: N818 - what happened to a request
+class Refused(Exception):
     """A request that is answered with a status and a sentence."""
 
     def __init__(self, status: int, why: str) -> None:
@@ -271,13 +271,14 @@ def _requests(place: Playground, said: Json) -> list[tuple[str, Json]]:
     options = said.get("options") or {}
     if not isinstance(options, dict) or len(options) > 40 or len(json.dumps(options)) > 4000:
         raise Refused(400, "The options are no object of a few values.")
+    seed = int(said.get("seed") or 0)
+    if not -(2**63) <= seed < 2**63:
+        raise Refused(400, f"The seed is {seed}, expected a whole number of 64 bits.")
     ask = {
         "attack": str(said["attack"])[:60], "norm": str(said["norm"])[:20], "eps": str(said["eps"])[:40],
-        "goal": target, "options": options, "seed": int(said.get("seed") or 0), "smallest": bool(said.get("smallest")),
+        "goal": target, "options": options, "seed": seed, "smallest": bool(said.get("smallest")),
         "label": brought.label, "passes": PASSES,
     }  # fmt: skip
-    if not -(2**63) <= ask["seed"] < 2**63:
-        raise Refused(400, f"The seed is {ask['seed']}, expected a whole number of 64 bits.")
     defence = said.get("defence") or None
     patch = _placed(place, said["patch"]) if said.get("patch") else None
     found = []

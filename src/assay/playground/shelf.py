@@ -26,8 +26,8 @@ from assay.models.defended import defended
 from assay.patches.patch import Patch
 from assay.patches.pictures import picture_of, png_bytes
 from assay.playground import menu, shown
-from assay.playground.budgets import budgets
 from assay.playground.attacking import look
+from assay.playground.budgets import budgets
 
 Json = dict[str, Any]
 ENDPOINTS = ("v1:", "v2:", "remote:")

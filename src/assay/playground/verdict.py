@@ -57,8 +57,8 @@ def _withstood(facts: Facts) -> str:
     if facts.family in ("score", "label"):
         text = (
             f"Not broken within {facts.queries:,} queries by {facts.attack}, which sees "
-            f"{'labels' if facts.family == 'label' else 'scores'} alone: no proof; more queries, or an attack that sees "
-            "gradients, may break it."
+            f"{'labels' if facts.family == 'label' else 'scores'} alone: no proof; more queries, or an attack that "
+            "sees gradients, may break it."
         )
     elif facts.family == "baseline":
         text = f"Not broken by {facts.attack}, which does not search: no proof, and hardly evidence. Try pgd or apgd."

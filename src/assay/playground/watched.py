@@ -53,11 +53,11 @@ def watched(model: Classifier, seen: Seen) -> Watched:
     return Watched(**fields, seen=seen)
 
 
-class Stopped(Exception):  # noqa: N818 - what happened, not what is wrong
+class Stopped(Exception):
     """The visitor has left or pressed stop."""
 
 
-class OverLimit(Exception):  # noqa: N818 - as Stopped
+class OverLimit(Exception):
     """The attack has spent the passes that it may."""
 
 
