@@ -169,6 +169,6 @@
     under: (picture) => { [base, strokes] = [picture, []]; refresh(); },
     note: () => (base || !strokes.length ? "" : "Scaled and centred as MNIST’s digits are."),
     busy: () => drawing !== null,
-    png: () => new Promise((resolve) => { small(placed()).toBlob(resolve, "image/png"); }),
+    png: () => Play.bytesOf(small(placed()).toDataURL("image/png")), // toBlob may wait for an idle moment
   };
 })();

@@ -126,7 +126,7 @@
     state.pending = (async () => {
       try {
         const { bytes } = state.source;
-        const answer = await ask(`/api/image?${new URLSearchParams({ model: one.name })}`, { method: "POST", body: typeof bytes === "function" ? await bytes() : bytes });
+        const answer = await ask(`/api/image?${new URLSearchParams({ model: one.name })}`, { method: "POST", body: typeof bytes === "function" ? bytes() : bytes });
         const seen = await answer.json();
         if (turn === state.turn) await accept(seen, redraw);
       } catch (error) {
