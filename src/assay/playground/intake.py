@@ -28,6 +28,7 @@ MOST_SIDE = 16_384
 _FREE_SIDE = 512
 """The longer side of pictures for models that take any size."""
 _ORIENTATION = 0x0112
+_LYING = (5, 6, 7, 8)
 _TAKEN = "Give a PNG, JPEG, WebP, BMP, GIF or TIFF."
 
 
@@ -55,17 +56,15 @@ def take(content: bytes, model: Classifier) -> Taken:
     Raises `BadInput` with a sentence for what is no picture, for damaged ones, and for those that declare more pixels
     than `MOST_PIXELS`, before they are decoded.
     """
-    notes = _looked_at(content)
+    notes, before = _looked_at(content)
     channels = model.input_shape[0] if model.input_shape else model.channels or 3
     try:
         with warnings.catch_warnings(action="ignore"):
-            image = Pictures((Held("picture", content),), channels, None, Reading(upright=True))(0)
-            before = tuple(image.shape[1:])
-            how = _preparation(model, (before[0], before[1]))
-            if how is not None:
-                image = Pictures((Held("picture", content),), channels, how, Reading(upright=True))(0)
+            how = _preparation(model, before)
+            image = Pictures((Held("picture", content),), channels, how, Reading(upright=True))(0)
     except PictureError as error:
-        raise BadInput(f"The picture cannot be read: {str(error).partition(': ')[2] or error}") from error
+        why = str(error).removeprefix("picture: ").rstrip(".")
+        raise BadInput(f"The picture cannot be read: {why}. Save it again as PNG.") from error
     except (MemoryError, Exception) as error:
         # decoders raise whatever they like on damaged files
         raise BadInput(f"The picture cannot be read: {type(error).__name__}. Save it again as PNG.") from error
@@ -75,16 +74,16 @@ def take(content: bytes, model: Classifier) -> Taken:
     return Taken(image, f"{told[0].upper()}{told[1:]}." if told else "")
 
 
-def _looked_at(content: bytes) -> list[str]:
-    """Return what is to be said of a file by its header; nothing is decoded here."""
+def _looked_at(content: bytes) -> tuple[list[str], tuple[int, int]]:
+    """Return what is to be said of a file by its header, and its upright (height, width); nothing is decoded here."""
     if not content:
         raise BadInput(f"The file is empty. {_TAKEN}")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_known()) as image:
             width, height = image.size
             deep = is_deep(image) or image.mode[:1] in ("I", "F")
-            notes = _notes(image)
             _check_size(width, height, deep=deep)
+            notes, lies = _notes(image), image.getexif().get(_ORIENTATION) in _LYING
     except BadInput:
         raise
     except UnidentifiedImageError as error:
@@ -93,7 +92,7 @@ def _looked_at(content: bytes) -> list[str]:
         raise BadInput(f"The picture is too large: {MOST_PIXELS:,} pixels at most. Make it smaller first.") from error
     except (MemoryError, Exception) as error:
         raise BadInput(f"The header of the picture is damaged ({type(error).__name__}). {_TAKEN}") from error
-    return notes
+    return notes, (width, height) if lies else (height, width)
 
 
 def _check_size(width: int, height: int, *, deep: bool) -> None:
