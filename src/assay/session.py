@@ -18,7 +18,7 @@ from assay.evaluation.endpoints import Budget, budgets, demands
 from assay.evaluation.execution.lock import locked
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold
-from assay.evaluation.execution.progress import AUDIT, OnProgress, Progress, expected
+from assay.evaluation.execution.progress import ATTACK, AUDIT, OnProgress, Progress, expected
 from assay.evaluation.execution.runner import Runner
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan, make_plan
@@ -54,6 +54,19 @@ class Reporter(Protocol):
 
     def watch(self, what: str) -> contextlib.AbstractContextManager[Watch]:
         """Return what shows how far the work `what` is."""
+
+
+class Tracker(Protocol):
+    """Whoever follows a run from outside, such as a tracker of experiments; nothing that it does ends the run."""
+
+    def hear(self, folder: Path, now: Progress) -> None:
+        """Hear how far the run in `folder` is."""
+
+    def end(self, run: Run) -> None:
+        """Hear that a run came to its end, audit included."""
+
+    def fail(self, stopped: bool) -> None:
+        """Hear that it did not: `stopped` by its user, or failed."""
 
 
 class Unreported:
@@ -110,7 +123,7 @@ class Session:
 
     `doctor` looks at a few images of every model and data set before a run that is not done. `audit` stands in the
     place of what the study says. A directory that was not `chosen` by anybody gives way to a free one beside it where
-    it belongs to another study. `loader` holds models and data given as Python objects.
+    it belongs to another study. `loader` holds models and data given as Python objects. A `tracker` hears of the run.
     """
 
     study: Study
@@ -120,6 +133,7 @@ class Session:
     audit: AuditSettings | None = None
     chosen: bool = True
     loader: Loader | None = None
+    tracker: Tracker | None = None
 
     def run(self, reporter: Reporter | None = None, on_progress: OnProgress | None = None) -> Finished:
         """Do what is not done: plan, look, run, audit. Running again goes on where it was stopped.
@@ -143,9 +157,30 @@ class Session:
             with hold(out, plan, self.options.fork or bool(why)) as directory:
                 if why:
                     reporter.note(f"{out} belongs to another study ({why}); this one runs in {directory.folder}.")
-                return _Held(self, plan, directory, loader, reporter, on_progress).work()
+                hear = self._tracked(directory.folder, on_progress)
+                finished = _Held(self, plan, directory, loader, reporter, hear).work()
+            if self.tracker is not None:
+                self.tracker.end(finished.run)
+            return finished
+        except BaseException as error:
+            if self.tracker is not None:
+                self.tracker.fail(isinstance(error, KeyboardInterrupt))
+            raise
         finally:
             loader.close()
+
+    def _tracked(self, folder: Path, on_progress: OnProgress) -> OnProgress:
+        tracker = self.tracker
+        if tracker is None:
+            return on_progress
+
+        def hear(now: Progress) -> None:
+            on_progress(now)
+            # before the first unit nothing is there to open, and an audit's steps are no cells
+            if now.cell is not None and now.stage == ATTACK:
+                tracker.hear(folder, now)
+
+        return hear
 
     @property
     def how_audited(self) -> AuditSettings:

@@ -49,7 +49,7 @@ class Facts:
     @property
     def manifest(self) -> dict[str, Any]:
         """What the numbers rest on: models, data, cells, machine, versions."""
-        return {name: self.run.manifest.get(name) for name in _FACTS}
+        return {name: finite(self.run.manifest.get(name)) for name in _FACTS}
 
     @property
     def reservations(self) -> list[str]:
@@ -63,10 +63,15 @@ class Facts:
 
 def kept(row: dict[str, Any]) -> float | None:
     """Return the accuracy that a row's attack leaves: of a refuted number what the escalation left."""
-    measured, after = row["robust_accuracy"], row["after_escalation"]
+    measured: float | None = row["robust_accuracy"]
+    after: float | None = row["after_escalation"]
     return after if row["verdict"] == REFUTED and after is not None else measured
 
 
 def finite(value: Any) -> Any:
-    """Return a value, and None for numbers that are none: JSON and YAML have no word for them."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Return plain values with None for numbers that are none: JSON and YAML have no word for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    return [finite(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.evaluation.run import Run
-from assay.exports.extras import require
+from assay.exports.extras import require, without_secrets
 from assay.exports.facts import Facts
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class MLflowRun:
     @property
     def place(self) -> str:
         """Where it is, for a person."""
-        return f"{self._client.tracking_uri}  experiment {self._experiment}, run {self._number}"
+        return f"{without_secrets(self._client.tracking_uri)}  experiment {self._experiment}, run {self._number}"
 
     def start(self) -> None:
         """Say that it is running."""
@@ -148,9 +148,6 @@ class MLflowRun:
 class MLflowTracker:
     """Tells MLflow of a run while it goes on, and its numbers when it has ended."""
 
-    called = "MLflow"
-    later = "mlflow"
-
     def __init__(self) -> None:
         """Raise `BadInput` where MLflow is not installed."""
         require("mlflow", "MLflow", "mlflow")
@@ -179,8 +176,6 @@ class MLflowTracker:
 
 def _connected() -> tuple[MlflowClient, str]:
     """Return MLflow's client, and the id of the experiment (`MLFLOW_EXPERIMENT_NAME`, or assay)."""
-    require("mlflow", "MLflow", "mlflow")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient()
@@ -200,6 +195,11 @@ def _name(text: str) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep MLflow's and its data base's reports of what they do out of the terminal; what is wrong stays."""
+    # it sets its loggers up when it is imported
+    require("mlflow", "MLflow", "mlflow")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow  # noqa: F401  # for that alone
+
     names = ("mlflow", "alembic")
     before = {name: logging.getLogger(name).level for name in names}
     try:

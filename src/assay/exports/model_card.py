@@ -103,7 +103,17 @@ def _text(facts: Facts, model: str, rows: Sequence[dict[str, Any]]) -> Iterator[
     for reason in facts.reservations:
         yield f"**Not to be reported:** {in_markdown(reason)}"
         yield ""
-    titles = ("data", "images", "attack", "threat", "budget", "what is measured", "accuracy", "95 % interval", "verdict")
+    titles = (
+        "data",
+        "images",
+        "attack",
+        "threat",
+        "budget",
+        "what is measured",
+        "accuracy",
+        "95 % interval",
+        "verdict",
+    )
     yield f"| {' | '.join(titles)} |"
     yield f"|{'---|' * len(titles)}"
     for row in rows:
@@ -120,8 +130,8 @@ def _text(facts: Facts, model: str, rows: Sequence[dict[str, Any]]) -> Iterator[
     images = plural(max((row["n"] for row in rows), default=0), "image")
     yield (
         "Accuracy is the share of the images that were right and that the attack did not break inside the budget: an "
-        f"upper bound of the accuracy under the best attack, on these {images}. Budgets are in units of the pixel range "
-        "[0, 1] unless they say otherwise. Measured with Assay "
+        f"upper bound of the accuracy under the best attack, on these {images}. Budgets are in units of the pixel "
+        "range [0, 1] unless they say otherwise. Measured with Assay "
         f"{in_markdown(str(facts.manifest['environment'].get('assay')))}, "
         f"{in_markdown(str(facts.manifest['finished'] or 'not finished'))}."
     )
