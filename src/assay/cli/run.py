@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,12 @@ _HOW = "How it is run; none of it changes a number"
 
 def _flag(text: str, *names: str) -> object:
     return typer.Option(*names, help=text, rich_help_panel=_HOW, show_default=False)
+
+
+class Track(enum.StrEnum):
+    """The trackers of experiments that a run can be followed by."""
+
+    MLFLOW = "mlflow"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +58,7 @@ class RunFlags:
     ] = None
     retry_errors: Annotated[bool, _flag("Try samples that failed before again.", "--retry-errors")] = False
     doctor: Annotated[bool, _flag("Look at a few images first, or not.", "--doctor/--no-doctor")] = True
+    track: Annotated[Track | None, _flag("Tell a tracker of experiments of the run, live: mlflow.")] = None
     display: DisplayOption = None
     allow_pickle: AllowPickle = False
     allow_random_data: AllowRandomData = False
@@ -88,7 +96,7 @@ def run(ctx: typer.Context, flags: StudyFlags, how: RunFlags) -> None:
     loader = options.loader()
     asked = read_study(with_usual_attack(flags, loader), how.out)
     with stoppable(command):
-        finished = run_session(asked, options, chosen(how.display), doctor=how.doctor, loader=loader)
+        finished = run_session(asked, options, chosen(how.display), doctor=how.doctor, loader=loader, track=how.track)
     report.terminal(finished.run, out())
     for line in closing_words(finished, command):
         say(line)
