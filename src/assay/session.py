@@ -151,8 +151,8 @@ class Session:
         self.options.engine()  # an unknown executor is told before anything is loaded
         if self.tracker is not None and self.options.share is not None:
             raise BadInput(
-                f"A tracker follows a whole run, and share is {self.options.share!r}. Leave the tracker out, and export "
-                "the run when its shares are gathered: assay export DIRECTORY --to mlflow"
+                f"A tracker follows a whole run, and share is {self.options.share!r}. Leave the tracker out, and "
+                "export the run when its shares are gathered: assay export DIRECTORY --to mlflow"
             )
         reporter.say("Loading models and data …")
         with Ledger().used() as ledger:

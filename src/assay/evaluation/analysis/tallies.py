@@ -209,7 +209,8 @@ def texts(records: pa.Table, name: str) -> tuple[Array, list[Any]]:
 
 def constants(records: pa.Table, rows: Array) -> list[dict[str, Any]]:
     """Return what some rows say of their numbers."""
-    return [dict(row) for row in records.select(list(CONSTANT)).take(pa.array(rows)).to_pylist()]
+    places: Any = pa.array(rows)
+    return [dict(row) for row in records.select(list(CONSTANT)).take(places).to_pylist()]
 
 
 def numbers(column: Any) -> Array:
