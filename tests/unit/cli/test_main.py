@@ -120,6 +120,7 @@ COMMANDS = [
     "certify",
     "certificates",
     "gate",
+    "gather",
     "compare",
 ]
 GROUPS = ["baseline", "data", "defend", "export", "paper", "patch", "train", "universal"]
