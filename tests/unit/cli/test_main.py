@@ -96,6 +96,7 @@ COMMANDS = [
     "audit",
     "plan",
     "validate",
+    "gather",
     "ls",
     "show",
     "report",

@@ -92,7 +92,7 @@ def test_a_job_array_alone_shares_nothing(place: Workplace, monkeypatch: pytest.
     for name, value in {"ID": "2", "COUNT": "2", "MIN": "1", "MAX": "2"}.items():
         monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
     assert "36 rows" in place.assay(SHARED).err
-    assert "Share 2/2 is done" in place.assay(f"{SHARED.replace('toy', 'other')} --share slurm").err
+    assert "Share 2/2 is done" in place.assay(f"{SHARED.replace('runs/toy', 'runs/other')} --share slurm").err
     with locked(Path("runs/toy")):
         said = place.assay(SHARED)
     assert said.code == 2 and "--share slurm gives each task its part" in " ".join(said.err.split())
