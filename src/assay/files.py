@@ -9,7 +9,9 @@ import os
 import socket
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from assay.core.errors import AssayError
 
@@ -54,13 +56,23 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 
     The content is on the disk when this returns. Raises `DiskError`.
     """
+    with writing_atomically(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write; `path` holds all of what was written once the block ends, or does not change.
+
+    The content is on the disk then. Raises `DiskError`.
+    """
     # two machines may have processes of one number
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

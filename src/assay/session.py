@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from assay.core.errors import BadInput
 from assay.display import Silence, Watch
 from assay.evaluation.analysis import score
 from assay.evaluation.cell import Cell
@@ -19,7 +20,7 @@ from assay.evaluation.execution.lock import look as look_who_holds
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold, whole
 from assay.evaluation.execution.parts import Standing, alone, locks_of_all, standings
-from assay.evaluation.execution.progress import AUDIT, OnProgress, Progress, expected
+from assay.evaluation.execution.progress import ATTACK, AUDIT, OnProgress, Progress, expected
 from assay.evaluation.execution.runner import Runner
 from assay.evaluation.execution.share import Share
 from assay.evaluation.loader import Loader
@@ -56,6 +57,19 @@ class Reporter(Protocol):
 
     def watch(self, what: str) -> contextlib.AbstractContextManager[Watch]:
         """Return what shows how far the work `what` is."""
+
+
+class Tracker(Protocol):
+    """Whoever follows a run from outside, such as a tracker of experiments; nothing that it does ends the run."""
+
+    def hear(self, folder: Path, now: Progress) -> None:
+        """Hear how far the run in `folder` is."""
+
+    def end(self, run: Run) -> None:
+        """Hear that a run came to its end, audit included."""
+
+    def fail(self, stopped: bool) -> None:
+        """Hear that it did not: `stopped` by its user, or failed."""
 
 
 class Unreported:
@@ -115,7 +129,7 @@ class Session:
 
     `doctor` looks at a few images of every model and data set before a run that is not done. `audit` stands in the
     place of what the study says. A directory that was not `chosen` by anybody gives way to a free one beside it where
-    it belongs to another study. `loader` holds models and data given as Python objects.
+    it belongs to another study. `loader` holds models and data given as Python objects. A `tracker` hears of the run.
     """
 
     study: Study
@@ -125,6 +139,7 @@ class Session:
     audit: AuditSettings | None = None
     chosen: bool = True
     loader: Loader | None = None
+    tracker: Tracker | None = None
 
     def run(self, reporter: Reporter | None = None, on_progress: OnProgress | None = None) -> Finished:
         """Do what is not done: plan, look, run, audit. Running again goes on where it was stopped.
@@ -134,6 +149,11 @@ class Session:
         """
         reporter = reporter or Unreported()
         self.options.engine()  # an unknown executor is told before anything is loaded
+        if self.tracker is not None and self.options.share is not None:
+            raise BadInput(
+                f"A tracker follows a whole run, and share is {self.options.share!r}. Leave the tracker out, and "
+                "export the run when its shares are gathered: assay export DIRECTORY --to mlflow"
+            )
         reporter.say("Loading models and data …")
         with Ledger().used() as ledger:
             return self._run(ledger, reporter, on_progress or _unheard)
@@ -149,9 +169,30 @@ class Session:
             with hold(out, plan, self.options, fork=fork, say=reporter.say) as directory:
                 if why:
                     reporter.note(f"{out} belongs to another study ({why}); this one runs in {directory.folder}.")
-                return _Held(self, plan, directory, loader, reporter, on_progress).work()
+                hear = self._tracked(directory.folder, on_progress)
+                finished = _Held(self, plan, directory, loader, reporter, hear).work()
+            if self.tracker is not None:
+                self.tracker.end(finished.run)
+            return finished
+        except BaseException as error:
+            if self.tracker is not None:
+                self.tracker.fail(isinstance(error, KeyboardInterrupt))
+            raise
         finally:
             loader.close()
+
+    def _tracked(self, folder: Path, on_progress: OnProgress) -> OnProgress:
+        tracker = self.tracker
+        if tracker is None:
+            return on_progress
+
+        def hear(now: Progress) -> None:
+            on_progress(now)
+            # before the first unit nothing is there to open, and an audit's steps are no cells
+            if now.cell is not None and now.stage == ATTACK:
+                tracker.hear(folder, now)
+
+        return hear
 
     @property
     def how_audited(self) -> AuditSettings:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import BadInput
+from assay.evaluation.analysis.kept_numbers import NUMBERS
 from assay.evaluation.execution.lock import NAME as LOCK
 from assay.evaluation.execution.lock import Held, Say, entering, holding, unheard
 from assay.evaluation.execution.options import Options
@@ -42,7 +43,7 @@ from assay.evaluation.study.yaml_source import write_yaml
 from assay.files import append_log, machine, make_folder, write_atomically
 from assay.models.remote.ledger import FOLDER, current
 
-_OURS = {FOLDER, SHARES, LOCK, "log", STUDY_FILE, RESULTS, RETIRED, DAMAGED, GALLERY}
+_OURS = {FOLDER, SHARES, LOCK, "log", STUDY_FILE, NUMBERS, RESULTS, RETIRED, DAMAGED, GALLERY}
 
 # what tells two studies apart, in the order it is told; the last ones follow from the first and are told only alone
 _TELLING = (

@@ -114,17 +114,21 @@ class Runner:
         tally = Tally(self.plan.units, todo, self.speeds, self.meter, self._asked)
         on_progress(tally.read())
         if not todo and before.get("status") == SUCCESS and before["cells"] == cells and not warnings:
+            self._keep_study()
             return Run.open(self.folder)
         manifest = new_manifest(self.plan, self.options.command or shlex.join(sys.argv), before)
         add_warnings(manifest, [*self.plan.notes, *self.directory.warnings, *self.warnings, *warnings])
         append_log(self.folder, f"{len(todo)} of {len(self.plan.units)} units to do")
-        write_atomically(self.folder / STUDY_FILE, write_yaml(self.plan.study.plain()).encode())
+        self._keep_study()
         write_manifest(self.folder, manifest)
         with self._ending(manifest):
             if self._ledger is not None:
                 check_unchanged(todo, self.loader, self._ledger)
             self._do(engine, todo, tally, on_progress)
-        return Run.open(self.folder)
+            self._pack(self.plan.cells)
+        run = Run.open(self.folder)
+        run.count_ahead()
+        return run
 
     def _run_share(self, part: Part, on_progress: OnProgress) -> Run:
         engine, units = self.options.engine(), part.share.units(self.plan.units)
@@ -149,6 +153,12 @@ class Runner:
             facts["errors"] = self._chunks_with_errors(units)
         append_log(self.folder, f"share {part.share} ended")
         return Run.open(self.folder)
+
+    def _keep_study(self) -> None:
+        # its gate may have changed where no cell did
+        path, text = self.folder / STUDY_FILE, write_yaml(self.plan.study.plain()).encode()
+        if not path.is_file() or path.read_bytes() != text:
+            write_atomically(path, text)
 
     def _chunks_with_errors(self, units: Sequence[Unit]) -> int:
         by_cell: dict[str, tuple[Cell, list[int]]] = {}
@@ -176,6 +186,7 @@ class Runner:
         if self.directory.taken_over:
             warnings.append("An earlier run here was killed; this one went on from its finished shards.")
         warnings += self._ledger.warnings if self._ledger is not None else []
+        self._pack(cells)
         done, damaged = store.done(cells)
         self._without_errors(cells, done)
         return self.plan.todo(done), warnings + [store.put_aside(one) for one in damaged]
@@ -215,13 +226,12 @@ class Runner:
         return [] if self._ledger is None else budgets(self.plan.models, self._ledger.spent())
 
     def _errors(self) -> int:
-        attacked, certifying = self._digests(certifying=False), self._digests(certifying=True)
-        status = self.store.read(attacked, ["status"])["status"]
-        failed = [int(pc.sum(pc.equal(status, ERROR)).as_py() or 0)]
-        if certifying:
-            answer = self.store.read(certifying, ["answer"])["answer"]
-            failed.append(int(pc.sum(pc.equal(answer, CERTIFICATE_ERROR)).as_py() or 0))
-        return sum(failed)
+        columns = (("status", ERROR, False), ("answer", CERTIFICATE_ERROR, True))
+        return sum(
+            int(pc.sum(pc.equal(piece[name], failed)).as_py() or 0)
+            for name, failed, certifying in columns
+            for piece in self.store.pieces(self._digests(certifying=certifying), [name], coded=True)
+        )
 
     def _digests(self, *, certifying: bool) -> list[str]:
         return [cell.digest for cell in self.plan.cells if (cell.certificate is not None) == certifying]
@@ -239,7 +249,11 @@ class Runner:
                 done = self._settled(answer, proof)
                 tally.add(done)
                 self._say_how_far(tally)
-                on_progress(tally.read(done.unit.cell))
+                now = tally.read(done.unit.cell)
+                if now.cell_finished and self.directory.part is None:
+                    # a share leaves that to whoever holds the whole directory: others may be writing the same cell
+                    self._pack([done.unit.cell])
+                on_progress(now)
                 if earlier + tally.errors > limit:
                     raise RunFailed(self._too_many(earlier + tally.errors))
 
@@ -254,10 +268,20 @@ class Runner:
                 "It ends here; what it finished is kept."
             )
 
+    def _pack(self, cells: Sequence[Cell]) -> None:
+        """Pack the shards of cells that have many; one that cannot be packed now stays as it is."""
+        for cell in cells:
+            try:
+                self.store.compact(cell)
+            except AssayError as error:
+                append_log(self.folder, f"cell {cell.digest} was not packed: {error}")
+
     def _failed_samples(self) -> int:
-        records = self.store.read(self._digests(certifying=False), ["cell", "sample_id", "status"])
-        failed = records.filter(pc.equal(records["status"], ERROR))
-        return int(failed.group_by(["cell", "sample_id"]).aggregate([]).num_rows)
+        failed = set()
+        for piece in self.store.pieces(self._digests(certifying=False), ["cell", "sample_id", "status"], coded=True):
+            found = piece.filter(pc.equal(piece["status"], ERROR))
+            failed |= set(zip(found["cell"].to_pylist(), found["sample_id"].to_pylist(), strict=True))
+        return len(failed)
 
     def _finished(self, todo: Sequence[Unit]) -> list[Unit]:
         left = {(unit.cell.digest, unit.chunk) for unit in todo}
@@ -290,9 +314,11 @@ class Runner:
         return Done(unit, records, b"", forwards=0, backwards=0, errors=len(ids), seconds=0.0)
 
     def _too_many(self, errors: int) -> str:
-        status = self.store.read(self._digests(certifying=False), ["sample_id", "status", "error"])
-        first = status.filter(pc.equal(status["status"], ERROR)).slice(0, 1).to_pylist()
-        example = f" The first: {first[0]['sample_id']}: {first[0]['error']}" if first else ""
+        example = ""
+        for piece in self.store.pieces(self._digests(certifying=False), ["sample_id", "status", "error"]):
+            if first := piece.filter(pc.equal(piece["status"], ERROR)).slice(0, 1).to_pylist():
+                example = f" The first: {first[0]['sample_id']}: {first[0]['error']}"
+                break
         return (
             f"{errors} samples could not be evaluated; fail_on_error allows {self.options.fail_on_error}.{example} "
             "Put it right and run with retry_errors, or allow more."
