@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import BadInput
+<<<<<<<< HEAD:src/assay/session/session.py
+========
+from assay.display import Silence, Watch
+>>>>>>>> share:src/assay/session/__init__.py
 from assay.evaluation.contradictions import check_brackets
 from assay.evaluation.cost import Speed
 from assay.evaluation.endpoints import Budget, budgets, demands
@@ -31,6 +35,7 @@ from assay.models import Classifier
 from assay.models.remote.ledger import Ledger, current
 from assay.models.remote.place import asked_before, asking
 from assay.preflight.checks import Look, look
+from assay.session.shown import AuditShown, Shown
 from assay.vocabulary import Question
 from assay.wording import queries
 
