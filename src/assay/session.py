@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from assay.display import Silence, Watch
 from assay.evaluation.analysis import score
@@ -15,11 +15,13 @@ from assay.evaluation.cell import Cell
 from assay.evaluation.contradictions import check_brackets
 from assay.evaluation.cost import Speed
 from assay.evaluation.endpoints import Budget, budgets, demands
-from assay.evaluation.execution.lock import locked
+from assay.evaluation.execution.lock import look as look_who_holds
 from assay.evaluation.execution.options import Options
-from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold
+from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold, whole
+from assay.evaluation.execution.parts import Standing, alone, locks_of_all, standings
 from assay.evaluation.execution.progress import AUDIT, OnProgress, Progress, expected
 from assay.evaluation.execution.runner import Runner
+from assay.evaluation.execution.share import Share
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan, make_plan
 from assay.evaluation.records.manifest import SUCCESS, read_manifest
@@ -94,7 +96,8 @@ class AuditSettings:
 class Finished:
     """A run that came to its end, its verdicts, those of them that are new, and what loaded its models.
 
-    `was_done`: nothing was left to do.
+    `was_done`: nothing was left to do. Where it was a share and others are not done, `shares` says how all stand, and
+    `share` which it was; the run is then not finished, and has no verdicts.
     """
 
     run: Run
@@ -102,6 +105,8 @@ class Finished:
     loader: Loader
     verdicts: Sequence[Verdict] = ()
     new_verdicts: Sequence[Verdict] = ()
+    share: Share | None = None
+    shares: Sequence[Standing] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +145,8 @@ class Session:
         try:
             plan = make_plan(self.study, loader)
             why = "" if self.chosen else belongs_elsewhere(out, plan)
-            with hold(out, plan, self.options.fork or bool(why)) as directory:
+            fork = self.options.fork or bool(why)
+            with hold(out, plan, self.options, fork=fork, say=reporter.say) as directory:
                 if why:
                     reporter.note(f"{out} belongs to another study ({why}); this one runs in {directory.folder}.")
                 return _Held(self, plan, directory, loader, reporter, on_progress).work()
@@ -166,11 +172,26 @@ class _Held:
     meter: Meter = dataclasses.field(default_factory=Meter)
 
     def work(self) -> Finished:
+        """Do what is not done, or what is not of a share; whoever does the last share finishes the run."""
+        share, folder = self.session.options.part(), self.directory.folder
+        if share is None:
+            return self._work_alone()
+        seen = self._seen(read_manifest(folder))
+        with self.reporter.watch(f"{self._doing}, share {share}") as watch:
+            shown = _Shown(folder, watch, self.on_progress, self.meter, 0, queries=None)
+            settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
+            run = Runner(self.directory, self.plan, *settings).run(shown.hear)
+        with whole(self.directory) as rest:
+            if rest is not None:
+                options = dataclasses.replace(self.session.options, share=None, retry_errors=False)
+                session = dataclasses.replace(self.session, options=options, doctor=False)
+                return dataclasses.replace(self, session=session, directory=rest, meter=Meter())._work_alone()
+        stand = standings(folder, look_who_holds(locks_of_all(folder), seconds=0.0))
+        return Finished(run, shown.was_done, self.loader, share=share, shares=stand)
+
+    def _work_alone(self) -> Finished:
         before = read_manifest(self.directory.folder)
-        done = before.get("status") == SUCCESS and set(before["cells"]) == {cell.digest for cell in self.plan.cells}
-        seen = Look() if done or not self.session.doctor else self._looked()
-        for warning in dict.fromkeys([*seen.warnings, *self._beyond()]):
-            self.reporter.warn(warning)
+        seen = self._seen(before)
         audits = self._expect_audit(seen.speeds)
         with self.reporter.watch(self._doing) as watch:
             shown = _Shown(
@@ -185,6 +206,14 @@ class _Held:
                 self.reporter.note(f"Note: {warning}")
         verdicts, new = self._audited(run, shown)
         return Finished(run, shown.was_done and not new, self.loader, verdicts, new)
+
+    def _seen(self, before: Mapping[str, Any]) -> Look:
+        """Look before a run that is not done, and say what may make numbers wrong."""
+        done = before.get("status") == SUCCESS and set(before["cells"]) == {cell.digest for cell in self.plan.cells}
+        seen = Look() if done or not self.session.doctor else self._looked()
+        for warning in dict.fromkeys([*seen.warnings, *self._beyond()]):
+            self.reporter.warn(warning)
+        return seen
 
     def _looked(self) -> Look:
         """Look before the run, and say what endpoints were asked for it."""
@@ -278,7 +307,7 @@ def audit_directory(
 
     The `reporter` shows how far it is, and `on_progress` hears it. Raises what `audit_run` raises.
     """
-    with locked(run.path), Ledger.of_run(run.path).used():
+    with alone(run.path), Ledger.of_run(run.path).used():
         return _audit(run, settings, loader, reporter or Unreported(), on_progress or (lambda progress: None))
 
 
@@ -324,11 +353,12 @@ class _Shown:
 
     def __init__(
         self, folder: Path, watch: Watch, on_progress: OnProgress, meter: Meter, audits: int,
-        *, queries: Mapping[str, int],
+        *, queries: Mapping[str, int] | None,
     ) -> None:  # fmt: skip
         """Show a run in `folder`, of which so many `audits` (of a model, data set and threat) follow.
 
         `queries` is how often an attack may ask a model that gives scores or labels alone, by the digest of its cell.
+        Without it no numbers are shown: others do the rest of the cells.
         """
         self._queries = queries
         self._folder, self._watch, self._on_progress, self._meter = folder, watch, on_progress, meter
@@ -350,7 +380,8 @@ class _Shown:
         share = self._meter.share_without(AUDIT)
         self._watch.update(share, note, now.remaining)
         if (
-            now.cell is not None
+            self._queries is not None
+            and now.cell is not None
             and now.cell_finished
             and (told := _numbers(self._folder, now.cell, self._queries.get(now.cell.digest)))
         ):

@@ -20,6 +20,7 @@ from assay.cli import (
     demo,
     doctor,
     export,
+    gather,
     listing,
     patch,
     plan,
@@ -64,7 +65,7 @@ for panel, commands in {
         paper.app,
         demo.demo,
     ),
-    _LOOK: (runs.ls, runs.show, runs.report, export.app),
+    _LOOK: (runs.ls, runs.show, gather.gather, runs.report, export.app),
     _FIND: (listing.models, listing.attacks, listing.defenses, listing.certificates, listing.app, validate.schema),
 }.items():
     for command in commands:

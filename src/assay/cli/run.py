@@ -33,6 +33,9 @@ class RunFlags:
     fork: Annotated[bool, _flag("Start beside a directory of another study, from its finished cells.", "--fork")] = (
         False
     )
+    share: Annotated[
+        str | None, _flag("Run a share beside others in one directory: 3/8, or slurm in a job array (all of it).")
+    ] = None
     executor: Annotated[str, _flag("serial (this process), processes or ray (serial).")] = "serial"
     address: Annotated[
         str | None, _flag("The Ray cluster: auto, HOST:PORT, ray://HOST:PORT (one of this machine alone).")
@@ -58,6 +61,7 @@ class RunFlags:
             workers=self.workers,
             address=self.address,
             fork=self.fork,
+            share=self.share,
             fail_on_error=parse_failures(self.fail_on_error),
             retry_errors=self.retry_errors,
             device=self.device,

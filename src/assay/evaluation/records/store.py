@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -76,13 +76,18 @@ class Store:
             write_atomically(self.pictures(unit.cell.digest, unit.chunk), pictures)
         self.write(unit, table)
 
-    def done(self, cells: Iterable[Cell]) -> tuple[dict[str, set[int]], list[Damaged]]:
-        """Return the finished chunks per cell, and the shards that are there but cannot be used."""
+    def done(
+        self, cells: Iterable[Cell], only: Mapping[str, Iterable[int]] | None = None
+    ) -> tuple[dict[str, set[int]], list[Damaged]]:
+        """Return the finished chunks per cell, and the shards that are there but cannot be used.
+
+        `only` names the chunks to look at, by the digest of their cell; without it all are looked at.
+        """
         done: dict[str, set[int]] = {}
         damaged: list[Damaged] = []
         for cell in cells:
             for _ in range(_LOOKS):
-                finished, faults = self._looked_at(cell)
+                finished, faults = self._looked_at(cell, None if only is None else set(only[cell.digest]))
                 if all(one.wrong != NOT_THERE for one in faults):
                     break
                 # packed while one looked
@@ -90,17 +95,18 @@ class Store:
             damaged += faults
         return done, damaged
 
-    def _looked_at(self, cell: Cell) -> tuple[set[int], list[Damaged]]:
+    def _looked_at(self, cell: Cell, only: set[int] | None) -> tuple[set[int], list[Damaged]]:
         finished: set[int] = set()
         faults = []
         for shard in shards_in(self._cell(cell.digest)):
-            if shard.last >= cell.chunks:
+            chunks = set(shard.chunks) if only is None else only.intersection(shard.chunks)
+            if shard.last >= cell.chunks or not chunks:
                 continue
             wrong = shard.wrong(sum(cell.rows(chunk) for chunk in shard.chunks))
             if wrong:
                 faults.append(Damaged(shard.path, wrong))
             else:
-                finished.update(shard.chunks)
+                finished |= chunks
         return finished, faults
 
     def put_aside(self, damaged: Damaged) -> str:
