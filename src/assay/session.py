@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from assay.core.errors import BadInput
 from assay.display import Silence, Watch
 from assay.evaluation.analysis import score
 from assay.evaluation.cell import Cell
@@ -307,6 +308,11 @@ def audit_directory(
 
     The `reporter` shows how far it is, and `on_progress` hears it. Raises what `audit_run` raises.
     """
+    if run.far:
+        raise BadInput(
+            f"{run.far} lies in a store: it can be read, and nothing is written there. Copy it to this machine and "
+            "audit the copy."
+        )
     with alone(run.path), Ledger.of_run(run.path).used():
         return _audit(run, settings, loader, reporter or Unreported(), on_progress or (lambda progress: None))
 
