@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import BadInput
-<<<<<<<< HEAD:src/assay/session/session.py
-========
-from assay.display import Silence, Watch
->>>>>>>> share:src/assay/session/__init__.py
 from assay.evaluation.contradictions import check_brackets
 from assay.evaluation.cost import Speed
 from assay.evaluation.endpoints import Budget, budgets, demands
@@ -44,7 +40,6 @@ if TYPE_CHECKING:
 
 
 from assay.session.reporting import Reporter, Tracker, Unreported
-from assay.session.shown import AuditShown, Shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,6 +301,11 @@ def audit_directory(
 
     The `reporter` shows how far it is, and `on_progress` hears it. Raises what `audit_run` raises.
     """
+    if run.far:
+        raise BadInput(
+            f"{run.far} lies in a store: it can be read, and nothing is written there. Copy it to this machine and "
+            "audit the copy."
+        )
     with alone(run.path), Ledger.of_run(run.path).used():
         return _audit(run, settings, loader, reporter or Unreported(), on_progress or (lambda progress: None))
 

@@ -255,7 +255,7 @@ class Runner:
                 self._say_how_far(tally)
                 now = tally.read(done.unit.cell)
                 if now.cell_finished and self.directory.part is None:
-                    # a share leaves that to whoever holds the whole directory: others may be writing the same cell
+                    # shares beside each other leave that to who holds the directory alone
                     self._pack([done.unit.cell])
                 on_progress(now)
                 if earlier + tally.errors > limit:

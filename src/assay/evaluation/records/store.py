@@ -101,14 +101,15 @@ class Store:
         finished: set[int] = set()
         faults = []
         for shard in shards_in(self._cell(cell.digest)):
-            if shard.last >= cell.chunks or (only is not None and only.isdisjoint(shard.chunks)):
+            chunks = set(shard.chunks) if only is None else only.intersection(shard.chunks)
+            if shard.last >= cell.chunks or not chunks:
                 continue
             wrong = shard.wrong(sum(cell.rows(chunk) for chunk in shard.chunks))
             if wrong:
                 faults.append(Damaged(shard.path, wrong))
             else:
-                finished.update(shard.chunks)
-        return finished if only is None else finished & only, faults
+                finished |= chunks
+        return finished, faults
 
     def put_aside(self, damaged: Damaged) -> str:
         """Move a damaged shard out of the results, and return what was done in words."""
