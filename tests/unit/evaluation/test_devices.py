@@ -14,7 +14,6 @@ from assay.evaluation.executors import Job, Processes, processes
 from assay.evaluation.loader import Loader
 from tests.support.tiny import rows, run_here, study, write_model, write_pictures
 
-
 # each process leaves its number in a folder, and waits for the other one: neither does all of the work
 TOGETHER = """
     pathlib.Path(FOLDER, str(os.getpid())).touch()
