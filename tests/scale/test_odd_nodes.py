@@ -22,7 +22,7 @@ from tests.support.clusters import Driver, another_node, check_equal, cluster_of
 from tests.support.tar_shards import write_tar
 from tests.support.tiny import images, rows, run_here, study, write_model, write_pictures
 
-pytestmark = [pytest.mark.scale, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
 
 SAMPLES, CHUNK = 48, 4
 PAUSE = "time.sleep(0.03)"
