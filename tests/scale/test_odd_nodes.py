@@ -22,7 +22,7 @@ from tests.support.clusters import Driver, another_node, check_equal, cluster_of
 from tests.support.tar_shards import write_tar
 from tests.support.tiny import images, rows, run_here, study, write_model, write_pictures
 
-pytestmark = [pytest.mark.scale, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
 
 SAMPLES, CHUNK = 48, 4
 PAUSE = "time.sleep(0.03)"
@@ -77,6 +77,27 @@ def fill(folder: Path) -> None:
         (folder / "more").write_bytes(b"\0" * 4096)
 
 
+@contextlib.contextmanager
+def alone(cluster: Any, environment: dict[str, str]) -> Iterator[None]:
+    """Start a node that differs in its environment, and leave no room on the others."""
+    import ray
+
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    try:
+
+        @ray.remote(num_cpus=1)
+        class Squatter:
+            def here(self) -> bool:
+                return True
+
+        squatters = [Squatter.remote() for _ in range(2)]
+        assert all(ray.get([one.here.remote() for one in squatters], timeout=120))
+        with another_node(cluster, environment):
+            yield
+    finally:
+        ray.shutdown()
+
+
 @quiet
 def test_the_second_driver_of_a_directory_is_told_who_has_it(cluster: Any, file: Path, tmp_path: Path) -> None:
     driver = Driver(file, tmp_path / "run")
@@ -117,8 +138,8 @@ def test_a_full_disk_of_a_node_changes_nothing(cluster: Any, source: str, tmp_pa
     with small_disk(tmp_path / "disk", "64k") as disk:
         fill(disk)
         environment = {"ASSAY_CACHE": str(disk / "cache"), "TMPDIR": str(disk)}
-        with another_node(cluster, environment):
-            run = run_study(given, tmp_path / "run", on_the_cluster(cluster, workers=3))
+        with alone(cluster, environment):
+            run = run_study(given, tmp_path / "run", on_the_cluster(cluster, workers=1))
     check_equal(run, expected)
 
 
@@ -132,13 +153,13 @@ def test_clocks_an_hour_apart_change_nothing(cluster: Any, file: Path, tmp_path:
     ahead = subprocess.run(told, env={**os.environ, **wrong(1)}, capture_output=True, check=True)
     assert 3500 < float(ahead.stdout) - time.time() < 3700, "the library does not work"
     driver = Driver(file, tmp_path / "run")
-    with another_node(cluster, wrong(-1)):
+    with alone(cluster, wrong(-1)):
         # a driver an hour ahead is killed, and one whose clock is right goes on: an hour before the other began
         process = driver.start(cluster.address, **wrong(1))
         driver.wait_for_shards(process, 6)
         process.kill()
         process.wait(20)
-        run = run_study(load_study(file), tmp_path / "run", on_the_cluster(cluster, workers=3))
+        run = run_study(load_study(file), tmp_path / "run", on_the_cluster(cluster, workers=1))
     check_equal(run, run_here(tmp_path / "serial", load_study(file)))
 
 
@@ -155,19 +176,23 @@ def test_a_node_without_an_extra_says_which(cluster: Any, tmp_path: Path) -> Non
     given = study(f"onnx:{net}", pictures, attacks="fgsm", chunk=CHUNK)
     environment = {"PYTHONPATH": f"{blocked}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     refused = pytest.raises(AssayError, match=r"On node \S+: .*pip install 'assay\[onnx\]'")
-    with another_node(cluster, environment), refused:
-        run_study(given, tmp_path / "run", on_the_cluster(cluster, workers=3))
+    with alone(cluster, environment), refused:
+        run_study(given, tmp_path / "run", on_the_cluster(cluster, workers=1))
 
 
-# a model that computes where it finds a device, and wants one that a node does not have
-PLACED = "device = os.environ.get('FOUND', 'cpu'); x + torch.ones(8, device=device)"
+# a model that computes on the device it finds, which is wrong on one node; the others wait until that node has begun
+PLACED = """device = os.environ.get('FOUND', 'cpu')
+    if device == 'meta': open({begun!r}, 'w').close()
+    while not os.path.exists({begun!r}): time.sleep(0.05)
+    x + torch.ones(8, device=device)"""
 
 
 @quiet
 def test_a_node_where_the_model_cannot_compute_ends_the_run_by_its_name(
     cluster: Any, source: str, tmp_path: Path
 ) -> None:
-    given = study(write_model(tmp_path / "model", f"{PAUSE}; {PLACED}"), source, chunk=CHUNK)
+    hook = f"{PAUSE}; {PLACED.format(begun=str(tmp_path / 'begun'))}"
+    given = study(write_model(tmp_path / "model", hook), source, chunk=CHUNK)
     with another_node(cluster, {"FOUND": "meta"}):
         with pytest.raises(AssayError, match=r"On node \S+: 3 units .* others did.*device.*the same command continues"):
             run_study(given, tmp_path / "run", on_the_cluster(cluster, workers=3))

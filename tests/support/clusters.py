@@ -122,9 +122,11 @@ class Driver:
 
     def wait_for(self, process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
         """Wait until something holds, while the driver is alive."""
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while not condition():
-            assert process.poll() is None and time.monotonic() < end, self.errors.read_text()
+            assert process.poll() is None and time.monotonic() < end, (
+                f"driver: {process.poll()}, {self.shards} units; {self.errors.read_text()}"
+            )
             time.sleep(0.01)
 
 
