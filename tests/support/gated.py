@@ -53,13 +53,18 @@ class Fate:
         return len(next(iter(self.statuses.values())))
 
     @property
+    def selection(self) -> DataSpec:
+        """The data, as a study writes them."""
+        return DataSpec(source=self.data, labels=self.labels)
+
+    @property
     def cell(self) -> Cell:
         """The resolved cell."""
         name, _, options = self.attack.partition(":")
         given = dict(one.split("=") for one in options.split(",") if one)
         attack = AttackSpec.model_validate({"attack": name, **{key: int(value) for key, value in given.items()}})
         return Cell(
-            model=ModelSpec(model=self.model), weights=self.weights, preprocess="", data=DataSpec(source=self.data, labels=self.labels),
+            model=ModelSpec(model=self.model), weights=self.weights, preprocess="", data=self.selection,
             fingerprint=self.fingerprint, ids_digest="1d", n=self.n, attack=attack, version=self.version,
             threat=ThreatSpec(norm=self.norm, eps=list(self.statuses)), question=self.question, goal=self.goal,
             order="ascending", seed=self.seed, chunk=self.n,
@@ -103,7 +108,8 @@ def gated(
 def _grid(one: Fate) -> dict[str, Any]:
     plain = one.cell.plain()
     return {
-        "models": [one.model], "data": [plain["specs"]["data"]], "question": one.question, "goal": one.goal, "seed": one.seed,
+        "models": [one.model], "data": [plain["specs"]["data"]],
+        "question": one.question, "goal": one.goal, "seed": one.seed,
         "threats": [{"norm": one.norm, "eps": plain["eps"]}], "attacks": [plain["specs"]["attack"]],
     }  # fmt: skip
 
@@ -115,7 +121,8 @@ def _rows(one: Fate) -> Any:
             label = i % len(one.classes)
             wrong = (label + 1) % len(one.classes)
             yield {
-                "schema": 3, "cell": cell.digest, "model": one.model, "data": cell.data.label, "attack": cell.attack.label,
+                "schema": 3, "cell": cell.digest, "model": one.model, "data": cell.data.label,
+                "attack": cell.attack.label,
                 "threat": cell.threat.label, "eps": budget.value, "eps_written": budget.written, "unit": budget.unit,
                 "question": one.question, "goal": one.goal, "seed": one.seed, "chunk": 0,
                 "sample_id": f"{one.data}/{i:05d}", "label": label, "target": None,

@@ -54,7 +54,7 @@ def test_a_file_tells_what_the_run_tells(tmp_path: Path) -> None:
         assert found.changes[0].n == 300 or found.changes[0].kind == "clean"
 
 
-@pytest.mark.parametrize(("budgets", "most"), [(1, 3000), (4, 4500)])
+@pytest.mark.parametrize(("budgets", "most"), [(1, 3500), (4, 5000)])
 def test_ten_thousand_images_take_less_than_five_kilobytes_a_cell(tmp_path: Path, budgets: int, most: int) -> None:
     names = [f"{place}/255" for place in range(1, budgets + 1)]
     one, two = Fate(nested(10_000, names)), Fate(nested(10_000, names, 1), attack="pgd")
@@ -82,7 +82,7 @@ def test_an_unfinished_run_is_none(tmp_path: Path) -> None:
         (lambda text: text[:-40], "cannot be read as a baseline"),
         (lambda text: "[]", "no baseline file"),
         (lambda text: "{}", "no key 'assay_baseline'"),
-        (lambda text: text.replace('"assay_baseline": 1', '"assay_baseline": 2'), "version 2, this assay reads version 1"),
+        (lambda text: text.replace('"assay_baseline": 1', '"assay_baseline": 2'), "version 2, this assay reads"),
         (lambda text: text.replace('"survived": [', '"survived": [1'), "is damaged .*survived of cell"),
         (lambda text: text.replace('"samples": "', '"samples": "00'), "is damaged"),
         (lambda text: text.replace('"patterns": ["1"', '"patterns": ["9"'), "is damaged"),

@@ -14,10 +14,10 @@ from assay.gate.rules import Place, answers
 from assay.gate.writers import SUMMARY_BYTES, junit, lines, markdown, sarif, visible
 from tests.support.gated import Fate, fates, gated
 
-HOSTILE = "</testcase>]]><img src=x onerror=alert(1)> & | `x` \x00\x1b[31m\x85\ud800 \n# {0} [a](b) \"'"
+HOSTILE = "</testcase>]]><img src=x onerror=alert(1)> & | `x` \x00\x1b[31m\x85 \n# {0} [a](b) \"'"
 ROWS = (
     {"robust_accuracy": ">= 40 %"}, {"clean_accuracy": ">= 99 %"}, {"robust_accuracy": ">= 47 %"},
-    {"class": "*", "robust_accuracy": ">= 60 %"}, {"verdict": "trusted"},
+    {"class": "*", "robust_accuracy": ">= 70 %"}, {"verdict": "trusted"},
 )  # fmt: skip
 ANSWERS = ["met", "missed", "cannot tell", "missed", "cannot tell"]
 
