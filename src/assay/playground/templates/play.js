@@ -291,6 +291,22 @@
     $("eps").value = written(least * (most / least) ** ($("slider").value / 400));
     changeEps();
   });
+  // A key goes on to the next budget that is written differently, however fine the slider is.
+  $("slider").addEventListener("keydown", (event) => {
+    const way = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+    if (!way) return;
+    event.preventDefault();
+    const before = $("eps").value;
+    const [least, most] = bounds();
+    for (let at = Number($("slider").value) + way; at >= 0 && at <= 400; at += way) {
+      const next = written(least * (most / least) ** (at / 400));
+      if (next !== before && Math.sign(Play.value(next) - (Play.value(before) ?? 0)) === way) {
+        $("eps").value = next;
+        changeEps();
+        return;
+      }
+    }
+  });
   $("eps").addEventListener("input", changeEps);
   $("method").addEventListener("change", changeAttack);
   $("model").addEventListener("change", changeModel);

@@ -116,15 +116,15 @@
     };
   };
 
-  const copyable = (title, text) => {
+  const copyable = (title, text, level) => {
     const button = el("button", { type: "button", class: "plain", "aria-label": `Copy: ${title}` }, "Copy");
     button.addEventListener("click", async () => {
       try { await navigator.clipboard.writeText(text); } catch { return; }
       button.textContent = "Copied";
       setTimeout(() => { button.textContent = "Copy"; }, 1500);
     });
-    return el("div", { class: "same" }, el("div", { class: "above" }, el("h4", {}, title), button),
-      el("pre", { tabindex: 0, role: "region", "aria-label": title }, el("code", {}, text)));
+    return el("div", { class: "same" }, el("div", { class: "above" }, el(level, {}, title), button),
+      el("pre", { tabindex: 0, role: "group", "aria-label": title }, el("code", {}, text)));
   };
 
   const download = (run, model, done) => {
@@ -239,7 +239,7 @@
         title.textContent = heading(event, before);
         state(event.success ? "refuted" : "held", event.verdict.state);
         text.textContent = event.verdict.text;
-        rest.replaceChildren(facts(event, patch), download(run, event.model, event), copyable("The same in the shell", event.shell), copyable("The same in Python", event.python));
+        rest.replaceChildren(facts(event, patch), download(run, event.model, event), ...[["The same in the shell", event.shell], ["The same in Python", event.python]].map(([name, words]) => copyable(name, words, alone ? "h3" : "h4")));
         return `${model.title}: ${event.verdict.state}. ${heading(event, before)} after ${count(event.forwards, "pass", "passes")}. ${event.verdict.text}`;
       },
       halt: (words) => {
