@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from assay.audit.progress import OnAuditProgress
 from assay.core.errors import BadInput, did_you_mean, warn_caller
 from assay.core.threat import Linf, Threat
-from assay.display import Display, Watch, chosen_in_python, progress
+from assay.display import Display, Watch, chosen_in_python, kernel, progress
 from assay.evaluation.analysis.brackets import BracketTable
 from assay.evaluation.analysis.corruptions import CorruptionTable
 from assay.evaluation.analysis.pairs import PairTable
@@ -37,6 +38,11 @@ class Evaluation:
 
     run: Run
     loader: Loader | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Evaluation:
+        """Open a run directory, of a command or of an earlier call. Raises `BadInput` when `path` is none."""
+        return cls(Run.open(path))
 
     @property
     def path(self) -> Path:
@@ -134,6 +140,13 @@ class Evaluation:
         from assay import report
 
         report.terminal(self.run, Console())
+
+    def show(self) -> None:
+        """Show in a notebook what is left, the curve, the tables and the verdicts; elsewhere print the tables."""
+        if kernel() is None:
+            self.table()
+        else:
+            importlib.import_module("IPython.display").display(self)
 
     def _repr_html_(self) -> str:
         from assay import report
