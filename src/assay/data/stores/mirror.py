@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path, PurePosixPath
 
@@ -98,7 +98,7 @@ class _Copy:
             return found if isinstance(found, dict) else {}
         return {}
 
-    def _keep(self, told: dict[str, list[object]]) -> None:
+    def _keep(self, told: Mapping[str, Sequence[object]]) -> None:
         write_atomically(self.folder / _KNOWN, json.dumps(told).encode())
 
 
