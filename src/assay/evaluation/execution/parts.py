@@ -20,6 +20,9 @@ from assay.files import DiskError, write_atomically
 SHARES = "shares"
 _DIVISION = "division.json"
 
+WAITING = ", waiting to begin"
+"""What follows the name of a share that has not entered yet: when it does, it looks who is there itself."""
+
 WORKING, UNSURE, KILLED, DONE, NOT_BEGUN = "working", "working elsewhere", "killed", "done", "not begun"
 """How a share stands; besides, as runs do, `error` and `cancelled`."""
 
@@ -124,13 +127,16 @@ def warnings_of(folder: Path, plan: str) -> list[str]:
 
 
 def others(folder: Path, but: Share | None = None, *, say: Say = unheard) -> list[Found]:
-    """Return the shares besides `but` that are being worked on; the names of those that are gone are taken away."""
+    """Return the shares besides `but` that are being worked on; the names of those that are gone are taken away.
+
+    Whoever asks holds the directory. Those that wait to enter it are left out: they come after.
+    """
     mine = lock_of(folder, but) if but is not None else None
     found = look([path for path in locks(folder) if path != mine], say=say)
     for one in found:
         if not one.alive:
             one.clear()
-    return [one for one in found if one.alive]
+    return [one for one in found if one.alive and not (one.holder and one.holder.what.endswith(WAITING))]
 
 
 def check_alone(folder: Path, say: Say = unheard) -> bool:
