@@ -126,7 +126,7 @@ def test_a_share_that_was_taken_over_ends(out: Path, tiny_model: str, tiny_sourc
             path.write_bytes(content(dataclasses.replace(Holder.here("share 1/2"), host="node7")))
             time.sleep(0.5)
 
-    with pytest.raises(RunFailed, match="Another process took over share 1/2 in .*tiny"):
+    with pytest.raises(RunFailed, match=r"Another process took over share 1/2 in .*tiny"):
         run_study(given, out, Options(share="1/2"), on_progress=sleep)
     assert len(list(out.rglob("*.parquet"))) == 2
     assert b"node7" in path.read_bytes()

@@ -129,14 +129,15 @@ def warnings_of(folder: Path, plan: str) -> list[str]:
 def others(folder: Path, but: Share | None = None, *, say: Say = unheard) -> list[Found]:
     """Return the shares besides `but` that are being worked on; the names of those that are gone are taken away.
 
-    Whoever asks holds the directory. Those that wait to enter it are left out: they come after.
+    Whoever asks holds the directory. Those that wait to enter it, or have not even named themselves, are left out: they
+    look who is there when they do.
     """
     mine = lock_of(folder, but) if but is not None else None
     found = look([path for path in locks(folder) if path != mine], say=say)
     for one in found:
         if not one.alive:
             one.clear()
-    return [one for one in found if one.alive and not (one.holder and one.holder.what.endswith(WAITING))]
+    return [one for one in found if one.alive and one.holder and not one.holder.what.endswith(WAITING)]
 
 
 def check_alone(folder: Path, say: Say = unheard) -> bool:
@@ -144,7 +145,7 @@ def check_alone(folder: Path, say: Say = unheard) -> bool:
     before = {path: path.stat().st_size for path in locks(folder)}
     found = others(folder, say=say)
     if found:
-        who = ", ".join(str(one.holder or one.path.stem) for one in found[:3]) + (" …" if len(found) > 3 else "")
+        who = ", ".join(str(one.holder) for one in found[:3]) + (" …" if len(found) > 3 else "")
         fix = "Wait for them, stop them, or use another --out; `assay gather` says how far they are."
         raise InUse(f"{folder} is being written by {who}. {fix}", found[0].holder)
     return any(size for size in before.values())
