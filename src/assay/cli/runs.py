@@ -83,7 +83,7 @@ def _table(found: list[dict[str, Any]]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("directory", overflow="fold", min_width=max(len(one["directory"]) for one in found))
     working = any(one["told"] for one in found)
-    for title in ("status", "started", "cells", "models", "data", *(["at work"] if working else []), ""):
+    for title in ("status", "started", "cells", "models", "data", *(["work"] if working else []), ""):
         table.add_column(title, overflow="fold")
     for one in found:
         started = str(one.get("started") or "")[:16].replace("T", " ")

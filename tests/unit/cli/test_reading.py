@@ -34,7 +34,7 @@ def test_ls_json(reader: Workplace) -> None:
     assert told.pop("started").startswith("20")
     assert told == {
         "directory": "runs/toy", "study": "toy", "status": "success", "reportable": False,
-        "models": ["toy.py:linear"], "data": ["folder:pictures"], "cells": 2,
+        "models": ["toy.py:linear"], "data": ["folder:pictures"], "cells": 2, "working": [],
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from assay.evaluation.execution import lock
-from assay.evaluation.execution.lock import locked
+from assay.evaluation.execution.lock import Holder, locked
 from assay.evaluation.execution.parts import lock_of
 from assay.evaluation.execution.share import Share
-from tests.support.holders import elsewhere
+from tests.support.holders import content, elsewhere
 from tests.support.workplace import RUN, Workplace
 
 SHARED = f"{RUN} --no-doctor --out runs/toy --set chunk=3"
@@ -117,13 +118,19 @@ def test_ls_says_who_works_on_what(place: Workplace, monkeypatch: pytest.MonkeyP
         refused = place.assay("gather runs/toy --finish")
     one = listed["working"][1]
     assert (one["share"], one["state"], one["host"]) == ("2/2", "working", "node7") and one["since"]
-    assert "at work" in told and "node7" in told
+    assert " work " in told and "node7" in told
     assert gathered.code == 6 and "share 2/2 working" in gathered.err and "3 missing" in gathered.err
     assert "The last share finishes the run." in gathered.err
     assert refused.code == 2 and "is being written by share 2/2" in refused.err
     with locked(Path("runs/toy")):
         (listed,) = json.loads(place.assay("ls --json").out)
     assert (listed["working"][0]["share"], listed["working"][0]["state"]) == (None, "working")
+    # one that was killed leaves its name
+    Path("runs/toy/lock").write_bytes(content(dataclasses.replace(Holder.here("run"), units=3, planned=6)))
+    assert "killed" in place.assay("ls").out
+    (listed,) = json.loads(place.assay("ls --json").out)
+    one = listed["working"][0]
+    assert (one["share"], one["state"], one["units"], one["planned"]) == (None, "killed", 3, 6)
 
 
 def test_gather_of_what_is_no_run(place: Workplace) -> None:

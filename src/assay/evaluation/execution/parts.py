@@ -12,7 +12,20 @@ from typing import Any
 
 from assay.core.errors import BadInput
 from assay.evaluation.cell import Cell
-from assay.evaluation.execution.lock import NAME, RUN, Found, Held, Holder, InUse, Say, entering, locked, look, unheard
+from assay.evaluation.execution.lock import (
+    DOOR,
+    NAME,
+    RUN,
+    Found,
+    Held,
+    Holder,
+    InUse,
+    Say,
+    entering,
+    locked,
+    look,
+    unheard,
+)
 from assay.evaluation.execution.share import Share
 from assay.evaluation.records.manifest import CANCELLED, FAILED, STARTED, SUCCESS, now
 from assay.files import DiskError, write_atomically
@@ -161,7 +174,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Standing:
-    """How a share of a run stands, or (`share` of None) a whole run that is being worked on.
+    """How a share of a run stands, or (`share` of None) a whole run that is being worked on or was killed.
 
     `since` is by the clock of `host`. `units` of `planned` are done, where it said so; `errors` are chunks of a share
     that came to its end in which samples have an error. `error` is what a share failed by.
@@ -198,13 +211,14 @@ def locks_of_all(folder: Path) -> list[Path]:
 
 
 def standings(folder: Path, found: Iterable[Found]) -> list[Standing]:
-    """Return how the shares of a run stand, and a whole run if there is one; `found` is what `look` says of its locks.
+    """Return how the shares of a run stand, and a whole run that is at work or was killed.
 
-    A run that nobody holds and that is not divided has none.
+    `found` is what `look` says of its locks. A run that nobody holds and that is not divided has none.
     """
     known = {one.path: one for one in found}
     whole = known.get(folder / NAME)
-    told = [] if whole is None or not whole.alive else [_standing(None, whole, {})]
+    passing = whole is None or (whole.holder is not None and whole.holder.what == DOOR)
+    told = [] if passing or whole is None else [_standing(None, whole, {})]
     parts = read_parts(folder)
     # one of an earlier division may still be at work
     there = {share for share in map(_share_of, known) if share is not None}
