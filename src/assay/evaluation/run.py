@@ -259,11 +259,14 @@ class Run:
 
     def efforts(self, over: str) -> list[effort.Effort]:
         """Return accuracy against `queries`, `steps`, `forwards` or `backwards`, per cell that stops at success."""
-        return effort.efforts(self.records(effort.NEEDED), self.cells, over)
+        return effort.efforts(self._needed, self.cells, over)
 
     def stages(self) -> list[effort.Stage]:
         """Return what each stage of the composed attacks left standing, per cell and budget."""
-        return effort.stages(self.records(effort.NEEDED), self.cells)
+        return effort.stages(self._needed, self.cells)
+
+    def _needed(self, cell: str) -> Iterator[pa.Table]:
+        return self.pieces(effort.NEEDED, [cell], coded=True)
 
     def endpoints(self) -> list[dict[str, Any]]:
         """Return what was asked of each endpoint: rows asked, billed, requests, retries and cost, in all and by cell.
