@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from assay.core.budget import Budget
 from assay.evaluation.analysis.tallies import groups as groups_of
-from assay.evaluation.analysis.tallies import numbers, texts
+from assay.evaluation.analysis.tallies import numbers, taken, texts
 from assay.evaluation.cell import Cell
 from assay.evaluation.records.schema import BROKEN, CERTIFIED, ERROR, STATUSES, SURVIVED, UNBROKEN
 from assay.evaluation.run import Run
@@ -177,7 +176,7 @@ def _group(run: Run, cells: Sequence[Cell]) -> Group:
         (at, ids), (status, words) = texts(piece, "sample_id"), texts(piece, "status")
         sample = np.array([places.setdefault(one, len(places)) for one in ids], np.int64)[at]
         kept = _KEPT[np.array([STATUSES.index(word) for word in words], np.int64)[status]]
-        heads = piece.select(["cell", "eps"]).take(pa.array(first)).to_pylist()
+        heads = taken(piece, ("cell", "eps"), first)
         sums = [np.bincount(group, numbers(piece[name])) for name in ("forwards", "queries")]
         for number, head in enumerate(heads):
             mine = group == number

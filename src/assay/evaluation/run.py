@@ -142,8 +142,8 @@ class Run:
             and cell["specs"]["attack"]["attack"] != UNATTACKED
             and not self.ignores_defense(digest)
         ]
-        attacked = self.store.read(asked, ATTACK_COLUMNS)
-        tables = bracket_tables(attacked, self.certificates(CERTIFICATE_COLUMNS))
+        attacked = self.store.pieces(asked, ATTACK_COLUMNS)
+        tables = bracket_tables(attacked, self.store.pieces(self.certificate_cells, CERTIFICATE_COLUMNS))
         return [dataclasses.replace(one, wording=self._wording(one.model, asked)) for one in tables]
 
     def _wording(self, model: str, cells: Sequence[str]) -> str:
@@ -157,7 +157,7 @@ class Run:
         if not found:
             return []
         asked = dict.fromkeys(digest for pair in found for digest in pair)
-        return pair_tables(self.store.read(list(asked), PAIR_COLUMNS), cells, found)
+        return pair_tables(self.store.pieces(asked, PAIR_COLUMNS, coded=True), cells, found)
 
     def results(self) -> list[score.Result]:
         """Return one result per cell and budget; corrupted data that nothing attacked are apart."""

@@ -169,7 +169,7 @@ def stages(records: Records, cells: Mapping[str, Mapping[str, Any]]) -> list[Sta
 
     `records` are as in `efforts`.
     """
-    found = []
+    found: list[Stage] = []
     for digest, cell in cells.items():
         method = _method(cell)
         names = stage_names(method) if method is not None else ()

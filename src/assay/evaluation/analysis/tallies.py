@@ -211,7 +211,13 @@ def texts(records: pa.Table, name: str) -> tuple[Array, list[Any]]:
 
 def constants(records: pa.Table, rows: Array) -> list[dict[str, Any]]:
     """Return what some rows say of their numbers."""
-    return [dict(row) for row in records.select(list(CONSTANT)).take(pa.array(rows)).to_pylist()]
+    return taken(records, CONSTANT, rows)
+
+
+def taken(records: pa.Table, names: Sequence[str], rows: Array) -> list[dict[str, Any]]:
+    """Return some columns of some rows as plain values."""
+    places: Any = pa.array(rows)
+    return [dict(row) for row in records.select(list(names)).take(places).to_pylist()]
 
 
 def numbers(column: Any) -> Array:
