@@ -77,6 +77,7 @@ test-scale: install-dev ## clusters and object stores, as real parts, in .venv-s
 
 bench: install-dev ## time and memory against the peers and against the bare limit; BENCH="name …" picks some
 	@bash scripts/install-beside.sh peers
+	@bash scripts/install-beside.sh scale
 	@$(PEERS)/python -m benchmarks.bench $(BENCH)
 
 bench-strength: install-dev ## our attacks against the references at equal passes; STRENGTH="row …" picks some

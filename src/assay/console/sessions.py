@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from assay.evaluation.execution.options import Options
     from assay.evaluation.loader import Loader
     from assay.evaluation.run import Run
-    from assay.session import AuditSettings, Finished
+    from assay.session import AuditSettings, Finished, Tracker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,16 +57,24 @@ def run_session(
     audit: AuditSettings | None = None,
     tell_cost: bool = True,
     loader: Loader | None = None,
+    track: str | None = None,
 ) -> Finished:  # shape: what commands choose
-    """Run what a command line asks for, and say what the audit cost.
+    """Run what a command line asks for, and say what the audit cost; `track` names a tracker of experiments.
 
     A share that is not the last ends the command: the run is not finished, and its numbers are not to be read.
     """
     from assay.session import Session
 
-    how = {"doctor": doctor, "audit": audit, "chosen": asked.chosen, "loader": loader}
+    terminal = Terminal(display)
+    how = {
+        "doctor": doctor,
+        "audit": audit,
+        "chosen": asked.chosen,
+        "loader": loader,
+        "tracker": _tracker(track, terminal),
+    }
     session = Session(asked.study, asked.directory, options, **how)  # type: ignore[arg-type]  # by name
-    finished = session.run(Terminal(display))
+    finished = session.run(terminal)
     if finished.share is not None:
         for line in what_is_left(finished):
             say(line)
@@ -75,6 +83,14 @@ def run_session(
     if finished.new_verdicts and tell_cost:
         say(cost_of(finished.new_verdicts))
     return finished
+
+
+def _tracker(name: str | None, terminal: Terminal) -> Tracker | None:
+    if name is None:
+        return None
+    from assay.exports.live import tracker
+
+    return tracker(name, terminal.warn)
 
 
 def closing_words(finished: Finished, command: str) -> Iterator[str]:

@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from assay.core.errors import BadInput
 from assay.files import in_words, machine
@@ -153,9 +153,9 @@ class Held:
                 return
             told = json.dumps(dataclasses.asdict(self._holder)).encode()
             os.lseek(descriptor, 0, os.SEEK_SET)
-            if first:
-                self._file.truncate(0)
+            # over what was there, so that nobody ever finds it empty
             os.write(descriptor, told.ljust(_LENGTH))
+            os.ftruncate(descriptor, _LENGTH)
             # other machines see what is on the disk
             os.fsync(descriptor)
 
@@ -350,9 +350,16 @@ def _try_lock(file: BinaryIO, *, shared: bool = False) -> bool | None:
     return True
 
 
-def _content(file: Any) -> bytes:
-    file.seek(0)
-    return bytes(file.read())
+def _content(file: BinaryIO) -> bytes:
+    content = b""
+    for _ in range(5):
+        file.seek(0)
+        content = file.read()
+        if not content or Holder.of(content) is not None:
+            break
+        # it is being written
+        time.sleep(_SOON)
+    return content
 
 
 def _no_process(pid: int) -> bool:

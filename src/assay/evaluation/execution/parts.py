@@ -12,7 +12,7 @@ from typing import Any
 
 from assay.core.errors import BadInput
 from assay.evaluation.cell import Cell
-from assay.evaluation.execution.lock import NAME, RUN, Found, Held, Holder, InUse, Say, entering, look, unheard
+from assay.evaluation.execution.lock import NAME, RUN, Found, Held, Holder, InUse, Say, entering, locked, look, unheard
 from assay.evaluation.execution.share import Share
 from assay.evaluation.records.manifest import CANCELLED, FAILED, STARTED, SUCCESS, now
 from assay.files import DiskError, write_atomically
@@ -147,8 +147,6 @@ def check_alone(folder: Path, say: Say = unheard) -> bool:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold a run directory, and see that no share of it is being worked on. Raises `InUse`."""
-    from assay.evaluation.execution.lock import locked
-
     with locked(folder):
         check_alone(folder)
         yield

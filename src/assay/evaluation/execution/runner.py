@@ -114,11 +114,12 @@ class Runner:
         tally = Tally(self.plan.units, todo, self.speeds, self.meter, self._asked)
         on_progress(tally.read())
         if not todo and before.get("status") == SUCCESS and before["cells"] == cells and not warnings:
+            self._keep_study()
             return Run.open(self.folder)
         manifest = new_manifest(self.plan, self.options.command or shlex.join(sys.argv), before)
         add_warnings(manifest, [*self.plan.notes, *self.directory.warnings, *self.warnings, *warnings])
         append_log(self.folder, f"{len(todo)} of {len(self.plan.units)} units to do")
-        write_atomically(self.folder / STUDY_FILE, write_yaml(self.plan.study.plain()).encode())
+        self._keep_study()
         write_manifest(self.folder, manifest)
         with self._ending(manifest):
             if self._ledger is not None:
@@ -153,6 +154,12 @@ class Runner:
         append_log(self.folder, f"share {part.share} ended")
         return Run.open(self.folder)
 
+    def _keep_study(self) -> None:
+        # its gate may have changed where no cell did
+        path, text = self.folder / STUDY_FILE, write_yaml(self.plan.study.plain()).encode()
+        if not path.is_file() or path.read_bytes() != text:
+            write_atomically(path, text)
+
     def _chunks_with_errors(self, units: Sequence[Unit]) -> int:
         by_cell: dict[str, tuple[Cell, list[int]]] = {}
         for unit in units:
@@ -166,7 +173,11 @@ class Runner:
             chunks.setdefault(unit.cell.digest, set()).add(unit.chunk)
         cells = [cell for cell in self.plan.cells if cell.digest in chunks]
         done, damaged = self.store.done(cells, chunks)
-        warnings = [self.store.put_aside(one) for one in damaged]
+        warnings = []
+        for one in damaged:
+            # a packed one may be of several shares, and another may have moved it
+            with contextlib.suppress(*[] if one.path.exists() else [DiskError]):
+                warnings.append(self.store.put_aside(one))
         if self.directory.taken_over:
             warnings.insert(0, "A share was killed; another process went on from its finished shards.")
         warnings += self._ledger.warnings if self._ledger is not None else []
