@@ -244,7 +244,9 @@ def _spread(alone: Sequence[float]) -> str:
     )
 
 
-def _summary(planned: Plan, left: Estimate, directory: Path, asks: list[Demand], *, alone: Sequence[float]) -> list[str]:
+def _summary(
+    planned: Plan, left: Estimate, directory: Path, asks: list[Demand], *, alone: Sequence[float]
+) -> list[str]:
     from assay.preflight.checks import steps_of
 
     whole = len(planned.units)
