@@ -88,7 +88,7 @@ def javascript() -> str:
     """
     import vl_convert
 
-    kept = cache_dir() / "page" / f"vega-{vl_convert.__version__}.js"
+    kept = cache_dir() / "page" / f"vega-{version_of('vl-convert-python')}.js"
     digest, _, bundle = _text_of(kept).partition("\n")
     if bundle and digest == _digest(bundle):
         return bundle
