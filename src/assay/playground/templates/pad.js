@@ -167,8 +167,8 @@
     wipe: () => { [base, strokes, cursor, down, drawing] = [null, [], null, false, null]; refresh(); },
     // What the model sees of a sample or a file stands under the pen, pixel by pixel.
     under: (picture) => { [base, strokes] = [picture, []]; refresh(); },
-    drawn: () => strokes.length > 0,
-    empty: () => !base && strokes.length === 0,
-    png: () => new Promise((resolve) => { small(placed()).toBlob(resolve, "image/png"); }),
+    note: () => (base || !strokes.length ? "" : "Scaled and centred as MNIST’s digits are."),
+    busy: () => drawing !== null,
+    png: () => Play.bytesOf(small(placed()).toDataURL("image/png")), // toBlob may wait for an idle moment
   };
 })();

@@ -126,7 +126,7 @@
     state.pending = (async () => {
       try {
         const { bytes } = state.source;
-        const answer = await ask(`/api/image?${new URLSearchParams({ model: one.name })}`, { method: "POST", body: typeof bytes === "function" ? await bytes() : bytes });
+        const answer = await ask(`/api/image?${new URLSearchParams({ model: one.name })}`, { method: "POST", body: typeof bytes === "function" ? bytes() : bytes });
         const seen = await answer.json();
         if (turn === state.turn) await accept(seen, redraw);
       } catch (error) {
@@ -142,7 +142,7 @@
     state.image = seen;
     const [first] = seen.top;
     $("answer").replaceChildren(...(first ? [el("strong", {}, first.name), ` ${Play.percent(first.share)} %`] : ["…"]));
-    $("note").textContent = seen.note || "";
+    $("note").textContent = state.source.drawn ? state.source.drawn() : seen.note || "";
     $("seen").src = seen.png;
     show($("seen"), true);
     if (digits()) {
@@ -166,8 +166,8 @@
   Play.pad.onchange(() => {
     clearTimeout(settle);
     unchoose();
-    state.source = { bytes: Play.pad.png, own: true, kind: model().kind };
-    settle = setTimeout(() => { settle = 0; send(false); }, SETTLED);
+    state.source = { bytes: Play.pad.png, drawn: Play.pad.note, own: true, kind: model().kind };
+    settle = setTimeout(() => { settle = 0; if (!Play.pad.busy()) send(false); }, SETTLED);
   });
   const flush = () => { if (settle) { clearTimeout(settle); settle = 0; send(false); } return state.pending; };
   $("file").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
@@ -290,6 +290,22 @@
     const [least, most] = bounds();
     $("eps").value = written(least * (most / least) ** ($("slider").value / 400));
     changeEps();
+  });
+  // A key goes on to the next budget that is written differently, however fine the slider is.
+  $("slider").addEventListener("keydown", (event) => {
+    const way = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+    if (!way) return;
+    event.preventDefault();
+    const before = $("eps").value;
+    const [least, most] = bounds();
+    for (let at = Number($("slider").value) + way; at >= 0 && at <= 400; at += way) {
+      const next = written(least * (most / least) ** (at / 400));
+      if (next !== before && Math.sign(Play.value(next) - (Play.value(before) ?? 0)) === way) {
+        $("eps").value = next;
+        changeEps();
+        return;
+      }
+    }
   });
   $("eps").addEventListener("input", changeEps);
   $("method").addEventListener("change", changeAttack);

@@ -2,6 +2,7 @@
 // One model's result: the verdict, three pictures on one scale, the margin pass by pass, the classes before and after.
 (() => {
   const { el, number, percent, count, norms } = Play;
+  const LONG = 70; // letters: longer reasons are folded away
   const WIDEST = 8; // rows of classes: five before, and whoever is new among the five after
 
   // The margin as a line. Below zero the model is wrong: that half is shaded, and the line changes colour there.
@@ -35,7 +36,8 @@
         if (value !== 0) parts.push(el("line", { class: "grid", x1: edge.left, x2: right, y1: y(value), y2: y(value) }));
         parts.push(el("text", { class: "tick", x: edge.left - 8, y: y(value) + 4, "text-anchor": "end" }, number(value)));
       }
-      for (const value of !points.length ? [] : ticks(0, last, wide > 420 ? 5 : 3).filter(Number.isInteger)) {
+      const passes = ticks(0, last, wide > 420 ? 5 : 3).filter((value) => Number.isInteger(value) && last - value > 0.12 * last);
+      for (const value of points.length ? [...passes, last] : []) {
         parts.push(el("text", { class: "tick", x: x(value), y: bottom + 17, "text-anchor": "middle" }, value.toLocaleString("en")));
       }
       parts.push(el("text", { class: "tick", x: right + 8, y: bottom + 17 }, "passes"));
@@ -114,15 +116,15 @@
     };
   };
 
-  const copyable = (title, text) => {
+  const copyable = (title, text, level) => {
     const button = el("button", { type: "button", class: "plain", "aria-label": `Copy: ${title}` }, "Copy");
     button.addEventListener("click", async () => {
       try { await navigator.clipboard.writeText(text); } catch { return; }
       button.textContent = "Copied";
       setTimeout(() => { button.textContent = "Copy"; }, 1500);
     });
-    return el("div", { class: "same" }, el("div", { class: "above" }, el("h4", {}, title), button),
-      el("pre", { tabindex: 0, role: "region", "aria-label": title }, el("code", {}, text)));
+    return el("div", { class: "same" }, el("div", { class: "above" }, el(level, {}, title), button),
+      el("pre", { tabindex: 0, role: "group", "aria-label": title }, el("code", {}, text)));
   };
 
   const download = (run, model, done) => {
@@ -145,7 +147,8 @@
 
   const facts = (done, patch) => {
     const list = [];
-    const fact = (name, text, more) => list.push(el("div", {}, el("dt", {}, name), el("dd", {}, text, ...(more ? [el("small", {}, more)] : []))));
+    const aside = (more) => (more.length > LONG ? el("details", {}, el("summary", {}, "how"), el("small", {}, more)) : el("small", {}, more));
+    const fact = (name, text, more) => list.push(el("div", {}, el("dt", {}, name), el("dd", {}, text, ...(more ? [aside(more)] : []))));
     fact("Passes", `${done.forwards.toLocaleString("en")} forward, ${done.backwards.toLocaleString("en")} backward`, `in ${number(done.seconds, 2)} s`);
     if (!patch) {
       fact("Size of the change", `${norms[done.norm] ?? done.norm} ${number(done.size)}`, `${number(done.grey_levels)} of 255 grey levels`);
@@ -161,9 +164,9 @@
   };
 
   const heading = (done, before) => {
-    const [was, is] = [before?.[0]?.name, done.top[0]?.name];
-    if (was === undefined || is === undefined) return done.success ? "Broken" : "Not broken";
-    return was === is ? `Still “${is}”` : `“${was}” became “${is}”`;
+    const [was, is] = [before?.[0], done.top[0]];
+    if (!was || !is) return done.success ? "Broken" : "Not broken";
+    return was.class === is.class ? `Still “${is.name}”` : `“${was.name}” became “${is.name}”`;
   };
 
   // A panel stands from the start, so that nothing jumps when the answer comes.
@@ -226,7 +229,7 @@
       point: (event) => line.add(event.pass, event.margin),
       done: (event, run, patch) => {
         put("original", event.original);
-        put("change", event.change, event.factor === 1 ? "change" : `change, × ${number(event.factor)}`);
+        put("change", event.change, `change, × ${number(event.factor)}`);
         put("result", event.result);
         line.expect(0);
         if (Number.isFinite(event.margin) && line.last()?.margin !== event.margin) line.add(Math.max(event.forwards, line.last()?.pass ?? 0), event.margin);
@@ -236,7 +239,7 @@
         title.textContent = heading(event, before);
         state(event.success ? "refuted" : "held", event.verdict.state);
         text.textContent = event.verdict.text;
-        rest.replaceChildren(facts(event, patch), download(run, event.model, event), copyable("The same in the shell", event.shell), copyable("The same in Python", event.python));
+        rest.replaceChildren(facts(event, patch), download(run, event.model, event), ...[["The same in the shell", event.shell], ["The same in Python", event.python]].map(([name, words]) => copyable(name, words, alone ? "h3" : "h4")));
         return `${model.title}: ${event.verdict.state}. ${heading(event, before)} after ${count(event.forwards, "pass", "passes")}. ${event.verdict.text}`;
       },
       halt: (words) => {
