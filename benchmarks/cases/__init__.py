@@ -17,6 +17,7 @@ from benchmarks.cases import (
     onnx_file,
     patch,
     pgd_mnist,
+    play,
     standard,
     train_mnist,
     workers,
@@ -41,5 +42,6 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "onnx-file": onnx_file.measure,
     "endpoint-overhead": endpoints.overhead,
     "endpoint-forms": endpoints.forms,
+    "play": play.measure,
 }
 """Name -> measurement; the argument is the number of repeats."""

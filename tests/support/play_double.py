@@ -28,8 +28,21 @@ Json = dict[str, Any]
 
 HOSTILE = "<img src=x onerror=\"document.title='broken out'\"> & 'seven'"
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-PICTURES = ["tabby cat", "golden retriever", "sports car", "lighthouse", "espresso", "acorn squash", "toaster", "banana", "teapot", "flamingo"]
-UNREADABLE = "The file is not a picture that can be read: it begins like text. Give a PNG, JPEG, WebP, BMP, GIF or TIFF."
+PICTURES = [
+    "tabby cat",
+    "golden retriever",
+    "sports car",
+    "lighthouse",
+    "espresso",
+    "acorn squash",
+    "toaster",
+    "banana",
+    "teapot",
+    "flamingo",
+]
+UNREADABLE = (
+    "The file is not a picture that can be read: it begins like text. Give a PNG, JPEG, WebP, BMP, GIF or TIFF."
+)
 
 
 @dataclasses.dataclass
@@ -59,7 +72,9 @@ class Double:
 
     def last(self, path: str) -> Json:
         """Return what came with the latest request of a path."""
-        return next(body for at, where, body in reversed([(m, p.split("?")[0], b) for m, p, b in self.asked]) if where == path)
+        return next(
+            body for at, where, body in reversed([(m, p.split("?")[0], b) for m, p, b in self.asked]) if where == path
+        )
 
 
 @contextlib.contextmanager
@@ -175,7 +190,13 @@ def setup(double: Double) -> Json:
     steps = {"name": "steps", "type": "int", "default": 40, "help": "Steps along the gradient."}
     size = {"name": "step_size", "type": "float", "default": None, "help": "Length of a step; without one, eps / 4."}
     start = {"name": "random_start", "type": "bool", "default": True, "help": "Start at a random point of the ball."}
-    by = {"name": "objective", "type": "choice", "choices": ["ce", "margin"], "default": "ce", "help": "What is climbed."}
+    by = {
+        "name": "objective",
+        "type": "choice",
+        "choices": ["ce", "margin"],
+        "default": "ce",
+        "help": "What is climbed.",
+    }
     return {
         "models": [
             {"name": "mnist-cnn", "title": "MNIST network", "kind": "digits", "shape": [1, 28, 28],
