@@ -40,7 +40,7 @@
       for (const value of points.length ? [...passes, last] : []) {
         parts.push(el("text", { class: "tick", x: x(value), y: bottom + 17, "text-anchor": "middle" }, value.toLocaleString("en")));
       }
-      parts.push(el("text", { class: "tick", x: right + 8, y: bottom + 17 }, "passes"));
+      parts.push(el("text", { class: "tick", x: right + 6 + 4 * String(last).length, y: bottom + 17 }, "passes"));
       parts.push(el("line", { class: "zero", x1: edge.left, x2: right, y1: zero, y2: zero }));
       parts.push(el("text", { class: "named", x: edge.left + 6, y: bottom - 7 }, "below: the model is wrong"));
       if (points.length) {
