@@ -29,8 +29,8 @@ Json = dict[str, Any]
 
 UPLOAD = 8 * 2**20
 PASSES = 20_000
-_BODIES = 6
-"""Uploads that are read at a time: what they take in memory is bounded."""
+_BODIES = 2
+"""Uploads that are in hand at a time: others wait at the door, so that what they take in memory is bounded."""
 _SLOW = 30.0
 """Seconds after which an upload that trickles in is given up."""
 
@@ -39,7 +39,7 @@ _SLOW = 30.0
 class Brought:
     """An image that a visitor brought: its bytes, what `model` sees of it, and its label where it is known."""
 
-    content: str
+    content: bytes
     model: str
     values: str
     shape: list[int]
@@ -80,7 +80,7 @@ class Playground:
         self.results: Store[Result] = Store()
         self.running: dict[str, list[Ticket]] = {}
         self._samples: dict[str, Json] = {}
-        self._bodies = asyncio.Semaphore(_BODIES)
+        self.bodies = asyncio.Semaphore(_BODIES)
         # images are looked at by a worker of their own, so that uploads wait for no attack
         self.lookers = Pool(1, setting, self._learn, samples=True)
         self.attackers = Pool(workers or worker_count(), setting, self._hear)
@@ -155,7 +155,7 @@ class Playground:
         if declared.isdecimal() and int(declared) > most:
             raise Refused(413, _too_large(int(declared), most))
         try:
-            async with self._bodies, asyncio.timeout(_SLOW):
+            async with asyncio.timeout(_SLOW):
                 parts = bytearray()
                 async for part in request.stream():
                     parts += part
@@ -186,20 +186,20 @@ class Playground:
             raise Refused(400, f"There is no model {str(name)[:80]!r} here.")
         failed = self.models[name]["failed"]
         if failed:
-            raise Refused(400, f"The model {name} could not be loaded: {failed}")
+            raise Refused(400, f"The model {name} could not be loaded: {failed.rstrip('.')}.")
         return name
 
     async def take_image(self, visitor: str, model: str, content: bytes) -> Json:
         """Keep an image as a model sees it; return its name and what the model says. Raises `Refused`."""
         sample = self._samples.get(hashlib.blake2b(content, digest_size=16).hexdigest())
-        written = base64.b64encode(content).decode()
         if sample is not None and sample["content"]:
-            written = sample["content"]
-        seen = await self.ask(self.lookers, visitor, {"do": "look", "model": model, "content": written})
+            content = base64.b64decode(sample["content"])
+        request = {"do": "look", "model": model, "content": base64.b64encode(content).decode()}
+        seen = await self.ask(self.lookers, visitor, request)
         fits = sample is not None and sample["kind"] == self.models[model].get("kind")
         label = sample["label"] if sample is not None and fits else None
-        brought = Brought(written, model, seen["values"], seen["shape"], label)
-        name = self.images.put(visitor, brought, len(written) + len(brought.values))
+        brought = Brought(content, model, seen["values"], seen["shape"], label)
+        name = self.images.put(visitor, brought, len(content) + len(brought.values))
         return {"image": name, "png": seen["png"], "note": seen["note"], "top": seen["top"]}
 
     def requests(self, said: Any) -> list[tuple[str, Json]]:
@@ -286,7 +286,7 @@ def _requests(place: Playground, said: Json) -> list[tuple[str, Json]]:
         same = {"values": brought.values, "shape": brought.shape} if name == brought.model else {}
         defended = None if defence is None else str(defence)[:80]
         request = {"do": "run", "model": name, "defence": defended, "ask": ask, "patch": patch}
-        found.append((name, {**request, **(same or {"content": brought.content})}))
+        found.append((name, {**request, **(same or {"content": base64.b64encode(brought.content).decode()})}))
     return found
 
 
@@ -346,12 +346,14 @@ def application(place: Playground) -> Starlette:
 
     async def image(request: Request) -> Response:
         model = place.known_model(request.query_params.get("model"))
-        return JSONResponse(await place.take_image(request.scope["visitor"], model, await place.body(request)))
+        async with place.bodies:
+            return JSONResponse(await place.take_image(request.scope["visitor"], model, await place.body(request)))
 
     async def patch(request: Request) -> Response:
-        written = base64.b64encode(await place.body(request)).decode()
         visitor = request.scope["visitor"]
-        found = await place.ask(place.lookers, visitor, {"do": "patch", "content": written})
+        async with place.bodies:
+            written = base64.b64encode(await place.body(request)).decode()
+            found = await place.ask(place.lookers, visitor, {"do": "patch", "content": written})
         return JSONResponse(place._patch(visitor, found["patch"]))
 
     async def run(request: Request) -> Response:
