@@ -96,8 +96,11 @@ def test_pictures_just_below_the_limit_are_taken() -> None:
     assert intake.take(as_bytes(Image.new("L", (5000, 4000))), network((1, 8, 8))).image.shape == (1, 8, 8)
 
 
-@pytest.mark.parametrize("content", [b"", b"GIF89a", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\x89PNG\r\n\x1a\n" + b"\0" * 30],
-                         ids=["empty", "gif", "eps", "png"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"GIF89a", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\x89PNG\r\n\x1a\n" + b"\0" * 30],
+    ids=["empty", "gif", "eps", "png"],
+)
 def test_what_is_no_picture_is_refused_in_a_sentence(content: bytes) -> None:
     with pytest.raises(BadInput, match=r"Give a PNG|cannot be read|damaged"):
         intake.take(content, network())
