@@ -7,6 +7,7 @@ from collections.abc import Callable
 from benchmarks.cases import (
     attacks,
     certify,
+    cluster,
     corruptions,
     curve_mnist,
     defenses,
@@ -43,5 +44,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "endpoint-overhead": endpoints.overhead,
     "endpoint-forms": endpoints.forms,
     "play": play.measure,
+    "ray": cluster.ray,
+    "store": cluster.store,
 }
 """Name -> measurement; the argument is the number of repeats."""

@@ -182,7 +182,9 @@ def test_everything_works_by_keyboard_alone(page: Opened, double: Double) -> Non
     reached, outlined = [], []
     for _ in range(40):
         tab.keyboard.press("Tab")
-        reached.append(tab.evaluate("document.activeElement.id || document.activeElement.name || document.activeElement.tagName"))
+        reached.append(
+            tab.evaluate("document.activeElement.id || document.activeElement.name || document.activeElement.tagName")
+        )
         outlined.append(tab.evaluate(_OUTLINED))
     wanted = {"model", "second", "pad", "tool", "clear", "file", "sample", "mode", "method", "norm", "eps", "slider"}
     assert wanted | {"goal", "defence", "smallest", "go", "SUMMARY"} <= set(reached)
@@ -208,13 +210,20 @@ def test_everything_works_by_keyboard_alone(page: Opened, double: Double) -> Non
     assert double.last("/api/run")["eps"] == eps
 
 
-_OUTLINED = """() => { const one = document.activeElement, near = [one, one.nextElementSibling, one.parentElement].filter(Boolean);
-    return near.some((part) => getComputedStyle(part).outlineStyle !== 'none' && parseFloat(getComputedStyle(part).outlineWidth) > 0); }"""
+_OUTLINED = """() => {
+    const one = document.activeElement;
+    const near = [one, one.nextElementSibling, one.parentElement].filter(Boolean).map((part) => getComputedStyle(part));
+    return near.some((style) => style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0);
+}"""
 
 
 def test_the_budget_follows_slider_text_and_norm(page: Opened) -> None:
     tab = page.tab
-    assert [mark for mark in tab.locator("#marks span").all_inner_texts() if mark in ("1", "8", "64")] == ["1", "8", "64"]
+    assert [mark for mark in tab.locator("#marks span").all_inner_texts() if mark in ("1", "8", "64")] == [
+        "1",
+        "8",
+        "64",
+    ]
     tab.fill("#eps", "8/255")
     assert "8 of 255 grey levels" in tab.inner_text("#about-eps")
     tab.fill("#eps", "a third")
@@ -370,7 +379,12 @@ def test_a_patch_is_moved_turned_and_scaled(page: Opened, double: Double) -> Non
         tab.keyboard.press(key)
     tab.wait_for_timeout(900)
     by_key = double.last("/api/run")["patch"]
-    expected = {"x": turned["x"] + 0.02, "y": turned["y"] + 0.02, "size": turned["size"] + 0.02, "turn": turned["turn"] - 5}
+    expected = {
+        "x": turned["x"] + 0.02,
+        "y": turned["y"] + 0.02,
+        "size": turned["size"] + 0.02,
+        "turn": turned["turn"] - 5,
+    }
     assert {name: by_key[name] for name in expected} == pytest.approx(expected, abs=1e-3)
     assert [tab.input_value(f"#patch-{name}") for name in "xy"] == ["52", "42"]
 

@@ -14,12 +14,16 @@ import typer
 
 from assay.cli import (
     audit,
+    baseline,
     certify,
+    compare,
     corrupt,
     defend,
     demo,
     doctor,
     export,
+    gate,
+    gather,
     listing,
     patch,
     plan,
@@ -66,7 +70,7 @@ for panel, commands in {
         demo.demo,
         play.play,
     ),
-    _LOOK: (runs.ls, runs.show, runs.report, export.app),
+    _LOOK: (runs.ls, runs.show, gather.gather, runs.report, gate.gate, compare.compare, baseline.app, export.app),
     _FIND: (listing.models, listing.attacks, listing.defenses, listing.certificates, listing.app, validate.schema),
 }.items():
     for command in commands:
