@@ -20,6 +20,7 @@ from benchmarks.cases import (
     onnx_file,
     patch,
     pgd_mnist,
+    play,
     standard,
     train_mnist,
     workers,
@@ -46,6 +47,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "onnx-file": onnx_file.measure,
     "endpoint-overhead": endpoints.overhead,
     "endpoint-forms": endpoints.forms,
+    "play": play.measure,
     "ray": cluster.ray,
     "store": cluster.store,
 }

@@ -210,8 +210,11 @@ def test_everything_works_by_keyboard_alone(page: Opened, double: Double) -> Non
     assert double.last("/api/run")["eps"] == eps
 
 
-_OUTLINED = """() => { const one = document.activeElement, near = [one, one.nextElementSibling, one.parentElement].filter(Boolean);
-    return near.some((part) => getComputedStyle(part).outlineStyle !== 'none' && parseFloat(getComputedStyle(part).outlineWidth) > 0); }"""
+_OUTLINED = """() => {
+    const one = document.activeElement;
+    const near = [one, one.nextElementSibling, one.parentElement].filter(Boolean).map((part) => getComputedStyle(part));
+    return near.some((style) => style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0);
+}"""
 
 
 def test_the_budget_follows_slider_text_and_norm(page: Opened) -> None:
