@@ -18,6 +18,7 @@ from benchmarks.cases import (
     onnx_file,
     patch,
     pgd_mnist,
+    play,
     standard,
     train_mnist,
     workers,
@@ -42,6 +43,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "onnx-file": onnx_file.measure,
     "endpoint-overhead": endpoints.overhead,
     "endpoint-forms": endpoints.forms,
+    "play": play.measure,
     "ray": cluster.ray,
     "store": cluster.store,
 }

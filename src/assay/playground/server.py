@@ -330,7 +330,8 @@ Answer = Callable[["Request"], Awaitable["Response"]]
 def application(place: Playground) -> Starlette:
     """Return the routes of a playground, whose workers live as long as the application."""
     from starlette.applications import Starlette
-    from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+    from starlette.exceptions import HTTPException
+    from starlette.responses import HTMLResponse, JSONResponse, StreamingResponse
     from starlette.routing import Route
 
     async def front(request: Request) -> Response:
@@ -366,32 +367,12 @@ def application(place: Playground) -> Starlette:
         return JSONResponse({})
 
     async def download(request: Request) -> Response:
-        name = request.query_params.get("model", "")
-        result = place.results.get(request.query_params.get("run", ""))
-        kept = None if result is None else result.kept.get(name)
-        if kept is None:
-            raise Refused(404, "There is no such result, or no longer. Run the attack again.")
-        data = request.query_params.get("what") == "data"
-        what, kind, file = (
-            ("npz", "application/octet-stream", "image.npz") if data else ("png", "image/png", "adversarial.png")
-        )
-        headers = {"X-Assay-Checked": kept["checked"], "Content-Disposition": f'attachment; filename="{file}"'}
-        return Response(base64.b64decode(kept[what]), media_type=kind, headers=headers)
-
-    async def refused(request: Request, error: Exception) -> Response:
-        status = error.status if isinstance(error, Refused) else 400
-        return JSONResponse({"error": str(error)}, status)
-
-    async def nothing(request: Request, error: Exception) -> Response:
-        status = getattr(error, "status_code", 404)
-        return JSONResponse({"error": "There is nothing here, or not by this method."}, status)
+        return _download(place, request)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with place.open():
             yield
-
-    from starlette.exceptions import HTTPException
 
     routes = [
         Route("/", front, methods=["GET"]),
@@ -402,7 +383,7 @@ def application(place: Playground) -> Starlette:
         Route("/api/stop", stop, methods=["POST"]),
         Route("/api/download", download, methods=["GET"]),
     ]
-    handlers: dict[Any, Any] = {Refused: refused, BadInput: refused, HTTPException: nothing}
+    handlers: dict[Any, Any] = {Refused: _refused, BadInput: _refused, HTTPException: _nothing}
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
 
@@ -411,3 +392,31 @@ def _parsed(content: bytes) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"The body is no JSON: {type(error).__name__}.") from error
+
+
+def _download(place: Playground, request: Request) -> Response:
+    from starlette.responses import Response
+
+    name = request.query_params.get("model", "")
+    result = place.results.get(request.query_params.get("run", ""))
+    kept = None if result is None else result.kept.get(name)
+    if kept is None:
+        raise Refused(404, "There is no such result, or no longer. Run the attack again.")
+    what, kind, file = ("png", "image/png", "adversarial.png")
+    if request.query_params.get("what") == "data":
+        what, kind, file = ("npz", "application/octet-stream", "image.npz")
+    headers = {"X-Assay-Checked": kept["checked"], "Content-Disposition": f'attachment; filename="{file}"'}
+    return Response(base64.b64decode(kept[what]), media_type=kind, headers=headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse({"error": str(error)}, error.status if isinstance(error, Refused) else 400)
+
+
+async def _nothing(request: Request, error: Exception) -> Response:
+    from starlette.responses import JSONResponse
+
+    status = getattr(error, "status_code", 404)
+    return JSONResponse({"error": "There is nothing here, or not by this method."}, status)

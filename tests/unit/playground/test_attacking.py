@@ -77,9 +77,7 @@ def test_points_are_the_passes_that_the_attack_counts_and_the_array_is_its_own(
     done, points = told[-1], [one for one in told if one["event"] == "point"]
     x, y = image[None], torch.tensor([told[0]["top"][0]["class"]])
     threat = {"linf": assay.Linf, "l2": assay.L2, "l1": assay.L1, "l0": assay.L0}[norm](eps)
-    (bare,) = assay.sweep(
-        build(name, **options), tiny, x, y, [threat], question="worst_case", ids=[SAMPLE], seed=0
-    )
+    (bare,) = assay.sweep(build(name, **options), tiny, x, y, [threat], question="worst_case", ids=[SAMPLE], seed=0)
     assert (done["forwards"], done["backwards"]) == (int(bare.forwards), int(bare.backwards))
     assert done["success"] == bool(bare.success)
     assert array(done).tobytes() == bare.x_adv[0].numpy().tobytes()
@@ -141,8 +139,8 @@ def test_smallest_of_an_attack_by_size_is_its_own_run(tiny: Classifier, image: T
     done = events_of(tight, tiny, image)[-1]
     assert not done["success"]
     assert done["smallest"]["value"] > 0.0001
-    bare = assay.attack(build("fmn", steps=30), tiny, image[None], torch.tensor([int(tiny.module(image[None]).argmax())]),
-                        assay.L2(float("inf")), ids=[SAMPLE])  # fmt: skip
+    y = tiny.module(image[None]).argmax(1)
+    bare = assay.attack(build("fmn", steps=30), tiny, image[None], y, assay.L2(float("inf")), ids=[SAMPLE])
     assert done["smallest"]["value"] == pytest.approx(float(bare.size), rel=1e-5)
 
 

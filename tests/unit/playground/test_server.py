@@ -183,7 +183,8 @@ def test_runs_that_cannot_be_are_refused_in_sentences(place: Playing, three: str
 @pytest.mark.parametrize(
     "changed",
     [
-        {"attack": "nothing"}, {"norm": "l7"}, {"eps": "-1"}, {"eps": "nan"}, {"eps": "9" * 39}, {"goal": {"class": 77}},
+        {"attack": "nothing"}, {"norm": "l7"}, {"eps": "-1"}, {"eps": "nan"}, {"eps": "9" * 39},
+        {"goal": {"class": 77}},
         {"goal": {"class": -1}}, {"options": {"steps": "many"}}, {"options": {"steps": 1e400}}, {"defence": "walls"},
         {"defence": "median:size=900000"}, {"defence": "autoencoder:file=/etc/passwd"},
     ],

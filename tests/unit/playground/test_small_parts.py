@@ -97,7 +97,9 @@ def test_who_may_ask(given: list[tuple[bytes, bytes]], others: bool, status: int
     assert answered({"headers": given}, others) == status
 
 
-@pytest.mark.parametrize(("query", "status"), [(b"token=secret", 200), (b"token=", 403), (b"", 403), (b"token=%ff", 403)])
+@pytest.mark.parametrize(
+    ("query", "status"), [(b"token=secret", 200), (b"token=", 403), (b"", 403), (b"token=%ff", 403)]
+)
 def test_the_page_takes_its_token_from_the_address(query: bytes, status: int) -> None:
     assert answered({"path": "/", "query_string": query, "headers": headers("localhost:8321", "")}) == status
 
