@@ -152,9 +152,11 @@ def records_of(path: Path) -> Iterator[Any]:
 
 
 def test_wandb(run: Run, shown: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    # whatever the user's shell says of other runs, an export stays here
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
     (written,) = export_run(run, "wandb", tmp_path / "w")
+    assert Path(written).is_relative_to(tmp_path / "w") and Path(written).name.startswith("offline-run-")
     (file,) = Path(written).glob("*.wandb")
     steps, config = [], {}
     for record in records_of(file):

@@ -189,7 +189,7 @@ def test_what_answers_follows_from_what_was_measured(run: Run, monkeypatch: pyte
         return held_by(facts)
 
     always = {clauses.CLEAN, clauses.RECORDS}
-    full = {*always, clauses.ROBUST, clauses.WORST}
+    full = {*always, clauses.ROBUST}
     assert held(a_row(run, attack="pgd(steps=3)")) == {*full, clauses.WHITE_BOX}
     # noise is no attacker, no budget is no attack, and an attack on another model says nothing of a defence
     assert held(a_row(run, attack="uniform-noise")) == always
