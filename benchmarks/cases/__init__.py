@@ -7,6 +7,7 @@ from collections.abc import Callable
 from benchmarks.cases import (
     attacks,
     certify,
+    cluster,
     corruptions,
     curve_mnist,
     defenses,
@@ -41,5 +42,7 @@ CASES: dict[str, Callable[[int], Outcome]] = {
     "onnx-file": onnx_file.measure,
     "endpoint-overhead": endpoints.overhead,
     "endpoint-forms": endpoints.forms,
+    "ray": cluster.ray,
+    "store": cluster.store,
 }
 """Name -> measurement; the argument is the number of repeats."""

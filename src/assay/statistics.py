@@ -55,12 +55,27 @@ def clustered(hits: Sequence[int], each: int, confidence: float = CONFIDENCE) ->
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
     """Return the exact two-sided p-value of McNemar's test for the two discordant counts; 1 where there are none."""
-    from scipy.stats import binomtest
+    discordant, fewer = only_first + only_second, min(only_first, only_second)
+    # whole numbers are exact, and spare readers the second that scipy.stats takes to load
+    ways = below = 1
+    for i in range(1, fewer + 1):
+        ways = ways * (discordant - i + 1) // i
+        below += ways
+    return float(min(Fraction(1), Fraction(2 * below, 2**discordant)))
 
-    discordant = only_first + only_second
-    if discordant == 0:
-        return 1.0
-    return float(binomtest(min(only_first, only_second), discordant, 0.5).pvalue)
+
+def paired_score(only_first: int, only_second: int, n: int, difference: float) -> float:
+    """Return Tango's score of a difference of two shares of the same `n` pairs: how far what is seen lies above it.
+
+    It is about normal where `difference` is the true one (Tango 1998). The difference that is seen is (`only_first` -
+    `only_second`) / `n`.
+    """
+    # the share of pairs that only the second hit is the likeliest one under this difference
+    half = (2 * n - only_first + only_second) * difference - only_first - only_second
+    root = math.sqrt(max(0.0, half * half + 8 * n * only_second * difference * (1 - difference)))
+    variance = n * (2 * (root - half) / (4 * n) + difference * (1 - difference))
+    gap = n * ((only_first - only_second) / n - difference)
+    return gap / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, gap) if gap else 0.0
 
 
 def paired_difference(only_first: int, only_second: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -77,21 +92,36 @@ def paired_difference(only_first: int, only_second: int, n: int, confidence: flo
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     seen = (only_first - only_second) / n
 
-    def score(difference: float) -> float:
-        # the share of pairs that only the second hit is the likeliest one under this difference
-        half = (2 * n - only_first + only_second) * difference - only_first - only_second
-        root = math.sqrt(max(0.0, half * half + 8 * n * only_second * difference * (1 - difference)))
-        variance = n * (2 * (root - half) / (4 * n) + difference * (1 - difference))
-        gap = n * (seen - difference)
-        return gap / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, gap) if gap else 0.0
-
     def where(low: float, high: float, wanted: float) -> float:
         for _ in range(80):  # halvings: below the digits of a float
             middle = (low + high) / 2
-            low, high = (middle, high) if score(middle) > wanted else (low, middle)
+            above = paired_score(only_first, only_second, n, middle) > wanted
+            low, high = (middle, high) if above else (low, middle)
         return (low + high) / 2
 
     return (-1.0 if seen == -1 else where(-1.0, seen, z)), (1.0 if seen == 1 else where(seen, 1.0, -z))
+
+
+def share_score(hits: float, n: float, share: float) -> float:
+    """Return the score of a share of which `hits` of `n` were seen: how far these lie above it (Wilson 1927)."""
+    return (hits / n - share) * math.sqrt(n / (share * (1 - share)))
+
+
+def two_sided(score: float) -> float:
+    """Return the two-sided p-value of a score that is about normal."""
+    return math.erfc(abs(score) / math.sqrt(2))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values that allow for so many tests at once, in the same order (Holm 1979).
+
+    Where none of the hypotheses is false, one of them falls below a level no more often than that level says.
+    """
+    found, most = [0.0] * len(p_values), 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        most = max(most, min(1.0, (len(p_values) - rank) * p_values[at]))
+        found[at] = most
+    return found
 
 
 def hypergeometric_most(population: int, asked: int, hits: int = 0, confidence: float = CONFIDENCE) -> int:

@@ -177,7 +177,7 @@ def evaluate(
     returned: a torch `Dataset`, a `DataLoader`, `(images, labels)`, a list of pairs. `attacks` are names,
     mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
     threat or a list of them. Settings are those of a study (`question goal order seed chunk judge`) and of a run
-    (`executor workers fork fail_on_error device batch …`), and `on_progress`. `goal` is the words of a study, a goal
+    (`executor workers share fork fail_on_error device …`), and `on_progress`. `goal` is the words of a study, a goal
     made from the labels of the data such as `Targeted(y, t)`, or a list of class numbers, one target per image.
     Without `out` the run directory is a new temporary one, which stays. `judge` is a model, as `model`, that judges the
     images made on it, such as the file that is deployed; `.pairs()` of what is returned has both numbers.
@@ -186,6 +186,9 @@ def evaluate(
     model and data set first, and gives what may make numbers wrong as `AssayWarning`s. `display` is "auto" (progress in
     a terminal or notebook, nothing elsewhere), "full", "plain" or "none". `track="mlflow"` tells MLflow of the run
     while it goes on (extra `mlflow`); a tracker that fails is warned of, and ends nothing.
+
+    `share` ("3/8") runs a part beside processes that run the others with the same `out`. The last one finishes the run;
+    before that its `status` is "started", and the numbers are those of what is there.
 
     Ctrl-C leaves a run that the same call with the same `out` continues. Raises `BadInput` for whatever a study does
     not allow, and for what the look finds to make every number wrong.
@@ -253,6 +256,8 @@ def _evaluated(
     doctor, display = settings.pop("doctor", True), _display(settings.pop("display", "auto"))
     on_progress, track = settings.pop("on_progress", None), _tracker(settings.pop("track", None))
     given = given_study(model, data, attacks, threat, settings)
+    if given.options.share is not None and out is None:
+        raise BadInput(f"share is {given.options.share!r} and out is missing: the directory that all shares run in.")
     folder = new_folder(out)
     session = Session(given.study, folder, given.options, doctor=doctor, loader=given.loader, tracker=track)
     try:

@@ -40,12 +40,18 @@ class RunFlags:
     fork: Annotated[bool, _flag("Start beside a directory of another study, from its finished cells.", "--fork")] = (
         False
     )
+    share: Annotated[
+        str | None, _flag("Run a share beside others in one directory: 3/8, or slurm in a job array (all of it).")
+    ] = None
     executor: Annotated[str, _flag("serial (this process), processes or ray (serial).")] = "serial"
     address: Annotated[
         str | None, _flag("The Ray cluster: auto, HOST:PORT, ray://HOST:PORT (one of this machine alone).")
     ] = None
     workers: Annotated[int | None, _flag("How many processes (one per processor).")] = None
     device: Annotated[str, _flag("Where models run (cpu).")] = "cpu"
+    devices: Annotated[
+        str | None, _flag("A worker process on each: cuda:0,cuda:1 (--workers N: N in all, dealt out in turn).")
+    ] = None
     batch: Annotated[int | None, _flag("At most so many images per pass (chosen by image size).")] = None
     fail_on_error: Annotated[
         str | None, _flag("End with code 1 above so many failed samples: any, a share (0.05), or a count (10).")
@@ -66,9 +72,11 @@ class RunFlags:
             workers=self.workers,
             address=self.address,
             fork=self.fork,
+            share=self.share,
             fail_on_error=parse_failures(self.fail_on_error),
             retry_errors=self.retry_errors,
             device=self.device,
+            devices=self.devices,
             batch=self.batch,
             allow_pickle=self.allow_pickle,
             allow_random_data=self.allow_random_data,

@@ -7,8 +7,11 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import typer
+
 from assay.console.exit_codes import Exit
 from assay.console.output import Display, say
+from assay.console.shares import what_is_left
 from assay.console.verdict_text import cost_of
 from assay.display import Watch, progress
 from assay.wording import plural
@@ -56,7 +59,10 @@ def run_session(
     loader: Loader | None = None,
     track: str | None = None,
 ) -> Finished:  # shape: what commands choose
-    """Run what a command line asks for, and say what the audit cost; `track` names a tracker of experiments."""
+    """Run what a command line asks for, and say what the audit cost; `track` names a tracker of experiments.
+
+    A share that is not the last ends the command: the run is not finished, and its numbers are not to be read.
+    """
     from assay.session import Session
 
     terminal = Terminal(display)
@@ -69,6 +75,11 @@ def run_session(
     }
     session = Session(asked.study, asked.directory, options, **how)  # type: ignore[arg-type]  # by name
     finished = session.run(terminal)
+    if finished.share is not None:
+        for line in what_is_left(finished):
+            say(line)
+        errors = any(one.errors for one in finished.shares if one.share == finished.share)
+        raise typer.Exit(Exit.SOME_ERRORS if errors else Exit.DONE)
     if finished.new_verdicts and tell_cost:
         say(cost_of(finished.new_verdicts))
     return finished

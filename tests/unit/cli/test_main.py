@@ -26,13 +26,22 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 def test_exit_codes_do_not_change() -> None:
     codes = {code.name: code.value for code in exits.Exit}
-    assert codes == {"DONE": 0, "FAILED": 1, "BAD_INPUT": 2, "SOME_ERRORS": 3, "STOPPED": 130}
+    assert codes == {
+        "DONE": 0,
+        "FAILED": 1,
+        "BAD_INPUT": 2,
+        "SOME_ERRORS": 3,
+        "MISSED": 4,
+        "UNSURE": 5,
+        "INCOMPLETE": 6,
+        "STOPPED": 130,
+    }
 
 
 def test_help_says_the_exit_codes(place: Workplace) -> None:
     said = place.assay("--help")
     assert said.code == 0
-    for part in ("Exit codes: 0 done", "1 the run", "2 bad input", "3 finished, with", "130 stopped"):
+    for part in ("Exit codes: 0 done", "1 the run", "2 bad input", "3 finished, with", "4 a gate", "130 stopped"):
         assert part in " ".join(said.out.split())
 
 
@@ -105,12 +114,16 @@ COMMANDS = [
     "defenses",
     "schema",
     "demo",
+    "play",
     "transfer",
     "corrupt",
     "certify",
     "certificates",
+    "gate",
+    "gather",
+    "compare",
 ]
-GROUPS = ["data", "defend", "export", "paper", "patch", "train", "universal"]
+GROUPS = ["baseline", "data", "defend", "export", "paper", "patch", "train", "universal"]
 
 
 def test_the_commands_are_those_that_exist() -> None:

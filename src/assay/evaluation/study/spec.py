@@ -33,6 +33,7 @@ from assay.evaluation.study.attacks import (
 from assay.evaluation.study.certify import Certify, CertifySpec
 from assay.evaluation.study.corruptions import CorruptionsSpec, lifted
 from assay.evaluation.study.errors import Misplaced, Places, explain
+from assay.evaluation.study.gate import ROW_KEYS, GateRow
 from assay.evaluation.study.goals import check_goal
 from assay.evaluation.study.judge import check_judge
 from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
@@ -261,6 +262,9 @@ class Study(BaseModel):
         "quick",
         description="How closely robust numbers are audited: quick leaves 5 points unseen, standard 2, thorough 0.",
     )
+    gate: Annotated[tuple[GateRow, ...], one_or_more(GateRow)] = Field(
+        (), description="What the numbers must reach, row by row: assay gate answers met, missed or cannot tell."
+    )
     grids: tuple[Grid, ...] = Field(
         min_length=1, description="Several grids; each takes the keys it lacks from the top."
     )
@@ -283,7 +287,8 @@ class Study(BaseModel):
         """Return the resolved study as plain values; `Study.of` reads them back to an equal study."""
         # the usual audit goes without saying
         audit = {} if self.audit == "quick" else {"audit": self.audit}
-        return {"study": self.study, **audit, "grids": [_plain_grid(grid) for grid in self.grids]}
+        gate = {"gate": [row.plain() for row in self.gate]} if self.gate else {}
+        return {"study": self.study, **audit, **gate, "grids": [_plain_grid(grid) for grid in self.grids]}
 
 
 _KEYS: Mapping[str, Sequence[str]] = {
@@ -293,7 +298,8 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "grids": tuple(Grid.model_fields),
     "corruptions": tuple(CorruptionsSpec.model_fields),
     "judge": tuple(ModelSpec.model_fields),
-    "": ("study", "audit", *GRID_KEYS, "grids"),
+    "gate": ROW_KEYS,
+    "": ("study", "audit", *GRID_KEYS, "grids", "gate"),
 }
 
 
