@@ -261,3 +261,23 @@ def test_a_plain_web_server_serves_a_folder(tmp_path: Path, folder: Path) -> Non
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_run_in_a_bucket_is_shown_and_fetched_once(proxy: Proxy, tmp_path: Path) -> None:
+    from tests.support.many_records import cells_of, many_records
+
+    here = tmp_path / "run"
+    cells = cells_of(2, n=200, budgets=3, chunk=64)
+    many_records(here, cells)
+    url = put(here, "runs")
+    # a flaky store is asked again
+    proxy.fault = lambda key, number: "503" if number == 1 else None
+    far, near = Run.open(url), Run.open(here)
+    assert far.results() == near.results() and far.worst_case() == near.worst_case() and far.gaps() == []
+    fetched = sum(proxy.gets.values())
+    assert Run.open(url).results() == near.results()
+    objects_got = sum(count for key, count in proxy.gets.items() if ".parquet" in key)
+    assert objects_got == 2 * 8, "each twice at most: the first try failed"
+    assert sum(proxy.gets.values()) - fetched <= 2
+    with pytest.raises(BadInput, match=r"s3://runs/none"):
+        Run.open("s3://runs/none")

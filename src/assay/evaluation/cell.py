@@ -139,14 +139,19 @@ class Cell:
 
     def rows(self, chunk: int) -> int:
         """Return how many records a chunk has: its samples times the budgets."""
-        return len(self.positions(chunk)) * len(self.budgets)
+        return self.rows_of(range(chunk, chunk + 1))
+
+    def rows_of(self, chunks: range) -> int:
+        """Return how many records chunks that follow each other have."""
+        samples = self.positions(chunks[-1]).stop - self.positions(chunks[0]).start
+        return samples * len(self.budgets)
 
 
 _RARE = ("certificate", "before")
 _APART = ("model", "data", "attack", "threat", "image", *_RARE)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Unit:
     """A cell and one of its chunks: what is done, stored and counted as one."""
 

@@ -61,14 +61,10 @@ def pack(folder: Path, cell: Cell) -> int:
     return gone
 
 
-def _rows(cell: Cell, chunks: range) -> int:
-    return sum(cell.rows(chunk) for chunk in chunks)
-
-
 def _whole(shards: Sequence[Shard], cell: Cell, first: int, last: int) -> bool:
     """Whether all chunks of a block are there, in files that are what they should be."""
     there = {chunk for shard in shards for chunk in shard.chunks}
-    return len(there) == last - first + 1 and not any(shard.wrong(_rows(cell, shard.chunks)) for shard in shards)
+    return len(there) == last - first + 1 and not any(shard.wrong(cell.rows_of(shard.chunks)) for shard in shards)
 
 
 def _packed(folder: Path, shards: Sequence[Shard], cell: Cell, block: tuple[int, int]) -> int:
@@ -80,8 +76,8 @@ def _packed(folder: Path, shards: Sequence[Shard], cell: Cell, block: tuple[int,
             for piece in pieces(folder, schema.names, only=chunks):
                 writer.write_table(piece, row_group_size=_GROUP)
                 count += piece.num_rows
-        if count != _rows(cell, chunks):
-            raise RuntimeError(f"{count} records to be packed of {folder}, and {_rows(cell, chunks)} are planned")
+        if count != cell.rows_of(chunks):
+            raise RuntimeError(f"{count} records to be packed of {folder}, and {cell.rows_of(chunks)} are planned")
     # one that was written again meanwhile counts, and stays
     gone = [one for one, then in zip(shards, before, strict=True) if one.path != path and _state(one.path) == then]
     for shard in gone:

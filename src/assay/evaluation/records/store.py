@@ -103,7 +103,7 @@ class Store:
             chunks = set(shard.chunks) if only is None else only.intersection(shard.chunks)
             if shard.last >= cell.chunks or not chunks:
                 continue
-            wrong = shard.wrong(sum(cell.rows(chunk) for chunk in shard.chunks))
+            wrong = shard.wrong(cell.rows_of(shard.chunks))
             if wrong:
                 faults.append(Damaged(shard.path, wrong))
             else:
