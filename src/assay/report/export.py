@@ -7,6 +7,7 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -88,7 +89,7 @@ def javascript() -> str:
     """
     import vl_convert
 
-    kept = cache_dir() / "page" / f"vega-{vl_convert.__version__}.js"
+    kept = cache_dir() / "page" / f"vega-{version('vl-convert-python')}.js"
     digest, _, bundle = _text_of(kept).partition("\n")
     if bundle and digest == _digest(bundle):
         return bundle
