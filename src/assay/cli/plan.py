@@ -19,9 +19,8 @@ from assay.core.errors import BadInput
 from assay.wording import file_size, plural, queries, rough_duration
 
 if TYPE_CHECKING:
-    from assay.core.oracle import LookPasses
     from assay.evaluation.cell import Cell
-    from assay.evaluation.cost import Estimate, Speed
+    from assay.evaluation.cost import Estimate, Looks, Speed
     from assay.evaluation.endpoints import Demand
     from assay.evaluation.loader import Loader
     from assay.evaluation.plan import Plan
@@ -66,7 +65,7 @@ def plan(
     left = estimate(planned, done, {**timed.here, **free}, timed.looks)
     left = dataclasses.replace(left, seconds=(left.seconds or 0) + sum(one.seconds or 0 for one in asks))
     # an endpoint does the work itself, whoever asks it
-    alone = () if asks else estimate(planned, done, timed.alone).each
+    alone = () if asks else estimate(planned, done, timed.alone, timed.looks).each
     if as_json:
         write(json.dumps(_plain(planned, left, asked.directory, asks, alone=alone, looks=timed.looks), indent=2))
     else:
@@ -79,7 +78,7 @@ class _Timed:
 
     here: dict[str, Speed] = dataclasses.field(default_factory=dict)
     alone: dict[str, Speed] = dataclasses.field(default_factory=dict)
-    looks: dict[str, LookPasses] = dataclasses.field(default_factory=dict)
+    looks: dict[str, Looks] = dataclasses.field(default_factory=dict)
 
 
 def _timed(planned: Plan, loader: Loader) -> _Timed:
@@ -87,7 +86,7 @@ def _timed(planned: Plan, loader: Loader) -> _Timed:
     import torch
 
     from assay.data import Sample
-    from assay.evaluation.cost import time_passes, time_request
+    from assay.evaluation.cost import Looks, time_passes, time_request
 
     found = _Timed()
     for cell in {cell.model.label: cell for cell in planned.cells}.values():
@@ -100,7 +99,7 @@ def _timed(planned: Plan, loader: Loader) -> _Timed:
         images = torch.stack([sample.image for sample in samples]).to(bench.device)
         labels = [sample.label for sample in samples]
         label = cell.model.label
-        found.looks[label] = bench.classifier.passes
+        found.looks[label] = Looks.of(bench.classifier)
         if asks:
             found.here[label] = time_request(bench.oracle, images, labels, min(_TIMED, asks[0]["batch"]))
             continue
@@ -126,7 +125,7 @@ def _plain(
     asks: list[Demand],
     *,
     alone: Sequence[float],
-    looks: Mapping[str, LookPasses],
+    looks: Mapping[str, Looks],
 ) -> dict[str, Any]:
     from assay.evaluation.cost import by_workers
 
@@ -161,11 +160,10 @@ def _plain(
     }
 
 
-def _told(cell: Cell, looks: Mapping[str, LookPasses]) -> dict[str, Any]:
-    from assay.evaluation.cost import passes_of
-    from assay.evaluation.passes import passes_per_sample
+def _told(cell: Cell, looks: Mapping[str, Looks]) -> dict[str, Any]:
+    from assay.evaluation.cost import looks_per_sample, passes_of
 
-    passes = passes_of(cell, passes_per_sample(cell), looks)
+    passes = passes_of(cell, looks_per_sample(cell, looks), looks)
     return {
         "model": cell.model.label,
         "data": cell.data.source,
@@ -186,7 +184,7 @@ def _print(
     asks: list[Demand],
     *,
     alone: Sequence[float],
-    looks: Mapping[str, LookPasses],
+    looks: Mapping[str, Looks],
 ) -> None:
     from rich import box
     from rich.table import Table

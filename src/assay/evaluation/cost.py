@@ -20,6 +20,7 @@ from assay.core.tensors import take
 from assay.evaluation.cell import Cell
 from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import Plan
+from assay.models import Classifier
 from assay.models.remote.ledger import QueriesSpent
 from assay.models.remote.place import asking, fresh
 
@@ -44,14 +45,15 @@ def estimate(
     plan: Plan,
     done: Mapping[str, set[int]] | None = None,
     speeds: Mapping[str, Speed] | None = None,
-    looks: Mapping[str, LookPasses] | None = None,
+    looks: Mapping[str, Looks] | None = None,
 ) -> Estimate:
     """Return the cost of what is left of `plan`.
 
-    `speeds` are by model label, from `time_passes`; `looks` the passes of a look where it takes more than one.
+    `speeds` are by model label, from `time_passes`; `looks` what a look is at models where it is
+    more than one pass.
     """
     units = plan.todo(dict(done or {}))
-    per_sample = {cell.digest: passes_per_sample(cell) for cell in plan.cells}
+    per_sample = {cell.digest: looks_per_sample(cell, looks or {}) for cell in plan.cells}
     costs = [per_sample[unit.cell.digest].times(len(unit.cell.positions(unit.chunk))) for unit in units]
     each: tuple[float, ...] = ()
     if speeds is not None:
@@ -69,12 +71,30 @@ def estimate(
     )
 
 
-def passes_of(cell: Cell, looks: Passes, passes: Mapping[str, LookPasses]) -> Passes:
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """What a look at a model is: the passes it takes, and whether its answer is drawn at random."""
+
+    passes: LookPasses = ONE_PASS
+    random: bool = False
+
+    @classmethod
+    def of(cls, model: Classifier) -> Looks:
+        """Return those of a model."""
+        return cls(model.passes, model.random)
+
+
+def looks_per_sample(cell: Cell, looks: Mapping[str, Looks]) -> Passes:
+    """Return the most looks that a sample of a cell can take, as the `Passes` of a model that takes one each."""
+    return passes_per_sample(cell, random=looks.get(cell.model.label, Looks()).random)
+
+
+def passes_of(cell: Cell, looks: Passes, each: Mapping[str, Looks]) -> Passes:
     """Return the passes of the innermost network that so many `looks` at a cell's model take, by its `LookPasses`.
 
     Looks are counted as `Passes` of a model that takes one each. Those of a surrogate are its own, and count once.
     """
-    one = passes.get(cell.model.label, ONE_PASS)
+    one = each.get(cell.model.label, Looks()).passes
     if one == ONE_PASS or cell.attack.options.get("surrogate"):
         return looks
     climbing = min(looks.forwards, looks.backwards)

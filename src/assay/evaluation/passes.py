@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from assay.certification import certificate_entry
-from assay.core.compose import Passes, first_attack, most_passes
+from assay.core.compose import Passes, confirmed, first_attack, most_passes
+from assay.core.compose.confirmed import ANSWERS
 from assay.core.draws import Draws
 from assay.core.goal import Untargeted
 from assay.core.oracle import Access, TorchOracle
@@ -19,14 +20,16 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.study.attacks import entry_of
 
 
-def passes_per_sample(cell: Cell) -> Passes:
+def passes_per_sample(cell: Cell, *, random: bool = False) -> Passes:
     """Return the most that one sample of a cell can cost, the look at the image itself included.
 
-    Of a certificate, whose passes depend on the image, what its line in the table says.
+    `random`: the model draws its answers, so that the image and each success are asked about several times. Of a
+    certificate, whose passes depend on the image, what its line in the table says.
     """
     if cell.certificate is not None:
         return Passes(certificate_entry(cell.certificate.certificate).passes * len(cell.budgets), 0)
     method = Experiment.of(cell, Loader()).method()
+    method = confirmed(method) if random else method
     budgets = sum(budget.value > 0 for budget in cell.budgets)
     if method.keeps is Keeps.SMALLEST:
         # one run serves every budget
@@ -35,12 +38,12 @@ def passes_per_sample(cell: Cell) -> Passes:
     first = first_attack(method)
     # what a file holds is made for images of one size, and does not begin at the image
     by_file = entry_of(cell.attack.attack).file
-    begins = first is not None and not by_file and _begins_at_image(first, cell.threat.norm)
+    begins = first is not None and not by_file and not random and _begins_at_image(first, cell.threat.norm)
     shared = int(begins and first is not None and first.access is Access.GRADIENT)
     targeted = int(cell.goal == "targeted least-likely")
     saved = budgets if begins else 0
     return Passes(
-        1 + targeted + budgets * once.forwards - saved,
+        (ANSWERS if random else 1) + targeted + budgets * once.forwards - saved,
         shared + budgets * once.backwards - (saved if shared else 0),
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import re
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -89,7 +89,7 @@ def javascript() -> str:
     """
     import vl_convert
 
-    kept = cache_dir() / "page" / f"vega-{importlib.metadata.version('vl-convert-python')}.js"
+    kept = cache_dir() / "page" / f"vega-{version('vl-convert-python')}.js"
     digest, _, bundle = _text_of(kept).partition("\n")
     if bundle and digest == _digest(bundle):
         return bundle

@@ -9,7 +9,7 @@ import torch
 
 from assay.core.compose import Passes
 from assay.core.oracle import Access, LookPasses, TorchOracle
-from assay.evaluation.cost import Speed, by_workers, estimate, passes_of, time_passes
+from assay.evaluation.cost import Looks, Speed, by_workers, estimate, passes_of, time_passes
 from assay.evaluation.loader import Loader
 from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import make_plan
@@ -75,25 +75,26 @@ def test_what_is_left_is_estimated(tiny_model: str, tiny_source: str, tmp_path: 
 
 
 def test_looks_of_several_passes_are_counted_as_those(tiny_model: str, tiny_source: str, tmp_path: Path) -> None:
-    # nothing stops early, so that the bound is what is spent: of a defence that shows three copies
+    # nothing stops early, so that the bound is what is spent: of a random defence that shows three copies
     spec = f"{tiny_model}|crop-ensemble:crops=3"
     given = study(spec, tiny_source, question="as_attacked", attacks=[{"attack": "pgd", "steps": 2}])
     loader = Loader()
     plan = make_plan(given, loader)
-    passes = {spec: loader.bench(plan.cells[0]).classifier.passes}
+    looks = {spec: Looks.of(loader.bench(plan.cells[0]).classifier)}
     loader.close()
-    told = estimate(plan, looks=passes).passes
+    told = estimate(plan, looks=looks).passes
     results = run_here(tmp_path / "run", given).results()
     assert told == Passes(sum(one.forwards for one in results), sum(one.backwards for one in results))
-    assert told.forwards == 3 * estimate(plan).passes.forwards
+    # ten answers to each image and to what each of three budgets found, of three copies each
+    assert told.forwards == 30 * 3 * (10 + 3 * (3 + 10))
 
 
 def test_a_look_with_a_gradient_at_a_deployed_file_takes_two_forwards(tiny_model: str, tiny_source: str) -> None:
     (cell,) = make_plan(study(tiny_model, tiny_source, attacks="fgsm"), Loader()).cells
     # three looks of which one climbs: two at the file, and at file and twin
-    assert passes_of(cell, Passes(3, 1), {tiny_model: LookPasses(climbing=2)}) == Passes(2 + 2, 1)
-    assert passes_of(cell, Passes(3, 0), {tiny_model: LookPasses(climbing=2)}) == Passes(3, 0)
-    assert passes_of(cell, Passes(3, 2), {tiny_model: LookPasses(5, 4, always=1)}) == Passes(15, 11)
+    assert passes_of(cell, Passes(3, 1), {tiny_model: Looks(LookPasses(climbing=2))}) == Passes(2 + 2, 1)
+    assert passes_of(cell, Passes(3, 0), {tiny_model: Looks(LookPasses(climbing=2))}) == Passes(3, 0)
+    assert passes_of(cell, Passes(3, 2), {tiny_model: Looks(LookPasses(5, 4, always=1))}) == Passes(15, 11)
     assert passes_of(cell, Passes(3, 1), {}) == Passes(3, 1)
 
 
