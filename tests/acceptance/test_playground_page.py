@@ -182,7 +182,9 @@ def test_everything_works_by_keyboard_alone(page: Opened, double: Double) -> Non
     reached, outlined = [], []
     for _ in range(40):
         tab.keyboard.press("Tab")
-        reached.append(tab.evaluate("document.activeElement.id || document.activeElement.name || document.activeElement.tagName"))
+        reached.append(
+            tab.evaluate("document.activeElement.id || document.activeElement.name || document.activeElement.tagName")
+        )
         outlined.append(tab.evaluate(_OUTLINED))
     wanted = {"model", "second", "pad", "tool", "clear", "file", "sample", "mode", "method", "norm", "eps", "slider"}
     assert wanted | {"goal", "defence", "smallest", "go", "SUMMARY"} <= set(reached)
@@ -208,13 +210,20 @@ def test_everything_works_by_keyboard_alone(page: Opened, double: Double) -> Non
     assert double.last("/api/run")["eps"] == eps
 
 
-_OUTLINED = """() => { const one = document.activeElement, near = [one, one.nextElementSibling, one.parentElement].filter(Boolean);
-    return near.some((part) => getComputedStyle(part).outlineStyle !== 'none' && parseFloat(getComputedStyle(part).outlineWidth) > 0); }"""
+_OUTLINED = """() => {
+    const one = document.activeElement;
+    const near = [one, one.nextElementSibling, one.parentElement].filter(Boolean).map((part) => getComputedStyle(part));
+    return near.some((style) => style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0);
+}"""
 
 
 def test_the_budget_follows_slider_text_and_norm(page: Opened) -> None:
     tab = page.tab
-    assert [mark for mark in tab.locator("#marks span").all_inner_texts() if mark in ("1", "8", "64")] == ["1", "8", "64"]
+    assert [mark for mark in tab.locator("#marks span").all_inner_texts() if mark in ("1", "8", "64")] == [
+        "1",
+        "8",
+        "64",
+    ]
     tab.fill("#eps", "8/255")
     assert "8 of 255 grey levels" in tab.inner_text("#about-eps")
     tab.fill("#eps", "a third")
@@ -265,6 +274,36 @@ def test_who_leaves_closes_the_stream(browser: Any) -> None:
         assert double.left.wait(5)
 
 
+def test_without_samples_the_page_draws_a_digit_itself(browser: Any) -> None:
+    with playing(samples=False) as double:
+        page = opened(browser, double.link)
+        assert (picture(double.last("/api/image")["bytes"]) > 0).sum() > 80
+        assert "Scaled and centred" in page.tab.inner_text("#note")
+        attack(page.tab)
+        assert page.tab.inner_text(".badge") == "broken" and page.said == []
+        page.close()
+
+
+def test_another_model_ends_the_attack_on_the_first(browser: Any) -> None:
+    with playing(pace=0.1) as double:
+        page = opened(browser, double.link)
+        page.tab.click("#go")
+        page.tab.wait_for_selector(".margin .line")
+        page.tab.select_option("#model", "lite0")
+        assert double.left.wait(5)
+        page.tab.wait_for_selector("#go:has-text('Attack')")
+        page.tab.wait_for_selector(".headline:has-text('Press Attack')")
+        assert page.tab.locator(".panel").get_attribute("aria-label") == "EfficientNet-Lite0" and page.said == []
+        page.close()
+
+
+def test_towards_a_class_zero_means_that_it_is_reached(page: Opened) -> None:
+    page.tab.select_option("#goal", "3")
+    attack(page.tab)
+    page.tab.wait_for_selector(".margin .named:has-text('the goal is reached')")
+    assert "below zero the goal is reached" in page.tab.locator(".margin svg").get_attribute("aria-label")
+
+
 def test_errors_stand_where_they_belong(page: Opened, double: Double) -> None:
     tab = page.tab
     assert tab.inner_text("#model-error") == "A model that failed: The file gone.onnx does not exist."
@@ -276,9 +315,7 @@ def test_errors_stand_where_they_belong(page: Opened, double: Double) -> None:
     # the browser itself writes a line for an answer of 400; the page adds none
     assert all("400" in line for line in page.said)
     page.said.clear()
-    large = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (1800, 1800, 3), dtype=np.uint8)).save(large, "PNG")
-    files.set_input_files({"name": "large.png", "mimeType": "image/png", "buffer": large.getvalue()})
+    files.set_input_files({"name": "large.png", "mimeType": "image/png", "buffer": bytes(9 * 2**20)})
     tab.wait_for_selector("#image-error:has-text('MiB; at most 8')")
     assert double.last("/api/image")["bytes"] == b"no picture"
     tab.locator("[name=sample]").nth(2).check()
@@ -372,7 +409,12 @@ def test_a_patch_is_moved_turned_and_scaled(page: Opened, double: Double) -> Non
         tab.keyboard.press(key)
     tab.wait_for_timeout(900)
     by_key = double.last("/api/run")["patch"]
-    expected = {"x": turned["x"] + 0.02, "y": turned["y"] + 0.02, "size": turned["size"] + 0.02, "turn": turned["turn"] - 5}
+    expected = {
+        "x": turned["x"] + 0.02,
+        "y": turned["y"] + 0.02,
+        "size": turned["size"] + 0.02,
+        "turn": turned["turn"] - 5,
+    }
     assert {name: by_key[name] for name in expected} == pytest.approx(expected, abs=1e-3)
     assert [tab.input_value(f"#patch-{name}") for name in "xy"] == ["52", "42"]
 

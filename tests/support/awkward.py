@@ -42,7 +42,9 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 def declared(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
     """Return a PNG that says it has so many pixels, and holds the first few."""
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
 
 
 def _truncated(draws: random.Random) -> bytes:
@@ -65,7 +67,15 @@ def _flipped(draws: random.Random) -> bytes:
 
 
 def _text(draws: random.Random) -> bytes:
-    words = ["<svg xmlns='http://www.w3.org/2000/svg'/>", "hello", "%PDF-1.7", "%!PS-Adobe-3.0 EPSF", "<html>", "{}", "\0" * 50]
+    words = [
+        "<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "hello",
+        "%PDF-1.7",
+        "%!PS-Adobe-3.0 EPSF",
+        "<html>",
+        "{}",
+        "\0" * 50,
+    ]
     return (draws.choice(words) * draws.randint(1, 30)).encode()
 
 
@@ -83,7 +93,8 @@ def _wide(draws: random.Random) -> bytes:
 
 def _modes(draws: random.Random) -> bytes:
     mode, kind = draws.choice([
-        ("I;16", "PNG"), ("I;16", "TIFF"), ("F", "TIFF"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("P", "PNG"), ("P", "GIF"),
+        ("I;16", "PNG"), ("I;16", "TIFF"), ("F", "TIFF"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("P", "PNG"),
+        ("P", "GIF"),
         ("1", "PNG"), ("1", "TIFF"), ("LA", "PNG"), ("RGBA", "PNG"), ("RGBA", "WEBP"), ("L", "JPEG"), ("L", "BMP"),
     ])  # fmt: skip
     return as_bytes(picture(draws, mode), kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -39,9 +40,26 @@ class Opened:
         self.tab.context.close()
 
 
+# the browser keeps no body of a stream: the page's own reading is split in two
+_KEEP = """const ask = window.fetch;
+window.fetch = async (...given) => {
+    const answer = await ask(...given);
+    if (!String(given[0]).includes("/api/run") || !answer.ok) return answer;
+    const [one, other] = answer.body.tee();
+    window.ran = new Response(other).text().catch(() => "");
+    return new Response(one, answer);
+};"""
+
+
+def ran(tab: Any) -> list[dict[str, Any]]:
+    """Return the events of the latest run, once it has ended."""
+    return [json.loads(line) for line in tab.evaluate("window.ran").splitlines()]
+
+
 def opened(browser: Any, url: str, **settings: Any) -> Opened:
     """Open a playground, and wait until an attack can be started."""
     page = Opened(browser.new_context(**{**DESKTOP, **settings}).new_page())
+    page.tab.add_init_script(_KEEP)
     page.tab.on("console", lambda message: page.said.append(message.text))
     page.tab.on("pageerror", lambda error: page.said.append(str(error)))
     page.tab.on("dialog", lambda dialog: (page.said.append(f"dialog {dialog.message}"), dialog.dismiss()))

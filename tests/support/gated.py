@@ -39,6 +39,7 @@ class Fate:
     data: str = DATA
     fingerprint: str = "f00d"
     norm: str = "linf"
+    labels: Any = None
     question: str = "worst_case"
     goal: str = "untargeted"
     seed: int = 0
@@ -52,13 +53,18 @@ class Fate:
         return len(next(iter(self.statuses.values())))
 
     @property
+    def selection(self) -> DataSpec:
+        """The data, as a study writes them."""
+        return DataSpec(source=self.data, labels=self.labels)
+
+    @property
     def cell(self) -> Cell:
         """The resolved cell."""
         name, _, options = self.attack.partition(":")
         given = dict(one.split("=") for one in options.split(",") if one)
         attack = AttackSpec.model_validate({"attack": name, **{key: int(value) for key, value in given.items()}})
         return Cell(
-            model=ModelSpec(model=self.model), weights=self.weights, preprocess="", data=DataSpec(source=self.data),
+            model=ModelSpec(model=self.model), weights=self.weights, preprocess="", data=self.selection,
             fingerprint=self.fingerprint, ids_digest="1d", n=self.n, attack=attack, version=self.version,
             threat=ThreatSpec(norm=self.norm, eps=list(self.statuses)), question=self.question, goal=self.goal,
             order="ascending", seed=self.seed, chunk=self.n,
@@ -89,7 +95,7 @@ def gated(
             one.model: {"digest": one.weights, "mean": [0.0], "std": [1.0], "classes": list(one.classes), **one.facts}
             for one in cells
         },
-        "data": {one.data: {"fingerprint": one.fingerprint, "n": one.n, "classes": None} for one in cells},
+        "data": {one.cell.data.label: {"fingerprint": one.fingerprint, "n": one.n, "classes": None} for one in cells},
         "environment": {"python": "3.11.9", "torch": "2.14.0", "torchvision": "0.29.0", "assay": "0.1.0",
                         "platform": "Linux", "cpu": "2 cores", "threads": 1, **(versions or {})},
         "reportable": not unfit, "not_reportable_because": list(unfit), "started": "2026-11-30T10:00:00+00:00",
@@ -102,7 +108,8 @@ def gated(
 def _grid(one: Fate) -> dict[str, Any]:
     plain = one.cell.plain()
     return {
-        "models": [one.model], "data": [one.data], "question": one.question, "goal": one.goal, "seed": one.seed,
+        "models": [one.model], "data": [plain["specs"]["data"]],
+        "question": one.question, "goal": one.goal, "seed": one.seed,
         "threats": [{"norm": one.norm, "eps": plain["eps"]}], "attacks": [plain["specs"]["attack"]],
     }  # fmt: skip
 
@@ -114,7 +121,8 @@ def _rows(one: Fate) -> Any:
             label = i % len(one.classes)
             wrong = (label + 1) % len(one.classes)
             yield {
-                "schema": 3, "cell": cell.digest, "model": one.model, "data": one.data, "attack": cell.attack.label,
+                "schema": 3, "cell": cell.digest, "model": one.model, "data": cell.data.label,
+                "attack": cell.attack.label,
                 "threat": cell.threat.label, "eps": budget.value, "eps_written": budget.written, "unit": budget.unit,
                 "question": one.question, "goal": one.goal, "seed": one.seed, "chunk": 0,
                 "sample_id": f"{one.data}/{i:05d}", "label": label, "target": None,
@@ -132,7 +140,7 @@ def verdict(one: Fate, written: str, said: str, *, broken: int = 0, why: str = "
     survived = sum(status == LEFT for status in one.statuses[written])
     n = sum(status != ERROR for status in one.statuses[written])
     return Verdict(
-        cells={cell.digest: said}, model=one.model, data=one.data, threat=cell.threat.label, unit=budget.unit,
+        cells={cell.digest: said}, model=one.model, data=cell.data.label, threat=cell.threat.label, unit=budget.unit,
         eps=budget.value, eps_written=written, goal=one.goal, preset="quick", seed=0, checks=1, verdict=said, why=why,
         n=n, survived=survived, asked=survived if broken else 0, broken=broken, as_first_measured=survived / n,
         after_escalation=(survived - broken) / n, findings=(), attempts=(), passes=1, escalation=0,

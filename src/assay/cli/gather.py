@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.runs import as_plain
 from assay.console.exit_codes import Exit
 from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device
 from assay.console.output import DisplayOption, chosen, out, say, spoken_command, stoppable, write
@@ -60,6 +59,7 @@ def gather(
     """
     from assay import report
     from assay.evaluation.run import Run
+    from assay.report.numbers import as_plain
 
     run, command = Run.open(directory), spoken_command(ctx.obj or ())
     found = _Gathered.of(run)

@@ -104,7 +104,7 @@ class Format(enum.StrEnum):
 
 
 def show(
-    directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
+    directory: Annotated[str, typer.Argument(help="A run directory, such as runs/demo, or one in a store: s3://….")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry per cell and budget.")] = False,
     over: Annotated[
         str | None,
@@ -144,7 +144,7 @@ PAGE = "report.html"
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
+    directory: Annotated[str, typer.Argument(help="A run directory, such as runs/demo, or one in a store: s3://….")],
     out: Annotated[
         Path | None,
         typer.Option("--out", help=f"Where to write (DIRECTORY/{PAGE}, or DIRECTORY/figures).", show_default=False),
@@ -166,16 +166,18 @@ def report(
 
     run = Run.open(directory)
     tell_gaps(run)
+    # beside a run that lies in a store nothing is written: its page goes here
+    home = Path() if run.far else Path(directory)
     if form is not None:
-        if out is not None:
-            refuse_figures(out, form.value, force)
-        for path in reports.figures(run, out or directory / "figures", form.value):
+        if out is not None or run.far:
+            refuse_figures(out or home / "figures", form.value, force)
+        for path in reports.figures(run, out or home / "figures", form.value):
             write(str(path))
         return
-    target = out or directory / PAGE
+    target = out or home / PAGE
     target = target / PAGE if target.is_dir() else target
     # the page inside the run directory is drawn anew each time
-    if target.absolute() != (directory / PAGE).absolute():
+    if run.far or target.absolute() != (home / PAGE).absolute():
         refuse_taken(target, force=force)
     say("Drawing the page …")
     write(str(reports.page(run, target, _bands(bands))))

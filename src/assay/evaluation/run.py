@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from assay.core.budget import parse_budget
 from assay.core.errors import BadInput, did_you_mean
+from assay.data.stores.mirror import copied, is_far
 from assay.evaluation.analysis import query_curves as effort
 from assay.evaluation.analysis import score
 from assay.evaluation.analysis.brackets import ATTACK_COLUMNS, CERTIFICATE_COLUMNS, BracketTable, bracket_tables
@@ -27,7 +28,8 @@ from assay.evaluation.endpoints import plain, spent_in
 from assay.evaluation.records.certificates import CERTIFICATE_SCHEMA
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, decode
 from assay.evaluation.records.manifest import NAME, read_manifest
-from assay.evaluation.records.store import Store
+from assay.evaluation.records.store import CERTIFICATES, GALLERY, RESULTS, Store
+from assay.evaluation.records.verdicts import FOLDER as VERDICTS
 from assay.evaluation.records.verdicts import Verdict, read_verdicts
 from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
@@ -37,20 +39,32 @@ from assay.wording import measure, plural
 STUDY_FILE = "study.lock.yaml"
 GRADIENT = "gradient"
 
+_READ = (NAME, STUDY_FILE, RESULTS, CERTIFICATES, GALLERY, VERDICTS)
+"""What is read of a run directory, and copied from a store."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run directory: its study's name, its manifest, and the records stored so far."""
+    """A run directory: its study's name, its manifest, and the records stored so far.
+
+    `far` is its URL where it lies in a store: `path` is then a copy of it as it was when it was opened.
+    """
 
     path: Path
     study: str
     manifest: dict[str, Any]
+    far: str = ""
     # what was computed from the shards, and their state then
     _known: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:
-        """Open a run directory. Raises `BadInput` when `path` is none."""
+        """Open a run directory, or one in a store by its URL (s3://bucket/run): what is read of it is copied here.
+
+        Raises `BadInput` when `path` is none, and `Unavailable` where the store does not answer.
+        """
+        if is_far(os.fspath(path)):
+            return cls._open_far(os.fspath(path))
         folder = Path(path).expanduser()
         manifest = read_manifest(folder)
         if not manifest:
@@ -58,6 +72,14 @@ class Run:
             why = "it has no manifest.json" if folder.is_dir() else "there is no such directory"
             raise BadInput(f"{path} is not a run directory: {why}.{did_you_mean(folder.name, near)}")
         return cls(folder, manifest["study"], manifest)
+
+    @classmethod
+    def _open_far(cls, url: str) -> Run:
+        folder = copied(url, _READ, "runs")
+        manifest = read_manifest(folder)
+        if not manifest:
+            raise BadInput(f"{url} is not a run directory: it has no {NAME}.")
+        return cls(folder, manifest["study"], manifest, url.rstrip("/"))
 
     @property
     def status(self) -> str:
@@ -120,8 +142,8 @@ class Run:
             and cell["specs"]["attack"]["attack"] != UNATTACKED
             and not self.ignores_defense(digest)
         ]
-        attacked = self.store.read(asked, ATTACK_COLUMNS)
-        tables = bracket_tables(attacked, self.certificates(CERTIFICATE_COLUMNS))
+        attacked = self.store.pieces(asked, ATTACK_COLUMNS)
+        tables = bracket_tables(attacked, self.store.pieces(self.certificate_cells, CERTIFICATE_COLUMNS))
         return [dataclasses.replace(one, wording=self._wording(one.model, asked)) for one in tables]
 
     def _wording(self, model: str, cells: Sequence[str]) -> str:
@@ -135,7 +157,7 @@ class Run:
         if not found:
             return []
         asked = dict.fromkeys(digest for pair in found for digest in pair)
-        return pair_tables(self.store.read(list(asked), PAIR_COLUMNS), cells, found)
+        return pair_tables(self.store.pieces(asked, PAIR_COLUMNS, coded=True), cells, found)
 
     def results(self) -> list[score.Result]:
         """Return one result per cell and budget; corrupted data that nothing attacked are apart."""
@@ -237,11 +259,14 @@ class Run:
 
     def efforts(self, over: str) -> list[effort.Effort]:
         """Return accuracy against `queries`, `steps`, `forwards` or `backwards`, per cell that stops at success."""
-        return effort.efforts(self.records(effort.NEEDED), self.cells, over)
+        return effort.efforts(self._needed, self.cells, over)
 
     def stages(self) -> list[effort.Stage]:
         """Return what each stage of the composed attacks left standing, per cell and budget."""
-        return effort.stages(self.records(effort.NEEDED), self.cells)
+        return effort.stages(self._needed, self.cells)
+
+    def _needed(self, cell: str) -> Iterator[pa.Table]:
+        return self.pieces(effort.NEEDED, [cell], coded=True)
 
     def endpoints(self) -> list[dict[str, Any]]:
         """Return what was asked of each endpoint: rows asked, billed, requests, retries and cost, in all and by cell.

@@ -1,5 +1,7 @@
 """The numbers as JSON and CSV."""
 
+# shape: a file for each export
+
 from __future__ import annotations
 
 import csv

@@ -1,5 +1,7 @@
 """Weights & Biases: an offline run in a folder; nothing is sent, `wandb sync` is the user's."""
 
+# shape: a file for each export
+
 from __future__ import annotations
 
 from pathlib import Path

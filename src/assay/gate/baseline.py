@@ -61,7 +61,7 @@ def _cell(side: Side, numbers: list[Number]) -> dict[str, Any]:
     states = np.stack([one.states for one in each])
     patterns, which = np.unique(states, axis=1, return_inverse=True)
     kind = np.uint8 if patterns.shape[1] <= 256 else np.dtype("<u2")
-    packed = zlib.compress(which.reshape(-1).astype(kind).tobytes(), 9)
+    packed = _packed(which.reshape(-1).astype(kind).tobytes())
     first = numbers[0]
     return {
         "cell": first.cell, **{name: getattr(first, name) for name in _CELL},
@@ -71,6 +71,15 @@ def _cell(side: Side, numbers: list[Number]) -> dict[str, Any]:
         "patterns": ["".join(map(str, column)) for column in patterns.T.tolist()],
         "samples": base64.b85encode(packed).decode("ascii"),
     }  # fmt: skip
+
+
+def _packed(content: bytes) -> bytes:
+    found = []
+    # fates that follow no order are best packed one by one, those in runs by their runs
+    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY):
+        pack = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS, 9, strategy)
+        found.append(pack.compress(content) + pack.flush())
+    return min(found, key=len)
 
 
 def _counts(states: Any, *kinds: int) -> list[int]:

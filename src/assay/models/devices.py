@@ -37,7 +37,7 @@ def read_devices(given: str | Sequence[str]) -> tuple[str, ...]:
     differs: which of them got an image would show in its record.
     """
     parts = given.split(",") if isinstance(given, str) else list(given)
-    names = tuple(one.strip() if isinstance(one, str) else str(one) for one in parts)
+    names = tuple(str(one).strip() for one in parts)
     if not names or "" in names:
         raise BadInput(f"devices is {given!r}, expected one or more, such as 'cuda:0,cuda:1'. {told_devices()}")
     kinds = dict.fromkeys(check_device(name).type for name in names)

@@ -1,4 +1,4 @@
-"""The playground's page: one text with its style and scripts inside, which asks for nothing but the server's answers."""
+"""The playground's page: one text with style and scripts inside, which asks for nothing but the server's answers."""
 # shape: the server answers with it, and tests of the page alone render it without a server
 
 from __future__ import annotations

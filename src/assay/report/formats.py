@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 from assay import wording as words
 from assay.evaluation.analysis.rejection import REJECTION_FIELDS
 from assay.report import brackets, corruptions, pairs, verdicts
+from assay.report.charts import curve
+from assay.report.export import still
 from assay.report.groups import NOT_ADAPTIVE, Group, Line, groups
+from assay.report.headline import headline
 from assay.report.tables import notes, passes
+from assay.report.theme import IN_FILE
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.brackets import BracketTable
@@ -78,9 +82,13 @@ def _markdown_table(rows: list[list[str]]) -> str:
 
 
 def notebook(run: Run) -> str:
-    """Return the run's tables as HTML for a notebook, each number with the verdict on it, or "not audited"."""
+    """Return a run as HTML for a notebook: what is left in a sentence, the curve (SVG), and the tables.
+
+    Each number has the verdict on it beside it, or "not audited". There is no script in it.
+    """
     parts = []
     for group in groups(run):
+        parts.append(f"<p>{escape(str(headline(group)))}</p>{still(curve(group, IN_FILE))}")
         about = f"{group.model} on {group.data}: {words.plural(group.n, 'image')}, {group.kind}, clean {group.clean}"
         two = ["strict robust accuracy"] if _shows_strict(group) else []
         rows = [["attack", "eps", group.measure, "95 % interval", *two, "verdict"]]

@@ -44,7 +44,7 @@ class KeptNumbers:
             return count()
         name = _name(kind, state, about)
         found = self._all.get(name)
-        with contextlib.suppress(TypeError, AttributeError):
+        with contextlib.suppress(KeyError, TypeError, AttributeError):
             if found is not None:
                 return [_result(one) for one in found]
         counted = count()

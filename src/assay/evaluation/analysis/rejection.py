@@ -190,7 +190,8 @@ def _each(records: pa.Table, name: str, of: Callable[[Any], Any]) -> Array:
     column = column.unify_dictionaries()
     chunks: Any = column.chunks
     values = np.array([of(value) for value in chunks[0].dictionary.to_pylist()])
-    return values[np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks])]
+    each: Array = values[np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks])]
+    return each
 
 
 def _numbers(records: pa.Table, name: str) -> Array:

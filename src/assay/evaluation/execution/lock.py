@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from assay.core.errors import BadInput
 from assay.files import in_words, machine
@@ -38,6 +38,7 @@ SILENCE = 30.0
 _LENGTH = 768
 _NO_LOCKS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 _SOON = 0.05
+_PROBED = 1.0
 _NAMING = 2.0
 _PATIENCE = 600.0
 
@@ -153,9 +154,9 @@ class Held:
                 return
             told = json.dumps(dataclasses.asdict(self._holder)).encode()
             os.lseek(descriptor, 0, os.SEEK_SET)
-            if first:
-                self._file.truncate(0)
+            # over what was there, so that nobody ever finds it empty
             os.write(descriptor, told.ljust(_LENGTH))
+            os.ftruncate(descriptor, _LENGTH)
             # other machines see what is on the disk
             os.fsync(descriptor)
 
@@ -178,10 +179,8 @@ def holding(path: Path, what: str = RUN, *, say: Say = unheard) -> Iterator[Held
     """
     file = _opened(path)
     with file:
-        got = _try_lock(file)
-        for _ in range(3):
-            if got is not False:
-                break
+        got, end = _try_lock(file), time.monotonic() + _PROBED
+        while got is False and time.monotonic() < end:
             # whoever looks who is there has the lock for a moment
             time.sleep(_SOON)
             got = _try_lock(file)
@@ -350,9 +349,16 @@ def _try_lock(file: BinaryIO, *, shared: bool = False) -> bool | None:
     return True
 
 
-def _content(file: Any) -> bytes:
-    file.seek(0)
-    return bytes(file.read())
+def _content(file: BinaryIO) -> bytes:
+    content = b""
+    for _ in range(5):
+        file.seek(0)
+        content = file.read()
+        if not content or Holder.of(content) is not None:
+            break
+        # it is being written
+        time.sleep(_SOON)
+    return content
 
 
 def _no_process(pid: int) -> bool:

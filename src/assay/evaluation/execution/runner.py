@@ -173,7 +173,11 @@ class Runner:
             chunks.setdefault(unit.cell.digest, set()).add(unit.chunk)
         cells = [cell for cell in self.plan.cells if cell.digest in chunks]
         done, damaged = self.store.done(cells, chunks)
-        warnings = [self.store.put_aside(one) for one in damaged]
+        warnings = []
+        for one in damaged:
+            # a packed one may be of several shares, and another may have moved it
+            with contextlib.suppress(*[] if one.path.exists() else [DiskError]):
+                warnings.append(self.store.put_aside(one))
         if self.directory.taken_over:
             warnings.insert(0, "A share was killed; another process went on from its finished shards.")
         warnings += self._ledger.warnings if self._ledger is not None else []
@@ -251,7 +255,7 @@ class Runner:
                 self._say_how_far(tally)
                 now = tally.read(done.unit.cell)
                 if now.cell_finished and self.directory.part is None:
-                    # a share leaves that to whoever holds the whole directory: others may be writing the same cell
+                    # shares beside each other leave that to who holds the directory alone
                     self._pack([done.unit.cell])
                 on_progress(now)
                 if earlier + tally.errors > limit:

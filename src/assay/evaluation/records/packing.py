@@ -73,7 +73,7 @@ def _whole(shards: Sequence[Shard], cell: Cell, first: int, last: int) -> bool:
 
 def _packed(folder: Path, shards: Sequence[Shard], cell: Cell, block: tuple[int, int]) -> int:
     path, chunks = folder / shard_name(*block), range(block[0], block[1] + 1)
-    schema = schema_of(cell.digest)
+    schema, before = schema_of(cell.digest), [_state(shard.path) for shard in shards]
     with writing_atomically(path) as file:
         count = 0
         with pq.ParquetWriter(file, schema, **parquet_options(schema, ["chunk"])) as writer:
@@ -82,7 +82,16 @@ def _packed(folder: Path, shards: Sequence[Shard], cell: Cell, block: tuple[int,
                 count += piece.num_rows
         if count != _rows(cell, chunks):
             raise RuntimeError(f"{count} records to be packed of {folder}, and {_rows(cell, chunks)} are planned")
-    gone = [shard for shard in shards if shard.path != path]
+    # one that was written again meanwhile counts, and stays
+    gone = [one for one, then in zip(shards, before, strict=True) if one.path != path and _state(one.path) == then]
     for shard in gone:
         shard.path.unlink(missing_ok=True)
     return len(gone)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -86,13 +86,12 @@ class Store:
         done: dict[str, set[int]] = {}
         damaged: list[Damaged] = []
         for cell in cells:
-            finished: set[int] = set()
-            faults: list[Damaged] = []
+            finished, faults = self._looked_at(cell, None if only is None else set(only[cell.digest]))
             for _ in range(_LOOKS):
-                finished, faults = self._looked_at(cell, None if only is None else set(only[cell.digest]))
                 if all(one.wrong != NOT_THERE for one in faults):
                     break
                 # packed while one looked
+                finished, faults = self._looked_at(cell, None if only is None else set(only[cell.digest]))
             done[cell.digest] = finished
             damaged += faults
         return done, damaged
@@ -101,14 +100,15 @@ class Store:
         finished: set[int] = set()
         faults = []
         for shard in shards_in(self._cell(cell.digest)):
-            if shard.last >= cell.chunks or (only is not None and only.isdisjoint(shard.chunks)):
+            chunks = set(shard.chunks) if only is None else only.intersection(shard.chunks)
+            if shard.last >= cell.chunks or not chunks:
                 continue
             wrong = shard.wrong(sum(cell.rows(chunk) for chunk in shard.chunks))
             if wrong:
                 faults.append(Damaged(shard.path, wrong))
             else:
-                finished.update(shard.chunks)
-        return finished if only is None else finished & only, faults
+                finished |= chunks
+        return finished, faults
 
     def put_aside(self, damaged: Damaged) -> str:
         """Move a damaged shard out of the results, and return what was done in words."""

@@ -299,7 +299,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "corruptions": tuple(CorruptionsSpec.model_fields),
     "judge": tuple(ModelSpec.model_fields),
     "gate": ROW_KEYS,
-    "": ("study", "audit", "gate", *GRID_KEYS, "grids"),
+    "": ("study", "audit", *GRID_KEYS, "grids", "gate"),
 }
 
 
