@@ -98,27 +98,6 @@ def on_the_cluster(cluster: Any, **more: Any) -> Options:
 
 
 @quiet
-@pytest.mark.parametrize("death", [0, 1, 2, *(pytest.param(one, marks=pytest.mark.slow) for one in (3, 4))])
-def test_a_killed_node_costs_the_unit_that_it_had(
-    cluster: Any, paused: str, source: str, serial: Run, tmp_path: Path, death: int
-) -> None:
-    heard: list[float] = []
-    doomed: list[Any] = [node for node in cluster.list_all_nodes() if node is not cluster.head_node][:1]
-
-    def hear(progress: Any) -> None:
-        heard.append(time.monotonic())
-        if len(heard) == 4 + 4 * death:
-            cluster.remove_node(doomed.pop(), allow_graceful=False)
-
-    run = run_study(given(paused, source), tmp_path / "run", on_the_cluster(cluster), on_progress=hear)
-    add_node(cluster)
-    cluster.wait_for_nodes()
-    assert not doomed
-    check_equal(run, serial)
-    assert "lost its worker on node" in (run.path / "log").read_text()
-
-
-@quiet
 def test_actors_that_are_killed_are_replaced(
     cluster: Any, source: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,17 +140,6 @@ def test_a_node_with_other_weights_is_refused(cluster: Any, source: str, tmp_pat
     # the same command goes on when that node is gone
     run = run_study(given(model, source), tmp_path / "run", on_the_cluster(cluster))
     check_equal(run, run_here(tmp_path / "serial", given(model, source)))
-
-
-@quiet
-def test_a_node_without_an_extra_is_named(cluster: Any, source: str, tmp_path: Path) -> None:
-    model = write_model(tmp_path / "model")
-    path = tmp_path / "model" / "tiny_model.py"
-    missing = "    if 'BARE' in os.environ: import a_library_that_is_not_there\n    from assay.models"
-    path.write_text(path.read_text().replace("    from assay.models", missing))
-    refused = pytest.raises(AssayError, match=r"On node \S+: .*a_library_that_is_not_there")
-    with another_node(cluster, {"BARE": "1"}), refused:
-        run_study(given(model, source), tmp_path / "run", on_the_cluster(cluster))
 
 
 @contextlib.contextmanager

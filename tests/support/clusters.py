@@ -158,6 +158,15 @@ class Trace:
             found[int(file.name)] = [(float(a[1]), float(b[1])) for a, b in pairs if a[0] == "s" and b[0] == "e"]
         return found
 
+    def living(self) -> int:
+        """Return how many of the processes that ever were in a pass are alive."""
+        found = 0
+        for file in self.folder.iterdir():
+            with contextlib.suppress(OSError):
+                os.kill(int(file.name), 0)
+                found += 1
+        return found
+
     def in_a_pass(self) -> list[int]:
         """Return the living processes that are in a pass."""
         found = []
