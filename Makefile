@@ -72,10 +72,12 @@ test-servers: install-dev ## endpoints of MLServer, KServe, Triton and LitServe,
 
 test-scale: install-dev ## clusters and object stores, as real parts, in .venv-scale
 	@bash scripts/install-beside.sh scale
+	@bash scripts/install-slurm.sh
 	@ASSAY_REQUIRE=scale $(SCALE)/python -m pytest -q -n 0 -m "scale and not slow" $(or $(TESTS),tests/scale)
 
 bench: install-dev ## time and memory against the peers and against the bare limit; BENCH="name …" picks some
 	@bash scripts/install-beside.sh peers
+	@bash scripts/install-beside.sh scale
 	@$(PEERS)/python -m benchmarks.bench $(BENCH)
 
 bench-strength: install-dev ## our attacks against the references at equal passes; STRENGTH="row …" picks some

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import coverage
 import pytest
+from hypothesis import settings
 
 # pytest-xdist runs one process per core; more threads in each only fight. Set before torch is imported.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -22,6 +23,10 @@ os.environ.pop("FORCE_COLOR", None)
 # tests of Ctrl-C need what a terminal gives.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine is no failure of what is tested.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # Torch and thousands of tests are a million objects that never go: to look through them again and again for cycles
 # takes a good part of the time.

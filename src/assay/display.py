@@ -48,14 +48,14 @@ def chosen_in_python(display: str) -> Display:
     """
     if display != "auto":
         return Display(display)
-    return Display.FULL if _kernel() is not None or _watched() else Display.NONE
+    return Display.FULL if kernel() is not None or _watched() else Display.NONE
 
 
 def _watched() -> bool:
     return sys.stderr.isatty() and not os.environ.get("CI") and os.environ.get("TERM") != "dumb"
 
 
-def _kernel() -> Any:
+def kernel() -> Any:
     """Return the notebook's kernel that runs this process; None elsewhere."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None)
@@ -92,7 +92,7 @@ class Watch(Protocol):
 @contextlib.contextmanager
 def progress(what: str, display: Display) -> Iterator[Watch]:
     """Give something to report progress to; `what` names the work."""
-    if display is Display.FULL and _kernel() is not None:
+    if display is Display.FULL and kernel() is not None:
         yield Cell(what)
     elif display is Display.FULL:
         with _live(what) as watch:

@@ -6,8 +6,12 @@ import contextlib
 import datetime
 import errno
 import os
+import socket
 import sys
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from assay.core.errors import AssayError
 
@@ -52,12 +56,23 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 
     The content is on the disk when this returns. Raises `DiskError`.
     """
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    with writing_atomically(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write; `path` holds all of what was written once the block ends, or does not change.
+
+    The content is on the disk then. Raises `DiskError`.
+    """
+    # two machines may have processes of one number
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -101,6 +116,15 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f"{TEMPORARY}{os.getpid()}-probe"
         probe.write_bytes(b"")
-        probe.unlink()
+        # another process may clean up meanwhile
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise in_words(error, folder) from error
+
+
+def machine() -> str:
+    """Return what tells this machine, since it was started, from all others, whatever they are called."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return f"{socket.gethostname()} {uuid.getnode()}"

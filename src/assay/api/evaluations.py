@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from assay.audit.progress import OnAuditProgress
 from assay.core.errors import BadInput, did_you_mean, warn_caller
 from assay.core.threat import Linf, Threat
-from assay.display import Display, Watch, chosen_in_python, progress
+from assay.display import Display, Watch, chosen_in_python, kernel, progress
 from assay.evaluation.analysis.brackets import BracketTable
 from assay.evaluation.analysis.corruptions import CorruptionTable
 from assay.evaluation.analysis.pairs import PairTable
@@ -25,7 +26,7 @@ from assay.evaluation.study.certify import usual_certificate
 from assay.models import Classifier
 from assay.preflight.checks import THOROUGHLY, examine, pairs
 from assay.preflight.findings import Findings
-from assay.session import AuditSettings, Session, audit_directory
+from assay.session import AuditSettings, Session, Tracker, audit_directory
 
 if TYPE_CHECKING:
     from assay.evaluation.export.images import Exported
@@ -37,6 +38,11 @@ class Evaluation:
 
     run: Run
     loader: Loader | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Evaluation:
+        """Open a run directory, of a command or of an earlier call. Raises `BadInput` when `path` is none."""
+        return cls(Run.open(path))
 
     @property
     def path(self) -> Path:
@@ -106,6 +112,19 @@ class Evaluation:
                 raise BadInput(f"Unknown choice {name!r}.{near} There are: {', '.join(names)}.")
         return export_images(self.run, out, Choice(form, **chosen), loader=self.loader)
 
+    def export(self, to: str, out: str | os.PathLike[str] | None = None, *, force: bool = False) -> list[str]:
+        """Write the numbers for another program, and return what was written, or where it is.
+
+        `to` is "json", "csv", "model-card", "croissant", "evidence", "mlflow" or "wandb". Without `out` it lies in
+        `exports` of the run directory. Nothing is sent anywhere but to MLflow's own store.
+
+        Raises `BadInput` for unknown names, for a place that is taken (unless `force`), and for a library that is not
+        installed.
+        """
+        from assay.exports.table import export_run
+
+        return export_run(self.run, to, None if out is None else Path(out), force=force)
+
     def records(self, columns: Sequence[str] | None = None) -> Any:
         """Return the records as a pyarrow table, one row per sample and budget."""
         return self.run.records(columns)
@@ -121,6 +140,13 @@ class Evaluation:
         from assay import report
 
         report.terminal(self.run, Console())
+
+    def show(self) -> None:
+        """Show in a notebook what is left, the curve, the tables and the verdicts; elsewhere print the tables."""
+        if kernel() is None:
+            self.table()
+        else:
+            importlib.import_module("IPython.display").display(self)
 
     def _repr_html_(self) -> str:
         from assay import report
@@ -151,14 +177,18 @@ def evaluate(
     returned: a torch `Dataset`, a `DataLoader`, `(images, labels)`, a list of pairs. `attacks` are names,
     mappings (`{"attack": "pgd", "steps": 40}`) or attacks (`PGD(steps=40)`), one or a list; `threat` likewise a
     threat or a list of them. Settings are those of a study (`question goal order seed chunk judge`) and of a run
-    (`executor workers fork fail_on_error device batch …`), and `on_progress`. `goal` is the words of a study, a goal
+    (`executor workers share fork fail_on_error device …`), and `on_progress`. `goal` is the words of a study, a goal
     made from the labels of the data such as `Targeted(y, t)`, or a list of class numbers, one target per image.
     Without `out` the run directory is a new temporary one, which stays. `judge` is a model, as `model`, that judges the
     images made on it, such as the file that is deployed; `.pairs()` of what is returned has both numbers.
 
     `audit` is "quick" (the default), "standard", "thorough" or "off". `doctor` (True) looks at a few images of every
     model and data set first, and gives what may make numbers wrong as `AssayWarning`s. `display` is "auto" (progress in
-    a terminal or notebook, nothing elsewhere), "full", "plain" or "none".
+    a terminal or notebook, nothing elsewhere), "full", "plain" or "none". `track="mlflow"` tells MLflow of the run
+    while it goes on (extra `mlflow`); a tracker that fails is warned of, and ends nothing.
+
+    `share` ("3/8") runs a part beside processes that run the others with the same `out`. The last one finishes the run;
+    before that its `status` is "started", and the numbers are those of what is there.
 
     Ctrl-C leaves a run that the same call with the same `out` continues. Raises `BadInput` for whatever a study does
     not allow, and for what the look finds to make every number wrong.
@@ -224,16 +254,26 @@ def _evaluated(
 ) -> Evaluation:
     """Run the study of `evaluate` and `corrupt`."""
     doctor, display = settings.pop("doctor", True), _display(settings.pop("display", "auto"))
-    on_progress = settings.pop("on_progress", None)
+    on_progress, track = settings.pop("on_progress", None), _tracker(settings.pop("track", None))
     given = given_study(model, data, attacks, threat, settings)
+    if given.options.share is not None and out is None:
+        raise BadInput(f"share is {given.options.share!r} and out is missing: the directory that all shares run in.")
     folder = new_folder(out)
-    session = Session(given.study, folder, given.options, doctor=doctor, loader=given.loader)
+    session = Session(given.study, folder, given.options, doctor=doctor, loader=given.loader, tracker=track)
     try:
         finished = session.run(_Notebook(display), on_progress)
     except KeyboardInterrupt as stopped:
         stopped.add_note(f"What is finished is kept in {folder}; the same call with out={str(folder)!r} continues.")
         raise
     return Evaluation(finished.run, given.loader)
+
+
+def _tracker(name: str | None) -> Tracker | None:
+    if name is None:
+        return None
+    from assay.exports.live import tracker
+
+    return tracker(name, warn_caller)
 
 
 @dataclasses.dataclass(frozen=True)

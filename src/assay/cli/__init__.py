@@ -23,9 +23,11 @@ from assay.cli import (
     doctor,
     export,
     gate,
+    gather,
     listing,
     patch,
     plan,
+    play,
     run,
     runs,
     train,
@@ -66,8 +68,9 @@ for panel, commands in {
         universal.app,
         paper.app,
         demo.demo,
+        play.play,
     ),
-    _LOOK: (runs.ls, runs.show, runs.report, gate.gate, compare.compare, baseline.app, export.app),
+    _LOOK: (runs.ls, runs.show, gather.gather, runs.report, gate.gate, compare.compare, baseline.app, export.app),
     _FIND: (listing.models, listing.attacks, listing.defenses, listing.certificates, listing.app, validate.schema),
 }.items():
     for command in commands:

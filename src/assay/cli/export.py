@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from assay.console.dataclass_options import expanded
 from assay.console.exit_codes import Exit
 from assay.console.flags import AllowPickle, Batch, Device
 from assay.console.output import DisplayOption, chosen, say, spoken_command, stoppable, write
+from assay.console.places import Force
+from assay.console.sessions import tell_gaps
+from assay.core.errors import BadInput
 from assay.display import progress
 from assay.meter import Meter
 from assay.wording import plural
@@ -22,7 +26,27 @@ from assay.wording import plural
 if TYPE_CHECKING:
     from assay.evaluation.export.images import Choice, Exported
 
-app = typer.Typer(name="export", help="Write what a run found as files.", no_args_is_help=True)
+
+class WithNumbers(TyperGroup):
+    """A group in which `assay export RUN --to csv` is `assay export numbers RUN --to csv`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command `numbers` where none is named."""
+        asks = any(one == "--to" or one.startswith("--to=") for one in args)
+        named = bool(args) and args[0] in self.commands and not (asks and args[0] != NUMBERS)
+        if args and not named and not (args[0] in ctx.help_option_names and not asks):
+            args = [NUMBERS, *args]
+        return super().parse_args(ctx, args)
+
+
+NUMBERS = "numbers"
+
+app = typer.Typer(
+    name="export",
+    cls=WithNumbers,
+    help="Write what a run found: `assay export RUN --to FORM` the numbers, `assay export images RUN` the images.",
+    no_args_is_help=True,
+)
 
 _WHICH = "Which images"
 
@@ -33,6 +57,18 @@ class Form(enum.StrEnum):
     PNG = "png"
     NPY = "npy"
     SAFETENSORS = "safetensors"
+
+
+class To(enum.StrEnum):
+    """What the numbers can be written for."""
+
+    JSON = "json"
+    CSV = "csv"
+    MODEL_CARD = "model-card"
+    CROISSANT = "croissant"
+    EVIDENCE = "evidence"
+    MLFLOW = "mlflow"
+    WANDB = "wandb"
 
 
 class Only(enum.StrEnum):
@@ -117,6 +153,36 @@ def images(
     raise typer.Exit(Exit.SOME_ERRORS if found.differ else Exit.DONE)
 
 
+def numbers(
+    directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
+    to: Annotated[list[To], typer.Option(help="What to write them for (repeatable).")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file or folder to write to (DIRECTORY/exports/…).", show_default=False),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write the numbers of a run for other programs: the same as in `assay show --json`.
+
+    `numbers` can be left out: assay export runs/demo --to csv. Nothing is sent anywhere, but to MLflow where
+    MLFLOW_TRACKING_URI says.
+    """
+    from assay.evaluation.run import Run
+    from assay.exports.table import export_run
+
+    if out is not None and len(to) > 1:
+        raise BadInput(
+            f"--out {out} is one place, and --to names {len(to)} exports. Leave it out, or export one by one."
+        )
+    run = Run.open(directory)
+    tell_gaps(run)
+    for reason in run.manifest.get("not_reportable_because", ()):
+        say(f"Not reportable: {reason}. The export says so.", style="yellow")
+    for one in to:
+        for written in export_run(run, one.value, out, force=force):
+            write(written)
+
+
 def as_plain(found: Exported) -> dict[str, Any]:
     """Return what was written as plain values."""
     return {name: str(value) if isinstance(value, Path) else value for name, value in vars(found).items()}
@@ -142,5 +208,5 @@ def told(found: Exported) -> Iterator[str]:
         yield f"Not here: {plural(found.missing, 'chunk')} that the run has not finished. Finish it, and export anew."
 
 
-for _command in (images,):
+for _command in (images, numbers):
     app.command(context_settings={"auto_envvar_prefix": "ASSAY_EXPORT"})(expanded(_command))

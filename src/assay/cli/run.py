@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,12 @@ def _flag(text: str, *names: str) -> object:
     return typer.Option(*names, help=text, rich_help_panel=_HOW, show_default=False)
 
 
+class Track(enum.StrEnum):
+    """The trackers of experiments that a run can be followed by."""
+
+    MLFLOW = "mlflow"
+
+
 @dataclasses.dataclass(frozen=True)
 class RunFlags:
     """How a study is run."""
@@ -33,18 +40,25 @@ class RunFlags:
     fork: Annotated[bool, _flag("Start beside a directory of another study, from its finished cells.", "--fork")] = (
         False
     )
+    share: Annotated[
+        str | None, _flag("Run a share beside others in one directory: 3/8, or slurm in a job array (all of it).")
+    ] = None
     executor: Annotated[str, _flag("serial (this process), processes or ray (serial).")] = "serial"
     address: Annotated[
         str | None, _flag("The Ray cluster: auto, HOST:PORT, ray://HOST:PORT (one of this machine alone).")
     ] = None
     workers: Annotated[int | None, _flag("How many processes (one per processor).")] = None
     device: Annotated[str, _flag("Where models run (cpu).")] = "cpu"
+    devices: Annotated[
+        str | None, _flag("A worker process on each: cuda:0,cuda:1 (--workers N: N in all, dealt out in turn).")
+    ] = None
     batch: Annotated[int | None, _flag("At most so many images per pass (chosen by image size).")] = None
     fail_on_error: Annotated[
         str | None, _flag("End with code 1 above so many failed samples: any, a share (0.05), or a count (10).")
     ] = None
     retry_errors: Annotated[bool, _flag("Try samples that failed before again.", "--retry-errors")] = False
     doctor: Annotated[bool, _flag("Look at a few images first, or not.", "--doctor/--no-doctor")] = True
+    track: Annotated[Track | None, _flag("Tell a tracker of experiments of the run, live: mlflow.")] = None
     display: DisplayOption = None
     allow_pickle: AllowPickle = False
     allow_random_data: AllowRandomData = False
@@ -58,9 +72,11 @@ class RunFlags:
             workers=self.workers,
             address=self.address,
             fork=self.fork,
+            share=self.share,
             fail_on_error=parse_failures(self.fail_on_error),
             retry_errors=self.retry_errors,
             device=self.device,
+            devices=self.devices,
             batch=self.batch,
             allow_pickle=self.allow_pickle,
             allow_random_data=self.allow_random_data,
@@ -80,7 +96,7 @@ def run(ctx: typer.Context, flags: StudyFlags, how: RunFlags) -> None:
     loader = options.loader()
     asked = read_study(with_usual_attack(flags, loader), how.out)
     with stoppable(command):
-        finished = run_session(asked, options, chosen(how.display), doctor=how.doctor, loader=loader)
+        finished = run_session(asked, options, chosen(how.display), doctor=how.doctor, loader=loader, track=how.track)
     report.terminal(finished.run, out())
     for line in closing_words(finished, command):
         say(line)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ import typer
 from assay.console.output import out, say, write
 from assay.console.places import Figure, Force, refuse_figures, refuse_taken
 from assay.console.sessions import tell_gaps
+from assay.console.shares import in_words, who_works
 from assay.console.study_from_flags import LOCK
 from assay.core.errors import BadInput
 
@@ -24,10 +24,16 @@ def ls(
     folder: Annotated[Path, typer.Argument(help="Where to look.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List runs: their state, what they measured, and whether their numbers may be reported."""
-    found = [_facts(path) for path in _directories(folder)]
+    """List runs: their state, who works on them, what they measured, and whether their numbers may be reported."""
+    directories = _directories(folder)
+    found = [_facts(path) for path in directories]
+    for facts, stand in zip(found, who_works(directories).values(), strict=True) if found else ():
+        # shares that ended long ago are of interest while others do not
+        unfinished = facts["status"] != "success"
+        facts["working"] = [one.plain() for one in stand if one.at_work or unfinished]
+        facts["told"] = [in_words(one) for one in stand if one.at_work or (unfinished and one.state != "done")]
     if as_json:
-        write(json.dumps(found, indent=2))
+        write(json.dumps([{k: v for k, v in one.items() if k != "told"} for one in found], indent=2))
     elif found:
         _table(found)
     else:
@@ -76,24 +82,17 @@ def _table(found: list[dict[str, Any]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("directory", overflow="fold", min_width=max(len(one["directory"]) for one in found))
-    for title in ("status", "started", "cells", "models", "data", ""):
+    working = any(one["told"] for one in found)
+    for title in ("status", "started", "cells", "models", "data", *(["at work"] if working else []), ""):
         table.add_column(title, overflow="fold")
     for one in found:
         started = str(one.get("started") or "")[:16].replace("T", " ")
         texts = [one["directory"], one["status"], started, str(one.get("cells", ""))]
         texts += [", ".join(one.get(name, [])) for name in ("models", "data")]
+        texts += ["\n".join(one["told"])] if working else []
         texts.append(one.get("error", "") if "error" in one else "" if one["reportable"] else "not reportable")
         table.add_row(*map(Text, texts))
     out().print(table)
-
-
-# what scripts rely on: these names, in this order
-FIELDS = (
-    "cell", "model", "data", "attack", "threat", "eps", "unit", "grey_levels", "question", "seed", "n",
-    "clean_accuracy", "robust_accuracy", "robust_low", "robust_high", "attack_success", "top1_error", "top5_error",
-    "median_size", "forwards", "backwards", "queries", "seconds", "errors", "verdict", "excluded",
-    "access", "queries_limit", "wording",
-)  # fmt: skip
 
 
 class Format(enum.StrEnum):
@@ -105,7 +104,7 @@ class Format(enum.StrEnum):
 
 
 def show(
-    directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
+    directory: Annotated[str, typer.Argument(help="A run directory, such as runs/demo, or one in a store: s3://….")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one entry per cell and budget.")] = False,
     over: Annotated[
         str | None,
@@ -117,6 +116,7 @@ def show(
     from assay import report
     from assay.evaluation.run import Run
     from assay.report import effort
+    from assay.report.numbers import as_plain
 
     if as_json and form:
         raise BadInput(f"--json and --format {form.value} are two ways to print; give one.")
@@ -140,40 +140,11 @@ def show(
         report.terminal(run, out())
 
 
-def as_plain(run: Run) -> dict[str, Any]:
-    """Return a run's numbers as plain values; what was not measured is None.
-
-    The numbers of models that may refuse an image are there where the run has one.
-    """
-    from assay.evaluation.analysis.rejection import REJECTION_FIELDS
-    from assay.report import brackets, corruptions, pairs, verdicts
-    from assay.report.formats import plain
-
-    rows = plain(run.results())
-    rare = (*REJECTION_FIELDS, "ignores_defense", "certified")
-    names = [*FIELDS, *(name for name in rare if rows and name in rows[0])]
-    return {
-        "study": run.study,
-        "status": run.status,
-        "reportable": bool(run.manifest.get("reportable")),
-        "results": [{name: _plain(row[name]) for name in names} for row in rows],
-        **({"brackets": [brackets.plain(table) for table in bounds]} if (bounds := run.brackets()) else {}),
-        **({"pairs": [pairs.plain(table) for table in judged]} if (judged := run.pairs()) else {}),
-        **({"verdicts": [verdicts.plain(one) for one in told]} if (told := run.verdicts()) else {}),
-        **({"endpoints": asked} if (asked := run.endpoints()) else {}),
-        **({"corruptions": [corruptions.plain(table) for table in tables]} if (tables := run.corruptions()) else {}),
-    }
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 PAGE = "report.html"
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
+    directory: Annotated[str, typer.Argument(help="A run directory, such as runs/demo, or one in a store: s3://….")],
     out: Annotated[
         Path | None,
         typer.Option("--out", help=f"Where to write (DIRECTORY/{PAGE}, or DIRECTORY/figures).", show_default=False),
@@ -195,16 +166,18 @@ def report(
 
     run = Run.open(directory)
     tell_gaps(run)
+    # beside a run that lies in a store nothing is written: its page goes here
+    home = Path() if run.far else Path(directory)
     if form is not None:
-        if out is not None:
-            refuse_figures(out, form.value, force)
-        for path in reports.figures(run, out or directory / "figures", form.value):
+        if out is not None or run.far:
+            refuse_figures(out or home / "figures", form.value, force)
+        for path in reports.figures(run, out or home / "figures", form.value):
             write(str(path))
         return
-    target = out or directory / PAGE
+    target = out or home / PAGE
     target = target / PAGE if target.is_dir() else target
     # the page inside the run directory is drawn anew each time
-    if target.absolute() != (directory / PAGE).absolute():
+    if run.far or target.absolute() != (home / PAGE).absolute():
         refuse_taken(target, force=force)
     say("Drawing the page …")
     write(str(reports.page(run, target, _bands(bands))))

@@ -25,13 +25,16 @@ class Exit(enum.IntEnum):
     """A gate that a run misses."""
     UNSURE = 5
     """A gate of which the run cannot tell whether it is met."""
+    INCOMPLETE = 6
+    """Gathered, and records are missing."""
     STOPPED = 130
     """Ctrl-C."""
 
 
 EPILOG = (
     "Exit codes: 0 done; 1 the run failed, or has more errors than --fail-on-error allows; 2 bad input, nothing was "
-    "run; 3 finished, with errors in some samples; 4 a gate is missed; 5 a gate cannot tell; 130 stopped by Ctrl-C. "
+    "run; 3 finished, with errors in some samples; 4 a gate is missed; 5 a gate cannot tell; 6 records are missing "
+    "(gather); 130 stopped by Ctrl-C. "
     "Every option can also be an environment variable: ASSAY_RUN_SEED=3 is run --seed 3."
 )
 

@@ -7,8 +7,11 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import typer
+
 from assay.console.exit_codes import Exit
 from assay.console.output import Display, say
+from assay.console.shares import what_is_left
 from assay.console.verdict_text import cost_of
 from assay.display import Watch, progress
 from assay.wording import plural
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from assay.evaluation.execution.options import Options
     from assay.evaluation.loader import Loader
     from assay.evaluation.run import Run
-    from assay.session import AuditSettings, Finished
+    from assay.session import AuditSettings, Finished, Tracker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,16 +57,40 @@ def run_session(
     audit: AuditSettings | None = None,
     tell_cost: bool = True,
     loader: Loader | None = None,
+    track: str | None = None,
 ) -> Finished:  # shape: what commands choose
-    """Run what a command line asks for, and say what the audit cost."""
+    """Run what a command line asks for, and say what the audit cost; `track` names a tracker of experiments.
+
+    A share that is not the last ends the command: the run is not finished, and its numbers are not to be read.
+    """
     from assay.session import Session
 
-    how = {"doctor": doctor, "audit": audit, "chosen": asked.chosen, "loader": loader}
+    terminal = Terminal(display)
+    how = {
+        "doctor": doctor,
+        "audit": audit,
+        "chosen": asked.chosen,
+        "loader": loader,
+        "tracker": _tracker(track, terminal),
+    }
     session = Session(asked.study, asked.directory, options, **how)  # type: ignore[arg-type]  # by name
-    finished = session.run(Terminal(display))
+    finished = session.run(terminal)
+    if finished.share is not None:
+        for line in what_is_left(finished):
+            say(line)
+        errors = any(one.errors for one in finished.shares if one.share == finished.share)
+        raise typer.Exit(Exit.SOME_ERRORS if errors else Exit.DONE)
     if finished.new_verdicts and tell_cost:
         say(cost_of(finished.new_verdicts))
     return finished
+
+
+def _tracker(name: str | None, terminal: Terminal) -> Tracker | None:
+    if name is None:
+        return None
+    from assay.exports.live import tracker
+
+    return tracker(name, terminal.warn)
 
 
 def closing_words(finished: Finished, command: str) -> Iterator[str]:
@@ -71,7 +98,7 @@ def closing_words(finished: Finished, command: str) -> Iterator[str]:
     from assay.evaluation.records.store import CERTIFICATES, RESULTS
 
     run = finished.run
-    kinds = {RESULTS: run.records(["cell"]).num_rows, CERTIFICATES: run.certificates(["cell"]).num_rows}
+    kinds = {RESULTS: run.store.count(run.cells), CERTIFICATES: run.store.count(run.certificate_cells)}
     for folder in [name for name, count in kinds.items() if count] or [RESULTS]:
         yield f"Records   {run.path}/{folder}  ({plural(kinds[folder], 'row')}; assay show {run.path})"
     yield f"Page      assay report {run.path}"

@@ -22,6 +22,7 @@ from assay.evaluation.study import surrogates as surrogate
 from assay.evaluation.study.spec import DataSpec, ModelSpec
 from assay.evaluation.study.targets import aimed
 from assay.models import Classifier, load_model
+from assay.models.devices import let_go_of_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +197,7 @@ class Loader:
         self.close()
         self._model = None
         self._surrogates = {}
+        let_go_of_memory(self.device)
 
     def close(self) -> None:
         """Take the model off the bench, and give it back as it was."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,23 @@ import pyarrow as pa
 
 from assay.core.budget import parse_budget
 from assay.core.errors import BadInput, did_you_mean
+from assay.data.stores.mirror import copied, is_far
 from assay.evaluation.analysis import query_curves as effort
 from assay.evaluation.analysis import score
 from assay.evaluation.analysis.brackets import ATTACK_COLUMNS, CERTIFICATE_COLUMNS, BracketTable, bracket_tables
 from assay.evaluation.analysis.corruptions import CorruptionTable, tables
+from assay.evaluation.analysis.kept_numbers import LEAST, KeptNumbers
 from assay.evaluation.analysis.pairs import PAIR_COLUMNS, PairTable, pair_tables, paired_cells
-from assay.evaluation.analysis.rejection import REFUSAL_COLUMNS, FrozenThreshold
+from assay.evaluation.analysis.rejection import FrozenThreshold
+from assay.evaluation.analysis.scan import Scan
 from assay.evaluation.analysis.score import Result
 from assay.evaluation.cell import Cell
 from assay.evaluation.endpoints import plain, spent_in
 from assay.evaluation.records.certificates import CERTIFICATE_SCHEMA
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, decode
 from assay.evaluation.records.manifest import NAME, read_manifest
-from assay.evaluation.records.store import Store
+from assay.evaluation.records.store import CERTIFICATES, GALLERY, RESULTS, Store
+from assay.evaluation.records.verdicts import FOLDER as VERDICTS
 from assay.evaluation.records.verdicts import Verdict, read_verdicts
 from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
@@ -34,20 +39,32 @@ from assay.wording import measure, plural
 STUDY_FILE = "study.lock.yaml"
 GRADIENT = "gradient"
 
+_READ = (NAME, STUDY_FILE, RESULTS, CERTIFICATES, GALLERY, VERDICTS)
+"""What is read of a run directory, and copied from a store."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run directory: its study's name, its manifest, and the records stored so far."""
+    """A run directory: its study's name, its manifest, and the records stored so far.
+
+    `far` is its URL where it lies in a store: `path` is then a copy of it as it was when it was opened.
+    """
 
     path: Path
     study: str
     manifest: dict[str, Any]
+    far: str = ""
     # what was computed from the shards, and their state then
     _known: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:
-        """Open a run directory. Raises `BadInput` when `path` is none."""
+        """Open a run directory, or one in a store by its URL (s3://bucket/run): what is read of it is copied here.
+
+        Raises `BadInput` when `path` is none, and `Unavailable` where the store does not answer.
+        """
+        if is_far(os.fspath(path)):
+            return cls._open_far(os.fspath(path))
         folder = Path(path).expanduser()
         manifest = read_manifest(folder)
         if not manifest:
@@ -55,6 +72,14 @@ class Run:
             why = "it has no manifest.json" if folder.is_dir() else "there is no such directory"
             raise BadInput(f"{path} is not a run directory: {why}.{did_you_mean(folder.name, near)}")
         return cls(folder, manifest["study"], manifest)
+
+    @classmethod
+    def _open_far(cls, url: str) -> Run:
+        folder = copied(url, _READ, "runs")
+        manifest = read_manifest(folder)
+        if not manifest:
+            raise BadInput(f"{url} is not a run directory: it has no {NAME}.")
+        return cls(folder, manifest["study"], manifest, url.rstrip("/"))
 
     @property
     def status(self) -> str:
@@ -89,6 +114,15 @@ class Run:
         """Return the records, one row per sample and budget, in order of cell and chunk."""
         return self.store.read(list(self.cells), columns)
 
+    def pieces(
+        self, columns: Sequence[str], cells: Iterable[str] | None = None, *, coded: bool = False
+    ) -> Iterator[pa.Table]:
+        """Yield what `records` returns a bounded number of rows at a time, of all cells or of some (digests).
+
+        No piece holds records of two cells. `coded`: texts that repeat come as dictionaries.
+        """
+        return self.store.pieces(self.cells if cells is None else cells, columns, coded=coded)
+
     def certificates(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the records of certificates, one row per sample and budget, in order of cell and chunk."""
         if not self.certificate_cells:
@@ -108,8 +142,8 @@ class Run:
             and cell["specs"]["attack"]["attack"] != UNATTACKED
             and not self.ignores_defense(digest)
         ]
-        attacked = self.store.read(asked, ATTACK_COLUMNS)
-        tables = bracket_tables(attacked, self.certificates(CERTIFICATE_COLUMNS))
+        attacked = self.store.pieces(asked, ATTACK_COLUMNS)
+        tables = bracket_tables(attacked, self.store.pieces(self.certificate_cells, CERTIFICATE_COLUMNS))
         return [dataclasses.replace(one, wording=self._wording(one.model, asked)) for one in tables]
 
     def _wording(self, model: str, cells: Sequence[str]) -> str:
@@ -123,35 +157,47 @@ class Run:
         if not found:
             return []
         asked = dict.fromkeys(digest for pair in found for digest in pair)
-        return pair_tables(self.store.read(list(asked), PAIR_COLUMNS), cells, found)
+        return pair_tables(self.store.pieces(asked, PAIR_COLUMNS, coded=True), cells, found)
 
     def results(self) -> list[score.Result]:
         """Return one result per cell and budget; corrupted data that nothing attacked are apart."""
-        return self._told(_attacked(self._scored(score.results)))
+        return self._told(_attacked(self._scored(Scan.results)))
 
     def worst_case(self) -> list[score.Result]:
         """Return the per-sample worst case over the attacks, one per model, data set, threat, question and budget."""
-        return self._told(_attacked(self._scored(score.worst_case)))
+        return self._told(_attacked(self._scored(Scan.worst_case)))
 
     def unattacked(self) -> list[score.Result]:
         """Return the results of cells that were looked at and not attacked, as `results` does."""
-        return [one for one in self._scored(score.results) if one.attack == UNATTACKED]
+        return [one for one in self._scored(Scan.results) if one.attack == UNATTACKED]
 
     def corruptions(self) -> list[CorruptionTable]:
         """Return the accuracies on corrupted data, an average case: one table per model and data set."""
         return tables(self.unattacked(), self.manifest)
 
-    def _scored(self, by: Callable[..., list[Result]]) -> list[Result]:
+    def _scored(self, by: Callable[[Scan], list[Result]]) -> list[Result]:
         """Return results without verdicts; shards are read again only where they changed."""
-        state = self.store.state(list(self.cells))
+        state = {digest: self.store.state([digest]) for digest in self.cells}
         if self._known.get("state") != state:
             self._known.clear()
-            more = REFUSAL_COLUMNS if self.rejects else ()
-            self._known.update(state=state, records=self.records((*score.SCORED, "sample_id", *more)))
+            self._known["state"] = state
         if by not in self._known:
             thresholds = {name: FrozenThreshold.of(facts) for name, facts in self.manifest["models"].items()}
-            self._known[by] = by(self._known["records"], self._stds(), thresholds)
+            kept = KeptNumbers(self.path)
+
+            def keep(count: Callable[[], list[Result]], kind: str, cells: Sequence[str], about: object) -> list[Result]:
+                return kept.or_else(count, kind, [one for digest in cells for one in state[digest]], about)
+
+            read = functools.partial(self.pieces, coded=True)
+            self._known[by] = by(Scan(read, self.cells, self._stds(), thresholds, self.rejects, keep))
+            kept.keep(2 * len(self.cells) + 2)
         return list(self._known[by])
+
+    def count_ahead(self) -> None:
+        """Count the numbers of a large run now, and keep them for whoever opens it."""
+        if sum(size for digest in self.cells for _, _, size, _ in self.store.state([digest])) >= LEAST:
+            self.results()
+            self.worst_case()
 
     @property
     def rejects(self) -> bool:
@@ -213,11 +259,14 @@ class Run:
 
     def efforts(self, over: str) -> list[effort.Effort]:
         """Return accuracy against `queries`, `steps`, `forwards` or `backwards`, per cell that stops at success."""
-        return effort.efforts(self.records(effort.NEEDED), self.cells, over)
+        return effort.efforts(self._needed, self.cells, over)
 
     def stages(self) -> list[effort.Stage]:
         """Return what each stage of the composed attacks left standing, per cell and budget."""
-        return effort.stages(self.records(effort.NEEDED), self.cells)
+        return effort.stages(self._needed, self.cells)
+
+    def _needed(self, cell: str) -> Iterator[pa.Table]:
+        return self.pieces(effort.NEEDED, [cell], coded=True)
 
     def endpoints(self) -> list[dict[str, Any]]:
         """Return what was asked of each endpoint: rows asked, billed, requests, retries and cost, in all and by cell.

@@ -15,7 +15,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.core.threat import UNBOXED, Threat
 from assay.data import Data, given_data, holds_pictures, images_alone, load_data, with_fixed_draws
 from assay.evaluation.execution.options import Options
-from assay.evaluation.execution.ownership import hold
+from assay.evaluation.execution.ownership import hold, whole
 from assay.evaluation.execution.progress import OnProgress
 from assay.evaluation.execution.runner import RunFailed, Runner
 from assay.evaluation.loader import Loader
@@ -54,7 +54,8 @@ def run_study(
 ) -> Run:
     """Run what is not done of a study in the directory `out`, and return it.
 
-    Running again resumes; a finished study is left as it is; new cells run alone. `loader` holds models and data
+    Running again resumes; a finished study is left as it is; new cells run alone. A share of it (`Options.share`) runs
+    beside others, and the last one finishes the run. `loader` holds models and data
     given as Python objects. Raises `BadInput` for a directory of another study or in use, `RunFailed` when a model
     fails or more samples do than `fail_on_error` allows, `DiskError` for a full or read-only disk: finished shards
     are kept. A KeyboardInterrupt marks the run as cancelled and goes on.
@@ -66,8 +67,14 @@ def run_study(
         ledger.look_behind(Path(out).expanduser())
         try:
             plan = make_plan(study, loader)
-            with hold(out, plan, options.fork) as directory:
-                return Runner(directory, plan, options, loader).run(on_progress or (lambda progress: None))
+            hear = on_progress or (lambda progress: None)
+            with hold(out, plan, options) as directory:
+                run = Runner(directory, plan, options, loader).run(hear)
+                if directory.part is None:
+                    return run
+                with whole(directory) as rest:
+                    alone = dataclasses.replace(options, share=None, retry_errors=False)
+                    return run if rest is None else Runner(rest, plan, alone, loader).run(hear)
         finally:
             loader.close()
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from assay.core.errors import AssayError, ModelError
 from assay.core.oracle import out_of_memory
 from assay.models.classifier import Classifier
+from assay.models.devices import of_another_device, told_devices
 
 _ASSAY = Path(__file__).parents[1]
 _STANDARD = Path(sysconfig.get_path("stdlib"))
@@ -82,6 +83,12 @@ def model_error(error: BaseException, shape: tuple[int, ...], name: str = "") ->
 def _advice(error: BaseException, shape: tuple[int, ...]) -> str:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and out_of_memory(error)):
         return "Give a smaller --batch."
+    if of_another_device(error):
+        return (
+            "It puts something on a device of its own choice (`.cuda()` or `.to(...)` in its forward, a tensor that is "
+            "no parameter or buffer), and so works on that one only: register such tensors with register_buffer and "
+            f"make new ones on x.device, or run it with --device for that one. {told_devices()}"
+        )
     if type(error) not in (RuntimeError, ValueError, IndexError, AssertionError):
         return "Put that right in the model's code."
     one = "; if it takes one image at a time, pass --batch 1" if shape[0] > 1 else ""

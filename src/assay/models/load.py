@@ -21,6 +21,7 @@ from assay.defenses.layers import refuses
 from assay.models import efficientnet_lite
 from assay.models.classifier import Classifier, Reset, digest_of
 from assay.models.defended import defended
+from assay.models.devices import told_devices
 from assay.models.function import Function, as_module, name_of
 from assay.models.loaders import endpoint, exported, hugging_face, keras_file, litert_file, onnx_file, zoo
 from assay.models.loaders import python as from_python
@@ -221,9 +222,7 @@ def on_device(classifier: Classifier, device: str | torch.device) -> Classifier:
     except (RuntimeError, AssertionError) as error:
         raise _no_device(device, error) from error
     if wanted.type == "meta":
-        raise BadInput(
-            "The device 'meta' holds no values, so nothing can be computed there. Take 'cpu', or another one."
-        )
+        raise BadInput(f"The device 'meta' holds no values, so nothing can be computed there. {told_devices()}")
     return classifier if wanted == classifier.device else dataclasses.replace(classifier, runs_on=wanted)
 
 
@@ -269,8 +268,8 @@ def _move(module: nn.Module, device: str | torch.device) -> None:
 
 
 def _no_device(device: str | torch.device, error: Exception) -> BadInput:
-    reason = str(error).splitlines()[0]
-    return BadInput(f"The device {str(device)!r} cannot be used here: {reason}. Take 'cpu', or another one.")
+    reason = str(error).splitlines()[0].rstrip(".")
+    return BadInput(f"The device {str(device)!r} cannot be used here: {reason}. {told_devices()}")
 
 
 def _named(spec: str, allow_pickle: bool, outputs: str, given: dict[str, Any]) -> Classifier:

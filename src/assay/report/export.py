@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.files import DiskError, cache_dir, write_atomically
 from assay.report import brackets, charts, corruptions, pairs
 from assay.report.breakdown import breakdown
 from assay.report.gallery import slug
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from assay.evaluation.run import Run
 
 FORMATS = ("svg", "png", "pdf")
+_SETS = "window.vegaEmbed = vegaEmbed;"
 _STILL_WIDTH = 720
 _PNG_SCALE = 2
 _DRAWN = {"svg", "g", "path", "text", "tspan", "line", "rect", "circle", "defs", "clipPath", "title"}
@@ -77,11 +81,33 @@ def _harmless(element: ElementTree.Element) -> bool:
 
 @functools.cache
 def javascript() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script that sets `vegaEmbed`."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script that sets `vegaEmbed`.
+
+    Bundling takes half as long as everything else in a page, and gives the same for the same release of vl-convert: it
+    is done once and kept in the cache, with its digest, without which it is made again.
+    """
     import vl_convert
 
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    kept = cache_dir() / "page" / f"vega-{version_of('vl-convert-python')}.js"
+    digest, _, bundle = _text_of(kept).partition("\n")
+    if bundle and digest == _digest(bundle):
+        return bundle
+    bundle = str(vl_convert.javascript_bundle(_SETS))
+    with contextlib.suppress(DiskError):
+        write_atomically(kept, f"{_digest(bundle)}\n{bundle}".encode())
     return bundle
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _digest(text: str) -> str:
+    # of what was asked as well: another snippet makes another bundle
+    return hashlib.sha256(f"{_SETS}{text}".encode()).hexdigest()
 
 
 def _specs(run: Run) -> Iterator[tuple[str, Spec]]:

@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 from assay import wording as words
 from assay.evaluation.analysis.rejection import REJECTION_FIELDS
 from assay.report import brackets, corruptions, pairs, verdicts
+from assay.report.charts import curve
+from assay.report.export import still
 from assay.report.groups import NOT_ADAPTIVE, Group, Line, groups
+from assay.report.headline import headline
 from assay.report.tables import notes, passes
+from assay.report.theme import IN_FILE
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.brackets import BracketTable
@@ -78,9 +82,13 @@ def _markdown_table(rows: list[list[str]]) -> str:
 
 
 def notebook(run: Run) -> str:
-    """Return the run's tables as HTML for a notebook, each number with the verdict on it, or "not audited"."""
+    """Return a run as HTML for a notebook: what is left in a sentence, the curve (SVG), and the tables.
+
+    Each number has the verdict on it beside it, or "not audited". There is no script in it.
+    """
     parts = []
     for group in groups(run):
+        parts.append(f"<p>{escape(str(headline(group)))}</p>{still(curve(group, IN_FILE))}")
         about = f"{group.model} on {group.data}: {words.plural(group.n, 'image')}, {group.kind}, clean {group.clean}"
         two = ["strict robust accuracy"] if _shows_strict(group) else []
         rows = [["attack", "eps", group.measure, "95 % interval", *two, "verdict"]]
@@ -140,15 +148,7 @@ def csv(run: Run) -> str:
     Corrupted data have columns of their own, and leave those of attacks empty, as do pairs of a model and its judge.
     """
     stream = io.StringIO()
-    after = {(one.cell, one.eps): told for one, *told in _audited(run)}
-    found = run.results()
-    rows: list[Mapping[str, Any]] = [
-        {
-            **one,
-            **dict(zip(("after_escalation", "resolution"), after.get((result.cell, result.eps), _NONE), strict=True)),
-        }
-        for result, one in zip(found, plain(found), strict=True)
-    ]
+    rows: list[Mapping[str, Any]] = list(audited(run))
     rows += brackets.csv_rows(run.brackets())
     rows += pairs.csv_rows(run.pairs())
     rows += corruptions.csv_rows(run.corruptions())
@@ -157,6 +157,22 @@ def csv(run: Run) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
+
+
+def audited(run: Run) -> list[dict[str, Any]]:
+    """Return the results as flat rows, each with what an audit left of the number and how closely that looked.
+
+    `after_escalation` and `resolution` are None where no audit spoke.
+    """
+    after = {(one.cell, one.eps): told for one, *told in _audited(run)}
+    found = run.results()
+    return [
+        {
+            **one,
+            **dict(zip(("after_escalation", "resolution"), after.get((result.cell, result.eps), _NONE), strict=True)),
+        }
+        for result, one in zip(found, plain(found), strict=True)
+    ]
 
 
 def plain(found: Sequence[Result]) -> list[dict[str, Any]]:
@@ -230,8 +246,13 @@ def _row(cells: list[str] | tuple[str, ...]) -> str:
 
 def _markdown(text: str) -> str:
     """Escape what Markdown or the HTML in it would read as markup."""
-    escaped = re.sub(r"([\\`*_{}\[\]#|~])", r"\\\1", text.replace("\n", " "))
+    # every character that ends a line somewhere would end the row of a table
+    escaped = re.sub(r"([\\`*_{}\[\]#|~])", r"\\\1", " ".join(text.splitlines()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+in_markdown = _markdown
+"""Write a name from a run, whatever it holds, as text of Markdown."""
 
 
 def _latex(text: str) -> str:

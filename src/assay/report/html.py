@@ -49,7 +49,7 @@ def data_uri(kind: str, text: str) -> str:
 @functools.cache
 def sealed(more_style: str = "") -> dict[str, str]:
     """Return style (with `more_style` after it) and scripts, and the policy that allows exactly these."""
-    style = (TEMPLATES / "page.css").read_text("utf-8") + more_style
+    style = "".join((TEMPLATES / name).read_text("utf-8") for name in ("look.css", "page.css")) + more_style
     scripts = [_inert(drawing.javascript()), _inert((TEMPLATES / "page.js").read_text("utf-8"))]
     allowed = " ".join(_digest(script) for script in scripts)
     policy = (

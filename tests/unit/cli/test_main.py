@@ -26,7 +26,16 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 def test_exit_codes_do_not_change() -> None:
     codes = {code.name: code.value for code in exits.Exit}
-    assert codes == {"DONE": 0, "FAILED": 1, "BAD_INPUT": 2, "SOME_ERRORS": 3, "MISSED": 4, "UNSURE": 5, "STOPPED": 130}
+    assert codes == {
+        "DONE": 0,
+        "FAILED": 1,
+        "BAD_INPUT": 2,
+        "SOME_ERRORS": 3,
+        "MISSED": 4,
+        "UNSURE": 5,
+        "INCOMPLETE": 6,
+        "STOPPED": 130,
+    }
 
 
 def test_help_says_the_exit_codes(place: Workplace) -> None:
@@ -105,11 +114,13 @@ COMMANDS = [
     "defenses",
     "schema",
     "demo",
+    "play",
     "transfer",
     "corrupt",
     "certify",
     "certificates",
     "gate",
+    "gather",
     "compare",
 ]
 GROUPS = ["baseline", "data", "defend", "export", "paper", "patch", "train", "universal"]

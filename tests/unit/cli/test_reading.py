@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.cli.runs import FIELDS
+from assay.report.numbers import FIELDS
 from tests.support.workplace import Said, Workplace
 
 

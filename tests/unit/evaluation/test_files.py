@@ -77,6 +77,21 @@ def test_a_full_disk_is_said_and_the_run_continues(
     assert Run.open(out).status == "success"
 
 
+def test_a_full_disk_under_one_share_leaves_the_rest_to_the_next(
+    small_disk: Path, tmp_path: Path, tiny_model: str, tiny_source: str
+) -> None:
+    given, out = study(tiny_model, tiny_source, chunk=3), small_disk / "run"
+    with pytest.raises(DiskError, match="The disk is full"):
+        run_here(out, given, share="1/2")
+    assert not list(out.rglob(".writing-*"))
+    stored = len(list(out.rglob("*.parquet")))
+    assert 0 < stored < 10
+    remount(small_disk, "size=4m")
+    assert run_here(out, given, share="2/2").status == "started"
+    run = run_here(out, given, share="1/2")
+    assert run.status == "success" and rows(run) == rows(run_here(tmp_path / "b", given))
+
+
 def test_a_read_only_place_is_said(small_disk: Path, tiny_model: str, tiny_source: str) -> None:
     given, out = study(tiny_model, tiny_source, attacks="fgsm"), small_disk / "run"
     remount(small_disk, "size=4m,ro")

@@ -42,14 +42,14 @@ def test_each_worker_gets_a_gpu_of_its_own() -> None:
 
 def test_what_an_endpoint_answers_is_kept_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nonce = tmp_path / "shared-1"
-    shared = {"folder": str(tmp_path), "nonce": str(nonce), "machine": node._machine()}
+    shared = {"folder": str(tmp_path), "nonce": str(nonce), "machine": node.machine()}
     assert node._not_shared(None) == ""
     assert "is not shared here" in node._not_shared(shared)
     nonce.write_text("of another run")
     assert "is not shared here" in node._not_shared(shared)
     nonce.write_text(nonce.name)
     assert node._not_shared(shared) == ""
-    monkeypatch.setattr(node, "_machine", lambda: "another")
+    monkeypatch.setattr(node, "machine", lambda: "another")
     assert "another machine" in node._not_shared(shared) and "--executor processes" in node._not_shared(shared)
 
 

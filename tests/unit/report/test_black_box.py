@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 
 from assay import report
-from assay.cli.runs import as_plain
 from assay.evaluation.analysis.brackets import BracketTable
 from assay.evaluation.run import Run
 from assay.report import brackets, charts, effort
 from assay.report.groups import Group, groups
 from assay.report.headline import headline
+from assay.report.numbers import as_plain
 from assay.report.tables import notes
 from assay.wording import measure
 from tests.support.fake_run import fake_run, with_manifest

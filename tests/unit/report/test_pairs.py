@@ -11,10 +11,10 @@ from rich.console import Console
 
 import assay
 from assay import report
-from assay.cli.runs import as_plain
 from assay.evaluation.analysis.pairs import Pair, PairTable
 from assay.evaluation.run import Run
 from assay.report import pairs
+from assay.report.numbers import as_plain
 from assay.report.theme import IN_FILE
 from tests.support.tiny import data
 from tests.unit.evaluation.test_judge import Linear, scores

@@ -13,7 +13,6 @@ from rich.console import Console
 
 import assay
 from assay import report
-from assay.cli.runs import as_plain
 from assay.evaluation.analysis.rejection import REJECTION_FIELDS
 from assay.evaluation.run import Run
 from assay.report import charts, verdicts
@@ -22,6 +21,7 @@ from assay.report.gallery import shelves
 from assay.report.groups import groups
 from assay.report.headline import headline
 from assay.report.html import environment
+from assay.report.numbers import as_plain
 from assay.report.provenance import checks
 from assay.report.tables import passes
 from tests.support.tiny import data, evaluate, images

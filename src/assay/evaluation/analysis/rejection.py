@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -106,48 +106,48 @@ class Refusals:
 
     @staticmethod
     def of(records: pa.Table, offsets: Mapping[str, float | None]) -> Refusals | None:
-        """Return those of a table; None where no model of it may refuse an image. `offsets` are by model."""
-        if "clean_refused" not in records.column_names or records["clean_refused"].null_count == records.num_rows:
+        """Return those of a table; None where it does not say. `offsets` are by model."""
+        if "clean_refused" not in records.column_names:
             return None
         label, target = (_numbers(records, name) for name in ("label", "target"))
         prediction = _numbers(records, "prediction")
         wrong = np.where(np.isnan(target), prediction != label, prediction == target) & ~np.isnan(prediction)
-        attacked = pc.is_in(records["status"], value_set=pa.array(_ATTACKED)).to_numpy()
+        attacked = _each(records, "status", lambda status: status in _ATTACKED)
         fooled = attacked & wrong & _inside(records)
         known_offsets = {name: one for name, one in offsets.items() if one is not None}
-        offset = np.array([known_offsets.get(str(name), np.nan) for name in records["model"].to_pylist()])
+        offset = _each(records, "model", lambda name: known_offsets.get(str(name), np.nan))
         # as the model itself decides, where this is its own threshold
         refused = np.where(offset == 0, _numbers(records, "refused") == 1, _numbers(records, "excess") > offset)
         known = records["clean_refused"].is_valid().to_numpy()
         return Refusals(known, _numbers(records, "clean_prediction") == label, fooled, fooled & ~refused)
-
-    def merged(self, pair: Array, first: Array) -> Refusals:
-        """Return one entry per pair of group and sample: true where it is true of any attack on it."""
-
-        def anywhere(values: Array) -> Array:
-            return np.bincount(pair, values, len(first)) > 0
-
-        return Refusals(*(anywhere(getattr(self, field.name)) for field in dataclasses.fields(self)))
 
     def taken(self, keep: Array) -> Refusals:
         """Return the entries where `keep`."""
         return Refusals(*(getattr(self, field.name)[keep] for field in dataclasses.fields(self)))
 
 
-def rejection(
-    counts: Mapping[str, int], rows: Refusals, statuses: Sequence[str] | Array, threshold: FrozenThreshold | None
-) -> Rejection | None:
-    """Return the numbers of one group of rows; None where its model refuses nothing.
+class Counted(Protocol):
+    """What is counted of the rows of one number; see `Tally`."""
 
-    `counts` are the rows by status, `statuses` the status of each.
-    """
-    if not bool(rows.known.any()):
+    may_refuse: bool
+    right_refused: int
+    fooled: int
+    passed: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The rows by status."""
+
+
+def rejection(counted: Counted, threshold: FrozenThreshold | None) -> Rejection | None:
+    """Return the numbers of one group of rows; None where its model refuses nothing."""
+    if not counted.may_refuse:
         return None
+    counts = counted.counts
     survived, refused = counts[SURVIVED] + counts[CERTIFIED], counts[CLEAN_REJECTED]
     correct = survived + counts[BROKEN] + counts[REJECTED]
     n = correct + counts[CLEAN_WRONG] + refused
-    right_refused = int((rows.right & (np.asarray(statuses) == CLEAN_REJECTED)).sum())
-    fooled, passed = int(rows.fooled.sum()), int(rows.passed.sum())
+    right_refused, fooled, passed = counted.right_refused, counted.fooled, counted.passed
     asked = threshold is not None and threshold.offset is not None
     low, high = threshold.interval if threshold is not None else (math.nan, math.nan)
     strict_low, strict_high = wilson(survived, n)
@@ -175,13 +175,23 @@ def share(part: float, whole: int) -> float:
 
 def _inside(records: pa.Table) -> Array:
     # sizes of what was judged to be inside are at most the budget
-    norms = pc.utf8_split_whitespace(records["threat"], max_splits=1)
-    norms = pc.list_element(norms, 0).to_numpy()
+    norms = _each(records, "threat", lambda threat: str(threat).split()[0])
     size = np.full(records.num_rows, np.nan)
     for name in np.unique(norms):
         size = np.where(norms == name, _numbers(records, f"size_{name}"), size)
     inside: Array = size <= records["eps"].to_numpy()
     return inside
+
+
+def _each(records: pa.Table, name: str, of: Callable[[Any], Any]) -> Array:
+    # what is true of each row by a column of few texts
+    column = records[name]
+    column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    column = column.unify_dictionaries()
+    chunks: Any = column.chunks
+    values = np.array([of(value) for value in chunks[0].dictionary.to_pylist()])
+    each: Array = values[np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks])]
+    return each
 
 
 def _numbers(records: pa.Table, name: str) -> Array:

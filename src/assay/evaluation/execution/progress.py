@@ -95,6 +95,11 @@ class Tally:
             self._counts[name] += getattr(done, name)
 
     @property
+    def units(self) -> tuple[int, int]:
+        """How many units are done, of how many."""
+        return self._counts["units"], self._counts["units_planned"]
+
+    @property
     def errors(self) -> int:
         """Samples that could not be evaluated, in this run."""
         return self._counts["errors"]

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import AssayError
-from assay.evaluation.cell import Unit
+from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.cost import Speed
 from assay.evaluation.endpoints import Budget, budgets, check_unchanged, plain
 from assay.evaluation.execution.options import Options
-from assay.evaluation.execution.ownership import HeldDirectory
-from assay.evaluation.execution.progress import OnProgress, Tally
+from assay.evaluation.execution.ownership import HeldDirectory, arrange
+from assay.evaluation.execution.parts import Part
+from assay.evaluation.execution.progress import OnProgress, Progress, Tally
 from assay.evaluation.executors import Answer, Done, Executor, Failed, Job
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan
@@ -103,10 +104,12 @@ class Runner:
         return Store(self.folder)
 
     def run(self, on_progress: OnProgress = lambda progress: None) -> Run:
-        """Do what is not done, and note how it ended."""
+        """Do what is not done, or what is not of a share, and note how it ended."""
+        if self.directory.part is not None:
+            return self._run_share(self.directory.part, on_progress)
         engine = self.options.engine()
         before = read_manifest(self.folder)
-        todo, warnings = self._todo(self.directory.source, self.directory.taken_over)
+        todo, warnings = self._todo()
         cells = {cell.digest: cell.plain() for cell in self.plan.cells}
         tally = Tally(self.plan.units, todo, self.speeds, self.meter, self._asked)
         on_progress(tally.read())
@@ -114,7 +117,7 @@ class Runner:
             self._keep_study()
             return Run.open(self.folder)
         manifest = new_manifest(self.plan, self.options.command or shlex.join(sys.argv), before)
-        add_warnings(manifest, [*self.plan.notes, *self.warnings, *warnings])
+        add_warnings(manifest, [*self.plan.notes, *self.directory.warnings, *self.warnings, *warnings])
         append_log(self.folder, f"{len(todo)} of {len(self.plan.units)} units to do")
         self._keep_study()
         write_manifest(self.folder, manifest)
@@ -122,6 +125,33 @@ class Runner:
             if self._ledger is not None:
                 check_unchanged(todo, self.loader, self._ledger)
             self._do(engine, todo, tally, on_progress)
+            self._pack(self.plan.cells)
+        run = Run.open(self.folder)
+        run.count_ahead()
+        return run
+
+    def _run_share(self, part: Part, on_progress: OnProgress) -> Run:
+        engine, units = self.options.engine(), part.share.units(self.plan.units)
+        todo, warnings = self._left_of(units)
+        tally = Tally(units, todo, self.speeds, self.meter, self._asked)
+        on_progress(tally.read())
+        facts: dict[str, Any] = {
+            "units": len(units) - len(todo),
+            "planned": len(units),
+            "warnings": list(dict.fromkeys([*self.directory.warnings, *self.warnings, *warnings])),
+        }
+        append_log(self.folder, f"share {part.share}: {len(todo)} of {len(units)} units to do")
+
+        def hear(now: Progress) -> None:
+            facts["units"] = now.units
+            on_progress(now)
+
+        with part.ending(facts):
+            if self._ledger is not None:
+                check_unchanged(todo, self.loader, self._ledger)
+            self._do(engine, todo, tally, hear)
+            facts["errors"] = self._chunks_with_errors(units)
+        append_log(self.folder, f"share {part.share} ended")
         return Run.open(self.folder)
 
     def _keep_study(self) -> None:
@@ -130,24 +160,45 @@ class Runner:
         if not path.is_file() or path.read_bytes() != text:
             write_atomically(path, text)
 
-    def _todo(self, source: Path | None, taken_over: bool) -> tuple[list[Unit], list[str]]:
-        store, cells = self.store, self.plan.cells
-        store.clean()
+    def _chunks_with_errors(self, units: Sequence[Unit]) -> int:
+        by_cell: dict[str, tuple[Cell, list[int]]] = {}
+        for unit in units:
+            by_cell.setdefault(unit.cell.digest, (unit.cell, []))[1].append(unit.chunk)
+        return sum(len(self.store.erroneous(cell, chunks)) for cell, chunks in by_cell.values())
+
+    def _left_of(self, units: Sequence[Unit]) -> tuple[list[Unit], list[str]]:
+        """Return which of some units are not done. Others may be writing the rest of the directory meanwhile."""
+        chunks: dict[str, set[int]] = {}
+        for unit in units:
+            chunks.setdefault(unit.cell.digest, set()).add(unit.chunk)
+        cells = [cell for cell in self.plan.cells if cell.digest in chunks]
+        done, damaged = self.store.done(cells, chunks)
         warnings = []
-        if source is not None:
-            count = store.take_from(Store(source), cells)
-            warnings.append(f"Forked from {source}: {count} finished shards are its.")
-        if taken_over:
-            warnings.append("An earlier run here was killed; this one went on from its finished shards.")
-        gone = store.keep_only(cells)
-        if gone:
-            warnings.append(f"{len(gone)} cells are no longer in the study; their records rest in retired/.")
+        for one in damaged:
+            # a packed one may be of several shares, and another may have moved it
+            with contextlib.suppress(*[] if one.path.exists() else [DiskError]):
+                warnings.append(self.store.put_aside(one))
+        if self.directory.taken_over:
+            warnings.insert(0, "A share was killed; another process went on from its finished shards.")
         warnings += self._ledger.warnings if self._ledger is not None else []
+        self._without_errors(cells, done)
+        return [unit for unit in units if unit.chunk not in done[unit.cell.digest]], warnings
+
+    def _todo(self) -> tuple[list[Unit], list[str]]:
+        store, cells = self.store, self.plan.cells
+        warnings = arrange(self.folder, self.directory.source, self.plan)
+        if self.directory.taken_over:
+            warnings.append("An earlier run here was killed; this one went on from its finished shards.")
+        warnings += self._ledger.warnings if self._ledger is not None else []
+        self._pack(cells)
         done, damaged = store.done(cells)
+        self._without_errors(cells, done)
+        return self.plan.todo(done), warnings + [store.put_aside(one) for one in damaged]
+
+    def _without_errors(self, cells: Sequence[Cell], done: dict[str, set[int]]) -> None:
         if self.options.retry_errors:
             for cell in cells:
-                done[cell.digest] -= store.erroneous(cell, done[cell.digest])
-        return self.plan.todo(done), warnings + [store.put_aside(one) for one in damaged]
+                done[cell.digest] -= self.store.erroneous(cell, done[cell.digest])
 
     @contextlib.contextmanager
     def _ending(self, manifest: dict[str, Any]) -> Iterator[None]:
@@ -179,13 +230,12 @@ class Runner:
         return [] if self._ledger is None else budgets(self.plan.models, self._ledger.spent())
 
     def _errors(self) -> int:
-        attacked, certifying = self._digests(certifying=False), self._digests(certifying=True)
-        status = self.store.read(attacked, ["status"])["status"]
-        failed = [int(pc.sum(pc.equal(status, ERROR)).as_py() or 0)]
-        if certifying:
-            answer = self.store.read(certifying, ["answer"])["answer"]
-            failed.append(int(pc.sum(pc.equal(answer, CERTIFICATE_ERROR)).as_py() or 0))
-        return sum(failed)
+        columns = (("status", ERROR, False), ("answer", CERTIFICATE_ERROR, True))
+        return sum(
+            int(pc.sum(pc.equal(piece[name], failed)).as_py() or 0)
+            for name, failed, certifying in columns
+            for piece in self.store.pieces(self._digests(certifying=certifying), [name], coded=True)
+        )
 
     def _digests(self, *, certifying: bool) -> list[str]:
         return [cell.digest for cell in self.plan.cells if (cell.certificate is not None) == certifying]
@@ -193,20 +243,49 @@ class Runner:
     def _do(self, engine: Executor, todo: Sequence[Unit], tally: Tally, on_progress: OnProgress) -> None:
         limit = self.options.most_errors(sum(cell.n for cell in self.plan.cells))
         earlier = self._failed_samples() if limit < math.inf else 0
+        if not todo and earlier > limit:
+            # each share saw no more than it was allowed, and all together did
+            raise RunFailed(self._too_many(earlier))
         proof = _Proof.of(todo, self._finished(todo))
         job = Job(self.folder, self.loader, endpoints=self._ledger is not None)
         with contextlib.closing(engine.run(todo, job)) as answers:  # type: ignore[type-var]  # a generator
             for answer in answers:
                 done = self._settled(answer, proof)
                 tally.add(done)
-                on_progress(tally.read(done.unit.cell))
+                self._say_how_far(tally)
+                now = tally.read(done.unit.cell)
+                if now.cell_finished and self.directory.part is None:
+                    # shares beside each other leave that to who holds the directory alone
+                    self._pack([done.unit.cell])
+                on_progress(now)
                 if earlier + tally.errors > limit:
                     raise RunFailed(self._too_many(earlier + tally.errors))
 
+    def _say_how_far(self, tally: Tally) -> None:
+        held = self.directory.held
+        if held is None:
+            return
+        held.tell(*tally.units)
+        if held.lost:
+            raise RunFailed(
+                f"Another process took over {held.what} in {self.folder}: this one gave no sign of life for a while. "
+                "It ends here; what it finished is kept."
+            )
+
+    def _pack(self, cells: Sequence[Cell]) -> None:
+        """Pack the shards of cells that have many; one that cannot be packed now stays as it is."""
+        for cell in cells:
+            try:
+                self.store.compact(cell)
+            except AssayError as error:
+                append_log(self.folder, f"cell {cell.digest} was not packed: {error}")
+
     def _failed_samples(self) -> int:
-        records = self.store.read(self._digests(certifying=False), ["cell", "sample_id", "status"])
-        failed = records.filter(pc.equal(records["status"], ERROR))
-        return int(failed.group_by(["cell", "sample_id"]).aggregate([]).num_rows)
+        failed = set()
+        for piece in self.store.pieces(self._digests(certifying=False), ["cell", "sample_id", "status"], coded=True):
+            found = piece.filter(pc.equal(piece["status"], ERROR))
+            failed |= set(zip(found["cell"].to_pylist(), found["sample_id"].to_pylist(), strict=True))
+        return len(failed)
 
     def _finished(self, todo: Sequence[Unit]) -> list[Unit]:
         left = {(unit.cell.digest, unit.chunk) for unit in todo}
@@ -239,9 +318,11 @@ class Runner:
         return Done(unit, records, b"", forwards=0, backwards=0, errors=len(ids), seconds=0.0)
 
     def _too_many(self, errors: int) -> str:
-        status = self.store.read(self._digests(certifying=False), ["sample_id", "status", "error"])
-        first = status.filter(pc.equal(status["status"], ERROR)).slice(0, 1).to_pylist()
-        example = f" The first: {first[0]['sample_id']}: {first[0]['error']}" if first else ""
+        example = ""
+        for piece in self.store.pieces(self._digests(certifying=False), ["sample_id", "status", "error"]):
+            if first := piece.filter(pc.equal(piece["status"], ERROR)).slice(0, 1).to_pylist():
+                example = f" The first: {first[0]['sample_id']}: {first[0]['error']}"
+                break
         return (
             f"{errors} samples could not be evaluated; fail_on_error allows {self.options.fail_on_error}.{example} "
             "Put it right and run with retry_errors, or allow more."

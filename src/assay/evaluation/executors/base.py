@@ -18,7 +18,8 @@ from assay.evaluation.certificate_unit import certify
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.gallery import encode
-from assay.models.failures import in_short, users_frame
+from assay.models.devices import of_another_device
+from assay.models.failures import blamed, in_short, users_frame
 from assay.models.remote.place import asking
 
 
@@ -86,6 +87,9 @@ def _performed(unit: Unit, loader: Loader) -> Answer:
     except AssayError:
         raise
     except Exception as error:
+        if of_another_device(error) and (told := blamed(error)) is not None:
+            # no sample is at fault, and where another worker's device is the right one its units would be done alone
+            raise told from error
         return Failed(unit, failure(error), details=traceback.format_exc())
     pictures = encode(outcome.pictures) if outcome.pictures else b""
     spent = (outcome.forwards, outcome.backwards, outcome.errors, time.perf_counter() - began)

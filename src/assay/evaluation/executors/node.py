@@ -20,6 +20,7 @@ from assay.evaluation.executors.processes import told_to_workers
 from assay.evaluation.loader import Loader
 from assay.evaluation.records.manifest import version_of
 from assay.evaluation.records.store import to_bytes
+from assay.files import machine
 from assay.models.remote.ledger import FOLDER, Ledger
 
 _MOST_WORDS = 100_000
@@ -75,7 +76,7 @@ def told_to_nodes(units: Sequence[Unit], job: Job) -> tuple[dict[str, Any], Path
         nonce = job.folder.absolute() / FOLDER / f"shared-{uuid.uuid4().hex}"
         nonce.parent.mkdir(parents=True, exist_ok=True)
         nonce.write_text(nonce.name, encoding="utf-8")
-        shared = {"folder": str(job.folder.absolute()), "nonce": str(nonce), "machine": _machine()}
+        shared = {"folder": str(job.folder.absolute()), "nonce": str(nonce), "machine": machine()}
     path = [entry or str(Path.cwd()) for entry in sys.path]
     more = {"path": path, "cwd": str(Path.cwd()), "release": version_of("assay"), "shared": shared}
     return {**more, "loader": told["loader"], "cells": json.dumps(told["cells"])}, nonce
@@ -107,17 +108,10 @@ def _not_shared(shared: dict[str, str] | None) -> str:
         found = ""
     if found != Path(shared["nonce"]).name:
         return f"The run directory {shared['folder']}, which keeps what the endpoint answers, is not shared here. {fix}"
-    if _machine() != shared["machine"]:
+    if machine() != shared["machine"]:
         # SQLite's write-ahead log lies in memory that processes share, which those of two machines do not
         return (
             "This is another machine than the run was started on, and the file that keeps what the endpoint answers "
             f"and counts its queries can be used by one machine alone, on a shared disk too. {fix}"
         )
     return ""
-
-
-def _machine() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    except OSError:
-        return f"{socket.gethostname()} {uuid.getnode()}"

@@ -36,10 +36,23 @@ _LAST_WORDS = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Processes:
-    """Runs units in `workers` processes; a unit whose worker dies is tried `retries` times more."""
+    """Runs units in `workers` processes; a unit whose worker dies is tried `retries` times more.
+
+    With `devices` there is one process for each of them (a device that stands there twice has two), or `workers` in
+    all, dealt out in turn; a process that takes the place of a dead one takes its device.
+    """
 
     workers: int | None = None
     retries: int = 2
+    devices: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse devices that nobody would compute on."""
+        if self.devices and self.workers is not None and self.workers < len(self.devices):
+            raise BadInput(
+                f"workers is {self.workers}, fewer than the devices ({', '.join(self.devices)}): some would have "
+                f"nobody. Take {len(self.devices)} or more, leave workers out, or name fewer devices."
+            )
 
     def run(self, units: Sequence[Unit], job: Job) -> Iterator[Answer]:
         """Yield one answer per unit, as they finish.
@@ -49,11 +62,11 @@ class Processes:
         """
         check_named(units, job)
         job.loader.release()
-        pool = _WorkerPool(job, units)
+        pool = _WorkerPool(job, units, self.devices)
         waiting = collections.deque(enumerate(units))
         tries: collections.Counter[int] = collections.Counter()
         try:
-            for _ in range(min(self.workers or processors(), len(units))):
+            for _ in range(min(self.workers or len(self.devices) or processors(), len(units))):
                 pool.start(waiting)
             while pool.members:
                 worker, message = pool.events.get()
@@ -86,10 +99,10 @@ class _Message:
 
 
 class _Worker:
-    """A worker process, the unit it has, and whether it has ever been ready."""
+    """A worker process, its device ("" for the run's), the unit it has, and whether it has ever been ready."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
+    def __init__(self, process: subprocess.Popen[bytes], device: str) -> None:
+        self.process, self.device = process, device
         self.unit: int | None = None
         self.ready = False
         self.leaving = False
@@ -105,8 +118,8 @@ class _Worker:
 class _WorkerPool:
     """The workers alive, and what they say."""
 
-    def __init__(self, job: Job, units: Sequence[Unit]) -> None:
-        self._job = job
+    def __init__(self, job: Job, units: Sequence[Unit], devices: Sequence[str] = ()) -> None:
+        self._job, self._devices = job, devices
         self._units = units
         self._starts_failed = 0
         self.members: list[_Worker] = []
@@ -125,11 +138,20 @@ class _WorkerPool:
                 env={**os.environ, **dict.fromkeys(_THREADS, "1"), "PYTHONPATH": path},
                 **alone,  # type: ignore[call-overload]  # a group of its own: Ctrl-C is the parent's to handle
             )
-        worker = _Worker(process)
+        worker = _Worker(process, self._next_device())
         self.members.append(worker)
         threading.Thread(target=_listen, args=(worker, process.stdout, self.events), daemon=True).start()
         threading.Thread(target=_watch_exit, args=(worker, self.events), daemon=True).start()
-        worker.tell(told_to_workers(self._units, self._job))
+        told = told_to_workers(self._units, self._job)
+        if worker.device:
+            told["loader"]["device"] = worker.device
+        worker.tell(told)
+
+    def _next_device(self) -> str:
+        """Return the device that fewest workers are on, for how often it is named; "" where none is."""
+        busy = collections.Counter(one.device for one in self.members)
+        named = collections.Counter(self._devices)
+        return min(named, key=lambda name: busy[name] / named[name], default="")
 
     def handle(self, worker: _Worker, message: _Message, waiting: collections.deque[tuple[int, Unit]]) -> Answer | None:
         """Take a worker's word, and give it the next unit. Raises the `AssayError` that a worker met."""

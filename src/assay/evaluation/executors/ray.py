@@ -7,7 +7,6 @@ that cannot be reached is parked and pinged while others do its unit, and one th
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import importlib.util
@@ -29,6 +28,7 @@ from assay.evaluation.cell import Unit
 from assay.evaluation.executors.base import Answer, Done, Failed, Job
 from assay.evaluation.executors.node import Worker, told_to_nodes
 from assay.evaluation.executors.processes import check_named, processors, rebuild_error
+from assay.evaluation.executors.row import NOWHERE, Place, Row
 from assay.evaluation.records.store import from_bytes
 from assay.files import append_log
 
@@ -79,12 +79,22 @@ class Ray:
                 crew.shutdown()
 
 
+class _Placed(Worker):
+    """A worker that says where it is: on one node all fail alike, as do all on one GPU."""
+
+    def setup(self, told: dict[str, Any]) -> dict[str, Any]:
+        import ray
+
+        place = f"{ray.get_runtime_context().get_node_id()} {ray.get_gpu_ids()}"
+        return {**super().setup(told), "place": place}
+
+
 @dataclasses.dataclass(eq=False)
 class _Member:
     """A worker as the driver knows it: the unit it has, whether it was ever ready, and when to ping it again."""
 
     handle: Any
-    node: str = ""
+    place: Place = NOWHERE
     unit: int | None = None
     ready: bool = False
     parked: bool = False
@@ -105,11 +115,10 @@ class _Crew:
         self._settings, self._units, self._job = settings, units, job
         self._wanted = min(settings.workers or _room(per_gpu), len(units))
         needs = {"num_cpus": 1, "num_gpus": int(per_gpu), "max_restarts": 0, "max_task_retries": 0}
-        self._actor = ray.remote(Worker).options(scheduling_strategy="SPREAD", **needs)
+        self._actor = ray.remote(_Placed).options(scheduling_strategy="SPREAD", **needs)
         self._told, self._nonce = told_to_nodes(units, job)
         self._setup = ray.put(self._told)
-        self._waiting = collections.deque(range(len(units)))
-        self._tries: collections.Counter[int] = collections.Counter()
+        self._row = Row(units, settings.retries, lambda text: append_log(job.folder, text))
         self._members: list[_Member] = []
         self._asked: dict[Any, _Member] = {}
         self._starts_failed = 0
@@ -128,6 +137,9 @@ class _Crew:
                 if answer is not None:
                     self._left -= 1
                     yield answer
+            for failed in self._row.stuck(self._places(), starting=not all(one.ready for one in self._members)):
+                self._left -= 1
+                yield failed
             self._ping()
             self._lose_patience()
             if not self._asked:
@@ -135,18 +147,17 @@ class _Crew:
 
     def _deal(self) -> None:
         """Give what waits to who is idle, start workers for the rest, and let go of those that nobody will need."""
-        idle = collections.deque(member for member in self._members if member.idle)
-        while idle and self._waiting:
-            member, at = idle.popleft(), self._waiting.popleft()
-            member.unit = at
-            unit = self._units[at]
-            self._asked[member.handle.do.remote(unit.cell.digest, unit.chunk)] = member
-        for _ in range(min(self._wanted - len(self._members), len(self._waiting))):
+        for member in [member for member in self._members if member.idle]:
+            member.unit = self._row.take(member.place)
+            if member.unit is not None:
+                unit = self._units[member.unit]
+                self._asked[member.handle.do.remote(unit.cell.digest, unit.chunk)] = member
+        for _ in range(min(self._wanted - len(self._members), len(self._row))):
             member = _Member(self._actor.remote())
             self._members.append(member)
             self._asked[member.handle.setup.remote(self._setup)] = member
         # each unit that is being done may need another worker
-        for member in list(idle)[self._left :]:
+        for member in [member for member in self._members if member.idle][self._left :]:
             self._dismiss(member)
 
     def _hear(self, call: Any, member: _Member) -> Answer | None:
@@ -168,19 +179,22 @@ class _Crew:
         if member.parked or told is None:
             member.parked = False
             return None
-        member.node = told.get("node", member.node)
+        if "node" in told:
+            member.place = Place(told["place"], told["node"])
         if "stop" in told:
             raise rebuild_error(told["kind"], f"{self._on(member, 'On node {}: ')}{told['stop']}")
         member.ready, self._starts_failed = True, 0
         return self._answer(member, told) if "node" not in told else None
 
-    def _answer(self, member: _Member, told: dict[str, Any]) -> Answer:
-        assert member.unit is not None, "a worker answers what it was asked"
-        unit, member.unit = self._units[member.unit], None
+    def _answer(self, member: _Member, told: dict[str, Any]) -> Answer | None:
+        at, member.unit = member.unit, None
+        assert at is not None, "a worker answers what it was asked"
+        unit = self._units[at]
         if told["printed"]:
             append_log(self._job.folder, told["printed"].rstrip("\n"))
         if "failed" in told:
-            return Failed(unit, told["failed"], details=told["details"])
+            return self._row.failed(at, member.place, Failed(unit, told["failed"], details=told["details"]))
+        self._row.done(at, member.place)
         return Done(unit, from_bytes(told["records"]), told["pictures"], **told["done"])
 
     def _park(self, member: _Member, why: str) -> Answer | None:
@@ -215,20 +229,14 @@ class _Crew:
     def _lost(self, member: _Member, why: str) -> Answer | None:
         """Put the unit of a worker first in the row again, or give it up."""
         at, member.unit = member.unit, None
-        if at is None:
-            return None
-        self._tries[at] += 1
-        unit, tries = self._units[at], self._tries[at]
-        lost = f"cell {unit.cell.digest} chunk {unit.chunk} lost its worker{self._on(member)}: {why}"
-        append_log(self._job.folder, lost)
-        if tries > self._settings.retries:
-            return Failed(unit, f"The worker process died ({why}), at each of {tries} tries.", died=True)
-        self._waiting.appendleft(at)
-        return None
+        return None if at is None else self._row.died(at, why, self._on(member))
+
+    def _places(self) -> set[Place]:
+        return {member.place for member in self._members if member.ready and not member.parked}
 
     def _on(self, member: _Member, words: str = " on node {}") -> str:
         # on this machine alone the name says nothing
-        return words.format(member.node) if self._settings.address is not None and member.node else ""
+        return words.format(member.place.node) if self._settings.address is not None and member.place.node else ""
 
     def _lose_patience(self) -> None:
         now = time.monotonic()

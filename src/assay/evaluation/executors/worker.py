@@ -51,8 +51,11 @@ def _serve(setup: dict[str, Any], messages: queue.SimpleQueue[dict[str, Any]], o
     from assay.evaluation.executors.base import Done, perform
     from assay.evaluation.loader import Loader
     from assay.evaluation.records.store import to_bytes
+    from assay.models.devices import use_device
 
     torch.set_num_threads(1)
+    if setup["loader"]["device"]:
+        use_device(setup["loader"]["device"])
     loader = Loader(**setup["loader"])
     cells = {digest: Cell.of(plain) for digest, plain in setup["cells"].items()}
     _say(out, {"ready": True})

@@ -34,11 +34,8 @@ def new_manifest(plan: Plan, command: str, before: Mapping[str, Any]) -> dict[st
     """Return the manifest of a run that starts, or goes on from `before`."""
     here = environment()
     warnings = list(before.get("warnings", []))
-    then = before.get("environment", {})
-    differing = [name for name in _VERSIONED if then.get(name, here[name]) != here[name]]
-    changed = [f"{name} {then[name]}, now {here[name]}" for name in differing]
-    if changed:
-        warnings.append(f"The finished part ran under other versions ({'; '.join(changed)}).")
+    if changed := changed_versions(before):
+        warnings.append(f"The finished part ran under other versions ({changed}).")
     return {
         "schema": VERSION,
         "study": plan.study.study,
@@ -56,6 +53,13 @@ def new_manifest(plan: Plan, command: str, before: Mapping[str, Any]) -> dict[st
         "finished": None,
         "warnings": warnings,
     }
+
+
+def changed_versions(before: Mapping[str, Any]) -> str:
+    """Return in words which versions are others here than those of a run's manifest; "" where they are the same."""
+    here, then = environment(), before.get("environment", {})
+    differing = [name for name in _VERSIONED if then.get(name, here[name]) != here[name]]
+    return "; ".join(f"{name} {then[name]}, now {here[name]}" for name in differing)
 
 
 def finish(manifest: dict[str, Any], plan: Plan, status: str, errors: int) -> None:

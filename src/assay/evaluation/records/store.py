@@ -1,36 +1,34 @@
-"""The store: one Parquet shard per cell and chunk. Done means the shard is there with the planned rows."""
+"""The store: Parquet shards, one per cell and chunk, or packed. Done means the shard is there with the planned rows."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from assay.core.errors import BadInput
 from assay.evaluation.cell import CERTIFYING, Cell, Unit
 from assay.evaluation.records.arrow import compute as pc
-from assay.evaluation.records.certificates import CERTIFICATE_SCHEMA
-from assay.evaluation.records.schema import ADDED, ERROR, SCHEMA
+from assay.evaluation.records.packing import pack, parquet_options
+from assay.evaluation.records.schema import ERROR
+from assay.evaluation.records.shards import NOT_THERE, pieces, schema_of, shard_name, shards_in
 from assay.files import in_words, remove_unfinished, write_atomically
 
 RESULTS, CERTIFICATES = "results", "certificates"
 RETIRED, DAMAGED, GALLERY = "retired", "damaged", "gallery"
 
+_LOOKS = 5
+
 
 def _home(cell: str) -> str:
     # a certificate's records are of another kind, and lie apart
     return CERTIFICATES if cell.startswith(CERTIFYING) else RESULTS
-
-
-def _schema(cell: str) -> pa.Schema:
-    return CERTIFICATE_SCHEMA if cell.startswith(CERTIFYING) else SCHEMA
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +43,19 @@ class Damaged:
 class Store:
     """The records of a run directory.
 
-    `results/<cell>/part-<chunk>.parquet` holds exactly the cells of the study as it stands, `certificates/` in the same
-    way those that are certificates; a cell that the study no longer has rests in `retired/`, and comes back if the
-    study does.
+    `results/<cell>/part-<chunk>.parquet` (of many chunks `part-<first>-<last>.parquet`) holds exactly the cells of the
+    study as it stands, `certificates/` in the same way those that are certificates; a cell that the study no longer has
+    rests in `retired/`, and comes back if the study does.
     """
 
     folder: Path
 
     def shard(self, cell: str, chunk: int) -> Path:
         """Return where a chunk's records are."""
-        return self.folder / _home(cell) / cell / f"part-{chunk:05d}.parquet"
+        return self._cell(cell) / shard_name(chunk)
+
+    def _cell(self, cell: str) -> Path:
+        return self.folder / _home(cell) / cell
 
     def pictures(self, cell: str, chunk: int) -> Path:
         """Return where a chunk's pictures are."""
@@ -62,16 +63,11 @@ class Store:
 
     def write(self, unit: Unit, table: pa.Table) -> None:
         """Write a unit's records; afterwards it is done. Raises `DiskError`."""
-        schema = _schema(unit.cell.digest)
+        schema = schema_of(unit.cell.digest)
         if table.num_rows != unit.rows or table.schema != schema:
             raise ValueError(f"{table.num_rows} records of {table.schema} for {unit.rows} planned rows")
         sink = pa.BufferOutputStream()
-        # the stubs know the switch alone, not the list of columns
-        dictionaries: Any = [field.name for field in schema if pa.types.is_string(field.type)]
-        # a third of zstd's time for a quarter more bytes: shards are small, and many
-        pq.write_table(
-            table, sink, compression="snappy", use_dictionary=dictionaries, write_statistics=False, store_schema=False
-        )
+        pq.write_table(table, sink, **parquet_options(schema))
         write_atomically(self.shard(unit.cell.digest, unit.chunk), memoryview(sink.getvalue()))
 
     def put(self, unit: Unit, table: pa.Table, pictures: bytes) -> None:
@@ -80,20 +76,39 @@ class Store:
             write_atomically(self.pictures(unit.cell.digest, unit.chunk), pictures)
         self.write(unit, table)
 
-    def done(self, cells: Iterable[Cell]) -> tuple[dict[str, set[int]], list[Damaged]]:
-        """Return the finished chunks per cell, and the shards that are there but cannot be used."""
+    def done(
+        self, cells: Iterable[Cell], only: Mapping[str, Iterable[int]] | None = None
+    ) -> tuple[dict[str, set[int]], list[Damaged]]:
+        """Return the finished chunks per cell, and the shards that are there but cannot be used.
+
+        `only` names the chunks to look at, by the digest of their cell; without it all are looked at.
+        """
         done: dict[str, set[int]] = {}
         damaged: list[Damaged] = []
         for cell in cells:
-            finished = done.setdefault(cell.digest, set())
-            for chunk in range(cell.chunks):
-                path = self.shard(cell.digest, chunk)
-                wrong = _wrong(path, cell.rows(chunk)) if path.exists() else "is not there"
-                if not wrong:
-                    finished.add(chunk)
-                elif path.exists():
-                    damaged.append(Damaged(path, wrong))
+            finished, faults = self._looked_at(cell, None if only is None else set(only[cell.digest]))
+            for _ in range(_LOOKS):
+                if all(one.wrong != NOT_THERE for one in faults):
+                    break
+                # packed while one looked
+                finished, faults = self._looked_at(cell, None if only is None else set(only[cell.digest]))
+            done[cell.digest] = finished
+            damaged += faults
         return done, damaged
+
+    def _looked_at(self, cell: Cell, only: set[int] | None) -> tuple[set[int], list[Damaged]]:
+        finished: set[int] = set()
+        faults = []
+        for shard in shards_in(self._cell(cell.digest)):
+            chunks = set(shard.chunks) if only is None else only.intersection(shard.chunks)
+            if shard.last >= cell.chunks or not chunks:
+                continue
+            wrong = shard.wrong(sum(cell.rows(chunk) for chunk in shard.chunks))
+            if wrong:
+                faults.append(Damaged(shard.path, wrong))
+            else:
+                finished |= chunks
+        return finished, faults
 
     def put_aside(self, damaged: Damaged) -> str:
         """Move a damaged shard out of the results, and return what was done in words."""
@@ -101,48 +116,64 @@ class Store:
         _move(damaged.path, aside)
         return f"{damaged.path} {damaged.wrong}; moved to {aside}, and its samples run again."
 
+    def compact(self, cell: Cell) -> int:
+        """Pack a cell's shards where they are many, and return how many files are gone.
+
+        Records and their order stay; whoever reads or is killed meanwhile loses nothing. Raises `DiskError`, and
+        `BadInput` for a damaged shard.
+        """
+        return pack(self._cell(cell.digest), cell)
+
+    def pieces(self, cells: Iterable[str], columns: Sequence[str], *, coded: bool = False) -> Iterator[pa.Table]:
+        """Yield the records of some cells, a bounded number at a time, in order of cell and chunk.
+
+        No piece holds records of two cells. `coded`: texts that repeat come as dictionaries. Damaged shards are left
+        out. Raises `BadInput` for a shard that is damaged before its end.
+        """
+        for cell in cells:
+            yield from pieces(self._cell(cell), columns, coded=coded)
+
     def read(self, cells: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Return the records of some cells of one kind, in order of cell and chunk; damaged shards are left out."""
-        whole = _schema(cells[0]) if cells else SCHEMA
+        whole = schema_of(cells[0] if cells else "")
         schema = whole if columns is None else pa.schema([whole.field(name) for name in columns])
-        shards = [str(path) for path in self._shards(cells) if not _wrong(path, None)]
-        if not shards:
-            return schema.empty_table()
-        try:
-            return ds.dataset(shards, schema=whole, format="parquet").to_table(columns=schema.names)
-        except (pa.ArrowException, OSError) as error:
-            raise BadInput(_unreadable(map(Path, shards), error)) from error
+        found = list(self.pieces(cells, schema.names))
+        return pa.concat_tables(found) if found else schema.empty_table()
+
+    def count(self, cells: Iterable[str]) -> int:
+        """Return how many records some cells have."""
+        return sum(table.num_rows for table in self.pieces(cells, ["chunk"]))
 
     def state(self, cells: Sequence[str]) -> tuple[tuple[str, int, int, int], ...]:
         """Return which shards of some cells are there, and what changes when one is written again."""
-        found = [(str(path), path.stat()) for path in self._shards(cells)]
-        return tuple((path, stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in found)
-
-    def _shards(self, cells: Sequence[str]) -> Iterator[Path]:
-        for cell in cells:
-            yield from sorted((self.folder / _home(cell) / cell).glob("part-*.parquet"))
+        found = []
+        for shard in (shard for cell in cells for shard in shards_in(self._cell(cell))):
+            with contextlib.suppress(FileNotFoundError):
+                stat = shard.path.stat()
+                found.append((str(shard.path), stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return tuple(found)
 
     def chunk(self, cell: str, chunk: int, columns: Sequence[str]) -> pa.Table:
         """Return some columns of a finished chunk's records. Raises `BadInput` for a damaged shard."""
-        path = self.shard(cell, chunk)
-        try:
-            return pq.read_table(path, columns=list(columns), partitioning=None)
-        except (pa.ArrowException, OSError) as error:
-            raise BadInput(_unreadable([path], error)) from error
+        found = list(pieces(self._cell(cell), columns, only=range(chunk, chunk + 1)))
+        if not found:
+            fix = "Run the study again: its samples are attacked again."
+            raise BadInput(f"{self.shard(cell, chunk)} is damaged or not there. {fix}")
+        return pa.concat_tables(found)
 
     def erroneous(self, cell: Cell, chunks: Iterable[int]) -> set[int]:
         """Return the chunks of a cell that hold error records."""
-        found, column = set(), "answer" if cell.certificate else "status"
-        for chunk in chunks:
-            status = self.chunk(cell.digest, chunk, [column])[column]
-            if pc.any(pc.equal(status, ERROR)).as_py():
-                found.add(chunk)
-        return found
+        wanted, column = set(chunks), "answer" if cell.certificate else "status"
+        found: set[int] = set()
+        for table in self.pieces([cell.digest], ["chunk", column]):
+            failed = table.filter(pc.equal(table[column], ERROR))
+            found.update(pc.unique(failed["chunk"]).to_pylist())
+        return found & wanted
 
     def cells(self) -> set[str]:
         """Return the digests of the cells that have shards here, retired ones too."""
         folders = [self.folder / name for name in (RESULTS, CERTIFICATES, RETIRED)]
-        return {path.parent.name for folder in folders for path in folder.glob("*/part-*.parquet")}
+        return {path.name for folder in folders for path in folder.glob("*") if shards_in(path)}
 
     def keep_only(self, cells: Iterable[Cell]) -> list[str]:
         """Retire the cells that are not in `cells`, bring back those that are; return the newly retired."""
@@ -162,12 +193,17 @@ class Store:
         """Link or copy another store's finished shards of `cells` into this one; return how many."""
         taken = 0
         for cell in cells:
-            pairs = [(other.shard(cell.digest, i), self.shard(cell.digest, i)) for i in range(cell.chunks)]
-            pairs += [(other.pictures(cell.digest, i), self.pictures(cell.digest, i)) for i in range(cell.chunks)]
-            for source, target in pairs:
+            here, there = self._cell(cell.digest), shards_in(other._cell(cell.digest))
+            known = {chunk for shard in shards_in(here) for chunk in shard.chunks}
+            for shard in there:
+                if not known.issuperset(shard.chunks):
+                    _link(shard.path, here / shard.path.name)
+                    taken += len(set(shard.chunks) - known)
+                    known.update(shard.chunks)
+            for chunk in (chunk for shard in there for chunk in shard.chunks):
+                source, target = other.pictures(cell.digest, chunk), self.pictures(cell.digest, chunk)
                 if source.exists() and not target.exists():
                     _link(source, target)
-                    taken += source.suffix == ".parquet"
         return taken
 
     def clean(self) -> None:
@@ -189,31 +225,6 @@ def to_bytes(table: pa.Table) -> bytes:
 def from_bytes(content: bytes) -> pa.Table:
     """Return the records of an Arrow stream."""
     return pa.ipc.open_stream(content).read_all()
-
-
-def _wrong(path: Path, rows: int | None) -> str:
-    try:
-        found = pq.read_metadata(path)
-    except (pa.ArrowException, OSError):
-        return "is cut off or damaged"
-    names, schema = found.schema.names, _schema(path.parent.name)
-    added = [name for name in ADDED if name not in names] if schema is SCHEMA else []
-    if [*names, *added] != schema.names:
-        return "was written by another version"
-    if rows is not None and found.num_rows != rows:
-        return f"has {found.num_rows} rows where {rows} are planned"
-    return ""
-
-
-def _unreadable(shards: Iterable[Path], error: Exception) -> str:
-    """Say which shard cannot be read: the end of the file was right, and something before it is not."""
-    for path in shards:
-        try:
-            pq.read_table(path, partitioning=None)
-        except (pa.ArrowException, OSError):
-            first = str(error).strip().partition("\n")[0]
-            return f"{path} is damaged ({first}). Delete it and run the study again: its samples are attacked again."
-    return f"The records cannot be read: {error}."
 
 
 def _move(source: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import tempfile
 import threading
@@ -51,7 +52,7 @@ class Pace:
 
 
 def _file_of(name: str) -> Path | None:
-    if not hasattr(os, "getuid"):
+    if importlib.util.find_spec("fcntl") is None or not hasattr(os, "getuid"):
         return None
     folder = Path(tempfile.gettempdir()) / f"assay-{os.getuid()}"
     with contextlib.suppress(OSError):
@@ -65,7 +66,7 @@ def _file_of(name: str) -> Path | None:
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[IO[str] | None]:
-    import fcntl
+    import fcntl  # posix: `_file_of` names no file elsewhere
 
     try:
         opened = file.open("a+", encoding="ascii")

@@ -1,76 +1,45 @@
-"""One session: a study is planned, its models looked at, run and audited, in a directory held from first to last."""
+"""A session: what is not done gets done and audited, under one lock and one meter."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
-from assay.display import Silence, Watch
-from assay.evaluation.analysis import score
-from assay.evaluation.cell import Cell
+from assay.core.errors import BadInput
 from assay.evaluation.contradictions import check_brackets
 from assay.evaluation.cost import Speed
 from assay.evaluation.endpoints import Budget, budgets, demands
-from assay.evaluation.execution.lock import locked
+from assay.evaluation.execution.lock import look as look_who_holds
 from assay.evaluation.execution.options import Options
-from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold
-from assay.evaluation.execution.progress import AUDIT, OnProgress, Progress, expected
+from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold, whole
+from assay.evaluation.execution.parts import Standing, alone, locks_of_all, standings
+from assay.evaluation.execution.progress import ATTACK, AUDIT, OnProgress, Progress, expected
 from assay.evaluation.execution.runner import Runner
+from assay.evaluation.execution.share import Share
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import Plan, make_plan
 from assay.evaluation.records.manifest import SUCCESS, read_manifest
 from assay.evaluation.records.store import Store
 from assay.evaluation.records.verdicts import Verdict
 from assay.evaluation.run import Run
-from assay.evaluation.study.attacks import UNATTACKED
 from assay.evaluation.study.spec import Study
 from assay.meter import Meter
 from assay.models import Classifier
 from assay.models.remote.ledger import Ledger, current
 from assay.models.remote.place import asked_before, asking
 from assay.preflight.checks import Look, look
+from assay.session.shown import AuditShown, Shown
 from assay.vocabulary import Question
-from assay.wording import measure, plural, queries, rough_duration
+from assay.wording import queries
 
 if TYPE_CHECKING:
     from assay.audit.progress import AuditProgress, OnAuditProgress
 
 
-class Reporter(Protocol):
-    """Whoever tells a person what a session does."""
-
-    def say(self, text: str) -> None:
-        """Say what is being done."""
-
-    def note(self, text: str) -> None:
-        """Say what is worth knowing about the run."""
-
-    def warn(self, text: str) -> None:
-        """Say what may make numbers wrong."""
-
-    def watch(self, what: str) -> contextlib.AbstractContextManager[Watch]:
-        """Return what shows how far the work `what` is."""
-
-
-class Unreported:
-    """Tells nobody."""
-
-    def say(self, text: str) -> None:
-        """Say nothing."""
-
-    def note(self, text: str) -> None:
-        """Say nothing."""
-
-    def warn(self, text: str) -> None:
-        """Say nothing."""
-
-    def watch(self, what: str) -> contextlib.AbstractContextManager[Watch]:
-        """Show nothing."""
-        return contextlib.nullcontext(Silence())
+from assay.session.reporting import Reporter, Tracker, Unreported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +63,8 @@ class AuditSettings:
 class Finished:
     """A run that came to its end, its verdicts, those of them that are new, and what loaded its models.
 
-    `was_done`: nothing was left to do.
+    `was_done`: nothing was left to do. Where it was a share and others are not done, `shares` says how all stand, and
+    `share` which it was; the run is then not finished, and has no verdicts.
     """
 
     run: Run
@@ -102,6 +72,8 @@ class Finished:
     loader: Loader
     verdicts: Sequence[Verdict] = ()
     new_verdicts: Sequence[Verdict] = ()
+    share: Share | None = None
+    shares: Sequence[Standing] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +82,7 @@ class Session:
 
     `doctor` looks at a few images of every model and data set before a run that is not done. `audit` stands in the
     place of what the study says. A directory that was not `chosen` by anybody gives way to a free one beside it where
-    it belongs to another study. `loader` holds models and data given as Python objects.
+    it belongs to another study. `loader` holds models and data given as Python objects. A `tracker` hears of the run.
     """
 
     study: Study
@@ -120,6 +92,7 @@ class Session:
     audit: AuditSettings | None = None
     chosen: bool = True
     loader: Loader | None = None
+    tracker: Tracker | None = None
 
     def run(self, reporter: Reporter | None = None, on_progress: OnProgress | None = None) -> Finished:
         """Do what is not done: plan, look, run, audit. Running again goes on where it was stopped.
@@ -129,6 +102,11 @@ class Session:
         """
         reporter = reporter or Unreported()
         self.options.engine()  # an unknown executor is told before anything is loaded
+        if self.tracker is not None and self.options.share is not None:
+            raise BadInput(
+                f"A tracker follows a whole run, and share is {self.options.share!r}. Leave the tracker out, and "
+                "export the run when its shares are gathered: assay export DIRECTORY --to mlflow"
+            )
         reporter.say("Loading models and data …")
         with Ledger().used() as ledger:
             return self._run(ledger, reporter, on_progress or _unheard)
@@ -140,12 +118,34 @@ class Session:
         try:
             plan = make_plan(self.study, loader)
             why = "" if self.chosen else belongs_elsewhere(out, plan)
-            with hold(out, plan, self.options.fork or bool(why)) as directory:
+            fork = self.options.fork or bool(why)
+            with hold(out, plan, self.options, fork=fork, say=reporter.say) as directory:
                 if why:
                     reporter.note(f"{out} belongs to another study ({why}); this one runs in {directory.folder}.")
-                return _Held(self, plan, directory, loader, reporter, on_progress).work()
+                hear = self._tracked(directory.folder, on_progress)
+                finished = _Held(self, plan, directory, loader, reporter, hear).work()
+            if self.tracker is not None:
+                self.tracker.end(finished.run)
+            return finished
+        except BaseException as error:
+            if self.tracker is not None:
+                self.tracker.fail(isinstance(error, KeyboardInterrupt))
+            raise
         finally:
             loader.close()
+
+    def _tracked(self, folder: Path, on_progress: OnProgress) -> OnProgress:
+        tracker = self.tracker
+        if tracker is None:
+            return on_progress
+
+        def hear(now: Progress) -> None:
+            on_progress(now)
+            # before the first unit nothing is there to open, and an audit's steps are no cells
+            if now.cell is not None and now.stage == ATTACK:
+                tracker.hear(folder, now)
+
+        return hear
 
     @property
     def how_audited(self) -> AuditSettings:
@@ -166,14 +166,29 @@ class _Held:
     meter: Meter = dataclasses.field(default_factory=Meter)
 
     def work(self) -> Finished:
+        """Do what is not done, or what is not of a share; whoever does the last share finishes the run."""
+        share, folder = self.session.options.part(), self.directory.folder
+        if share is None:
+            return self._work_alone()
+        seen = self._seen(read_manifest(folder))
+        with self.reporter.watch(f"{self._doing}, share {share}") as watch:
+            shown = Shown(folder, watch, self.on_progress, self.meter, 0, queries=None)
+            settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
+            run = Runner(self.directory, self.plan, *settings).run(shown.hear)
+        with whole(self.directory) as rest:
+            if rest is not None:
+                options = dataclasses.replace(self.session.options, share=None, retry_errors=False)
+                session = dataclasses.replace(self.session, options=options, doctor=False)
+                return dataclasses.replace(self, session=session, directory=rest, meter=Meter())._work_alone()
+        stand = standings(folder, look_who_holds(locks_of_all(folder), seconds=0.0))
+        return Finished(run, shown.was_done, self.loader, share=share, shares=stand)
+
+    def _work_alone(self) -> Finished:
         before = read_manifest(self.directory.folder)
-        done = before.get("status") == SUCCESS and set(before["cells"]) == {cell.digest for cell in self.plan.cells}
-        seen = Look() if done or not self.session.doctor else self._looked()
-        for warning in dict.fromkeys([*seen.warnings, *self._beyond()]):
-            self.reporter.warn(warning)
+        seen = self._seen(before)
         audits = self._expect_audit(seen.speeds)
         with self.reporter.watch(self._doing) as watch:
-            shown = _Shown(
+            shown = Shown(
                 self.directory.folder, watch, self.on_progress, self.meter, audits, queries=self.plan.query_limits
             )
             settings = (self.session.options, self.loader, seen.warnings, seen.speeds, self.meter)
@@ -185,6 +200,14 @@ class _Held:
                 self.reporter.note(f"Note: {warning}")
         verdicts, new = self._audited(run, shown)
         return Finished(run, shown.was_done and not new, self.loader, verdicts, new)
+
+    def _seen(self, before: Mapping[str, Any]) -> Look:
+        """Look before a run that is not done, and say what may make numbers wrong."""
+        done = before.get("status") == SUCCESS and set(before["cells"]) == {cell.digest for cell in self.plan.cells}
+        seen = Look() if done or not self.session.doctor else self._looked()
+        for warning in dict.fromkeys([*seen.warnings, *self._beyond()]):
+            self.reporter.warn(warning)
+        return seen
 
     def _looked(self) -> Look:
         """Look before the run, and say what endpoints were asked for it."""
@@ -255,7 +278,7 @@ class _Held:
         self.meter.expect(AUDIT, amount)
         return len({(cell.model.label, cell.data.label, cell.threat.label, cell.unit) for cell in judged})
 
-    def _audited(self, run: Run, shown: _Shown) -> tuple[list[Verdict], list[Verdict]]:
+    def _audited(self, run: Run, shown: Shown) -> tuple[list[Verdict], list[Verdict]]:
         settings = self.session.how_audited
         if settings.preset == "off" or not self.attacked:
             return [], []
@@ -278,7 +301,12 @@ def audit_directory(
 
     The `reporter` shows how far it is, and `on_progress` hears it. Raises what `audit_run` raises.
     """
-    with locked(run.path), Ledger.of_run(run.path).used():
+    if run.far:
+        raise BadInput(
+            f"{run.far} lies in a store: it can be read, and nothing is written there. Copy it to this machine and "
+            "audit the copy."
+        )
+    with alone(run.path), Ledger.of_run(run.path).used():
         return _audit(run, settings, loader, reporter or Unreported(), on_progress or (lambda progress: None))
 
 
@@ -289,7 +317,7 @@ def _audit(
 
     seed = settings.seed if settings.seed is not None else _seed(run)
     with reporter.watch("Auditing") as watch:
-        shown = _AuditShown(watch)
+        shown = AuditShown(watch)
 
         def hear(now: AuditProgress) -> None:
             shown.hear(now)
@@ -299,104 +327,6 @@ def _audit(
             return audit_run(
                 run, settings.preset, loader=loader, twin=settings.twin, seed=seed, say=watch.tell, on_progress=hear
             )
-
-
-class _AuditShown:
-    """Shows how far an audit is, and says before an escalation what it takes at most."""
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-        self._stage: tuple[str, str] | None = None
-
-    def hear(self, now: AuditProgress) -> None:
-        stage = (now.about, now.stage)
-        if stage != self._stage and now.stage == "escalation":
-            left = "" if now.seconds_left is None else f", {rough_duration(now.seconds_left)}"
-            self._watch.tell(f"Escalating {now.about}: at most {now.most:,} passes{left}. Ctrl-C keeps what is found.")
-        self._stage = stage
-        # some probes take a least number of passes, whatever is left for them
-        most = f" of {now.most:,}" if now.passes <= now.most else ""
-        self._watch.update(now.share, f"{now.doing}, {now.passes:,}{most} passes", now.seconds_left)
-
-
-class _Shown:
-    """Shows how far a run is, and each cell's numbers as soon as it is finished."""
-
-    def __init__(
-        self, folder: Path, watch: Watch, on_progress: OnProgress, meter: Meter, audits: int,
-        *, queries: Mapping[str, int],
-    ) -> None:  # fmt: skip
-        """Show a run in `folder`, of which so many `audits` (of a model, data set and threat) follow.
-
-        `queries` is how often an attack may ask a model that gives scores or labels alone, by the digest of its cell.
-        """
-        self._queries = queries
-        self._folder, self._watch, self._on_progress, self._meter = folder, watch, on_progress, meter
-        self._audits, self._begun, self._stage = audits, 0, ("", "")
-        self._last: Progress | None = None
-        self.was_done = False
-
-    def hear(self, now: Progress) -> None:
-        self._on_progress(now)
-        if self._last is None:
-            self.was_done = now.units == now.units_planned
-        self._last = now
-        if self.was_done:
-            return
-        errors = f", {plural(now.errors, 'error')}" if now.errors else ""
-        # the time left is that of all that is still to come, the share that of the attacks
-        spent = "".join(f", {one.written}" for one in now.endpoints)
-        note = f"{now.records:,} of {now.records_planned:,} records{errors}{spent}"
-        share = self._meter.share_without(AUDIT)
-        self._watch.update(share, note, now.remaining)
-        if (
-            now.cell is not None
-            and now.cell_finished
-            and (told := _numbers(self._folder, now.cell, self._queries.get(now.cell.digest)))
-        ):
-            self._watch.tell(told)
-
-    def hear_audit(self, now: AuditProgress) -> None:
-        """Tell `on_progress` what the audit does: of every model, data set and threat one stage after the other."""
-        # whoever is told of an audit has loaded it
-        from assay.audit.progress import STAGES
-
-        self._begun += now.stage == STAGES[0] and self._stage != (now.about, now.stage)
-        self._stage = (now.about, now.stage)
-        within = (STAGES.index(now.stage) + now.share) / len(STAGES)
-        self._meter.reach(min(1.0, (max(1, self._begun) - 1 + within) / max(1, self._audits)), AUDIT)
-        self._tell_audit(now.doing)
-
-    def end(self) -> None:
-        """Tell `on_progress` that the audit is done as well."""
-        self._tell_audit("")
-
-    def _tell_audit(self, doing: str) -> None:
-        if self._last is not None:
-            share, left = self._meter.share, self._meter.seconds_left
-            self._on_progress(dataclasses.replace(self._last, stage=AUDIT, doing=doing, share=share, remaining=left))
-
-
-def _numbers(folder: Path, cell: Cell, queries: int | None) -> str:
-    """Say what a finished cell's smallest and largest budget leave; "" where it has no records.
-
-    `queries` is how often its attack may ask a model that gives scores or labels alone; None of others.
-    """
-    if cell.certificate is not None:
-        return ""
-    found = score.results(Store(folder).read([cell.digest], score.SCORED))
-    if not found:
-        return ""
-    if cell.attack.attack == UNATTACKED:
-        return f"{cell.model.label}, {cell.data.label}: accuracy {100 * found[0].robust_accuracy:.1f} %, average case"
-    clean = found[0].clean_accuracy
-    accuracy = "labels predicted" if math.isnan(clean) else f"accuracy {100 * clean:.1f} %"
-    changed = [one for one in found if one.eps > 0] or list(found)
-    ends = [changed[0], changed[-1]] if len(changed) > 1 else changed
-    left = " … ".join(f"{100 * one.robust_accuracy:.1f} % at {one.eps_written}" for one in ends)
-    elsewhere = bool(cell.attack.options.get("surrogate"))
-    called = f"{measure('scores', queries, elsewhere=elsewhere)} " if queries is not None else ""
-    return f"{cell.model.label}, {cell.data.label}, {cell.attack.label}: {accuracy}; {called}{left}"
 
 
 def _identity(verdict: Verdict) -> tuple[object, ...]:

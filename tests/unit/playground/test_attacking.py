@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import assay
+from assay.attacks import ATTACKS, build
+from assay.core.errors import BadInput
+from assay.models import Classifier
+from assay.playground import menu, same, shown
+from assay.playground.attacking import SAMPLE, Ask, run
+from assay.playground.watched import Curve, OverLimit, Stopped
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Classifier:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 4)).eval()
+    return dataclasses.replace(assay.load_model(net), input_shape=(1, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def image() -> Tensor:
+    return torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+def events_of(ask: Ask, model: Classifier, image: Tensor) -> list[Json]:
+    told: list[Json] = []
+    run(ask, model, image, told.append, lambda: False)
+    # what is told goes over a line as JSON, which has no NaN
+    return [json.loads(json.dumps(one, allow_nan=False)) for one in told]
+
+
+def array(done: Json, shape: tuple[int, ...] = (1, 8, 8)) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(done["array"]), "<f4").reshape(shape)
+
+
+def few(name: str) -> Json:
+    """Return options that make an attack quick."""
+    known = ATTACKS[name].all_options
+    small = {"steps": 6, "queries": 60, "generations": 3, "rounds": 2, "restarts": 1, "directions": 10}
+    chosen = {option: value for option, value in small.items() if option in known}
+    if name in ("nes", "spsa"):
+        chosen |= {"pairs": 3}
+    if name in ("one-pixel", "attention-de"):
+        chosen |= {"population": 4}
+    return chosen
+
+
+NAMES = [one["name"] for one in menu.attacks()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_points_are_the_passes_that_the_attack_counts_and_the_array_is_its_own(
+    tiny: Classifier, image: Tensor, name: str
+) -> None:
+    norm = next(norm for norm in menu.NORMS if norm in ATTACKS[name].norms)
+    eps = {"linf": "0.1", "l2": "0.5", "l1": "2", "l0": "4"}[norm]
+    options = few(name)
+    told = events_of(Ask("tiny", name, norm, eps, options=options), tiny, image)
+    assert [one["event"] for one in told if one["event"] != "point"] == ["clean", "kept", "done"]
+    done, points = told[-1], [one for one in told if one["event"] == "point"]
+    x, y = image[None], torch.tensor([told[0]["top"][0]["class"]])
+    threat = {"linf": assay.Linf, "l2": assay.L2, "l1": assay.L1, "l0": assay.L0}[norm](eps)
+    (bare,) = assay.sweep(build(name, **options), tiny, x, y, [threat], question="worst_case", ids=[SAMPLE], seed=0)
+    assert (done["forwards"], done["backwards"]) == (int(bare.forwards), int(bare.backwards))
+    assert done["success"] == bool(bare.success)
+    assert array(done).tobytes() == bare.x_adv[0].numpy().tobytes()
+    passes = [one["pass"] for one in points]
+    assert passes == sorted(passes)
+    assert passes[-1] == done["forwards"]
+
+
+def test_the_margin_is_that_of_the_true_class_and_ends_below_nothing_where_it_broke(
+    tiny: Classifier, image: Tensor
+) -> None:
+    told = events_of(Ask("tiny", "fgsm", "linf", "1.0"), tiny, image)
+    logits = tiny.module(image[None])[0].detach()
+    top = logits.topk(2).values
+    first = next(one for one in told if one["event"] == "point")
+    assert first["margin"] == pytest.approx(float(top[0] - top[1]), rel=1e-5)
+    assert told[0]["margin"] == pytest.approx(first["margin"], rel=1e-5)
+    assert told[-1]["success"] == (told[-1]["margin"] < 0)
+
+
+def test_a_class_as_the_goal_is_reached_below_nothing(tiny: Classifier, image: Tensor) -> None:
+    target = int(tiny.module(image[None])[0].argsort()[-2])
+    done = events_of(Ask("tiny", "pgd", "linf", "1.0", goal=target), tiny, image)[-1]
+    assert done["success"]
+    assert done["top"][0]["class"] == target
+    assert done["margin"] < 0
+
+
+def test_what_was_saved_is_read_back_and_asked_again(tiny: Classifier, image: Tensor) -> None:
+    told = events_of(Ask("tiny", "deepfool", "l2", "9"), tiny, image)
+    kept, done = told[-2], told[-1]
+    with Image.open(io.BytesIO(base64.b64decode(kept["png"]))) as picture:
+        saved = torch.from_numpy(np.asarray(picture).copy())[None, None].float() / 255
+    answer = int(tiny.module(saved).argmax())
+    assert done["checked"]["saved_breaks"] == (answer != told[0]["top"][0]["class"])
+    assert kept["checked"] == done["checked"]["note"]
+
+
+def test_the_change_is_magnified_by_what_is_said() -> None:
+    image, result = torch.full((1, 2, 2), 0.5), torch.tensor([[[0.54, 0.5], [0.46, 0.5]]])
+    magnified, factor = shown.change(result, image)
+    assert factor == 10
+    assert magnified.flatten().tolist() == pytest.approx([0.9, 0.5, 0.1, 0.5], abs=1e-5)
+
+
+def test_smallest_is_found_by_bisection_and_costs_the_run_nothing(tiny: Classifier, image: Tensor) -> None:
+    plain = events_of(Ask("tiny", "pgd", "linf", "0.9", options={"steps": 5}), tiny, image)[-1]
+    told = events_of(Ask("tiny", "pgd", "linf", "0.9", options={"steps": 5}, smallest=True), tiny, image)[-1]
+    assert (told["forwards"], told["backwards"]) == (plain["forwards"], plain["backwards"])
+    found = told["smallest"]
+    assert 0 < found["value"] <= plain["size"]
+    assert "passes besides" in found["how"]
+    budget, _, below = found["eps"].partition("/")
+    assert float(budget) / float(below) >= found["value"]
+
+
+def test_smallest_of_an_attack_by_size_is_its_own_run(tiny: Classifier, image: Tensor) -> None:
+    tight = Ask("tiny", "fmn", "l2", "0.0001", options={"steps": 30}, smallest=True)
+    done = events_of(tight, tiny, image)[-1]
+    assert not done["success"]
+    assert done["smallest"]["value"] > 0.0001
+    y = tiny.module(image[None]).argmax(1)
+    bare = assay.attack(build("fmn", steps=30), tiny, image[None], y, assay.L2(float("inf")), ids=[SAMPLE])
+    assert done["smallest"]["value"] == pytest.approx(float(bare.size), rel=1e-5)
+
+
+def test_what_is_proved_lies_below_what_breaks(tiny: Classifier, image: Tensor) -> None:
+    done = events_of(Ask("tiny", "pgd", "linf", "0.9", smallest=True), tiny, image)[-1]
+    assert 0 < done["certified"]["radius"] < done["smallest"]["value"]
+    within = f"{done['certified']['radius'] * 0.9:.6f}"
+    proved = events_of(Ask("tiny", "pgd", "linf", within, smallest=True), tiny, image)[-1]
+    assert proved["verdict"]["state"] == "proved"
+
+
+def test_where_there_is_no_certificate_the_reason_is_said(tiny: Classifier, image: Tensor) -> None:
+    done = events_of(Ask("tiny", "sigma-zero", "l0", "5", smallest=True), tiny, image)[-1]
+    assert done["certified"]["radius"] is None
+    assert "l0" in done["certified"]["how"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"attack": "fgms"}, "Did you mean 'fgsm'"),
+        ({"norm": "l0"}, "works in linf"),
+        ({"norm": "patch"}, "works in linf"),
+        ({"eps": "0"}, "nothing may change"),
+        ({"eps": "8"}, "8/255"),
+        ({"eps": "much"}, "is not a budget"),
+        ({"options": {"step": 3}}, "no option 'step'"),
+        ({"options": {"steps": 0}}, "steps"),
+        ({"options": {"question": "why"}}, "question"),
+        ({"goal": 9}, "4 classes"),
+        ({"attack": "autoattack", "goal": 1}, "no target"),
+    ],
+)
+def test_slips_are_sentences(tiny: Classifier, image: Tensor, changed: Json, said: str) -> None:
+    ask = Ask(**{"model": "tiny", "attack": "pgd", "norm": "linf", "eps": "0.1", **changed})
+    with pytest.raises(BadInput, match=re.escape(said)):
+        run(ask, tiny, image, lambda _: None, lambda: False)
+
+
+def test_the_answer_itself_is_no_goal(tiny: Classifier, image: Tensor) -> None:
+    own = int(tiny.module(image[None]).argmax())
+    with pytest.raises(BadInput, match="says already"):
+        run(Ask("tiny", "pgd", "linf", "0.1", goal=own), tiny, image, lambda _: None, lambda: False)
+
+
+def test_a_label_that_the_model_misses_is_said(tiny: Classifier, image: Tensor) -> None:
+    own = int(tiny.module(image[None]).argmax())
+    right = events_of(Ask("tiny", "fgsm", "linf", "0.1", label=own), tiny, image)
+    wrong = events_of(Ask("tiny", "fgsm", "linf", "0.1", label=(own + 1) % 4), tiny, image)
+    assert (right[0]["right"], wrong[0]["right"]) == (True, False)
+    assert "wrong about this image without any change" in wrong[-1]["verdict"]["text"]
+    assert "without any change" not in right[-1]["verdict"]["text"]
+
+
+def test_a_run_that_has_spent_its_passes_or_is_stopped_ends(tiny: Classifier, image: Tensor) -> None:
+    ask = Ask("tiny", "pgd", "linf", "0.00001", options={"steps": 500}, passes=40)
+    with pytest.raises(OverLimit):
+        run(ask, tiny, image, lambda _: None, lambda: False)
+    asked = iter(range(1000))
+    with pytest.raises(Stopped):
+        run(dataclasses.replace(ask, passes=10_000), tiny, image, lambda _: None, lambda: next(asked) > 10)
+    assert next(asked) < 14
+
+
+def test_long_curves_are_thinned_and_keep_their_last_point(tiny: Classifier, image: Tensor) -> None:
+    told = events_of(Ask("tiny", "pgd", "linf", "0.00001", options={"steps": 900}), tiny, image)
+    points = [one for one in told if one["event"] == "point"]
+    assert 200 < len(points) < 800
+    assert points[-1]["pass"] == told[-1]["forwards"] == 901
+
+
+def test_a_model_that_refuses_the_image_is_not_attacked(tiny: Classifier, image: Tensor) -> None:
+    refusing = assay.defend(tiny, "max-softmax:threshold=-0.9999")
+    with pytest.raises(BadInput, match="refuses the image"):
+        run(Ask("tiny", "pgd", "linf", "0.1"), refusing, image, lambda _: None, lambda: False)
+
+
+def test_a_curve_tells_nothing_of_scores_without_an_order(tiny: Classifier) -> None:
+    told: list[Json] = []
+    curve = Curve(assay.Untargeted(torch.tensor([0])), told.extend, lambda: False, 100)
+    with tiny.held():
+        seen = tiny.oracle().look(torch.rand(1, 1, 8, 8), assay.Untargeted(torch.tensor([0])), *_look())
+    for logits in (seen.logits, torch.full((1, 4), torch.nan), seen.logits):
+        gap = seen._replace(logits=logits)
+        curve(gap)
+    curve.flush()
+    assert [one["pass"] for one in told] == [2]
+
+
+def _look() -> tuple[Any, ...]:
+    from assay.core.draws import Draws
+    from assay.core.objective import margin
+    from assay.core.oracle import Access
+
+    return margin, Access.SCORES, Draws.of(["a"], 0)
+
+
+@pytest.mark.parametrize(
+    ("attack", "norm", "eps", "options"),
+    [
+        ("pgd", "linf", "0.2", {"steps": 7}),
+        pytest.param("fmn", "l2", "2.0", {"steps": 20, "question": "as_attacked"}, marks=pytest.mark.slow),
+        pytest.param("autoattack", "linf", "0.15", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_the_shell_and_python_give_the_same_array(
+    tmp_path: Path, attack: str, norm: str, eps: str, options: Json
+) -> None:
+    model = assay.load_model("zoo:mnist-certified")
+    image = torch.zeros(1, 28, 28)
+    image[:, 4:24, 12:16] = 1
+    told = events_of(Ask("zoo:mnist-certified", attack, norm, eps, options=options), model, image)
+    kept, done = told[-2:]
+    (tmp_path / "image.npz").write_bytes(base64.b64decode(kept["npz"]))
+    (tmp_path / "same.py").write_text(done["python"] + '\nimport numpy\nnumpy.save("python.npy", x_adv.numpy())\n')
+    subprocess.run([sys.executable, "same.py"], cwd=tmp_path, check=True)
+    # the first line fetches image.npz from a server, which is not there
+    lines = done["shell"].replace(same.RUN, "x").replace("assay ", f"{sys.executable} -m assay.cli ").splitlines()[1:]
+    for line in lines:
+        subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True, capture_output=True)
+    (written,) = tmp_path.glob("runs/play-x-images/*/*/*.npy")
+    expected = array(done, (1, 28, 28)).tobytes()
+    assert np.load(tmp_path / "python.npy").tobytes() == expected
+    assert np.load(written)[0].tobytes() == expected
+    assert np.load(written).shape == (1, 1, 28, 28)
