@@ -135,6 +135,10 @@ def _run_of(asked: Study, study: str, run: Path | None) -> Run:
     if run is None and not folder.exists():
         raise BadInput(f"{study} has no run in {folder} yet. Run it first: assay run {study}; or name one: --run DIR")
     found = Run.open(folder)
+    if run is None and (later := _later(found)):
+        raise BadInput(
+            f"{later} is a later run of {asked.study} than {folder}. Say which: --run {later}, or --run {folder}"
+        )
     if not (folder / LOCK).is_file():
         raise BadInput(f"{folder} has no {LOCK}. Run the study again: assay run {study}")
     # what was measured must be what the study asks for; its gate may have changed since
@@ -144,6 +148,18 @@ def _run_of(asked: Study, study: str, run: Path | None) -> Run:
             f"Run it again (assay run {study}), or ask about the run with its own gate: assay gate {folder}"
         )
     return found
+
+
+def _later(run: Run) -> Path | None:
+    """Return the last run of the same study beside a run (a fork of it), where it is later."""
+    from assay.evaluation.records.manifest import read_manifest
+
+    began, latest = str(run.manifest.get("started")), None
+    for path in sorted(run.path.parent.glob(f"{run.path.name}-[0-9]*")):
+        other = read_manifest(path)
+        if other.get("study") == run.study and str(other.get("started")) > began:
+            began, latest = str(other["started"]), path
+    return latest
 
 
 def _baseline(given: Path | None, study: str) -> Side:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -224,8 +227,22 @@ def answers(
     finished = f"The run finished on {side.finished}: the gate judges its records." if side.finished else ""
     return Outcome(
         side.study, side.name, side.finished, tuple(told), against.side.name if against else "", differs,
-        tuple(filter(None, [finished, *_notes(judge)])),
+        tuple(filter(None, [finished, *_newer(run), *_notes(judge)])),
     )  # fmt: skip
+
+
+def _newer(run: Run) -> Iterator[str]:
+    """Yield a note on every file of a model that changed after the run."""
+    finished = str(run.manifest.get("finished") or "")
+    if not finished:
+        return
+    when = datetime.datetime.fromisoformat(finished).timestamp()
+    specs = dict.fromkeys(str(cell["specs"]["model"]["model"]) for cell in run.cells.values())
+    for name in dict.fromkeys(part for spec in specs for part in re.split(r"[:|?&=@]", spec)):
+        file = Path(name).expanduser()
+        # a second more than the manifest tells
+        if name and file.is_file() and file.stat().st_mtime > when + 1:
+            yield f"{name} has changed since the run: run the study again where it is another model now."
 
 
 def _notes(judge: _Judge) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,26 @@ def test_a_study_file_is_asked_about_its_run(place: Workplace) -> None:
     Path("study.yaml").write_text(text)
     assert "assay run study.yaml" in place.assay("gate study.yaml").err
     assert place.assay("gate study.yaml --run elsewhere").code == 0
+
+
+def test_an_older_run_is_not_taken_for_the_last_one(place: Workplace) -> None:
+    run("runs/demo", 600, LIMIT)
+    shutil.copy(f"runs/demo/{STUDY_FILE}", "study.yaml")
+    run("runs/demo-2", 300, LIMIT, weights="bbbb")
+    manifest = Path("runs/demo-2/manifest.json")
+    manifest.write_text(manifest.read_text().replace("2026-11-30", "2026-12-01"))
+    told = place.assay("gate study.yaml")
+    assert (told.code, "runs/demo-2 is a later run" in told.err) == (2, True)
+    assert place.assay("gate study.yaml --run runs/demo-2").code == 4
+    assert place.assay("gate study.yaml --run runs/demo").code == 0
+
+
+def test_a_model_that_changed_after_the_run_is_told(place: Workplace) -> None:
+    run("runs/demo", 600, LIMIT, model="toy.py:linear")
+    os.utime("toy.py", (4e9, 4e9))
+    assert "toy.py has changed since the run" in place.assay("gate runs/demo").out
+    os.utime("toy.py", (1e9, 1e9))
+    assert "has changed" not in place.assay("gate runs/demo").out
 
 
 def test_a_baseline_from_the_first_run_to_the_failure(place: Workplace) -> None:
