@@ -11,7 +11,8 @@
   const chart = () => {
     const name = `clip-${(charts += 1)}`;
     const svg = el("svg", { role: "img", "aria-label": "The margin, pass by pass: nothing yet", height: 190 });
-    let points = [], expected = 0, waiting = 0, corner = 0;
+    const measure = el("span", {}, "lead over the best other class");
+    let points = [], expected = 0, waiting = 0, corner = 0, meaning = "below: the model is wrong";
     const edge = { left: 34, right: 52, top: 10, bottom: 26 };
     const ticks = (low, high, most) => {
       const raw = (high - low) / most || 1, power = 10 ** Math.floor(Math.log10(raw));
@@ -33,7 +34,7 @@
       const met = ({ y: low, from }) => [...along, ...ending].filter(([x, y]) => x > from - 4 && x < from + NAME + 4 && y > low - 18 && y < low + 8).length;
       if (met(corners[corner])) corner = corners.map(met).reduce((best, hits, at, all) => (hits < all[best] ? at : best), 0);
       const { x, y, from } = corners[corner];
-      return el("text", { class: "named", x, y, "text-anchor": from === box.left ? "start" : "end" }, "below: the model is wrong");
+      return el("text", { class: "named", x, y, "text-anchor": from === box.left ? "start" : "end" }, meaning);
     };
     const draw = () => {
       waiting = 0;
@@ -76,13 +77,15 @@
     new ResizeObserver(soon).observe(svg);
     return {
       svg,
+      mean: (below, lead) => { [meaning, measure.textContent] = [below, lead]; soon(); },
+      measure,
       expect: (passes) => { expected = passes; soon(); },
       add: (pass, margin) => { if (Number.isFinite(margin)) { points.push({ pass, margin }); soon(); } },
       last: () => points.at(-1),
       tell: () => {
         if (!points.length) return;
         const [first, end] = [points[0], points.at(-1)];
-        svg.setAttribute("aria-label", `The margin, pass by pass: from ${number(first.margin)} to ${number(end.margin)} after ${count(end.pass, "pass", "passes")}; below zero the model is wrong`);
+        svg.setAttribute("aria-label", `The margin, pass by pass: from ${number(first.margin)} to ${number(end.margin)} after ${count(end.pass, "pass", "passes")}; ${meaning.replace("below:", "below zero")}`);
       },
     };
   };
@@ -207,7 +210,7 @@
       el("div", { class: "verdict" }, badge, title, text),
       el("div", { class: "pictures" }, ...shown),
       el("div", { class: "two" },
-        el("figure", { class: "margin" }, el("figcaption", {}, "Margin ", el("span", {}, "lead over the best other class")), line.svg),
+        el("figure", { class: "margin" }, el("figcaption", {}, "Margin ", line.measure), line.svg),
         el("div", { class: "likeliest" }, el("p", { class: "subject" }, "Classes ", el("span", {}, "share in %")), table.table)),
       rest);
     const put = (name, uri, caption = name) => {
@@ -229,10 +232,12 @@
         title.textContent = words;
         title.classList.add("calm");
       },
-      start: (passes, called, seen, asked = false) => {
-        root.classList.toggle("asked", asked);
+      start: ({ patch, seen, targeted }, called, passes) => {
+        root.classList.toggle("asked", patch);
         put("original", seen);
         line.expect(passes);
+        // towards a class, the margin is what the best other class has before the goal's
+        if (targeted) line.mean("below: the goal is reached", "lead over the goal’s class");
         title.textContent = `${called} is at work …`;
         title.classList.add("calm");
         text.textContent = "";
