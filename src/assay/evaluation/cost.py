@@ -53,7 +53,7 @@ def estimate(
     units = plan.todo(dict(done or {}))
     per_sample = {cell.digest: passes_per_sample(cell) for cell in plan.cells}
     costs = [per_sample[unit.cell.digest].times(len(unit.cell.positions(unit.chunk))) for unit in units]
-    each = ()
+    each: tuple[float, ...] = ()
     if speeds is not None:
         # what was timed are looks, whatever passes they take
         each = tuple(speeds[one.cell.model.label].seconds(cost) for one, cost in zip(units, costs, strict=True))
