@@ -126,11 +126,11 @@ def run(ask: Ask, model: Classifier, x: Tensor, tell: Tell, stopped: Callable[[]
     seconds = time.perf_counter() - began
     curve.flush()
     notes = [str(one.message) for one in warned if issubclass(one.category, AssayWarning)]
-    done, kept = _done(asked, found, curve, seconds)
-    done["verdict"]["text"] += "".join(f" {note}" for note in ([_WRONG] if wrong else []) + notes)
+    done, kept = _done(asked, found, seconds)
     if ask.smallest:
-        done |= bounds.around(asked, found, Curve(asked.goal, lambda _: None, stopped, ask.passes), stopped)
-        done["verdict"] = verdict(_facts(asked, found[0], done, curve), done["certified"])
+        done |= bounds.around(asked, found, stopped)
+    done["verdict"] = verdict(_facts(asked, found[0], done, curve), done["certified"])
+    done["verdict"]["text"] += "".join(f" {note}" for note in ([_WRONG] if wrong else []) + notes)
     tell({"event": "kept", **kept})
     tell({"event": "done", **done})
 
@@ -183,7 +183,7 @@ def _attacked(asked: Prepared, curve: Curve) -> list[Attacked]:
     return sweep(asked.method, model, asked.x, asked.y, threats, question=asked.question.value, **settings)
 
 
-def _done(asked: Prepared, found: list[Attacked], curve: Curve, seconds: float) -> tuple[Json, Json]:
+def _done(asked: Prepared, found: list[Attacked], seconds: float) -> tuple[Json, Json]:
     one, model = found[0], asked.model
     image, result = asked.x[0], one.x_adv[0]
     picture = shown.png(result)
@@ -203,7 +203,6 @@ def _done(asked: Prepared, found: list[Attacked], curve: Curve, seconds: float) 
         "array": base64.b64encode(result.contiguous().numpy().astype("<f4").tobytes()).decode(),
         "checked": {"saved_breaks": still, "note": _checked(bool(one.success), still)},
     }  # fmt: skip
-    done["verdict"] = verdict(_facts(asked, one, done, curve), None)
     kept = {
         "png": base64.b64encode(picture).decode(),
         "npz": npz(image, int(asked.y)),

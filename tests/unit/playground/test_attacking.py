@@ -193,6 +193,21 @@ def test_a_label_that_the_model_misses_is_said(tiny: Classifier, image: Tensor) 
     assert (right[0]["right"], wrong[0]["right"]) == (True, False)
     assert "wrong about this image without any change" in wrong[-1]["verdict"]["text"]
     assert "without any change" not in right[-1]["verdict"]["text"]
+    searched = events_of(Ask("tiny", "fgsm", "linf", "0.1", label=(own + 1) % 4, smallest=True), tiny, image)
+    assert "wrong about this image without any change" in searched[-1]["verdict"]["text"]
+
+
+def test_a_search_for_the_smallest_change_that_takes_too_long_ends_and_says_so(
+    tiny: Classifier, image: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assay.playground import bounds
+
+    monkeypatch.setattr(bounds, "SECONDS", 0.0)
+    done = events_of(Ask("tiny", "pgd", "linf", "0.9", smallest=True), tiny, image)[-1]
+    # what the run itself has found stands
+    assert done["smallest"]["value"] == pytest.approx(done["size"])
+    assert "ended at its limit" in done["smallest"]["how"]
+    assert done["certified"]["radius"] is None
 
 
 def test_a_run_that_has_spent_its_passes_or_is_stopped_ends(tiny: Classifier, image: Tensor) -> None:
