@@ -19,7 +19,7 @@ from assay.core.threat import Threat
 from assay.playground.watched import Curve, OverLimit, Stopped, watched
 
 if TYPE_CHECKING:
-    from assay.playground.attacking import Prepared
+    from assay.playground.asked import Prepared
 
 ROUNDS = 10
 SECONDS = 20.0

@@ -137,13 +137,12 @@ def _look(shelf: Any, request: Json, tell: Callable[[Json], None], stopped: Call
 
 def _run(shelf: Any, request: Json, tell: Callable[[Json], None], stopped: Callable[[], bool]) -> None:
     from assay.playground import attacking, pasting
+    from assay.playground.asked import Ask
 
     name, defence = request["model"], request["defence"]
     model = shelf.model(name, defence)
     image = _image(request, model)
-    ask = attacking.Ask(
-        model=f"{name}|{defence}" if defence else name, allow_pickle=shelf.allow_pickle, **request["ask"]
-    )
+    ask = Ask(model=f"{name}|{defence}" if defence else name, allow_pickle=shelf.allow_pickle, **request["ask"])
     patch = request["patch"]
     if patch is None:
         attacking.run(ask, model, image, tell, stopped)

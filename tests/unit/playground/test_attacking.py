@@ -21,7 +21,8 @@ from assay.attacks import ATTACKS, build
 from assay.core.errors import BadInput
 from assay.models import Classifier
 from assay.playground import menu, same, shown
-from assay.playground.attacking import SAMPLE, Ask, run
+from assay.playground.asked import SAMPLE, Ask
+from assay.playground.attacking import run
 from assay.playground.watched import Curve, OverLimit, Stopped
 
 Json = dict[str, Any]
@@ -258,7 +259,7 @@ def _look() -> tuple[Any, ...]:
     [
         ("pgd", "linf", "0.2", {"steps": 7}),
         pytest.param("fmn", "l2", "2.0", {"steps": 20, "question": "as_attacked"}, marks=pytest.mark.slow),
-        pytest.param("autoattack", "linf", "0.15", {}, marks=pytest.mark.slow),
+        pytest.param("square", "linf", "0.1", {"queries": 50}, marks=pytest.mark.slow),
     ],
 )
 def test_the_shell_and_python_give_the_same_array(
