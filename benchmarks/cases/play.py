@@ -9,7 +9,7 @@ import torch
 
 import assay
 from assay.attacks import build
-from assay.playground.attacking import SAMPLE
+from assay.playground.asked import SAMPLE
 from benchmarks.measure import Outcome, Row, at_most, interleaved
 from tests.support.playing import Playing, done, drawn_three, playground, request
 

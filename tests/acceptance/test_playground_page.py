@@ -284,6 +284,15 @@ def test_without_samples_the_page_draws_a_digit_itself(browser: Any) -> None:
         page.close()
 
 
+def test_samples_may_come_after_the_models(browser: Any) -> None:
+    with playing(late=3) as double:
+        page = opened(browser, double.link)
+        page.tab.select_option("#model", "lite0")
+        page.tab.wait_for_selector("#seen-large:visible")
+        assert page.tab.locator("[name=sample]:checked").get_attribute("value") == "scene-0" and page.said == []
+        page.close()
+
+
 def test_another_model_ends_the_attack_on_the_first(browser: Any) -> None:
     with playing(pace=0.1) as double:
         page = opened(browser, double.link)

@@ -56,6 +56,8 @@ class Double:
     loading: int = 0
     """How many times the models are said to be loading before they are ready."""
     samples: bool = True
+    late: int = 0
+    """How many times there are no samples yet."""
     pace: float = 0.01
     """Seconds between two points of the curve."""
     asked: list[tuple[str, str, Json]] = dataclasses.field(default_factory=list)
@@ -188,6 +190,7 @@ def setup(double: Double) -> Json:
     """Return what the page is made of."""
     ready = double.loading <= 0
     double.loading -= 1
+    double.late -= 1
     common = {"ready": ready, "failed": None, "access": "gradient", "defended": False}
     steps = {"name": "steps", "type": "int", "default": 40, "help": "Steps along the gradient."}
     size = {"name": "step_size", "type": "float", "default": None, "help": "Length of a step; without one, eps / 4."}
@@ -222,7 +225,7 @@ def setup(double: Double) -> Json:
              "options": [], "source": "arXiv:2402.01879"},
         ],
         "defences": [{"name": "jpeg:quality=75", "title": "JPEG at quality 75"}, {"name": "bits:3", "title": "3 bits"}],
-        "samples": _samples() if double.samples else [],
+        "samples": _samples() if double.samples and double.late < 0 else [],
         "patches": [{"id": "stripes", "title": "stripes", "png": _uri(scene(9).resize((64, 64)))}],
         "budgets": {
             "linf": {"least": "0.5/255", "most": "0.5", "default": "4/255", "unit": "1/255"},

@@ -110,6 +110,7 @@ def playground(*flags: str, folder: Path | None = None) -> Iterator[Playing]:
     assert process.stdout is not None
     try:
         url = process.stdout.readline().strip()
+        assert url.startswith("http"), f"it ended with {process.wait(20)}, see its standard error"
         yield Playing(process, url, time.monotonic() - began)
     finally:
         if process.poll() is None:

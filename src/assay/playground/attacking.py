@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import functools
 import io
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,15 @@ from torch import Tensor
 
 from assay.api.tensors import Attacked, attack, sweep
 from assay.attacks import ATTACKS, build
-from assay.core.compose import Method, for_norm
 from assay.core.draws import Draws
 from assay.core.errors import AssayWarning, BadInput
 from assay.core.goal import Goal, Targeted, Untargeted, answer_of
 from assay.core.objective import margin
 from assay.core.oracle import Access, Observation
-from assay.core.result import Keeps
 from assay.core.signals import apart
-from assay.core.threat import L0, L1, L2, Linf, Threat
 from assay.models import Classifier
 from assay.playground import bounds, same, shown
+from assay.playground.asked import SAMPLE, THREATS, Ask, Prepared
 from assay.playground.menu import read_options
 from assay.playground.verdict import Facts, verdict
 from assay.playground.watched import Curve, watched
@@ -36,50 +33,6 @@ from assay.vocabulary import Question
 
 Json = dict[str, Any]
 Tell = Callable[[Json], None]
-
-THREATS: Mapping[str, Callable[[Any], Threat]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
-DATA, SAMPLE = "image.npz", "image.npz/00000"
-"""The file that a visitor can download to attack the same image elsewhere, and the image's id in it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Ask:
-    """What a visitor asks for; `model` is the name that `load_model` takes, defences included.
-
-    `label` is what the image shows, where that is known; `passes` is the most that may be spent, forward and backward.
-    """
-
-    model: str
-    attack: str
-    norm: str
-    eps: str
-    goal: int | None = None
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    seed: int = 0
-    smallest: bool = False
-    label: int | None = None
-    passes: int = 20_000
-    allow_pickle: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """What an `Ask` means for a model and an image `x` `[1, C, H, W]`; `y` is the model's own answer to it."""
-
-    ask: Ask
-    model: Classifier
-    x: Tensor
-    y: Tensor
-    threat: Threat
-    goal: Goal
-    method: Method
-    options: Mapping[str, Any]
-    question: Question
-
-    @property
-    def by_size(self) -> bool:
-        """Whether the attack looks for the smallest change by itself."""
-        return for_norm(self.method, self.ask.norm).keeps is Keeps.SMALLEST
 
 
 def look(model: Classifier, x: Tensor) -> Tensor:
@@ -126,11 +79,11 @@ def run(ask: Ask, model: Classifier, x: Tensor, tell: Tell, stopped: Callable[[]
     seconds = time.perf_counter() - began
     curve.flush()
     notes = [str(one.message) for one in warned if issubclass(one.category, AssayWarning)]
-    done, kept = _done(asked, found, curve, seconds)
-    done["verdict"]["text"] += "".join(f" {note}" for note in ([_WRONG] if wrong else []) + notes)
+    done, kept = _done(asked, found, seconds)
     if ask.smallest:
-        done |= bounds.around(asked, found, Curve(asked.goal, lambda _: None, stopped, ask.passes), stopped)
-        done["verdict"] = verdict(_facts(asked, found[0], done, curve), done["certified"])
+        done |= bounds.around(asked, found, stopped)
+    done["verdict"] = verdict(_facts(asked, found[0], done, curve), done["certified"])
+    done["verdict"]["text"] += "".join(f" {note}" for note in ([_WRONG] if wrong else []) + notes)
     tell({"event": "kept", **kept})
     tell({"event": "done", **done})
 
@@ -183,7 +136,7 @@ def _attacked(asked: Prepared, curve: Curve) -> list[Attacked]:
     return sweep(asked.method, model, asked.x, asked.y, threats, question=asked.question.value, **settings)
 
 
-def _done(asked: Prepared, found: list[Attacked], curve: Curve, seconds: float) -> tuple[Json, Json]:
+def _done(asked: Prepared, found: list[Attacked], seconds: float) -> tuple[Json, Json]:
     one, model = found[0], asked.model
     image, result = asked.x[0], one.x_adv[0]
     picture = shown.png(result)
@@ -203,7 +156,6 @@ def _done(asked: Prepared, found: list[Attacked], curve: Curve, seconds: float) 
         "array": base64.b64encode(result.contiguous().numpy().astype("<f4").tobytes()).decode(),
         "checked": {"saved_breaks": still, "note": _checked(bool(one.success), still)},
     }  # fmt: skip
-    done["verdict"] = verdict(_facts(asked, one, done, curve), None)
     kept = {
         "png": base64.b64encode(picture).decode(),
         "npz": npz(image, int(asked.y)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,11 @@ from assay.core.threat import Threat
 from assay.playground.watched import Curve, OverLimit, Stopped, watched
 
 if TYPE_CHECKING:
-    from assay.playground.attacking import Prepared
+    from assay.playground.asked import Prepared
 
 ROUNDS = 10
+SECONDS = 20.0
+"""What the search for the smallest change may take, and bounds as much again."""
 _ASKED = 7
 """Budgets at which bounds are asked for: each halves what is not known."""
 _MOST_HIDDEN = 30_000
@@ -29,9 +32,19 @@ _MOST_HIDDEN = 30_000
 Json = dict[str, Any]
 
 
-def around(asked: Prepared, found: list[Attacked], curve: Curve, stopped: Callable[[], bool]) -> Json:
-    """Return `smallest` and `certified` of an attack that has found something, or nothing."""
-    smallest = _smallest(asked, found, curve)
+def around(asked: Prepared, found: list[Attacked], stopped: Callable[[], bool]) -> Json:
+    """Return `smallest` and `certified` of an attack that has found something, or nothing.
+
+    Raises `Stopped` once `stopped()` says so.
+    """
+    end = time.monotonic() + SECONDS
+
+    def over() -> bool:
+        if time.monotonic() > end:
+            raise OverLimit
+        return stopped()
+
+    smallest = _smallest(asked, found, Curve(asked.goal, lambda _: None, over, asked.ask.passes))
     return {"smallest": smallest, "certified": _certified(asked, smallest["value"], stopped)}
 
 
@@ -50,7 +63,7 @@ def _smallest(asked: Prepared, found: list[Attacked], curve: Curve) -> Json:
             size = float(one.size) if bool(one.success) else math.inf
             more = f"{int(one.forwards):,} forward and {int(one.backwards):,} backward passes besides"
         except OverLimit:
-            size, more = math.inf, f"ended at its limit of {ask.passes:,} passes"
+            size, more = math.inf, f"ended at its limit of {ask.passes:,} passes or {SECONDS:g} seconds"
         more = f"bisection by {ROUNDS} runs of {ask.attack} at most: {more}"
         if bool(found[0].success) and float(found[0].size) < size:
             size = float(found[0].size)
@@ -103,9 +116,12 @@ def _by_bounds(asked: Prepared, broken_at: float | None, stopped: Callable[[], b
     bound.check(asked.model, case.problem)
     low, high = 0.0, broken_at if broken_at else float(asked.threat.eps)
     forwards = backwards = 0
+    end = time.monotonic() + SECONDS
     for _ in range(_ASKED):
         if stopped():
             raise Stopped
+        if time.monotonic() > end:
+            break
         middle = (low + high) / 2
         proved = bound.prove(asked.model, case.problem, [middle], case.draws)
         forwards, backwards = forwards + int(proved.cost.forwards), backwards + int(proved.cost.backwards)

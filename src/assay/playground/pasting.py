@@ -19,7 +19,8 @@ from assay.core.goal import Goal, Targeted, Untargeted
 from assay.core.tensors import take
 from assay.models import Classifier
 from assay.playground import same, shown
-from assay.playground.attacking import Ask, answer, look, npz, read_back
+from assay.playground.asked import Ask
+from assay.playground.attacking import answer, look, npz, read_back
 
 Json = dict[str, Any]
 MOST_TURN = 180.0

@@ -24,6 +24,7 @@ MOST_WAITING = 8
 """Jobs that one visitor may have waiting."""
 MOST_WAITING_ALL = 100
 _LINE = 64 * 2**20
+_NO_WORKER = {"event": "failed", "error": "No worker process can be started; the terminal says why."}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Setting:
 class Ticket:
     """One job: `events` is what happens, ended by `None`."""
 
-    def __init__(self, number: int, visitor: str, request: Json) -> None:
-        self.number, self.visitor, self.request = number, visitor, request
+    def __init__(self, number: int, visitor: str, request: Json, seconds: float) -> None:
+        self.number, self.visitor, self.request, self.seconds = number, visitor, request, seconds
         self.events: asyncio.Queue[Json | None] = asyncio.Queue()
         self.worker: Worker | None = None
         self.why: Json | None = None
@@ -95,6 +96,7 @@ class Pool:
         self._closed = False
         self._starting: set[asyncio.Task[None]] = set()
         self._failures = 0
+        self._given_up = False
 
     async def start(self) -> None:
         """Start the workers; they load while others go on."""
@@ -117,12 +119,15 @@ class Pool:
         """How many jobs wait."""
         return sum(map(len, self._waiting.values()))
 
-    def submit(self, visitor: str, request: Json) -> Ticket | None:
-        """Queue a job; None where the visitor, or all of them, have too many waiting."""
+    def submit(self, visitor: str, request: Json, seconds: float | None = None) -> Ticket | None:
+        """Queue a job that may take so long; None where the visitor, or all of them, have too many waiting."""
         own = self._waiting.get(visitor, ())
         if len(own) >= MOST_WAITING or self.waiting >= MOST_WAITING_ALL:
             return None
-        ticket = Ticket(next(self._numbers), visitor, request)
+        ticket = Ticket(next(self._numbers), visitor, request, SECONDS if seconds is None else seconds)
+        if self._given_up:
+            self.stop(ticket, _NO_WORKER)
+            return ticket
         self._waiting.setdefault(visitor, collections.deque()).append(ticket)
         self._next()
         return ticket
@@ -167,9 +172,10 @@ class Pool:
         worker.ticket, ticket.worker = ticket, worker
         late = {
             "event": "failed",
-            "error": f"The attack has taken the {SECONDS:g} seconds that one may. Give it fewer steps or queries.",
+            "error": f"It has taken the {ticket.seconds:g} seconds that it may. Fewer steps or queries, or a smaller "
+            "picture, take less.",
         }
-        worker.timers = [asyncio.get_running_loop().call_later(SECONDS, self.stop, ticket, late)]
+        worker.timers = [asyncio.get_running_loop().call_later(ticket.seconds, self.stop, ticket, late)]
         worker.send({**ticket.request, "job": ticket.number})
 
     async def _add(self) -> None:
@@ -243,9 +249,10 @@ class Pool:
             task.add_done_callback(self._starting.discard)
             return
         if not self.workers:
-            self._told({"event": "note", "text": "The workers cannot be started."})
+            self._given_up = True
+            self._told({"event": "note", "text": _NO_WORKER["error"]})
             for waiting in [one for queue in self._waiting.values() for one in queue]:
-                self.stop(waiting, {"event": "failed", "error": "No worker can be started; see the terminal."})
+                self.stop(waiting, _NO_WORKER)
 
 
 def worker_count() -> int:

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from assay.playground.attacking import Prepared
+    from assay.playground.asked import Prepared
 
 ADDRESS, RUN = "@address@", "@run@"
 """What the server puts its own words for: where the image can be downloaded, and the name of the run."""

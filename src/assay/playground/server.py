@@ -31,6 +31,8 @@ UPLOAD = 8 * 2**20
 PASSES = 20_000
 _BODIES = 2
 """Uploads that are in hand at a time: others wait at the door, so that what they take in memory is bounded."""
+_LOOK = 20.0
+"""Seconds that looking at a file may take."""
 _SLOW = 30.0
 """Seconds after which an upload that trickles in is given up."""
 
@@ -167,7 +169,7 @@ class Playground:
 
     async def ask(self, pool: Pool, visitor: str, request: Json) -> Json:
         """Have a short job done, and return its one answer; raises `Refused`."""
-        ticket = pool.submit(visitor, request)
+        ticket = pool.submit(visitor, request, _LOOK)
         if ticket is None:
             raise Refused(429, "Too much is waiting already. Try again in a moment.")
         found: Json | None = None
@@ -331,6 +333,7 @@ def application(place: Playground) -> Starlette:
     """Return the routes of a playground, whose workers live as long as the application."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
     from starlette.responses import HTMLResponse, JSONResponse, StreamingResponse
     from starlette.routing import Route
 
@@ -383,7 +386,7 @@ def application(place: Playground) -> Starlette:
         Route("/api/stop", stop, methods=["POST"]),
         Route("/api/download", download, methods=["GET"]),
     ]
-    handlers: dict[Any, Any] = {Refused: _refused, BadInput: _refused, HTTPException: _nothing}
+    handlers: dict[Any, Any] = {Refused: _refused, BadInput: _refused, HTTPException: _nothing, ClientDisconnect: _left}
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
 
@@ -420,3 +423,10 @@ async def _nothing(request: Request, error: Exception) -> Response:
 
     status = getattr(error, "status_code", 404)
     return JSONResponse({"error": "There is nothing here, or not by this method."}, status)
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    # nobody reads it
+    from starlette.responses import Response
+
+    return Response(status_code=400)

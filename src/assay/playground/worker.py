@@ -81,10 +81,14 @@ def _begin(line: _Line, shelf: Any, setup: Json) -> None:
             try:
                 found = list(shelves.samples(setup["data"], shelf.models[name], kind))
                 line.tell(0, {"event": "samples", "samples": found})
-            except AssayError as error:
-                line.tell(0, {"event": "note", "text": f"No samples for {name}: {error}"})
+            except Exception as error:  # a user's data set may raise anything
+                why = str(error) if isinstance(error, AssayError) else f"{type(error).__name__}: {error}"
+                line.tell(0, {"event": "note", "text": f"No samples for {name}: {why}"})
         for path in setup["patches"]:
-            line.tell(0, {"event": "patch", "patch": shelves.trained_patch(path)})
+            try:
+                line.tell(0, {"event": "patch", "patch": shelves.trained_patch(path)})
+            except AssayError as error:
+                line.tell(0, {"event": "note", "text": f"{error}"})
     keep_to_formats()
 
 
@@ -133,13 +137,12 @@ def _look(shelf: Any, request: Json, tell: Callable[[Json], None], stopped: Call
 
 def _run(shelf: Any, request: Json, tell: Callable[[Json], None], stopped: Callable[[], bool]) -> None:
     from assay.playground import attacking, pasting
+    from assay.playground.asked import Ask
 
     name, defence = request["model"], request["defence"]
     model = shelf.model(name, defence)
     image = _image(request, model)
-    ask = attacking.Ask(
-        model=f"{name}|{defence}" if defence else name, allow_pickle=shelf.allow_pickle, **request["ask"]
-    )
+    ask = Ask(model=f"{name}|{defence}" if defence else name, allow_pickle=shelf.allow_pickle, **request["ask"])
     patch = request["patch"]
     if patch is None:
         attacking.run(ask, model, image, tell, stopped)

@@ -21,7 +21,8 @@ from assay.attacks import ATTACKS, build
 from assay.core.errors import BadInput
 from assay.models import Classifier
 from assay.playground import menu, same, shown
-from assay.playground.attacking import SAMPLE, Ask, run
+from assay.playground.asked import SAMPLE, Ask
+from assay.playground.attacking import run
 from assay.playground.watched import Curve, OverLimit, Stopped
 
 Json = dict[str, Any]
@@ -161,7 +162,7 @@ def test_where_there_is_no_certificate_the_reason_is_said(tiny: Classifier, imag
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"attack": "fgms"}, "Did you mean 'fgsm'"),
+        ({"attack": "pgdd"}, "Did you mean 'pgd'"),
         ({"norm": "l0"}, "works in linf"),
         ({"norm": "patch"}, "works in linf"),
         ({"eps": "0"}, "nothing may change"),
@@ -193,6 +194,21 @@ def test_a_label_that_the_model_misses_is_said(tiny: Classifier, image: Tensor) 
     assert (right[0]["right"], wrong[0]["right"]) == (True, False)
     assert "wrong about this image without any change" in wrong[-1]["verdict"]["text"]
     assert "without any change" not in right[-1]["verdict"]["text"]
+    searched = events_of(Ask("tiny", "fgsm", "linf", "0.1", label=(own + 1) % 4, smallest=True), tiny, image)
+    assert "wrong about this image without any change" in searched[-1]["verdict"]["text"]
+
+
+def test_a_search_for_the_smallest_change_that_takes_too_long_ends_and_says_so(
+    tiny: Classifier, image: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assay.playground import bounds
+
+    monkeypatch.setattr(bounds, "SECONDS", 0.0)
+    done = events_of(Ask("tiny", "pgd", "linf", "0.9", smallest=True), tiny, image)[-1]
+    # what the run itself has found stands
+    assert done["smallest"]["value"] == pytest.approx(done["size"])
+    assert "ended at its limit" in done["smallest"]["how"]
+    assert done["certified"]["radius"] is None
 
 
 def test_a_run_that_has_spent_its_passes_or_is_stopped_ends(tiny: Classifier, image: Tensor) -> None:
@@ -243,7 +259,7 @@ def _look() -> tuple[Any, ...]:
     [
         ("pgd", "linf", "0.2", {"steps": 7}),
         pytest.param("fmn", "l2", "2.0", {"steps": 20, "question": "as_attacked"}, marks=pytest.mark.slow),
-        pytest.param("autoattack", "linf", "0.15", {}, marks=pytest.mark.slow),
+        pytest.param("square", "linf", "0.1", {"queries": 50}, marks=pytest.mark.slow),
     ],
 )
 def test_the_shell_and_python_give_the_same_array(
@@ -266,3 +282,53 @@ def test_the_shell_and_python_give_the_same_array(
     assert np.load(tmp_path / "python.npy").tobytes() == expected
     assert np.load(written)[0].tobytes() == expected
     assert np.load(written).shape == (1, 1, 28, 28)
+
+
+def test_a_model_that_gives_labels_alone_is_asked_by_what_needs_no_more(tiny: Classifier, image: Tensor) -> None:
+    labels = assay.load_model(tiny.module, access="labels")
+    events = events_of(Ask("tiny", "hop-skip-jump", "l2", "3", options={"queries": 80}), labels, image)
+    assert events[-1]["backwards"] == 0
+    assert "labels alone" in events[-1]["verdict"]["text"] or events[-1]["success"]
+    with pytest.raises(assay.AssayError, match="gradient"):
+        run(Ask("tiny", "pgd", "linf", "0.1"), labels, image, lambda _: None, lambda: False)
+
+
+def test_a_random_model_is_attacked_as_the_call_does_it(tiny: Classifier, image: Tensor) -> None:
+    noisy = assay.defend(tiny, "gaussian-noise:sigma=0.05")
+    done = events_of(Ask("tiny", "pgd", "linf", "0.3", options={"steps": 4}), noisy, image)[-1]
+    y = torch.tensor([int(tiny.module(image[None]).argmax())])
+    bare = assay.attack(build("pgd", steps=4), noisy, image[None], y, assay.Linf("0.3"), keep="first", ids=[SAMPLE])
+    assert array(done).tobytes() == bare.x_adv[0].numpy().tobytes()
+    assert done["forwards"] == int(bare.forwards)
+
+
+def test_models_are_put_on_the_shelf_whatever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from assay.playground.shelf import Shelf
+    from tests.support.tiny_onnx import write_light
+
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    monkeypatch.chdir(tmp_path)
+    write_light(tmp_path / "light.onnx", (1, 8, 8))
+    (tmp_path / "my.py").write_text("import sys\n\ndef leaves():\n    sys.exit(3)\n")
+    shelf = Shelf(["onnx:light.onnx", "my.py:leaves", "zoo:mnist-nothing"])
+    light, leaves, nothing = (shelf.load(name) for name in shelf.names)
+    assert light["ready"]
+    assert light["failed"] is None
+    assert "SystemExit: 3" in leaves["failed"]
+    assert "Did you mean" in nothing["failed"] or "There are" in nothing["failed"]
+    x = torch.rand(light["shape"], generator=torch.Generator().manual_seed(0))
+    assert events_of(Ask("onnx:light.onnx", "square", "linf", "0.2", options={"queries": 30}),
+                     shelf.model("onnx:light.onnx"), x)[-1]["event"] == "done"  # fmt: skip
+    with pytest.raises(BadInput, match="There is no model"):
+        shelf.model("zoo:mnist-nothing")
+    with pytest.raises(BadInput, match="There is no defence"):
+        shelf.model("onnx:light.onnx", "median:size=99")
+
+
+def test_an_endpoint_is_no_model_of_the_playground(monkeypatch: pytest.MonkeyPatch) -> None:
+    from assay.playground import shelf
+
+    monkeypatch.setattr(Classifier, "endpoints", property(lambda _: ["one"]))
+    told = shelf.Shelf(["zoo:mnist-pgd"]).load("zoo:mnist-pgd")
+    assert not told["ready"]
+    assert "is an endpoint" in told["failed"]

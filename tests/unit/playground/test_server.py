@@ -337,3 +337,10 @@ def test_a_worker_that_dies_is_replaced(place: Playing, three: str) -> None:
     assert list(lines)[-1]["event"] == "failed"
     image = place.image(drawn_three())["image"]
     done(place.run(image))
+
+
+def test_an_upload_that_ends_in_the_middle_troubles_nobody(place: Playing) -> None:
+    with socket.create_connection(("127.0.0.1", place.port), timeout=20) as link:
+        head = f"POST /api/image?model={CERTIFIED} HTTP/1.1\r\nHost: 127.0.0.1:{place.port}\r\n"
+        link.sendall((head + f"X-Assay-Token: {place.token}\r\nContent-Length: 5000\r\n\r\nabc").encode())
+    done(place.run(place.image(drawn_three())["image"]))

@@ -2,8 +2,9 @@
 // What the visitor chooses, what is sent, and what comes back line by line.
 (() => {
   const { $, el, ask, postJson, complain, show, number, norms } = Play;
-  // ms: between two looks at loading models; after the last stroke or move; until a page without samples draws a digit
-  const LEAST_WAIT = 500, SETTLED = 250, SAMPLES = 900;
+  // ms: between two looks at loading models; after the last stroke or move; until a page without samples draws a digit;
+  // until no more samples are waited for
+  const LEAST_WAIT = 500, SETTLED = 250, SAMPLES = 900, PATIENCE = 60_000;
   const state = { setup: null, image: null, source: null, pending: null, turn: 0, run: null, panels: new Map(), eps: {}, opened: [] };
 
   const models = () => state.setup?.models ?? [];
@@ -40,7 +41,7 @@
   const ready = () => { $("go").disabled = !state.run && !(model()?.ready && (state.image || state.pending)); };
   // Models, samples and patches come as the server has them: what is new is listed, what was chosen stays.
   const look = async () => {
-    let before = {};
+    let before = {}, changed = Date.now();
     for (;;) {
       let setup;
       try {
@@ -65,8 +66,13 @@
       const rest = Object.keys(now).every((name) => now[name] === before[name]);
       before = now;
       $("notes").textContent = (setup.notes ?? []).join(" ");
-      if (rest && setup.attacks.length && models().every((one) => one.ready || one.failed)) return;
-      await new Promise((resolve) => { setTimeout(resolve, LEAST_WAIT); });
+      if (!rest) changed = Date.now();
+      const loaded = models().every((one) => one.ready || one.failed);
+      const shown = new Set(setup.samples.map((one) => one.model_kind));
+      const complete = setup.attacks.length && models().every((one) => one.failed || one.kind === "other" || shown.has(one.kind));
+      // samples may come well after the models, or never
+      if (loaded && rest && (complete || Date.now() - changed > PATIENCE)) return;
+      await new Promise((resolve) => { setTimeout(resolve, loaded ? 4 * LEAST_WAIT : LEAST_WAIT); });
     }
   };
 
