@@ -231,6 +231,15 @@ def test_places(run: Run, tmp_path: Path) -> None:
         export_run(run, "mlflow", tmp_path / "x")
 
 
+def test_what_is_made_of_a_run_in_a_store_lies_here(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    far = dataclasses.replace(run, far="s3://bucket/run")
+    assert export_run(far, "csv") == ["exports/results.csv"]
+    with pytest.raises(BadInput, match="is there already"):
+        export_run(far, "csv")
+    assert len({Facts(one).identity for one in (run, far, dataclasses.replace(run, far="s3://other/run"))}) == 3
+
+
 @pytest.mark.parametrize(("to", "called"), [("mlflow", "MLflow"), ("wandb", "wandb")])
 def test_a_missing_library_is_named(run: Run, to: str, called: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("assay.exports.extras.find_spec", lambda name: None)
