@@ -7,9 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from assay.core.budget import Budget
+from assay.evaluation.analysis.tallies import groups as groups_of
+from assay.evaluation.analysis.tallies import numbers, taken, texts
 from assay.evaluation.cell import Cell
-from assay.evaluation.records.schema import BROKEN, CERTIFIED, ERROR, SURVIVED, UNBROKEN
+from assay.evaluation.records.schema import BROKEN, CERTIFIED, ERROR, STATUSES, SURVIVED, UNBROKEN
 from assay.evaluation.run import Run
 
 
@@ -22,7 +27,7 @@ class RobustNumber:
 
     cells: tuple[Cell, ...]
     budget: Budget
-    statuses: dict[str, dict[str, str]]
+    statuses: Mapping[str, Mapping[str, str]]
     passes: int = 0
     queries: int = 0
 
@@ -128,25 +133,64 @@ def _together(run: Run) -> list[list[Cell]]:
     return list(together.values())
 
 
+class _Statuses(Mapping[str, str]):
+    """What became of samples by id, a byte each: many attacks met the same ones."""
+
+    def __init__(self, places: Mapping[str, int]) -> None:
+        self._places = places
+        self._codes = np.zeros(0, np.uint8)
+
+    def put(self, at: NDArray[np.int64], codes: NDArray[np.uint8]) -> None:
+        """Note the statuses (by their place in `STATUSES`) of the samples at these places."""
+        if len(self._codes) < len(self._places):
+            self._codes = np.concatenate([self._codes, np.zeros(len(self._places) - len(self._codes), np.uint8)])
+        self._codes[at] = codes + 1
+
+    def __getitem__(self, sample: str) -> str:
+        place = self._places[sample]
+        if place >= len(self._codes) or not self._codes[place]:
+            raise KeyError(sample)
+        return STATUSES[self._codes[place] - 1]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, place in self._places.items() if place < len(self._codes) and self._codes[place])
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self._codes))
+
+
+# whether an image that no attack broke is right or refused does not matter to the number
+_KEPT = np.array(
+    [STATUSES.index(SURVIVED if one in UNBROKEN and one != CERTIFIED else one) for one in STATUSES], np.uint8
+)
+
+
 def _group(run: Run, cells: Sequence[Cell]) -> Group:
     names = ["cell", "eps", "sample_id", "status", "forwards", "queries"]
-    rows = run.store.read([cell.digest for cell in cells], names).to_pydict()
-    by: dict[float, dict[str, dict[str, str]]] = {}
+    places: dict[str, int] = {}
+    by: dict[float, dict[str, _Statuses]] = {}
     spent: Counter[float] = Counter()
     queries: Counter[float] = Counter()
-    for digest, eps, sample, status, forwards, own in zip(*(rows[name] for name in names), strict=True):
-        # whether an image that no attack broke is right or refused does not matter to the number
-        kept = SURVIVED if status in UNBROKEN and status != CERTIFIED else status
-        by.setdefault(eps, {}).setdefault(digest, {})[sample] = kept
-        spent[eps] += forwards
-        queries[eps] += own
-    passes = spent.total() / max(1, len(set(rows["sample_id"])))
+    for piece in run.pieces(names, [cell.digest for cell in cells], coded=True):
+        group, first = groups_of(piece, ("cell", "eps"))
+        (at, ids), (status, words) = texts(piece, "sample_id"), texts(piece, "status")
+        sample = np.array([places.setdefault(one, len(places)) for one in ids], np.int64)[at]
+        kept = _KEPT[np.array([STATUSES.index(word) for word in words], np.int64)[status]]
+        heads = taken(piece, ("cell", "eps"), first)
+        sums = [np.bincount(group, numbers(piece[name])) for name in ("forwards", "queries")]
+        for number, head in enumerate(heads):
+            mine = group == number
+            of_budget = by.setdefault(head["eps"], {})
+            of_budget.setdefault(head["cell"], _Statuses(places)).put(sample[mine], kept[mine])
+            spent[head["eps"]] += int(sums[0][number])
+            queries[head["eps"]] += int(sums[1][number])
+    passes = spent.total() / max(1, len(places))
     return Group(tuple(_numbers(cells, by, spent, queries)), passes)
 
 
 def _numbers(
     cells: Sequence[Cell],
-    by: dict[float, dict[str, dict[str, str]]],
+    by: Mapping[float, Mapping[str, Mapping[str, str]]],
     spent: Mapping[float, int],
     queries: Mapping[float, int],
 ) -> Iterator[RobustNumber]:

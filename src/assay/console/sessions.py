@@ -98,7 +98,7 @@ def closing_words(finished: Finished, command: str) -> Iterator[str]:
     from assay.evaluation.records.store import CERTIFICATES, RESULTS
 
     run = finished.run
-    kinds = {RESULTS: run.records(["cell"]).num_rows, CERTIFICATES: run.certificates(["cell"]).num_rows}
+    kinds = {RESULTS: run.store.count(run.cells), CERTIFICATES: run.store.count(run.certificate_cells)}
     for folder in [name for name, count in kinds.items() if count] or [RESULTS]:
         yield f"Records   {run.path}/{folder}  ({plural(kinds[folder], 'row')}; assay show {run.path})"
     yield f"Page      assay report {run.path}"

@@ -142,8 +142,8 @@ class Run:
             and cell["specs"]["attack"]["attack"] != UNATTACKED
             and not self.ignores_defense(digest)
         ]
-        attacked = self.store.read(asked, ATTACK_COLUMNS)
-        tables = bracket_tables(attacked, self.certificates(CERTIFICATE_COLUMNS))
+        attacked = self.store.pieces(asked, ATTACK_COLUMNS)
+        tables = bracket_tables(attacked, self.store.pieces(self.certificate_cells, CERTIFICATE_COLUMNS))
         return [dataclasses.replace(one, wording=self._wording(one.model, asked)) for one in tables]
 
     def _wording(self, model: str, cells: Sequence[str]) -> str:
@@ -157,7 +157,7 @@ class Run:
         if not found:
             return []
         asked = dict.fromkeys(digest for pair in found for digest in pair)
-        return pair_tables(self.store.read(list(asked), PAIR_COLUMNS), cells, found)
+        return pair_tables(self.store.pieces(asked, PAIR_COLUMNS, coded=True), cells, found)
 
     def results(self) -> list[score.Result]:
         """Return one result per cell and budget; corrupted data that nothing attacked are apart."""
@@ -259,11 +259,14 @@ class Run:
 
     def efforts(self, over: str) -> list[effort.Effort]:
         """Return accuracy against `queries`, `steps`, `forwards` or `backwards`, per cell that stops at success."""
-        return effort.efforts(self.records(effort.NEEDED), self.cells, over)
+        return effort.efforts(self._needed, self.cells, over)
 
     def stages(self) -> list[effort.Stage]:
         """Return what each stage of the composed attacks left standing, per cell and budget."""
-        return effort.stages(self.records(effort.NEEDED), self.cells)
+        return effort.stages(self._needed, self.cells)
+
+    def _needed(self, cell: str) -> Iterator[pa.Table]:
+        return self.pieces(effort.NEEDED, [cell], coded=True)
 
     def endpoints(self) -> list[dict[str, Any]]:
         """Return what was asked of each endpoint: rows asked, billed, requests, retries and cost, in all and by cell.

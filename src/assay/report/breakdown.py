@@ -10,8 +10,6 @@ from assay.report.groups import Group
 from assay.report.headline import size_of
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from assay.evaluation.run import Run
 
 MOST_CLASSES = 20
@@ -64,15 +62,19 @@ def _first(rows: list[dict[str, Any]], choice: int) -> list[dict[str, Any]]:
 def breakdown(run: Run, group: Group) -> Breakdown | None:
     """Count per class for every attack and budget of a group; None where no image could be attacked."""
     columns = ["cell", "eps", "label", "status", "prediction", *(["refused"] if group.rejects else [])]
-    counts = _counts(run.records(columns), [line.cell for line in group.lines])
     choices = _choices(group)
-    rows = [(place, row) for place, choice in enumerate(choices) for row in counts.get((choice.cell, choice.eps), [])]
-    if not rows:
+    if not choices:
+        return None
+    default = _default(group, choices)
+    about = choices[default].cell, choices[default].eps
+    # first those that choose the classes that are shown: of thousands of classes there are too many counts to keep
+    labels = _shown(_counts(run, columns, {about}).get(about, []))
+    every: set[int] = set()
+    counts = _counts(run, columns, {(one.cell, one.eps) for one in choices}, labels, every)
+    if not every:
         return None
     names = _names(run, group)
-    default = _default(group, choices)
-    labels = _shown([row for place, row in rows if place == default])
-    known = [(place, row) for place, row in rows if row["label"] in labels]
+    known = [(place, row) for place, one in enumerate(choices) for row in counts.get((one.cell, one.eps), [])]
     per_class = _per_class(known, names)
     became = _became(known, names)
     if len(per_class) + len(became) > _MOST_ROWS:
@@ -81,7 +83,6 @@ def breakdown(run: Run, group: Group) -> Breakdown | None:
         choices = [choices[default]]
         per_class, became = _renumber(per_class), _renumber(became)
         default = 0
-    every = {row["label"] for _, row in rows}
     shown = tuple(name_of(names, label) for label in labels)
     return Breakdown(tuple(choices), default, shown, tuple(per_class), tuple(became), len(every))
 
@@ -110,19 +111,42 @@ def class_names(run: Run, model: str, data: str) -> list[str] | None:
     return [name if names.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(names)]
 
 
-def _counts(records: pa.Table, cells: list[str | None]) -> dict[tuple[str, float], list[dict[str, Any]]]:
+def _counts(
+    run: Run,
+    columns: list[str],
+    choices: set[tuple[str, float]],
+    labels: list[int] | None = None,
+    every: set[int] | None = None,
+) -> dict[tuple[str, float], list[dict[str, Any]]]:
+    """Count equal rows of these cells at these budgets; of `labels` alone, where given. `every` hears of all labels."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     from assay.evaluation.records.schema import UNCOUNTED
 
-    mine = records.filter(pc.is_in(records["cell"], value_set=pa.array(cells, pa.string())))
-    keys = mine.column_names
-    found: dict[tuple[str, float], list[dict[str, Any]]] = {}
-    for row in mine.group_by(keys).aggregate([([], "count_all")]).to_pylist():
-        if row["status"] not in UNCOUNTED:
-            found.setdefault((row["cell"], row["eps"]), []).append(row)
-    return found
+    found: dict[tuple[str, float], dict[tuple[Any, ...], int]] = {}
+    asked = {cell for cell, _ in choices}
+    budgets = pa.array(sorted({eps for _, eps in choices}), pa.float64())
+    for piece in run.pieces(columns, [cell for cell in run.cells if cell in asked]):
+        keep = pc.and_(
+            pc.is_in(piece["eps"], value_set=budgets),
+            pc.invert(pc.is_in(piece["status"], value_set=pa.array(UNCOUNTED))),
+        )
+        mine = piece.filter(keep)
+        if every is not None:
+            every.update(label for label in mine["label"].unique().to_pylist() if label is not None)
+        if labels is not None:
+            mine = mine.filter(pc.is_in(mine["label"], value_set=pa.array(labels, pa.int64())))
+        for row in mine.group_by(columns, use_threads=False).aggregate([([], "count_all")]).to_pylist():
+            about = row["cell"], row["eps"]
+            if about in choices:
+                counts = found.setdefault(about, {})
+                key = tuple(row[name] for name in columns)
+                counts[key] = counts.get(key, 0) + row["count_all"]
+    return {
+        about: [{**dict(zip(columns, key, strict=True)), "count_all": many} for key, many in counts.items()]
+        for about, counts in found.items()
+    }
 
 
 def _choices(group: Group) -> list[Choice]:

@@ -108,7 +108,7 @@ def _numbers(folder: Path, cell: Cell, queries: int | None) -> str:
     """
     if cell.certificate is not None:
         return ""
-    found = score.results(Store(folder).read([cell.digest], score.SCORED))
+    found = score.results(Store(folder).pieces([cell.digest], score.SCORED, coded=True))
     if not found:
         return ""
     if cell.attack.attack == UNATTACKED:

@@ -27,13 +27,14 @@ def table(rows: list[tuple[str, float, str, int]], stage: dict[str, str] | None 
     return pa.Table.from_pylist(
         [
             {
-                "cell": "c", "attack": "pgd", "eps": eps, "eps_written": str(eps), "sample_id": sample,
+                "cell": "c", "attack": "pgd", "chunk": 0, "eps": eps, "eps_written": str(eps), "sample_id": sample,
                 "status": status, "stage": (stage or {}).get(sample) if status == "broken" else None,
                 **dict.fromkeys(COSTS, cost),
             }
             for sample, eps, status, cost in rows
         ],
-        pa.schema([("cell", "string"), ("attack", "string"), ("eps", "double"), ("eps_written", "string"),
+        pa.schema([("cell", "string"), ("attack", "string"), ("chunk", "int32"), ("eps", "double"),
+                   ("eps_written", "string"),
                    ("sample_id", "string"), ("status", "string"), ("stage", "string"), *((c, "int64") for c in COSTS)]),
     )  # fmt: skip
 

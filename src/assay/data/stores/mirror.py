@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from assay.data.stores.objects import Entry, files_below, in_words, read
 from assay.data.stores.pieces import in_threads
@@ -75,7 +76,7 @@ class _Copy:
         inside = not name.startswith("/") and ".." not in steps and "\\" not in name
         return inside and bool(steps) and steps[0] in self.parts and not steps[-1].startswith(".")
 
-    def _is_here(self, name: str, one: Entry, known: dict[str, list[object]]) -> bool:
+    def _is_here(self, name: str, one: Entry, known: dict[str, Any]) -> bool:
         path = self.folder / name
         same = bool(one.tag) and known.get(name) == [one.size, one.tag]
         return same and path.is_file() and path.stat().st_size == one.size
@@ -92,13 +93,13 @@ class _Copy:
 
         return fetch
 
-    def _known(self) -> dict[str, list[object]]:
+    def _known(self) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):
             found = json.loads((self.folder / _KNOWN).read_bytes())
             return found if isinstance(found, dict) else {}
         return {}
 
-    def _keep(self, told: Mapping[str, Sequence[object]]) -> None:
+    def _keep(self, told: dict[str, Any]) -> None:
         write_atomically(self.folder / _KNOWN, json.dumps(told).encode())
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -119,7 +120,10 @@ def allowed(statements: int, alpha: float) -> int:
     return int(binom.ppf(0.999, statements, alpha)) if alpha > 0 else 0
 
 
-@dataclasses.dataclass
+_AT_ONCE = 4096
+
+
+@dataclasses.dataclass(slots=True)
 class _Sample:
     counted: bool = True
     broken: tuple[str, str] | None = None
@@ -133,16 +137,18 @@ _Key = tuple[str, str, str, str]
 _Images = dict[tuple[float, str], dict[str, _Sample]]
 
 
-def bracket_tables(attacked: pa.Table, certified: pa.Table) -> list[BracketTable]:
+def bracket_tables(
+    attacked: pa.Table | Iterable[pa.Table], certified: pa.Table | Iterable[pa.Table]
+) -> list[BracketTable]:
     """Return a table for each model, data set and threat that something is certified of.
 
     `attacked` are the records of untargeted worst cases (`ATTACK_COLUMNS`), with the status `certified` where a bound
-    went before; `certified` those of certificates (`CERTIFICATE_COLUMNS`).
+    went before; `certified` those of certificates (`CERTIFICATE_COLUMNS`); each a table, or pieces of one.
     """
     images: dict[_Key, _Images] = {}
     methods: dict[_Key, dict[str, float]] = {}
     attacks: dict[_Key, dict[str, None]] = {}
-    for row in certified.to_pylist():
+    for row in _rows(certified):
         key = _key(row)
         methods.setdefault(key, {})[row["certificate"]] = row["alpha"]
         sample = _sample(images, key, row)
@@ -151,7 +157,7 @@ def bracket_tables(attacked: pa.Table, certified: pa.Table) -> list[BracketTable
             certain = row["alpha"] == 0
             if sample.certified is None or (certain and not sample.certain):
                 sample.certified, sample.certain = row["certificate"], certain
-    for row in attacked.to_pylist():
+    for row in _rows(attacked):
         key = _key(row)
         sample, status = _sample(images, key, row), row["status"]
         sample.attacked = True
@@ -171,6 +177,12 @@ def bracket_tables(attacked: pa.Table, certified: pa.Table) -> list[BracketTable
 
 BEFORE = "a bound before the attacks"
 """The certificate of images that `certify: first` proved."""
+
+
+def _rows(records: pa.Table | Iterable[pa.Table]) -> Iterator[dict[str, Any]]:
+    for piece in [records] if isinstance(records, pa.Table) else records:
+        for start in range(0, piece.num_rows, _AT_ONCE):
+            yield from piece.slice(start, _AT_ONCE).to_pylist()
 
 
 def _key(row: dict[str, object]) -> _Key:

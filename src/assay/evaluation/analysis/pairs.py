@@ -7,10 +7,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from assay.evaluation.analysis.score import WORST_CASE
-from assay.evaluation.records.schema import UNBROKEN, UNCOUNTED, WRONG_BEFORE
+from assay.evaluation.analysis.tallies import groups, taken, texts
+from assay.evaluation.analysis.worst import WORST_CASE
+from assay.evaluation.records.schema import STATUSES, UNBROKEN, UNCOUNTED, WRONG_BEFORE
 from assay.evaluation.study.attacks import UNATTACKED, entry_of
 from assay.statistics import mcnemar_p, paired_difference, wilson
 
@@ -132,25 +135,27 @@ def _key(cell: Mapping[str, Any], model: Mapping[str, Any]) -> str:
     return repr((model["model"], model.get("outputs", "logits"), sorted(attack.items()), cell["eps"], same))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Side:
-    # of one cell at one budget: whether samples were right before and after; those that no number counts are not there
-    right: dict[str, bool]
-    left: dict[str, bool]
-
-
+# of one cell at one budget, a byte per sample: 0 where no number counts it, else whether it was right before and after
+_COUNTED, _RIGHT, _LEFT = 1, 2, 4
+_CODES = {
+    status: (0 if status in UNCOUNTED else _COUNTED)
+    | (0 if status in (*UNCOUNTED, *WRONG_BEFORE) else _RIGHT)
+    | (_LEFT if status in UNBROKEN else 0)
+    for status in STATUSES
+}
+_Side = NDArray[np.uint8]
 _Sides = dict[tuple[str, float], _Side]
 
 
 def pair_tables(
-    records: pa.Table, cells: Mapping[str, Mapping[str, Any]], pairs: Sequence[tuple[str, str]]
+    records: pa.Table | Iterable[pa.Table], cells: Mapping[str, Mapping[str, Any]], pairs: Sequence[tuple[str, str]]
 ) -> list[PairTable]:
     """Return a table for each of the `pairs` of cells, and the worst case over those that differ in the attack alone.
 
-    `records` are those of all these cells (`PAIR_COLUMNS`); a budget whose records are not all there yet counts the
-    images that both sides have.
+    `records` are those of all these cells (`PAIR_COLUMNS`), a table or pieces of one; a budget whose records are not
+    all there yet counts the images that both sides have.
     """
-    sides, written = _read(records)
+    sides, written = _read([records] if isinstance(records, pa.Table) else records)
     alike: dict[str, list[tuple[str, str]]] = {}
     for own, judge in pairs:
         told = {name: cells[own].get(name) for name in ("model", "data", *_SAME)}
@@ -167,16 +172,28 @@ def pair_tables(
     return [table for table in found if table.pairs]
 
 
-def _read(records: pa.Table) -> tuple[_Sides, dict[float, str]]:
+def _read(pieces: Iterable[pa.Table]) -> tuple[_Sides, dict[float, str]]:
     sides: _Sides = {}
     written: dict[float, str] = {}
-    for row in records.select(list(PAIR_COLUMNS)).to_pylist():
-        side = sides.setdefault((row["cell"], row["eps"]), _Side({}, {}))
-        written.setdefault(row["eps"], row["eps_written"])
-        if row["status"] not in UNCOUNTED:
-            side.right[row["sample_id"]] = row["status"] not in WRONG_BEFORE
-            side.left[row["sample_id"]] = row["status"] in UNBROKEN
-    return sides, written
+    places: dict[str, int] = {}
+    for piece in pieces:
+        if not piece.num_rows:
+            continue
+        group, first = groups(piece, ("cell", "eps"))
+        (at, ids), (status, words) = texts(piece, "sample_id"), texts(piece, "status")
+        sample = np.array([places.setdefault(one, len(places)) for one in ids], np.int64)[at]
+        told = np.array([_CODES[word] for word in words], np.uint8)[status]
+        heads = taken(piece, ("cell", "eps", "eps_written"), first)
+        for number, head in enumerate(heads):
+            key = (head["cell"], head["eps"])
+            written.setdefault(head["eps"], head["eps_written"])
+            side = sides.get(key, np.zeros(0, np.uint8))
+            if len(side) < len(places):
+                side = np.concatenate([side, np.zeros(len(places) - len(side), np.uint8)])
+            mine = (group == number) & (told > 0)
+            side[sample[mine]] = told[mine]
+            sides[key] = side
+    return {key: np.pad(side, (0, len(places) - len(side))) for key, side in sides.items()}, written
 
 
 def _paired(group: Sequence[tuple[str, str]], sides: _Sides, written: Mapping[float, str]) -> tuple[Pair, ...]:
@@ -191,21 +208,18 @@ def _paired(group: Sequence[tuple[str, str]], sides: _Sides, written: Mapping[fl
 
 
 def _pair(eps: float, written: str, sides: Sequence[Sequence[_Side]]) -> Pair:
-    known = set.intersection(*(set(one.left) for side in sides for one in side))
-    right, left = ([_all(side, known, name) for side in sides] for name in ("right", "left"))
-    own, judge = left
-    fair = right[0] & right[1]
-    broke = fair - own
-    return Pair(
-        eps, written, len(known), len(right[0]), len(right[1]), len(own & judge), len(own - judge), len(judge - own),
-        len(broke), len(broke - judge),
-    )  # fmt: skip
-
-
-def _all(cells: Iterable[_Side], known: set[str], name: str) -> set[str]:
+    known = _all([one for side in sides for one in side], _COUNTED)
     # what held in every cell: of several attacks the worst outcome counts
-    each = [getattr(one, name) for one in cells]
-    return {sample for sample in known if all(one[sample] for one in each)}
+    right, left = ([known & _all(side, flag) for side in sides] for flag in (_RIGHT, _LEFT))
+    own, judge = left
+    broke = right[0] & right[1] & ~own
+    counted = (known, *right, own & judge, own & ~judge, judge & ~own, broke, broke & ~judge)
+    return Pair(eps, written, *(int(np.count_nonzero(one)) for one in counted))
+
+
+def _all(cells: Sequence[_Side], flag: int) -> NDArray[np.bool_]:
+    held: NDArray[np.bool_] = np.logical_and.reduce([one & flag > 0 for one in cells])
+    return held
 
 
 __all__ = ["PAIR_COLUMNS", "Pair", "PairTable", "pair_tables", "paired_cells"]

@@ -7,7 +7,9 @@ budgets in ascending order, an attack that keeps its first success.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +21,17 @@ from assay.core.compose import Method, for_norm
 from assay.core.compose import stages as stage_names
 from assay.core.errors import BadInput, did_you_mean
 from assay.core.search import Keeps
+from assay.evaluation.analysis.tallies import numbers, texts
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, UNCOUNTED, WRONG_BEFORE, stage_label
 from assay.vocabulary import Order, Question
 
 COSTS = ("queries", "steps", "forwards", "backwards")
-NEEDED = ("cell", "attack", "eps", "eps_written", "sample_id", "status", "stage", *COSTS)
+NEEDED = ("cell", "attack", "chunk", "eps", "eps_written", "sample_id", "status", "stage", *COSTS)
 """The columns that these functions read."""
 
 Array = NDArray[Any]
+Records = pa.Table | Callable[[str], Iterable[pa.Table]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,68 +91,126 @@ def _method(cell: Mapping[str, Any]) -> Method | None:
     return for_norm(build(name, **options), cell["norm"])
 
 
-def efforts(records: pa.Table, cells: Mapping[str, Mapping[str, Any]], over: str) -> list[Effort]:
-    """Return the curves of all cells that stop at success, one per budget above 0. `records` needs `NEEDED`.
+def efforts(records: Records, cells: Mapping[str, Mapping[str, Any]], over: str) -> list[Effort]:
+    """Return the curves of all cells that stop at success, one per budget above 0.
 
-    Raises `BadInput` where `over` is no cost.
+    `records` need `NEEDED`: a table, or what yields those of a cell (its digest) piece by piece, in order of the chunks
+    and in each of the budgets. Raises `BadInput` where `over` is no cost.
     """
     if over not in COSTS:
         raise BadInput(f"{over!r} is no cost, expected one of {', '.join(COSTS)}.{did_you_mean(over, COSTS)}")
     found = []
     for digest, cell in cells.items():
-        if not stops_at_success(cell):
-            continue
-        total: dict[str, int] = {}
-        for eps, rows in _budgets(records, digest):
-            ids: list[Any] = rows["sample_id"].to_pylist()
-            spent: list[Any] = rows[over].to_pylist()
-            for sample, cost in zip(ids, spent, strict=True):
-                total[sample] = total.get(sample, 0) + cost
-            if eps > 0:
-                found.append(_effort(rows, [total[sample] for sample in ids], over))
+        if stops_at_success(cell):
+            found += _efforts(_of_cell(records, digest), over)
     return found
 
 
-def _effort(rows: pa.Table, spent: list[int], over: str) -> Effort:
-    status, cost = np.array(rows["status"].to_pylist()), np.array(spent)
+@dataclasses.dataclass
+class _Falls:
+    """What is known of the curve at one budget; `costs` are those at which samples fell, with how many did."""
+
+    constants: dict[str, Any]
+    n: int = 0
+    clean: int = 0
+    spent: int = 0
+    costs: Counter[int] = dataclasses.field(default_factory=Counter)
+
+
+def _efforts(pieces: Iterable[pa.Table], over: str) -> list[Effort]:
+    falls: dict[float, _Falls] = {}
+    # what was spent on the samples of the chunk in hand, budget by budget
+    total: dict[str, int] = {}
+    last = None
+    for rows in pieces:
+        chunks, budgets = numbers(rows["chunk"]), numbers(rows["eps"])
+        for start, end in _runs(chunks, budgets):
+            if chunks[start] != last:
+                total, last = {}, chunks[start]
+            some, eps = rows.slice(start, end - start), float(budgets[start])
+            ids: list[Any] = some["sample_id"].to_pylist()
+            for sample, cost in zip(ids, numbers(some[over]).tolist(), strict=True):
+                total[sample] = total.get(sample, 0) + cost
+            one = falls.setdefault(eps, _Falls(_constants(some)))
+            _add(one, some, np.array([total[sample] for sample in ids], np.int64))
+    return [_effort(falls[eps], over) for eps in sorted(falls) if eps > 0]
+
+
+def _runs(chunks: Array, budgets: Array) -> Iterator[tuple[int, int]]:
+    """Yield where runs of rows of one chunk and budget begin and end."""
+    if not len(chunks):
+        return
+    ends = np.flatnonzero((np.diff(chunks) != 0) | (np.diff(budgets) != 0)) + 1
+    yield from itertools.pairwise([0, *ends.tolist(), len(chunks)])
+
+
+def _add(one: _Falls, rows: pa.Table, cost: Array) -> None:
+    status = _words(rows, "status")
     valid = ~np.isin(status, UNCOUNTED)
-    n = int(valid.sum())
+    one.n += int(valid.sum())
+    one.clean += int((valid & ~np.isin(status, WRONG_BEFORE)).sum())
+    one.spent = max(one.spent, int(cost.max(initial=0)))
     costs, counts = np.unique(cost[status == BROKEN], return_counts=True)
-    clean = int((valid & ~np.isin(status, WRONG_BEFORE)).sum())
-    left = clean - np.cumsum(counts)
+    one.costs.update(dict(zip(costs.tolist(), counts.tolist(), strict=True)))
+
+
+def _effort(one: _Falls, over: str) -> Effort:
+    costs = np.array(sorted(one.costs), np.int64)
+    left = one.clean - np.cumsum([one.costs[cost] for cost in costs.tolist()])
+    n = max(one.n, 1)
     return Effort(
-        **_constants(rows), over=over, n=n, clean=clean / max(n, 1), costs=tuple(costs.tolist()),
-        accuracy=tuple((left / max(n, 1)).tolist()), spent=int(cost.max(initial=0)),
+        **one.constants, over=over, n=one.n, clean=one.clean / n, costs=tuple(costs.tolist()),
+        accuracy=tuple((left / n).tolist()), spent=one.spent,
     )  # fmt: skip
 
 
-def stages(records: pa.Table, cells: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
+def stages(records: Records, cells: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
     """Return what each stage of a composed attack left standing, cell by cell and budget by budget.
 
-    `records` needs `NEEDED`.
+    `records` are as in `efforts`.
     """
-    found = []
+    found: list[Stage] = []
     for digest, cell in cells.items():
         method = _method(cell)
         names = stage_names(method) if method is not None else ()
-        for _, rows in _budgets(records, digest) if len(names) > 1 else ():
-            status, stage = np.array(rows["status"].to_pylist()), np.array(rows["stage"].to_pylist(), object)
-            valid = np.isin(status, UNCOUNTED, invert=True)
-            n, left = int(valid.sum()), int((valid & ~np.isin(status, WRONG_BEFORE)).sum())
-            constants = _constants(rows)
-            del constants["attack"]
-            for number, name in enumerate(names, 1):
-                broken = int(((stage == stage_label(number, name)) & (status == BROKEN)).sum())
-                left -= broken
-                found.append(Stage(**constants, number=number, name=name, broken=broken, survived=left, n=n))
+        if len(names) > 1:
+            found += _stages(_of_cell(records, digest), names)
     return found
 
 
-def _budgets(records: pa.Table, digest: str) -> Iterable[tuple[float, pa.Table]]:
-    mine = records.filter(pc.equal(records["cell"], digest))
-    budgets: list[float] = np.unique(mine["eps"].to_numpy()).tolist()
-    for eps in budgets:
-        yield eps, mine.filter(pc.equal(mine["eps"], eps))
+def _stages(pieces: Iterable[pa.Table], names: Sequence[str]) -> Iterator[Stage]:
+    labels = [stage_label(number, name) for number, name in enumerate(names, 1)]
+    counts: dict[float, tuple[dict[str, Any], Array]] = {}
+    for rows in pieces:
+        budgets = numbers(rows["eps"])
+        status, stage = _words(rows, "status"), _words(rows, "stage")
+        valid = ~np.isin(status, UNCOUNTED)
+        told = [valid, valid & ~np.isin(status, WRONG_BEFORE)]
+        told += [(status == BROKEN) & (stage == label) for label in labels]
+        for eps in np.unique(budgets).tolist():
+            mine = budgets == eps
+            first = rows.slice(int(np.argmax(mine)), 1)
+            _, sums = counts.setdefault(eps, (_constants(first), np.zeros(len(told), np.int64)))
+            sums += [int((one & mine).sum()) for one in told]
+    for eps in sorted(counts):
+        constants, sums = counts[eps]
+        n, left, *broken = sums.tolist()
+        about = {name: value for name, value in constants.items() if name != "attack"}
+        for number, (name, fell) in enumerate(zip(names, broken, strict=True), 1):
+            left -= fell
+            yield Stage(**about, number=number, name=name, broken=fell, survived=left, n=n)
+
+
+def _of_cell(records: Records, digest: str) -> Iterable[pa.Table]:
+    if not isinstance(records, pa.Table):
+        return records(digest)
+    return [records.filter(pc.equal(records["cell"], digest)).sort_by([("chunk", "ascending"), ("eps", "ascending")])]
+
+
+def _words(rows: pa.Table, name: str) -> Array:
+    codes, words = texts(rows, name)
+    # what has no word has code -1
+    return np.array([*words, None], object)[codes]
 
 
 def _constants(rows: pa.Table) -> dict[str, Any]:

@@ -189,9 +189,9 @@ def _each(records: pa.Table, name: str, of: Callable[[Any], Any]) -> Array:
     column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     column = column.unify_dictionaries()
     chunks: Any = column.chunks
-    values: Array = np.array([of(value) for value in chunks[0].dictionary.to_pylist()])
-    coded: Array = values[np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks])]
-    return coded
+    values = np.array([of(value) for value in chunks[0].dictionary.to_pylist()])
+    each: Array = values[np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks])]
+    return each
 
 
 def _numbers(records: pa.Table, name: str) -> Array:

@@ -196,21 +196,28 @@ def groups(records: pa.Table, names: Sequence[str]) -> tuple[Array, Array]:
 
 
 def texts(records: pa.Table, name: str) -> tuple[Array, list[Any]]:
-    """Return a column as codes, one per row, and the values that they stand for."""
+    """Return a column as codes, one per row, and the values that they stand for; what is null has code -1."""
     column = records[name]
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     column = column.unify_dictionaries()
     chunks: Any = column.chunks
-    codes = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in chunks]
+    if not chunks:
+        return np.zeros(0, np.int64), []
+    codes = [pc.fill_null(chunk.indices, -1).to_numpy(zero_copy_only=False) for chunk in chunks]
     values: list[Any] = chunks[0].dictionary.to_pylist()
     return (codes[0] if len(codes) == 1 else np.concatenate(codes)).astype(np.int64), values
 
 
 def constants(records: pa.Table, rows: Array) -> list[dict[str, Any]]:
     """Return what some rows say of their numbers."""
+    return taken(records, CONSTANT, rows)
+
+
+def taken(records: pa.Table, names: Sequence[str], rows: Array) -> list[dict[str, Any]]:
+    """Return some columns of some rows as plain values."""
     places: Any = pa.array(rows)
-    return [dict(row) for row in records.select(list(CONSTANT)).take(places).to_pylist()]
+    return [dict(row) for row in records.select(list(names)).take(places).to_pylist()]
 
 
 def numbers(column: Any) -> Array:

@@ -86,13 +86,12 @@ class Store:
         done: dict[str, set[int]] = {}
         damaged: list[Damaged] = []
         for cell in cells:
-            finished: set[int] = set()
-            faults: list[Damaged] = []
+            finished, faults = self._looked_at(cell, None if only is None else set(only[cell.digest]))
             for _ in range(_LOOKS):
-                finished, faults = self._looked_at(cell, None if only is None else set(only[cell.digest]))
                 if all(one.wrong != NOT_THERE for one in faults):
                     break
                 # packed while one looked
+                finished, faults = self._looked_at(cell, None if only is None else set(only[cell.digest]))
             done[cell.digest] = finished
             damaged += faults
         return done, damaged
