@@ -68,5 +68,7 @@ def export_run(run: Run, to: str, out: Path | None = None, *, force: bool = Fals
         target /= export.place
     inside = not run.far and (run.path / FOLDER).absolute() in target.absolute().parents
     if target.exists() and not (force or inside) and not (target.is_dir() and not any(target.iterdir())):
-        raise BadInput(f"{target} is there already. Name another --out, or replace it with --force (in Python: force=True).")
+        raise BadInput(
+            f"{target} is there already. Name another --out, or replace it with --force (in Python: force=True)."
+        )
     return export.write(Facts(run), target)
