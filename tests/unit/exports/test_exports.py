@@ -23,7 +23,7 @@ from assay.exports import clauses
 from assay.exports.clauses import CLAUSES
 from assay.exports.evidence import NO_ANSWER, STATEMENT, held_by
 from assay.exports.facts import Facts, finite, kept
-from assay.exports.model_card import _card, _yaml
+from assay.exports.model_card import _card, _yaml, write_model_card
 from assay.exports.table import EXPORTS, export_run
 from assay.report.numbers import as_plain
 from tests.support.hostile_run import CLASSES, STUDY, hostile_run
@@ -259,6 +259,14 @@ def test_an_unfinished_run_says_so_everywhere(run: Run, tmp_path: Path) -> None:
         written = export_run(cut, to, tmp_path / name)
         text = Path(written[0]).read_text(encoding="utf-8")
         assert "not finished" in text or "cancelled" in text, to
+
+
+def test_a_card_of_no_attack_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = Facts(run)
+    monkeypatch.setitem(facts.__dict__, "rows", [])
+    with pytest.raises(BadInput, match="has no number of an attack, and a model card holds those"):
+        write_model_card(facts, tmp_path / "card")
+    assert not (tmp_path / "card").exists()
 
 
 def test_from_python(run: Run, shown: dict[str, Any], tmp_path: Path) -> None:
