@@ -66,7 +66,8 @@ def certify(ctx: typer.Context, flags: CertifyFlags, how: RunFlags) -> None:
         # here the flag has another name
         raise BadInput(str(error).replace("--certify: ", "--method: ")) from None
     with stoppable(command):
-        finished = run_session(asked, how.options(command), chosen(how.display), doctor=how.doctor)
+        shown = chosen(how.display)
+        finished = run_session(asked, how.options(command), shown, doctor=how.doctor, track=how.track)
     report.terminal(finished.run, out())
     for line in closing_words(finished, command):
         say(line)

@@ -54,7 +54,8 @@ def corrupt(ctx: typer.Context, flags: CorruptionFlags, how: RunFlags) -> None:
     command = spoken_command(ctx.obj or ())
     asked = read_study(flags.study(), how.out)
     with stoppable(command):
-        finished = run_session(asked, how.options(command), chosen(how.display), doctor=how.doctor)
+        shown = chosen(how.display)
+        finished = run_session(asked, how.options(command), shown, doctor=how.doctor, track=how.track)
     report.terminal(finished.run, out())
     for line in closing_words(finished, command):
         say(line)

@@ -154,7 +154,7 @@ def images(
 
 
 def numbers(
-    directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
+    directory: Annotated[str, typer.Argument(help="A run directory, such as runs/demo, or one in a store: s3://….")],
     to: Annotated[list[To], typer.Option(help="What to write them for (repeatable).")],
     out: Annotated[
         Path | None,

@@ -43,7 +43,7 @@ class Facts:
     @functools.cached_property
     def identity(self) -> str:
         """What tells this run directory from others, and stays the same when its run goes on."""
-        about = (str(self.run.path.resolve()), self.run.study, str(self.run.manifest.get("started")))
+        about = (self.run.far or str(self.run.path.resolve()), self.run.study, str(self.run.manifest.get("started")))
         return hashlib.blake2b("\0".join(about).encode(), digest_size=12).hexdigest()
 
     @property

@@ -64,7 +64,7 @@ class MLflowRun:
         found = client.search_runs([experiment], f"tags.`{RUN}` = '{identity}' and tags.`{KIND}` = 'run'")
         if found:
             return cls(client, experiment, found[0].info.run_id)
-        tags = {RUN: identity, KIND: "run", "assay.directory": str(run.path)}
+        tags = {RUN: identity, KIND: "run", "assay.directory": run.far or str(run.path)}
         made = client.create_run(experiment, run_name=_name(run.study), tags=tags)
         return cls(client, experiment, made.info.run_id)
 

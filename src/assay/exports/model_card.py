@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from assay.core.errors import BadInput
 from assay.exports.facts import REFUTED, Facts, kept
 from assay.files import write_atomically
 from assay.report.formats import in_markdown
@@ -33,9 +34,14 @@ _ARGS = (
 def write_model_card(facts: Facts, target: Path) -> list[str]:
     """Write README.md into the folder `target`; of a run of several models one in a folder for each.
 
-    Nothing is sent anywhere.
+    Nothing is sent anywhere. Raises `BadInput` for a run in which nothing was attacked.
     """
     models = list(dict.fromkeys(row["model"] for row in facts.rows))
+    if not models:
+        raise BadInput(
+            f"{facts.run.path} has no number of an attack, and a model card holds those. --to json and --to evidence "
+            "hold corruptions and certificates."
+        )
     written = []
     for number, model in enumerate(models, start=1):
         folder = target if len(models) == 1 else target / f"{number}-{slug(model, 60)}"

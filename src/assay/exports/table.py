@@ -47,8 +47,8 @@ TRACKERS = {"mlflow": MLflowTracker}
 def export_run(run: Run, to: str, out: Path | None = None, *, force: bool = False) -> list[str]:
     """Write a run's numbers for another program, and return what was written or where it is.
 
-    `to` is one of `EXPORTS`. Without `out` it lies in `exports` of the run directory, drawn anew each time; a place
-    that is there already is refused unless `force`.
+    `to` is one of `EXPORTS`. Without `out` it lies in `exports` of the run directory, drawn anew each time, and of a
+    run in a store in `exports` here; a place that is there already is refused unless `force`.
 
     Raises `BadInput` for unknown names, taken places, and a library that is not installed.
     """
@@ -61,10 +61,14 @@ def export_run(run: Run, to: str, out: Path | None = None, *, force: bool = Fals
                 f"{to} writes into no file, and {out} was given; its own settings say where (MLFLOW_TRACKING_URI)."
             )
         return export.write(Facts(run), run.path)
-    target = out or run.path / FOLDER / export.place
+    # a run in a store is read alone: what is made of it lies here
+    home = Path() if run.far else run.path
+    target = out or home / FOLDER / export.place
     if target.is_dir() and Path(export.place).suffix:
         target /= export.place
-    inside = (run.path / FOLDER).absolute() in target.absolute().parents
+    inside = not run.far and (run.path / FOLDER).absolute() in target.absolute().parents
     if target.exists() and not (force or inside) and not (target.is_dir() and not any(target.iterdir())):
-        raise BadInput(f"{target} is there already. Name another --out, or replace it with --force.")
+        raise BadInput(
+            f"{target} is there already. Name another --out, or replace it with --force (in Python: force=True)."
+        )
     return export.write(Facts(run), target)

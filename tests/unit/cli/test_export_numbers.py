@@ -71,3 +71,23 @@ def test_help_names_both_commands(place: Workplace) -> None:
         said = place.assay(line).out or place.assay(line).err
         assert "images" in said and "numbers" in said
     assert "--to" in place.assay("export numbers --help").out
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run --attack fgsm --eps 8/255",
+        "certify --eps 8/255",
+        "corrupt --corruptions fog",
+    ],
+)
+def test_every_command_that_takes_a_tracker_has_it(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr("assay.exports.extras.find_spec", lambda name: None)
+    said = place.assay(
+        f"{line} --model toy.py:linear --data folder:pictures --display none --out runs/t --track mlflow"
+    )
+    assert said.code == 2
+    assert said.err.endswith("MLflow is not installed. Install it with: pip install 'assay[mlflow]'\n")
+    assert not Path("runs/t").exists()

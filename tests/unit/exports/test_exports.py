@@ -23,7 +23,7 @@ from assay.exports import clauses
 from assay.exports.clauses import CLAUSES
 from assay.exports.evidence import NO_ANSWER, STATEMENT, held_by
 from assay.exports.facts import Facts, finite, kept
-from assay.exports.model_card import _card, _yaml
+from assay.exports.model_card import _card, _yaml, write_model_card
 from assay.exports.table import EXPORTS, export_run
 from assay.report.numbers import as_plain
 from tests.support.hostile_run import CLASSES, STUDY, hostile_run
@@ -231,6 +231,15 @@ def test_places(run: Run, tmp_path: Path) -> None:
         export_run(run, "mlflow", tmp_path / "x")
 
 
+def test_what_is_made_of_a_run_in_a_store_lies_here(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    far = dataclasses.replace(run, far="s3://bucket/run")
+    assert export_run(far, "csv") == ["exports/results.csv"]
+    with pytest.raises(BadInput, match="is there already"):
+        export_run(far, "csv")
+    assert len({Facts(one).identity for one in (run, far, dataclasses.replace(run, far="s3://other/run"))}) == 3
+
+
 @pytest.mark.parametrize(("to", "called"), [("mlflow", "MLflow"), ("wandb", "wandb")])
 def test_a_missing_library_is_named(run: Run, to: str, called: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("assay.exports.extras.find_spec", lambda name: None)
@@ -250,6 +259,14 @@ def test_an_unfinished_run_says_so_everywhere(run: Run, tmp_path: Path) -> None:
         written = export_run(cut, to, tmp_path / name)
         text = Path(written[0]).read_text(encoding="utf-8")
         assert "not finished" in text or "cancelled" in text, to
+
+
+def test_a_card_of_no_attack_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = Facts(run)
+    monkeypatch.setitem(facts.__dict__, "rows", [])
+    with pytest.raises(BadInput, match="has no number of an attack, and a model card holds those"):
+        write_model_card(facts, tmp_path / "card")
+    assert not (tmp_path / "card").exists()
 
 
 def test_from_python(run: Run, shown: dict[str, Any], tmp_path: Path) -> None:
