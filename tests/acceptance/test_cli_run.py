@@ -264,6 +264,8 @@ def test_plan_says_what_is_left(place: Workplace) -> None:
     assert (told["records_left"], told["forwards_left"], told["backwards_left"]) == (36, 54, 18)
     assert 0 < told["seconds_left"] < 60
     assert told["bytes_left"] > 0
+    (alone,) = told["workers"]
+    assert alone["workers"] == 1 and 0 < alone["seconds_left"] == told["longest_unit_seconds"] < 60
     assert place.assay(RUN).code == 0
     said = place.assay("plan", *AUDITED.replace(" --display none", "").split()[1:])
     assert said.code == 0
@@ -271,3 +273,20 @@ def test_plan_says_what_is_left(place: Workplace) -> None:
     longer = place.assay("plan", *AUDITED.replace(" --display none", "").split()[1:], "--attack", "pgd")
     for words in ("2 cells, 72 records to make", "at most about", "forward and", "kB of records in"):
         assert words in longer.out
+    # one chunk of FGSM is done, and one of PGD is left: nobody could share it
+    assert "workers" not in longer.out
+    shorter = place.assay(
+        "plan", *AUDITED.replace(" --display none", "").split()[1:], "--attack", "pgd", "--set", "chunk=4"
+    )
+    assert "workers 1: " in shorter.out and "; 2: " in shorter.out and "the longest of 10 chunks takes" in shorter.out
+
+
+def test_a_worker_on_each_device(place: Workplace) -> None:
+    said = place.assay(f"{RUN} --set chunk=6 --out runs/two --devices cpu,cpu")
+    assert said.code == 0, said.err
+    assert place.assay(f"{RUN} --set chunk=6 --out runs/one").code == 0
+    names = ("results", "verdicts")
+    two, one = (json.loads(place.assay(f"show runs/{name} --json").out) for name in ("two", "one"))
+    for each in (*two["results"], *one["results"]):
+        each.pop("seconds")
+    assert [two[name] for name in names] == [one[name] for name in names]

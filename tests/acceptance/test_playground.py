@@ -40,7 +40,9 @@ def playing(*arguments: str, folder: Path) -> Iterator[str]:
     """Run `assay play` in a process of its own until the block ends; the block gets its address."""
     command = [sys.executable, "-m", "assay.cli", "play", "--no-browser", *arguments]
     with (folder / "stderr").open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder, env=os.environ)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder, env=os.environ
+        )
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
@@ -168,7 +170,9 @@ def test_a_patch_is_asked_about_where_it_lies(page: Opened) -> None:
     patch = io.BytesIO()
     Image.fromarray(np.full((40, 40, 3), 255, dtype=np.uint8)).save(patch, "PNG")
     tab.check("[name=mode][value=patch]")
-    tab.locator("#patch-file").set_input_files({"name": "white.png", "mimeType": "image/png", "buffer": patch.getvalue()})
+    tab.locator("#patch-file").set_input_files(
+        {"name": "white.png", "mimeType": "image/png", "buffer": patch.getvalue()}
+    )
     tab.wait_for_selector(".facts", timeout=60_000)
     before = pixels(tab, 2)
     tab.focus("#patch")
@@ -186,7 +190,9 @@ def test_a_patch_is_asked_about_where_it_lies(page: Opened) -> None:
 
 def test_an_unreadable_file_is_a_sentence(page: Opened) -> None:
     tab = page.tab
-    tab.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture at all"})
+    tab.locator("#file").set_input_files(
+        {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture at all"}
+    )
     tab.wait_for_selector("#image-error:visible", timeout=20_000)
     assert tab.inner_text("#image-error").endswith(".")
     assert all("400" in line for line in page.said)  # the browser's own line; the page adds none

@@ -210,8 +210,11 @@ def test_everything_works_by_keyboard_alone(page: Opened, double: Double) -> Non
     assert double.last("/api/run")["eps"] == eps
 
 
-_OUTLINED = """() => { const one = document.activeElement, near = [one, one.nextElementSibling, one.parentElement].filter(Boolean);
-    return near.some((part) => getComputedStyle(part).outlineStyle !== 'none' && parseFloat(getComputedStyle(part).outlineWidth) > 0); }"""
+_OUTLINED = """() => {
+    const one = document.activeElement;
+    const near = [one, one.nextElementSibling, one.parentElement].filter(Boolean).map((part) => getComputedStyle(part));
+    return near.some((style) => style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0);
+}"""
 
 
 def test_the_budget_follows_slider_text_and_norm(page: Opened) -> None:
@@ -269,6 +272,36 @@ def test_who_leaves_closes_the_stream(browser: Any) -> None:
         page.tab.wait_for_selector(".margin .line")
         page.close()
         assert double.left.wait(5)
+
+
+def test_without_samples_the_page_draws_a_digit_itself(browser: Any) -> None:
+    with playing(samples=False) as double:
+        page = opened(browser, double.link)
+        assert (picture(double.last("/api/image")["bytes"]) > 0).sum() > 80
+        assert "Scaled and centred" in page.tab.inner_text("#note")
+        attack(page.tab)
+        assert page.tab.inner_text(".badge") == "broken" and page.said == []
+        page.close()
+
+
+def test_another_model_ends_the_attack_on_the_first(browser: Any) -> None:
+    with playing(pace=0.1) as double:
+        page = opened(browser, double.link)
+        page.tab.click("#go")
+        page.tab.wait_for_selector(".margin .line")
+        page.tab.select_option("#model", "lite0")
+        assert double.left.wait(5)
+        page.tab.wait_for_selector("#go:has-text('Attack')")
+        page.tab.wait_for_selector(".headline:has-text('Press Attack')")
+        assert page.tab.locator(".panel").get_attribute("aria-label") == "EfficientNet-Lite0" and page.said == []
+        page.close()
+
+
+def test_towards_a_class_zero_means_that_it_is_reached(page: Opened) -> None:
+    page.tab.select_option("#goal", "3")
+    attack(page.tab)
+    page.tab.wait_for_selector(".margin .named:has-text('the goal is reached')")
+    assert "below zero the goal is reached" in page.tab.locator(".margin svg").get_attribute("aria-label")
 
 
 def test_errors_stand_where_they_belong(page: Opened, double: Double) -> None:

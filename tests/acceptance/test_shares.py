@@ -21,6 +21,7 @@ from assay.evaluation.run_study import run_study
 from assay.evaluation.study.yaml_source import load_study
 from tests.support.tiny import rows, write_model, write_pictures
 
+ROOT = Path(__file__).parents[2]
 PAUSE = "time.sleep(0.01)"
 SAMPLES, SHARDS, SHARES = 96, 48, 3
 QUICK = (0,)
@@ -157,3 +158,13 @@ def test_shares_are_refused_beside_a_whole_run(study_file: Path, undisturbed: Ru
     assert (out / "manifest.json").read_bytes() == before
     assert json.loads(before)["status"] == "success"
     assert read_parts(out)[Share(1, 2)]["units"] == SHARDS // 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize(("rounds", "shares"), [(2, 8), pytest.param(10, 12, marks=pytest.mark.slow)])
+def test_many_shares_may_start_at_one_moment(tmp_path: Path, rounds: int, shares: int) -> None:
+    line = [sys.executable, "-W", "ignore", "-m", "tests.support.many_shares", str(tmp_path), str(rounds), str(shares)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    told = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=900, check=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("equal") == rounds

@@ -212,7 +212,8 @@ def test_a_model_that_works_on_one_device_only_is_a_sentence(cluster: Any, sourc
 @quiet
 def test_units_that_fail_everywhere_become_error_records(cluster: Any, source: str, tmp_path: Path) -> None:
     first = [float(image[0, 0, 0]) for image in images(SAMPLES)[0]]
-    marked = next(value for value in first if first.count(value) == 1)
+    # of one of the last units: a model that fails in its very first one ends a run
+    marked = next(value for value in reversed(first) if first.count(value) == 1)
     hook = f"assert not bool((abs(x[:, 0, 0, 0] - {marked!r}) < 1e-6).any()), 'not this one'"
     given = study(write_model(tmp_path / "model", hook), source, attacks="fgsm", chunk=CHUNK)
     expected = run_here(tmp_path / "serial", given)

@@ -93,7 +93,8 @@ def _wide(draws: random.Random) -> bytes:
 
 def _modes(draws: random.Random) -> bytes:
     mode, kind = draws.choice([
-        ("I;16", "PNG"), ("I;16", "TIFF"), ("F", "TIFF"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("P", "PNG"), ("P", "GIF"),
+        ("I;16", "PNG"), ("I;16", "TIFF"), ("F", "TIFF"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("P", "PNG"),
+        ("P", "GIF"),
         ("1", "PNG"), ("1", "TIFF"), ("LA", "PNG"), ("RGBA", "PNG"), ("RGBA", "WEBP"), ("L", "JPEG"), ("L", "BMP"),
     ])  # fmt: skip
     return as_bytes(picture(draws, mode), kind)

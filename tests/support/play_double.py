@@ -27,6 +27,7 @@ from assay.playground import page
 Json = dict[str, Any]
 
 HOSTILE = "<img src=x onerror=\"document.title='broken out'\"> & 'seven'"
+ROBUST = "MNIST network, adversarially trained"
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 PICTURES = [
     "tabby cat",
@@ -54,6 +55,7 @@ class Double:
     hostile: bool = False
     loading: int = 0
     """How many times the models are said to be loading before they are ready."""
+    samples: bool = True
     pace: float = 0.01
     """Seconds between two points of the curve."""
     asked: list[tuple[str, str, Json]] = dataclasses.field(default_factory=list)
@@ -201,7 +203,7 @@ def setup(double: Double) -> Json:
         "models": [
             {"name": "mnist-cnn", "title": "MNIST network", "kind": "digits", "shape": [1, 28, 28],
              "classes": double.digits, **common},
-            {"name": "mnist-pgd", "title": "MNIST network, adversarially trained", "kind": "digits", "shape": [1, 28, 28],
+            {"name": "mnist-pgd", "title": ROBUST, "kind": "digits", "shape": [1, 28, 28],
              "classes": double.digits, **common},
             {"name": "lite0", "title": "EfficientNet-Lite0", "kind": "picture", "shape": [3, 224, 224],
              "classes": PICTURES, **common},
@@ -219,10 +221,8 @@ def setup(double: Double) -> Json:
             {"name": "sigma-zero", "title": "a smooth count of values, lowered", "norms": ["l0"], "gradient": True,
              "options": [], "source": "arXiv:2402.01879"},
         ],
-        "defences": [{"name": "jpeg:quality=75", "title": "JPEG at quality 75"}, {"name": "bits:3", "title": "3 bits a value"}],
-        "samples": [{"id": f"digit-{k}", "title": f"a {k}", "model_kind": "digits", "label": k, "png": _uri(digit(k))}
-                    for k in range(10)]
-        + [{"id": f"scene-{k}", "title": f"scene {k}", "model_kind": "picture", "png": _uri(scene(k))} for k in range(6)],
+        "defences": [{"name": "jpeg:quality=75", "title": "JPEG at quality 75"}, {"name": "bits:3", "title": "3 bits"}],
+        "samples": _samples() if double.samples else [],
         "patches": [{"id": "stripes", "title": "stripes", "png": _uri(scene(9).resize((64, 64)))}],
         "budgets": {
             "linf": {"least": "0.5/255", "most": "0.5", "default": "4/255", "unit": "1/255"},
@@ -232,6 +232,17 @@ def setup(double: Double) -> Json:
         },
         "limits": {"seconds": 60, "passes": 20000, "upload": 8388608},
     }  # fmt: skip
+
+
+def _samples() -> list[Json]:
+    digits = [
+        {"id": f"digit-{k}", "title": f"a {k}", "model_kind": "digits", "label": k, "png": _uri(digit(k))}
+        for k in range(10)
+    ]
+    scenes = [
+        {"id": f"scene-{k}", "title": f"scene {k}", "model_kind": "picture", "png": _uri(scene(k))} for k in range(6)
+    ]
+    return [*digits, *scenes]
 
 
 def events(double: Double, run: str, said: Json) -> Iterator[Json]:
@@ -270,19 +281,24 @@ def _done(double: Double, run: str, said: Json, model: str) -> Json:
     shown = _uri(_picture(result))
     double.results[run, model] = shown
     state = "broken" if success else "not broken"
-    why = ("The picture is the proof: the verdict rests on one answer of the model, to the PNG read back from its file."
-           if success else "No proof that nothing would break it: the verdict rests on 40 steps of one attack.")  # fmt: skip
+    why = (
+        "The picture is the proof: the verdict rests on one answer of the model, to the PNG read back from its file."
+        if success
+        else "No proof that nothing would break it: the verdict rests on 40 steps of one attack."
+    )
+    smallest = {"eps": "0.11", "value": 0.11, "how": "bisection, 8 sweeps, 328 passes"}
+    python = f'import assay\n\nmodel = assay.load_model("{model}")\nfound = assay.attack(method, model, x, y)'
     return {
         "event": "done", "model": model, "success": success, "original": _uri(_picture(x)), "result": shown,
         "change": _uri(_picture(change)), "factor": factor, "size": size, "norm": said["norm"],
         "grey_levels": 255 * size, "top": top(double, model, broken=success), "margin": -5.1 if success else 2.2,
         "forwards": 1 if said["patch"] else 41, "backwards": 0 if said["patch"] else 40, "seconds": 0.41,
-        "smallest": {"eps": "0.11", "value": 0.11, "how": "bisection, 8 sweeps, 328 passes"} if said["smallest"] else None,
+        "smallest": smallest if said["smallest"] else None,
         "certified": {"radius": None, "norm": "linf", "how": "no certificate fits this network"} if success else
                      {"radius": 0.05, "norm": "linf", "how": "interval bounds"},
         "verdict": {"state": state, "text": why},
         "shell": f"assay run --model {model} --attack {said['attack']} --eps {said['eps']}",
-        "python": f'import assay\n\nmodel = assay.load_model("{model}")\nattacked = assay.attack(model, x, y, "{said["attack"]}")',
+        "python": python,
         "array": base64.b64encode(result.tobytes()).decode(),
         "checked": {"saved_breaks": success, "note": "read back from the PNG: the model answers the same"},
     }  # fmt: skip

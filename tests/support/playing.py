@@ -80,11 +80,11 @@ class Playing:
             while line := answer.readline():
                 yield json.loads(line)
 
-    def run(self, image: str, **changed: Any) -> list[Json]:
+    def run(self, image: str, /, **changed: Any) -> list[Json]:
         return list(self.lines(request(image, **changed)))
 
 
-def request(image: str, **changed: Any) -> Json:
+def request(image: str, /, **changed: Any) -> Json:
     """Return what the page sends for a run."""
     return {
         "image": image, "model": "zoo:mnist-certified", "second": None, "attack": "pgd", "norm": "linf", "eps": "0.3",

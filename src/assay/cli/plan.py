@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from assay.core.errors import BadInput
 from assay.wording import file_size, plural, queries, rough_duration
 
 if TYPE_CHECKING:
+    from assay.core.oracle import LookPasses
     from assay.evaluation.cell import Cell
     from assay.evaluation.cost import Estimate, Speed
     from assay.evaluation.endpoints import Demand
@@ -54,28 +56,40 @@ def plan(
         ledger.look_behind(asked.directory)
         planned = make_plan(asked.study, loader)
         done = Store(asked.directory).done(planned.cells)[0] if asked.directory.is_dir() else {}
-        speeds = _speeds(planned, loader)
+        timed = _timed(planned, loader)
         for one in budgets(planned.models, ledger.spent()):
             say(f"The plan itself took {queries(one.spent.billed)} of {one.host}.")
     # an endpoint takes as long as its requests do, however many rows they hold
-    requests = {name: one.forward for name, one in speeds.items() if planned.models[name].get("endpoints")}
+    requests = {name: one.forward for name, one in timed.here.items() if planned.models[name].get("endpoints")}
     asks = demands(planned.todo(done), planned.models, spent_in(asked.directory), requests)
-    left = estimate(planned, done, {name: Speed(0, 0) if name in requests else one for name, one in speeds.items()})
+    free = dict.fromkeys(requests, Speed(0, 0))
+    left = estimate(planned, done, {**timed.here, **free}, timed.looks)
     left = dataclasses.replace(left, seconds=(left.seconds or 0) + sum(one.seconds or 0 for one in asks))
+    # an endpoint does the work itself, whoever asks it
+    alone = () if asks else estimate(planned, done, timed.alone).each
     if as_json:
-        write(json.dumps(_plain(planned, left, asked.directory, asks), indent=2))
+        write(json.dumps(_plain(planned, left, asked.directory, asks, alone=alone, looks=timed.looks), indent=2))
     else:
-        _print(planned, left, asked.directory, asks)
+        _print(planned, left, asked.directory, asks, alone=alone, looks=timed.looks)
 
 
-def _speeds(planned: Plan, loader: Loader) -> dict[str, Speed]:
-    """Time each model on a few of its images: seconds of a pass of one, and of a request where an endpoint is asked."""
+@dataclasses.dataclass(frozen=True)
+class _Timed:
+    """By model: how long looks take here, and in a worker, which has one thread; and the passes of a look."""
+
+    here: dict[str, Speed] = dataclasses.field(default_factory=dict)
+    alone: dict[str, Speed] = dataclasses.field(default_factory=dict)
+    looks: dict[str, LookPasses] = dataclasses.field(default_factory=dict)
+
+
+def _timed(planned: Plan, loader: Loader) -> _Timed:
+    """Time each model on a few of its images: seconds of a look at one, and of a request where an endpoint is asked."""
     import torch
 
     from assay.data import Sample
     from assay.evaluation.cost import time_passes, time_request
 
-    speeds = {}
+    found = _Timed()
     for cell in {cell.model.label: cell for cell in planned.cells}.values():
         asks = planned.models[cell.model.label].get("endpoints")
         say(f"Timing {cell.model.label} …" if not asks else f"Timing {cell.model.label}, at most {_ASKED} queries …")
@@ -85,16 +99,37 @@ def _speeds(planned: Plan, loader: Loader) -> dict[str, Speed]:
             raise BadInput(f"None of the first {_TIMED} images of {cell.data.source} can be read. Use other data.")
         images = torch.stack([sample.image for sample in samples]).to(bench.device)
         labels = [sample.label for sample in samples]
+        label = cell.model.label
+        found.looks[label] = bench.classifier.passes
         if asks:
-            speeds[cell.model.label] = time_request(bench.oracle, images, labels, min(_TIMED, asks[0]["batch"]))
+            found.here[label] = time_request(bench.oracle, images, labels, min(_TIMED, asks[0]["batch"]))
             continue
         # the first round warms up: it would make small models look far slower than they are
-        _, speeds[cell.model.label] = (time_passes(bench.oracle, images, labels) for _ in range(2))
+        _, found.here[label] = (time_passes(bench.oracle, images, labels) for _ in range(2))
+        threads = torch.get_num_threads()
+        if threads == 1 or bench.device.type != "cpu":
+            found.alone[label] = found.here[label]
+            continue
+        torch.set_num_threads(1)
+        try:
+            found.alone[label] = time_passes(bench.oracle, images, labels)
+        finally:
+            torch.set_num_threads(threads)
     loader.close()
-    return speeds
+    return found
 
 
-def _plain(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -> dict[str, Any]:
+def _plain(
+    planned: Plan,
+    left: Estimate,
+    directory: Path,
+    asks: list[Demand],
+    *,
+    alone: Sequence[float],
+    looks: Mapping[str, LookPasses],
+) -> dict[str, Any]:
+    from assay.evaluation.cost import by_workers
+
     endpoints = [
         {
             "model": one.budget.model,
@@ -112,7 +147,7 @@ def _plain(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -
     return {
         "study": planned.study.study,
         "directory": str(directory),
-        "cells": [{"cell": cell.digest, **_told(cell)} for cell in planned.cells],
+        "cells": [{"cell": cell.digest, **_told(cell, looks)} for cell in planned.cells],
         "units": len(planned.units),
         "units_left": left.units,
         "records_left": left.records,
@@ -120,14 +155,17 @@ def _plain(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -
         "backwards_left": left.passes.backwards,
         "seconds_left": left.seconds,
         "bytes_left": left.bytes,
+        "longest_unit_seconds": max(alone, default=None),
+        "workers": [{"workers": many, "seconds_left": seconds} for many, seconds in by_workers(alone).items()],
         **({"endpoints": endpoints} if asks else {}),
     }
 
 
-def _told(cell: Cell) -> dict[str, Any]:
+def _told(cell: Cell, looks: Mapping[str, LookPasses]) -> dict[str, Any]:
+    from assay.evaluation.cost import passes_of
     from assay.evaluation.passes import passes_per_sample
 
-    passes = passes_per_sample(cell)
+    passes = passes_of(cell, passes_per_sample(cell), looks)
     return {
         "model": cell.model.label,
         "data": cell.data.source,
@@ -141,7 +179,15 @@ def _told(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _print(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -> None:
+def _print(
+    planned: Plan,
+    left: Estimate,
+    directory: Path,
+    asks: list[Demand],
+    *,
+    alone: Sequence[float],
+    looks: Mapping[str, LookPasses],
+) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -150,13 +196,13 @@ def _print(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -
     for title in ("samples", "passes each"):
         table.add_column(title, justify="right")
     for cell in planned.cells:
-        told = _told(cell)
+        told = _told(cell, looks)
         texts = [Text(str(told[name])) for name in ("model", "data", "attack", "threat")]
         passes = f"{told['forwards_per_sample']} + {told['backwards_per_sample']}"
         table.add_row(*texts, Text(_budgets(told["eps"])), f"{cell.n:,}", passes)
     console = stdout()
     console.print(table)
-    for line in _summary(planned, left, directory, asks):
+    for line in _summary(planned, left, directory, asks, alone=alone):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -187,7 +233,20 @@ def _budgets(written: list[str]) -> str:
     return " ".join(written) if len(written) <= 3 else f"{written[0]} … {written[-1]} ({len(written)})"
 
 
-def _summary(planned: Plan, left: Estimate, directory: Path, asks: list[Demand]) -> list[str]:
+def _spread(alone: Sequence[float]) -> str:
+    """Say how long it takes by numbers of workers."""
+    from assay.evaluation.cost import by_workers
+
+    times = "; ".join(f"{many}: {rough_duration(seconds)}" for many, seconds in by_workers(alone).items())
+    return (
+        f"workers {times} (each of one thread or device; the longest of {plural(len(alone), 'chunk')} takes "
+        f"{rough_duration(max(alone))}, and starting a worker some seconds)"
+    )
+
+
+def _summary(
+    planned: Plan, left: Estimate, directory: Path, asks: list[Demand], *, alone: Sequence[float]
+) -> list[str]:
     from assay.preflight.checks import steps_of
 
     whole = len(planned.units)
@@ -204,6 +263,8 @@ def _summary(planned: Plan, left: Estimate, directory: Path, asks: list[Demand])
         lines.insert(
             1, f"time    at most about {rough_duration(left.seconds)} in one process, from timing {_TIMED} images"
         )
+    if len(alone) > 1:
+        lines.insert(2, _spread(alone))
     lines += [_queries(one) for one in asks]
     if asks:
         lines.append(_on_top(planned.study.audit))

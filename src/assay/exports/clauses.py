@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-CLEAN, ROBUST, WORST, VERDICTS, CERTIFIED, CORRUPTED, BLACK_BOX, WHITE_BOX, TRANSFERRED, PATCH, RECORDS = (
-    "clean", "robust", "worst", "verdicts", "certified", "corrupted", "black box", "white box", "transferred", "patch",
+CLEAN, ROBUST, VERDICTS, CERTIFIED, CORRUPTED, BLACK_BOX, WHITE_BOX, TRANSFERRED, PATCH, RECORDS = (
+    "clean", "robust", "verdicts", "certified", "corrupted", "black box", "white box", "transferred", "patch",
     "records",
 )  # fmt: skip
 """What a run may hold that answers something."""

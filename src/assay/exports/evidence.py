@@ -104,7 +104,6 @@ def held_by(facts: Facts) -> set[str]:
     found = {
         clauses.CLEAN: any(row["clean_accuracy"] is not None for row in rows),
         clauses.ROBUST: bool(own),
-        clauses.WORST: any(row["question"] == WORST_CASE for row in own),
         clauses.VERDICTS: bool(shown.get("verdicts")),
         clauses.CERTIFIED: any(table["certificates"] for table in shown.get("brackets", ())),
         clauses.CORRUPTED: bool(shown.get("corruptions")),

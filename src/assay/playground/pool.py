@@ -44,11 +44,12 @@ class Ticket:
         self.events: asyncio.Queue[Json | None] = asyncio.Queue()
         self.worker: Worker | None = None
         self.why: Json | None = None
-        self.over = False
+        self.over = self.begun = self.again = False
 
     def tell(self, event: Json) -> None:
         """Hand an event on, unless the job is over."""
         if not self.over:
+            self.begun = True
             self.events.put_nowait(event)
 
     def end(self) -> None:
@@ -225,7 +226,12 @@ class Pool:
         ticket = worker.ticket
         self._free(worker)
         self.workers.remove(worker)
-        if ticket is not None:
+        if ticket is not None and not (ticket.begun or ticket.again or ticket.why):
+            # it came to a process that was gone already: another one may do it
+            ticket.again, ticket.worker = True, None
+            self._waiting.setdefault(ticket.visitor, collections.deque()).appendleft(ticket)
+            self._next()
+        elif ticket is not None:
             ended = {"event": "failed", "error": "The process of the attack ended: memory, or code of the model."}
             ticket.tell(ticket.why or ended)
             ticket.end()

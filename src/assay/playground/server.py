@@ -29,8 +29,8 @@ Json = dict[str, Any]
 
 UPLOAD = 8 * 2**20
 PASSES = 20_000
-_BODIES = 6
-"""Uploads that are read at a time: what they take in memory is bounded."""
+_BODIES = 2
+"""Uploads that are in hand at a time: others wait at the door, so that what they take in memory is bounded."""
 _SLOW = 30.0
 """Seconds after which an upload that trickles in is given up."""
 
@@ -39,7 +39,7 @@ _SLOW = 30.0
 class Brought:
     """An image that a visitor brought: its bytes, what `model` sees of it, and its label where it is known."""
 
-    content: str
+    content: bytes
     model: str
     values: str
     shape: list[int]
@@ -80,7 +80,7 @@ class Playground:
         self.results: Store[Result] = Store()
         self.running: dict[str, list[Ticket]] = {}
         self._samples: dict[str, Json] = {}
-        self._bodies = asyncio.Semaphore(_BODIES)
+        self.bodies = asyncio.Semaphore(_BODIES)
         # images are looked at by a worker of their own, so that uploads wait for no attack
         self.lookers = Pool(1, setting, self._learn, samples=True)
         self.attackers = Pool(workers or worker_count(), setting, self._hear)
@@ -155,7 +155,7 @@ class Playground:
         if declared.isdecimal() and int(declared) > most:
             raise Refused(413, _too_large(int(declared), most))
         try:
-            async with self._bodies, asyncio.timeout(_SLOW):
+            async with asyncio.timeout(_SLOW):
                 parts = bytearray()
                 async for part in request.stream():
                     parts += part
@@ -186,20 +186,20 @@ class Playground:
             raise Refused(400, f"There is no model {str(name)[:80]!r} here.")
         failed = self.models[name]["failed"]
         if failed:
-            raise Refused(400, f"The model {name} could not be loaded: {failed}")
+            raise Refused(400, f"The model {name} could not be loaded: {failed.rstrip('.')}.")
         return name
 
     async def take_image(self, visitor: str, model: str, content: bytes) -> Json:
         """Keep an image as a model sees it; return its name and what the model says. Raises `Refused`."""
         sample = self._samples.get(hashlib.blake2b(content, digest_size=16).hexdigest())
-        written = base64.b64encode(content).decode()
         if sample is not None and sample["content"]:
-            written = sample["content"]
-        seen = await self.ask(self.lookers, visitor, {"do": "look", "model": model, "content": written})
+            content = base64.b64decode(sample["content"])
+        request = {"do": "look", "model": model, "content": base64.b64encode(content).decode()}
+        seen = await self.ask(self.lookers, visitor, request)
         fits = sample is not None and sample["kind"] == self.models[model].get("kind")
         label = sample["label"] if sample is not None and fits else None
-        brought = Brought(written, model, seen["values"], seen["shape"], label)
-        name = self.images.put(visitor, brought, len(written) + len(brought.values))
+        brought = Brought(content, model, seen["values"], seen["shape"], label)
+        name = self.images.put(visitor, brought, len(content) + len(brought.values))
         return {"image": name, "png": seen["png"], "note": seen["note"], "top": seen["top"]}
 
     def requests(self, said: Any) -> list[tuple[str, Json]]:
@@ -286,7 +286,7 @@ def _requests(place: Playground, said: Json) -> list[tuple[str, Json]]:
         same = {"values": brought.values, "shape": brought.shape} if name == brought.model else {}
         defended = None if defence is None else str(defence)[:80]
         request = {"do": "run", "model": name, "defence": defended, "ask": ask, "patch": patch}
-        found.append((name, {**request, **(same or {"content": brought.content})}))
+        found.append((name, {**request, **(same or {"content": base64.b64encode(brought.content).decode()})}))
     return found
 
 
@@ -330,7 +330,8 @@ Answer = Callable[["Request"], Awaitable["Response"]]
 def application(place: Playground) -> Starlette:
     """Return the routes of a playground, whose workers live as long as the application."""
     from starlette.applications import Starlette
-    from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+    from starlette.exceptions import HTTPException
+    from starlette.responses import HTMLResponse, JSONResponse, StreamingResponse
     from starlette.routing import Route
 
     async def front(request: Request) -> Response:
@@ -346,12 +347,14 @@ def application(place: Playground) -> Starlette:
 
     async def image(request: Request) -> Response:
         model = place.known_model(request.query_params.get("model"))
-        return JSONResponse(await place.take_image(request.scope["visitor"], model, await place.body(request)))
+        async with place.bodies:
+            return JSONResponse(await place.take_image(request.scope["visitor"], model, await place.body(request)))
 
     async def patch(request: Request) -> Response:
-        written = base64.b64encode(await place.body(request)).decode()
         visitor = request.scope["visitor"]
-        found = await place.ask(place.lookers, visitor, {"do": "patch", "content": written})
+        async with place.bodies:
+            written = base64.b64encode(await place.body(request)).decode()
+            found = await place.ask(place.lookers, visitor, {"do": "patch", "content": written})
         return JSONResponse(place._patch(visitor, found["patch"]))
 
     async def run(request: Request) -> Response:
@@ -364,32 +367,12 @@ def application(place: Playground) -> Starlette:
         return JSONResponse({})
 
     async def download(request: Request) -> Response:
-        name = request.query_params.get("model", "")
-        result = place.results.get(request.query_params.get("run", ""))
-        kept = None if result is None else result.kept.get(name)
-        if kept is None:
-            raise Refused(404, "There is no such result, or no longer. Run the attack again.")
-        data = request.query_params.get("what") == "data"
-        what, kind, file = (
-            ("npz", "application/octet-stream", "image.npz") if data else ("png", "image/png", "adversarial.png")
-        )
-        headers = {"X-Assay-Checked": kept["checked"], "Content-Disposition": f'attachment; filename="{file}"'}
-        return Response(base64.b64decode(kept[what]), media_type=kind, headers=headers)
-
-    async def refused(request: Request, error: Exception) -> Response:
-        status = error.status if isinstance(error, Refused) else 400
-        return JSONResponse({"error": str(error)}, status)
-
-    async def nothing(request: Request, error: Exception) -> Response:
-        status = getattr(error, "status_code", 404)
-        return JSONResponse({"error": "There is nothing here, or not by this method."}, status)
+        return _download(place, request)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with place.open():
             yield
-
-    from starlette.exceptions import HTTPException
 
     routes = [
         Route("/", front, methods=["GET"]),
@@ -400,7 +383,7 @@ def application(place: Playground) -> Starlette:
         Route("/api/stop", stop, methods=["POST"]),
         Route("/api/download", download, methods=["GET"]),
     ]
-    handlers: dict[Any, Any] = {Refused: refused, BadInput: refused, HTTPException: nothing}
+    handlers: dict[Any, Any] = {Refused: _refused, BadInput: _refused, HTTPException: _nothing}
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
 
@@ -409,3 +392,31 @@ def _parsed(content: bytes) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"The body is no JSON: {type(error).__name__}.") from error
+
+
+def _download(place: Playground, request: Request) -> Response:
+    from starlette.responses import Response
+
+    name = request.query_params.get("model", "")
+    result = place.results.get(request.query_params.get("run", ""))
+    kept = None if result is None else result.kept.get(name)
+    if kept is None:
+        raise Refused(404, "There is no such result, or no longer. Run the attack again.")
+    what, kind, file = ("png", "image/png", "adversarial.png")
+    if request.query_params.get("what") == "data":
+        what, kind, file = ("npz", "application/octet-stream", "image.npz")
+    headers = {"X-Assay-Checked": kept["checked"], "Content-Disposition": f'attachment; filename="{file}"'}
+    return Response(base64.b64decode(kept[what]), media_type=kind, headers=headers)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse({"error": str(error)}, error.status if isinstance(error, Refused) else 400)
+
+
+async def _nothing(request: Request, error: Exception) -> Response:
+    from starlette.responses import JSONResponse
+
+    status = getattr(error, "status_code", 404)
+    return JSONResponse({"error": "There is nothing here, or not by this method."}, status)

@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 
 MOST_EACH = 50
 """Things of one kind that a visitor may have: of more, the oldest are dropped."""
-MOST_BYTES = 64 * 2**20
-"""What all of one kind may take together."""
+MOST_BYTES = 32 * 2**20
+"""What all of one kind may take together: of more, who has most loses its oldest."""
 LIFETIME = 3600.0
 """Seconds after which a thing is dropped."""
 
@@ -41,11 +41,19 @@ class Store(Generic[Held]):
         own = [key for key, one in self._kept.items() if one.visitor == visitor]
         for key in own[:-MOST_EACH]:
             del self._kept[key]
-        total = sum(one.size for one in self._kept.values())
-        while total > MOST_BYTES and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
-            total -= oldest.size
+        while self._total() > MOST_BYTES and len(self._kept) > 1:
+            del self._kept[self._oldest_of_the_largest(name)]
         return name
+
+    def _total(self) -> int:
+        return sum(one.size for one in self._kept.values())
+
+    def _oldest_of_the_largest(self, spared: str) -> str:
+        sizes: collections.Counter[str] = collections.Counter()
+        for key, one in self._kept.items():
+            sizes[one.visitor] += one.size if key != spared else 0
+        largest = sizes.most_common(1)[0][0]
+        return next(key for key, one in self._kept.items() if one.visitor == largest and key != spared)
 
     def get(self, name: str) -> Held | None:
         """Return a thing; None for one that is not there, or no longer."""

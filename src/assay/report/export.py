@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -88,7 +89,7 @@ def javascript() -> str:
     """
     import vl_convert
 
-    kept = cache_dir() / "page" / f"vega-{vl_convert.__version__}.js"
+    kept = cache_dir() / "page" / f"vega-{importlib.metadata.version('vl-convert-python')}.js"
     digest, _, bundle = _text_of(kept).partition("\n")
     if bundle and digest == _digest(bundle):
         return bundle

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,25 +106,23 @@ def page(run: Run, path: str | Path, bands: Bands = None) -> Path:
     The file works from `file://`, without a network. Of images of many channels pictures show `bands`: one, or three
     as red, green and blue. Raises `OSError` where `path` cannot be written, `BadInput` for bands that are not there.
     """
-    with ThreadPoolExecutor(1) as beside:
-        bundled = beside.submit(sealed)  # bundling the scripts takes a second, and leaves this thread free
-        found = groups(run)
-        gallery = shelves(run, found, _MOST_PICTURE_BYTES, bands)
-        kept = _keep_pictures(gallery, Path(run.path) / _PICTURES)
-        facts = _Facts(run.efforts("queries"), run.stages(), bands)
-        parts = [_part(run, place, group, facts) for place, group in enumerate(found)]
-        corrupted = [_corrupted(place, table) for place, table in enumerate(run.corruptions())]
-        bounded = [_bounded(place, table) for place, table in enumerate(run.brackets())]
-        names = {"passes": passes, "told": verdicts.told, "refusals": verdicts.refusals, "corruptions": corruptions}
-        paired = [_judged(place, *told) for place, told in enumerate(pairs.with_notes(run.pairs()))]
-        names.update(brackets=brackets, pairs=pairs)
-        html = environment(**names).get_template("page.html").render(
-            run=run, parts=parts, corrupted=corrupted, bounded=bounded, paired=paired, shelves=gallery,
-            pictures_in=_PICTURES if kept else None,
-            checks=checks(run, found), sources=sources(run, found), identifiers=IDENTIFIERS, when=_day(run),
-            csv=data_uri("text/csv", csv(run)), charts=_charts(parts, [*bounded, *paired, *corrupted]),
-            sealed=bundled.result(),
-        )  # fmt: skip
+    found = groups(run)
+    gallery = shelves(run, found, _MOST_PICTURE_BYTES, bands)
+    kept = _keep_pictures(gallery, Path(run.path) / _PICTURES)
+    facts = _Facts(run.efforts("queries"), run.stages(), bands)
+    parts = [_part(run, place, group, facts) for place, group in enumerate(found)]
+    corrupted = [_corrupted(place, table) for place, table in enumerate(run.corruptions())]
+    bounded = [_bounded(place, table) for place, table in enumerate(run.brackets())]
+    names = {"passes": passes, "told": verdicts.told, "refusals": verdicts.refusals, "corruptions": corruptions}
+    paired = [_judged(place, *told) for place, told in enumerate(pairs.with_notes(run.pairs()))]
+    names.update(brackets=brackets, pairs=pairs)
+    html = environment(**names).get_template("page.html").render(
+        run=run, parts=parts, corrupted=corrupted, bounded=bounded, paired=paired, shelves=gallery,
+        pictures_in=_PICTURES if kept else None,
+        checks=checks(run, found), sources=sources(run, found), identifiers=IDENTIFIERS, when=_day(run),
+        csv=data_uri("text/csv", csv(run)), charts=_charts(parts, [*bounded, *paired, *corrupted]),
+        sealed=sealed(),
+    )  # fmt: skip
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8", newline="\n")

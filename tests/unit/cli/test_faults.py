@@ -257,7 +257,14 @@ def test_batch_holds_in_an_export(lab: Workplace) -> None:
     fails(lab, f"export images new --out again {QUIET}", "bad.py:alone failed: RuntimeError", codes=(1,))
 
 
-RUNS = ("show {}", "report {} --out page.html", "audit {}", "export images {} --out images", "run {} --display none")
+RUNS = (
+    "show {}",
+    "report {} --out page.html",
+    "audit {}",
+    "export images {} --out images",
+    "export {} --to evidence",
+    "run {} --display none",
+)
 STUDIES = ("validate {}", "run {}", "plan {}", "doctor {}")
 PATCHES = (
     "patch apply {} pictures/0/0.png --out pasted",

@@ -65,6 +65,15 @@ def test_gather_finishes_what_is_complete(place: Workplace) -> None:
     assert json.loads(path.read_text())["status"] == "success"
 
 
+def test_a_model_that_broke_meanwhile_is_told(place: Workplace) -> None:
+    assert place.assay(f"{SHARED} --share 1/2").code == 0
+    Path("toy.py").write_text("import nowhere_to_be_found\n")
+    said = place.assay("gather runs/toy --finish --display none")
+    assert said.code == 2 and "nowhere_to_be_found" in said.err and "Traceback" not in said.err
+    # what is there is scored without a model
+    assert place.assay("gather runs/toy").code == 6
+
+
 def test_samples_with_errors_are_exit_code_3(place: Workplace) -> None:
     Path("pictures/0/0.png").write_bytes(b"no picture")
     one, two = (place.assay(f"{SHARED} --share {number}/2") for number in (1, 2))

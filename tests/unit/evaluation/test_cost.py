@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,12 @@ import pytest
 import torch
 
 from assay.core.compose import Passes
-from assay.core.oracle import Access, TorchOracle
-from assay.evaluation.cost import Speed, estimate, time_passes
+from assay.core.oracle import Access, LookPasses, TorchOracle
+from assay.evaluation.cost import Speed, by_workers, estimate, passes_of, time_passes
 from assay.evaluation.loader import Loader
 from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import make_plan
-from tests.support.tiny import images, run_here, study
+from tests.support.tiny import images, run_here, study, write_model
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,69 @@ def test_what_is_left_is_estimated(tiny_model: str, tiny_source: str, tmp_path: 
     run_here(tmp_path / "run", study(tiny_model, tiny_source))
     stored = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*.parquet"))
     assert 0.5 < whole.bytes / stored < 2
+
+
+def test_looks_of_several_passes_are_counted_as_those(tiny_model: str, tiny_source: str, tmp_path: Path) -> None:
+    # nothing stops early, so that the bound is what is spent: of a defence that shows three copies
+    spec = f"{tiny_model}|crop-ensemble:crops=3"
+    given = study(spec, tiny_source, question="as_attacked", attacks=[{"attack": "pgd", "steps": 2}])
+    loader = Loader()
+    plan = make_plan(given, loader)
+    passes = {spec: loader.bench(plan.cells[0]).classifier.passes}
+    loader.close()
+    told = estimate(plan, looks=passes).passes
+    results = run_here(tmp_path / "run", given).results()
+    assert told == Passes(sum(one.forwards for one in results), sum(one.backwards for one in results))
+    assert told.forwards == 3 * estimate(plan).passes.forwards
+
+
+def test_a_look_with_a_gradient_at_a_deployed_file_takes_two_forwards(tiny_model: str, tiny_source: str) -> None:
+    (cell,) = make_plan(study(tiny_model, tiny_source, attacks="fgsm"), Loader()).cells
+    # three looks of which one climbs: two at the file, and at file and twin
+    assert passes_of(cell, Passes(3, 1), {tiny_model: LookPasses(climbing=2)}) == Passes(2 + 2, 1)
+    assert passes_of(cell, Passes(3, 0), {tiny_model: LookPasses(climbing=2)}) == Passes(3, 0)
+    assert passes_of(cell, Passes(3, 2), {tiny_model: LookPasses(5, 4, always=1)}) == Passes(15, 11)
+    assert passes_of(cell, Passes(3, 1), {}) == Passes(3, 1)
+
+
+@pytest.mark.parametrize(
+    ("each", "expected"),
+    [
+        ([1.0] * 8, {1: 8.0, 2: 4.0, 4: 2.0, 8: 1.0}),
+        ([1.0] * 5, {1: 5.0, 2: 3.0, 4: 2.0}),
+        # a unit is not divided: more than two workers save nothing
+        ([6.0, 1.0, 1.0, 1.0, 1.0], {1: 10.0, 2: 6.0}),
+        # handed out in order, the long one comes last
+        ([1.0, 1.0, 6.0], {1: 8.0, 2: 7.0}),
+        ([3.0], {1: 3.0}),
+        ([], {}),
+    ],
+)
+def test_time_by_workers(each: list[float], expected: dict[int, float]) -> None:
+    assert by_workers(each) == expected
+
+
+def test_time_of_very_many_units_is_bounded() -> None:
+    found = by_workers([0.5] * 200_000)
+    assert found[1] == 100_000.5 and found[1024] == 100_000 / 1024 + 0.5
+    assert list(found) == [2**power for power in range(18)]
+
+
+def test_the_time_told_is_that_of_a_run(tiny_source: str, tmp_path: Path) -> None:
+    # a model that takes 2 ms for an image, whatever is asked of it and whatever else this machine does
+    model = write_model(tmp_path / "model", "time.sleep(0.002 * len(x))")
+    given = study(model, tiny_source, question="as_attacked", attacks=[{"attack": "pgd", "steps": 3}])
+    loader = Loader()
+    plan = make_plan(given, loader)
+    pixels, labels = images(8)
+    speed = time_passes(loader.bench(plan.cells[0]).oracle, pixels, labels.tolist())
+    loader.close()
+    told = estimate(plan, speeds={model: speed})
+    assert told.seconds is not None and len(told.each) == told.units == 4
+    began = time.perf_counter()
+    run_here(tmp_path / "run", given)
+    assert 0.4 < told.seconds / (time.perf_counter() - began) < 2.5
+    assert sum(told.each) == pytest.approx(told.seconds)
 
 
 def test_a_model_is_timed(tiny_model: str, tiny_source: str) -> None:

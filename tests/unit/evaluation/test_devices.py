@@ -115,13 +115,13 @@ def test_options_of_devices() -> None:
     assert Options(devices="cpu,cpu").engine() == Processes(None, devices=("cpu", "cpu"))
     assert Options(devices=["cpu"], executor=Processes(4, retries=0)).engine() == Processes(4, 0, ("cpu",))
     assert Options(devices="cpu:0,cpu").loader().device == "cpu:0"
-    with pytest.raises(BadInput, match="workers is 1, fewer than the devices \\(cpu, cpu\\)"):
+    with pytest.raises(BadInput, match=r"workers is 1, fewer than the devices \(cpu, cpu\)"):
         Options(devices="cpu,cpu", workers=1).engine()
-    with pytest.raises(BadInput, match="the executor is ray. Leave it out, or leave devices out"):
+    with pytest.raises(BadInput, match=r"the executor is ray\. Leave it out, or leave devices out"):
         Options(devices="cpu", executor="ray").engine()
-    with pytest.raises(BadInput, match="device is 'cuda:0' and devices are 'cuda:1'. Give one of the two"):
+    with pytest.raises(BadInput, match=r"device is .cuda:0. and devices are .cuda:1.\. Give one of the two"):
         Options(devices="cuda:1", device="cuda:0")
-    with pytest.raises(BadInput, match="'cuda:99' is not on this machine. There are: cpu"):
+    with pytest.raises(BadInput, match=r"'cuda:99' is not on this machine\. There are: cpu"):
         Options(devices="cuda:99").engine()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,16 +12,18 @@ import pytest
 
 import assay
 from assay.core.errors import BadInput
-from assay.evaluation.execution.lock import InUse, look
+from assay.evaluation.execution.lock import Holder, InUse, holding, look
 from assay.evaluation.execution.options import Options
-from assay.evaluation.execution.parts import Standing, lock_of, locks_of_all, read_parts, standings
+from assay.evaluation.execution.parts import WAITING, Standing, lock_of, locks_of_all, read_parts, standings
+from assay.evaluation.execution.progress import Progress
 from assay.evaluation.execution.runner import RunFailed
 from assay.evaluation.execution.share import Share
 from assay.evaluation.loader import Loader
 from assay.evaluation.run import Run
+from assay.evaluation.run_study import run_study
 from assay.session import AuditSettings, Session, audit_directory
 from tests.support import tiny
-from tests.support.holders import elsewhere
+from tests.support.holders import content, elsewhere
 from tests.support.serving import Server
 from tests.support.tiny import rows, run_here, study, write_model
 from tests.unit.evaluation.test_endpoints import LINF, SQUARE, asking, scores
@@ -94,6 +98,38 @@ def test_other_weights_are_refused_beside_a_share_at_work(
             audit_directory(Run.open(out), AuditSettings("quick"), Loader())
         assert stand(out)["1/2"].state == "working elsewhere"
     assert sorted(out.rglob("*.parquet")) == before
+
+
+def test_shares_that_wait_to_enter_are_in_nobodys_way(
+    out: Path, tmp_path: Path, tiny_model: str, tiny_source: str
+) -> None:
+    given = study(tiny_model, tiny_source, attacks="fgsm")
+    (out / "shares").mkdir(parents=True)
+    # many tasks start at once, and the first one that enters divides the run
+    with holding(lock_of(out, Share(2, 2)), f"share 2/2{WAITING}"):
+        assert run_here(out, given, share="1/2").status == "started"
+        with pytest.raises(InUse, match=r"written by share 2/2, waiting to begin \(process"):
+            run_here(out, given, share="2/2")
+    assert run_here(out, given, share="2/2").status == "success"
+    with holding(lock_of(out, Share(2, 2)), f"share 2/2{WAITING}"):
+        more = run_here(out, study(tiny_model, tiny_source))
+    assert more.status == "success" and rows(more) == rows(run_here(tmp_path / "b", study(tiny_model, tiny_source)))
+
+
+def test_a_share_that_was_taken_over_ends(out: Path, tiny_model: str, tiny_source: str, hasty: None) -> None:
+    given = study(tiny_model, tiny_source)
+    path = lock_of(out, Share(1, 2))
+
+    def sleep(now: Progress) -> None:
+        # it slept, and another process took its place meanwhile
+        if now.units == 1:
+            path.write_bytes(content(dataclasses.replace(Holder.here("share 1/2"), host="node7")))
+            time.sleep(0.5)
+
+    with pytest.raises(RunFailed, match=r"Another process took over share 1/2 in .*tiny"):
+        run_study(given, out, Options(share="1/2"), on_progress=sleep)
+    assert len(list(out.rglob("*.parquet"))) == 2
+    assert b"node7" in path.read_bytes()
 
 
 def test_shares_that_died_elsewhere_are_gone_on_from(

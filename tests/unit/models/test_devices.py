@@ -63,7 +63,7 @@ def test_devices_of_a_text_or_a_list(cards: Cards) -> None:
     [
         ("cuda:0,cuda:2", "'cuda:2' is not on this machine. There are: cpu, cuda:0, cuda:1."),
         ("cpu:1", "'cpu:1' is not on this machine"),
-        ("cuda:0,cpu", "of several kinds \\(cuda and cpu\\), which round differently"),
+        ("cuda:0,cpu", r"of several kinds \(cuda and cpu\), which round differently"),
         ("cuda:0,", "expected one or more, such as"),
         ("", "expected one or more"),
         ([], "expected one or more"),
@@ -78,7 +78,7 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(cards: Cards,
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 def test_without_a_card_there_is_the_cpu_alone() -> None:
-    with pytest.raises(BadInput, match="The device 'cuda:0' is not on this machine. There are: cpu"):
+    with pytest.raises(BadInput, match=r"The device 'cuda:0' is not on this machine\. There are: cpu"):
         check_device("cuda:0")
 
 

@@ -39,13 +39,16 @@ def test_pictures_for_models_of_any_size_keep_their_form() -> None:
     assert intake.take(as_bytes(Image.new("RGB", (40, 20))), network()).image.shape == (3, 20, 40)
 
 
+_BLACK = Image.new("L", (8, 8))
+
+
 @pytest.mark.parametrize(
     ("content", "note"),
     [
         (as_bytes(Image.new("RGBA", (8, 8), (255, 0, 0, 0))), "Transparency dropped"),
         (as_bytes(Image.new("CMYK", (8, 8)), "JPEG"), "CMYK"),
         (as_bytes(Image.fromarray(np.full((8, 8), 40_000, np.uint16))), "ore than 8 bits"),
-        (as_bytes(Image.new("L", (8, 8)), "GIF", save_all=True, append_images=[Image.new("L", (8, 8), 200)]), "first frame"),
+        (as_bytes(_BLACK, "GIF", save_all=True, append_images=[Image.new("L", (8, 8), 200)]), "first frame"),
     ],
     ids=["alpha", "cmyk", "16 bits", "animation"],
 )  # fmt: skip

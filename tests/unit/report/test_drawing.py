@@ -52,3 +52,26 @@ def test_the_script_can_interpret_expressions_and_reaches_for_no_network() -> No
     script = drawing.javascript()
     assert "vegaEmbed" in script and "expressionInterpreter" in script
     assert "</script" not in script.lower()
+
+
+def test_the_script_is_bundled_once_and_again_where_its_file_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vl_convert
+
+    made = []
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda snippet: made.append(snippet) or f"bundle; {snippet}\n")
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path))
+    bundle = drawing.javascript.__wrapped__
+    first = bundle()
+    (kept,) = (tmp_path / "page").iterdir()
+    assert bundle() == first == "bundle; window.vegaEmbed = vegaEmbed;\n" and len(made) == 1
+    assert vl_convert.__version__ in kept.name
+    whole = kept.read_bytes()
+    for damaged in (whole[:-3], whole.replace(b"vega", b"evil"), b"\xff\xfe", b""):
+        kept.write_bytes(damaged)
+        assert bundle() == first
+    assert len(made) == 5 and kept.read_bytes() == whole
+    # where nothing can be kept, it is made each time
+    monkeypatch.setenv("ASSAY_CACHE", str(kept))
+    assert bundle() == bundle() == first and len(made) == 7

@@ -38,6 +38,7 @@ SILENCE = 30.0
 _LENGTH = 768
 _NO_LOCKS = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 _SOON = 0.05
+_PROBED = 1.0
 _NAMING = 2.0
 _PATIENCE = 600.0
 
@@ -178,10 +179,8 @@ def holding(path: Path, what: str = RUN, *, say: Say = unheard) -> Iterator[Held
     """
     file = _opened(path)
     with file:
-        got = _try_lock(file)
-        for _ in range(3):
-            if got is not False:
-                break
+        got, end = _try_lock(file), time.monotonic() + _PROBED
+        while got is False and time.monotonic() < end:
             # whoever looks who is there has the lock for a moment
             time.sleep(_SOON)
             got = _try_lock(file)

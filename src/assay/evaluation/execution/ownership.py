@@ -17,6 +17,7 @@ from assay.evaluation.execution.lock import Held, Say, entering, holding, unhear
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.parts import (
     SHARES,
+    WAITING,
     Part,
     check_alone,
     digest_of,
@@ -122,7 +123,7 @@ def _joined(folder: Path, source: Path | None, plan: Plan, options: Options, *, 
     share = options.part()
     assert share is not None, "there is something to join"
     make_folder(folder / SHARES)
-    with holding(lock_of(folder, share), f"share {share}", say=say) as held:
+    with holding(lock_of(folder, share), f"share {share}{WAITING}", say=say) as held:
         part = Part(folder, share, digest_of(plan.cells), held, say)
         with entering(folder, say=say):
             _enter(part, source, plan, options)
@@ -130,6 +131,7 @@ def _joined(folder: Path, source: Path | None, plan: Plan, options: Options, *, 
             changed = changed_versions(read_manifest(folder))
             warnings = [f"Share {share} ran under other versions ({changed})."] if changed else []
             part.note(STARTED, warnings=warnings)
+            held.rename(f"share {share}")
         yield HeldDirectory(folder, source, held.taken_over, held, part, tuple(warnings))
 
 

@@ -20,6 +20,9 @@ from assay.files import DiskError, write_atomically
 SHARES = "shares"
 _DIVISION = "division.json"
 
+WAITING = ", waiting to begin"
+"""What follows the name of a share that has not entered yet: when it does, it looks who is there itself."""
+
 WORKING, UNSURE, KILLED, DONE, NOT_BEGUN = "working", "working elsewhere", "killed", "done", "not begun"
 """How a share stands; besides, as runs do, `error` and `cancelled`."""
 
@@ -124,13 +127,17 @@ def warnings_of(folder: Path, plan: str) -> list[str]:
 
 
 def others(folder: Path, but: Share | None = None, *, say: Say = unheard) -> list[Found]:
-    """Return the shares besides `but` that are being worked on; the names of those that are gone are taken away."""
+    """Return the shares besides `but` that are being worked on; the names of those that are gone are taken away.
+
+    Whoever asks holds the directory. Those that wait to enter it, or have not even named themselves, are left out: they
+    look who is there when they do.
+    """
     mine = lock_of(folder, but) if but is not None else None
     found = look([path for path in locks(folder) if path != mine], say=say)
     for one in found:
         if not one.alive:
             one.clear()
-    return [one for one in found if one.alive]
+    return [one for one in found if one.alive and one.holder and not one.holder.what.endswith(WAITING)]
 
 
 def check_alone(folder: Path, say: Say = unheard) -> bool:
@@ -138,7 +145,7 @@ def check_alone(folder: Path, say: Say = unheard) -> bool:
     before = {path: path.stat().st_size for path in locks(folder)}
     found = others(folder, say=say)
     if found:
-        who = ", ".join(str(one.holder or one.path.stem) for one in found[:3]) + (" …" if len(found) > 3 else "")
+        who = ", ".join(str(one.holder) for one in found[:3]) + (" …" if len(found) > 3 else "")
         fix = "Wait for them, stop them, or use another --out; `assay gather` says how far they are."
         raise InUse(f"{folder} is being written by {who}. {fix}", found[0].holder)
     return any(size for size in before.values())

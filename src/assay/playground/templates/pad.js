@@ -6,6 +6,11 @@
   const GRAIN = 10; // points of the pad for one of the network's pixels
   const PEN = 2.2, RUBBER = 3.4; // widths in the network's pixels
   const INSIDE = 20 / 28; // MNIST (LeCun et al. 1998): the digit fills 20 of 28 pixels, its centre of mass in the middle
+  // A three, for who has no samples: shares of the pad.
+  const SKETCH = [
+    [0.32, 0.27], [0.36, 0.21], [0.43, 0.17], [0.52, 0.17], [0.6, 0.2], [0.64, 0.27], [0.62, 0.35], [0.56, 0.41], [0.48, 0.45],
+    [0.57, 0.48], [0.64, 0.55], [0.66, 0.64], [0.62, 0.74], [0.54, 0.81], [0.44, 0.83], [0.36, 0.8], [0.31, 0.74],
+  ];
   let wide = 28, tall = 28, base = null, strokes = [], changed = () => {};
   let cursor = null, down = false, drawing = null;
 
@@ -168,6 +173,12 @@
     // What the model sees of a sample or a file stands under the pen, pixel by pixel.
     under: (picture) => { [base, strokes] = [picture, []]; refresh(); },
     note: () => (base || !strokes.length ? "" : "Scaled and centred as MNIST’s digits are."),
+    sketch: () => {
+      Play.pad.wipe();
+      const points = SKETCH.map(([x, y]) => [x * pad.width, y * pad.height]);
+      strokes = [{ tool: "pen", points }];
+      refresh();
+    },
     busy: () => drawing !== null,
     png: () => Play.bytesOf(small(placed()).toDataURL("image/png")), // toBlob may wait for an idle moment
   };

@@ -2,7 +2,8 @@
 // What the visitor chooses, what is sent, and what comes back line by line.
 (() => {
   const { $, el, ask, postJson, complain, show, number, norms } = Play;
-  const LEAST_WAIT = 500, SETTLED = 250; // ms: between two looks at loading models; after the last stroke or move
+  // ms: between two looks at loading models; after the last stroke or move; until a page without samples draws a digit
+  const LEAST_WAIT = 500, SETTLED = 250, SAMPLES = 900;
   const state = { setup: null, image: null, source: null, pending: null, turn: 0, run: null, panels: new Map(), eps: {}, opened: [] };
 
   const models = () => state.setup?.models ?? [];
@@ -74,14 +75,17 @@
     listModels();
     const one = model();
     if (!one?.ready || !state.setup.attacks.length) { idle("The model is loading …"); return; }
-    [state.image, state.eps] = [null, {}];
-    const drawn = digits();
-    for (const part of [$("pad"), $("drawing-tools"), $("undo"), $("clear"), $("pad-help"), document.querySelector(".tools")]) show(part, drawn);
+    // an answer to the model before is of no use now
+    state.run?.control.abort();
+    state.turn += 1;
+    [state.image, state.pending, state.eps] = [null, null, {}];
+    const drawing = digits();
+    for (const part of [$("pad"), $("drawing-tools"), $("undo"), $("clear"), $("pad-help"), document.querySelector(".tools")]) show(part, drawing);
     show($("seen-large"), false);
-    show($("drop-hint"), !drawn);
+    show($("drop-hint"), !drawing);
     $("stage").classList.toggle("tiny", Math.max(one.shape[1], one.shape[2]) <= 64);
     document.querySelector(".seen").classList.toggle("tiny", Math.max(one.shape[1], one.shape[2]) <= 64);
-    if (drawn) Play.pad.size(one.shape[2], one.shape[1]);
+    if (drawing) Play.pad.size(one.shape[2], one.shape[1]);
     options($("goal"), [["", "any other class"], ...one.classes.map((name, at) => [String(at), `become “${name}”`])], "");
     listSamples();
     listAttacks();
@@ -102,7 +106,13 @@
     }));
   };
   const chooseSample = (sample) => {
-    if (!sample) { state.source = null; idle("Give the model a picture, and attack it."); return; }
+    if (!sample) {
+      state.source = null;
+      idle(digits() ? "…" : "Give the model a picture, and attack it.");
+      // samples may come a moment later than models, or never
+      setTimeout(() => { if (digits() && model().ready && !state.source) { Play.pad.sketch(); drawn(); } }, SAMPLES);
+      return;
+    }
     const input = document.querySelector(`[name=sample][value="${CSS.escape(sample.id)}"]`);
     if (input) input.checked = true;
     state.source = { bytes: Play.bytesOf(sample.png), own: false, kind: model().kind };
@@ -163,12 +173,13 @@
   };
 
   let settle = 0;
-  Play.pad.onchange(() => {
+  const drawn = () => {
     clearTimeout(settle);
     unchoose();
     state.source = { bytes: Play.pad.png, drawn: Play.pad.note, own: true, kind: model().kind };
     settle = setTimeout(() => { settle = 0; if (!Play.pad.busy()) send(false); }, SETTLED);
-  });
+  };
+  Play.pad.onchange(drawn);
   const flush = () => { if (settle) { clearTimeout(settle); settle = 0; send(false); } return state.pending; };
   $("file").addEventListener("change", (event) => { take(event.target.files[0]); event.target.value = ""; });
   document.addEventListener("paste", (event) => {
@@ -235,8 +246,8 @@
       const { option, type } = field.dataset;
       const text = type === "bool" ? String(field.checked) : field.value.trim();
       if (text === "" || text === field.dataset.default) continue;
-      const value = type === "bool" ? field.checked : type === "int" || type === "float" ? Number(text) : text;
-      if (typeof value === "number" && !Number.isFinite(value)) throw new Error(`${option.replaceAll("_", " ")} is ${text}; a number is expected.`);
+      const value = type === "bool" ? field.checked : type === "int" || type === "float" ? (text.includes("/") ? Play.value(text) : Number(text)) : text;
+      if (value === null || (typeof value === "number" && !Number.isFinite(value))) throw new Error(`${option.replaceAll("_", " ")} is ${text}; a number is expected.`);
       if (option === "seed") seed = value; else chosen[option] = value;
     }
     return { options: chosen, seed };
@@ -310,7 +321,7 @@
   $("eps").addEventListener("input", changeEps);
   $("method").addEventListener("change", changeAttack);
   $("model").addEventListener("change", changeModel);
-  $("second").addEventListener("change", () => { listModels(); idle(); });
+  $("second").addEventListener("change", () => { state.run?.control.abort(); listModels(); idle(); });
 
   // ---- Patches
   const listPatches = (chosen) => {
@@ -385,10 +396,13 @@
       const asked = request();
       $("go").textContent = run.patch ? "Asking …" : "Stop";
       $("go").classList.toggle("stop", !run.patch);
-      if (!run.patch) { lay(); Play.say("The attack has begun."); }
-      else if (state.panels.size === 0) lay();
-      const passes = Number($("option-steps")?.value ?? 0) || 0;
-      for (const panel of state.panels.values()) if (!run.patch) panel.start(passes, asked.attack, state.image.png);
+      [run.seen, run.targeted] = [state.image.png, asked.goal !== "untargeted" && !run.patch];
+      if (!run.patch) {
+        lay();
+        Play.say("The attack has begun.");
+        const passes = Number($("option-steps")?.value ?? 0) || 0;
+        for (const panel of state.panels.values()) panel.start(run, asked.attack, passes);
+      }
       reveal(run);
       await follow(await postJson("/api/run", asked, { signal: run.control.signal }), run);
     } catch (error) {
@@ -426,7 +440,7 @@
     if (event.event === "started") {
       run.id = event.run;
       // the old answer to a patch stays until the new one begins, so that moving it does not flicker
-      if (run.patch) { lay(); for (const one of state.panels.values()) one.start(0, "The model", state.image.png, true); }
+      if (run.patch) { lay(); for (const one of state.panels.values()) one.start(run, "The model", 0); }
       run.left = new Set(state.panels.keys());
     } else if (event.event === "clean") panel?.clean(event);
     else if (event.event === "point") panel?.point(event);

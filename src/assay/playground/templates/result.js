@@ -2,6 +2,7 @@
 // One model's result: the verdict, three pictures on one scale, the margin pass by pass, the classes before and after.
 (() => {
   const { el, number, percent, count, norms } = Play;
+  const NAME = 160; // how wide the zero line's name is, in px
   const LONG = 70; // letters: longer reasons are folded away
   const WIDEST = 8; // rows of classes: five before, and whoever is new among the five after
 
@@ -10,12 +11,30 @@
   const chart = () => {
     const name = `clip-${(charts += 1)}`;
     const svg = el("svg", { role: "img", "aria-label": "The margin, pass by pass: nothing yet", height: 190 });
-    let points = [], expected = 0, waiting = 0;
+    const measure = el("span", {}, "lead over the best other class");
+    let points = [], expected = 0, waiting = 0, corner = 0, meaning = "below: the model is wrong";
     const edge = { left: 34, right: 52, top: 10, bottom: 26 };
     const ticks = (low, high, most) => {
       const raw = (high - low) / most || 1, power = 10 ** Math.floor(Math.log10(raw));
       const step = [1, 2, 5, 10].map((times) => times * power).find((value) => value >= raw);
       return Array.from({ length: Math.floor(high / step) - Math.ceil(low / step) + 1 }, (_, at) => (Math.ceil(low / step) + at) * step);
+    };
+    // What zero means is written where the line is not: it stays in its corner until the line comes there.
+    const named = (line, box) => {
+      const along = line.flatMap(([x, y], at) => {
+        const [a, b] = line[at - 1] ?? [x, y], pieces = Math.min(40, Math.max(1, Math.ceil(Math.hypot(x - a, y - b) / 6)));
+        return Array.from({ length: pieces }, (_, piece) => [a + ((x - a) * (piece + 1)) / pieces, b + ((y - b) * (piece + 1)) / pieces]);
+      });
+      const ending = line.length ? [[line.at(-1)[0] + 20, line.at(-1)[1]], [line.at(-1)[0] + 40, line.at(-1)[1]]] : [];
+      const corners = [
+        { x: box.left + 6, y: box.bottom - 7, from: box.left }, { x: box.right - 6, y: box.zero - 7, from: box.right - NAME },
+        { x: box.right - 6, y: box.bottom - 7, from: box.right - NAME },
+        { x: box.right - 6, y: box.zero + 15, from: box.right - NAME }, { x: box.left + 6, y: box.zero + 15, from: box.left },
+      ];
+      const met = ({ y: low, from }) => [...along, ...ending].filter(([x, y]) => x > from - 4 && x < from + NAME + 4 && y > low - 18 && y < low + 8).length;
+      if (met(corners[corner])) corner = corners.map(met).reduce((best, hits, at, all) => (hits < all[best] ? at : best), 0);
+      const { x, y, from } = corners[corner];
+      return el("text", { class: "named", x, y, "text-anchor": from === box.left ? "start" : "end" }, meaning);
     };
     const draw = () => {
       waiting = 0;
@@ -40,9 +59,9 @@
       for (const value of points.length ? [...passes, last] : []) {
         parts.push(el("text", { class: "tick", x: x(value), y: bottom + 17, "text-anchor": "middle" }, value.toLocaleString("en")));
       }
-      parts.push(el("text", { class: "tick", x: right + 8, y: bottom + 17 }, "passes"));
+      parts.push(el("text", { class: "tick", x: right + 6 + 4 * String(last).length, y: bottom + 17 }, "passes"));
       parts.push(el("line", { class: "zero", x1: edge.left, x2: right, y1: zero, y2: zero }));
-      parts.push(el("text", { class: "named", x: edge.left + 6, y: bottom - 7 }, "below: the model is wrong"));
+      parts.push(named(points.map((point) => [x(point.pass), y(point.margin)]), { left: edge.left, right, bottom, zero }));
       if (points.length) {
         const path = points.map((point, at) => `${at ? "L" : "M"}${x(point.pass).toFixed(1)},${y(point.margin).toFixed(1)}`).join("");
         const end = points.at(-1);
@@ -58,13 +77,15 @@
     new ResizeObserver(soon).observe(svg);
     return {
       svg,
+      mean: (below, lead) => { [meaning, measure.textContent] = [below, lead]; soon(); },
+      measure,
       expect: (passes) => { expected = passes; soon(); },
       add: (pass, margin) => { if (Number.isFinite(margin)) { points.push({ pass, margin }); soon(); } },
       last: () => points.at(-1),
       tell: () => {
         if (!points.length) return;
         const [first, end] = [points[0], points.at(-1)];
-        svg.setAttribute("aria-label", `The margin, pass by pass: from ${number(first.margin)} to ${number(end.margin)} after ${count(end.pass, "pass", "passes")}; below zero the model is wrong`);
+        svg.setAttribute("aria-label", `The margin, pass by pass: from ${number(first.margin)} to ${number(end.margin)} after ${count(end.pass, "pass", "passes")}; ${meaning.replace("below:", "below zero")}`);
       },
     };
   };
@@ -189,7 +210,7 @@
       el("div", { class: "verdict" }, badge, title, text),
       el("div", { class: "pictures" }, ...shown),
       el("div", { class: "two" },
-        el("figure", { class: "margin" }, el("figcaption", {}, "Margin ", el("span", {}, "lead over the best other class")), line.svg),
+        el("figure", { class: "margin" }, el("figcaption", {}, "Margin ", line.measure), line.svg),
         el("div", { class: "likeliest" }, el("p", { class: "subject" }, "Classes ", el("span", {}, "share in %")), table.table)),
       rest);
     const put = (name, uri, caption = name) => {
@@ -211,10 +232,12 @@
         title.textContent = words;
         title.classList.add("calm");
       },
-      start: (passes, called, seen, asked = false) => {
-        root.classList.toggle("asked", asked);
+      start: ({ patch, seen, targeted }, called, passes) => {
+        root.classList.toggle("asked", patch);
         put("original", seen);
         line.expect(passes);
+        // towards a class, the margin is what the best other class has before the goal's
+        if (targeted) line.mean("below: the goal is reached", "lead over the goal’s class");
         title.textContent = `${called} is at work …`;
         title.classList.add("calm");
         text.textContent = "";
