@@ -64,7 +64,8 @@ def measure(repeats: int) -> Outcome:
 
 def slopes_of(small: Memory, large: Memory) -> dict[str, float]:
     """Return MB per 10,000 rows: of both processes while they run, and of what audit and page add to the driver."""
-    late = [one for one in large.attack if one[0] > WARM]
+    # the last sample is of the run that has ended
+    late = [one for one in large.attack[:-1] if one[0] > WARM]
     found = {
         "driver, while it runs": slope([(rows, mine) for rows, mine, _ in late]),
         "worker, while it runs": slope([(rows, its) for rows, _, its in late if its]),
