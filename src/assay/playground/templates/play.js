@@ -5,7 +5,7 @@
   // ms: between two looks at loading models; after the last stroke or move; until a page without samples draws a digit;
   // until no more samples are waited for
   const LEAST_WAIT = 500, SETTLED = 250, SAMPLES = 900, PATIENCE = 60_000;
-  const state = { setup: null, image: null, source: null, pending: null, turn: 0, run: null, panels: new Map(), eps: {}, opened: [] };
+  const state = { setup: null, image: null, source: null, pending: null, turn: 0, run: null, panels: new Map(), eps: {}, opened: [], laid: "" };
 
   const models = () => state.setup?.models ?? [];
   const model = () => models().find((one) => one.name === $("model").value);
@@ -56,7 +56,8 @@
       now.model = model()?.ready ? model().name : "";
       if (news("defences")) options($("defence"), [["", "none"], ...setup.defences.map((one) => [one.name, one.title || one.name])], $("defence").value);
       if (now.model && setup.attacks.length) {
-        if (news("model") || !before.attacks) changeModel();
+        // not again for a model that the visitor chose: its picture and its result stay
+        if (state.laid !== now.model) changeModel();
         else {
           if (news("attacks")) listAttacks();
           if (news("patches")) listPatches($("which-patch").value);
@@ -84,7 +85,7 @@
     // an answer to the model before is of no use now
     state.run?.control.abort();
     state.turn += 1;
-    [state.image, state.pending, state.eps] = [null, null, {}];
+    [state.image, state.pending, state.eps, state.laid] = [null, null, {}, one.name];
     const drawing = digits();
     for (const part of [$("pad"), $("drawing-tools"), $("undo"), $("clear"), $("pad-help"), document.querySelector(".tools")]) show(part, drawing);
     show($("seen-large"), false);
