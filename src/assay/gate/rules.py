@@ -17,15 +17,13 @@ from assay.evaluation.study.gate import EVERY_CLASS, GateRow, Wanted
 from assay.gate.answers import MET, MISSED, UNSURE, Answer, Finding, Outcome, more_for_difference, more_for_share
 from assay.gate.pairing import CLEAN, ROBUST, WORST, Match, changes, match, pairs, told_differences
 from assay.gate.sides import FELL, LEFT, UNKNOWN, WRONG, Number, Outcomes, Side, side_of
-from assay.gate.targets import NOT_REFUTED, Target, clean_targets, robust_targets
+from assay.gate.targets import NOT_AUDITED, NOT_REFUTED, Target, accepted, clean_targets, robust_targets
 from assay.report.breakdown import name_of
 from assay.statistics import holm, share_score, two_sided, wilson
 from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
-
-NOT_AUDITED = "not audited"
 
 
 class Place(NamedTuple):
@@ -83,7 +81,8 @@ class _Judge:
         under = ("", "", "") if kind == CLEAN else (target.attacks, one.threat, one.eps_written)
         cells = tuple(two.cell for two in target.numbers) or (one.cell,)
         doubts = (*self.unfit, *target.doubts)
-        return Finding(one.model, one.data, *under, cells, UNSURE, verdict=verdict, doubts=doubts, expected=row.written)
+        return Finding(one.model, one.data, *under, cells, UNSURE, verdict=verdict, doubts=doubts, expected=row.written,
+                       accepted=accepted(row, verdict))  # fmt: skip
 
     def _verdict(self, row: GateRow, target: Target) -> _Draft:
         told = target.verdict

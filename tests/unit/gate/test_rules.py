@@ -20,7 +20,7 @@ from assay.statistics import paired_difference, wilson
 from tests.support.gated import Fate, fates, gated, verdict
 
 PGD = "pgd:steps=10"
-ROBUST = {"robust_accuracy": ">= 40 %"}
+ROBUST = {"robust_accuracy": ">= 40 %", "verdict": "any"}
 NOT_WORSE = {"robust_accuracy": "not worse by more than 1 point", "against": "baseline"}
 
 Made = Callable[..., Run]
@@ -117,17 +117,31 @@ def test_errors_may_have_been_right(made: Made) -> None:
 @pytest.mark.parametrize(
     ("said", "wanted", "answer"),
     [
-        (None, None, MET), (None, "trusted", UNSURE), (None, "not refuted", UNSURE),
-        (TRUSTED, None, MET), (TRUSTED, "trusted", MET), (TRUSTED, "not refuted", MET),
-        (SUSPECT, None, UNSURE), (SUSPECT, "trusted", UNSURE), (SUSPECT, "not refuted", MET),
+        (None, None, UNSURE), (None, "trusted", UNSURE), (None, "not refuted", UNSURE), (None, "any", MET),
+        (TRUSTED, None, MET), (TRUSTED, "trusted", MET), (TRUSTED, "not refuted", MET), (TRUSTED, "any", MET),
+        (SUSPECT, None, UNSURE), (SUSPECT, "trusted", UNSURE), (SUSPECT, "not refuted", MET), (SUSPECT, "any", MET),
         (REFUTED, None, UNSURE), (REFUTED, "trusted", UNSURE), (REFUTED, "not refuted", UNSURE),
+        (REFUTED, "any", UNSURE),
     ],
 )  # fmt: skip
 def test_a_verdict_stands_in_the_way(made: Made, said: str | None, wanted: str | None, answer: str) -> None:
     one = fate(900, 100)
     run = made(one, verdicts=[] if said is None else [verdict(one, "4/255", said)])
-    row = ROBUST if wanted is None else {**ROBUST, "verdict": wanted}
-    assert asked(run, row).answer == answer
+    row = {"robust_accuracy": ">= 40 %", **({} if wanted is None else {"verdict": wanted})}
+    assert asked(run, row, {**row, "attack": "fgsm"}, {**row, "class": "*"}).answer == answer
+    # so few are few, whoever looked
+    assert asked(run, {**row, "robust_accuracy": ">= 95 %"}).answer == MISSED
+
+
+def test_a_limit_on_a_number_that_nobody_audited_says_how_to_go_on(made: Made) -> None:
+    run = made(fate(900, 100))
+    told = only(asked(run, {"robust_accuracy": ">= 40 %"})).why
+    assert "not audited: a broken attack leaves as much" in told
+    assert "assay audit RUN" in told
+    assert "verdict: any" in told
+    assert "not audited (verdict: any accepts that)" in only(asked(run, ROBUST)).why
+    assert "not audited (a comparison may be met without an audit)" in only(asked(run, NOT_WORSE, baseline=run)).why
+    assert asked(run, {**NOT_WORSE, "verdict": "trusted"}, baseline=run).answer == UNSURE
 
 
 @pytest.mark.parametrize(
