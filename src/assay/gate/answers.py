@@ -230,7 +230,8 @@ def _plain(one: Finding) -> dict[str, Any]:
     return {
         "model": one.model, "data": one.data, "threat": one.threat, "eps": one.eps_written, "attack": one.attack,
         "class": one.class_name, "cells": list(one.cells), "answer": one.answer, "n": one.n, "value": one.value,
-        "low": one.low, "high": one.high, "verdict": one.verdict, "accepted": one.accepted or None, "doubts": list(one.doubts), "more_images": one.more,
+        "low": one.low, "high": one.high, "verdict": one.verdict, "accepted": one.accepted or None,
+        "doubts": list(one.doubts), "more_images": one.more,
         "adjusted_p_value": one.p_value, **({"change": counts} if counts else {}), "text": one.line,
     }  # fmt: skip
 

@@ -125,7 +125,7 @@ def _about_the_verdict(one: Result, row: GateRow, verdict: Verdict | None) -> It
 
 
 def accepted(row: GateRow, verdict: str | None) -> str:
-    """Say why a number with this verdict may meet a row, where it is another than trusted; "" where nothing needs it."""
+    """Say why a number with a verdict other than trusted may meet a row; "" where nothing needs saying."""
     if verdict == NOT_AUDITED and row.against is not None and row.verdict is None:
         return "a comparison may be met without an audit"
     if (verdict == NOT_AUDITED and row.verdict == ANY_VERDICT) or (
