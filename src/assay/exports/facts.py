@@ -8,13 +8,12 @@ import hashlib
 import math
 from typing import TYPE_CHECKING, Any
 
+from assay.evaluation.records.verdicts import REFUTED
 from assay.report.formats import audited
 from assay.report.numbers import as_plain
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
-
-REFUTED = "refuted"
 
 _FACTS = (
     "command", "started", "finished", "not_reportable_because", "warnings", "environment", "models", "data", "cells",
