@@ -53,7 +53,7 @@ class Facts:
     @property
     def reservations(self) -> list[str]:
         """Why the numbers are not to be reported, and what is missing of them; nothing where all is well."""
-        return [*map(str, self.run.manifest.get("not_reportable_because", ())), *self.run.gaps()]
+        return self.run.reservations()
 
     def document(self) -> dict[str, Any]:
         """Return everything: `assay show --json`, and the manifest's facts under `facts`."""

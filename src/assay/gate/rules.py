@@ -17,15 +17,14 @@ from assay.evaluation.study.gate import EVERY_CLASS, GateRow, Wanted
 from assay.gate.answers import MET, MISSED, UNSURE, Answer, Finding, Outcome, more_for_difference, more_for_share
 from assay.gate.pairing import CLEAN, ROBUST, WORST, Match, changes, match, pairs, told_differences
 from assay.gate.sides import FELL, LEFT, UNKNOWN, WRONG, Number, Outcomes, Side, side_of
-from assay.gate.targets import NOT_REFUTED, Target, clean_targets, robust_targets
+from assay.gate.targets import Target, clean_targets, robust_targets
 from assay.report.breakdown import name_of
+from assay.report.formats import NOT_AUDITED
 from assay.statistics import holm, share_score, two_sided, wilson
 from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
-
-NOT_AUDITED = "not audited"
 
 
 class Place(NamedTuple):
@@ -278,4 +277,4 @@ def _opened(side: Side, baseline: Callable[[], Side] | None) -> _Against:
     return _Against(old, matched, {now: before for before, now in paired}, alone)
 
 
-__all__ = ["NOT_AUDITED", "NOT_REFUTED", "Place", "answers"]
+__all__ = ["Place", "answers"]

@@ -13,6 +13,8 @@ from assay.core.errors import BadInput
 from assay.data.corruption import take_view
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT, Verdict
 from assay.evaluation.run import GRADIENT
+from assay.gate.pairing import WORST
+from assay.report.formats import NOT_AUDITED
 from assay.vocabulary import Question
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from assay.gate.sides import Number
 
 UNTARGETED = "untargeted"
-TRUSTED_ALONE, NOT_REFUTED = "trusted", "not refuted"
+NOT_REFUTED = "not refuted"
 _MOST_TOLD = 12
 
 
@@ -45,7 +47,7 @@ class Target:
     def attacks(self) -> str:
         """The attack, or how many the worst case is over."""
         one = self.result
-        return one.attack if len(self.numbers) < 2 else f"worst case of {len(self.numbers)}"
+        return one.attack if len(self.numbers) < 2 else WORST.format(len(self.numbers))
 
 
 def robust_targets(run: Run, row: GateRow, numbers: Sequence[Number]) -> list[Target]:
@@ -117,7 +119,7 @@ def _about_the_verdict(one: Result, row: GateRow, verdict: Verdict | None) -> It
         why = verdict.why.rstrip(".") if verdict is not None else "the audit doubts it"
         yield f"suspect: {why} (verdict: not refuted accepts that)"
     elif one.verdict is None and row.verdict is not None:
-        yield "not audited"
+        yield NOT_AUDITED
 
 
 def _named(one: Result, row: GateRow) -> bool:
