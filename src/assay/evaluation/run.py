@@ -293,6 +293,13 @@ class Run:
             ),
         ]
 
+    def reservations(self) -> list[str]:
+        """Return why the numbers may not be reported, and what is missing of them; nothing where all is well."""
+        because = [str(one) for one in self.manifest.get("not_reportable_because", ())]
+        if not self.reportable and not because:
+            because = ["its manifest says so"]
+        return [*because, *self.gaps()]
+
     def gallery(self, cell: str) -> list[Picture]:
         """Return the pictures kept for a cell (a digest)."""
         paths = [self.store.pictures(cell, chunk) for chunk in range(PICTURED_CHUNKS)]

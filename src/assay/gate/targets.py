@@ -14,6 +14,8 @@ from assay.data.corruption import take_view
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT, Verdict
 from assay.evaluation.run import GRADIENT
 from assay.evaluation.study.gate import ANY_VERDICT
+from assay.gate.pairing import WORST
+from assay.report.formats import NOT_AUDITED
 from assay.vocabulary import Question
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 UNTARGETED = "untargeted"
 TRUSTED_ALONE, NOT_REFUTED = "trusted", "not refuted"
-NOT_AUDITED = "not audited"
 _AUDIT = "a broken attack leaves as much (assay audit RUN; or verdict: any in the row accepts that)"
 _MOST_TOLD = 12
 
@@ -48,7 +49,7 @@ class Target:
     def attacks(self) -> str:
         """The attack, or how many the worst case is over."""
         one = self.result
-        return one.attack if len(self.numbers) < 2 else f"worst case of {len(self.numbers)}"
+        return one.attack if len(self.numbers) < 2 else WORST.format(len(self.numbers))
 
 
 def robust_targets(run: Run, row: GateRow, numbers: Sequence[Number]) -> list[Target]:

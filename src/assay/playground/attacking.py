@@ -106,19 +106,23 @@ def prepared(ask: Ask, model: Classifier, x: Tensor, clean: Tensor) -> Prepared:
     threat = THREATS[ask.norm](ask.eps)
     if not float(threat.eps) > 0:
         raise BadInput(f"The budget is {ask.eps}: nothing may change. Give one above 0.")
+    if ask.goal is not None and "targeted" not in entry.goals:
+        raise BadInput(f"The attack {ask.attack} has no target of its own. Leave the goal untargeted.")
+    goal = goal_of(ask, model, clean)
+    return Prepared(ask, model, x, goal.y, threat, goal, build(ask.attack, **options), options, question)
+
+
+def goal_of(ask: Ask, model: Classifier, clean: Tensor) -> Untargeted | Targeted:
+    """Return the goal about the answer in `clean` `[1, K]`. Raises `BadInput` for a target that none can be."""
     own, classes = answer(model, clean), apart(clean, model.rejects).logits.shape[1]
     y, reject = torch.tensor([own]), -1 if model.rejects else None
-    goal: Goal = Untargeted(y, reject)
-    if ask.goal is not None:
-        if "targeted" not in entry.goals:
-            raise BadInput(f"The attack {ask.attack} has no target of its own. Leave the goal untargeted.")
-        if not 0 <= ask.goal < classes:
-            raise BadInput(f"The goal is class {ask.goal}; the model has {classes} classes, 0 to {classes - 1}.")
-        if ask.goal == own:
-            raise BadInput(f"The goal is {shown.name_of(model, own)}, which the model says already. Choose another.")
-        goal = Targeted(y, torch.tensor([ask.goal]), reject)
-    method = build(ask.attack, **options)
-    return Prepared(ask, model, x, y, threat, goal, method, options, question)
+    if ask.goal is None:
+        return Untargeted(y, reject)
+    if not 0 <= ask.goal < classes:
+        raise BadInput(f"The goal is class {ask.goal}; the model has {classes} classes, 0 to {classes - 1}.")
+    if ask.goal == own:
+        raise BadInput(f"The goal is {shown.name_of(model, own)}, which the model says already. Choose another.")
+    return Targeted(y, torch.tensor([ask.goal]), reject)
 
 
 def _attacked(asked: Prepared, curve: Curve) -> list[Attacked]:

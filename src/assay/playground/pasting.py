@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.core.goal import Goal, Targeted, Untargeted
 from assay.core.tensors import take
 from assay.models import Classifier
 from assay.playground import same, shown
 from assay.playground.asked import Ask
-from assay.playground.attacking import answer, look, npz, read_back
+from assay.playground.attacking import goal_of, look, npz, read_back
 
 Json = dict[str, Any]
 MOST_TURN = 180.0
@@ -80,11 +80,8 @@ def paste(image: Tensor, placed: Placed) -> tuple[Tensor, float]:
 def run(ask: Ask, model: Classifier, x: Tensor, placed: Placed, tell: Callable[[Json], None]) -> None:
     """Paste the patch on `x` `[C, H, W]` and tell what the model says before and after: one pass, no search."""
     clean = look(model, x[None])
-    own = answer(model, clean)
-    y, reject = torch.tensor([own]), -1 if model.rejects else None
-    goal: Goal = Untargeted(y, reject)
-    if ask.goal is not None:
-        goal = Targeted(y, torch.tensor([ask.goal]), reject)
+    goal = goal_of(ask, model, clean)
+    own = int(goal.y)
     right = None if ask.label is None else ask.label == own
     lead = -float(goal.gap(clean))
     tell({"event": "clean", "top": shown.top_five(clean, model), "margin": lead, "right": right})
@@ -96,7 +93,8 @@ def run(ask: Ask, model: Classifier, x: Tensor, placed: Placed, tell: Callable[[
     both = take(goal, torch.zeros(2, dtype=torch.int64))
     broken, saved = (bool(one) for one in both.reached(logits))
     left = -float(both.gap(logits)[0])
-    tell({"event": "point", "pass": 1, "margin": left})
+    if math.isfinite(left):
+        tell({"event": "point", "pass": 1, "margin": left})
     magnified, factor = shown.change(result, x)
     note = "the same answer" if broken == saved else "another answer: rounding to 8 bits changes it"
     tell({"event": "kept", "png": base64.b64encode(picture).decode(), "npz": npz(result, own), "checked": note})
@@ -104,8 +102,9 @@ def run(ask: Ask, model: Classifier, x: Tensor, placed: Placed, tell: Callable[[
         "event": "done", "success": broken, "original": shown.data_uri(shown.png(x)),
         "result": shown.data_uri(picture), "change": shown.data_uri(shown.png(magnified)), "factor": factor,
         "size": share, "norm": "patch", "grey_levels": 255 * float((result - x).abs().max()),
-        "top": shown.top_five(logits[:1], model), "margin": left, "forwards": model.passes.forwards, "backwards": 0,
-        "seconds": seconds, "smallest": None, "certified": None, "verdict": _verdict(broken, ask, share),
+        "top": shown.top_five(logits[:1], model), "margin": left if math.isfinite(left) else None,
+        "forwards": model.passes.forwards, "backwards": 0, "seconds": seconds, "smallest": None, "certified": None,
+        "verdict": _verdict(broken, ask, share),
         "shell": same.ADDRESS + "\n# no command pastes one patch at one place; image.npz holds the result",
         "python": _python(ask), "array": base64.b64encode(result.contiguous().numpy().astype("<f4").tobytes()).decode(),
         "checked": {"saved_breaks": saved, "note": note},
