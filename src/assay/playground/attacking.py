@@ -171,6 +171,7 @@ def _facts(asked: Prepared, one: Attacked, done: Json, curve: Curve) -> Facts:
         crossed=curve.crossed, forwards=done["forwards"], backwards=done["backwards"], queries=queries,
         saved=done["checked"]["saved_breaks"], eps=asked.ask.eps, norm=asked.ask.norm,
         targeted=asked.ask.goal is not None, budget=float(asked.threat.eps), random=asked.model.random,
+        unscored=int(one.unscored),
     )  # fmt: skip
 
 

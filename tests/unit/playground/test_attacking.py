@@ -293,6 +293,27 @@ def test_a_model_that_gives_labels_alone_is_asked_by_what_needs_no_more(tiny: Cl
         run(Ask("tiny", "pgd", "linf", "0.1"), labels, image, lambda _: None, lambda: False)
 
 
+class Blinding(nn.Module):
+    """Gives no number to who wants gradients of anything but an even grey."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.last = nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.last(x.flatten(1))
+        return logits * torch.nan if x.requires_grad else logits
+
+
+def test_a_model_without_scores_on_the_way_is_not_said_to_stand(image: Tensor) -> None:
+    model = dataclasses.replace(assay.load_model(Blinding().eval()), input_shape=(1, 8, 8))
+    done = events_of(Ask("blinding", "pgd", "linf", "0.01", options={"steps": 4}), model, image)[-1]
+    assert not done["success"]
+    assert done["verdict"]["state"] == "not judged"
+    assert "NaN or infinite" in done["verdict"]["text"]
+
+
 def test_a_random_model_is_attacked_as_the_call_does_it(tiny: Classifier, image: Tensor) -> None:
     noisy = assay.defend(tiny, "gaussian-noise:sigma=0.05")
     done = events_of(Ask("tiny", "pgd", "linf", "0.3", options={"steps": 4}), noisy, image)[-1]
