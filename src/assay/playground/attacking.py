@@ -66,9 +66,8 @@ def run(ask: Ask, model: Classifier, x: Tensor, tell: Tell, stopped: Callable[[]
     x = x[None]
     asked = prepared(ask, model, x, clean := look(model, x))
     wrong = None if ask.label is None else ask.label != int(asked.y)
-    lead = -float(asked.goal.gap(clean))
     tell({
-        "event": "clean", "top": shown.top_five(clean, model), "margin": lead,
+        "event": "clean", "top": shown.top_five(clean, model), "margin": finite(-float(asked.goal.gap(clean))),
         "right": None if wrong is None else not wrong,
     })  # fmt: skip
     curve = Curve(asked.goal, functools.partial(_points, tell), stopped, ask.passes)
@@ -107,18 +106,31 @@ def prepared(ask: Ask, model: Classifier, x: Tensor, clean: Tensor) -> Prepared:
     if not float(threat.eps) > 0:
         raise BadInput(f"The budget is {ask.eps}: nothing may change. Give one above 0.")
     own, classes = answer(model, clean), apart(clean, model.rejects).logits.shape[1]
-    y, reject = torch.tensor([own]), -1 if model.rejects else None
-    goal: Goal = Untargeted(y, reject)
-    if ask.goal is not None:
-        if "targeted" not in entry.goals:
-            raise BadInput(f"The attack {ask.attack} has no target of its own. Leave the goal untargeted.")
-        if not 0 <= ask.goal < classes:
-            raise BadInput(f"The goal is class {ask.goal}; the model has {classes} classes, 0 to {classes - 1}.")
-        if ask.goal == own:
-            raise BadInput(f"The goal is {shown.name_of(model, own)}, which the model says already. Choose another.")
-        goal = Targeted(y, torch.tensor([ask.goal]), reject)
+    if ask.goal is not None and "targeted" not in entry.goals:
+        raise BadInput(f"The attack {ask.attack} has no target of its own. Leave the goal untargeted.")
+    goal = goal_of(ask, model, own, classes)
     method = build(ask.attack, **options)
-    return Prepared(ask, model, x, y, threat, goal, method, options, question)
+    return Prepared(ask, model, x, torch.tensor([own]), threat, goal, method, options, question)
+
+
+def goal_of(ask: Ask, model: Classifier, own: int, classes: int) -> Goal:
+    """Return the goal of an image that a model answers with class `own`.
+
+    Raises `BadInput` for a goal that is no class, or is reached already.
+    """
+    y, reject = torch.tensor([own]), -1 if model.rejects else None
+    if ask.goal is None:
+        return Untargeted(y, reject)
+    if not 0 <= ask.goal < classes:
+        raise BadInput(f"The goal is class {ask.goal}; the model has {classes} classes, 0 to {classes - 1}.")
+    if ask.goal == own:
+        raise BadInput(f"The goal is {shown.name_of(model, own)}, which the model says already. Choose another.")
+    return Targeted(y, torch.tensor([ask.goal]), reject)
+
+
+def finite(margin: float) -> float | None:
+    """Return a margin; None for one without end, such as that of scores of which all but one are -inf."""
+    return margin if np.isfinite(margin) else None
 
 
 def _attacked(asked: Prepared, curve: Curve) -> list[Attacked]:
@@ -144,12 +156,12 @@ def _done(asked: Prepared, found: list[Attacked], seconds: float) -> tuple[Json,
     saved = read_back(picture, result)
     with model.held():
         seen = observed(model, torch.stack([result, saved]), _twice(asked.goal))
-    still, gap = bool(seen.reached[1]), -float(seen.gap[0])
+    still = bool(seen.reached[1])
     done: Json = {
         "success": bool(one.success), "original": shown.data_uri(shown.png(image)),
         "result": shown.data_uri(picture), "change": shown.data_uri(shown.png(magnified)), "factor": factor,
         "size": float(one.size), "norm": asked.ask.norm, "grey_levels": 255 * float((result - image).abs().max()),
-        "top": shown.top_five(seen.logits[:1], model), "margin": gap if np.isfinite(gap) else None,
+        "top": shown.top_five(seen.logits[:1], model), "margin": finite(-float(seen.gap[0])),
         "forwards": sum(int(each.forwards) for each in found), "backwards": sum(int(each.backwards) for each in found),
         "seconds": seconds, "smallest": None, "certified": None,
         "shell": same.shell(asked), "python": same.python(asked),
