@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from assay.gate.sides import Number
 
 UNTARGETED = "untargeted"
-TRUSTED_ALONE, NOT_REFUTED = "trusted", "not refuted"
+NOT_REFUTED = "not refuted"
 _AUDIT = "a broken attack leaves as much (assay audit RUN; or verdict: any in the row accepts that)"
 _MOST_TOLD = 12
 
@@ -183,4 +183,4 @@ def _list(names: dict[str, None]) -> str:
     return "; ".join(told[:_MOST_TOLD]) + more if told else "none: nothing was attacked"
 
 
-__all__ = ["NOT_AUDITED", "NOT_REFUTED", "UNTARGETED", "Target", "accepted", "clean_targets", "robust_targets"]
+__all__ = ["NOT_REFUTED", "UNTARGETED", "Target", "accepted", "clean_targets", "robust_targets"]
