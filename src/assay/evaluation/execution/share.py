@@ -102,8 +102,8 @@ def _of_array(environment: Mapping[str, str]) -> Share:
         )
     if not least <= task <= most:
         raise BadInput(
-            f"share slurm: SLURM_ARRAY_TASK_ID is {task}, and the tasks of this job array are {least} to {most}. A script "
-            "that sets it should set none of these; or write the share itself, such as 3/8."
+            f"share slurm: SLURM_ARRAY_TASK_ID is {task}, and the tasks of this job array are {least} to {most}. Leave "
+            "these variables as Slurm sets them, or write the share itself, such as 3/8."
         )
     return Share((task - least) // apart + 1, count)
 
