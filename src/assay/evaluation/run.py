@@ -282,7 +282,11 @@ class Run:
         """Return what is not there of the records that the run should have, in words; nothing where all are."""
         cells = [Cell.of(plain) for plain in self.manifest["cells"].values()]
         done, damaged = self.store.done(cells)
-        missing = sum(cell.chunks - len(done[cell.digest]) for cell in cells) - len(damaged)
+        # a damaged file is named with all of its chunks, and one of them may lie in another file too
+        known = {digest: set(chunks) for digest, chunks in done.items()}
+        for one in damaged:
+            known[one.path.parent.name].update(one.chunks)
+        missing = sum(cell.chunks - len(known[cell.digest].intersection(range(cell.chunks))) for cell in cells)
         told = [f"{one.path} {one.wrong}" for one in damaged]
         return [
             *told,
