@@ -10,9 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from assay.core.budget import Budget, parse_budget
 from assay.core.errors import BadInput, did_you_mean
-from assay.core.norms import THREAT_NORMS
 from assay.evaluation.study.errors import Misplaced
 from assay.statistics import CONFIDENCE
+from assay.vocabulary import Norm
 
 BASELINE = "baseline"
 EVERY_CLASS = "*"
@@ -65,9 +65,9 @@ def parse_threat(text: str) -> ThreatFilter:
     """Read 'linf', 'linf 4/255' or 'linf grid=255 normalized 0.5'. Raises `BadInput` for an unknown norm."""
     words = text.split()
     norm = words[0].lower() if words else ""
-    if norm not in THREAT_NORMS:
-        near = did_you_mean(norm, THREAT_NORMS)
-        raise BadInput(f"{text!r} names no norm.{near} Write 'linf 4/255'; norms: {', '.join(THREAT_NORMS)}.")
+    if norm not in list(Norm):
+        near = did_you_mean(norm, list(Norm))
+        raise BadInput(f"{text!r} names no norm.{near} Write 'linf 4/255'; norms: {', '.join(list(Norm))}.")
     for start in range(1, len(words)):
         try:
             return ThreatFilter((norm, *words[1:start]), parse_budget(" ".join(words[start:])))
