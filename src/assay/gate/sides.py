@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from assay.core.budget import parse_budget
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, ERROR, EXCLUDED, STATUSES, UNBROKEN, WRONG_BEFORE
-from assay.evaluation.study.attacks import UNATTACKED
+from assay.vocabulary import UNATTACKED
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
 from assay.core.errors import BadInput
-from assay.data.corruption import take_view
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT, Verdict
 from assay.evaluation.run import GRADIENT
 from assay.evaluation.study.gate import ANY_VERDICT
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from assay.gate.sides import Number
 
 UNTARGETED = "untargeted"
-TRUSTED_ALONE, NOT_REFUTED = "trusted", "not refuted"
+NOT_REFUTED = "not refuted"
 _AUDIT = "a broken attack leaves as much (assay audit RUN; or verdict: any in the row accepts that)"
 _MOST_TOLD = 12
 
@@ -95,7 +94,13 @@ def _clean(one: Result) -> Target:
 
 
 def _original(run: Run, one: Result) -> bool:
-    return not take_view(str(run.cells[one.cell]["specs"]["data"]["source"]))[1]
+    source = str(run.cells[one.cell]["specs"]["data"]["source"])
+    if "|" not in source:
+        return True
+    # corruptions are drawn with torch; most runs have none
+    from assay.data.corruption import take_view
+
+    return not take_view(source)[1]
 
 
 def _robust(one: Result, row: GateRow, numbers: Sequence[Number], verdicts: Mapping[Any, Verdict]) -> Target:
@@ -190,4 +195,4 @@ def _list(names: dict[str, None]) -> str:
     return "; ".join(told[:_MOST_TOLD]) + more if told else "none: nothing was attacked"
 
 
-__all__ = ["NOT_AUDITED", "NOT_REFUTED", "UNTARGETED", "Target", "accepted", "clean_targets", "robust_targets"]
+__all__ = ["NOT_REFUTED", "UNTARGETED", "Target", "accepted", "clean_targets", "robust_targets"]

@@ -66,9 +66,8 @@ def run(ask: Ask, model: Classifier, x: Tensor, tell: Tell, stopped: Callable[[]
     x = x[None]
     asked = prepared(ask, model, x, clean := look(model, x))
     wrong = None if ask.label is None else ask.label != int(asked.y)
-    lead = -float(asked.goal.gap(clean))
     tell({
-        "event": "clean", "top": shown.top_five(clean, model), "margin": lead,
+        "event": "clean", "top": shown.top_five(clean, model), "margin": finite(-float(asked.goal.gap(clean))),
         "right": None if wrong is None else not wrong,
     })  # fmt: skip
     curve = Curve(asked.goal, functools.partial(_points, tell), stopped, ask.passes)
@@ -125,6 +124,11 @@ def goal_of(ask: Ask, model: Classifier, clean: Tensor) -> Untargeted | Targeted
     return Targeted(y, torch.tensor([ask.goal]), reject)
 
 
+def finite(margin: float) -> float | None:
+    """Return a margin; None for one without end, such as that of scores of which all but one are -inf."""
+    return margin if np.isfinite(margin) else None
+
+
 def _attacked(asked: Prepared, curve: Curve) -> list[Attacked]:
     model = watched(asked.model, curve)
     settings: Json = {"ids": [SAMPLE], "seed": asked.ask.seed}
@@ -148,12 +152,12 @@ def _done(asked: Prepared, found: list[Attacked], seconds: float) -> tuple[Json,
     saved = read_back(picture, result)
     with model.held():
         seen = observed(model, torch.stack([result, saved]), _twice(asked.goal))
-    still, gap = bool(seen.reached[1]), -float(seen.gap[0])
+    still = bool(seen.reached[1])
     done: Json = {
         "success": bool(one.success), "original": shown.data_uri(shown.png(image)),
         "result": shown.data_uri(picture), "change": shown.data_uri(shown.png(magnified)), "factor": factor,
         "size": float(one.size), "norm": asked.ask.norm, "grey_levels": 255 * float((result - image).abs().max()),
-        "top": shown.top_five(seen.logits[:1], model), "margin": gap if np.isfinite(gap) else None,
+        "top": shown.top_five(seen.logits[:1], model), "margin": finite(-float(seen.gap[0])),
         "forwards": sum(int(each.forwards) for each in found), "backwards": sum(int(each.backwards) for each in found),
         "seconds": seconds, "smallest": None, "certified": None,
         "shell": same.shell(asked), "python": same.python(asked),
@@ -175,6 +179,7 @@ def _facts(asked: Prepared, one: Attacked, done: Json, curve: Curve) -> Facts:
         crossed=curve.crossed, forwards=done["forwards"], backwards=done["backwards"], queries=queries,
         saved=done["checked"]["saved_breaks"], eps=asked.ask.eps, norm=asked.ask.norm,
         targeted=asked.ask.goal is not None, budget=float(asked.threat.eps), random=asked.model.random,
+        unscored=int(one.unscored),
     )  # fmt: skip
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import BadInput
+from assay.evaluation.asked import Budget, budgets
 from assay.evaluation.contradictions import check_brackets
 from assay.evaluation.cost import Speed
-from assay.evaluation.endpoints import Budget, budgets, demands
+from assay.evaluation.endpoints import demands
 from assay.evaluation.execution.lock import look as look_who_holds
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold, whole

@@ -329,6 +329,63 @@ def test_a_model_that_gives_labels_alone_is_asked_by_what_needs_no_more(tiny: Cl
         run(Ask("tiny", "pgd", "linf", "0.1"), labels, image, lambda _: None, lambda: False)
 
 
+class Sure(nn.Module):
+    """Scores of which all but one are -inf; a bright image has none at all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = x.flatten(1).sum(1, keepdim=True)
+        logits = torch.cat([first, torch.full_like(first, -torch.inf)], 1)
+        return torch.where(first > 60, torch.nan, logits)
+
+
+def test_margins_without_end_are_told_as_none(image: Tensor) -> None:
+    model = dataclasses.replace(assay.load_model(Sure().eval()), input_shape=(1, 8, 8))
+    clean, *_, done = events_of(Ask("sure", "square", "linf", "0.01", options={"queries": 5}), model, image)
+    assert (clean["margin"], done["margin"], done["success"]) == (None, None, False)
+
+
+def pasted(ask: Ask, model: Classifier, image: Tensor, size: float = 0.2) -> list[Json]:
+    told: list[Json] = []
+    white = shown.png(torch.ones(1, 8, 8))
+    pasting.run(ask, model, image, pasting.Placed(white, 0.5, 0.5, size), told.append)
+    return [json.loads(json.dumps(one, allow_nan=False)) for one in told]
+
+
+def test_a_patch_breaks_nothing_by_the_answer_that_was_there(tiny: Classifier, image: Tensor) -> None:
+    own = int(tiny.module(image[None]).argmax())
+    for goal, why in ((own, "says already"), (99, "0 to 3"), (-1, "0 to 3"), (10**30, "0 to 3")):
+        with pytest.raises(BadInput, match=why):
+            pasted(Ask("tiny", "pgd", "linf", "0.1", goal=goal), tiny, image)
+    assert pasted(Ask("tiny", "pgd", "linf", "0.1", goal=(own + 1) % 4), tiny, image)[-1]["event"] == "done"
+
+
+def test_a_patch_after_which_there_are_no_scores_is_not_judged(image: Tensor) -> None:
+    model = dataclasses.replace(assay.load_model(Sure().eval()), input_shape=(1, 8, 8))
+    last = pasted(Ask("sure", "pgd", "linf", "0.1"), model, image, size=1.0)[-1]
+    assert (last["success"], last["margin"], last["verdict"]["state"]) == (False, None, "not judged")
+
+
+class Blinding(nn.Module):
+    """Gives no number to who wants gradients of anything but an even grey."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.last = nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.last(x.flatten(1))
+        return logits * torch.nan if x.requires_grad else logits
+
+
+def test_a_model_without_scores_on_the_way_is_not_said_to_stand(image: Tensor) -> None:
+    model = dataclasses.replace(assay.load_model(Blinding().eval()), input_shape=(1, 8, 8))
+    done = events_of(Ask("blinding", "pgd", "linf", "0.01", options={"steps": 4}), model, image)[-1]
+    assert not done["success"]
+    assert done["verdict"]["state"] == "not judged"
+    assert "NaN or infinite" in done["verdict"]["text"]
+
+
 def test_a_random_model_is_attacked_as_the_call_does_it(tiny: Classifier, image: Tensor) -> None:
     noisy = assay.defend(tiny, "gaussian-noise:sigma=0.05")
     done = events_of(Ask("tiny", "pgd", "linf", "0.3", options={"steps": 4}), noisy, image)[-1]

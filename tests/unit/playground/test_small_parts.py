@@ -165,6 +165,8 @@ FACTS = Facts("pgd", "gradient", True, False, 41, 40, 41, True, "0.3", "linf", F
         ({"broken": False, "family": "label"}, "not broken", "labels alone"),
         ({"broken": False, "family": "baseline"}, "not broken", "does not search"),
         ({"broken": False, "crossed": True}, "not broken", "On its way"),
+        ({"broken": False, "unscored": 5}, "not judged", "NaN or infinite at 5 of the points"),
+        ({"unscored": 5}, "broken", "this image is the proof"),
     ],
 )
 def test_verdicts_say_what_they_rest_on(changed: dict[str, Any], state: str, words: str) -> None:
