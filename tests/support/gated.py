@@ -39,6 +39,7 @@ class Fate:
     data: str = DATA
     fingerprint: str = "f00d"
     norm: str = "linf"
+    grid: int | None = None
     labels: Any = None
     question: str = "worst_case"
     goal: str = "untargeted"
@@ -66,7 +67,8 @@ class Fate:
         return Cell(
             model=ModelSpec(model=self.model), weights=self.weights, preprocess="", data=self.selection,
             fingerprint=self.fingerprint, ids_digest="1d", n=self.n, attack=attack, version=self.version,
-            threat=ThreatSpec(norm=self.norm, eps=list(self.statuses)), question=self.question, goal=self.goal,
+            threat=ThreatSpec(norm=self.norm, eps=list(self.statuses), grid=self.grid),
+            question=self.question, goal=self.goal,
             order="ascending", seed=self.seed, chunk=self.n,
         )  # fmt: skip
 
@@ -110,7 +112,7 @@ def _grid(one: Fate) -> dict[str, Any]:
     return {
         "models": [one.model], "data": [plain["specs"]["data"]],
         "question": one.question, "goal": one.goal, "seed": one.seed,
-        "threats": [{"norm": one.norm, "eps": plain["eps"]}], "attacks": [plain["specs"]["attack"]],
+        "threats": [{"norm": one.norm, "eps": plain["eps"], "grid": one.grid}], "attacks": [plain["specs"]["attack"]],
     }  # fmt: skip
 
 
