@@ -319,6 +319,13 @@ def test_a_milder_attack_than_that_of_the_baseline_meets_nothing(made: Made) -> 
     assert (more.answer, only(more).attack) == (MET, "fgsm")
 
 
+def test_what_the_baseline_alone_measured_is_told(made: Made) -> None:
+    old = made(Fate({"4/255": fates(500, 500), "8/255": fates(500, 500)}), fate(500, 500, model="other"))
+    (note,) = [one for one in asked(made(fate(500, 500)), NOT_WORSE, baseline=old).notes if "Only in the base" in one]
+    assert "fgsm on zoo:mnist-cnn, mnist/test: linf 8/255" in note
+    assert "fgsm on other" in note
+
+
 def test_a_baseline_that_is_not_reportable_meets_nothing(made: Made) -> None:
     old = made(fate(500, 500), unfit=["only the first 1000 samples (limit)"])
     assert asked(made(fate(500, 500)), NOT_WORSE, baseline=old).answer == UNSURE
