@@ -92,6 +92,8 @@ def test_a_model_card_reads_the_same_in_both_versions_of_yaml(run: Run, shown: d
         assert (metric["type"], metric["value"]) == ("robust_accuracy", row["robust_accuracy"])
         for name in ("attack", "threat", "eps", "n", "robust_low", "robust_high", "cell", "seed"):
             assert metric["args"][name] == row[name]
+        # the run is of few images, and nobody audited it
+        assert (metric["args"]["verdict"], metric["args"]["reportable"]) == ("not audited", False)
 
 
 @pytest.mark.parametrize(
@@ -125,10 +127,12 @@ def test_one_attack_and_black_boxes_are_not_called_robust(run: Run, monkeypatch:
     single = a_row(run, question="as_attacked")
     asked = a_row(run, access="scores", queries_limit=100, wording="not broken within 100 queries")
     facts = Facts(run)
-    monkeypatch.setitem(facts.__dict__, "rows", [single, asked])
+    ignoring = a_row(run, ignores_defense=True)
+    monkeypatch.setitem(facts.__dict__, "rows", [single, asked, ignoring])
     card = _card(facts, single["model"])
-    (_, one, two) = yaml.safe_load(front_matter(card))["model-index"][0]["results"][0]["metrics"]
+    (_, one, two, three) = yaml.safe_load(front_matter(card))["model-index"][0]["results"][0]["metrics"]
     assert (one["type"], two["type"]) == ("accuracy_under_attack", "not_broken_within_queries")
+    assert three["type"] == "accuracy_under_transfer"
     assert "one attack, not robustness" in one["name"] and two["name"].startswith("Not broken within 100 queries")
     assert "robust accuracy" not in card.partition("\n---\n")[2].lower()
 
@@ -170,6 +174,8 @@ def test_evidence_has_the_numbers_and_no_claim(run: Run, shown: dict[str, Any], 
     results = [row for row in tables(text) if len(row) == 11]
     assert len(results) == 2 + len(shown["results"])
     by_clause = {one["clause"]: one["answered_by"] for one in read["clauses"]}
+    # it asks for accuracy, and no number under attack is that
+    assert not any("robust" in answer for answer in by_clause["Article 15(3)"])
     assert by_clause["Article 15(5)"] and by_clause["NISTAML.022 Evasion"]
     for clause in (
         "5.3 Stability",
