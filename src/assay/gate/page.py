@@ -42,7 +42,7 @@ def page(found: Comparison, runs: Sequence[Run | None], path: Path) -> Path:
         found=found, tables=comparing.grouped(found), shelves=shelves, charts=[], sealed=sealed(), scale=_scale(found),
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8", newline="\n")
+    path.write_text(html, encoding="utf-8", errors="backslashreplace", newline="\n")
     return path
 
 

@@ -17,7 +17,7 @@ from assay.evaluation.study.gate import EVERY_CLASS, GateRow, Wanted
 from assay.gate.answers import MET, MISSED, UNSURE, Answer, Finding, Outcome, more_for_difference, more_for_share
 from assay.gate.pairing import CLEAN, ROBUST, WORST, Match, changes, match, pairs, told_differences, unpaired
 from assay.gate.sides import FELL, LEFT, UNKNOWN, WRONG, Number, Outcomes, Side, side_of
-from assay.gate.targets import NOT_AUDITED, NOT_REFUTED, Target, accepted, clean_targets, robust_targets
+from assay.gate.targets import NOT_AUDITED, NOT_REFUTED, UNTARGETED, Target, accepted, clean_targets, robust_targets
 from assay.report.breakdown import name_of
 from assay.statistics import holm, share_score, two_sided, wilson
 from assay.wording import plural
@@ -158,7 +158,8 @@ class _Judge:
         numbers: Sequence[Number] = target.numbers
         if kind == CLEAN:
             same = [two for two in self.against.before if (two.model, two.data) == (one.model, one.data)]
-            return same[:1]
+            # a targeted goal leaves out what has its label
+            return sorted(same, key=lambda two: two.goal != UNTARGETED)[:1]
         return [two for two in numbers if two in self.against.before]
 
     def _baseline_doubts(self, row: GateRow, target: Target, kind: str) -> Iterator[str]:

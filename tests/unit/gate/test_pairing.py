@@ -12,6 +12,7 @@ from assay.evaluation.records.verdicts import REFUTED
 from assay.evaluation.study.gate import GateRow
 from assay.gate import comparing
 from assay.gate.answers import MET, MISSED, UNSURE
+from assay.gate.page import page
 from assay.gate.pairing import change, compare
 from assay.gate.rules import Place, answers
 from assay.gate.sides import FELL, Number, Outcomes, side_of
@@ -143,3 +144,12 @@ def test_a_comparison_tells_what_cannot_be_believed(tmp_path: Path) -> None:
     black = compare(side_of(old), side_of(gated(tmp_path / "black", asked)))
     assert any("gives labels alone" in one for one in comparing.notes(black))
     assert "believed" not in comparing.headline(compare(side_of(new), side_of(old)))
+
+
+def test_names_of_half_a_character_are_written(tmp_path: Path) -> None:
+    names = ["half \ud800", "<img src=x onerror=alert(1)>"]
+    old = gated(tmp_path / "old", Fate({"4/255": fates(400, 600)}, classes=names))
+    new = gated(tmp_path / "new", Fate({"4/255": fates(300, 700)}, classes=names))
+    text = page(compare(side_of(old), side_of(new)), [old, new], tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "half \\ud800" in text
+    assert "<img src=x" not in text

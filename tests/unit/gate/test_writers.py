@@ -26,7 +26,7 @@ ANSWERS = ["met", "missed", "cannot tell", "missed", "cannot tell"]
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    classes = [HOSTILE, *map(str, range(1, 10))]
+    classes = [HOSTILE, "half \ud800", *map(str, range(2, 10))]
     statuses = {"4/255": [s for _ in range(50) for s in fates(10, 9, 1)]}
     run = gated(tmp_path_factory.mktemp("run"), Fate(statuses, classes=classes, model="net.py:f?a=<b>|"))
     rows = [GateRow.model_validate(row) for row in ROWS]
