@@ -16,7 +16,7 @@ from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, ERROR, EXCLUDED, STATUSES, UNBROKEN, WRONG_BEFORE
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT
 from assay.evaluation.run import GRADIENT
-from assay.evaluation.study.attacks import UNATTACKED
+from assay.vocabulary import UNATTACKED
 from assay.wording import percent
 
 if TYPE_CHECKING:
@@ -143,17 +143,9 @@ def side_of(run: Run) -> Side:
         {label: str(facts.get("digest", "")) for label, facts in manifest["models"].items()},
         {label: str(facts.get("fingerprint", "")) for label, facts in manifest["data"].items()},
         {name: environment.get(name) for name in ("assay", "torch", "torchvision", "python")},
-        tuple(_numbers(run.cells)), unfit(run), read, lambda model, data: class_names(run, model, data),
+        tuple(_numbers(run.cells)), tuple(run.reservations()), read, lambda model, data: class_names(run, model, data),
         lambda: tuple(_doubts(run)),
     )  # fmt: skip
-
-
-def unfit(run: Run) -> tuple[str, ...]:
-    """Return why the numbers of a run may not be reported; nothing where they may."""
-    because = [str(one) for one in run.manifest.get("not_reportable_because", ())]
-    if not run.reportable and not because:
-        because = ["its manifest says so"]
-    return (*because, *run.gaps())
 
 
 def _doubts(run: Run) -> Iterator[str]:
@@ -192,5 +184,4 @@ def _outcomes(records: pa.Table) -> dict[float, Outcomes]:
     return found
 
 
-__all__ = ["FELL", "LEFT", "LEFT_OUT", "UNKNOWN", "WRONG", "Key", "Number", "Outcomes", "Side", "digest_of", "side_of",
-           "unfit"]  # fmt: skip
+__all__ = ["FELL", "LEFT", "LEFT_OUT", "UNKNOWN", "WRONG", "Key", "Number", "Outcomes", "Side", "digest_of", "side_of"]

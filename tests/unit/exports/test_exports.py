@@ -132,7 +132,7 @@ def test_one_attack_and_black_boxes_are_not_called_robust(run: Run, monkeypatch:
     card = _card(facts, single["model"])
     (_, one, two, three) = yaml.safe_load(front_matter(card))["model-index"][0]["results"][0]["metrics"]
     assert (one["type"], two["type"]) == ("accuracy_under_attack", "not_broken_within_queries")
-    assert three["type"] == "accuracy_under_transfer"
+    assert three["type"] == "not_broken_not_adaptive"
     assert "one attack, not robustness" in one["name"] and two["name"].startswith("Not broken within 100 queries")
     assert "robust accuracy" not in card.partition("\n---\n")[2].lower()
 
@@ -208,6 +208,15 @@ def test_what_answers_follows_from_what_was_measured(run: Run, monkeypatch: pyte
     assert clauses.CERTIFIED in held(a_row(run), brackets=[{"certificates": ["crown"]}])
     assert clauses.CERTIFIED not in held(a_row(run), brackets=[{"certificates": []}])
     assert {clauses.VERDICTS, clauses.CORRUPTED} <= held(a_row(run), verdicts=[{}], corruptions=[{}])
+
+
+def test_a_number_that_is_not_adaptive_is_not_called_robustness(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts, row = Facts(run), a_row(run, attack="pgd(surrogate=zoo:x)", ignores_defense=True)
+    monkeypatch.setitem(facts.__dict__, "rows", [row])
+    read = yaml.safe_load(front_matter(_card(facts, row["model"])))
+    (_, metric) = read["model-index"][0]["results"][0]["metrics"]
+    assert metric["type"] == "not_broken_not_adaptive"
+    assert metric["name"].startswith("Not broken, not adaptive (")
 
 
 def test_every_clause_says_its_text_and_date_and_what_stays_open() -> None:

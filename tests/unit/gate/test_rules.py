@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from assay.core.errors import BadInput
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT, TRUSTED
 from assay.evaluation.run import Run
 from assay.evaluation.study.gate import GateRow
-from assay.gate.answers import MET, MISSED, UNSURE, Finding, Outcome, more_for_difference, more_for_share
+from assay.gate.answers import MET, MISSED, UNSURE, Finding, Outcome, more_for_difference, more_for_share, plain
 from assay.gate.rules import Place, answers
 from assay.gate.sides import Side, side_of
 from assay.statistics import paired_difference, wilson
@@ -112,6 +113,18 @@ def test_errors_may_have_been_right(made: Made) -> None:
     # 300 of 800 are 37.5 %, below; with 200 that may have been right 500 of 1000 would be above
     assert only(asked(made(fate(270, 530)), ROBUST)).answer == MISSED
     assert only(asked(made(fate(270, 530, errors=200), unfit=["errors"]), ROBUST)).answer == UNSURE
+
+
+@pytest.mark.parametrize("more", [{}, {"class": "*"}])
+@pytest.mark.parametrize("row", [ROBUST, NOT_WORSE])
+def test_where_no_image_could_be_evaluated_nothing_can_be_told(
+    made: Made, row: dict[str, Any], more: dict[str, str]
+) -> None:
+    outcome = asked(made(fate(0, 0, errors=100), unfit=["errors"]), {**row, **more}, baseline=made(fate(50, 50)))
+    assert outcome.answer == UNSURE
+    for finding in outcome.answers[0].findings:
+        assert "no image could be evaluated" in finding.why and finding.value is None
+    json.dumps(plain(outcome, 5), allow_nan=False)
 
 
 @pytest.mark.parametrize(

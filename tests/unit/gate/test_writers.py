@@ -90,7 +90,7 @@ def test_markdown_keeps_its_table(outcome: Outcome) -> None:
     assert order == ["missed", "missed", "cannot tell", "cannot tell", "met"]
 
 
-@pytest.mark.parametrize("most", [SUMMARY_BYTES, 2500, 900, 100, 0])
+@pytest.mark.parametrize("most", [SUMMARY_BYTES, 2500, 900, 100, 25, 0])
 def test_markdown_fits(outcome: Outcome, most: int) -> None:
     text = markdown(outcome, most)
     assert len(text.encode()) <= most

@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from assay.core.budget import Budget, parse_budget
 from assay.core.errors import BadInput, did_you_mean
-from assay.core.norms import THREAT_NORMS
 from assay.evaluation.study.errors import Misplaced
 from assay.statistics import CONFIDENCE
+from assay.vocabulary import Norm
 
 BASELINE = "baseline"
 EVERY_CLASS = "*"
@@ -66,9 +66,9 @@ def parse_threat(text: str) -> ThreatFilter:
     """Read 'linf', 'linf 4/255' or 'linf grid=255 normalized 0.5'. Raises `BadInput` for an unknown norm."""
     words = text.split()
     norm = words[0].lower() if words else ""
-    if norm not in THREAT_NORMS:
-        near = did_you_mean(norm, THREAT_NORMS)
-        raise BadInput(f"{text!r} names no norm.{near} Write 'linf 4/255'; norms: {', '.join(THREAT_NORMS)}.")
+    if norm not in tuple(Norm):
+        near = did_you_mean(norm, tuple(Norm))
+        raise BadInput(f"{text!r} names no norm.{near} Write 'linf 4/255'; norms: {', '.join(Norm)}.")
     for start in range(1, len(words)):
         try:
             return ThreatFilter((norm, *words[1:start]), parse_budget(" ".join(words[start:])))
@@ -206,3 +206,15 @@ class GateRow(BaseModel):
 
 ROW_KEYS = tuple(field.alias or name for name, field in GateRow.model_fields.items())
 """What a row may hold."""
+
+
+def rows_alone(raw: Any) -> tuple[GateRow, ...] | None:
+    """Return the rows of a gate as a study writes it, without the rest of the study; None where anything is wrong.
+
+    Reading the whole study tells what; it takes the table of attacks, and with it torch.
+    """
+    rows = raw if isinstance(raw, list) else [raw]
+    try:
+        return tuple(GateRow.model_validate(row) for row in rows) or None
+    except (ValidationError, BadInput):
+        return None
