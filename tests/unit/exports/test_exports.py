@@ -152,6 +152,15 @@ def test_croissant_describes_the_files_beside_it(run: Run, shown: dict[str, Any]
         assert [field["name"] for field in told_set["field"]] == table.column_names
 
 
+def test_croissant_has_the_records_piece_by_piece(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run.records()
+    monkeypatch.setattr("assay.evaluation.records.shards.PIECE", 1)
+    assert len(list(run.pieces(whole.column_names))) > 1
+    monkeypatch.setattr(Run, "records", lambda *_: pytest.fail("all records at once"))
+    export_run(run, "croissant", tmp_path / "c")
+    assert pq.read_table(tmp_path / "c" / "records.parquet").equals(whole)
+
+
 def tables(text: str) -> Iterator[list[str]]:
     """Yield the cells of every row of a table of Markdown, as GitHub splits them."""
     for line in text.splitlines():
