@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ from tests.support.playing import (
 )
 
 MODELS = '''
+import sys
 import time
 
 import torch
@@ -62,9 +64,29 @@ def stuck():
     return Stuck()
 
 
+class Reading(nn.Module):
+    """Waits for words of its user, and leaves when a bright image is asked about."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(64, 3)
+
+    def forward(self, x):
+        if x.mean() > 0.7:
+            sys.exit(3)
+        sys.stdin.readline()
+        return self.last(x.flatten(1))
+
+
+def reading():
+    torch.manual_seed(0)
+    return Reading()
+
+
 def broken():
     raise RuntimeError("no weights today")
 '''
+READING = "models.py:reading?channels=1&size=8"
 CERTIFIED, STUCK = "zoo:mnist-certified", "models.py:stuck?channels=1&size=8"
 # stands, and takes its time
 LONG: Json = {"attack": "square", "eps": "0.001", "options": {"queries": 15_000}}
@@ -74,7 +96,7 @@ LONG: Json = {"attack": "square", "eps": "0.001", "options": {"queries": 15_000}
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
     folder = tmp_path_factory.mktemp("play")
     (folder / "models.py").write_text(MODELS)
-    flags = ["--model", CERTIFIED, "--model", STUCK, "--model", "models.py:broken"]
+    flags = [word for name in (CERTIFIED, STUCK, "models.py:broken", READING) for word in ("--model", name)]
     with playground(*flags, folder=folder) as running:
         running.ready()
         yield running
@@ -106,7 +128,7 @@ def test_the_page_comes_with_a_policy_and_not_without_the_token(place: Playing) 
 
 def test_what_there_is_to_choose_from(place: Playing) -> None:
     told = place.setup()
-    first, stuck, broken = told["models"]
+    first, stuck, broken, _ = told["models"]
     assert (first["kind"], first["shape"], first["access"]) == ("digits", [1, 28, 28], "gradient")
     assert first["classes"] == list("0123456789")
     assert stuck["ready"]
@@ -281,6 +303,17 @@ def test_a_model_that_does_not_stop_loses_its_process_and_the_next_visitor_has_a
     assert not before <= set(processes(place.process.pid))
     dark = place.image(as_bytes(Image.new("L", (8, 8), 50)), STUCK)["image"]
     done(place.run(dark, model=STUCK, attack="fgsm", eps="0.1"))
+
+
+def test_a_model_that_reads_or_leaves_takes_nothing_along(place: Playing, three: str) -> None:
+    before = set(processes(place.process.pid))
+    dark = place.image(as_bytes(Image.new("L", (8, 8), 90)), READING)
+    assert len(dark["top"]) == 3
+    where = f"/api/image?model={quote(READING, safe='')}"
+    status, _, body = place.ask("POST", where, as_bytes(Image.new("L", (8, 8), 250)))
+    assert status == 400
+    assert "sys.exit(3)" in json.loads(body)["error"]
+    assert set(processes(place.process.pid)) == before
 
 
 def test_ten_visitors_of_whom_one_leaves(place: Playing, three: str) -> None:
