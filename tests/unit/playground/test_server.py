@@ -192,7 +192,8 @@ def test_a_patch_is_pasted_and_the_model_asked(place: Playing, three: str) -> No
     "changed",
     [
         {"image": "none"}, {"model": "models.py:broken"}, {"model": "/etc/passwd"}, {"model": 3}, {"second": "other"},
-        {"goal": {"class": "x"}}, {"goal": {}}, {"goal": "targeted"}, {"seed": "a"}, {"seed": 2**70}, {"options": [1]},
+        {"goal": {"class": "x"}}, {"goal": {"class": 3.7}}, {"goal": {"class": True}}, {"seed": 1.5},
+        {"goal": {}}, {"goal": "targeted"}, {"seed": "a"}, {"seed": 2**70}, {"options": [1]},
         {"options": {str(i): 1 for i in range(50)}}, {"patch": {"id": []}}, {"patch": "x"}, {"patch": {"id": "none"}},
     ],
 )  # fmt: skip
@@ -264,6 +265,21 @@ def test_eighty_megabytes_of_uploads_at_once_stay_below_the_memory_that_is_promi
     assert set(answers) <= {200, 429}
     assert answers.count(200) >= 8
     assert memory(place.process.pid) < 300e6
+
+
+def test_who_uploads_slowly_keeps_no_drawing_out(place: Playing) -> None:
+    start = (
+        f"POST /api/image?model={CERTIFIED} HTTP/1.1\r\nHost: 127.0.0.1:{place.port}\r\n"
+        f"X-Assay-Token: {place.token}\r\nContent-Length: 1000000\r\n\r\nab"
+    )
+    with contextlib.ExitStack() as links:
+        for _ in range(3):
+            slow = links.enter_context(socket.create_connection(("127.0.0.1", place.port)))
+            slow.sendall(start.encode())
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert place.image(drawn_three())["top"]
+        assert time.monotonic() - began < 10
 
 
 def test_a_run_is_stopped_by_its_name(place: Playing, three: str) -> None:
