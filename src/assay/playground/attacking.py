@@ -105,19 +105,15 @@ def prepared(ask: Ask, model: Classifier, x: Tensor, clean: Tensor) -> Prepared:
     threat = THREATS[ask.norm](ask.eps)
     if not float(threat.eps) > 0:
         raise BadInput(f"The budget is {ask.eps}: nothing may change. Give one above 0.")
-    own, classes = answer(model, clean), apart(clean, model.rejects).logits.shape[1]
     if ask.goal is not None and "targeted" not in entry.goals:
         raise BadInput(f"The attack {ask.attack} has no target of its own. Leave the goal untargeted.")
-    goal = goal_of(ask, model, own, classes)
-    method = build(ask.attack, **options)
-    return Prepared(ask, model, x, torch.tensor([own]), threat, goal, method, options, question)
+    goal = goal_of(ask, model, clean)
+    return Prepared(ask, model, x, goal.y, threat, goal, build(ask.attack, **options), options, question)
 
 
-def goal_of(ask: Ask, model: Classifier, own: int, classes: int) -> Goal:
-    """Return the goal of an image that a model answers with class `own`.
-
-    Raises `BadInput` for a goal that is no class, or is reached already.
-    """
+def goal_of(ask: Ask, model: Classifier, clean: Tensor) -> Untargeted | Targeted:
+    """Return the goal about the answer in `clean` `[1, K]`. Raises `BadInput` for a target that none can be."""
+    own, classes = answer(model, clean), apart(clean, model.rejects).logits.shape[1]
     y, reject = torch.tensor([own]), -1 if model.rejects else None
     if ask.goal is None:
         return Untargeted(y, reject)

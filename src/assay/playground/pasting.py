@@ -16,12 +16,11 @@ from torch import Tensor
 
 from assay.core.errors import BadInput
 from assay.core.goal import scored
-from assay.core.signals import apart
 from assay.core.tensors import take
 from assay.models import Classifier
 from assay.playground import same, shown
 from assay.playground.asked import Ask
-from assay.playground.attacking import answer, finite, goal_of, look, npz, read_back
+from assay.playground.attacking import finite, goal_of, look, npz, read_back
 
 Json = dict[str, Any]
 MOST_TURN = 180.0
@@ -81,8 +80,8 @@ def paste(image: Tensor, placed: Placed) -> tuple[Tensor, float]:
 def run(ask: Ask, model: Classifier, x: Tensor, placed: Placed, tell: Callable[[Json], None]) -> None:
     """Paste the patch on `x` `[C, H, W]` and tell what the model says before and after: one pass, no search."""
     clean = look(model, x[None])
-    own = answer(model, clean)
-    goal = goal_of(ask, model, own, apart(clean, model.rejects).logits.shape[1])
+    goal = goal_of(ask, model, clean)
+    own = int(goal.y)
     right = None if ask.label is None else ask.label == own
     lead = finite(-float(goal.gap(clean)))
     tell({"event": "clean", "top": shown.top_five(clean, model), "margin": lead, "right": right})

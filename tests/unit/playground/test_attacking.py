@@ -153,6 +153,18 @@ def test_what_is_proved_lies_below_what_breaks(tiny: Classifier, image: Tensor) 
     assert proved["verdict"]["state"] == "proved"
 
 
+def test_a_network_that_nothing_moves_is_proved_at_the_budget_asked_for(image: Tensor) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 4)).eval()
+    with torch.no_grad():
+        net[3].weight.zero_()
+        net[3].bias.copy_(torch.arange(4.0))
+    stuck = dataclasses.replace(assay.load_model(net), input_shape=(1, 8, 8))
+    done = events_of(Ask("stuck", "pgd", "linf", "0.3", smallest=True), stuck, image)[-1]
+    assert done["smallest"]["value"] is None
+    assert done["certified"]["radius"] == 0.3
+    assert done["verdict"]["state"] == "proved"
+
+
 def test_where_there_is_no_certificate_the_reason_is_said(tiny: Classifier, image: Tensor) -> None:
     done = events_of(Ask("tiny", "sigma-zero", "l0", "5", smallest=True), tiny, image)[-1]
     assert done["certified"]["radius"] is None
@@ -185,6 +197,30 @@ def test_the_answer_itself_is_no_goal(tiny: Classifier, image: Tensor) -> None:
     own = int(tiny.module(image[None]).argmax())
     with pytest.raises(BadInput, match="says already"):
         run(Ask("tiny", "pgd", "linf", "0.1", goal=own), tiny, image, lambda _: None, lambda: False)
+
+
+@pytest.mark.parametrize(("goal", "said"), [(None, "says already"), (9, "the model has 4 classes, 0 to 3")])
+def test_a_patch_has_no_goal_that_an_attack_may_not_have(
+    tiny: Classifier, image: Tensor, goal: int | None, said: str
+) -> None:
+    own = int(tiny.module(image[None]).argmax())
+    ask = Ask("tiny", "pgd", "linf", "0.1", goal=own if goal is None else goal)
+    placed = pasting.Placed(shown.png(image), 0.5, 0.5, 0.1)
+    with pytest.raises(BadInput, match=said):
+        pasting.run(ask, tiny, image, placed, lambda _: None)
+
+
+def test_a_patch_after_which_the_model_has_no_scores_is_told(image: Tensor) -> None:
+    class Dark(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.where((x.amax((1, 2, 3)) == 1)[:, None], torch.nan, x.flatten(1)[:, :4])
+
+    dark = dataclasses.replace(assay.load_model(Dark()), input_shape=(1, 8, 8))
+    told: list[Json] = []
+    placed = pasting.Placed(shown.png(torch.ones(1, 2, 2)), 0.5, 0.5, 1.0)
+    pasting.run(Ask("dark", "pgd", "linf", "0.1"), dark, image, placed, told.append)
+    json.dumps(told, allow_nan=False)
+    assert told[-1]["margin"] is None
 
 
 def test_a_label_that_the_model_misses_is_said(tiny: Classifier, image: Tensor) -> None:
