@@ -7,10 +7,12 @@ import heapq
 import os
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from assay.core.errors import BadInput
-from assay.evaluation.cell import Cell, Unit
-from assay.evaluation.passes import passes_per_sample
+
+if TYPE_CHECKING:
+    from assay.evaluation.cell import Cell, Unit
 
 SLURM = "slurm"
 
@@ -78,6 +80,9 @@ def deal(units: Sequence[Unit], shares: int) -> list[list[Unit]]:
 
 
 def _cost(cell: Cell) -> int:
+    # building attacks needs torch, and who looks how shares stand does not
+    from assay.evaluation.passes import passes_per_sample
+
     # a step back takes about twice the time of one forward
     passes = passes_per_sample(cell)
     return passes.forwards + 2 * passes.backwards
