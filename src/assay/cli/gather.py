@@ -14,8 +14,9 @@ from assay.console.exit_codes import Exit
 from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device
 from assay.console.output import DisplayOption, chosen, out, say, spoken_command, stoppable, write
 from assay.console.sessions import exit_code, run_session
-from assay.console.shares import in_words, who_works
+from assay.console.shares import told, who_works
 from assay.console.study_from_flags import StudyRequest
+from assay.core.errors import BadInput
 from assay.wording import plural
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class FinishFlags:
 
 def gather(
     ctx: typer.Context,
-    directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
+    directory: Annotated[str, typer.Argument(help="A run directory, such as runs/demo.")],
     how: FinishFlags,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -62,15 +63,19 @@ def gather(
     from assay.report.numbers import as_plain
 
     run, command = Run.open(directory), spoken_command(ctx.obj or ())
+    if run.far:
+        raise BadInput(
+            f"{directory} lies in a store, and shares of a run are worked on on a disk. Use: assay show {directory}"
+        )
     found = _Gathered.of(run)
     at_work = any(one.at_work for one in found.shares)
     if how.finish or (not found.missing and run.status != "success" and not at_work):
         with stoppable(command):
-            asked = StudyRequest(run.spec(), directory, True)
+            asked = StudyRequest(run.spec(), Path(directory), True)
             run = run_session(asked, how.options(command), chosen(how.display), doctor=False).run
         found = _Gathered.of(run)
     if as_json:
-        write(json.dumps({"directory": str(directory), **found.plain(), **as_plain(run)}, indent=2, allow_nan=False))
+        write(json.dumps({"directory": directory, **found.plain(), **as_plain(run)}, indent=2, allow_nan=False))
     else:
         report.terminal(run, out())
         for line in found.in_words():
@@ -119,10 +124,9 @@ class _Gathered:
     def in_words(self) -> Iterator[str]:
         """Yield a line for what is there, what is missing, and who does it."""
         yield f"Units     {self.units - self.missing} of {self.units} are there"
-        for one in self.shares:
-            missing = f"; {self.by_share[one.share]} missing" if one.share in self.by_share else ""
-            if one.at_work or missing or one.errors:
-                yield f"          {in_words(one)}{missing}"
+        shown = [one for one in self.shares if one.at_work or one.share in self.by_share or one.errors]
+        for line in told(shown, self.by_share):
+            yield f"          {line}"
         if not self.missing:
             yield f"Page      assay report {self.run.path}"
         elif any(one.at_work for one in self.shares):
