@@ -16,6 +16,7 @@ import torch
 from assay.core.errors import BadInput
 from assay.evaluation.plan import Plan
 from assay.files import write_atomically
+from assay.wording import plural
 
 NAME = "manifest.json"
 VERSION = 1
@@ -84,7 +85,7 @@ def not_reportable(plan: Plan) -> list[str]:
         if spec.ids is not None:
             reasons.append(f"only {n} chosen samples of {label} (ids)")
         if n < FEWEST:
-            reasons.append(f"{n} images in {label}: too few to report")
+            reasons.append(f"{plural(n, 'image')} in {label}: too few to report")
     return reasons
 
 
