@@ -145,7 +145,8 @@ def _run_of(asked: Study, study: str, run: Path | None) -> Run:
     if found.study != asked.study or found.spec().grids != asked.grids:
         raise BadInput(
             f"{folder} is not a run of {study} as it stands: the study has other models, data, threats or attacks. "
-            f"Run it again (assay run {study}), or ask about the run with its own gate: assay gate {folder}"
+            f"Run it again (assay run {study} --fork, which leaves {folder} as it is), or ask about the run with its own "
+            f"gate: assay gate {folder}"
         )
     return found
 

@@ -77,9 +77,7 @@ def test_a_run_with_some_errors_goes_on_to_the_gate(tmp_path: Path, code: int, l
     assert calls[1:] == (["report assay-run"] if left == 0 else [])
 
 
-@pytest.mark.parametrize(
-    ("install", "asked"), [("action", ["/actions/a b"]), ("assay[onnx] x", ["assay[onnx]", "x"])]
-)
+@pytest.mark.parametrize(("install", "asked"), [("action", ["/actions/a b"]), ("assay[onnx] x", ["assay[onnx]", "x"])])
 def test_the_action_installs_its_own_assay(tmp_path: Path, install: str, asked: list[str]) -> None:
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\nfor one; do echo "$one"; done >> calls\n')
