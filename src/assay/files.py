@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import errno
 import os
+import re
 import socket
 import sys
 import uuid
@@ -16,6 +17,13 @@ from typing import BinaryIO
 from assay.core.errors import AssayError
 
 TEMPORARY = ".writing-"
+
+_FAR = re.compile(r"([a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+def is_far(name: str) -> bool:
+    """Whether a name is a URL, not a path."""
+    return _FAR.match(name) is not None
 
 
 def cache_dir() -> Path:

@@ -56,3 +56,10 @@ class Outputs(enum.StrEnum):
 
     LOGITS = "logits"
     PROBABILITIES = "probabilities"
+
+
+UNATTACKED = "none"
+"""The attack of cells that are looked at and not attacked: corrupted data. No study names it."""
+
+PREDICTED_LABELS = "(labels: predicted by the model)"
+"""What records call data whose labels are the model's own answers, behind their source."""

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from assay.evaluation.endpoints import spent_in
 from assay.evaluation.run import Run
 from assay.evaluation.run_study import Options, run_study
 from assay.evaluation.study.yaml_source import load_study
+from assay.spending import spent_in
 from tests.support.serving import Server
 from tests.support.tiny import rows, write_pictures
 from tests.unit.evaluation.test_endpoints import scores

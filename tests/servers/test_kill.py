@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from assay.evaluation.endpoints import spent_in
 from assay.evaluation.execution.options import Options
 from assay.evaluation.run_study import run_study
 from assay.evaluation.study.yaml_source import load_study
+from assay.spending import spent_in
 from tests.servers.conftest import Subjects
 from tests.servers.counted import Counted
 from tests.support.served import Server

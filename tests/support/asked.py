@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from assay.models.remote.client import Limits, Reply, Rows
+from assay.models.remote.client import Reply, Rows
+from assay.spending import Limits
 
 
 def scores_of(rows: Rows) -> Rows:

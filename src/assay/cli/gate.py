@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +19,7 @@ from assay.core.errors import BadInput
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
+    from assay.evaluation.study.errors import Places
     from assay.evaluation.study.gate import GateRow
     from assay.evaluation.study.spec import Study
     from assay.gate.answers import Outcome
@@ -101,7 +103,7 @@ def exit_of(answer: str, unsure_fails: bool) -> Exit:
 
 def _asked(study: str, run: Path | None) -> tuple[tuple[GateRow, ...], list[Place], Run]:
     from assay.evaluation.run import Run
-    from assay.evaluation.study.spec import Study
+    from assay.evaluation.study.gate import rows_alone
     from assay.evaluation.study.yaml_source import read_yaml
     from assay.gate.rules import Place
 
@@ -117,38 +119,58 @@ def _asked(study: str, run: Path | None) -> tuple[tuple[GateRow, ...], list[Plac
             f"There is no study {study} to be read ({error}). Give a study file, or a run directory."
         ) from error
     raw, written = read_yaml(text, file.name)
-    asked = Study.of(raw, written)
-    if not asked.gate:
+    rows = rows_alone(raw["gate"]) if raw.get("gate") else None
+    if rows is None:
+        from assay.evaluation.study.spec import Study
+
+        rows = Study.of(raw, written).gate
+    if not rows:
         raise BadInput(
             f"{file} has no gate. Write one, such as:\ngate:\n  - {{robust_accuracy: '>= 40 %', threat: linf 4/255}}"
         )
-    directory = opened or _run_of(asked, study, run)
+    directory = opened or _run_of(raw, written, study, run)
     single = ("gate",) if isinstance(raw["gate"], dict) else None
-    told = [written.of(single or ("gate", at)) for at in range(len(asked.gate))]
-    return asked.gate, [Place(str(file), int(one.rsplit(":", 2)[-2]), one) for one in told], directory
+    told = [written.of(single or ("gate", at)) for at in range(len(rows))]
+    return rows, [Place(str(file), int(one.rsplit(":", 2)[-2]), one) for one in told], directory
 
 
-def _run_of(asked: Study, study: str, run: Path | None) -> Run:
+def _run_of(raw: Mapping[str, Any], written: Places, study: str, run: Path | None) -> Run:
     from assay.evaluation.run import Run
 
-    folder = run or Path("runs") / asked.study
+    asked = functools.cache(lambda: _whole(raw, written))
+    named = raw.get("study")
+    name = named if isinstance(named, str) else asked().study
+    folder = run or Path("runs") / name
     if run is None and not folder.exists():
         raise BadInput(f"{study} has no run in {folder} yet. Run it first: assay run {study}; or name one: --run DIR")
     found = Run.open(folder)
     if run is None and (later := _later(found)):
-        raise BadInput(
-            f"{later} is a later run of {asked.study} than {folder}. Say which: --run {later}, or --run {folder}"
-        )
+        raise BadInput(f"{later} is a later run of {name} than {folder}. Say which: --run {later}, or --run {folder}")
     if not (folder / LOCK).is_file():
         raise BadInput(f"{folder} has no {LOCK}. Run the study again: assay run {study}")
     # what was measured must be what the study asks for; its gate may have changed since
-    if found.study != asked.study or found.spec().grids != asked.grids:
+    if found.study != name or not (_as_resolved(raw, folder) or found.spec().grids == asked().grids):
         raise BadInput(
             f"{folder} is not a run of {study} as it stands: the study has other models, data, threats or attacks. "
-            f"Run it again (assay run {study} --fork, which leaves {folder} as it is), or ask about the run with its own "
-            f"gate: assay gate {folder}"
+            f"Run it again (assay run {study} --fork, which leaves {folder} as it is), or ask about the run with "
+            f"its own gate: assay gate {folder}"
         )
     return found
+
+
+def _whole(raw: Mapping[str, Any], written: Places) -> Study:
+    from assay.evaluation.study.spec import Study
+
+    return Study.of(raw, written)
+
+
+def _as_resolved(raw: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a study is written as the run keeps it, besides its gate and audit: then it need not be resolved."""
+    from assay.evaluation.study.yaml_source import read_yaml
+
+    kept, _ = read_yaml((folder / LOCK).read_text(encoding="utf-8"), LOCK)
+    about_numbers = [{key: value for key, value in one.items() if key not in ("gate", "audit")} for one in (raw, kept)]
+    return about_numbers[0] == about_numbers[1]
 
 
 def _later(run: Run) -> Path | None:

@@ -42,12 +42,14 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:  # shape: one parameter for each flag
     """Say what a study will cost: cells, passes, disk, and time from a short measurement."""
+    from assay.evaluation.asked import budgets
     from assay.evaluation.cost import Speed, estimate
-    from assay.evaluation.endpoints import budgets, demands, spent_in
+    from assay.evaluation.endpoints import demands
     from assay.evaluation.loader import Loader
     from assay.evaluation.plan import make_plan
     from assay.evaluation.records.store import Store
     from assay.models.remote.ledger import Ledger
+    from assay.spending import spent_in
 
     loader = Loader(device, allow_pickle, batch, allow_random_data=allow_random_data)
     with Ledger().used() as ledger:

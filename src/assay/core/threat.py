@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from assay.core.budget import NORMALIZED, Budget, read_budgets
+from assay.core.budget import NORMALIZED, Budget
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
+from assay.core.given import read_budgets
 from assay.core.masks import Mask, with_channels
 from assay.core.norms import L0 as L0_NORM
 from assay.core.norms import L1 as L1_NORM

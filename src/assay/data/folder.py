@@ -16,8 +16,9 @@ from assay.data.labels import Labelling, Vocabulary, label_folders
 from assay.data.pictures import USUAL
 from assay.data.spec import take_apart
 from assay.data.stores.folder import FarFolder, far_folder
-from assay.data.stores.place import is_far, refuse_credentials
+from assay.data.stores.place import refuse_credentials
 from assay.data.written_labels import READING, Written
+from assay.files import is_far
 from assay.models.classifier import Classifier
 
 _SPLIT = re.compile(

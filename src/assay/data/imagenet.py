@@ -21,8 +21,9 @@ from assay.data.labelled_files import LabelledFiles
 from assay.data.labels import Vocabulary, check_labels
 from assay.data.spec import take_apart
 from assay.data.stores.folder import far_folder
-from assay.data.stores.place import is_far, refuse_credentials
+from assay.data.stores.place import refuse_credentials
 from assay.data.written_labels import READING, Written
+from assay.files import is_far
 from assay.models.classifier import Classifier
 from assay.models.imagenet import imagenet_classes, imagenet_synsets
 

@@ -15,8 +15,9 @@ from assay.data.spec import take_apart
 from assay.data.stores.objects import Entry, entry, files_below, patiently
 from assay.data.stores.parquet_rows import ParquetFile, ParquetRows
 from assay.data.stores.pieces import in_threads
-from assay.data.stores.place import Place, is_far, place_of, refuse_credentials
+from assay.data.stores.place import Place, place_of, refuse_credentials
 from assay.data.written_labels import READING, Written
+from assay.files import is_far
 from assay.models.classifier import Classifier
 
 OPTIONS = READING | {"image", "label", "split", "numbers"}

@@ -16,7 +16,8 @@ from assay.data.folder import existing
 from assay.data.folder_scan import all_pictures, pictures_under
 from assay.data.labelled_files import LabelledFiles
 from assay.data.stores.folder import far_folder
-from assay.data.stores.place import is_far, refuse_credentials
+from assay.data.stores.place import refuse_credentials
+from assay.files import is_far
 from assay.models.classifier import Classifier
 from assay.models.remote.place import asking
 

@@ -30,11 +30,11 @@ from assay.evaluation.held_out import check_apart
 from assay.evaluation.loader import Bench
 from assay.evaluation.one_score import check_one_score
 from assay.evaluation.records.builder import Columns, blank
-from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, choose
+from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture
+from assay.evaluation.records.pictured import choose
 from assay.evaluation.records.schema import BROKEN, STATUSES
-from assay.evaluation.study.attacks import UNATTACKED
-from assay.evaluation.study.goals import allowed_rank, per_image
-from assay.vocabulary import Order, Question
+from assay.evaluation.study.goal_words import allowed_rank, per_image
+from assay.vocabulary import UNATTACKED, Order, Question
 
 
 @dataclasses.dataclass(frozen=True)

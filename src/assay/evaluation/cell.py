@@ -6,25 +6,19 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from assay.core.budget import Budget
+from assay.evaluation.planned import CERTIFYING, SCHEMA_VERSION, InChunks
 from assay.evaluation.study.certify import CertificateSpec
-from assay.evaluation.study.goals import telling
+from assay.evaluation.study.goal_words import telling
 from assay.evaluation.study.spec import AttackSpec, DataSpec, ModelSpec, ThreatSpec
 from assay.models.spec import without_limits
 
-SCHEMA_VERSION = 3
-"""The version of the records that a cell has."""
-
-CERTIFYING = "p"
-"""How the digest of a cell that is a certificate begins (a proof): its records are of another kind."""
-
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class Cell(InChunks):
     """One model, data set, attack, threat and list of budgets under one question: plain values, fully resolved.
 
     A cell with a `certificate` is not attacked: it says what that proves. `before` names the bound that an attack's
@@ -127,24 +121,6 @@ class Cell:
     def unit(self) -> str:
         """The unit of the budgets."""
         return self.budgets[0].unit
-
-    @property
-    def chunks(self) -> int:
-        """How many chunks the cell's samples are cut into."""
-        return math.ceil(self.n / self.chunk)
-
-    def positions(self, chunk: int) -> range:
-        """Return which samples belong to a chunk."""
-        return range(chunk * self.chunk, min(self.n, (chunk + 1) * self.chunk))
-
-    def rows(self, chunk: int) -> int:
-        """Return how many records a chunk has: its samples times the budgets."""
-        return self.rows_of(range(chunk, chunk + 1))
-
-    def rows_of(self, chunks: range) -> int:
-        """Return how many records chunks that follow each other have."""
-        samples = self.positions(chunks[-1]).stop - self.positions(chunks[0]).start
-        return samples * len(self.budgets)
 
 
 _RARE = ("certificate", "before")

@@ -13,10 +13,10 @@ from assay.evaluation.cell import Cell
 from assay.evaluation.experiment import Experiment
 from assay.evaluation.loader import Loader
 from assay.evaluation.passes import passes_per_sample
-from assay.evaluation.study.attacks import UNATTACKED, entry_of
+from assay.evaluation.study.attacks import entry_of
 from assay.evaluation.study.certify import AUTO, FIRST
 from assay.models import Classifier
-from assay.vocabulary import Question
+from assay.vocabulary import UNATTACKED, Question
 
 BOUND = "crown"
 PILOT = 8

@@ -6,12 +6,12 @@ import dataclasses
 
 from assay.core.errors import BadInput
 from assay.data import Data
-from assay.evaluation.study.attacks import UNATTACKED, entry_of
+from assay.evaluation.study.attacks import entry_of
 from assay.evaluation.study.certify import OFF, CertifySpec
 from assay.evaluation.study.spec import AttackSpec, Grid, ModelSpec, Study
 from assay.models import Classifier
 from assay.models.classifier import Preprocess
-from assay.vocabulary import Question
+from assay.vocabulary import UNATTACKED, Question
 
 
 @dataclasses.dataclass(frozen=True)

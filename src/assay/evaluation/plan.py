@@ -23,16 +23,18 @@ from assay.evaluation.endpoints import endpoint_facts
 from assay.evaluation.held_out import check_data_apart
 from assay.evaluation.judging import check_images, check_models, made_on, turns, two_ways
 from assay.evaluation.loader import Loader
+from assay.evaluation.methods import told_method
 from assay.evaluation.passes import queries_per_image
 from assay.evaluation.study import masks
 from assay.evaluation.study import surrogates as surrogate
 from assay.evaluation.study.adaptive import NO_DETECTOR, parts_for
-from assay.evaluation.study.attacks import ADAPTIVE, UNATTACKED, entry_of, method_of, resolved
+from assay.evaluation.study.attacks import ADAPTIVE, entry_of, method_of, resolved
 from assay.evaluation.study.corruptions import corruptions_of, is_tree
 from assay.evaluation.study.spec import AttackSpec, DataSpec, Grid, ModelSpec, Study, ThreatSpec
 from assay.evaluation.study.targets import aimed
 from assay.models import Classifier
 from assay.models.classifier import check_identity
+from assay.vocabulary import UNATTACKED
 
 
 def check_units(grid: Grid, model: Classifier) -> None:
@@ -102,6 +104,11 @@ class Plan:
         return {
             cell.digest: queries_per_image(cell) for cell in asked if "access" in self.models.get(cell.model.label, {})
         }
+
+    @property
+    def methods(self) -> dict[str, dict[str, Any]]:
+        """What readers of the records have to know of the attacks, per cell digest."""
+        return {cell.digest: told_method(cell.plain()) for cell in self.cells if cell.certificate is None}
 
     @property
     def units(self) -> list[Unit]:

@@ -7,34 +7,36 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from assay.core.budget import parse_budget
 from assay.core.errors import BadInput, did_you_mean
-from assay.data.stores.mirror import copied, is_far
 from assay.evaluation.analysis import query_curves as effort
 from assay.evaluation.analysis import score
 from assay.evaluation.analysis.brackets import ATTACK_COLUMNS, CERTIFICATE_COLUMNS, BracketTable, bracket_tables
-from assay.evaluation.analysis.corruptions import CorruptionTable, tables
 from assay.evaluation.analysis.kept_numbers import LEAST, KeptNumbers
 from assay.evaluation.analysis.pairs import PAIR_COLUMNS, PairTable, pair_tables, paired_cells
 from assay.evaluation.analysis.rejection import FrozenThreshold
 from assay.evaluation.analysis.scan import Scan
 from assay.evaluation.analysis.score import Result
-from assay.evaluation.cell import Cell
-from assay.evaluation.endpoints import plain, spent_in
+from assay.evaluation.asked import plain
+from assay.evaluation.planned import Planned
 from assay.evaluation.records.certificates import CERTIFICATE_SCHEMA
 from assay.evaluation.records.gallery import PICTURED_CHUNKS, Picture, decode
 from assay.evaluation.records.manifest import NAME, read_manifest
 from assay.evaluation.records.store import CERTIFICATES, GALLERY, RESULTS, Store
 from assay.evaluation.records.verdicts import FOLDER as VERDICTS
 from assay.evaluation.records.verdicts import Verdict, read_verdicts
-from assay.evaluation.study.attacks import UNATTACKED
-from assay.evaluation.study.spec import Study
-from assay.evaluation.study.yaml_source import load_study
+from assay.files import is_far
+from assay.spending import spent_in
+from assay.vocabulary import UNATTACKED
 from assay.wording import measure, plural
+
+if TYPE_CHECKING:
+    from assay.evaluation.analysis.corruptions import CorruptionTable
+    from assay.evaluation.study.spec import Study
 
 STUDY_FILE = "study.lock.yaml"
 GRADIENT = "gradient"
@@ -75,6 +77,8 @@ class Run:
 
     @classmethod
     def _open_far(cls, url: str) -> Run:
+        from assay.data.stores.mirror import copied
+
         folder = copied(url, _READ, "runs")
         manifest = read_manifest(folder)
         if not manifest:
@@ -108,6 +112,8 @@ class Run:
 
     def spec(self) -> Study:
         """Return the resolved study."""
+        from assay.evaluation.study.yaml_source import load_study
+
         return load_study(self.path / STUDY_FILE)
 
     def records(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -173,7 +179,13 @@ class Run:
 
     def corruptions(self) -> list[CorruptionTable]:
         """Return the accuracies on corrupted data, an average case: one table per model and data set."""
-        return tables(self.unattacked(), self.manifest)
+        found = self.unattacked()
+        if not found:
+            return []
+        # the corruptions are drawn with torch; most runs have none
+        from assay.evaluation.analysis.corruptions import tables
+
+        return tables(found, self.manifest)
 
     def _scored(self, by: Callable[[Scan], list[Result]]) -> list[Result]:
         """Return results without verdicts; shards are read again only where they changed."""
@@ -259,11 +271,11 @@ class Run:
 
     def efforts(self, over: str) -> list[effort.Effort]:
         """Return accuracy against `queries`, `steps`, `forwards` or `backwards`, per cell that stops at success."""
-        return effort.efforts(self._needed, self.cells, over)
+        return effort.efforts(self._needed, self.cells, over, self.manifest.get("methods"))
 
     def stages(self) -> list[effort.Stage]:
         """Return what each stage of the composed attacks left standing, per cell and budget."""
-        return effort.stages(self._needed, self.cells)
+        return effort.stages(self._needed, self.cells, self.manifest.get("methods"))
 
     def _needed(self, cell: str) -> Iterator[pa.Table]:
         return self.pieces(effort.NEEDED, [cell], coded=True)
@@ -280,9 +292,13 @@ class Run:
 
     def gaps(self) -> list[str]:
         """Return what is not there of the records that the run should have, in words; nothing where all are."""
-        cells = [Cell.of(plain) for plain in self.manifest["cells"].values()]
+        cells = [Planned.of(digest, plain) for digest, plain in self.manifest["cells"].items()]
         done, damaged = self.store.done(cells)
-        missing = sum(cell.chunks - len(done[cell.digest]) for cell in cells) - len(damaged)
+        # a damaged file is named with all of its chunks, and one of them may lie in another file too
+        known = {digest: set(chunks) for digest, chunks in done.items()}
+        for one in damaged:
+            known[one.path.parent.name].update(one.chunks)
+        missing = sum(cell.chunks - len(known[cell.digest].intersection(range(cell.chunks))) for cell in cells)
         told = [f"{one.path} {one.wrong}" for one in damaged]
         return [
             *told,
@@ -292,6 +308,13 @@ class Run:
                 else []
             ),
         ]
+
+    def reservations(self) -> list[str]:
+        """Return why the numbers may not be reported, and what is missing of them; nothing where all is well."""
+        because = [str(one) for one in self.manifest.get("not_reportable_because", ())]
+        if not self.reportable and not because:
+            because = ["its manifest says so"]
+        return [*because, *self.gaps()]
 
     def gallery(self, cell: str) -> list[Picture]:
         """Return the pictures kept for a cell (a digest)."""

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.core.errors import BadInput
-from assay.evaluation.study.spec import PREDICTED_LABELS
 from assay.gate.sides import FELL, LEFT, LEFT_OUT, UNKNOWN, Number, Outcomes, Side
 from assay.statistics import CONFIDENCE, holm, mcnemar_p, paired_difference, paired_score, two_sided
+from assay.vocabulary import PREDICTED_LABELS
 
 CLEAN, ROBUST = "clean", "robust"
 WORST = "worst case of {}"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from assay.core.budget import parse_budget
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, ERROR, EXCLUDED, STATUSES, UNBROKEN, WRONG_BEFORE
-from assay.evaluation.study.attacks import UNATTACKED
+from assay.vocabulary import UNATTACKED
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
@@ -138,16 +138,8 @@ def side_of(run: Run) -> Side:
         {label: str(facts.get("digest", "")) for label, facts in manifest["models"].items()},
         {label: str(facts.get("fingerprint", "")) for label, facts in manifest["data"].items()},
         {name: environment.get(name) for name in ("assay", "torch", "torchvision", "python")},
-        tuple(_numbers(run.cells)), unfit(run), read, lambda model, data: class_names(run, model, data),
+        tuple(_numbers(run.cells)), tuple(run.reservations()), read, lambda model, data: class_names(run, model, data),
     )  # fmt: skip
-
-
-def unfit(run: Run) -> tuple[str, ...]:
-    """Return why the numbers of a run may not be reported; nothing where they may."""
-    because = [str(one) for one in run.manifest.get("not_reportable_because", ())]
-    if not run.reportable and not because:
-        because = ["its manifest says so"]
-    return (*because, *run.gaps())
 
 
 def _numbers(cells: Mapping[str, Mapping[str, Any]]) -> Iterable[Number]:
@@ -172,5 +164,4 @@ def _outcomes(records: pa.Table) -> dict[float, Outcomes]:
     return found
 
 
-__all__ = ["FELL", "LEFT", "LEFT_OUT", "UNKNOWN", "WRONG", "Key", "Number", "Outcomes", "Side", "digest_of", "side_of",
-           "unfit"]  # fmt: skip
+__all__ = ["FELL", "LEFT", "LEFT_OUT", "UNKNOWN", "WRONG", "Key", "Number", "Outcomes", "Side", "digest_of", "side_of"]

@@ -60,7 +60,7 @@ def terminal(run: Run, over: str, console: Console) -> None:
 
 
 def _predicted(run: Run, curve: Effort) -> bool:
-    from assay.evaluation.study.spec import PREDICTED_LABELS
+    from assay.vocabulary import PREDICTED_LABELS
 
     return str(run.manifest["cells"][curve.cell]["data"]).endswith(PREDICTED_LABELS)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED
 from assay.evaluation.run import GRADIENT
-from assay.evaluation.study.goals import STRICT, spoken
+from assay.evaluation.study.goal_words import STRICT, spoken
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT
-from assay.evaluation.study.goals import STRICT, spoken
+from assay.evaluation.study.goal_words import STRICT, spoken
 from assay.report import verdicts
 from assay.report.groups import AS_ATTACKED, UNTARGETED, WORST_CASE, Group, Line
 

@@ -7,12 +7,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
-from assay.evaluation.endpoints import asked_lines
-from assay.evaluation.study.attacks import UNATTACKED
-from assay.evaluation.study.goals import spoken
-from assay.evaluation.study.spec import DataSpec
+from assay.evaluation.asked import asked_lines
+from assay.evaluation.study.goal_words import spoken
 from assay.report import corruptions
 from assay.report.groups import WORST_CASE, Group
+from assay.vocabulary import UNATTACKED
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
@@ -109,6 +108,11 @@ def _text(value: Any) -> str:
 def _corrupted(run: Run) -> dict[str, str]:
     """Return the data that are corruptions, each with what it is a corruption of."""
     cells = [cell for cell in run.manifest["cells"].values() if cell.get("attack") == UNATTACKED]
+    if not cells:
+        return {}
+    # corruptions are drawn with torch; most runs have none
+    from assay.evaluation.study.spec import DataSpec
+
     specs = [DataSpec.model_validate(cell["specs"]["data"]) for cell in cells]
     return {spec.label: spec.original for spec in specs if spec.label != spec.original}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from assay import wording as words
-from assay.evaluation.endpoints import asked_lines
+from assay.evaluation.asked import asked_lines
 from assay.evaluation.records.verdicts import REFUTED
 from assay.report import brackets, corruptions, pairs, verdicts
 from assay.report.effort import after_stages

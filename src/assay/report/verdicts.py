@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT, TRUSTED
-from assay.evaluation.study.goals import STRICT
+from assay.evaluation.study.goal_words import STRICT
 from assay.report.groups import UNTARGETED, Group
 from assay.statistics import wilson
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import BadInput
+from assay.evaluation.asked import Budget, budgets
 from assay.evaluation.contradictions import check_brackets
 from assay.evaluation.cost import Speed
-from assay.evaluation.endpoints import Budget, budgets, demands
+from assay.evaluation.endpoints import demands
 from assay.evaluation.execution.lock import look as look_who_holds
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory, belongs_elsewhere, hold, whole
@@ -31,15 +32,13 @@ from assay.models import Classifier
 from assay.models.remote.ledger import Ledger, current
 from assay.models.remote.place import asked_before, asking
 from assay.preflight.checks import Look, look
+from assay.session.reporting import Reporter, Tracker, Unreported
 from assay.session.shown import AuditShown, Shown
 from assay.vocabulary import Question
 from assay.wording import queries
 
 if TYPE_CHECKING:
     from assay.audit.progress import AuditProgress, OnAuditProgress
-
-
-from assay.session.reporting import Reporter, Tracker, Unreported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,4 +341,4 @@ def _unheard(progress: Progress) -> None:
     return None
 
 
-__all__ = ["AuditSettings", "Finished", "Reporter", "Session", "audit_directory"]
+__all__ = ["AuditSettings", "Finished", "Session", "audit_directory"]

@@ -13,8 +13,8 @@ from assay.evaluation.analysis import score
 from assay.evaluation.cell import Cell
 from assay.evaluation.execution.progress import AUDIT, OnProgress, Progress
 from assay.evaluation.records.store import Store
-from assay.evaluation.study.attacks import UNATTACKED
 from assay.meter import Meter
+from assay.vocabulary import UNATTACKED
 from assay.wording import measure, plural, rough_duration
 
 if TYPE_CHECKING:

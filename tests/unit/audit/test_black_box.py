@@ -25,8 +25,9 @@ from assay.evaluation.loader import Bench, Loader
 from assay.evaluation.records.verdicts import Verdict
 from assay.models import Classifier, Predictions
 from assay.models.deployed import Deployed
-from assay.models.remote.client import Limits, Reply
+from assay.models.remote.client import Reply
 from assay.models.remote.module import Endpoint
+from assay.spending import Limits
 from tests.support.subjects import CLEAN, seen
 from tests.support.tiny import CLASSES, SIZE, data, patterns
 

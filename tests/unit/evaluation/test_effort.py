@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from assay.core.errors import BadInput
-from assay.evaluation.analysis.query_curves import COSTS, Effort, Stage, efforts, stages, stops_at_success
+from assay.evaluation.analysis.query_curves import COSTS, Effort, Stage, efforts, stages
+from assay.evaluation.methods import stops_at_success
 from assay.evaluation.study.spec import Study
 from tests.support.tiny import run_here
 

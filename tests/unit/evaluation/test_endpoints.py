@@ -20,7 +20,7 @@ from assay.attacks.square import Square
 from assay.core.errors import BadInput
 from assay.core.oracle import Access
 from assay.evaluation.cell import Cell, Unit
-from assay.evaluation.endpoints import demands, spent_in
+from assay.evaluation.endpoints import demands
 from assay.evaluation.execution.progress import Progress
 from assay.evaluation.export.images import Choice, export_images
 from assay.evaluation.loader import Loader
@@ -31,10 +31,11 @@ from assay.files import DiskError
 from assay.models import Classifier
 from assay.models.remote import ledger
 from assay.models.remote.client import EndpointError, Reply
-from assay.models.remote.ledger import FILE, FOLDER, QueriesSpent, Spent
+from assay.models.remote.ledger import QueriesSpent
 from assay.models.remote.module import Endpoint
 from assay.models.spec import without_limits
 from assay.session import AuditSettings, Session, Unreported, audit_directory
+from assay.spending import FILE, FOLDER, Spent, spent_in
 from tests.support import tiny
 from tests.support.asked import FakeClient
 from tests.support.serving import Server

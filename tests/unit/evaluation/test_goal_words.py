@@ -6,7 +6,8 @@ import torch
 from assay.core.draws import Draws
 from assay.core.errors import BadInput
 from assay.core.goal import Goal, OutOfTop, Targeted, Untargeted, excluded
-from assay.evaluation.study.goals import allowed_rank, check_goal, make_goal
+from assay.evaluation.study.goal_words import allowed_rank, check_goal
+from assay.evaluation.study.goals import make_goal
 
 Y = torch.tensor([0, 1, 2, 3])
 LOGITS = torch.tensor([[9.0, 1, 2, 3], [0, 9, 1, 2], [3, 0, -9, 1], [1, 2, 3, 0]])

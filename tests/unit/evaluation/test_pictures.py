@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from assay.evaluation.records.gallery import FEW, Picture, decode, encode
+from assay.evaluation.records.gallery import Picture, decode, encode
+from assay.evaluation.records.pictured import FEW
 from assay.evaluation.run_study import run_study
 from tests.support.tiny import study, write_pictures
 

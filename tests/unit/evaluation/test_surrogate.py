@@ -18,11 +18,11 @@ from assay.core.goal import Untargeted
 from assay.core.oracle import TorchOracle
 from assay.core.threat import Linf
 from assay.data import load_data
-from assay.evaluation.analysis.query_curves import stops_at_success
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.executors.base import Job
 from assay.evaluation.executors.processes import check_named
 from assay.evaluation.loader import Loader
+from assay.evaluation.methods import stops_at_success
 from assay.evaluation.passes import passes_per_sample
 from assay.evaluation.plan import make_plan
 from assay.evaluation.study.spec import AttackSpec, Study, study_schema

@@ -14,7 +14,7 @@ from assay.core.goal import OutOfTop, Targeted, Toward, Untargeted
 from assay.core.threat import Linf
 from assay.evaluation.loader import Loader
 from assay.evaluation.plan import make_plan
-from assay.evaluation.study.goals import check_goal, fixed_class, per_image, spoken, telling
+from assay.evaluation.study.goal_words import check_goal, fixed_class, per_image, spoken, telling
 from assay.evaluation.study.targets import aimed, given
 from tests.support.tiny import data, evaluate, rows, run_here, study
 from tests.unit.evaluation.test_work import Small

@@ -13,11 +13,12 @@ from torch import nn
 from assay.core.oracle import Access
 from assay.models import Classifier, Predictions
 from assay.models.deployed import Deployed
-from assay.models.remote.client import Limits, Reply
+from assay.models.remote.client import Reply
 from assay.models.remote.module import Endpoint
 from assay.preflight.asking import MOST_ASKED
 from assay.preflight.checks import examine
 from assay.preflight.findings import Finding, Findings, Level
+from assay.spending import Limits
 from tests.unit.preflight.test_checks import data
 
 CLASSES = 6

@@ -13,8 +13,8 @@ from typing import Any
 
 from assay.data.stores.objects import Entry, files_below, in_words, read
 from assay.data.stores.pieces import in_threads
-from assay.data.stores.place import Place, is_far, place_of
-from assay.files import cache_dir, make_folder, write_atomically
+from assay.data.stores.place import Place, place_of
+from assay.files import cache_dir, is_far, make_folder, write_atomically
 
 _KNOWN = "copied.json"
 _TRIES = 5

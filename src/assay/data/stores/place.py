@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from assay.core.errors import BadInput, did_you_mean
+from assay.files import is_far
 
-_FAR = re.compile(r"([a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 # user:password@host, or any user before a web server: that is a token
 _LOGIN = re.compile(r"://[^/@]*:[^/@]*@|^(https?|s3|gs|gcs)://[^/@]*@", re.IGNORECASE)
 _SIGNED = re.compile(
@@ -54,11 +54,6 @@ class Place:
         root = self.path.rstrip("/")
         below = path.removeprefix(root).lstrip("/")
         return unquote(below) if root.startswith(("http://", "https://")) else below
-
-
-def is_far(name: str) -> bool:
-    """Whether a name is a URL, not a path."""
-    return _FAR.match(name) is not None
 
 
 def place_of(name: str, scheme: str) -> Place:

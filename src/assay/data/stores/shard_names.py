@@ -10,7 +10,8 @@ from collections.abc import Callable
 from assay.core.errors import BadInput
 from assay.data.stores.objects import Entry, asked, entry, in_words, patiently
 from assay.data.stores.pieces import in_threads
-from assay.data.stores.place import Place, is_far, place_of
+from assay.data.stores.place import Place, place_of
+from assay.files import is_far
 
 _MOST = 1_000_000
 _RANGE = re.compile(r"(\d+)\.\.(\d+)(?:\.\.(\d+))?")

@@ -161,7 +161,7 @@ def _has_imagenet_labels(model: str, source: str, manifest: Mapping[str, Any]) -
     classes = manifest["models"].get(model, {}).get("classes")
     if classes is not None and len(classes) != 1000:
         return False
-    return source.startswith(_IMAGENET) or tuple(classes or ()) == imagenet_classes()
+    return source.startswith(_IMAGENET) or (classes is not None and tuple(classes) == imagenet_classes())
 
 
 def _mean(values: Sequence[float]) -> float:

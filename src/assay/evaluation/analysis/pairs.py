@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from assay.evaluation.analysis.tallies import groups, taken, texts
 from assay.evaluation.analysis.worst import WORST_CASE
 from assay.evaluation.records.schema import STATUSES, UNBROKEN, UNCOUNTED, WRONG_BEFORE
-from assay.evaluation.study.attacks import UNATTACKED, entry_of
 from assay.statistics import mcnemar_p, paired_difference, wilson
+from assay.vocabulary import UNATTACKED
 
 PAIR_COLUMNS = ("cell", "eps", "eps_written", "sample_id", "status")
 
@@ -120,8 +120,7 @@ def paired_cells(cells: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]
         if attack["attack"] == UNATTACKED:
             continue
         # what a file holds is made for no model
-        by_file = entry_of(attack["attack"]).file
-        maker = cell["specs"]["model"]["like"] if by_file else attack.get("surrogate")
+        maker = cell["specs"]["model"]["like"] if "file" in attack else attack.get("surrogate")
         named = {"model": maker, "outputs": attack.get("surrogate_outputs", "logits")}
         own = models.get(_key(cell, named)) if maker else None
         if own is not None:

@@ -16,21 +16,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from assay.attacks import ATTACKS, build
-from assay.core.compose import Method, for_norm
-from assay.core.compose import stages as stage_names
 from assay.core.errors import BadInput, did_you_mean
-from assay.core.search import Keeps
 from assay.evaluation.analysis.tallies import numbers, texts
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, UNCOUNTED, WRONG_BEFORE, stage_label
-from assay.vocabulary import Order, Question
 
 COSTS = ("queries", "steps", "forwards", "backwards")
 NEEDED = ("cell", "attack", "chunk", "eps", "eps_written", "sample_id", "status", "stage", *COSTS)
 """The columns that these functions read."""
 
 Array = NDArray[Any]
+Methods = Mapping[str, Mapping[str, Any]]
 Records = pa.Table | Callable[[str], Iterable[pa.Table]]
 
 
@@ -74,34 +70,20 @@ class Stage:
     n: int
 
 
-def stops_at_success(cell: Mapping[str, Any]) -> bool:
-    """Whether the counts of a cell (as the manifest keeps it) are those up to a sample's first success."""
-    method = _method(cell)
-    asked = cell["question"] == Question.WORST_CASE.value and cell["order"] == Order.ASCENDING.value
-    return asked and method is not None and method.keeps is Keeps.FIRST
-
-
-def _method(cell: Mapping[str, Any]) -> Method | None:
-    options = dict(cell["specs"]["attack"])
-    name = options.pop("attack")
-    # what a file holds is not asked for: the records must be readable without it; and on a surrogate nothing stops at
-    # a success
-    if name not in ATTACKS or "surrogate" in options:
-        return None
-    return for_norm(build(name, **options), cell["norm"])
-
-
-def efforts(records: Records, cells: Mapping[str, Mapping[str, Any]], over: str) -> list[Effort]:
+def efforts(
+    records: Records, cells: Mapping[str, Mapping[str, Any]], over: str, methods: Methods | None = None
+) -> list[Effort]:
     """Return the curves of all cells that stop at success, one per budget above 0.
 
     `records` need `NEEDED`: a table, or what yields those of a cell (its digest) piece by piece, in order of the chunks
-    and in each of the budgets. Raises `BadInput` where `over` is no cost.
+    and in each of the budgets. `methods` is what the manifest knows of the attacks; of cells that it does not know
+    they are built. Raises `BadInput` where `over` is no cost.
     """
     if over not in COSTS:
         raise BadInput(f"{over!r} is no cost, expected one of {', '.join(COSTS)}.{did_you_mean(over, COSTS)}")
     found = []
     for digest, cell in cells.items():
-        if stops_at_success(cell):
+        if _method_of(digest, cell, methods)["stops"]:
             found += _efforts(_of_cell(records, digest), over)
     return found
 
@@ -164,15 +146,14 @@ def _effort(one: _Falls, over: str) -> Effort:
     )  # fmt: skip
 
 
-def stages(records: Records, cells: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
+def stages(records: Records, cells: Mapping[str, Mapping[str, Any]], methods: Methods | None = None) -> list[Stage]:
     """Return what each stage of a composed attack left standing, cell by cell and budget by budget.
 
-    `records` are as in `efforts`.
+    `records` and `methods` are as in `efforts`.
     """
     found: list[Stage] = []
     for digest, cell in cells.items():
-        method = _method(cell)
-        names = stage_names(method) if method is not None else ()
+        names = _method_of(digest, cell, methods)["stages"]
         if len(names) > 1:
             found += _stages(_of_cell(records, digest), names)
     return found
@@ -199,6 +180,15 @@ def _stages(pieces: Iterable[pa.Table], names: Sequence[str]) -> Iterator[Stage]
         for number, (name, fell) in enumerate(zip(names, broken, strict=True), 1):
             left -= fell
             yield Stage(**about, number=number, name=name, broken=fell, survived=left, n=n)
+
+
+def _method_of(digest: str, cell: Mapping[str, Any], methods: Methods | None) -> Mapping[str, Any]:
+    if methods is not None and digest in methods:
+        return methods[digest]
+    # a run of an earlier version; building attacks needs torch, and reading records does not
+    from assay.evaluation.methods import told_method
+
+    return told_method(cell)
 
 
 def _of_cell(records: Records, digest: str) -> Iterable[pa.Table]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, CERTIFIED, CLEAN_REJECTED, CLEAN_WRONG, REJECTED, SURVIVED, UNBROKEN
-from assay.evaluation.study.goals import STRICT
+from assay.evaluation.study.goal_words import STRICT
 from assay.statistics import clopper_pearson, wilson
 
 Array = NDArray[Any]

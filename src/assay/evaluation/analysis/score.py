@@ -22,8 +22,8 @@ from assay.evaluation.records.schema import (
     EXCLUDED,
     UNBROKEN,
 )
-from assay.evaluation.study.spec import PREDICTED_LABELS
 from assay.statistics import wilson
+from assay.vocabulary import PREDICTED_LABELS
 from assay.wording import measure
 
 Stds = Mapping[str, Sequence[float] | None]

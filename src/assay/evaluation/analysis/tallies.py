@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from assay.core.norms import THREAT_NORMS
 from assay.evaluation.analysis.rejection import Refusals
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, CLEAN_REJECTED, STATUSES, UNCOUNTED
+from assay.vocabulary import Norm
 
 Array = NDArray[Any]
 
@@ -26,7 +26,7 @@ CONSTANT = (
 )  # fmt: skip
 COUNTS = ("forwards", "backwards", "queries")
 SPENT = (*COUNTS, "seconds")
-SIZES = tuple(f"size_{name}" for name in THREAT_NORMS)
+SIZES = tuple(f"size_{name}" for name in Norm)
 
 CODE = {status: code for code, status in enumerate(STATUSES)}
 _COUNTED = ~np.isin(np.arange(len(STATUSES)), [CODE[status] for status in UNCOUNTED])

@@ -42,7 +42,8 @@ from assay.evaluation.records.store import DAMAGED, GALLERY, RESULTS, RETIRED, S
 from assay.evaluation.run import STUDY_FILE
 from assay.evaluation.study.yaml_source import write_yaml
 from assay.files import append_log, machine, make_folder, write_atomically
-from assay.models.remote.ledger import FOLDER, current
+from assay.models.remote.ledger import current
+from assay.spending import FOLDER
 
 _OURS = {FOLDER, SHARES, LOCK, "log", STUDY_FILE, NUMBERS, RESULTS, RETIRED, DAMAGED, GALLERY}
 

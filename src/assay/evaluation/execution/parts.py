@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import BadInput
-from assay.evaluation.cell import Cell
 from assay.evaluation.execution.lock import (
     DOOR,
     NAME,
@@ -27,6 +26,7 @@ from assay.evaluation.execution.lock import (
     unheard,
 )
 from assay.evaluation.execution.share import Share
+from assay.evaluation.planned import InChunks
 from assay.evaluation.records.manifest import CANCELLED, FAILED, STARTED, SUCCESS, now
 from assay.files import DiskError, write_atomically
 
@@ -50,7 +50,7 @@ def locks(folder: Path) -> list[Path]:
     return sorted((folder / SHARES).glob("*.lock"))
 
 
-def digest_of(cells: Iterable[Cell]) -> str:
+def digest_of(cells: Iterable[InChunks]) -> str:
     """Return the name of a plan: everything that says which units there are, and whose each is."""
     return hashlib.blake2b(" ".join(cell.digest for cell in cells).encode(), digest_size=8).hexdigest()
 
@@ -119,7 +119,12 @@ class Part:
             if self.all_done:
                 with contextlib.suppress(InUse):
                     held = stack.enter_context(entering(self.folder, say=self.say))
-                    held.rename(RUN)
+            # a share may have begun again before the door was shut
+            if held is not None and not self.all_done:
+                stack.close()
+                held = None
+            if held is not None:
+                held.rename(RUN)
             yield held
 
 

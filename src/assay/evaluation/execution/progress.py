@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from assay.evaluation.asked import Budget
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.cost import Speed
-from assay.evaluation.endpoints import Budget
 from assay.evaluation.executors.base import Done
 from assay.evaluation.passes import passes_per_sample
 from assay.meter import Meter

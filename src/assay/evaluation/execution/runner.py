@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from assay.core.errors import AssayError
+from assay.evaluation.asked import Budget, budgets, plain
 from assay.evaluation.cell import Cell, Unit
 from assay.evaluation.cost import Speed
-from assay.evaluation.endpoints import Budget, budgets, check_unchanged, plain
+from assay.evaluation.endpoints import check_unchanged
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.ownership import HeldDirectory, arrange
 from assay.evaluation.execution.parts import Part

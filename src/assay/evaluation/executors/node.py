@@ -21,7 +21,8 @@ from assay.evaluation.loader import Loader
 from assay.evaluation.records.manifest import version_of
 from assay.evaluation.records.store import to_bytes
 from assay.files import machine
-from assay.models.remote.ledger import FOLDER, Ledger
+from assay.models.remote.ledger import Ledger
+from assay.spending import FOLDER
 
 _MOST_WORDS = 100_000
 

@@ -56,7 +56,7 @@ class Choice:
 
         Raises `BadInput` for a filter that fits nothing in the run.
         """
-        from assay.evaluation.study.attacks import UNATTACKED
+        from assay.vocabulary import UNATTACKED
 
         every = [Cell.of(plain) for plain in run.cells.values()]
         # corrupted images are no adversarial ones

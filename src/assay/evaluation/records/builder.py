@@ -20,7 +20,8 @@ from assay.core.result import told_size
 from assay.core.signals import apart
 from assay.core.sweep import Curve
 from assay.core.tensors import flat
-from assay.evaluation.cell import SCHEMA_VERSION, Unit
+from assay.evaluation.cell import Unit
+from assay.evaluation.planned import SCHEMA_VERSION
 from assay.evaluation.records.schema import (
     BROKEN,
     CERTIFIED,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from assay.certification import Certificates
-from assay.core.oracle import Cost
-from assay.evaluation.cell import Unit
+if TYPE_CHECKING:
+    from assay.certification import Certificates
+    from assay.evaluation.cell import Unit
 
 RIGHT, ABSTAINED, WRONG, FAILED = "right", "abstained", "wrong", "error"
 ANSWERS = (RIGHT, ABSTAINED, WRONG, FAILED)
@@ -123,7 +123,7 @@ def _fill(columns: dict[str, Any], at: Any, proved: Certificates, labels: Any) -
         columns["lower"][:, at] = proved.lower.cpu().numpy()
     if proved.radius is not None:
         columns["radius"][at] = proved.radius.cpu().numpy()
-    for name, spent in zip(Cost._fields, proved.cost, strict=True):
+    for name, spent in proved.cost._asdict().items():
         columns[name][0, at] = spent.cpu().numpy()
 
 

@@ -9,14 +9,14 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import BadInput
-from assay.evaluation.plan import Plan
 from assay.files import write_atomically
 from assay.wording import plural
+
+if TYPE_CHECKING:
+    from assay.evaluation.plan import Plan
 
 NAME = "manifest.json"
 VERSION = 1
@@ -44,6 +44,7 @@ def new_manifest(plan: Plan, command: str, before: Mapping[str, Any]) -> dict[st
         "command": command,
         "cells": {cell.digest: cell.plain() for cell in plan.cells},
         "models": {name: dict(facts) for name, facts in plan.models.items()},
+        "methods": plan.methods,
         # what only runs on models have that give scores or labels alone
         **({"query_limits": limits} if (limits := plan.query_limits) else {}),
         "data": {name: dict(facts) for name, facts in plan.data.items()},
@@ -128,6 +129,9 @@ def now() -> str:
 
 def environment() -> dict[str, Any]:
     """Return the versions and the machine that numbers were made with."""
+    # who reads a manifest needs none of it
+    import torch
+
     return {
         "python": platform.python_version(),
         **{name: version_of(name) for name in ("torch", "torchvision", "assay")},

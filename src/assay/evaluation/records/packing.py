@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay.evaluation.cell import Cell
+from assay.evaluation.planned import InChunks
 from assay.evaluation.records.shards import Shard, pieces, schema_of, shard_name, shards_in
 from assay.files import writing_atomically
 
@@ -39,7 +39,7 @@ def parquet_options(schema: pa.Schema, statistics: Sequence[str] = ()) -> dict[s
     }
 
 
-def pack(folder: Path, cell: Cell) -> int:
+def pack(folder: Path, cell: InChunks) -> int:
     """Pack the files in a cell's folder where they are many, and return how many are gone.
 
     Chunks that follow each other without a gap are packed in blocks. Raises `DiskError`, and `BadInput` for a damaged
@@ -61,13 +61,13 @@ def pack(folder: Path, cell: Cell) -> int:
     return gone
 
 
-def _whole(shards: Sequence[Shard], cell: Cell, first: int, last: int) -> bool:
+def _whole(shards: Sequence[Shard], cell: InChunks, first: int, last: int) -> bool:
     """Whether all chunks of a block are there, in files that are what they should be."""
     there = {chunk for shard in shards for chunk in shard.chunks}
     return len(there) == last - first + 1 and not any(shard.wrong(cell.rows_of(shard.chunks)) for shard in shards)
 
 
-def _packed(folder: Path, shards: Sequence[Shard], cell: Cell, block: tuple[int, int]) -> int:
+def _packed(folder: Path, shards: Sequence[Shard], cell: InChunks, block: tuple[int, int]) -> int:
     path, chunks = folder / shard_name(*block), range(block[0], block[1] + 1)
     schema, before = schema_of(cell.digest), [_state(shard.path) for shard in shards]
     with writing_atomically(path) as file:

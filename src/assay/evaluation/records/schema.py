@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.evaluation.cell import SCHEMA_VERSION
+from assay.evaluation.planned import SCHEMA_VERSION
 
 CLEAN_WRONG = "clean_wrong"
 BROKEN = "broken"

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay.core.errors import BadInput
-from assay.evaluation.cell import CERTIFYING
+from assay.evaluation.planned import CERTIFYING
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.certificates import CERTIFICATE_SCHEMA
 from assay.evaluation.records.schema import ADDED, SCHEMA

@@ -8,17 +8,21 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from assay.core.errors import BadInput
-from assay.evaluation.cell import CERTIFYING, Cell, Unit
+from assay.evaluation.planned import CERTIFYING, InChunks
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.packing import pack, parquet_options
 from assay.evaluation.records.schema import ERROR
 from assay.evaluation.records.shards import NOT_THERE, pieces, schema_of, shard_name, shards_in
 from assay.files import in_words, remove_unfinished, write_atomically
+
+if TYPE_CHECKING:
+    from assay.evaluation.cell import Unit
 
 RESULTS, CERTIFICATES = "results", "certificates"
 RETIRED, DAMAGED, GALLERY = "retired", "damaged", "gallery"
@@ -33,10 +37,11 @@ def _home(cell: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Damaged:
-    """A shard that cannot be used, and why."""
+    """A shard that cannot be used, and why; `chunks` are those that it is of."""
 
     path: Path
     wrong: str
+    chunks: range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +82,7 @@ class Store:
         self.write(unit, table)
 
     def done(
-        self, cells: Iterable[Cell], only: Mapping[str, Iterable[int]] | None = None
+        self, cells: Iterable[InChunks], only: Mapping[str, Iterable[int]] | None = None
     ) -> tuple[dict[str, set[int]], list[Damaged]]:
         """Return the finished chunks per cell, and the shards that are there but cannot be used.
 
@@ -96,7 +101,7 @@ class Store:
             damaged += faults
         return done, damaged
 
-    def _looked_at(self, cell: Cell, only: set[int] | None) -> tuple[set[int], list[Damaged]]:
+    def _looked_at(self, cell: InChunks, only: set[int] | None) -> tuple[set[int], list[Damaged]]:
         finished: set[int] = set()
         faults = []
         for shard in shards_in(self._cell(cell.digest)):
@@ -105,7 +110,7 @@ class Store:
                 continue
             wrong = shard.wrong(cell.rows_of(shard.chunks))
             if wrong:
-                faults.append(Damaged(shard.path, wrong))
+                faults.append(Damaged(shard.path, wrong, shard.chunks))
             else:
                 finished |= chunks
         return finished, faults
@@ -116,7 +121,7 @@ class Store:
         _move(damaged.path, aside)
         return f"{damaged.path} {damaged.wrong}; moved to {aside}, and its samples run again."
 
-    def compact(self, cell: Cell) -> int:
+    def compact(self, cell: InChunks) -> int:
         """Pack a cell's shards where they are many, and return how many files are gone.
 
         Records and their order stay; whoever reads or is killed meanwhile loses nothing. Raises `DiskError`, and
@@ -161,9 +166,9 @@ class Store:
             raise BadInput(f"{self.shard(cell, chunk)} is damaged or not there. {fix}")
         return pa.concat_tables(found)
 
-    def erroneous(self, cell: Cell, chunks: Iterable[int]) -> set[int]:
+    def erroneous(self, cell: InChunks, chunks: Iterable[int]) -> set[int]:
         """Return the chunks of a cell that hold error records."""
-        wanted, column = set(chunks), "answer" if cell.certificate else "status"
+        wanted, column = set(chunks), "answer" if cell.digest.startswith(CERTIFYING) else "status"
         found: set[int] = set()
         for table in self.pieces([cell.digest], ["chunk", column]):
             failed = table.filter(pc.equal(table[column], ERROR))
@@ -175,7 +180,7 @@ class Store:
         folders = [self.folder / name for name in (RESULTS, CERTIFICATES, RETIRED)]
         return {path.name for folder in folders for path in folder.glob("*") if shards_in(path)}
 
-    def keep_only(self, cells: Iterable[Cell]) -> list[str]:
+    def keep_only(self, cells: Iterable[InChunks]) -> list[str]:
         """Retire the cells that are not in `cells`, bring back those that are; return the newly retired."""
         planned = {cell.digest for cell in cells}
         retired = self.folder / RETIRED
@@ -189,7 +194,7 @@ class Store:
                 _move(retired / name, back)
         return leaving
 
-    def take_from(self, other: Store, cells: Iterable[Cell]) -> int:
+    def take_from(self, other: Store, cells: Iterable[InChunks]) -> int:
         """Link or copy another store's finished shards of `cells` into this one; return how many."""
         taken = 0
         for cell in cells:

@@ -19,6 +19,7 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.core.objective import parse_objective, written_objective
 from assay.evaluation.study.errors import Misplaced, UnknownKey
 from assay.evaluation.study.surrogates import OPTIONS
+from assay.vocabulary import UNATTACKED
 
 Digest = Annotated[str | None, Option("Digest of what the file holds; a plan writes it.")]
 
@@ -108,9 +109,6 @@ STUDY_ATTACKS: Mapping[str, AttackEntry] = {
     ),
 }  # fmt: skip
 """What a study may name: the table of attacks, and the attacks that files hold."""
-
-UNATTACKED = "none"
-"""The attack of cells that are looked at and not attacked: corrupted data. No study names it."""
 
 _NOTHING = AttackEntry(NoAttack, 1, ("linf",), "leave images as they are", "", "baseline")
 

@@ -6,16 +6,17 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from assay.core.budget import Budget, parse_budget
 from assay.core.errors import BadInput, did_you_mean
-from assay.core.norms import THREAT_NORMS
 from assay.evaluation.study.errors import Misplaced
 from assay.statistics import CONFIDENCE
+from assay.vocabulary import Norm
 
 BASELINE = "baseline"
 EVERY_CLASS = "*"
+ANY_VERDICT = "any"
 
 _LIMIT = re.compile(r"^(?:>=|≥|at least)\s*(\d+\.?\d*|\.\d+)\s*(%?)$")
 _CHANGE = re.compile(r"^not worse by more than\s+(\d+\.?\d*|\.\d+)\s*(?:percentage\s+)?points?$")
@@ -65,9 +66,9 @@ def parse_threat(text: str) -> ThreatFilter:
     """Read 'linf', 'linf 4/255' or 'linf grid=255 normalized 0.5'. Raises `BadInput` for an unknown norm."""
     words = text.split()
     norm = words[0].lower() if words else ""
-    if norm not in THREAT_NORMS:
-        near = did_you_mean(norm, THREAT_NORMS)
-        raise BadInput(f"{text!r} names no norm.{near} Write 'linf 4/255'; norms: {', '.join(THREAT_NORMS)}.")
+    if norm not in tuple(Norm):
+        near = did_you_mean(norm, tuple(Norm))
+        raise BadInput(f"{text!r} names no norm.{near} Write 'linf 4/255'; norms: {', '.join(Norm)}.")
     for start in range(1, len(words)):
         try:
             return ThreatFilter((norm, *words[1:start]), parse_budget(" ".join(words[start:])))
@@ -122,8 +123,10 @@ class GateRow(BaseModel):
         None, description="'>= 40 %', or against a baseline 'not worse by more than 1 point'."
     )
     clean_accuracy: _Number = Field(None, description="The same of the accuracy without any attack.")
-    verdict: Literal["trusted", "not refuted"] | None = Field(
-        None, description="What an audit must say of the robust accuracy; alone, of every one."
+    verdict: Literal["trusted", "not refuted", "any"] | None = Field(
+        None,
+        description="What an audit must say of the robust accuracy; alone, of every one. 'any' beside a limit: it may "
+        "be met without an audit.",
     )
     threat: Annotated[str | None, BeforeValidator(_threat)] = Field(
         None, description="A norm, or a norm and a budget: 'linf 4/255'. Without it every budget above 0."
@@ -150,6 +153,8 @@ class GateRow(BaseModel):
         if not numbers and self.verdict is None:
             raise BadInput("the row asks for nothing. Write robust_accuracy: '>= 40 %', clean_accuracy or verdict.")
         if not numbers:
+            if self.verdict == ANY_VERDICT:
+                raise Misplaced(("verdict",), "'any' asks for nothing by itself. Write it beside robust_accuracy.")
             self._refuse("class", "against", because="goes with robust_accuracy or clean_accuracy, not with a verdict")
             return self
         if numbers == ["clean_accuracy"]:
@@ -201,3 +206,15 @@ class GateRow(BaseModel):
 
 ROW_KEYS = tuple(field.alias or name for name, field in GateRow.model_fields.items())
 """What a row may hold."""
+
+
+def rows_alone(raw: Any) -> tuple[GateRow, ...] | None:
+    """Return the rows of a gate as a study writes it, without the rest of the study; None where anything is wrong.
+
+    Reading the whole study tells what; it takes the table of attacks, and with it torch.
+    """
+    rows = raw if isinstance(raw, list) else [raw]
+    try:
+        return tuple(GateRow.model_validate(row) for row in rows) or None
+    except (ValidationError, BadInput):
+        return None

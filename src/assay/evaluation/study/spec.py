@@ -22,31 +22,22 @@ from pydantic import (
 from assay.attacks import AttackEntry
 from assay.core.errors import BadInput
 from assay.data.corruption import take_view
-from assay.evaluation.study.attacks import (
-    STUDY_ATTACKS,
-    UNATTACKED,
-    check_goal_of,
-    check_options,
-    given_options,
-    norms_of,
-)
+from assay.evaluation.study.attacks import STUDY_ATTACKS, check_goal_of, check_options, given_options, norms_of
 from assay.evaluation.study.certify import Certify, CertifySpec
 from assay.evaluation.study.corruptions import CorruptionsSpec, lifted
 from assay.evaluation.study.errors import Misplaced, Places, explain
 from assay.evaluation.study.gate import ROW_KEYS, GateRow
-from assay.evaluation.study.goals import check_goal
+from assay.evaluation.study.goal_words import check_goal
 from assay.evaluation.study.judge import check_judge
 from assay.evaluation.study.threats import ThreatSpec, as_list, one_or_more
 from assay.models.remote.address import refuse_secrets
 from assay.models.spec import without_limits
+from assay.vocabulary import PREDICTED_LABELS, UNATTACKED
 
 GRID_KEYS = (
     "models", "data", "threats", "attacks", "question", "goal", "order", "seed", "chunk", "certify", "corruptions",
     "judge",
 )  # fmt: skip
-
-PREDICTED_LABELS = "(labels: predicted by the model)"
-"""What records call data whose labels are the model's own answers, behind their source."""
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from assay.core.errors import AssayError, BadInput
 from assay.core.goal import OutOfTop, Targeted, Untargeted
 from assay.data import Data
-from assay.evaluation.study.goals import COLUMN, class_index, fixed_class, planned, spoken, target_file
+from assay.evaluation.study.goal_words import COLUMN, fixed_class, planned, spoken, target_file
+from assay.evaluation.study.goals import class_index
 
 _TARGET = ("target", "targetclass", "targetlabel")
 _ID = ("id", "sampleid", "imageid", "image", "file", "filename", "path", "name")

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path as File
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -15,7 +15,9 @@ from ruamel.yaml.nodes import Node, ScalarNode, SequenceNode
 
 from assay.core.errors import BadInput
 from assay.evaluation.study.errors import Path, Places, spoken
-from assay.evaluation.study.spec import Study
+
+if TYPE_CHECKING:
+    from assay.evaluation.study.spec import Study
 
 # more than any study holds; a file whose aliases multiply would otherwise fill the memory
 _MOST_NODES = 100_000
@@ -28,6 +30,9 @@ def load_study(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> S
 
     Raises `BadInput` naming line and column for bad YAML, duplicate keys, and everything a study does not allow.
     """
+    # the YAML alone is read without the table of attacks, and without torch
+    from assay.evaluation.study.spec import Study
+
     file = File(path)
     try:
         text = file.read_text(encoding="utf-8")

@@ -21,10 +21,10 @@ from assay.models.spec import Options, Request, sized, take_apart
 
 if TYPE_CHECKING:
     from assay.models.remote.asking import Asking
-    from assay.models.remote.client import Limits
     from assay.models.remote.description import Description
     from assay.models.remote.template import Templated
     from assay.models.remote.transport import Transport
+    from assay.spending import Limits
 
 # what a server of either protocol is asked under, which users copy with the address
 _ENDINGS = ("/infer", ":predict", "/metadata")
@@ -299,7 +299,7 @@ def _transport(base: str, said: _Said) -> Transport:
 
 
 def _limits(settings: Mapping[str, str]) -> Limits:
-    from assay.models.remote.client import Limits
+    from assay.spending import Limits
 
     read: dict[str, tuple[Callable[[str], Any], float]] = {
         "queries": (int, 1), "price": (float, 0), "budget": (float, 0), "per_second": (float, 1e-6),

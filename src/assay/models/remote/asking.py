@@ -12,8 +12,9 @@ from typing import Any
 from assay.core.errors import BadInput, ModelError
 from assay.models.remote.address import Address
 from assay.models.remote.answers import by_row, class_numbers, parsed
-from assay.models.remote.client import EndpointError, Limits, Reply, Rows
+from assay.models.remote.client import EndpointError, Reply, Rows
 from assay.models.remote.transport import Transport
+from assay.spending import Limits
 
 
 class Asking(abc.ABC):

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from assay.core.errors import AssayError
+from assay.spending import Limits
 
 Rows = np.ndarray[Any, Any]
 
@@ -26,26 +27,6 @@ class EndpointError(AssayError):
         self.tries = tries
         self.doubtful = doubtful
         self.status = status
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What an endpoint may be asked. None of it changes an answer; what cannot be had within it ends the run.
-
-    `queries` are rows that the endpoint answers (those in the cache are free), `price` is that of one row in `currency`
-    and `budget` the most that all may cost. `per_second` are requests, `parallel` those under way at once, `batch` the
-    most rows of one request, `timeout` the seconds that one may take, `tries` how often one is sent at most.
-    """
-
-    queries: int | None = None
-    price: float = 0.0
-    budget: float | None = None
-    currency: str = ""
-    per_second: float | None = None
-    parallel: int = 1
-    batch: int = 16
-    timeout: float = 30.0
-    tries: int = 5
 
 
 @dataclasses.dataclass(frozen=True)

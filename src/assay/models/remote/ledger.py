@@ -21,16 +21,15 @@ from pathlib import Path
 import numpy as np
 
 from assay.core.errors import AssayError
-from assay.files import DiskError
-from assay.models.remote.client import Limits, Rows
+from assay.models.remote.client import Rows
 from assay.models.remote.place import Place
+from assay.spending import FILE, FOLDER, SPENT, WAIT, Spent, read_only, told
 
-FOLDER, FILE, DAMAGED = "answers", "answers.sqlite", "damaged"
+DAMAGED = "damaged"
 
 CANARIES = 2
 """How many rows of an endpoint are kept whole, to be asked again when a run goes on."""
 
-_WAIT = 60.0
 _AT_ONCE = 500
 _TABLES = """
 CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer BLOB NOT NULL) WITHOUT ROWID;
@@ -42,29 +41,10 @@ CREATE TABLE IF NOT EXISTS canaries (
     endpoint TEXT, number INTEGER, key BLOB, shape TEXT, pixels BLOB, PRIMARY KEY (endpoint, number)
 );
 """
-_SPENT = "SELECT endpoint, place, asked, billed, requests, retries FROM spent"
 _SPEND = """
 INSERT INTO spent VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET asked = asked + excluded.asked,
 billed = billed + excluded.billed, requests = requests + excluded.requests, retries = retries + excluded.retries
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Spent:
-    """What was asked of an endpoint: rows `asked`, those of them `billed`, requests, and retries among these.
-
-    `billed` rows were sent and answered, or may have been: a request that a kill or a broken connection cut off counts.
-    The others were known before.
-    """
-
-    asked: int = 0
-    billed: int = 0
-    requests: int = 0
-    retries: int = 0
-
-    def plus(self, other: Spent) -> Spent:
-        """Return both together."""
-        return Spent(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
 
 
 _CURRENT: contextvars.ContextVar[Ledger | None] = contextvars.ContextVar("ledger", default=None)
@@ -119,7 +99,7 @@ class Ledger:
         """Know the answers of a run directory, if there are any, and write nothing there."""
         path = folder / FOLDER / FILE
         with self._lock, contextlib.suppress(sqlite3.Error, OSError):
-            self._behind = _read_only(path) if path.is_file() else None
+            self._behind = read_only(path) if path.is_file() else None
 
     def keep_in(self, folder: Path, source: Path | None = None, *, check: bool = True) -> None:
         """Keep everything in a run directory from now on, and know what the run `source` was answered.
@@ -251,13 +231,7 @@ class Ledger:
             if self._db is None and (self._path is None or not self._path.is_file()):
                 return {}
             self._flush()
-            rows = self._opened().execute(_SPENT)
-            return {(endpoint, name): Spent(*counts) for endpoint, name, *counts in rows}
-
-    def spent_behind(self) -> dict[tuple[str, str], Spent]:
-        """Return what was asked in the run directory that `look_behind` looks at."""
-        with self._lock, self._in_words():
-            rows = self._behind.execute(_SPENT) if self._behind is not None else ()
+            rows = self._opened().execute(SPENT)
             return {(endpoint, name): Spent(*counts) for endpoint, name, *counts in rows}
 
     def total(self, endpoint: str) -> Spent:
@@ -301,7 +275,7 @@ class Ledger:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise _told(error, self._path) from error
+            raise told(error, self._path) from error
 
     def _copy(self, memory: sqlite3.Connection) -> None:
         # what was asked before anybody knew where the run would be
@@ -314,7 +288,7 @@ class Ledger:
 
     def _take_from(self, path: Path) -> None:
         try:
-            with contextlib.closing(_read_only(path)) as other:
+            with contextlib.closing(read_only(path)) as other:
                 rows = other.execute("SELECT * FROM answers")
                 whole = other.execute("SELECT * FROM canaries")
                 with self._writing() as db:
@@ -330,7 +304,7 @@ class Ledger:
             ((found,),) = self._db.execute("PRAGMA quick_check(1)")
             wrong = "" if found == "ok" else str(found)
         except sqlite3.OperationalError as error:
-            raise _told(error, self._path) from error
+            raise told(error, self._path) from error
         except sqlite3.DatabaseError as error:
             wrong = str(error)
         if not wrong:
@@ -356,24 +330,13 @@ class Ledger:
 
 def _connected(path: Path | None) -> sqlite3.Connection:
     # autocommit: transactions are begun by hand, so that they lock before they read
-    db = sqlite3.connect(path or ":memory:", timeout=_WAIT, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(path or ":memory:", timeout=WAIT, isolation_level=None, check_same_thread=False)
     try:
         if path is not None:
             db.execute("PRAGMA journal_mode = WAL")
             # outlives the process, which is what dies; the last answers before a power cut are asked again
             db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(_TABLES)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _read_only(path: Path) -> sqlite3.Connection:
-    # raises at once where it cannot be read
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT, check_same_thread=False)
-    try:
-        db.execute("SELECT 1 FROM answers LIMIT 1")
     except BaseException:
         db.close()
         raise
@@ -397,37 +360,4 @@ def _unpacked(stored: bytes) -> Rows | None:
     return np.frombuffer(content, "<f4").astype(np.float32)
 
 
-def _told(error: Exception, path: Path | None) -> AssayError:
-    where = path or "the memory"
-    text = str(error)
-    if isinstance(error, sqlite3.OperationalError | OSError):
-        full = "full" in text or getattr(error, "errno", None) == 28
-        why = "The disk is full. Free some space" if full else f"{text[:1].upper()}{text[1:]}. Put that right"
-        return DiskError(
-            f"{where}, where the endpoint's answers are kept, could not be used: {why}; what is finished is kept, and "
-            "the same command continues."
-        )
-    if isinstance(error, sqlite3.DatabaseError):
-        return LedgerDamaged(
-            f"{where}, where the endpoint's answers are kept, is damaged ({text}). The same command puts it aside and "
-            "continues."
-        )
-    return AssayError(f"{where}, where the endpoint's answers are kept, is closed.")
-
-
-class LedgerDamaged(AssayError):
-    """A file of answers that cannot be read."""
-
-    exit_code = 1
-
-
-def allowed(limits: Limits) -> int | None:
-    """Return how many rows may be billed in all, by their number and by what they cost; None where nothing is said."""
-    most = [] if limits.queries is None else [limits.queries]
-    if limits.budget is not None and limits.price > 0:
-        # a price such as 0.1 is no number of binary digits: 3 / 0.1 is a little below 30
-        most.append(int(limits.budget / limits.price * (1 + 1e-12)))
-    return min(most, default=None)
-
-
-__all__ = ["Ledger", "QueriesSpent", "Spent", "allowed", "current"]
+__all__ = ["Ledger", "QueriesSpent", "current"]

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from assay.core.errors import AssayError, ModelError
 from assay.models.remote.client import Client, EndpointError, Reply, Rows
-from assay.models.remote.ledger import CANARIES, Ledger, QueriesSpent, Spent, allowed, current
+from assay.models.remote.ledger import CANARIES, Ledger, QueriesSpent, current
 from assay.models.remote.place import Place, asking, fresh, is_fresh, key_of
 from assay.models.remote.place import place as asked_place
+from assay.spending import Spent, allowed
 
 _ALIKE = 1e-3
 """By how much of the largest score two answers of one model may differ: machines round, and batches differ."""

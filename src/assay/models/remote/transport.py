@@ -21,9 +21,10 @@ from urllib.parse import urljoin
 
 from assay.core.errors import BadInput
 from assay.models.remote.address import Address
-from assay.models.remote.client import EndpointError, Limits
+from assay.models.remote.client import EndpointError
 from assay.models.remote.pace import Pace
 from assay.models.remote.secrets import Headers
+from assay.spending import Limits
 
 AGAIN = frozenset({429, 502, 503, 504})
 """The answers after which a request is sent again."""

@@ -19,9 +19,10 @@ from assay.core.oracle import Access
 from assay.models import Classifier
 from assay.models.deployed import Deployed
 from assay.models.remote.client import EndpointError, Reply
-from assay.models.remote.ledger import Ledger, QueriesSpent, Spent
+from assay.models.remote.ledger import Ledger, QueriesSpent
 from assay.models.remote.module import Endpoint, endpoints_of
 from assay.models.remote.place import asking, fresh, key_of
+from assay.spending import Spent
 from tests.support.asked import FakeClient, scores_of
 
 

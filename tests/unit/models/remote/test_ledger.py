@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from assay.core.errors import AssayError
 from assay.files import DiskError
-from assay.models.remote.client import Limits
-from assay.models.remote.ledger import FILE, FOLDER, Ledger, LedgerDamaged, Spent, allowed, current
+from assay.models.remote.ledger import Ledger, current
 from assay.models.remote.place import Place, key_of
+from assay.spending import FILE, FOLDER, LedgerDamaged, Limits, Spent, allowed, spent_in
 
 ONE = {b"a": np.array([1, 2.5], np.float32)}
 
@@ -55,7 +55,7 @@ def test_another_run_can_be_looked_at_and_is_not_written_to(tmp_path: Path) -> N
     before = file_of(one).read_bytes()
     ledger = Ledger()
     ledger.look_behind(one)
-    assert same(ledger.known([b"a"]), ONE) and ledger.spent_behind() == {("e", "c"): Spent(billed=1)}
+    assert same(ledger.known([b"a"]), ONE) and spent_in(one) == {("e", "c"): Spent(billed=1)}
     ledger.write("e", "labels", {b"b": ONE[b"a"]}, Spent(billed=1))
     ledger.keep_in(two)
     assert same(ledger.known([b"a", b"b"]), {b"b": ONE[b"a"]}), "what lies behind is another run's"

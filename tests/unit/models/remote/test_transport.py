@@ -17,10 +17,11 @@ import pytest
 
 import assay
 from assay.models.remote.address import Address
-from assay.models.remote.client import EndpointError, Limits
+from assay.models.remote.client import EndpointError
 from assay.models.remote.pace import Pace
 from assay.models.remote.secrets import Headers
 from assay.models.remote.transport import Transport
+from assay.spending import Limits
 from tests.support.misbehaving import Misbehaving, misbehaving
 from tests.support.serving import Server, linear, of_module, with_tls
 
