@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import assay
+from assay.core.errors import BadInput
 from assay.evaluation.run import Run
 from assay.exports.facts import Facts
 from assay.exports.table import export_run
@@ -127,6 +128,15 @@ def test_a_server_that_is_not_there_ends_no_run(tmp_path: Path, monkeypatch: pyt
     assert found.run.status == "success"
     (said,) = [str(one.message) for one in warned if one.category is assay.AssayWarning]
     assert said.startswith("mlflow could not be told of this run") and "secret" not in said
+
+
+@pytest.mark.parametrize("uri", ["http://me:secret@127.0.0.1:9", "nonsense://x"])
+def test_a_store_that_cannot_be_used_is_told_in_words(run: Run, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(BadInput, match=r"MLflow could not take the numbers \(.*MLFLOW_TRACKING_URI says where") as told:
+        export_run(run, "mlflow")
+    assert "secret" not in str(told.value) and told.value.__cause__ is None
 
 
 def records_of(path: Path) -> Iterator[Any]:

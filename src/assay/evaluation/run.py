@@ -294,7 +294,11 @@ class Run:
         """Return what is not there of the records that the run should have, in words; nothing where all are."""
         cells = [Planned.of(digest, plain) for digest, plain in self.manifest["cells"].items()]
         done, damaged = self.store.done(cells)
-        missing = sum(cell.chunks - len(done[cell.digest]) for cell in cells) - len(damaged)
+        # a damaged file is named with all of its chunks, and one of them may lie in another file too
+        known = {digest: set(chunks) for digest, chunks in done.items()}
+        for one in damaged:
+            known[one.path.parent.name].update(one.chunks)
+        missing = sum(cell.chunks - len(known[cell.digest].intersection(range(cell.chunks))) for cell in cells)
         told = [f"{one.path} {one.wrong}" for one in damaged]
         return [
             *told,
@@ -304,6 +308,13 @@ class Run:
                 else []
             ),
         ]
+
+    def reservations(self) -> list[str]:
+        """Return why the numbers may not be reported, and what is missing of them; nothing where all is well."""
+        because = [str(one) for one in self.manifest.get("not_reportable_because", ())]
+        if not self.reportable and not because:
+            because = ["its manifest says so"]
+        return [*because, *self.gaps()]
 
     def gallery(self, cell: str) -> list[Picture]:
         """Return the pictures kept for a cell (a digest)."""

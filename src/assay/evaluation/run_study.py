@@ -104,7 +104,7 @@ def given_study(
     names = [field.name for field in dataclasses.fields(Options)]
     for name in rest:
         if name not in names:
-            known = [*_STUDY_KEYS, *names, "doctor", "display", "on_progress"]
+            known = [*_STUDY_KEYS, *names, "doctor", "display", "on_progress", "track"]
             raise BadInput(f"Unknown setting {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}.")
     options = Options(**rest)
     loader = options.loader()

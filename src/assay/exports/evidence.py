@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from assay.evaluation.records.verdicts import REFUTED
 from assay.exports import clauses
 from assay.exports.clauses import CLAUSES
-from assay.exports.facts import REFUTED, Facts, kept
+from assay.exports.facts import Facts, kept
 from assay.files import write_atomically
 from assay.report.formats import in_markdown
 from assay.report.groups import NOT_ADAPTIVE, WORST_CASE

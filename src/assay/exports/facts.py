@@ -8,13 +8,12 @@ import hashlib
 import math
 from typing import TYPE_CHECKING, Any
 
+from assay.evaluation.records.verdicts import REFUTED
 from assay.report.formats import audited
 from assay.report.numbers import as_plain
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
-
-REFUTED = "refuted"
 
 _FACTS = (
     "command", "started", "finished", "not_reportable_because", "warnings", "environment", "models", "data", "cells",
@@ -54,7 +53,7 @@ class Facts:
     @property
     def reservations(self) -> list[str]:
         """Why the numbers are not to be reported, and what is missing of them; nothing where all is well."""
-        return [*map(str, self.run.manifest.get("not_reportable_because", ())), *self.run.gaps()]
+        return self.run.reservations()
 
     def document(self) -> dict[str, Any]:
         """Return everything: `assay show --json`, and the manifest's facts under `facts`."""

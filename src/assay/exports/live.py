@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assay.core.errors import BadInput, did_you_mean
-from assay.exports.extras import without_secrets
+from assay.exports.extras import in_line
 from assay.exports.table import TRACKERS
 
 if TYPE_CHECKING:
@@ -43,10 +43,9 @@ class Guarded:
             tell()
         except Exception as error:  # whatever a library or a server may raise: the run is what matters
             self._failed = True
-            said = without_secrets(" ".join(str(error).split()))[:300]
             self._warn(
-                f"{self._name} could not be told of this run ({type(error).__name__}: {said}). The run goes on without "
-                f"it; `assay export DIR --to {self._name}` puts the numbers there later."
+                f"{self._name} could not be told of this run ({in_line(error)}). The run goes on "
+                f"without it; `assay export DIR --to {self._name}` puts the numbers there later."
             )
 
 

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay.core.errors import BadInput
 from assay.evaluation.run import Run
-from assay.exports.extras import require, without_secrets
+from assay.exports.extras import in_line, require, without_secrets
 from assay.exports.facts import Facts
 
 if TYPE_CHECKING:
@@ -41,11 +42,20 @@ _MOST = 1000
 def write_mlflow(facts: Facts, target: Path) -> list[str]:  # shape: the form of every adapter; MLflow has its own place
     """Write the numbers into MLflow, and return where they are; an export again changes what is there.
 
-    Raises `BadInput` where MLflow is not installed.
+    Raises `BadInput` where MLflow is not installed, and where its store does not answer or refuses the numbers.
     """
     with _quiet():
-        tracked = MLflowRun.of(facts.run)
-        tracked.write(facts)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            tracked = MLflowRun.of(facts.run)
+            tracked.write(facts)
+        except MlflowException as error:
+            # without its cause: that may hold the password of the address
+            raise BadInput(
+                f"MLflow could not take the numbers ({in_line(error)}). MLFLOW_TRACKING_URI says where its store is; "
+                "without it that is mlflow.db in the working folder. The same command goes on with what it has written."
+            ) from None
         return [tracked.place]
 
 

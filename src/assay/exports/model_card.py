@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import BadInput
-from assay.exports.facts import REFUTED, Facts, kept
+from assay.evaluation.records.verdicts import REFUTED
+from assay.exports.facts import Facts, kept
 from assay.files import write_atomically
 from assay.report.formats import in_markdown
 from assay.report.gallery import slug
 from assay.report.groups import NOT_ADAPTIVE, WORST_CASE
+from assay.statistics import CONFIDENCE
 from assay.wording import EM_DASH, ONE_ATTACK, interval, percent, plural
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def _results(facts: Facts, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str,
 
 
 def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
-    args = {"n": row["n"], "low": row["clean_low"], "high": row["clean_high"], "confidence": 0.95}
+    args = {"n": row["n"], "low": row["clean_low"], "high": row["clean_high"], "confidence": CONFIDENCE}
     return {"type": "accuracy", "value": row["clean_accuracy"], "name": "Accuracy", "args": _known(args)}
 
 
@@ -87,7 +89,8 @@ def _robust(row: dict[str, Any]) -> dict[str, Any]:
     name = f"{_called(row)} ({row['attack']}, {row['threat']} {row['eps_written']})"
     kind = "robust_accuracy" if row["question"] == WORST_CASE else "accuracy_under_attack"
     kind = kind if row["access"] == "gradient" else "not_broken_within_queries"
-    return {"type": kind, "value": kept(row), "name": name, "args": _known({**args, "confidence": 0.95})}
+    kind = "not_broken_not_adaptive" if row.get("ignores_defense") else kind
+    return {"type": kind, "value": kept(row), "name": name, "args": _known({**args, "confidence": CONFIDENCE})}
 
 
 def _called(row: Mapping[str, Any]) -> str:

@@ -28,7 +28,8 @@ class Finding:
     `value` is a share, `low` and `high` its interval at the row's confidence, of `n` images; of a row against a
     baseline they are those of the difference, and `change` has the counts. All are None where a verdict alone is asked.
     `doubts` say why the row cannot be met by this number, whatever it is. `more` is how many more images would settle
-    it, at the present share. `p_value` allows for all that was tested at once.
+    it, at the present share. `p_value` allows for all that was tested at once. `accepted` says why a verdict other than
+    trusted does not stand in the way.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Finding:
     p_value: float | None = None
     change: Change | None = None
     expected: str = ""
+    accepted: str = ""
 
     @property
     def about(self) -> str:
@@ -79,7 +81,7 @@ class Finding:
         if self.expected:
             parts.append(f"expected {self.expected}")
         if self.verdict is not None and not any(one.startswith(self.verdict) for one in self.doubts):
-            parts.append(self.verdict)
+            parts.append(f"{self.verdict} ({self.accepted})" if self.accepted else self.verdict)
         told = ", ".join(parts)
         if self.answer == UNSURE and self.doubts:
             return f"{told}; {'; '.join(self.doubts)}" if told else "; ".join(self.doubts)
@@ -228,7 +230,8 @@ def _plain(one: Finding) -> dict[str, Any]:
     return {
         "model": one.model, "data": one.data, "threat": one.threat, "eps": one.eps_written, "attack": one.attack,
         "class": one.class_name, "cells": list(one.cells), "answer": one.answer, "n": one.n, "value": one.value,
-        "low": one.low, "high": one.high, "verdict": one.verdict, "doubts": list(one.doubts), "more_images": one.more,
+        "low": one.low, "high": one.high, "verdict": one.verdict, "accepted": one.accepted or None,
+        "doubts": list(one.doubts), "more_images": one.more,
         "adjusted_p_value": one.p_value, **({"change": counts} if counts else {}), "text": one.line,
     }  # fmt: skip
 

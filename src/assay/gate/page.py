@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import wording as words
+from assay.files import write_atomically
 from assay.gate import comparing
 from assay.gate.pairing import CLEAN, Change, Comparison
 from assay.report.breakdown import class_names, name_of
@@ -35,14 +36,13 @@ class Shelf:
 def page(found: Comparison, runs: Sequence[Run | None], path: Path) -> Path:
     """Write the page of a comparison; `runs` are the directories of both sides, None for a baseline file.
 
-    The file works from `file://`, without a network. Raises `OSError` where `path` cannot be written.
+    The file works from `file://`, without a network. Raises `DiskError` where `path` cannot be written.
     """
     shelves = _shelves(found, runs)
     html = environment(_TEMPLATES, comparing=comparing, CLEAN=CLEAN).get_template("compare.html").render(
         found=found, tables=comparing.grouped(found), shelves=shelves, charts=[], sealed=sealed(), scale=_scale(found),
     )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8", newline="\n")
+    write_atomically(path, html.encode())
     return path
 
 

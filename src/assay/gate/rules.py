@@ -17,15 +17,14 @@ from assay.evaluation.study.gate import EVERY_CLASS, GateRow, Wanted
 from assay.gate.answers import MET, MISSED, UNSURE, Answer, Finding, Outcome, more_for_difference, more_for_share
 from assay.gate.pairing import CLEAN, ROBUST, WORST, Match, changes, match, pairs, told_differences
 from assay.gate.sides import FELL, LEFT, UNKNOWN, WRONG, Number, Outcomes, Side, side_of
-from assay.gate.targets import NOT_REFUTED, Target, clean_targets, robust_targets
+from assay.gate.targets import Target, accepted, clean_targets, robust_targets
 from assay.report.breakdown import name_of
+from assay.report.formats import NOT_AUDITED
 from assay.statistics import holm, share_score, two_sided, wilson
 from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
-
-NOT_AUDITED = "not audited"
 
 
 class Place(NamedTuple):
@@ -83,7 +82,8 @@ class _Judge:
         under = ("", "", "") if kind == CLEAN else (target.attacks, one.threat, one.eps_written)
         cells = tuple(two.cell for two in target.numbers) or (one.cell,)
         doubts = (*self.unfit, *target.doubts)
-        return Finding(one.model, one.data, *under, cells, UNSURE, verdict=verdict, doubts=doubts, expected=row.written)
+        return Finding(one.model, one.data, *under, cells, UNSURE, verdict=verdict, doubts=doubts, expected=row.written,
+                       accepted=accepted(row, verdict))  # fmt: skip
 
     def _verdict(self, row: GateRow, target: Target) -> _Draft:
         told = target.verdict
@@ -145,6 +145,9 @@ class _Judge:
         chosen = [(None, None)] if row.class_ is None else self._labels(row, target, now)
         found = changes(before, now, mine[0], attack, kind, labels=[label for label, _ in chosen])
         for change, (_, name) in zip(found, chosen, strict=True):
+            if not change.n:
+                yield _of_nothing(dataclasses.replace(begun, class_name=name, attack=attack if kind == ROBUST else ""))
+                continue
             low, high = change.interval(row.confidence)
             finding = dataclasses.replace(
                 begun, n=change.n, value=change.difference, low=low, high=high, class_name=name, change=change,
@@ -175,9 +178,13 @@ class _Judge:
             yield f"the baseline was attacked with {', '.join(lacking)}, and this run was not"
 
 
+def _of_nothing(begun: Finding) -> _Draft:
+    return _Draft(dataclasses.replace(begun, doubts=(*begun.doubts, "no image could be evaluated")), 1.0, False)
+
+
 def _limited(begun: Finding, row: GateRow, wanted: Wanted, hits: int, n: int, errors: int) -> _Draft:
     if not n:
-        return _Draft(dataclasses.replace(begun, doubts=(*begun.doubts, "no image could be evaluated")), 1.0, False)
+        return _of_nothing(begun)
     low, high = wilson(hits, n, row.confidence)
     # an image that could not be evaluated may have been right
     most, all_ = hits + errors, n + errors
@@ -271,4 +278,4 @@ def _opened(side: Side, baseline: Callable[[], Side] | None) -> _Against:
     return _Against(old, matched, {now: before for before, now in paired}, alone)
 
 
-__all__ = ["NOT_AUDITED", "NOT_REFUTED", "Place", "answers"]
+__all__ = ["Place", "answers"]

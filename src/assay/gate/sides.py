@@ -138,16 +138,8 @@ def side_of(run: Run) -> Side:
         {label: str(facts.get("digest", "")) for label, facts in manifest["models"].items()},
         {label: str(facts.get("fingerprint", "")) for label, facts in manifest["data"].items()},
         {name: environment.get(name) for name in ("assay", "torch", "torchvision", "python")},
-        tuple(_numbers(run.cells)), unfit(run), read, lambda model, data: class_names(run, model, data),
+        tuple(_numbers(run.cells)), tuple(run.reservations()), read, lambda model, data: class_names(run, model, data),
     )  # fmt: skip
-
-
-def unfit(run: Run) -> tuple[str, ...]:
-    """Return why the numbers of a run may not be reported; nothing where they may."""
-    because = [str(one) for one in run.manifest.get("not_reportable_because", ())]
-    if not run.reportable and not because:
-        because = ["its manifest says so"]
-    return (*because, *run.gaps())
 
 
 def _numbers(cells: Mapping[str, Mapping[str, Any]]) -> Iterable[Number]:
@@ -172,5 +164,4 @@ def _outcomes(records: pa.Table) -> dict[float, Outcomes]:
     return found
 
 
-__all__ = ["FELL", "LEFT", "LEFT_OUT", "UNKNOWN", "WRONG", "Key", "Number", "Outcomes", "Side", "digest_of", "side_of",
-           "unfit"]  # fmt: skip
+__all__ = ["FELL", "LEFT", "LEFT_OUT", "UNKNOWN", "WRONG", "Key", "Number", "Outcomes", "Side", "digest_of", "side_of"]

@@ -12,6 +12,9 @@ from assay import wording as words
 from assay.core.errors import BadInput
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT, Verdict
 from assay.evaluation.run import GRADIENT
+from assay.evaluation.study.gate import ANY_VERDICT
+from assay.gate.pairing import WORST
+from assay.report.formats import NOT_AUDITED
 from assay.vocabulary import Question
 
 if TYPE_CHECKING:
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
     from assay.gate.sides import Number
 
 UNTARGETED = "untargeted"
-TRUSTED_ALONE, NOT_REFUTED = "trusted", "not refuted"
+NOT_REFUTED = "not refuted"
+_AUDIT = "a broken attack leaves as much (assay audit RUN; or verdict: any in the row accepts that)"
 _MOST_TOLD = 12
 
 
@@ -44,7 +48,7 @@ class Target:
     def attacks(self) -> str:
         """The attack, or how many the worst case is over."""
         one = self.result
-        return one.attack if len(self.numbers) < 2 else f"worst case of {len(self.numbers)}"
+        return one.attack if len(self.numbers) < 2 else WORST.format(len(self.numbers))
 
 
 def robust_targets(run: Run, row: GateRow, numbers: Sequence[Number]) -> list[Target]:
@@ -118,11 +122,23 @@ def _about_the_attack(one: Result, row: GateRow, numbers: Sequence[Number]) -> I
 def _about_the_verdict(one: Result, row: GateRow, verdict: Verdict | None) -> Iterator[str]:
     if one.verdict == REFUTED:
         yield "refuted: stronger attacks broke more, and the number is at most what they left"
-    elif one.verdict == SUSPECT and row.verdict != NOT_REFUTED:
+    elif one.verdict == SUSPECT and row.verdict not in (NOT_REFUTED, ANY_VERDICT):
         why = verdict.why.rstrip(".") if verdict is not None else "the audit doubts it"
         yield f"suspect: {why} (verdict: not refuted accepts that)"
-    elif one.verdict is None and row.verdict is not None:
-        yield "not audited"
+    elif one.verdict is None and row.verdict != ANY_VERDICT and (row.verdict is not None or row.against is None):
+        # a difference of two numbers that nobody audited is one all the same; a limit is about how much is left
+        yield NOT_AUDITED if row.robust_accuracy is None else f"{NOT_AUDITED}: {_AUDIT}"
+
+
+def accepted(row: GateRow, verdict: str | None) -> str:
+    """Say why a number with a verdict other than trusted may meet a row; "" where nothing needs saying."""
+    if verdict == NOT_AUDITED and row.against is not None and row.verdict is None:
+        return "a comparison may be met without an audit"
+    if (verdict == NOT_AUDITED and row.verdict == ANY_VERDICT) or (
+        verdict == SUSPECT and row.verdict in (NOT_REFUTED, ANY_VERDICT)
+    ):
+        return f"verdict: {row.verdict} accepts that"
+    return ""
 
 
 def _named(one: Result, row: GateRow) -> bool:
@@ -172,4 +188,4 @@ def _list(names: dict[str, None]) -> str:
     return "; ".join(told[:_MOST_TOLD]) + more if told else "none: nothing was attacked"
 
 
-__all__ = ["NOT_REFUTED", "UNTARGETED", "Target", "clean_targets", "robust_targets"]
+__all__ = ["NOT_REFUTED", "UNTARGETED", "Target", "accepted", "clean_targets", "robust_targets"]

@@ -28,7 +28,7 @@ _RULES = {
     "class": ("ASSAY-G004", "ClassAccuracy", "Accuracy of a class below its limit", "6.0"),
     "verdict": ("ASSAY-G005", "Verdict", "A robust number that its audit does not bear out", "7.0"),
 }
-_HELP = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 
 
 def visible(text: str) -> str:
@@ -120,7 +120,7 @@ def sarif(outcome: Outcome) -> str:
     ]  # fmt: skip
     driver = {"name": "Assay", "version": version_of("assay") or "0", "rules": rules}
     run = {"tool": {"driver": driver}, "columnKind": "utf16CodeUnits", "results": results}
-    return json.dumps({"$schema": _HELP, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
+    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
 
 
 def _result(one: Answer) -> dict[str, Any]:
@@ -169,7 +169,11 @@ def markdown(outcome: Outcome, most_bytes: int = SUMMARY_BYTES) -> str:
     cut = [f"| {plural(left, 'more row')} | | left out: the summary would be too long |"] if left else []
     text = "\n".join([*head, *rows, *cut, "", *foot, ""])
     # what stands above and below the table may be too long by itself
-    return text if len(text.encode()) <= most_bytes else "\n".join([*head[:1], ""])[:most_bytes]
+    return text if len(text.encode()) <= most_bytes else _fitting(f"{head[0]}\n", most_bytes)
+
+
+def _fitting(text: str, most_bytes: int) -> str:
+    return text if len(text.encode()) <= most_bytes else ""
 
 
 def markdown_text(text: str) -> str:

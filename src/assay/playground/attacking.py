@@ -66,9 +66,8 @@ def run(ask: Ask, model: Classifier, x: Tensor, tell: Tell, stopped: Callable[[]
     x = x[None]
     asked = prepared(ask, model, x, clean := look(model, x))
     wrong = None if ask.label is None else ask.label != int(asked.y)
-    lead = -float(asked.goal.gap(clean))
     tell({
-        "event": "clean", "top": shown.top_five(clean, model), "margin": lead,
+        "event": "clean", "top": shown.top_five(clean, model), "margin": finite(-float(asked.goal.gap(clean))),
         "right": None if wrong is None else not wrong,
     })  # fmt: skip
     curve = Curve(asked.goal, functools.partial(_points, tell), stopped, ask.passes)
@@ -106,19 +105,28 @@ def prepared(ask: Ask, model: Classifier, x: Tensor, clean: Tensor) -> Prepared:
     threat = THREATS[ask.norm](ask.eps)
     if not float(threat.eps) > 0:
         raise BadInput(f"The budget is {ask.eps}: nothing may change. Give one above 0.")
+    if ask.goal is not None and "targeted" not in entry.goals:
+        raise BadInput(f"The attack {ask.attack} has no target of its own. Leave the goal untargeted.")
+    goal = goal_of(ask, model, clean)
+    return Prepared(ask, model, x, goal.y, threat, goal, build(ask.attack, **options), options, question)
+
+
+def goal_of(ask: Ask, model: Classifier, clean: Tensor) -> Untargeted | Targeted:
+    """Return the goal about the answer in `clean` `[1, K]`. Raises `BadInput` for a target that none can be."""
     own, classes = answer(model, clean), apart(clean, model.rejects).logits.shape[1]
     y, reject = torch.tensor([own]), -1 if model.rejects else None
-    goal: Goal = Untargeted(y, reject)
-    if ask.goal is not None:
-        if "targeted" not in entry.goals:
-            raise BadInput(f"The attack {ask.attack} has no target of its own. Leave the goal untargeted.")
-        if not 0 <= ask.goal < classes:
-            raise BadInput(f"The goal is class {ask.goal}; the model has {classes} classes, 0 to {classes - 1}.")
-        if ask.goal == own:
-            raise BadInput(f"The goal is {shown.name_of(model, own)}, which the model says already. Choose another.")
-        goal = Targeted(y, torch.tensor([ask.goal]), reject)
-    method = build(ask.attack, **options)
-    return Prepared(ask, model, x, y, threat, goal, method, options, question)
+    if ask.goal is None:
+        return Untargeted(y, reject)
+    if not 0 <= ask.goal < classes:
+        raise BadInput(f"The goal is class {ask.goal}; the model has {classes} classes, 0 to {classes - 1}.")
+    if ask.goal == own:
+        raise BadInput(f"The goal is {shown.name_of(model, own)}, which the model says already. Choose another.")
+    return Targeted(y, torch.tensor([ask.goal]), reject)
+
+
+def finite(margin: float) -> float | None:
+    """Return a margin; None for one without end, such as that of scores of which all but one are -inf."""
+    return margin if np.isfinite(margin) else None
 
 
 def _attacked(asked: Prepared, curve: Curve) -> list[Attacked]:
@@ -144,12 +152,12 @@ def _done(asked: Prepared, found: list[Attacked], seconds: float) -> tuple[Json,
     saved = read_back(picture, result)
     with model.held():
         seen = observed(model, torch.stack([result, saved]), _twice(asked.goal))
-    still, gap = bool(seen.reached[1]), -float(seen.gap[0])
+    still = bool(seen.reached[1])
     done: Json = {
         "success": bool(one.success), "original": shown.data_uri(shown.png(image)),
         "result": shown.data_uri(picture), "change": shown.data_uri(shown.png(magnified)), "factor": factor,
         "size": float(one.size), "norm": asked.ask.norm, "grey_levels": 255 * float((result - image).abs().max()),
-        "top": shown.top_five(seen.logits[:1], model), "margin": gap if np.isfinite(gap) else None,
+        "top": shown.top_five(seen.logits[:1], model), "margin": finite(-float(seen.gap[0])),
         "forwards": sum(int(each.forwards) for each in found), "backwards": sum(int(each.backwards) for each in found),
         "seconds": seconds, "smallest": None, "certified": None,
         "shell": same.shell(asked), "python": same.python(asked),
@@ -171,6 +179,7 @@ def _facts(asked: Prepared, one: Attacked, done: Json, curve: Curve) -> Facts:
         crossed=curve.crossed, forwards=done["forwards"], backwards=done["backwards"], queries=queries,
         saved=done["checked"]["saved_breaks"], eps=asked.ask.eps, norm=asked.ask.norm,
         targeted=asked.ask.goal is not None, budget=float(asked.threat.eps), random=asked.model.random,
+        unscored=int(one.unscored),
     )  # fmt: skip
 
 

@@ -79,8 +79,8 @@ def _smallest(asked: Prepared, found: list[Attacked], curve: Curve) -> Json:
 def written(size: float, norm: str) -> str:
     """Return a budget as people write it, in which a change of that size fits."""
     if norm == "linf":
-        return f"{_up(255 * size):g}/255"
-    return f"{math.ceil(size - 1e-6)}" if norm == "l0" else f"{_up(size):g}"
+        return f"{_up(255 * size):.12g}/255"
+    return f"{math.ceil(size - 1e-6)}" if norm == "l0" else f"{_up(size):.12g}"
 
 
 def _up(value: float) -> float:
@@ -114,7 +114,10 @@ def _by_bounds(asked: Prepared, broken_at: float | None, stopped: Callable[[], b
     bound = make_certificate("crown", {})
     case = Case.of(asked.method, asked.model, asked.x, asked.y, _finite(asked.threat), {})
     bound.check(asked.model, case.problem)
-    low, high = 0.0, broken_at if broken_at else float(asked.threat.eps)
+    eps = float(asked.threat.eps)
+    low, high = 0.0, broken_at if broken_at else eps
+    # the budget that was asked for comes first: halving alone would only come near it
+    middle = eps if eps <= high else high / 2
     forwards = backwards = 0
     end = time.monotonic() + SECONDS
     for _ in range(_ASKED):
@@ -122,10 +125,12 @@ def _by_bounds(asked: Prepared, broken_at: float | None, stopped: Callable[[], b
             raise Stopped
         if time.monotonic() > end:
             break
-        middle = (low + high) / 2
         proved = bound.prove(asked.model, case.problem, [middle], case.draws)
         forwards, backwards = forwards + int(proved.cost.forwards), backwards + int(proved.cost.backwards)
         low, high = (middle, high) if bool(proved.certified[0, 0]) else (low, middle)
+        if low == high:
+            break
+        middle = (low + high) / 2
     if not low:
         return None
     how = f"intervals and linear bounds (CROWN) of the network as deployed, {forwards:,} forward and {backwards:,} "

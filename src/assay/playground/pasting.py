@@ -15,12 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from assay.core.errors import BadInput
-from assay.core.goal import Goal, Targeted, Untargeted
+from assay.core.goal import scored
 from assay.core.tensors import take
 from assay.models import Classifier
 from assay.playground import same, shown
 from assay.playground.asked import Ask
-from assay.playground.attacking import answer, look, npz, read_back
+from assay.playground.attacking import finite, goal_of, look, npz, read_back
 
 Json = dict[str, Any]
 MOST_TURN = 180.0
@@ -80,13 +80,10 @@ def paste(image: Tensor, placed: Placed) -> tuple[Tensor, float]:
 def run(ask: Ask, model: Classifier, x: Tensor, placed: Placed, tell: Callable[[Json], None]) -> None:
     """Paste the patch on `x` `[C, H, W]` and tell what the model says before and after: one pass, no search."""
     clean = look(model, x[None])
-    own = answer(model, clean)
-    y, reject = torch.tensor([own]), -1 if model.rejects else None
-    goal: Goal = Untargeted(y, reject)
-    if ask.goal is not None:
-        goal = Targeted(y, torch.tensor([ask.goal]), reject)
+    goal = goal_of(ask, model, clean)
+    own = int(goal.y)
     right = None if ask.label is None else ask.label == own
-    lead = -float(goal.gap(clean))
+    lead = finite(-float(goal.gap(clean)))
     tell({"event": "clean", "top": shown.top_five(clean, model), "margin": lead, "right": right})
     began = time.perf_counter()
     result, share = paste(x, placed)
@@ -95,8 +92,10 @@ def run(ask: Ask, model: Classifier, x: Tensor, placed: Placed, tell: Callable[[
     seconds = time.perf_counter() - began
     both = take(goal, torch.zeros(2, dtype=torch.int64))
     broken, saved = (bool(one) for one in both.reached(logits))
-    left = -float(both.gap(logits)[0])
-    tell({"event": "point", "pass": 1, "margin": left})
+    left = finite(-float(both.gap(logits)[0]))
+    if left is not None:
+        tell({"event": "point", "pass": 1, "margin": left})
+    told = _verdict(broken, ask, share) if bool(scored(logits)[0]) else _BLIND
     magnified, factor = shown.change(result, x)
     note = "the same answer" if broken == saved else "another answer: rounding to 8 bits changes it"
     tell({"event": "kept", "png": base64.b64encode(picture).decode(), "npz": npz(result, own), "checked": note})
@@ -105,11 +104,17 @@ def run(ask: Ask, model: Classifier, x: Tensor, placed: Placed, tell: Callable[[
         "result": shown.data_uri(picture), "change": shown.data_uri(shown.png(magnified)), "factor": factor,
         "size": share, "norm": "patch", "grey_levels": 255 * float((result - x).abs().max()),
         "top": shown.top_five(logits[:1], model), "margin": left, "forwards": model.passes.forwards, "backwards": 0,
-        "seconds": seconds, "smallest": None, "certified": None, "verdict": _verdict(broken, ask, share),
+        "seconds": seconds, "smallest": None, "certified": None, "verdict": told,
         "shell": same.ADDRESS + "\n# no command pastes one patch at one place; image.npz holds the result",
         "python": _python(ask), "array": base64.b64encode(result.contiguous().numpy().astype("<f4").tobytes()).decode(),
         "checked": {"saved_breaks": saved, "note": note},
     })  # fmt: skip
+
+
+_BLIND = {
+    "state": "not judged",
+    "text": "Not judged: with the patch the model's scores are NaN or infinite, so that there is no answer to compare.",
+}
 
 
 def _verdict(broken: bool, ask: Ask, share: float) -> dict[str, str]:

@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What a verdict rests on; `crossed` says that the model erred at some point on the way, `saved` in 8 bits."""
+    """What a verdict rests on; `crossed` says that the model erred at some point on the way, `saved` in 8 bits.
+
+    `unscored` counts the points at which the model had no scores: NaN or infinite ones.
+    """
 
     attack: str
     family: str
@@ -24,10 +27,11 @@ class Facts:
     targeted: bool
     budget: float
     random: bool
+    unscored: int = 0
 
 
 def verdict(facts: Facts, certified: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return the state (broken, not broken, proved) and a sentence on what it rests on."""
+    """Return the state (broken, not broken, proved, not judged) and a sentence on what it rests on."""
     if facts.broken:
         return {"state": "broken", "text": _broken(facts)}
     radius = (certified or {}).get("radius")
@@ -37,6 +41,9 @@ def verdict(facts: Facts, certified: Mapping[str, Any] | None) -> dict[str, str]
             "text": f"Not broken, and proved for this image: no change of {facts.norm} {facts.eps} alters the answer. "
             f"It rests on {certified and certified['how']}, and says nothing of other images.",
         }
+    if facts.unscored:
+        # a search that was blind is no evidence of a model that stands
+        return {"state": "not judged", "text": _blind(facts)}
     return {"state": "not broken", "text": _withstood(facts)}
 
 
@@ -51,6 +58,13 @@ def _broken(facts: Facts) -> str:
     if not facts.saved:
         text += " Rounded to 8 bits the image no longer does it."
     return text
+
+
+def _blind(facts: Facts) -> str:
+    return (
+        f"Not judged: the model's scores were NaN or infinite at {facts.unscored:,} of the points that {facts.attack} "
+        f"asked about, in {_passes(facts)}, so that it could not search. A model that gives numbers there may break."
+    )
 
 
 def _withstood(facts: Facts) -> str:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from assay.display import Silence, Watch
 from assay.evaluation.execution.progress import Progress
 from assay.evaluation.run import Run
-
-if TYPE_CHECKING:
-    pass
 
 
 class Reporter(Protocol):

@@ -32,15 +32,13 @@ from assay.models import Classifier
 from assay.models.remote.ledger import Ledger, current
 from assay.models.remote.place import asked_before, asking
 from assay.preflight.checks import Look, look
+from assay.session.reporting import Reporter, Tracker, Unreported
 from assay.session.shown import AuditShown, Shown
 from assay.vocabulary import Question
 from assay.wording import queries
 
 if TYPE_CHECKING:
     from assay.audit.progress import AuditProgress, OnAuditProgress
-
-
-from assay.session.reporting import Reporter, Tracker, Unreported
 
 
 @dataclasses.dataclass(frozen=True)
@@ -343,4 +341,4 @@ def _unheard(progress: Progress) -> None:
     return None
 
 
-__all__ = ["AuditSettings", "Finished", "Reporter", "Session", "audit_directory"]
+__all__ = ["AuditSettings", "Finished", "Session", "audit_directory"]

@@ -14,7 +14,7 @@ from assay.evaluation.run import STUDY_FILE
 from tests.support.gated import Fate, fates, gated
 from tests.support.workplace import Workplace
 
-LIMIT = {"robust_accuracy": ">= 40 %"}
+LIMIT = {"robust_accuracy": ">= 40 %", "verdict": "any"}
 NOT_WORSE = {"robust_accuracy": "not worse by more than 1 point", "against": "baseline"}
 
 

@@ -45,6 +45,7 @@ def test_a_study_without_a_gate_is_written_as_before() -> None:
         ('{robust_accuracy: ">= 100 %"}', "no number of images shows it"),
         ('{robust_acuracy: ">= 40 %"}', "Did you mean 'robust_accuracy'"),
         ("{verdict: trustd}", "Did you mean 'trusted'"),
+        ("{verdict: any}", r"gate\[0\].verdict: 'any' asks for nothing by itself"),
         ("{}", "asks for nothing"),
         ('{clean_accuracy: ">= 4 %", threat: linf}', r"a.yaml:7:\d+  gate\[0\].threat: .*Leave it out"),
         ('{clean_accuracy: ">= 4 %", verdict: trusted}', r"gate\[0\].verdict"),

@@ -14,6 +14,7 @@ from assay.evaluation.records import packing, shards
 from assay.evaluation.records.builder import all_failed
 from assay.evaluation.records.schema import SCHEMA
 from assay.evaluation.records.store import Store
+from assay.evaluation.run import Run
 from tests.support.many_records import cells_of, many_records, unit_table
 
 FEW = packing.MOST_OF_FINISHED
@@ -160,6 +161,19 @@ def test_a_damaged_shard_keeps_its_block_as_it_is(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     assert store.compact(cell) == 0 and len(names(store, cell)) == FEW + 1
     assert store.done([cell])[0][cell.digest] == set(range(FEW + 1)) - {5}
+
+
+def test_what_is_damaged_is_not_told_twice_and_never_as_less_than_nothing(tmp_path: Path) -> None:
+    cell = cell_of(FEW + 1)
+    store = many_records(tmp_path, [cell])
+    store.compact(cell)
+    again = store.shard(cell.digest, 5)
+    again.write_bytes(b"cut off")
+    assert Run.open(tmp_path).gaps() == [f"{again} is cut off or damaged"]
+    again.unlink()
+    pack = again.with_name(f"part-00000-{FEW:05d}.parquet")
+    pack.write_bytes(pack.read_bytes()[:-5])
+    assert Run.open(tmp_path).gaps() == [f"{pack} is cut off or damaged"]
 
 
 def test_packs_are_forked_retired_and_brought_back(tmp_path: Path) -> None:

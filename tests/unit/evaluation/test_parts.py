@@ -7,12 +7,14 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import assay
 from assay.core.errors import BadInput
-from assay.evaluation.execution.lock import Holder, InUse, holding, look
+from assay.evaluation.execution import parts
+from assay.evaluation.execution.lock import Holder, InUse, entering, holding, look
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.parts import WAITING, Standing, lock_of, locks_of_all, read_parts, standings
 from assay.evaluation.execution.progress import Progress
@@ -221,6 +223,27 @@ def test_python_runs_shares_of_objects(tmp_path: Path) -> None:
     last = assay.evaluate(*given, tmp_path / "run", share="2/2", **settings)
     assert last.run.status == "success"
     assert rows(last.run) == rows(assay.evaluate(*given, tmp_path / "whole", **settings).run)
+
+
+def test_a_share_that_begins_again_before_the_last_one_shuts_the_door_keeps_it_from_finishing(
+    out: Path, tiny_model: str, tiny_source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = study(tiny_model, tiny_source)
+    run_here(out, given, share="1/2")
+    told = out / "shares" / "1-of-2.json"
+    noted = told.read_text()
+
+    def begun_meanwhile(folder: Path, **how: Any) -> Any:
+        if json.loads((folder / "shares" / "2-of-2.json").read_text())["status"] == "success":
+            told.write_text(noted.replace('"success"', '"started"'))
+        return entering(folder, **how)
+
+    monkeypatch.setattr(parts, "entering", begun_meanwhile)
+    assert run_here(out, given, share="2/2").status == "started"
+    monkeypatch.undo()
+    told.write_text(noted)
+    # and the door is open again
+    assert run_here(out, given, share="2/2").status == "success"
 
 
 def test_the_last_share_audits(tmp_path: Path, tiny_model: str, tiny_source: str) -> None:

@@ -323,6 +323,7 @@ def test_without_a_directory_the_run_is_temporary() -> None:
     ("settings", "said"),
     [
         ({"wrokers": 2}, "Unknown setting 'wrokers'. Did you mean 'workers'?"),
+        ({"trak": "mlflow"}, "Unknown setting 'trak'. Did you mean 'track'?"),
         ({"executor": "process"}, "Unknown executor 'process'. Did you mean 'processes'?"),
         ({"executor": "processes"}, "exists in this Python process alone"),
         ({"workers": 0}, "workers is 0"),

@@ -39,6 +39,27 @@ def test_shares_count_from_one(text: str) -> None:
         Share.read(text)
 
 
+def test_more_shares_than_any_queue_has_tasks_are_refused() -> None:
+    assert Share.read("7/100000") == Share(7, 100_000)
+    with pytest.raises(BadInput, match=r"share 1/1000000000 is of 1,000,000,000, expected at most 100,000"):
+        Share.read("1/1000000000")
+
+
+@pytest.mark.parametrize("task", [0, 9, -8])
+def test_a_task_that_its_array_does_not_have_has_no_share(monkeypatch: pytest.MonkeyPatch, task: int) -> None:
+    # it would do the units of another
+    array(monkeypatch, task, 8, 1, 8)
+    with pytest.raises(BadInput, match=rf"SLURM_ARRAY_TASK_ID is {task}, and the tasks of this job array are 1 to 8"):
+        Share.read("slurm")
+
+
+def test_a_task_number_in_strange_digits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    array(monkeypatch, 1, 8, 1, 8)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MAX", "\N{SUPERSCRIPT THREE}")
+    with pytest.raises(BadInput, match="SLURM_ARRAY_TASK_MAX is '\N{SUPERSCRIPT THREE}'"):
+        Share.read("slurm")
+
+
 @pytest.mark.parametrize(
     ("task", "count", "least", "most", "share"),
     [(1, 8, 1, 8, "1/8"), (8, 8, 1, 8, "8/8"), (0, 8, 0, 7, "1/8"), (7, 8, 0, 7, "8/8"), (30, 3, 10, 50, "2/3"),

@@ -204,6 +204,15 @@ def test_what_answers_follows_from_what_was_measured(run: Run, monkeypatch: pyte
     assert {clauses.VERDICTS, clauses.CORRUPTED} <= held(a_row(run), verdicts=[{}], corruptions=[{}])
 
 
+def test_a_number_that_is_not_adaptive_is_not_called_robustness(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts, row = Facts(run), a_row(run, attack="pgd(surrogate=zoo:x)", ignores_defense=True)
+    monkeypatch.setitem(facts.__dict__, "rows", [row])
+    read = yaml.safe_load(front_matter(_card(facts, row["model"])))
+    (_, metric) = read["model-index"][0]["results"][0]["metrics"]
+    assert metric["type"] == "not_broken_not_adaptive"
+    assert metric["name"].startswith("Not broken, not adaptive (")
+
+
 def test_every_clause_says_its_text_and_date_and_what_stays_open() -> None:
     for one in CLAUSES:
         assert re.search(r"20\d\d", one.date), one

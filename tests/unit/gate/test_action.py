@@ -95,7 +95,7 @@ def test_a_worse_model_fails_the_workflow(tmp_path: Path) -> None:
     program(tmp_path, f'#!/bin/sh\nexec {sys.executable} -m assay.cli "$@"\n')
     study = (
         "study: toy\nmodels: [MODEL]\ndata: folder:pictures\nthreats: [{norm: linf, eps: [4/255]}]\nattacks: [fgsm]\n"
-        "audit: off\ngate:\n  - {robust_accuracy: '>= 50 %'}\n"
+        "audit: off\ngate:\n  - {robust_accuracy: '>= 50 %', verdict: any}\n"
         "  - {against: baseline, robust_accuracy: not worse by more than 5 points}\n"
     )
     (tmp_path / "study.yaml").write_text(study.replace("MODEL", "toy.py:linear"))

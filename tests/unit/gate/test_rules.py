@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from assay.core.errors import BadInput
 from assay.evaluation.records.verdicts import REFUTED, SUSPECT, TRUSTED
 from assay.evaluation.run import Run
 from assay.evaluation.study.gate import GateRow
-from assay.gate.answers import MET, MISSED, UNSURE, Finding, Outcome, more_for_difference, more_for_share
+from assay.gate.answers import MET, MISSED, UNSURE, Finding, Outcome, more_for_difference, more_for_share, plain
 from assay.gate.rules import Place, answers
 from assay.gate.sides import Side, side_of
 from assay.statistics import paired_difference, wilson
 from tests.support.gated import Fate, fates, gated, verdict
 
 PGD = "pgd:steps=10"
-ROBUST = {"robust_accuracy": ">= 40 %"}
+ROBUST = {"robust_accuracy": ">= 40 %", "verdict": "any"}
 NOT_WORSE = {"robust_accuracy": "not worse by more than 1 point", "against": "baseline"}
 
 Made = Callable[..., Run]
@@ -114,20 +115,46 @@ def test_errors_may_have_been_right(made: Made) -> None:
     assert only(asked(made(fate(270, 530, errors=200), unfit=["errors"]), ROBUST)).answer == UNSURE
 
 
+@pytest.mark.parametrize("more", [{}, {"class": "*"}])
+@pytest.mark.parametrize("row", [ROBUST, NOT_WORSE])
+def test_where_no_image_could_be_evaluated_nothing_can_be_told(
+    made: Made, row: dict[str, Any], more: dict[str, str]
+) -> None:
+    outcome = asked(made(fate(0, 0, errors=100), unfit=["errors"]), {**row, **more}, baseline=made(fate(50, 50)))
+    assert outcome.answer == UNSURE
+    for finding in outcome.answers[0].findings:
+        assert "no image could be evaluated" in finding.why and finding.value is None
+    json.dumps(plain(outcome, 5), allow_nan=False)
+
+
 @pytest.mark.parametrize(
     ("said", "wanted", "answer"),
     [
-        (None, None, MET), (None, "trusted", UNSURE), (None, "not refuted", UNSURE),
-        (TRUSTED, None, MET), (TRUSTED, "trusted", MET), (TRUSTED, "not refuted", MET),
-        (SUSPECT, None, UNSURE), (SUSPECT, "trusted", UNSURE), (SUSPECT, "not refuted", MET),
+        (None, None, UNSURE), (None, "trusted", UNSURE), (None, "not refuted", UNSURE), (None, "any", MET),
+        (TRUSTED, None, MET), (TRUSTED, "trusted", MET), (TRUSTED, "not refuted", MET), (TRUSTED, "any", MET),
+        (SUSPECT, None, UNSURE), (SUSPECT, "trusted", UNSURE), (SUSPECT, "not refuted", MET), (SUSPECT, "any", MET),
         (REFUTED, None, UNSURE), (REFUTED, "trusted", UNSURE), (REFUTED, "not refuted", UNSURE),
+        (REFUTED, "any", UNSURE),
     ],
 )  # fmt: skip
 def test_a_verdict_stands_in_the_way(made: Made, said: str | None, wanted: str | None, answer: str) -> None:
     one = fate(900, 100)
     run = made(one, verdicts=[] if said is None else [verdict(one, "4/255", said)])
-    row = ROBUST if wanted is None else {**ROBUST, "verdict": wanted}
-    assert asked(run, row).answer == answer
+    row = {"robust_accuracy": ">= 40 %", **({} if wanted is None else {"verdict": wanted})}
+    assert asked(run, row, {**row, "attack": "fgsm"}, {**row, "class": "*"}).answer == answer
+    # so few are few, whoever looked
+    assert asked(run, {**row, "robust_accuracy": ">= 95 %"}).answer == MISSED
+
+
+def test_a_limit_on_a_number_that_nobody_audited_says_how_to_go_on(made: Made) -> None:
+    run = made(fate(900, 100))
+    told = only(asked(run, {"robust_accuracy": ">= 40 %"})).why
+    assert "not audited: a broken attack leaves as much" in told
+    assert "assay audit RUN" in told
+    assert "verdict: any" in told
+    assert "not audited (verdict: any accepts that)" in only(asked(run, ROBUST)).why
+    assert "not audited (a comparison may be met without an audit)" in only(asked(run, NOT_WORSE, baseline=run)).why
+    assert asked(run, {**NOT_WORSE, "verdict": "trusted"}, baseline=run).answer == UNSURE
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from tests.support.gated import Fate, fates, gated
 
 HOSTILE = "</testcase>]]><img src=x onerror=alert(1)> & | `x` \x00\x1b[31m\x85 \n# {0} [a](b) \"'"
 ROWS = (
-    {"robust_accuracy": ">= 40 %"}, {"clean_accuracy": ">= 99 %"}, {"robust_accuracy": ">= 47 %"},
-    {"class": "*", "robust_accuracy": ">= 70 %"}, {"verdict": "trusted"},
+    {"robust_accuracy": ">= 40 %", "verdict": "any"}, {"clean_accuracy": ">= 99 %"},
+    {"robust_accuracy": ">= 47 %", "verdict": "any"}, {"class": "*", "robust_accuracy": ">= 70 %"},
+    {"verdict": "trusted"},
 )  # fmt: skip
 ANSWERS = ["met", "missed", "cannot tell", "missed", "cannot tell"]
 
@@ -88,7 +89,7 @@ def test_markdown_keeps_its_table(outcome: Outcome) -> None:
     assert order == ["missed", "missed", "cannot tell", "cannot tell", "met"]
 
 
-@pytest.mark.parametrize("most", [SUMMARY_BYTES, 2500, 900, 100, 0])
+@pytest.mark.parametrize("most", [SUMMARY_BYTES, 2500, 900, 100, 25, 0])
 def test_markdown_fits(outcome: Outcome, most: int) -> None:
     text = markdown(outcome, most)
     assert len(text.encode()) <= most
@@ -108,7 +109,7 @@ def test_json_says_it_all(outcome: Outcome) -> None:
 def test_a_terminal_gets_no_control_character(outcome: Outcome) -> None:
     told = "\n".join(lines(outcome))
     assert "\x1b" not in told
-    assert told.splitlines()[0] == "MET         robust_accuracy >= 40 %"
+    assert told.splitlines()[0] == "MET         robust_accuracy >= 40 %, verdict any"
 
 
 def test_readers_of_junit_read_it(outcome: Outcome, tmp_path: Path) -> None:

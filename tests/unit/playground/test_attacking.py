@@ -20,7 +20,7 @@ import assay
 from assay.attacks import ATTACKS, build
 from assay.core.errors import BadInput
 from assay.models import Classifier
-from assay.playground import menu, same, shown
+from assay.playground import menu, pasting, same, shown
 from assay.playground.asked import SAMPLE, Ask
 from assay.playground.attacking import run
 from assay.playground.watched import Curve, OverLimit, Stopped
@@ -153,6 +153,18 @@ def test_what_is_proved_lies_below_what_breaks(tiny: Classifier, image: Tensor) 
     assert proved["verdict"]["state"] == "proved"
 
 
+def test_a_network_that_nothing_moves_is_proved_at_the_budget_asked_for(image: Tensor) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 9, 4)).eval()
+    with torch.no_grad():
+        net[3].weight.zero_()
+        net[3].bias.copy_(torch.arange(4.0))
+    stuck = dataclasses.replace(assay.load_model(net), input_shape=(1, 8, 8))
+    done = events_of(Ask("stuck", "pgd", "linf", "0.3", smallest=True), stuck, image)[-1]
+    assert done["smallest"]["value"] is None
+    assert done["certified"]["radius"] == 0.3
+    assert done["verdict"]["state"] == "proved"
+
+
 def test_where_there_is_no_certificate_the_reason_is_said(tiny: Classifier, image: Tensor) -> None:
     done = events_of(Ask("tiny", "sigma-zero", "l0", "5", smallest=True), tiny, image)[-1]
     assert done["certified"]["radius"] is None
@@ -185,6 +197,30 @@ def test_the_answer_itself_is_no_goal(tiny: Classifier, image: Tensor) -> None:
     own = int(tiny.module(image[None]).argmax())
     with pytest.raises(BadInput, match="says already"):
         run(Ask("tiny", "pgd", "linf", "0.1", goal=own), tiny, image, lambda _: None, lambda: False)
+
+
+@pytest.mark.parametrize(("goal", "said"), [(None, "says already"), (9, "the model has 4 classes, 0 to 3")])
+def test_a_patch_has_no_goal_that_an_attack_may_not_have(
+    tiny: Classifier, image: Tensor, goal: int | None, said: str
+) -> None:
+    own = int(tiny.module(image[None]).argmax())
+    ask = Ask("tiny", "pgd", "linf", "0.1", goal=own if goal is None else goal)
+    placed = pasting.Placed(shown.png(image), 0.5, 0.5, 0.1)
+    with pytest.raises(BadInput, match=said):
+        pasting.run(ask, tiny, image, placed, lambda _: None)
+
+
+def test_a_patch_after_which_the_model_has_no_scores_is_told(image: Tensor) -> None:
+    class Dark(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.where((x.amax((1, 2, 3)) == 1)[:, None], torch.nan, x.flatten(1)[:, :4])
+
+    dark = dataclasses.replace(assay.load_model(Dark()), input_shape=(1, 8, 8))
+    told: list[Json] = []
+    placed = pasting.Placed(shown.png(torch.ones(1, 2, 2)), 0.5, 0.5, 1.0)
+    pasting.run(Ask("dark", "pgd", "linf", "0.1"), dark, image, placed, told.append)
+    json.dumps(told, allow_nan=False)
+    assert told[-1]["margin"] is None
 
 
 def test_a_label_that_the_model_misses_is_said(tiny: Classifier, image: Tensor) -> None:
@@ -291,6 +327,63 @@ def test_a_model_that_gives_labels_alone_is_asked_by_what_needs_no_more(tiny: Cl
     assert "labels alone" in events[-1]["verdict"]["text"] or events[-1]["success"]
     with pytest.raises(assay.AssayError, match="gradient"):
         run(Ask("tiny", "pgd", "linf", "0.1"), labels, image, lambda _: None, lambda: False)
+
+
+class Sure(nn.Module):
+    """Scores of which all but one are -inf; a bright image has none at all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = x.flatten(1).sum(1, keepdim=True)
+        logits = torch.cat([first, torch.full_like(first, -torch.inf)], 1)
+        return torch.where(first > 60, torch.nan, logits)
+
+
+def test_margins_without_end_are_told_as_none(image: Tensor) -> None:
+    model = dataclasses.replace(assay.load_model(Sure().eval()), input_shape=(1, 8, 8))
+    clean, *_, done = events_of(Ask("sure", "square", "linf", "0.01", options={"queries": 5}), model, image)
+    assert (clean["margin"], done["margin"], done["success"]) == (None, None, False)
+
+
+def pasted(ask: Ask, model: Classifier, image: Tensor, size: float = 0.2) -> list[Json]:
+    told: list[Json] = []
+    white = shown.png(torch.ones(1, 8, 8))
+    pasting.run(ask, model, image, pasting.Placed(white, 0.5, 0.5, size), told.append)
+    return [json.loads(json.dumps(one, allow_nan=False)) for one in told]
+
+
+def test_a_patch_breaks_nothing_by_the_answer_that_was_there(tiny: Classifier, image: Tensor) -> None:
+    own = int(tiny.module(image[None]).argmax())
+    for goal, why in ((own, "says already"), (99, "0 to 3"), (-1, "0 to 3"), (10**30, "0 to 3")):
+        with pytest.raises(BadInput, match=why):
+            pasted(Ask("tiny", "pgd", "linf", "0.1", goal=goal), tiny, image)
+    assert pasted(Ask("tiny", "pgd", "linf", "0.1", goal=(own + 1) % 4), tiny, image)[-1]["event"] == "done"
+
+
+def test_a_patch_after_which_there_are_no_scores_is_not_judged(image: Tensor) -> None:
+    model = dataclasses.replace(assay.load_model(Sure().eval()), input_shape=(1, 8, 8))
+    last = pasted(Ask("sure", "pgd", "linf", "0.1"), model, image, size=1.0)[-1]
+    assert (last["success"], last["margin"], last["verdict"]["state"]) == (False, None, "not judged")
+
+
+class Blinding(nn.Module):
+    """Gives no number to who wants gradients of anything but an even grey."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.last = nn.Linear(64, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.last(x.flatten(1))
+        return logits * torch.nan if x.requires_grad else logits
+
+
+def test_a_model_without_scores_on_the_way_is_not_said_to_stand(image: Tensor) -> None:
+    model = dataclasses.replace(assay.load_model(Blinding().eval()), input_shape=(1, 8, 8))
+    done = events_of(Ask("blinding", "pgd", "linf", "0.01", options={"steps": 4}), model, image)[-1]
+    assert not done["success"]
+    assert done["verdict"]["state"] == "not judged"
+    assert "NaN or infinite" in done["verdict"]["text"]
 
 
 def test_a_random_model_is_attacked_as_the_call_does_it(tiny: Classifier, image: Tensor) -> None:

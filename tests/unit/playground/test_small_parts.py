@@ -165,6 +165,8 @@ FACTS = Facts("pgd", "gradient", True, False, 41, 40, 41, True, "0.3", "linf", F
         ({"broken": False, "family": "label"}, "not broken", "labels alone"),
         ({"broken": False, "family": "baseline"}, "not broken", "does not search"),
         ({"broken": False, "crossed": True}, "not broken", "On its way"),
+        ({"broken": False, "unscored": 5}, "not judged", "NaN or infinite at 5 of the points"),
+        ({"unscored": 5}, "broken", "this image is the proof"),
     ],
 )
 def test_verdicts_say_what_they_rest_on(changed: dict[str, Any], state: str, words: str) -> None:
@@ -188,7 +190,13 @@ def test_only_a_proof_of_the_whole_budget_proves() -> None:
 
 @pytest.mark.parametrize(
     ("size", "norm", "text"),
-    [(0.1, "linf", "25.5/255"), (0.11015629768, "linf", "28.09/255"), (1.1939693, "l2", "1.194"), (3.0, "l0", "3")],
+    [
+        (0.1, "linf", "25.5/255"),
+        (0.11015629768, "linf", "28.09/255"),
+        (1.1939693, "l2", "1.194"),
+        (3.0, "l0", "3"),
+        (1234.5604, "l1", "1234.561"),
+    ],
 )
 def test_a_size_is_written_as_a_budget_that_holds_it(size: float, norm: str, text: str) -> None:
     assert written(size, norm) == text

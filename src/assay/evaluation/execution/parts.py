@@ -119,7 +119,12 @@ class Part:
             if self.all_done:
                 with contextlib.suppress(InUse):
                     held = stack.enter_context(entering(self.folder, say=self.say))
-                    held.rename(RUN)
+            # a share may have begun again before the door was shut
+            if held is not None and not self.all_done:
+                stack.close()
+                held = None
+            if held is not None:
+                held.rename(RUN)
             yield held
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SLURM = "slurm"
 
+MOST = 100_000
+"""So many shares at most: no queue has more tasks, and each has a place in every table of who does what."""
+
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Share:
@@ -38,6 +41,8 @@ class Share:
         number, of = map(int, found.groups())
         if not 1 <= number <= of:
             raise BadInput(f"share {text} is none; shares count from 1: of {of} they are 1/{of} to {of}/{of}.")
+        if of > MOST:
+            raise BadInput(f"share {text} is of {of:,}, expected at most {MOST:,}. Use fewer shares.")
         return cls(number, of)
 
     def __str__(self) -> str:
@@ -88,7 +93,7 @@ def _of_array(environment: Mapping[str, str]) -> Share:
     try:
         task, count, least, most = (int(environment[name]) for name in names)
     except (KeyError, ValueError):
-        missing = next(name for name in names if not environment.get(name, "").isdigit())
+        missing = next(name for name in names if not _whole(environment.get(name, "")))
         told = f"{environment[missing]!r}" if missing in environment else "not set"
         raise BadInput(
             f"share slurm: {missing} is {told}. The tasks of a job array have it: sbatch --array=1-8; "
@@ -100,4 +105,17 @@ def _of_array(environment: Mapping[str, str]) -> Share:
             f"share slurm: the {count} tasks of this job array, from {least} to {most}, are not evenly spaced, so that "
             "none knows which share is its own. Use --array=1-N, or write the share: --share $SLURM_ARRAY_TASK_ID/N."
         )
+    if not least <= task <= most:
+        raise BadInput(
+            f"share slurm: SLURM_ARRAY_TASK_ID is {task}, and the tasks of this job array are {least} to {most}. Leave "
+            "these variables as Slurm sets them, or write the share itself, such as 3/8."
+        )
     return Share((task - least) // apart + 1, count)
+
+
+def _whole(text: str) -> bool:
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True

@@ -37,10 +37,11 @@ def _home(cell: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Damaged:
-    """A shard that cannot be used, and why."""
+    """A shard that cannot be used, and why; `chunks` are those that it is of."""
 
     path: Path
     wrong: str
+    chunks: range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Store:
                 continue
             wrong = shard.wrong(cell.rows_of(shard.chunks))
             if wrong:
-                faults.append(Damaged(shard.path, wrong))
+                faults.append(Damaged(shard.path, wrong, shard.chunks))
             else:
                 finished |= chunks
         return finished, faults

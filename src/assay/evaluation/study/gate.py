@@ -16,6 +16,7 @@ from assay.vocabulary import Norm
 
 BASELINE = "baseline"
 EVERY_CLASS = "*"
+ANY_VERDICT = "any"
 
 _LIMIT = re.compile(r"^(?:>=|≥|at least)\s*(\d+\.?\d*|\.\d+)\s*(%?)$")
 _CHANGE = re.compile(r"^not worse by more than\s+(\d+\.?\d*|\.\d+)\s*(?:percentage\s+)?points?$")
@@ -122,8 +123,10 @@ class GateRow(BaseModel):
         None, description="'>= 40 %', or against a baseline 'not worse by more than 1 point'."
     )
     clean_accuracy: _Number = Field(None, description="The same of the accuracy without any attack.")
-    verdict: Literal["trusted", "not refuted"] | None = Field(
-        None, description="What an audit must say of the robust accuracy; alone, of every one."
+    verdict: Literal["trusted", "not refuted", "any"] | None = Field(
+        None,
+        description="What an audit must say of the robust accuracy; alone, of every one. 'any' beside a limit: it may "
+        "be met without an audit.",
     )
     threat: Annotated[str | None, BeforeValidator(_threat)] = Field(
         None, description="A norm, or a norm and a budget: 'linf 4/255'. Without it every budget above 0."
@@ -150,6 +153,8 @@ class GateRow(BaseModel):
         if not numbers and self.verdict is None:
             raise BadInput("the row asks for nothing. Write robust_accuracy: '>= 40 %', clean_accuracy or verdict.")
         if not numbers:
+            if self.verdict == ANY_VERDICT:
+                raise Misplaced(("verdict",), "'any' asks for nothing by itself. Write it beside robust_accuracy.")
             self._refuse("class", "against", because="goes with robust_accuracy or clean_accuracy, not with a verdict")
             return self
         if numbers == ["clean_accuracy"]:

@@ -389,8 +389,9 @@
     const { options: chosen, seed } = chosenOptions();
     return {
       image: state.image.image, model: model().name, second: second()?.name ?? null, attack: $("method").value, norm: norm(),
-      eps: $("eps").value.trim(), goal: $("goal").value === "" ? "untargeted" : { class: Number($("goal").value) },
-      defence: $("defence").value || null, options: chosen, seed, smallest: $("smallest").checked && !patch, patch,
+      // what stands hidden beside a patch must not change its answer
+      eps: $("eps").value.trim(), goal: patch || $("goal").value === "" ? "untargeted" : { class: Number($("goal").value) },
+      defence: patch ? null : $("defence").value || null, options: chosen, seed, smallest: $("smallest").checked && !patch, patch,
     };
   };
   const start = async () => {

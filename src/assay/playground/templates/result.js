@@ -260,7 +260,7 @@
         table.after(event.top);
         title.classList.remove("calm");
         title.textContent = heading(event, before);
-        state(event.success ? "refuted" : "held", event.verdict.state);
+        state(event.success ? "refuted" : event.verdict.state === "not judged" ? "" : "held", event.verdict.state);
         text.textContent = event.verdict.text;
         rest.replaceChildren(facts(event, patch), download(run, event.model, event), ...[["The same in the shell", event.shell], ["The same in Python", event.python]].map(([name, words]) => copyable(name, words, alone ? "h3" : "h4")));
         return `${model.title}: ${event.verdict.state}. ${heading(event, before)} after ${count(event.forwards, "pass", "passes")}. ${event.verdict.text}`;
