@@ -119,7 +119,7 @@ def test_a_model_of_which_no_worst_case_was_sought_is_not_passed_over(made: Made
     run = made(fate(900, 100), fate(100, 900, model="other.py:net", question="as_attacked"))
     answer = asked(run, ROBUST).answers[0]
     assert [(one.model, one.answer) for one in answer.findings] == [("zoo:mnist-cnn", MET), ("other.py:net", MISSED)]
-    both = made(fate(900, 100), fate(100, 900, question="as_attacked"))
+    both = made(fate(900, 100), fate(900, 100, question="as_attacked"))
     assert only(asked(both, ROBUST)).answer == MET
 
 
