@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,6 +83,18 @@ def gather(
     raise typer.Exit(Exit.INCOMPLETE if found.missing else exit_code(run))
 
 
+def _missing_by_share(run: Run, of: int, left: Collection[tuple[str, int]]) -> dict[Share, int]:
+    """Return how many of the units `left` (a cell's digest and a chunk) belong to each of `of` shares."""
+    # shares are dealt by what units cost, and that needs their attacks
+    from assay.evaluation.cell import Cell, Unit
+    from assay.evaluation.execution.share import Share, deal
+
+    cells = [Cell.of(plain) for plain in run.manifest["cells"].values()]
+    units = [Unit(cell, chunk) for cell in cells for chunk in range(cell.chunks)]
+    counts = (sum((unit.cell.digest, unit.chunk) in left for unit in mine) for mine in deal(units, of))
+    return {Share(number, of): count for number, count in enumerate(counts, 1) if count}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Gathered:
     """What is there of a run: units, those missing (by share, where it is divided), and how the shares stand."""
@@ -95,21 +107,18 @@ class _Gathered:
 
     @classmethod
     def of(cls, run: Run) -> _Gathered:
-        from assay.evaluation.cell import Cell, Unit
         from assay.evaluation.execution.parts import read_division
-        from assay.evaluation.execution.share import Share, deal
+        from assay.evaluation.planned import Planned
 
-        cells = [Cell.of(plain) for plain in run.manifest["cells"].values()]
-        units = [Unit(cell, chunk) for cell in cells for chunk in range(cell.chunks)]
+        cells = [Planned.of(digest, plain) for digest, plain in run.manifest["cells"].items()]
         done = run.store.done(cells)[0]
-        of, by_share = read_division(run.path), {}
-        left = [unit for unit in units if unit.chunk not in done[unit.cell.digest]]
-        if of and left:
-            gone = {(unit.cell.digest, unit.chunk) for unit in left}
-            for number, mine in enumerate(deal(units, of), 1):
-                if count := sum((unit.cell.digest, unit.chunk) in gone for unit in mine):
-                    by_share[Share(number, of)] = count
-        return cls(run, len(units), len(left), by_share, who_works([run.path])[run.path])
+        left = {
+            (cell.digest, chunk) for cell in cells for chunk in range(cell.chunks) if chunk not in done[cell.digest]
+        }
+        of = read_division(run.path)
+        by_share = _missing_by_share(run, of, left) if of and left else {}
+        units = sum(cell.chunks for cell in cells)
+        return cls(run, units, len(left), by_share, who_works([run.path])[run.path])
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain values."""
