@@ -109,6 +109,13 @@ def test_missing_records_meet_nothing(made: Made) -> None:
     assert asked(run, ROBUST).answer == UNSURE
 
 
+def test_a_run_without_records_yet_says_so(made: Made) -> None:
+    run = made(fate(900, 100))
+    run.store.shard(next(iter(run.cells)), 0).unlink()
+    with pytest.raises(BadInput, match="1 chunk of records is not there"):
+        asked(run, ROBUST)
+
+
 def test_errors_may_have_been_right(made: Made) -> None:
     # 300 of 800 are 37.5 %, below; with 200 that may have been right 500 of 1000 would be above
     assert only(asked(made(fate(270, 530)), ROBUST)).answer == MISSED
