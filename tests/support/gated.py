@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from assay.core.budget import parse_budget
 from assay.evaluation.cell import Cell, Unit
+from assay.evaluation.methods import told_method
 from assay.evaluation.records.manifest import write_manifest
 from assay.evaluation.records.schema import SCHEMA
 from assay.evaluation.records.store import Store
@@ -93,6 +94,7 @@ def gated(
     write_manifest(folder, {
         "schema": 1, "status": "success", "study": study, "command": "assay run",
         "cells": {one.cell.digest: one.cell.plain() for one in cells},
+        "methods": {one.cell.digest: told_method(one.cell.plain()) for one in cells},
         "models": {
             one.model: {"digest": one.weights, "mean": [0.0], "std": [1.0], "classes": list(one.classes), **one.facts}
             for one in cells

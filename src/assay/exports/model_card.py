@@ -53,7 +53,7 @@ def write_model_card(facts: Facts, target: Path) -> list[str]:
 
 
 def _card(facts: Facts, model: str) -> str:
-    rows = [row for row in facts.rows if row["model"] == model]
+    rows = [row for row in (*facts.rows, *facts.worst) if row["model"] == model]
     head = {
         "pipeline_tag": _TASK,
         "tags": [_TASK, "adversarial-robustness"],

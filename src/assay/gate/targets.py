@@ -57,15 +57,22 @@ def robust_targets(run: Run, row: GateRow, numbers: Sequence[Number]) -> list[Ta
     # of corruptions alone a run has no robust accuracy
     known = run.results() if row.attack else run.worst_case()
     found = [one for one in known if _fits(one, row) and one.goal == (row.goal or UNTARGETED)]
-    sought = [one for one in found if one.question == Question.WORST_CASE]
+    sought = {_about(one, row) for one in found if one.question == Question.WORST_CASE}
+    # of one attack as it is there is a number only where no worst case was sought of the same
+    found = [one for one in found if one.question == Question.WORST_CASE or _about(one, row) not in sought]
     verdicts = {one.key: one for one in run.verdicts()}
     limited = row.wanted is not None and not row.wanted.change
     every = run.results() if found and limited else []
-    targets = [_robust(one, row, numbers, verdicts, tuple(_lower(one, row, every))) for one in sought or found]
+    targets = [_robust(one, row, numbers, verdicts, tuple(_lower(one, row, every))) for one in found]
     if not targets:
         lacks = "".join(f" {gap}." for gap in run.gaps())
         raise BadInput(f"no robust accuracy of the run is of {_filters(row)}. There are: {_there(known)}.{lacks}")
     return targets
+
+
+def _about(one: Result, row: GateRow) -> tuple[object, ...]:
+    attack = one.attack if row.attack else ""
+    return one.model, one.data, one.threat, one.unit, one.eps, one.goal, attack
 
 
 def clean_targets(run: Run, row: GateRow) -> list[Target]:

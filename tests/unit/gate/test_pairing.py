@@ -13,9 +13,9 @@ from assay.evaluation.study.gate import GateRow
 from assay.gate import comparing
 from assay.gate.answers import MET, MISSED, UNSURE
 from assay.gate.page import page
-from assay.gate.pairing import change, compare
+from assay.gate.pairing import change, compare, match, pairs
 from assay.gate.rules import Place, answers
-from assay.gate.sides import FELL, Number, Outcomes, side_of
+from assay.gate.sides import FELL, Number, Outcomes, Side, side_of
 from assay.gate.sides import LEFT as SAFE
 from assay.statistics import holm, mcnemar_p, paired_difference, paired_score, share_score, two_sided, wilson
 from tests.support.gated import BROKEN, LEFT, WRONG, Fate, fates, gated, verdict
@@ -153,3 +153,11 @@ def test_names_of_half_a_character_are_written(tmp_path: Path) -> None:
     text = page(compare(side_of(old), side_of(new)), [old, new], tmp_path / "c.html").read_text(encoding="utf-8")
     assert "half \\ud800" in text
     assert "<img src=x" not in text
+
+
+def test_a_seed_is_paired_with_itself_where_it_can_be(tmp_path: Path) -> None:
+    def seeded(name: str, *seeds: int) -> Side:
+        return side_of(gated(tmp_path / name, *(Fate({"4/255": fates(5, 5)}, seed=seed) for seed in seeds)))
+
+    old, new = seeded("old", 1, 0), seeded("new", 2, 1)
+    assert [(one.seed, two.seed) for one, two in pairs(old, new, match(old, new))] == [(0, 2), (1, 1)]

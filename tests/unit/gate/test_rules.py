@@ -122,6 +122,14 @@ def test_errors_may_have_been_right(made: Made) -> None:
     assert only(asked(made(fate(270, 530, errors=200), unfit=["errors"]), ROBUST)).answer == UNSURE
 
 
+def test_a_model_of_which_no_worst_case_was_sought_is_not_passed_over(made: Made) -> None:
+    run = made(fate(900, 100), fate(100, 900, model="other.py:net", question="as_attacked"))
+    answer = asked(run, ROBUST).answers[0]
+    assert [(one.model, one.answer) for one in answer.findings] == [("zoo:mnist-cnn", MET), ("other.py:net", MISSED)]
+    both = made(fate(900, 100), fate(100, 900, question="as_attacked"))
+    assert only(asked(both, ROBUST)).answer == MET
+
+
 @pytest.mark.parametrize("more", [{}, {"class": "*"}])
 @pytest.mark.parametrize("row", [ROBUST, NOT_WORSE])
 def test_where_no_image_could_be_evaluated_nothing_can_be_told(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import BadInput
 from assay.files import write_atomically
+from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.plan import Plan
@@ -85,7 +86,7 @@ def not_reportable(plan: Plan) -> list[str]:
         if spec.ids is not None:
             reasons.append(f"only {n} chosen samples of {label} (ids)")
         if n < FEWEST:
-            reasons.append(f"{n} images in {label}: too few to report")
+            reasons.append(f"{plural(n, 'image')} in {label}: too few to report")
     return reasons
 
 
