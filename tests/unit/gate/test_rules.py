@@ -126,7 +126,7 @@ def test_a_model_of_which_no_worst_case_was_sought_is_not_passed_over(made: Made
     run = made(fate(900, 100), fate(100, 900, model="other.py:net", question="as_attacked"))
     answer = asked(run, ROBUST).answers[0]
     assert [(one.model, one.answer) for one in answer.findings] == [("zoo:mnist-cnn", MET), ("other.py:net", MISSED)]
-    # of the same model the worst case is the number; one attack that left less inside the same budget throws doubt on it
+    # of one model the worst case is the number; one attack that left less in the same budget throws doubt on it
     both = only(asked(made(fate(900, 100), fate(100, 900, question="as_attacked")), ROBUST))
     assert (both.value, both.answer) == (0.9, UNSURE)
     alike = only(asked(made(fate(900, 100), fate(900, 100, question="as_attacked")), ROBUST))
