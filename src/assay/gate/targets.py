@@ -65,7 +65,8 @@ def robust_targets(run: Run, row: GateRow, numbers: Sequence[Number]) -> list[Ta
     every = run.results() if found and limited else []
     targets = [_robust(one, row, numbers, verdicts, tuple(_lower(one, row, every))) for one in found]
     if not targets:
-        raise BadInput(f"no robust accuracy of the run is of {_filters(row)}. There are: {_there(known)}.")
+        lacks = "".join(f" {gap}." for gap in run.gaps())
+        raise BadInput(f"no robust accuracy of the run is of {_filters(row)}. There are: {_there(known)}.{lacks}")
     return targets
 
 
@@ -230,7 +231,7 @@ def _there(known: Iterable[Result]) -> str:
 def _list(names: dict[str, None]) -> str:
     told = list(names)
     more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-    return "; ".join(told[:_MOST_TOLD]) + more if told else "none: nothing was attacked"
+    return "; ".join(told[:_MOST_TOLD]) + more if told else "none: nothing was attacked yet"
 
 
 __all__ = ["NOT_REFUTED", "UNTARGETED", "Target", "accepted", "clean_targets", "robust_targets"]
