@@ -120,7 +120,7 @@ def _asked(study: str, run: Path | None) -> tuple[tuple[GateRow, ...], list[Plac
         ) from error
     raw, written = read_yaml(text, file.name)
     rows = rows_alone(raw["gate"]) if raw.get("gate") else None
-    if rows is None:
+    if rows is None and not (path.is_dir() and "gate" not in raw):
         from assay.evaluation.study.spec import Study
 
         rows = Study.of(raw, written).gate
@@ -152,7 +152,8 @@ def _run_of(raw: Mapping[str, Any], written: Places, study: str, run: Path | Non
     if found.study != name or not (_as_resolved(raw, folder) or found.spec().grids == asked().grids):
         raise BadInput(
             f"{folder} is not a run of {study} as it stands: the study has other models, data, threats or attacks. "
-            f"Run it again (assay run {study}), or ask about the run with its own gate: assay gate {folder}"
+            f"Run it again (assay run {study} --fork, which leaves {folder} as it is), or ask about the run with "
+            f"its own gate: assay gate {folder}"
         )
     return found
 

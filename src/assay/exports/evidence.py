@@ -74,6 +74,7 @@ def report(facts: Facts) -> dict[str, Any]:
         },
         "data": {name: _without_classes(one) for name, one in manifest["data"].items()},
         "numbers": facts.shown,
+        "worst_case": facts.worst,
         "limits": [*facts.reservations, *map(str, manifest["warnings"] or ())],
         "clauses": [
             {
@@ -198,7 +199,7 @@ def _results(facts: Facts) -> Iterator[str]:
         "model", "data", "attack", "threat", "budget", "images", "accuracy without attack", "accuracy left",
         "95 % interval", "what it is", "verdict",
     )  # fmt: skip
-    yield from _table(titles, [_result(row) for row in facts.rows])
+    yield from _table(titles, [_result(row) for row in (*facts.rows, *facts.worst)])
     yield ""
     for one in facts.shown.get("verdicts", ()):
         told = f"{one['model']} on {one['data']}, {one['threat']} {one['eps']}: {one['verdict']}. {one['why']}"

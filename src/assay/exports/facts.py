@@ -9,11 +9,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from assay.evaluation.records.verdicts import REFUTED
-from assay.report.formats import audited
+from assay.report.formats import audited, plain
+from assay.report.groups import groups
 from assay.report.numbers import as_plain
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
+
+_NONE: dict[str, Any] = {"after_escalation": None, "resolution": None}
 
 _FACTS = (
     "command", "started", "finished", "not_reportable_because", "warnings", "environment", "models", "data", "cells",
@@ -38,6 +41,23 @@ class Facts:
         `after_escalation` is what an audit left of the number, `goal` what the attack wanted.
         """
         return [{name: finite(value) for name, value in row.items()} for row in audited(self.run)]
+
+    @functools.cached_property
+    def worst(self) -> list[dict[str, Any]]:
+        """The worst case over several attacks, image by image: rows like those of `rows`, without a cell.
+
+        It is at most what any one attack leaves, and the number to cite.
+        """
+        made = []
+        for group in groups(self.run):
+            bounds = {one.eps: one.resolution for one in group.verdicts}
+            for one in group.worst.results if group.worst else ():
+                told = (
+                    {"after_escalation": group.left(one), "resolution": bounds.get(one.eps)} if one.verdict else _NONE
+                )
+                row = {**plain([one])[0], **told, "cell": None, "attack": f"worst case over {', '.join(group.merged)}"}
+                made.append({name: finite(value) for name, value in row.items()})
+        return made
 
     @functools.cached_property
     def identity(self) -> str:

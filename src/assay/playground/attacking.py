@@ -23,6 +23,7 @@ from assay.core.goal import Goal, Targeted, Untargeted, answer_of
 from assay.core.objective import margin
 from assay.core.oracle import Access, Observation
 from assay.core.signals import apart
+from assay.core.tensors import take
 from assay.models import Classifier
 from assay.playground import bounds, same, shown
 from assay.playground.asked import SAMPLE, THREATS, Ask, Prepared
@@ -184,8 +185,6 @@ def _facts(asked: Prepared, one: Attacked, done: Json, curve: Curve) -> Facts:
 
 
 def _twice(goal: Goal) -> Goal:
-    from assay.core.tensors import take
-
     return take(goal, torch.zeros(2, dtype=torch.int64))
 
 

@@ -65,7 +65,7 @@ def take(content: bytes, model: Classifier) -> Taken:
     except PictureError as error:
         why = str(error).removeprefix("picture: ").rstrip(".")
         raise BadInput(f"The picture cannot be read: {why}. Save it again as PNG.") from error
-    except (MemoryError, Exception) as error:
+    except Exception as error:
         # decoders raise whatever they like on damaged files
         raise BadInput(f"The picture cannot be read: {type(error).__name__}. Save it again as PNG.") from error
     if tuple(image.shape[1:]) != before:
@@ -91,7 +91,7 @@ def _looked_at(content: bytes) -> tuple[list[str], tuple[int, int]]:
         raise BadInput(f"The file is no picture that can be read. {_TAKEN}") from error
     except Image.DecompressionBombError as error:
         raise BadInput(f"The picture is too large: {MOST_PIXELS:,} pixels at most. Make it smaller first.") from error
-    except (MemoryError, Exception) as error:
+    except Exception as error:
         raise BadInput(f"The picture is damaged or cut short ({type(error).__name__}). {_TAKEN}") from error
     return notes, (width, height) if lies else (height, width)
 
@@ -146,5 +146,5 @@ def checked_picture(content: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_known()) as image:
             return image.convert("RGBA")
-    except (MemoryError, Exception) as error:
+    except Exception as error:
         raise BadInput(f"The picture cannot be read: {type(error).__name__}. Save it again as PNG.") from error

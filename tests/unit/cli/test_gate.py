@@ -53,6 +53,8 @@ def test_a_study_file_is_asked_about_its_run(place: Workplace) -> None:
     told = place.assay("gate study.yaml")
     assert told.code == 2
     assert "runs/demo is not a run of study.yaml as it stands" in told.err
+    # without --fork the directory of another study is refused
+    assert "(assay run study.yaml --fork, which leaves runs/demo as it is)" in " ".join(told.err.split())
     Path("runs/demo").rename("elsewhere")
     Path("study.yaml").write_text(text)
     assert "assay run study.yaml" in place.assay("gate study.yaml").err

@@ -175,6 +175,7 @@ def test_numbers_that_may_not_be_reported_say_why(tiny_model: str, tmp_path: Pat
         ({"source": many, "sample": 104}, []),
         ({"source": many, "limit": 104}, [f"only the first 104 samples of {many} (limit)"]),
         ({"source": many, "sample": 20}, [f"20 images in {many}: too few to report"]),
+        ({"source": many, "sample": 1}, [f"1 image in {many}: too few to report"]),
     ]
     for at, (source, because) in enumerate(cases):
         run = run_here(tmp_path / f"run{at}", study(tiny_model, source, attacks="fgsm", chunk=60))

@@ -88,10 +88,14 @@ def test_a_model_card_reads_the_same_in_both_versions_of_yaml(run: Run, shown: d
     assert result["dataset"]["name"] == shown["results"][0]["data"]
     clean, *metrics = result["metrics"]
     assert (clean["type"], clean["value"]) == ("accuracy", shown["results"][0]["clean_accuracy"])
-    for metric, row in zip(metrics, shown["results"], strict=True):
+    single = len(shown["results"])
+    assert [one["value"] for one in metrics[single:]] == [one["robust_accuracy"] for one in Facts(run).worst]
+    for metric, row in zip(metrics[:single], shown["results"], strict=True):
         assert (metric["type"], metric["value"]) == ("robust_accuracy", row["robust_accuracy"])
         for name in ("attack", "threat", "eps", "n", "robust_low", "robust_high", "cell", "seed"):
             assert metric["args"][name] == row[name]
+        # the run is of few images, and nobody audited it
+        assert (metric["args"]["verdict"], metric["args"]["reportable"]) == ("not audited", False)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,18 @@ def test_values_come_back_from_yaml(value: Any) -> None:
         assert YAML(typ="safe").load(text) == {"key": inside}
 
 
+def test_the_worst_case_is_what_no_attack_of_several_broke(run: Run) -> None:
+    worst = Facts(run).worst
+    records = run.records().to_pylist()
+    assert len(worst) == 2 and {one["n"] for one in worst} == {24}
+    for one in worst:
+        at = [record for record in records if record["eps"] == one["eps"]]
+        assert len({record["cell"] for record in at}) == 2
+        lost = {record["sample_id"] for record in at if record["status"] != "survived"}
+        assert one["robust_accuracy"] == pytest.approx(1 - len(lost) / 24)
+        assert one["cell"] is None and one["attack"] == "worst case over fgsm, pgd(steps=3)"
+
+
 def a_row(run: Run, **changed: Any) -> dict[str, Any]:
     return {**Facts(run).rows[-1], **changed}
 
@@ -115,6 +131,7 @@ def test_a_refuted_number_is_what_the_escalation_left(run: Run, monkeypatch: pyt
     assert kept({**refuted, "verdict": "suspect"}) == 0.9
     facts = Facts(run)
     monkeypatch.setitem(facts.__dict__, "rows", [refuted])
+    monkeypatch.setitem(facts.__dict__, "worst", [])
     read = yaml.safe_load(front_matter(_card(facts, refuted["model"])))
     (_, metric) = read["model-index"][0]["results"][0]["metrics"]
     assert metric["value"] == 0.25 and metric["args"]["as_first_measured"] == 0.9
@@ -125,10 +142,13 @@ def test_one_attack_and_black_boxes_are_not_called_robust(run: Run, monkeypatch:
     single = a_row(run, question="as_attacked")
     asked = a_row(run, access="scores", queries_limit=100, wording="not broken within 100 queries")
     facts = Facts(run)
-    monkeypatch.setitem(facts.__dict__, "rows", [single, asked])
+    ignoring = a_row(run, ignores_defense=True)
+    monkeypatch.setitem(facts.__dict__, "rows", [single, asked, ignoring])
+    monkeypatch.setitem(facts.__dict__, "worst", [])
     card = _card(facts, single["model"])
-    (_, one, two) = yaml.safe_load(front_matter(card))["model-index"][0]["results"][0]["metrics"]
+    (_, one, two, three) = yaml.safe_load(front_matter(card))["model-index"][0]["results"][0]["metrics"]
     assert (one["type"], two["type"]) == ("accuracy_under_attack", "not_broken_within_queries")
+    assert three["type"] == "not_broken_not_adaptive"
     assert "one attack, not robustness" in one["name"] and two["name"].startswith("Not broken within 100 queries")
     assert "robust accuracy" not in card.partition("\n---\n")[2].lower()
 
@@ -146,6 +166,15 @@ def test_croissant_describes_the_files_beside_it(run: Run, shown: dict[str, Any]
     for told_set in told["recordSet"]:
         table = pq.read_table(tmp_path / "c" / f"{told_set['name']}.parquet")
         assert [field["name"] for field in told_set["field"]] == table.column_names
+
+
+def test_croissant_has_the_records_piece_by_piece(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run.records()
+    monkeypatch.setattr("assay.evaluation.records.shards.PIECE", 1)
+    assert len(list(run.pieces(whole.column_names))) > 1
+    monkeypatch.setattr(Run, "records", lambda *_: pytest.fail("all records at once"))
+    export_run(run, "croissant", tmp_path / "c")
+    assert pq.read_table(tmp_path / "c" / "records.parquet").equals(whole)
 
 
 def tables(text: str) -> Iterator[list[str]]:
@@ -168,8 +197,11 @@ def test_evidence_has_the_numbers_and_no_claim(run: Run, shown: dict[str, Any], 
     # no name ends a row, opens a tag or a heading
     assert "<script" not in text and "<b>" not in text and "\n---\n" not in text.replace("|---|", "")
     results = [row for row in tables(text) if len(row) == 11]
-    assert len(results) == 2 + len(shown["results"])
+    assert len(results) == 2 + len(shown["results"]) + len(read["worst_case"])
+    assert [row[2].strip() for row in results[-2:]] == ["worst case over fgsm, pgd(steps=3)"] * 2
     by_clause = {one["clause"]: one["answered_by"] for one in read["clauses"]}
+    # it asks for accuracy, and no number under attack is that
+    assert not any("robust" in answer for answer in by_clause["Article 15(3)"])
     assert by_clause["Article 15(5)"] and by_clause["NISTAML.022 Evasion"]
     for clause in (
         "5.3 Stability",
@@ -207,6 +239,7 @@ def test_what_answers_follows_from_what_was_measured(run: Run, monkeypatch: pyte
 def test_a_number_that_is_not_adaptive_is_not_called_robustness(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     facts, row = Facts(run), a_row(run, attack="pgd(surrogate=zoo:x)", ignores_defense=True)
     monkeypatch.setitem(facts.__dict__, "rows", [row])
+    monkeypatch.setitem(facts.__dict__, "worst", [])
     read = yaml.safe_load(front_matter(_card(facts, row["model"])))
     (_, metric) = read["model-index"][0]["results"][0]["metrics"]
     assert metric["type"] == "not_broken_not_adaptive"

@@ -77,6 +77,19 @@ def test_a_run_with_some_errors_goes_on_to_the_gate(tmp_path: Path, code: int, l
     assert calls[1:] == (["report assay-run"] if left == 0 else [])
 
 
+@pytest.mark.parametrize(("install", "asked"), [("action", ["/actions/a b"]), ("assay[onnx] x", ["assay[onnx]", "x"])])
+def test_the_action_installs_its_own_assay(tmp_path: Path, install: str, asked: list[str]) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nfor one; do echo "$one"; done >> calls\n')
+    python.chmod(0o755)
+    action = YAML(typ="safe").load((ROOT / "action.yml").read_text())
+    # a name alone would be asked of PyPI, where it is not Assay's
+    assert action["inputs"]["install"]["default"] == "action"
+    done = step("Install", tmp_path, INSTALL=install, TORCH_INDEX="", GITHUB_ACTION_PATH="/actions/a b")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "calls").read_text().splitlines() == ["-m", "pip", "install", "--quiet", *asked]
+
+
 def test_the_hooks_call_commands_that_exist() -> None:
     hooks = {one["id"]: one for one in YAML(typ="safe").load((ROOT / ".pre-commit-hooks.yaml").read_text())}
     assert set(hooks) == {"assay-validate", "assay-gate"}

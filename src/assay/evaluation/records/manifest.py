@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay.core.errors import BadInput
 from assay.files import write_atomically
+from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.plan import Plan
@@ -85,7 +86,7 @@ def not_reportable(plan: Plan) -> list[str]:
         if spec.ids is not None:
             reasons.append(f"only {n} chosen samples of {label} (ids)")
         if n < FEWEST:
-            reasons.append(f"{n} images in {label}: too few to report")
+            reasons.append(f"{plural(n, 'image')} in {label}: too few to report")
     return reasons
 
 
@@ -118,7 +119,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write a run directory's manifest. Raises `DiskError`."""
-    write_atomically(folder / NAME, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    # a class may have half of a character in its name: JSON can write that, and UTF-8 cannot
+    write_atomically(folder / NAME, text.encode(errors="backslashreplace"))
 
 
 def now() -> str:
