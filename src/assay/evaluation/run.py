@@ -54,7 +54,7 @@ class Run:
 
     path: Path
     study: str
-    manifest: dict[str, Any]
+    manifest: dict[str, Any] = dataclasses.field(repr=False)
     far: str = ""
     # what was computed from the shards, and their state then
     _known: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)

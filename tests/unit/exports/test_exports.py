@@ -224,6 +224,7 @@ def test_what_answers_follows_from_what_was_measured(run: Run, monkeypatch: pyte
 def test_a_number_that_is_not_adaptive_is_not_called_robustness(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     facts, row = Facts(run), a_row(run, attack="pgd(surrogate=zoo:x)", ignores_defense=True)
     monkeypatch.setitem(facts.__dict__, "rows", [row])
+    monkeypatch.setitem(facts.__dict__, "worst", [])
     read = yaml.safe_load(front_matter(_card(facts, row["model"])))
     (_, metric) = read["model-index"][0]["results"][0]["metrics"]
     assert metric["type"] == "not_broken_not_adaptive"
