@@ -18,7 +18,14 @@ from assay.core.errors import AssayError
 
 TEMPORARY = ".writing-"
 
+_LOST = re.compile(r"[a-z][a-z0-9+.-]+:/[^/]", re.IGNORECASE)
 _FAR = re.compile(r"([a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+def url_of(path: str | os.PathLike[str]) -> str:
+    """Return the URL that became a path, `s3:/bucket/run` of s3://bucket/run; "" of any other path."""
+    name = os.fspath(path)
+    return re.sub(r"(?i)^([a-z][a-z0-9+.-]+):/(?=[^/])", r"\1://", name) if _LOST.match(name) else ""
 
 
 def is_far(name: str) -> bool:

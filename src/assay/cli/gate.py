@@ -16,6 +16,7 @@ from assay.console.exit_codes import Exit
 from assay.console.output import say, write
 from assay.console.study_from_flags import LOCK
 from assay.core.errors import BadInput
+from assay.files import is_far
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
@@ -107,6 +108,8 @@ def _asked(study: str, run: Path | None) -> tuple[tuple[GateRow, ...], list[Plac
     from assay.evaluation.study.yaml_source import read_yaml
     from assay.gate.rules import Place
 
+    if is_far(study):
+        raise BadInput(f"{study} is a URL; expected a study file, or a run directory on this machine. Copy it first.")
     path = Path(study).expanduser()
     if path.is_dir() and run is not None:
         raise BadInput(f"{study} is a run directory already; leave out --run {run}, or give a study file.")

@@ -15,6 +15,7 @@ from assay.console.sessions import tell_gaps
 from assay.console.shares import told, who_works
 from assay.console.study_from_flags import LOCK
 from assay.core.errors import BadInput
+from assay.files import url_of
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
@@ -44,6 +45,10 @@ def ls(
 
 
 def _directories(folder: Path) -> list[Path]:
+    if not folder.exists() and (url := url_of(folder)):
+        raise BadInput(
+            f"{url} lies in a store; expected a folder of runs on this machine. One run there: assay show {url}/RUN"
+        )
     if not folder.exists() and folder != Path("runs"):
         raise BadInput(f"There is no folder {folder}. Give the folder that holds your runs, such as runs.")
     if folder.is_file():

@@ -29,7 +29,7 @@ from assay.evaluation.records.manifest import NAME, read_manifest
 from assay.evaluation.records.store import CERTIFICATES, GALLERY, RESULTS, Store
 from assay.evaluation.records.verdicts import FOLDER as VERDICTS
 from assay.evaluation.records.verdicts import Verdict, read_verdicts
-from assay.files import is_far
+from assay.files import is_far, url_of
 from assay.spending import spent_in
 from assay.vocabulary import UNATTACKED
 from assay.wording import measure, plural
@@ -54,7 +54,7 @@ class Run:
 
     path: Path
     study: str
-    manifest: dict[str, Any]
+    manifest: dict[str, Any] = dataclasses.field(repr=False)
     far: str = ""
     # what was computed from the shards, and their state then
     _known: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
@@ -70,6 +70,11 @@ class Run:
         folder = Path(path).expanduser()
         manifest = read_manifest(folder)
         if not manifest:
+            if url := url_of(path):
+                raise BadInput(
+                    f"{url} lies in a store; here a run directory on this machine is expected. Copy it first, or look "
+                    f"at it there: assay show {url}"
+                )
             near = [one.name for one in folder.parent.glob("*") if (one / NAME).is_file()] if folder.name else []
             why = "it has no manifest.json" if folder.is_dir() else "there is no such directory"
             raise BadInput(f"{path} is not a run directory: {why}.{did_you_mean(folder.name, near)}")

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from assay.wording import norm
+
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
@@ -38,7 +40,7 @@ def verdict(facts: Facts, certified: Mapping[str, Any] | None) -> dict[str, str]
     if radius is not None and radius >= facts.budget:
         return {
             "state": "proved",
-            "text": f"Not broken, and proved for this image: no change of {facts.norm} {facts.eps} alters the answer. "
+            "text": f"Not broken, and proved for this image: no change of {norm(facts.norm)} {facts.eps} alters the answer. "
             f"It rests on {certified and certified['how']}, and says nothing of other images.",
         }
     if facts.unscored:
@@ -50,7 +52,7 @@ def verdict(facts: Facts, certified: Mapping[str, Any] | None) -> dict[str, str]
 def _broken(facts: Facts) -> str:
     what = "the model answers the class that was asked for" if facts.targeted else "the model errs on it"
     text = (
-        f"Broken: this image is the proof, it lies within {facts.norm} {facts.eps} and {what}. It rests on "
+        f"Broken: this image is the proof, it lies within {norm(facts.norm)} {facts.eps} and {what}. It rests on "
         f"{_passes(facts)} of {facts.attack}, and says nothing of other images."
     )
     if facts.random:

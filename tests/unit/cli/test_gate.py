@@ -139,6 +139,10 @@ def test_files_and_the_summary_of_a_workflow(place: Workplace, monkeypatch: pyte
         ("compare runs/demo runs/none", "runs/none is not a run directory"),
         ("compare runs/demo runs/demo --json --markdown", "give one"),
         ("baseline save runs/none", "runs/none is not a run directory"),
+        ("baseline save s3://bucket/runs/a", "s3://bucket/runs/a lies in a store"),
+        ("compare runs/demo s3://bucket/runs/a", "s3://bucket/runs/a lies in a store"),
+        ("gate s3://bucket/runs/a", "s3://bucket/runs/a is a URL; expected a study file"),
+        ("ls s3://bucket/runs", "One run there: assay show s3://bucket/runs/RUN"),
     ],
 )
 def test_slips_are_told(place: Workplace, line: str, told: str) -> None:

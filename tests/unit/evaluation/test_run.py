@@ -70,6 +70,10 @@ def test_a_run_leaves_records_manifest_and_study(tiny_model: str, tiny_source: s
     assert Run.open(out).results() == run.results()
 
 
+def test_a_run_is_told_in_a_line(tiny_model: str, tiny_source: str, out: Path) -> None:
+    assert repr(run_here(out, study(tiny_model, tiny_source))) == f"Run(path={out!r}, study='tiny', far='')"
+
+
 def test_a_finished_study_is_left_alone(tiny_model: str, tiny_source: str, out: Path) -> None:
     given = study(tiny_model, tiny_source)
     run_here(out, given)

@@ -214,6 +214,7 @@ def test_only_a_proof_of_the_whole_budget_proves() -> None:
     assert verdict(stood, {"radius": 0.3, "how": "bounds"})["state"] == "proved"
     assert verdict(stood, {"radius": 0.29, "how": "bounds"})["state"] == "not broken"
     assert verdict(stood, {"radius": None, "how": "why"})["state"] == "not broken"
+    assert "no change of L∞ 0.3 alters the answer" in verdict(stood, {"radius": 0.3, "how": "bounds"})["text"]
     # what broke is broken, whatever else is said
     assert verdict(FACTS, {"radius": 1.0, "how": "bounds"})["state"] == "broken"
 
