@@ -41,7 +41,8 @@ def verdict(facts: Facts, certified: Mapping[str, Any] | None) -> dict[str, str]
         return {
             "state": "proved",
             "text": "Not broken, and proved for this image: "
-            f"no change of {norm(facts.norm)} {facts.eps} alters the answer. It rests on {certified and certified['how']}, and says nothing of other images.",
+            f"no change of {norm(facts.norm)} {facts.eps} alters the answer. "
+            f"It rests on {certified and certified['how']}, and says nothing of other images.",
         }
     if facts.unscored:
         # a search that was blind is no evidence of a model that stands
