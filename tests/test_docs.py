@@ -199,6 +199,12 @@ def test_pages_of_checks_hold_measurements_of_any_group_with_any_seeds(checks_pa
     assert ">other</text>" in made["audit/rounding.svg"]
 
 
+def test_how_small_a_loss_a_gate_finds_is_what_its_own_numbers_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    table = importlib.import_module("gate_power").table()
+    assert table in (ROOT / "docs" / "gate.md").read_text(encoding="utf-8"), "old: python scripts/gate_power.py"
+
+
 def test_the_drawing_of_the_rooms_is_that_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     page = importlib.import_module("architecture_page")

@@ -167,6 +167,8 @@ def test_two_models_the_smallest_budget_and_a_certificate(page: Opened) -> None:
 
 def test_a_patch_is_asked_about_where_it_lies(page: Opened) -> None:
     tab = page.tab
+    # a goal that the page does not show beside a patch is none
+    tab.select_option("#goal", tab.inner_text("#answer strong"))
     patch = io.BytesIO()
     Image.fromarray(np.full((40, 40, 3), 255, dtype=np.uint8)).save(patch, "PNG")
     tab.check("[name=mode][value=patch]")
@@ -175,6 +177,7 @@ def test_a_patch_is_asked_about_where_it_lies(page: Opened) -> None:
     )
     tab.wait_for_selector(".facts", timeout=60_000)
     before = pixels(tab, 2)
+    assert "asked for" not in tab.inner_text(".rests")
     tab.focus("#patch")
     with tab.expect_response("**/api/run") as coming:
         for _ in range(5):
@@ -195,8 +198,37 @@ def test_an_unreadable_file_is_a_sentence(page: Opened) -> None:
     )
     tab.wait_for_selector("#image-error:visible", timeout=20_000)
     assert tab.inner_text("#image-error").endswith(".")
+    # the picture before is still there
+    assert attacked(tab)["success"] and tab.inner_text("#answer strong") != ""
     assert all("400" in line for line in page.said)  # the browser's own line; the page adds none
     page.said.clear()
+
+
+# what the page shows at the very moment at which another model has been chosen
+_WATCHED = """document.getElementById("model").addEventListener("change", () => {
+    const all = document.querySelectorAll(".margin .line"), said = document.querySelector(".headline").textContent;
+    window.told = [document.getElementById("answer").textContent, said, all.length];
+})"""
+
+
+def test_another_model_in_mid_attack_leaves_nothing_of_the_one_before(page: Opened) -> None:
+    tab = page.tab
+    tab.select_option("#method", "square")
+    tab.fill("#eps", "0.001")
+    tab.click("#options summary")
+    tab.fill("#option-queries", "15000")
+    tab.click("#go")
+    tab.wait_for_selector(".margin .line")
+    tab.evaluate(_WATCHED)
+    tab.select_option("#model", "zoo:mnist-pgd")
+    told = tab.evaluate("window.told")
+    assert told == ["…", "The model is asked …", 0]
+    tab.wait_for_selector("#go:enabled")
+    tab.wait_for_timeout(500)
+    assert tab.inner_text("#go") == "Attack" and tab.inner_text(".headline") == "Press Attack, and watch."
+    tab.select_option("#method", "fgsm")
+    tab.fill("#eps", "0.3")
+    assert attacked(tab)["model"] == "zoo:mnist-pgd"
 
 
 def test_the_download_was_checked_again(page: Opened, tmp_path: Path) -> None:

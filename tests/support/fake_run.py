@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from assay.evaluation.methods import told_method
 from assay.evaluation.records.gallery import Picture, encode
 from assay.evaluation.records.manifest import write_manifest
 from assay.evaluation.records.schema import SCHEMA
@@ -194,6 +195,7 @@ def _manifest(cells: dict[str, dict[str, Any]], digits: int, scenes: bool) -> di
     because = ["20 pictures in folder:~/photos: too few to report"] if scenes else []
     return {
         "schema": 1, "status": "success", "study": "demo", "cells": cells,
+        "methods": {cell: told_method(plain) for cell, plain in cells.items()},
         "command": f"assay run demo.yaml --out 'runs/{HOSTILE}'",
         "models": models, "data": data, "reportable": not because, "not_reportable_because": because,
         "environment": {"python": "3.11.9", "torch": "2.15.0", "torchvision": "0.29.2", "assay": "0.1.0",

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from assay.core.budget import parse_budget
 from assay.evaluation.cell import Cell, Unit
+from assay.evaluation.methods import told_method
 from assay.evaluation.records.manifest import write_manifest
 from assay.evaluation.records.schema import SCHEMA
 from assay.evaluation.records.store import Store
@@ -39,6 +40,7 @@ class Fate:
     data: str = DATA
     fingerprint: str = "f00d"
     norm: str = "linf"
+    grid: int | None = None
     labels: Any = None
     question: str = "worst_case"
     goal: str = "untargeted"
@@ -66,7 +68,8 @@ class Fate:
         return Cell(
             model=ModelSpec(model=self.model), weights=self.weights, preprocess="", data=self.selection,
             fingerprint=self.fingerprint, ids_digest="1d", n=self.n, attack=attack, version=self.version,
-            threat=ThreatSpec(norm=self.norm, eps=list(self.statuses)), question=self.question, goal=self.goal,
+            threat=ThreatSpec(norm=self.norm, eps=list(self.statuses), grid=self.grid),
+            question=self.question, goal=self.goal,
             order="ascending", seed=self.seed, chunk=self.n,
         )  # fmt: skip
 
@@ -91,6 +94,7 @@ def gated(
     write_manifest(folder, {
         "schema": 1, "status": "success", "study": study, "command": "assay run",
         "cells": {one.cell.digest: one.cell.plain() for one in cells},
+        "methods": {one.cell.digest: told_method(one.cell.plain()) for one in cells},
         "models": {
             one.model: {"digest": one.weights, "mean": [0.0], "std": [1.0], "classes": list(one.classes), **one.facts}
             for one in cells
@@ -110,7 +114,7 @@ def _grid(one: Fate) -> dict[str, Any]:
     return {
         "models": [one.model], "data": [plain["specs"]["data"]],
         "question": one.question, "goal": one.goal, "seed": one.seed,
-        "threats": [{"norm": one.norm, "eps": plain["eps"]}], "attacks": [plain["specs"]["attack"]],
+        "threats": [{"norm": one.norm, "eps": plain["eps"], "grid": one.grid}], "attacks": [plain["specs"]["attack"]],
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from assay.evaluation.cell import Cell, Unit
+from assay.evaluation.methods import told_method
 from assay.evaluation.records.manifest import write_manifest
 from assay.evaluation.records.schema import SCHEMA, STATUSES
 from assay.evaluation.records.store import Store
@@ -97,7 +98,8 @@ def write_manifest_of(folder: Path, cells: list[Cell]) -> None:
     data = {"fingerprint": "f", "n": max(cell.n for cell in cells), "ids_digest": "i", "classes": None}
     write_manifest(folder, {
         "schema": 1, "study": "many", "status": "success", "command": "", "models": models, "data": {"d": data},
-        "cells": {cell.digest: cell.plain() for cell in cells}, "environment": {}, "reportable": True,
+        "cells": {cell.digest: cell.plain() for cell in cells},
+        "methods": {cell.digest: told_method(cell.plain()) for cell in cells}, "environment": {}, "reportable": True,
         "not_reportable_because": [], "started": "", "finished": "", "warnings": [],
     })  # fmt: skip
 

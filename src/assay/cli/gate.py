@@ -123,7 +123,7 @@ def _asked(study: str, run: Path | None) -> tuple[tuple[GateRow, ...], list[Plac
         ) from error
     raw, written = read_yaml(text, file.name)
     rows = rows_alone(raw["gate"]) if raw.get("gate") else None
-    if rows is None:
+    if rows is None and not (path.is_dir() and "gate" not in raw):
         from assay.evaluation.study.spec import Study
 
         rows = Study.of(raw, written).gate

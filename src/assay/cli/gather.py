@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +14,9 @@ from assay.console.exit_codes import Exit
 from assay.console.flags import AllowPickle, AllowRandomData, Batch, Device
 from assay.console.output import DisplayOption, chosen, out, say, spoken_command, stoppable, write
 from assay.console.sessions import exit_code, run_session
-from assay.console.shares import in_words, who_works
+from assay.console.shares import told, who_works
 from assay.console.study_from_flags import StudyRequest
+from assay.core.errors import BadInput
 from assay.wording import plural
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class FinishFlags:
 
 def gather(
     ctx: typer.Context,
-    directory: Annotated[Path, typer.Argument(help="A run directory, such as runs/demo.")],
+    directory: Annotated[str, typer.Argument(help="A run directory, such as runs/demo.")],
     how: FinishFlags,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -62,20 +63,36 @@ def gather(
     from assay.report.numbers import as_plain
 
     run, command = Run.open(directory), spoken_command(ctx.obj or ())
+    if run.far:
+        raise BadInput(
+            f"{directory} lies in a store, and shares of a run are worked on on a disk. Use: assay show {directory}"
+        )
     found = _Gathered.of(run)
     at_work = any(one.at_work for one in found.shares)
     if how.finish or (not found.missing and run.status != "success" and not at_work):
         with stoppable(command):
-            asked = StudyRequest(run.spec(), directory, True)
+            asked = StudyRequest(run.spec(), Path(directory), True)
             run = run_session(asked, how.options(command), chosen(how.display), doctor=False).run
         found = _Gathered.of(run)
     if as_json:
-        write(json.dumps({"directory": str(directory), **found.plain(), **as_plain(run)}, indent=2, allow_nan=False))
+        write(json.dumps({"directory": directory, **found.plain(), **as_plain(run)}, indent=2, allow_nan=False))
     else:
         report.terminal(run, out())
         for line in found.in_words():
             say(line)
     raise typer.Exit(Exit.INCOMPLETE if found.missing else exit_code(run))
+
+
+def _missing_by_share(run: Run, of: int, left: Collection[tuple[str, int]]) -> dict[Share, int]:
+    """Return how many of the units `left` (a cell's digest and a chunk) belong to each of `of` shares."""
+    # shares are dealt by what units cost, and that needs their attacks
+    from assay.evaluation.cell import Cell, Unit
+    from assay.evaluation.execution.share import Share, deal
+
+    cells = [Cell.of(plain) for plain in run.manifest["cells"].values()]
+    units = [Unit(cell, chunk) for cell in cells for chunk in range(cell.chunks)]
+    counts = (sum((unit.cell.digest, unit.chunk) in left for unit in mine) for mine in deal(units, of))
+    return {Share(number, of): count for number, count in enumerate(counts, 1) if count}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,21 +107,18 @@ class _Gathered:
 
     @classmethod
     def of(cls, run: Run) -> _Gathered:
-        from assay.evaluation.cell import Cell, Unit
         from assay.evaluation.execution.parts import read_division
-        from assay.evaluation.execution.share import Share, deal
+        from assay.evaluation.planned import Planned
 
-        cells = [Cell.of(plain) for plain in run.manifest["cells"].values()]
-        units = [Unit(cell, chunk) for cell in cells for chunk in range(cell.chunks)]
+        cells = [Planned.of(digest, plain) for digest, plain in run.manifest["cells"].items()]
         done = run.store.done(cells)[0]
-        of, by_share = read_division(run.path), {}
-        left = [unit for unit in units if unit.chunk not in done[unit.cell.digest]]
-        if of and left:
-            gone = {(unit.cell.digest, unit.chunk) for unit in left}
-            for number, mine in enumerate(deal(units, of), 1):
-                if count := sum((unit.cell.digest, unit.chunk) in gone for unit in mine):
-                    by_share[Share(number, of)] = count
-        return cls(run, len(units), len(left), by_share, who_works([run.path])[run.path])
+        left = {
+            (cell.digest, chunk) for cell in cells for chunk in range(cell.chunks) if chunk not in done[cell.digest]
+        }
+        of = read_division(run.path)
+        by_share = _missing_by_share(run, of, left) if of and left else {}
+        units = sum(cell.chunks for cell in cells)
+        return cls(run, units, len(left), by_share, who_works([run.path])[run.path])
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -119,10 +133,9 @@ class _Gathered:
     def in_words(self) -> Iterator[str]:
         """Yield a line for what is there, what is missing, and who does it."""
         yield f"Units     {self.units - self.missing} of {self.units} are there"
-        for one in self.shares:
-            missing = f"; {self.by_share[one.share]} missing" if one.share in self.by_share else ""
-            if one.at_work or missing or one.errors:
-                yield f"          {in_words(one)}{missing}"
+        shown = [one for one in self.shares if one.at_work or one.share in self.by_share or one.errors]
+        for line in told(shown, self.by_share):
+            yield f"          {line}"
         if not self.missing:
             yield f"Page      assay report {self.run.path}"
         elif any(one.at_work for one in self.shares):

@@ -18,7 +18,6 @@ from assay.console.output import say, write
 from assay.core.errors import BadInput
 
 _DIGITS, _PICTURES = "zoo:mnist-cnn", "efficientnet-lite0"
-_ENDPOINTS = ("v1:", "v2:", "remote:")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,15 +73,14 @@ def play(flags: PlayFlags) -> None:
 
 
 def _check(models: Sequence[str], patches: Sequence[Path]) -> None:
+    from assay.playground.pool import ENDPOINTS, refused_endpoint
+
     for path in patches:
         if not path.expanduser().is_file():
             raise BadInput(f"There is no patch {path}. `assay patch train` makes one.")
     for name in models:
-        if name.startswith(_ENDPOINTS):
-            raise BadInput(
-                f"{name} is an endpoint: every query would leave this machine and may cost money, and a click is no "
-                "consent to that. The playground asks models on this machine alone; assay run asks endpoints."
-            )
+        if name.startswith(ENDPOINTS):
+            raise BadInput(refused_endpoint(name))
 
 
 def _usual() -> list[str]:

@@ -12,7 +12,7 @@ import typer
 from assay.console.output import out, say, write
 from assay.console.places import Figure, Force, refuse_figures, refuse_taken
 from assay.console.sessions import tell_gaps
-from assay.console.shares import in_words, who_works
+from assay.console.shares import told, who_works
 from assay.console.study_from_flags import LOCK
 from assay.core.errors import BadInput
 from assay.files import url_of
@@ -32,7 +32,7 @@ def ls(
         # shares that ended long ago are of interest while others do not
         unfinished = facts["status"] != "success"
         facts["working"] = [one.plain() for one in stand if one.at_work or unfinished]
-        facts["told"] = [in_words(one) for one in stand if one.at_work or (unfinished and one.state != "done")]
+        facts["told"] = told([one for one in stand if one.at_work or (unfinished and one.state != "done")])
     if as_json:
         write(json.dumps([{k: v for k, v in one.items() if k != "told"} for one in found], indent=2))
     elif found:

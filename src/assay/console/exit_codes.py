@@ -50,7 +50,7 @@ def in_words(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, SystemExit) and not _inside_a_command(error):
         return None
     # without torch no model was loaded, and no code of the user has run
-    if "torch" in sys.modules:
+    if sys.modules.get("torch") is not None:
         from assay.models.failures import blamed
 
         # Python itself raises another error in the place of a StopIteration, and keeps it as the cause

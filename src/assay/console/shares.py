@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from assay.wording import plural
 
 if TYPE_CHECKING:
     from assay.evaluation.execution.parts import Standing
+    from assay.evaluation.execution.share import Share
     from assay.session import Finished
 
 
@@ -35,6 +37,35 @@ def in_words(one: Standing) -> str:
     far = f"{one.units} of {plural(one.planned, 'unit')}" if one.planned is not None else ""
     reason = f": {one.error}" if one.error else ""
     return ", ".join(filter(None, [f"{one.name} {one.state}", who, far])) + reason
+
+
+_FEW = 3
+
+
+def told(stand: Sequence[Standing], missing: Mapping[Share, int] | None = None) -> list[str]:
+    """Return a line for each share in words, and one for many on end that were not begun.
+
+    `missing` are the units of shares that nobody did, to be told beside them.
+    """
+    lines = []
+    for run, some in itertools.groupby(enumerate(stand), key=_run):
+        mine = [one for _, one in some]
+        units = [(missing or {}).get(one.share, 0) if one.share is not None else 0 for one in mine]
+        if run is not None and len(mine) > _FEW:
+            lines.append(f"shares {mine[0].share} to {mine[-1].share} not begun{_missing(sum(units))}")
+        else:
+            lines += [in_words(one) + _missing(count) for one, count in zip(mine, units, strict=True)]
+    return lines
+
+
+def _run(placed: tuple[int, Standing]) -> tuple[int, int] | None:
+    # the same for shares that were not begun and follow each other
+    place, one = placed
+    return (one.share.of, one.share.number - place) if one.state == "not begun" and one.share is not None else None
+
+
+def _missing(units: int) -> str:
+    return f"; {units} missing" if units else ""
 
 
 def what_is_left(finished: Finished) -> Iterator[str]:

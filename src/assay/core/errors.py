@@ -41,4 +41,5 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the choice nearest to `name`, or "" where none is near."""
     by_lower = {choice.lower(): choice for choice in choices}
     near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f" Did you mean {by_lower[near[0]]!r}?" if near else ""
+    # of a member of an enumeration the word
+    return f" Did you mean {str(by_lower[near[0]])!r}?" if near else ""

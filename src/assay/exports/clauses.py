@@ -55,7 +55,7 @@ CLAUSES = (
     Clause(
         AI_ACT, AI_ACT_DATE, "Article 15(3)",
         "Levels and metrics of accuracy are declared in the instructions of use.",
-        {CLEAN: _CLEAN, ROBUST: _ROBUST},
+        {CLEAN: _CLEAN},
         "The declaration itself; metrics other than the share of right answers.",
     ),
     Clause(

@@ -6,12 +6,13 @@ The format is MLCommons' (https://docs.mlcommons.org/croissant/docs/croissant-sp
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from assay.exports.facts import Facts
-from assay.files import write_atomically
+from assay.files import write_atomically, writing_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,10 +41,15 @@ _MEANINGS = {
 
 
 def write_croissant(facts: Facts, target: Path) -> list[str]:
-    """Write metadata.json beside results.parquet, records.parquet and certificates.parquet, where there are any."""
-    files = {name: (table, _parquet(table)) for name, table in _tables(facts) if table.num_rows}
-    for name, (_, content) in files.items():
-        write_atomically(target / f"{name}.parquet", content)
+    """Write metadata.json beside results.parquet, records.parquet and certificates.parquet, where there are any.
+
+    Records are read and written a bounded number at a time.
+    """
+    files = {}
+    for name, pieces in _tables(facts):
+        first = next(pieces, None)
+        if first is not None and first.num_rows:
+            files[name] = _written(target / f"{name}.parquet", itertools.chain([first], pieces), first.schema)
     reasons = "".join(f" Not to be reported: {reason}." for reason in facts.reservations)
     plain = {
         "@context": _CONTEXT,
@@ -53,8 +59,8 @@ def write_croissant(facts: Facts, target: Path) -> list[str]:
         "conformsTo": _CONFORMS,
         "version": "1.0.0",
         "datePublished": str(facts.manifest["finished"] or facts.manifest["started"]),
-        "distribution": [_file(name, content) for name, (_, content) in files.items()],
-        "recordSet": [_record_set(name, table) for name, (table, _) in files.items()],
+        "distribution": [_file(target / f"{name}.parquet") for name in files],
+        "recordSet": [_record_set(name, schema) for name, schema in files.items()],
     }
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
     # last: where it is there, what it describes is
@@ -62,38 +68,48 @@ def write_croissant(facts: Facts, target: Path) -> list[str]:
     return [str(target / name) for name in ("metadata.json", *(f"{name}.parquet" for name in files))]
 
 
-def _tables(facts: Facts) -> Iterator[tuple[str, pa.Table]]:
+def _tables(facts: Facts) -> Iterator[tuple[str, Iterator[pa.Table]]]:
     import pyarrow as pa
 
-    yield "results", pa.Table.from_pylist([{**one, "reportable": facts.shown["reportable"]} for one in facts.rows])
-    yield "records", facts.run.records()
-    yield "certificates", facts.run.certificates()
+    from assay.evaluation.records.certificates import CERTIFICATE_SCHEMA
+    from assay.evaluation.records.schema import SCHEMA
+
+    run = facts.run
+    rows = [{**one, "reportable": facts.shown["reportable"]} for one in facts.rows]
+    yield "results", iter([pa.Table.from_pylist(rows)])
+    yield "records", run.pieces(SCHEMA.names)
+    yield "certificates", run.store.pieces(run.certificate_cells, CERTIFICATE_SCHEMA.names)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _written(path: Path, pieces: Iterable[pa.Table], schema: pa.Schema) -> pa.Schema:
+    """Write pieces of a table as Parquet, and return its columns as they are there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # a column of nothing has no type of its own
-    kinds = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in table.schema]
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table.cast(pa.schema(kinds)), buffer, compression="zstd")
-    return bytes(buffer.getvalue())
+    kinds = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema]
+    told = pa.schema(kinds)
+    with writing_atomically(path) as file, pq.ParquetWriter(file, told, compression="zstd") as writer:
+        for piece in pieces:
+            writer.write_table(piece.cast(told))
+    return told
 
 
-def _file(name: str, content: bytes) -> Mapping[str, Any]:
+def _file(path: Path) -> Mapping[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "@type": "cr:FileObject",
-        "@id": f"{name}.parquet",
-        "name": f"{name}.parquet",
-        "contentUrl": f"{name}.parquet",
-        "contentSize": f"{len(content)} B",
+        "@id": path.name,
+        "name": path.name,
+        "contentUrl": path.name,
+        "contentSize": f"{path.stat().st_size} B",
         "encodingFormat": "application/x-parquet",
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": digest,
     }
 
 
-def _record_set(name: str, table: pa.Table) -> Mapping[str, Any]:
+def _record_set(name: str, schema: pa.Schema) -> Mapping[str, Any]:
     fields = [
         {
             "@type": "cr:Field",
@@ -102,7 +118,7 @@ def _record_set(name: str, table: pa.Table) -> Mapping[str, Any]:
             "dataType": _kind(field.type),
             "source": {"fileObject": {"@id": f"{name}.parquet"}, "extract": {"column": field.name}},
         }
-        for field in table.schema
+        for field in schema
     ]
     return {"@type": "cr:RecordSet", "@id": name, "name": name, "description": _MEANINGS[name], "field": fields}
 

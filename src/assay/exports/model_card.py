@@ -15,7 +15,7 @@ from assay.core.errors import BadInput
 from assay.evaluation.records.verdicts import REFUTED
 from assay.exports.facts import Facts, kept
 from assay.files import write_atomically
-from assay.report.formats import in_markdown
+from assay.report.formats import NOT_AUDITED, in_markdown
 from assay.report.gallery import slug
 from assay.report.groups import NOT_ADAPTIVE, WORST_CASE
 from assay.statistics import CONFIDENCE
@@ -63,10 +63,14 @@ def _card(facts: Facts, model: str) -> str:
 
 
 def _results(facts: Facts, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    # who reads the front matter alone must see it there
+    told = {"reportable": facts.shown["reportable"]}
     for data in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == data]
         about = facts.manifest["data"].get(data, {})
-        metrics = [metric for metric in (_clean(mine[0]), *map(_robust, mine)) if metric["value"] is not None]
+        metrics = [
+            metric for metric in (_clean(mine[0]), *(_robust(row, told) for row in mine)) if metric["value"] is not None
+        ]
         if metrics:
             args = {name: about[name] for name in ("n", "fingerprint", "ids_digest") if about.get(name) is not None}
             yield {
@@ -81,8 +85,8 @@ def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "accuracy", "value": row["clean_accuracy"], "name": "Accuracy", "args": _known(args)}
 
 
-def _robust(row: dict[str, Any]) -> dict[str, Any]:
-    args = {name: row[name] for name in _ARGS}
+def _robust(row: dict[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    args = {**{name: row[name] for name in _ARGS}, "verdict": row["verdict"] or NOT_AUDITED, **told}
     if row["verdict"] == REFUTED:
         # the interval is that of the number as first measured, which the escalation refuted
         args = {**args, "robust_low": None, "robust_high": None, "as_first_measured": row["robust_accuracy"]}
@@ -132,7 +136,7 @@ def _text(facts: Facts, model: str, rows: Sequence[dict[str, Any]]) -> Iterator[
             row["data"], str(row["n"]), row["attack"], row["threat"], row["eps_written"], _called(row),
             percent(kept(row), row["n"]) + first,
             EM_DASH if refuted else interval(row["robust_low"], row["robust_high"], row["n"]),
-            row["verdict"] or "not audited",
+            row["verdict"] or NOT_AUDITED,
         )  # fmt: skip
         yield f"| {' | '.join(in_markdown(str(cell)) for cell in cells)} |"
     yield ""

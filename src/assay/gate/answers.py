@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -108,15 +109,16 @@ class Answer:
     file: str
     line: int
 
-    @property
+    @functools.cached_property
     def answer(self) -> str:
         """Met, missed or cannot tell."""
         return together([one.answer for one in self.findings])
 
-    @property
+    @functools.cached_property
     def telling(self) -> tuple[Finding, ...]:
         """The numbers that decide, lowest first: those that miss it, else those that cannot tell, else all."""
-        deciding = [one for one in self.findings if one.answer == self.answer]
+        answer = self.answer
+        deciding = [one for one in self.findings if one.answer == answer]
         return tuple(sorted(deciding, key=lambda one: 0.0 if one.value is None else one.value))
 
     @property

@@ -24,6 +24,7 @@ FILE = "assay-baseline.json"
 VERSION = 1
 _MOST_BYTES = 64_000_000
 _CELL = ("model", "data", "attack", "threat", "question", "goal", "seed", "version")
+_NUMBERS = ("seed", "version")
 
 
 def baseline_text(run: Run) -> str:
@@ -116,7 +117,7 @@ def read_baseline(path: Path) -> Side:
         raise BadInput(f"{told} {fix}")
     try:
         return _side(path, plain)
-    except (KeyError, TypeError, ValueError, IndexError, zlib.error) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, zlib.error, BadInput) as error:
         raise BadInput(f"{path} is damaged ({type(error).__name__}: {error}). {fix}") from error
 
 
@@ -126,6 +127,10 @@ def _side(path: Path, plain: Mapping[str, Any]) -> Side:
     outcomes: dict[str, dict[float, Outcomes]] = {}
     for digest, cell in cells.items():
         states = _states(cell)
+        _check_texts({name: cell[name] for name in (*_CELL, "ids") if name not in _NUMBERS})
+        _check_texts(dict(enumerate(cell["eps"])))
+        if not all(isinstance(cell[name], int) or (name == "version" and cell[name] is None) for name in _NUMBERS):
+            raise ValueError(f"seed and version of cell {digest} are {cell['seed']!r} and {cell['version']!r}")
         outcomes[digest] = {}
         for place, written in enumerate(cell["eps"]):
             budget = parse_budget(written)
@@ -133,10 +138,18 @@ def _side(path: Path, plain: Mapping[str, Any]) -> Side:
             how = (cell["question"], cell["goal"], int(cell["seed"]), cell["version"])
             numbers.append(Number(digest, *about, budget.unit, budget.value, budget.written, *how))
             outcomes[digest][budget.value] = Outcomes(str(cell["ids"]), states[place])
+    for name in ("models", "data"):
+        _check_texts(dict(plain[name]))
     return Side(
         str(path), str(plain["study"]), str(plain["finished"]), dict(plain["models"]), dict(plain["data"]),
         dict(plain["versions"]), tuple(numbers), tuple(map(str, plain["not_reportable_because"])), outcomes.__getitem__,
     )  # fmt: skip
+
+
+def _check_texts(told: Mapping[Any, Any]) -> None:
+    for name, value in told.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {value!r}, expected a text")
 
 
 def _states(cell: Mapping[str, Any]) -> Any:

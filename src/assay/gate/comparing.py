@@ -69,7 +69,8 @@ def headline(found: Comparison) -> str:
         return f"No robust accuracy of {len(robust)} changed by more than chance explains."
     parts = [f"{len(some)} of {len(robust)} robust accuracies got {word}" for word, some in
              ((WORSE, worse), (BETTER, better)) if some]  # fmt: skip
-    return f"{' and '.join(parts)} by more than chance explains."
+    doubted = " Not all of the numbers now can be believed: see the notes." if found.b.doubts() else ""
+    return f"{' and '.join(parts)} by more than chance explains.{doubted}"
 
 
 class ClassChange(NamedTuple):
@@ -108,6 +109,7 @@ def notes(found: Comparison) -> Iterator[str]:
     for side in (found.a, found.b):
         if side.unfit:
             yield f"{side.name} is not reportable: {'; '.join(side.unfit)}"
+        yield from (f"{side.name}: {doubt}" for doubt in side.doubts())
     yield from (f"Differs: {one}" for one in found.differs)
     yield from (f"Only in {found.a.name}: {one}" for one in found.only_a)
     yield from (f"Only in {found.b.name}: {one}" for one in found.only_b)
@@ -194,6 +196,7 @@ def _side(found: Comparison, name: str) -> dict[str, Any]:
         "study": side.study,
         "finished": side.finished,
         "not_reportable_because": list(side.unfit),
+        "doubts": list(side.doubts()),
     }
 
 

@@ -42,7 +42,7 @@ def page(found: Comparison, runs: Sequence[Run | None], path: Path) -> Path:
     html = environment(_TEMPLATES, comparing=comparing, CLEAN=CLEAN).get_template("compare.html").render(
         found=found, tables=comparing.grouped(found), shelves=shelves, charts=[], sealed=sealed(), scale=_scale(found),
     )  # fmt: skip
-    write_atomically(path, html.encode())
+    write_atomically(path, html.encode(errors="backslashreplace"))
     return path
 
 

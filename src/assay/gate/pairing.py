@@ -116,13 +116,15 @@ def pairs(a: Side, b: Side, matched: Match) -> list[tuple[Number, Number]]:
     for one in a.numbers:
         before.setdefault(_identity(one, one.model, one.data), []).append(one)
     found = []
+    wanted = {(_identity(one, one.model, one.data), one.seed) for one in b.numbers}
     for now in b.numbers:
         if now.model not in matched.models or now.data not in matched.data:
             continue
         same = before.get(_identity(now, matched.models[now.model], matched.data[now.data]), [])
         if same:
-            # of several seeds the same one, else the next
-            chosen = next((one for one in same if one.seed == now.seed), same[0])
+            # of several seeds the same one, else one that no other number has the seed of
+            free = [one for one in same if (_identity(now, now.model, now.data), one.seed) not in wanted]
+            chosen = next((one for one in same if one.seed == now.seed), (free or same)[0])
             same.remove(chosen)
             found.append((chosen, now))
     return found

@@ -15,9 +15,9 @@ from assay.core.errors import BadInput, did_you_mean
 from assay.evaluation.records.verdicts import REFUTED
 from assay.evaluation.study.gate import EVERY_CLASS, GateRow, Wanted
 from assay.gate.answers import MET, MISSED, UNSURE, Answer, Finding, Outcome, more_for_difference, more_for_share
-from assay.gate.pairing import CLEAN, ROBUST, WORST, Match, changes, match, pairs, told_differences
+from assay.gate.pairing import CLEAN, ROBUST, WORST, Match, changes, match, pairs, told_differences, unpaired
 from assay.gate.sides import FELL, LEFT, UNKNOWN, WRONG, Number, Outcomes, Side, side_of
-from assay.gate.targets import Target, accepted, clean_targets, robust_targets
+from assay.gate.targets import UNTARGETED, Target, accepted, clean_targets, robust_targets
 from assay.report.breakdown import name_of
 from assay.report.formats import NOT_AUDITED
 from assay.statistics import holm, share_score, two_sided, wilson
@@ -162,7 +162,8 @@ class _Judge:
         numbers: Sequence[Number] = target.numbers
         if kind == CLEAN:
             same = [two for two in self.against.before if (two.model, two.data) == (one.model, one.data)]
-            return same[:1]
+            # a targeted goal leaves out what has its label
+            return sorted(same, key=lambda two: two.goal != UNTARGETED)[:1]
         return [two for two in numbers if two in self.against.before]
 
     def _baseline_doubts(self, row: GateRow, target: Target, kind: str) -> Iterator[str]:
@@ -234,7 +235,7 @@ def answers(
     finished = f"The run finished on {side.finished}: the gate judges its records." if side.finished else ""
     return Outcome(
         side.study, side.name, side.finished, tuple(told), against.side.name if against else "", differs,
-        tuple(filter(None, [finished, *_newer(run), *_notes(judge)])),
+        tuple(filter(None, [finished, *_newer(run), *_notes(judge), *_dropped(against)])),
     )  # fmt: skip
 
 
@@ -258,6 +259,14 @@ def _notes(judge: _Judge) -> list[str]:
     return [
         f"Nothing of this run can meet a gate: {plural(len(judge.unfit), 'reason')} ({'; '.join(judge.side.unfit)})."
     ]
+
+
+def _dropped(against: _Against | None) -> list[str]:
+    """Tell what the baseline measured and the run did not: no row is about it."""
+    if against is None or not against.alone:
+        return []
+    told = "; ".join(unpaired(against.side, against.before.values()))
+    return [f"Only in the baseline, so that nothing says whether it got worse: {told}"]
 
 
 def _at(place: Place, number: int, judge: _Judge, row: GateRow) -> list[_Draft]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from assay.core.budget import parse_budget
 from assay.evaluation.records.arrow import compute as pc
 from assay.evaluation.records.schema import BROKEN, ERROR, EXCLUDED, STATUSES, UNBROKEN, WRONG_BEFORE
+from assay.evaluation.records.verdicts import REFUTED, SUSPECT
+from assay.evaluation.run import GRADIENT
 from assay.vocabulary import UNATTACKED
+from assay.wording import percent
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
@@ -95,7 +98,8 @@ class Side:
     """A run or a baseline: its numbers, what they were measured on and with, and the outcomes of each.
 
     `models` and `data` hold digests by label, `unfit` says why its numbers may not be reported. `classes` are the
-    names of the classes, per model and data set, where they are known.
+    names of the classes, per model and data set, where they are known, `doubts` say which numbers are less than they
+    look; a baseline file knows of none.
     """
 
     name: str
@@ -108,6 +112,7 @@ class Side:
     unfit: tuple[str, ...]
     read: Callable[[str], Mapping[float, Outcomes]]
     classes: Callable[[str, str], list[str] | None] = lambda model, data: None
+    doubts: Callable[[], tuple[str, ...]] = tuple
     _known: dict[str, Mapping[float, Outcomes]] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def outcomes(self, numbers: Iterable[Number]) -> Outcomes | None:
@@ -139,7 +144,22 @@ def side_of(run: Run) -> Side:
         {label: str(facts.get("fingerprint", "")) for label, facts in manifest["data"].items()},
         {name: environment.get(name) for name in ("assay", "torch", "torchvision", "python")},
         tuple(_numbers(run.cells)), tuple(run.reservations()), read, lambda model, data: class_names(run, model, data),
+        lambda: tuple(_doubts(run)),
     )  # fmt: skip
+
+
+def _doubts(run: Run) -> Iterator[str]:
+    for one in run.verdicts():
+        about = f"{one.model} on {one.data}, {one.threat} {one.eps_written}"
+        if one.verdict == REFUTED:
+            left = percent(one.after_escalation, one.n, " ")
+            yield f"{about}: refuted, stronger attacks left at most {left}; the records here are from before them"
+        elif one.verdict == SUSPECT:
+            yield f"{about}: suspect, {one.why}"
+    for name, facts in run.manifest["models"].items():
+        access = str(facts.get("access", GRADIENT))
+        if access != GRADIENT:
+            yield f"{name} gives {access} alone: its numbers say what was not broken by asking"
 
 
 def _numbers(cells: Mapping[str, Mapping[str, Any]]) -> Iterable[Number]:

@@ -15,12 +15,13 @@ from assay.evaluation.run import GRADIENT
 from assay.evaluation.study.gate import ANY_VERDICT
 from assay.gate.pairing import WORST
 from assay.report.formats import NOT_AUDITED
+from assay.statistics import wilson
 from assay.vocabulary import Question
 
 if TYPE_CHECKING:
     from assay.evaluation.analysis.score import Result
     from assay.evaluation.run import Run
-    from assay.evaluation.study.gate import GateRow
+    from assay.evaluation.study.gate import GateRow, ThreatFilter
     from assay.gate.sides import Number
 
 UNTARGETED = "untargeted"
@@ -56,12 +57,22 @@ def robust_targets(run: Run, row: GateRow, numbers: Sequence[Number]) -> list[Ta
     # of corruptions alone a run has no robust accuracy
     known = run.results() if row.attack else run.worst_case()
     found = [one for one in known if _fits(one, row) and one.goal == (row.goal or UNTARGETED)]
-    sought = [one for one in found if one.question == Question.WORST_CASE]
+    sought = {_about(one, row) for one in found if one.question == Question.WORST_CASE}
+    # of one attack as it is there is a number only where no worst case was sought of the same
+    found = [one for one in found if one.question == Question.WORST_CASE or _about(one, row) not in sought]
     verdicts = {one.key: one for one in run.verdicts()}
-    targets = [_robust(one, row, numbers, verdicts) for one in sought or found]
+    limited = row.wanted is not None and not row.wanted.change
+    every = run.results() if found and limited else []
+    targets = [_robust(one, row, numbers, verdicts, tuple(_lower(one, row, every))) for one in found]
     if not targets:
-        raise BadInput(f"no robust accuracy of the run is of {_filters(row)}. There are: {_there(known)}.")
+        lacks = "".join(f" {gap}." for gap in run.gaps())
+        raise BadInput(f"no robust accuracy of the run is of {_filters(row)}. There are: {_there(known)}.{lacks}")
     return targets
+
+
+def _about(one: Result, row: GateRow) -> tuple[object, ...]:
+    attack = one.attack if row.attack else ""
+    return one.model, one.data, one.threat, one.unit, one.eps, one.goal, attack
 
 
 def clean_targets(run: Run, row: GateRow) -> list[Target]:
@@ -96,12 +107,14 @@ def _original(run: Run, one: Result) -> bool:
     return not take_view(source)[1]
 
 
-def _robust(one: Result, row: GateRow, numbers: Sequence[Number], verdicts: Mapping[Any, Verdict]) -> Target:
+def _robust(
+    one: Result, row: GateRow, numbers: Sequence[Number], verdicts: Mapping[Any, Verdict], lower: tuple[str, ...]
+) -> Target:
     key = (one.model, one.data, one.threat, one.unit, one.eps, one.question, one.goal)
     mine = tuple(two for two in numbers if two.key == key and (not one.cell or two.cell == one.cell))
     verdict = verdicts.get((one.model, one.data, one.threat, one.unit, one.eps, one.goal))
     lost = verdict.broken if verdict is not None and one.verdict == REFUTED else 0
-    doubts = (*_about_the_attack(one, row, mine), *_about_the_verdict(one, row, verdict))
+    doubts = (*_about_the_attack(one, row, mine), *lower, *_about_the_verdict(one, row, verdict))
     return Target(one, mine, max(0, one.survived - lost), one.n, one.errors, doubts, one.verdict)
 
 
@@ -117,6 +130,34 @@ def _about_the_attack(one: Result, row: GateRow, numbers: Sequence[Number]) -> I
         yield f"{words.ONE_ATTACK} (question {one.question}): write question: worst_case, or name the attack"
     if numbers and all("surrogate=" in two.attack for two in numbers) and not one.ignores_defense:
         yield "the images were made on another model: an upper bound (name the attack to ask for it)"
+
+
+def _lower(one: Result, row: GateRow, every: Iterable[Result]) -> Iterator[str]:
+    """Yield what else the run tried inside this budget that left less: the row would not be met by it.
+
+    An image that an attack of another question or goal turned inside a smaller budget is broken in this one too. What
+    is inside of a targeted goal is no other one's.
+    """
+    wanted, least = row.wanted, one.robust_accuracy
+    if wanted is None:
+        return
+    for other in every:
+        same = (other.model, other.data, other.threat, other.unit) == (one.model, one.data, one.threat, one.unit)
+        if not same or not 0 < other.eps <= one.eps or (other.question, other.goal, other.eps) == (
+            one.question, one.goal, one.eps
+        ):  # fmt: skip
+            continue
+        if one.goal not in (UNTARGETED, other.goal) or not (
+            row.attack is None or _like_attack(other.attack, row.attack)
+        ):
+            continue
+        if (
+            other.n
+            and other.robust_accuracy < least
+            and wilson(other.survived, other.n, row.confidence)[0] < wanted.share
+        ):
+            how = f"{other.attack} at {other.eps_written} (question {other.question}, {other.goal})"
+            yield f"{how} left {words.percent(other.robust_accuracy, other.n, ' ')} inside the same budget"
 
 
 def _about_the_verdict(one: Result, row: GateRow, verdict: Verdict | None) -> Iterator[str]:
@@ -149,13 +190,18 @@ def _fits(one: Result, row: GateRow) -> bool:
     if not _named(one, row) or not (row.attack is None or _like_attack(one.attack, row.attack)):
         return False
     wanted = row.threat_filter
-    if wanted is not None and not (
-        wanted.words[0] == one.threat.split()[0] and set(wanted.words) <= set(one.threat.split())
-    ):
+    if wanted is not None and not _same_words(wanted, one.threat.split()):
         return False
     if wanted is None or wanted.budget is None:
         return one.eps > 0
     return wanted.budget.unit == one.unit and math.isclose(wanted.budget.value, one.eps, rel_tol=1e-9)
+
+
+def _same_words(wanted: ThreatFilter, label: Sequence[str]) -> bool:
+    if wanted.budget is not None:
+        # a mask or a grid lets less change: who names a ball means all of it
+        return sorted(wanted.words) == sorted(label)
+    return wanted.words[0] == label[0] and set(wanted.words) <= set(label)
 
 
 def _like(name: str, wanted: str | None) -> bool:
@@ -185,7 +231,7 @@ def _there(known: Iterable[Result]) -> str:
 def _list(names: dict[str, None]) -> str:
     told = list(names)
     more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-    return "; ".join(told[:_MOST_TOLD]) + more if told else "none: nothing was attacked"
+    return "; ".join(told[:_MOST_TOLD]) + more if told else "none: nothing was attacked yet"
 
 
 __all__ = ["NOT_REFUTED", "UNTARGETED", "Target", "accepted", "clean_targets", "robust_targets"]

@@ -23,6 +23,7 @@ from assay.core.goal import Goal, Targeted, Untargeted, answer_of
 from assay.core.objective import margin
 from assay.core.oracle import Access, Observation
 from assay.core.signals import apart
+from assay.core.tensors import take
 from assay.models import Classifier
 from assay.playground import bounds, same, shown
 from assay.playground.asked import SAMPLE, THREATS, Ask, Prepared
@@ -162,7 +163,7 @@ def _done(asked: Prepared, found: list[Attacked], seconds: float) -> tuple[Json,
         "seconds": seconds, "smallest": None, "certified": None,
         "shell": same.shell(asked), "python": same.python(asked),
         "array": base64.b64encode(result.contiguous().numpy().astype("<f4").tobytes()).decode(),
-        "checked": {"saved_breaks": still, "note": _checked(bool(one.success), still)},
+        "checked": {"saved_breaks": still, "note": _checked(bool(one.success), still, _left(asked, saved))},
     }  # fmt: skip
     kept = {
         "png": base64.b64encode(picture).decode(),
@@ -184,15 +185,21 @@ def _facts(asked: Prepared, one: Attacked, done: Json, curve: Curve) -> Facts:
 
 
 def _twice(goal: Goal) -> Goal:
-    from assay.core.tensors import take
-
     return take(goal, torch.zeros(2, dtype=torch.int64))
 
 
-def _checked(broken: bool, still: bool) -> str:
+def _left(asked: Prepared, saved: Tensor) -> str:
+    """Return what is to be said of a saved image that lies outside the budget; "" of one inside."""
+    size = float(asked.threat.size(saved[None], asked.x))
+    if size <= float(asked.threat.eps) * (1 + 1e-5):
+        return ""
+    return f", but outside the budget: rounding to 8 bits made the change {asked.ask.norm} {size:.4g}"
+
+
+def _checked(broken: bool, still: bool, left: str) -> str:
     if not broken:
         return "not broken" if not still else "broken once rounded to 8 bits, which may leave the budget"
-    return "still broken" if still else "no longer broken: rounding to 8 bits undid it"
+    return f"still broken{left}" if still else "no longer broken: rounding to 8 bits undid it"
 
 
 def read_back(picture: bytes, like: Tensor) -> Tensor:

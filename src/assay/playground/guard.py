@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import hmac
 import ipaddress
@@ -59,15 +61,27 @@ class Guard:
         visitor, fresh = _visitor(headers)
         scope["visitor"] = visitor
 
+        begun = False
+
         async def sent(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 more = [*message.get("headers", []), *_HEADERS]
                 if fresh:
                     more.append((b"set-cookie", f"{COOKIE}={visitor}; HttpOnly; SameSite=Strict; Path=/".encode()))
                 message = {**message, "headers": more}
             await send(message)
 
-        await self.app(scope, receive, sent)
+        try:
+            await self.app(scope, receive, sent)
+        except asyncio.CancelledError:
+            # the server ends; what is cut off by that is nothing to trouble the terminal with
+            with contextlib.suppress(Exception):
+                if begun:
+                    await send({"type": "http.response.body", "body": b""})
+                else:
+                    await _refuse(send, 503, "The server ends.")
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         hosts = [value for name, value in scope["headers"] if name.lower() == b"host"]

@@ -28,7 +28,7 @@ MOST_SIDE = 16_384
 _FREE_SIDE = 512
 """The longer side of pictures for models that take any size."""
 _ORIENTATION = 0x0112
-_LYING = (5, 6, 7, 8)
+_LYING, _TURNED = range(5, 9), range(2, 9)
 _TAKEN = "Give a PNG, JPEG, WebP, BMP, GIF or TIFF."
 
 
@@ -65,7 +65,7 @@ def take(content: bytes, model: Classifier) -> Taken:
     except PictureError as error:
         why = str(error).removeprefix("picture: ").rstrip(".")
         raise BadInput(f"The picture cannot be read: {why}. Save it again as PNG.") from error
-    except (MemoryError, Exception) as error:
+    except Exception as error:
         # decoders raise whatever they like on damaged files
         raise BadInput(f"The picture cannot be read: {type(error).__name__}. Save it again as PNG.") from error
     if tuple(image.shape[1:]) != before:
@@ -83,15 +83,16 @@ def _looked_at(content: bytes) -> tuple[list[str], tuple[int, int]]:
             width, height = image.size
             deep = is_deep(image) or image.mode[:1] in ("I", "F")
             _check_size(width, height, deep=deep)
-            notes, lies = _notes(image), image.getexif().get(_ORIENTATION) in _LYING
+            # Pillow says the size of an upright TIFF by itself
+            notes, lies = _notes(image), image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _LYING
     except BadInput:
         raise
     except UnidentifiedImageError as error:
         raise BadInput(f"The file is no picture that can be read. {_TAKEN}") from error
     except Image.DecompressionBombError as error:
         raise BadInput(f"The picture is too large: {MOST_PIXELS:,} pixels at most. Make it smaller first.") from error
-    except (MemoryError, Exception) as error:
-        raise BadInput(f"The header of the picture is damaged ({type(error).__name__}). {_TAKEN}") from error
+    except Exception as error:
+        raise BadInput(f"The picture is damaged or cut short ({type(error).__name__}). {_TAKEN}") from error
     return notes, (width, height) if lies else (height, width)
 
 
@@ -114,14 +115,14 @@ def _known() -> list[str]:
 def _notes(image: Image.Image) -> list[str]:
     notes = []
     if getattr(image, "is_animated", False):
-        notes.append("the first frame of an animation")
+        notes.append("the first of several pictures in the file")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         notes.append("transparency dropped")
     if image.mode == "CMYK":
         notes.append("CMYK turned to RGB")
     if image.mode[:1] in ("I", "F"):
         notes.append("more than 8 bits a value, rounded to 8")
-    if image.getexif().get(_ORIENTATION, 1) not in (0, 1):
+    if image.getexif().get(_ORIENTATION) in _TURNED:
         notes.append("turned upright as its EXIF says")
     return notes
 
@@ -145,5 +146,5 @@ def checked_picture(content: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_known()) as image:
             return image.convert("RGBA")
-    except (MemoryError, Exception) as error:
+    except Exception as error:
         raise BadInput(f"The picture cannot be read: {type(error).__name__}. Save it again as PNG.") from error

@@ -23,6 +23,8 @@ GRACE = 0.6
 MOST_WAITING = 8
 """Jobs that one visitor may have waiting."""
 MOST_WAITING_ALL = 100
+ENDPOINTS = ("v1:", "v2:", "remote:")
+"""How names of models begin that answer elsewhere."""
 _LINE = 64 * 2**20
 _NO_WORKER = {"event": "failed", "error": "No worker process can be started; the terminal says why."}
 
@@ -264,3 +266,11 @@ def worker_count() -> int:
 def unique(names: Sequence[str]) -> tuple[str, ...]:
     """Return names once each, in their order."""
     return tuple(dict.fromkeys(names))
+
+
+def refused_endpoint(name: str) -> str:
+    """Return why an endpoint is not loaded here."""
+    return (
+        f"{name} is an endpoint: every query would leave this machine and may cost money, and a visitor's click is no "
+        "consent to that. The playground asks models on this machine alone; assay run asks endpoints, within limits."
+    )

@@ -13,6 +13,7 @@ import secrets
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from assay.core.errors import BadInput
 from assay.playground import page
@@ -31,6 +32,8 @@ UPLOAD = 8 * 2**20
 PASSES = 20_000
 _BODIES = 2
 """Uploads that are in hand at a time: others wait at the door, so that what they take in memory is bounded."""
+_SMALL = 64 * 1024
+"""Bytes of uploads that wait for no others, such as drawings: who uploads slowly does not keep them out."""
 _LOOK = 20.0
 """Seconds that looking at a file may take."""
 _SLOW = 30.0
@@ -151,6 +154,16 @@ class Playground:
             "limits": {"seconds": int(SECONDS), "passes": PASSES, "upload": UPLOAD},
         }  # fmt: skip
 
+    @contextlib.asynccontextmanager
+    async def door(self, request: Request) -> AsyncIterator[None]:
+        """Let an upload in: a small one at once, of others so many at a time as their memory allows."""
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) <= _SMALL:
+            yield
+            return
+        async with self.bodies:
+            yield
+
     async def body(self, request: Request, most: int = UPLOAD) -> bytes:
         """Return the body of a request, at most so many bytes; raises `Refused`."""
         declared = request.headers.get("content-length", "")
@@ -250,7 +263,7 @@ class Playground:
             return event if event["event"] in ("failed", "stopped") else {**event, "model": name}
         size = sum(len(one["png"]) + len(one["npz"]) for one in result.kept.values())
         self.results.put(visitor, result, size, run)
-        address = f"{self.origin}/api/download?" + f"run={run}&what=data&model={_quoted(name)}"
+        address = f"{self.origin}/api/download?" + f"run={run}&what=data&model={quote(name, safe='')}"
         fetched = shlex.join(["curl", "-s", "-H", f"X-Assay-Token: {self.token}", address, "-o", "image.npz"])
         shell = event["shell"].replace(ADDRESS, fetched).replace(RUN, run)
         return {**event, "model": name, "shell": shell}
@@ -269,16 +282,16 @@ def _requests(place: Playground, said: Json) -> list[tuple[str, Json]]:
     if said.get("second") is not None and said["second"] != names[0]:
         names.append(place.known_model(said["second"]))
     goal = said.get("goal", "untargeted")
-    target = None if goal in (None, "untargeted") else int(goal["class"])
+    target = None if goal in (None, "untargeted") else _whole("The goal's class", goal["class"])
     options = said.get("options") or {}
     if not isinstance(options, dict) or len(options) > 40 or len(json.dumps(options)) > 4000:
         raise Refused(400, "The options are no object of a few values.")
-    seed = int(said.get("seed") or 0)
+    seed = _whole("The seed", said.get("seed") or 0)
     if not -(2**63) <= seed < 2**63:
         raise Refused(400, f"The seed is {seed}, expected a whole number of 64 bits.")
     ask = {
-        "attack": str(said["attack"])[:60], "norm": str(said["norm"])[:20], "eps": str(said["eps"])[:40],
-        "goal": target, "options": options, "seed": seed, "smallest": bool(said.get("smallest")),
+        "attack": str(said["attack"])[:60], "norm": str(said["norm"])[:20], "eps": str(said["eps"]).strip()[:40],
+        "goal": target, "options": options, "seed": seed, "smallest": said.get("smallest") is True,
         "label": brought.label, "passes": PASSES,
     }  # fmt: skip
     defence = said.get("defence") or None
@@ -290,6 +303,13 @@ def _requests(place: Playground, said: Json) -> list[tuple[str, Json]]:
         request = {"do": "run", "model": name, "defence": defended, "ask": ask, "patch": patch}
         found.append((name, {**request, **(same or {"content": base64.b64encode(brought.content).decode()})}))
     return found
+
+
+def _whole(what: str, value: Any) -> int:
+    # 2.7 is no class, and no seed either
+    if type(value) is not int:
+        raise Refused(400, f"{what} is {str(value)[:40]!r}, expected a whole number.")
+    return value
 
 
 def _placed(place: Playground, said: Json) -> Json:
@@ -316,12 +336,6 @@ def _too_large(found: int, most: int) -> str:
     return f"The file has {found:,} bytes, expected {most:,} at most. Make it smaller."
 
 
-def _quoted(name: str) -> str:
-    from urllib.parse import quote
-
-    return quote(name, safe="")
-
-
 def _line(event: Json) -> bytes:
     return json.dumps(event).encode() + b"\n"
 
@@ -334,7 +348,7 @@ def application(place: Playground) -> Starlette:
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect
-    from starlette.responses import HTMLResponse, JSONResponse, StreamingResponse
+    from starlette.responses import HTMLResponse, StreamingResponse
     from starlette.routing import Route
 
     async def front(request: Request) -> Response:
@@ -346,19 +360,19 @@ def application(place: Playground) -> Starlette:
         return HTMLResponse(page.render(place.token, nonce), headers={"Content-Security-Policy": policy})
 
     async def setup(request: Request) -> Response:
-        return JSONResponse(place.setup())
+        return _json(place.setup())
 
     async def image(request: Request) -> Response:
         model = place.known_model(request.query_params.get("model"))
-        async with place.bodies:
-            return JSONResponse(await place.take_image(request.scope["visitor"], model, await place.body(request)))
+        async with place.door(request):
+            return _json(await place.take_image(request.scope["visitor"], model, await place.body(request)))
 
     async def patch(request: Request) -> Response:
         visitor = request.scope["visitor"]
-        async with place.bodies:
+        async with place.door(request):
             written = base64.b64encode(await place.body(request)).decode()
             found = await place.ask(place.lookers, visitor, {"do": "patch", "content": written})
-        return JSONResponse(place._patch(visitor, found["patch"]))
+        return _json(place._patch(visitor, found["patch"]))
 
     async def run(request: Request) -> Response:
         requests = place.requests(_parsed(await place.body(request, 64_000)))
@@ -367,7 +381,7 @@ def application(place: Playground) -> Starlette:
     async def stop(request: Request) -> Response:
         said = _parsed(await place.body(request, 64_000))
         place.stop(str(said.get("run")) if isinstance(said, dict) else "")
-        return JSONResponse({})
+        return _json({})
 
     async def download(request: Request) -> Response:
         return _download(place, request)
@@ -388,6 +402,13 @@ def application(place: Playground) -> Starlette:
     ]
     handlers: dict[Any, Any] = {Refused: _refused, BadInput: _refused, HTTPException: _nothing, ClientDisconnect: _left}
     return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+
+
+def _json(content: Json, status: int = 200) -> Response:
+    from starlette.responses import Response
+
+    # names of files and classes may hold what no UTF-8 can say: it is escaped
+    return Response(json.dumps(content).encode(), status, media_type="application/json")
 
 
 def _parsed(content: bytes) -> Any:
@@ -413,16 +434,13 @@ def _download(place: Playground, request: Request) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    from starlette.responses import JSONResponse
-
-    return JSONResponse({"error": str(error)}, error.status if isinstance(error, Refused) else 400)
+    return _json({"error": str(error)}, error.status if isinstance(error, Refused) else 400)
 
 
 async def _nothing(request: Request, error: Exception) -> Response:
-    from starlette.responses import JSONResponse
 
     status = getattr(error, "status_code", 404)
-    return JSONResponse({"error": "There is nothing here, or not by this method."}, status)
+    return _json({"error": "There is nothing here, or not by this method."}, status)
 
 
 async def _left(request: Request, error: Exception) -> Response:

@@ -28,9 +28,9 @@ from assay.patches.pictures import picture_of, png_bytes
 from assay.playground import menu, shown
 from assay.playground.attacking import look
 from assay.playground.budgets import budgets
+from assay.playground.pool import refused_endpoint
 
 Json = dict[str, Any]
-ENDPOINTS = ("v1:", "v2:", "remote:")
 _SAMPLES = 20
 _THUMB = 112
 
@@ -78,14 +78,6 @@ class Shelf:
         return defended(self.models[name], defence)
 
     __hash__ = object.__hash__
-
-
-def refused_endpoint(name: str) -> str:
-    """Return why an endpoint is not loaded here."""
-    return (
-        f"{name} is an endpoint: every query would leave this machine and may cost money, and a visitor's click is no "
-        "consent to that. The playground asks models on this machine alone; assay run asks endpoints, within limits."
-    )
 
 
 def _warmed(model: Classifier) -> int:

@@ -11,9 +11,9 @@ import json
 import os
 import queue
 import signal
-import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
@@ -26,12 +26,17 @@ class _Line:
         # whatever a model prints must not get between events
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
         os.dup2(2, 1)
+        # and a model that reads gets nothing, where it would take the requests or wait for ever
+        self._in = os.fdopen(os.dup(0), "rb")
+        with Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        self.setup: Json = json.loads(self._in.readline() or b"null") or os._exit(0)
         self.requests: queue.Queue[Json] = queue.Queue()
         self.stopping: set[int] = set()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        for line in sys.stdin.buffer:
+        for line in self._in:
             request = json.loads(line)
             if request["do"] == "stop":
                 self.stopping.add(request["job"])
@@ -47,8 +52,8 @@ class _Line:
 def main() -> None:
     """Serve until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    setup: Json = json.loads(sys.stdin.buffer.readline())
     line = _Line()
+    setup = line.setup
     import torch
 
     torch.set_num_threads(1)
@@ -111,7 +116,7 @@ def _do(line: _Line, shelf: Any, request: Json) -> None:
                                           "Give it fewer steps or queries."})  # fmt: skip
     except AssayError as error:
         tell({"event": "failed", "error": str(error)})
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # nobody but a model raises the last two here
         told = blamed(error)
         tell({"event": "failed", "error": str(told) if told else f"{type(error).__name__}: {error}"})
         if not told:

@@ -47,38 +47,38 @@ _LATEX = {
 
 def markdown(run: Run) -> str:
     """Return the run's tables as Markdown."""
-    parts, stages = [f"# {_markdown(run.study)}"], run.stages()
+    parts, stages = [f"# {in_markdown(run.study)}"], run.stages()
     for group in groups(run):
-        parts.append(f"## {_markdown(group.model)} on {_markdown(group.data)}")
-        parts.append(f"{words.plural(group.n, 'image')}, {_markdown(group.kind)}, clean {group.clean}")
+        parts.append(f"## {in_markdown(group.model)} on {in_markdown(group.data)}")
+        parts.append(f"{words.plural(group.n, 'image')}, {in_markdown(group.kind)}, clean {group.clean}")
         columns = _columns(group)
         lines = [_row(columns), _row(["---"] + ["---:"] * (len(columns) - 1))]
-        lines += [_row([_markdown(cell) for cell in cells]) for cells in _cells(group)]
+        lines += [_row([in_markdown(cell) for cell in cells]) for cells in _cells(group)]
         parts.append("\n".join(lines))
-        parts += [f"- {_markdown(note)}" for note in [*notes(group, stages), *verdicts.lines(group), *_legend(group)]]
+        parts += [f"- {in_markdown(note)}" for note in [*notes(group, stages), *verdicts.lines(group), *_legend(group)]]
     for bracket in run.brackets():
-        told = [f"- {_markdown(line)}" for line in brackets.lines(bracket)]
-        heading = f"## {_markdown(brackets.title(bracket))}: certified and robust"
-        parts += [heading, _markdown(brackets.about(bracket)), _markdown_table(brackets.texts(bracket)), *told]
+        told = [f"- {in_markdown(line)}" for line in brackets.lines(bracket)]
+        heading = f"## {in_markdown(brackets.title(bracket))}: certified and robust"
+        parts += [heading, in_markdown(brackets.about(bracket)), _markdown_table(brackets.texts(bracket)), *told]
     for pair, beneath in pairs.with_notes(run.pairs()):
-        told = [f"- {_markdown(line)}" for line in beneath]
-        heading = f"## {_markdown(pairs.title(pair))}: the pair"
-        parts += [heading, _markdown(pairs.about(pair)), _markdown_table(pairs.texts(pair)), *told]
+        told = [f"- {in_markdown(line)}" for line in beneath]
+        heading = f"## {in_markdown(pairs.title(pair))}: the pair"
+        parts += [heading, in_markdown(pairs.about(pair)), _markdown_table(pairs.texts(pair)), *told]
     parts += [part for table in run.corruptions() for part in _markdown_corruptions(table)]
-    parts += [f"**Not reportable:** {_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
+    parts += [f"**Not reportable:** {in_markdown(reason)}" for reason in run.manifest["not_reportable_because"]]
     return "\n\n".join(parts) + "\n"
 
 
 def _markdown_corruptions(table: CorruptionTable) -> list[str]:
-    heading = f"## {_markdown(corruptions.title(table))}: {corruptions.AVERAGE_CASE}"
-    notes = [f"- {_markdown(line)}" for line in corruptions.lines(table)]
-    return [heading, _markdown(corruptions.about(table)), _markdown_table(corruptions.texts(table)), *notes]
+    heading = f"## {in_markdown(corruptions.title(table))}: {corruptions.AVERAGE_CASE}"
+    notes = [f"- {in_markdown(line)}" for line in corruptions.lines(table)]
+    return [heading, in_markdown(corruptions.about(table)), _markdown_table(corruptions.texts(table)), *notes]
 
 
 def _markdown_table(rows: list[list[str]]) -> str:
     head, *body = rows
     made = [_row(head), _row(["---"] + ["---:"] * (len(head) - 1))]
-    return "\n".join([*made, *(_row([_markdown(cell) for cell in row]) for row in body)])
+    return "\n".join([*made, *(_row([in_markdown(cell) for cell in row]) for row in body)])
 
 
 def notebook(run: Run) -> str:
@@ -244,15 +244,11 @@ def _row(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown(text: str) -> str:
-    """Escape what Markdown or the HTML in it would read as markup."""
+def in_markdown(text: str) -> str:
+    """Return a text, whatever it holds, as Markdown and the HTML in it read text alone, in one line."""
     # every character that ends a line somewhere would end the row of a table
     escaped = re.sub(r"([\\`*_{}\[\]#|~])", r"\\\1", " ".join(text.splitlines()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-in_markdown = _markdown
-"""Write a name from a run, whatever it holds, as text of Markdown."""
 
 
 def _latex(text: str) -> str:

@@ -15,6 +15,7 @@ from assay.core.norms import THREAT_NORMS
 from assay.core.objective import OBJECTIVES, Tempered, dlr, margin
 from assay.core.oracle import Access
 from assay.core.search import Keeps
+from assay.vocabulary import Norm
 
 PROMISED = ["fgsm", "fgm", "r-fgsm", "ffgsm", "bim", "pgd", "mi-fgsm", "ni-fgsm", "uniform-noise", "gaussian-noise"]
 
@@ -124,3 +125,8 @@ def test_options_are_written_as_they_are_read() -> None:
 def test_bad_names_and_options(name: str, options: dict, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         build(name, **options)
+
+
+def test_readers_know_the_norms_that_threats_have() -> None:
+    # records have a size per norm, in this order; their readers take the names from the vocabulary
+    assert [one.value for one in Norm] == list(THREAT_NORMS)

@@ -136,3 +136,28 @@ def test_ls_says_who_works_on_what(place: Workplace, monkeypatch: pytest.MonkeyP
 def test_gather_of_what_is_no_run(place: Workplace) -> None:
     said = place.assay("gather nowhere")
     assert said.code == 2 and "nowhere is not a run directory" in said.err
+
+
+def test_gather_of_a_run_in_a_store_says_what_reads_it(place: Workplace) -> None:
+    import fsspec
+
+    assert place.assay(f"{SHARED} --share 1/2").code == 0
+    memory = fsspec.filesystem("memory")
+    memory.put("runs/toy", "/gathered/toy", recursive=True)
+    said = place.assay("gather memory://gathered/toy")
+    assert said.code == 2 and "assay show memory://gathered/toy" in " ".join(said.err.split())
+
+
+def test_many_shares_that_nobody_began_are_one_line(place: Workplace) -> None:
+    assert place.assay(f"{SHARED} --share 3/500").code == 0
+    listed = place.assay("ls").out
+    assert len(listed.splitlines()) < 20, listed
+    # six units: the first six shares have one each
+    gathered = place.assay("gather runs/toy").err
+    for words in ("share 1/500 not begun; 1 missing", "share 2/500 not begun; 1 missing"):
+        assert words in gathered
+    assert "share 3/500" not in gathered
+    assert "share 6/500 not begun; 1 missing" in gathered
+    assert place.assay(f"{SHARED} --share 9/500").code == 0
+    assert "shares 10/500 to 500/500 not begun" in " ".join(place.assay("ls").out.split())
+    assert len(json.loads(place.assay("ls --json").out)[0]["working"]) == 500

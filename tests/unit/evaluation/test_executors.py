@@ -82,13 +82,13 @@ def test_an_error_keeps_its_kind_on_the_way(source: str, tmp_path: Path) -> None
 
 def test_when_every_worker_dies_the_run_ends_though_their_children_live_on(source: str, tmp_path: Path) -> None:
     # the child holds the worker's pipes open; it ends by itself after a while
-    child = "os.fork() or (time.sleep(20), os._exit(0))"
+    child = "os.fork() or (time.sleep(100), os._exit(0))"
     fork = f"({child}, os.kill(os.getpid(), 9)) if x[0, 0, 0, 0] > -1 else None"
     model = write_model(tmp_path / "model", fork)
     began = time.monotonic()
     with pytest.raises(RunFailed, match="failed before any of its samples"):
         run_here(tmp_path / "a", study(model, source, attacks="fgsm", chunk=24), executor=Processes(1, retries=0))
-    assert time.monotonic() - began < 18
+    assert time.monotonic() - began < 90
 
 
 def test_stopping_early_leaves_no_process(source: str, tmp_path: Path) -> None:

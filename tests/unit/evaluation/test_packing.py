@@ -189,6 +189,17 @@ def test_packs_are_forked_retired_and_brought_back(tmp_path: Path) -> None:
     assert store.read([cell.digest]).equals(fork.read([cell.digest]))
 
 
+def test_a_fork_has_chunks_that_ran_again_as_they_are_now(tmp_path: Path) -> None:
+    cell = cell_of(FEW + 1)
+    store = many_records(tmp_path / "a", [cell])
+    store.compact(cell)
+    for chunk in (0, 7):
+        store.write(Unit(cell, chunk), unit_table(Unit(cell, chunk), seed=1))
+    fork = Store(tmp_path / "b")
+    assert fork.take_from(store, [cell]) == FEW + 1
+    assert fork.read([cell.digest]).equals(store.read([cell.digest]))
+
+
 def test_columns_that_came_later_are_null_in_packs_of_older_shards(tmp_path: Path) -> None:
     cell = cell_of(FEW + 1)
     store = many_records(tmp_path, [cell])

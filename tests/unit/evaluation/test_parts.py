@@ -13,7 +13,7 @@ import pytest
 
 import assay
 from assay.core.errors import BadInput
-from assay.evaluation.execution import parts
+from assay.evaluation.execution import ownership, parts
 from assay.evaluation.execution.lock import Holder, InUse, entering, holding, look
 from assay.evaluation.execution.options import Options
 from assay.evaluation.execution.parts import WAITING, Standing, lock_of, locks_of_all, read_parts, standings
@@ -80,6 +80,31 @@ def test_another_study_begins_a_division_of_its_own_when_nobody_is_at_work(
         run_here(out, study(tiny_model, tiny_source, seed=5), share="1/2")
     fork = run_here(out, study(tiny_model, tiny_source, seed=5), share="1/1", fork=True)
     assert fork.path == out.with_name("tiny-2") and fork.status == "success"
+
+
+def test_shares_on_other_kinds_of_devices_are_noted(out: Path, tiny_model: str, tiny_source: str) -> None:
+    given = study(tiny_model, tiny_source, attacks="fgsm")
+    run_here(out, given, share="1/3", device="cpu")
+    assert read_parts(out)[Share(1, 3)]["device"] == "cpu"
+    run_here(out, given, share="2/3", device="cpu")
+    assert read_parts(out)[Share(2, 3)]["warnings"] == []
+    path = out / "shares" / "1-of-3.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "device": "cuda"}))
+    run = run_here(out, given, share="3/3", device="cpu")
+    (told,) = [one for one in run.manifest["warnings"] if "round differently" in one]
+    assert told.startswith("Share 3/3 computed on cpu, and others on cuda")
+
+
+def test_two_studies_that_fork_into_one_place_at_once_do_not_take_it_from_each_other(
+    out: Path, tiny_model: str, tiny_source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_here(out, study(tiny_model, tiny_source))
+    first = run_here(out, study(tiny_model, tiny_source, seed=5), share="1/1", fork=True)
+    # as one that looked for a free place before the first was there
+    monkeypatch.setattr(ownership, "claim", lambda *given: (first.path, out))
+    with pytest.raises(BadInput, match="tiny-2 belongs to another study"):
+        run_here(out, study(tiny_model, tiny_source, seed=6), share="1/1", fork=True)
+    assert rows(Run.open(first.path)) == rows(first)
 
 
 def test_other_weights_are_refused_beside_a_share_at_work(

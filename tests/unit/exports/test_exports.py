@@ -94,6 +94,8 @@ def test_a_model_card_reads_the_same_in_both_versions_of_yaml(run: Run, shown: d
         assert (metric["type"], metric["value"]) == ("robust_accuracy", row["robust_accuracy"])
         for name in ("attack", "threat", "eps", "n", "robust_low", "robust_high", "cell", "seed"):
             assert metric["args"][name] == row[name]
+        # the run is of few images, and nobody audited it
+        assert (metric["args"]["verdict"], metric["args"]["reportable"]) == ("not audited", False)
 
 
 @pytest.mark.parametrize(
@@ -140,11 +142,13 @@ def test_one_attack_and_black_boxes_are_not_called_robust(run: Run, monkeypatch:
     single = a_row(run, question="as_attacked")
     asked = a_row(run, access="scores", queries_limit=100, wording="not broken within 100 queries")
     facts = Facts(run)
-    monkeypatch.setitem(facts.__dict__, "rows", [single, asked])
+    ignoring = a_row(run, ignores_defense=True)
+    monkeypatch.setitem(facts.__dict__, "rows", [single, asked, ignoring])
     monkeypatch.setitem(facts.__dict__, "worst", [])
     card = _card(facts, single["model"])
-    (_, one, two) = yaml.safe_load(front_matter(card))["model-index"][0]["results"][0]["metrics"]
+    (_, one, two, three) = yaml.safe_load(front_matter(card))["model-index"][0]["results"][0]["metrics"]
     assert (one["type"], two["type"]) == ("accuracy_under_attack", "not_broken_within_queries")
+    assert three["type"] == "not_broken_not_adaptive"
     assert "one attack, not robustness" in one["name"] and two["name"].startswith("Not broken within 100 queries")
     assert "robust accuracy" not in card.partition("\n---\n")[2].lower()
 
@@ -162,6 +166,15 @@ def test_croissant_describes_the_files_beside_it(run: Run, shown: dict[str, Any]
     for told_set in told["recordSet"]:
         table = pq.read_table(tmp_path / "c" / f"{told_set['name']}.parquet")
         assert [field["name"] for field in told_set["field"]] == table.column_names
+
+
+def test_croissant_has_the_records_piece_by_piece(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run.records()
+    monkeypatch.setattr("assay.evaluation.records.shards.PIECE", 1)
+    assert len(list(run.pieces(whole.column_names))) > 1
+    monkeypatch.setattr(Run, "records", lambda *_: pytest.fail("all records at once"))
+    export_run(run, "croissant", tmp_path / "c")
+    assert pq.read_table(tmp_path / "c" / "records.parquet").equals(whole)
 
 
 def tables(text: str) -> Iterator[list[str]]:
@@ -187,6 +200,8 @@ def test_evidence_has_the_numbers_and_no_claim(run: Run, shown: dict[str, Any], 
     assert len(results) == 2 + len(shown["results"]) + len(read["worst_case"])
     assert [row[2].strip() for row in results[-2:]] == ["worst case over fgsm, pgd(steps=3)"] * 2
     by_clause = {one["clause"]: one["answered_by"] for one in read["clauses"]}
+    # it asks for accuracy, and no number under attack is that
+    assert not any("robust" in answer for answer in by_clause["Article 15(3)"])
     assert by_clause["Article 15(5)"] and by_clause["NISTAML.022 Evasion"]
     for clause in (
         "5.3 Stability",

@@ -88,6 +88,12 @@ def test_an_unfinished_run_is_none(tmp_path: Path) -> None:
         (lambda text: text.replace('"patterns": ["1"', '"patterns": ["9"'), "is damaged"),
         (lambda text: text.replace('"eps": ["4/255"]', '"eps": ["four"]'), "is damaged"),
         (lambda text: text.replace('"eps": ["4/255"]', '"eps": []'), "is damaged"),
+        (lambda text: text.replace('"eps": ["4/255"]', '"eps": [null]'), "is damaged"),
+        (lambda text: text.replace('"attack": "fgsm"', '"attack": []'), "is damaged .*attack"),
+        (lambda text: text.replace('"attack": "fgsm"', '"attack": null'), "is damaged .*attack"),
+        (lambda text: text.replace('"seed": 0', '"seed": Infinity'), "is damaged"),
+        (lambda text: text.replace('"version": 1,', '"version": [],'), "is damaged"),
+        (lambda text: text.replace('"zoo:mnist-cnn": "aaaa"', '"zoo:mnist-cnn": 7'), "is damaged"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_refused(tmp_path: Path, change: object, told: str) -> None:

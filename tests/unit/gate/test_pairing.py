@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from assay.core.errors import BadInput
+from assay.evaluation.records.verdicts import REFUTED
 from assay.evaluation.study.gate import GateRow
 from assay.gate import comparing
 from assay.gate.answers import MET, MISSED, UNSURE
-from assay.gate.pairing import change, compare
+from assay.gate.page import page
+from assay.gate.pairing import change, compare, match, pairs
 from assay.gate.rules import Place, answers
-from assay.gate.sides import FELL, Number, Outcomes, side_of
+from assay.gate.sides import FELL, Number, Outcomes, Side, side_of
 from assay.gate.sides import LEFT as SAFE
 from assay.statistics import holm, mcnemar_p, paired_difference, paired_score, share_score, two_sided, wilson
-from tests.support.gated import BROKEN, LEFT, WRONG, Fate, fates, gated
+from tests.support.gated import BROKEN, LEFT, WRONG, Fate, fates, gated, verdict
 
 NOT_WORSE = GateRow.model_validate({"robust_accuracy": "not worse by more than 1 point", "against": "baseline"})
 
@@ -125,3 +127,37 @@ def test_replays_of_whole_directories(tmp_path: Path, rates: np.ndarray) -> None
         plain = said(*(drawn(rates, 1000 + 2 * at + side) for side in (0, 1)))
         assert told[-1] == plain
     assert told.count(MISSED) <= 10
+
+
+def test_a_comparison_tells_what_cannot_be_believed(tmp_path: Path) -> None:
+    old = gated(tmp_path / "old", Fate({"4/255": fates(400, 600)}))
+    better = Fate({"4/255": fates(900, 100)})
+    new = gated(tmp_path / "new", better, verdicts=[verdict(better, "4/255", REFUTED, broken=800)])
+    found = compare(side_of(old), side_of(new))
+    assert "better by more than chance explains. Not all of the numbers now can be believed" in comparing.headline(
+        found
+    )
+    (note,) = [one for one in comparing.notes(found) if "refuted" in one]
+    assert "linf 4/255: refuted, stronger attacks left at most 10.0 %" in note
+    assert comparing.plain(found)["b"]["doubts"][0] in note
+    asked = Fate({"4/255": fates(900, 100)}, facts={"access": "labels"})
+    black = compare(side_of(old), side_of(gated(tmp_path / "black", asked)))
+    assert any("gives labels alone" in one for one in comparing.notes(black))
+    assert "believed" not in comparing.headline(compare(side_of(new), side_of(old)))
+
+
+def test_names_of_half_a_character_are_written(tmp_path: Path) -> None:
+    names = ["half \ud800", "<img src=x onerror=alert(1)>"]
+    old = gated(tmp_path / "old", Fate({"4/255": fates(400, 600)}, classes=names))
+    new = gated(tmp_path / "new", Fate({"4/255": fates(300, 700)}, classes=names))
+    text = page(compare(side_of(old), side_of(new)), [old, new], tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "half \\ud800" in text
+    assert "<img src=x" not in text
+
+
+def test_a_seed_is_paired_with_itself_where_it_can_be(tmp_path: Path) -> None:
+    def seeded(name: str, *seeds: int) -> Side:
+        return side_of(gated(tmp_path / name, *(Fate({"4/255": fates(5, 5)}, seed=seed) for seed in seeds)))
+
+    old, new = seeded("old", 1, 0), seeded("new", 2, 1)
+    assert [(one.seed, two.seed) for one, two in pairs(old, new, match(old, new))] == [(0, 2), (1, 1)]

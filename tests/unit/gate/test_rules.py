@@ -109,10 +109,28 @@ def test_missing_records_meet_nothing(made: Made) -> None:
     assert asked(run, ROBUST).answer == UNSURE
 
 
+def test_a_run_without_records_yet_says_so(made: Made) -> None:
+    run = made(fate(900, 100))
+    run.store.shard(next(iter(run.cells)), 0).unlink()
+    with pytest.raises(BadInput, match="1 chunk of records is not there"):
+        asked(run, ROBUST)
+
+
 def test_errors_may_have_been_right(made: Made) -> None:
     # 300 of 800 are 37.5 %, below; with 200 that may have been right 500 of 1000 would be above
     assert only(asked(made(fate(270, 530)), ROBUST)).answer == MISSED
     assert only(asked(made(fate(270, 530, errors=200), unfit=["errors"]), ROBUST)).answer == UNSURE
+
+
+def test_a_model_of_which_no_worst_case_was_sought_is_not_passed_over(made: Made) -> None:
+    run = made(fate(900, 100), fate(100, 900, model="other.py:net", question="as_attacked"))
+    answer = asked(run, ROBUST).answers[0]
+    assert [(one.model, one.answer) for one in answer.findings] == [("zoo:mnist-cnn", MET), ("other.py:net", MISSED)]
+    # of one model the worst case is the number; one attack that left less in the same budget throws doubt on it
+    both = only(asked(made(fate(900, 100), fate(100, 900, question="as_attacked")), ROBUST))
+    assert (both.value, both.answer) == (0.9, UNSURE)
+    alike = only(asked(made(fate(900, 100), fate(900, 100, question="as_attacked")), ROBUST))
+    assert (alike.value, alike.answer) == (0.9, MET)
 
 
 @pytest.mark.parametrize("more", [{}, {"class": "*"}])
@@ -185,6 +203,33 @@ def test_one_attack_is_no_robustness_unless_it_is_asked_for(made: Made) -> None:
     run = made(fate(900, 100, question="as_attacked"))
     assert asked(run, ROBUST).answer == UNSURE
     assert asked(run, {**ROBUST, "attack": "fgsm"}).answer == MET
+
+
+def test_what_the_run_itself_shows_to_be_less_meets_nothing(made: Made) -> None:
+    stepped = fate(200, 800, attack=PGD, question="as_attacked")
+    for lower in (stepped, fate(200, 800, attack=PGD, goal="targeted next"),
+                  Fate({"2/255": fates(200, 800)}, attack=PGD, question="as_attacked")):  # fmt: skip
+        finding = only(asked(made(fate(900, 100), lower), {**ROBUST, "threat": "linf 4/255"}))
+        assert finding.answer == UNSURE
+        assert "left 20.0 % inside the same budget" in finding.why
+    both = made(fate(900, 100), fate(200, 800, question="as_attacked"))
+    assert asked(both, {**ROBUST, "attack": "fgsm"}).answer == UNSURE
+    # what would meet the row by itself, is of another attack, or of a larger budget says nothing against it
+    assert asked(made(fate(900, 100), fate(899, 101, attack=PGD, question="as_attacked")), ROBUST).answer == MET
+    assert asked(made(fate(900, 100), stepped), {**ROBUST, "attack": "fgsm"}).answer == MET
+    wider = Fate({"8/255": fates(200, 800)}, attack=PGD, question="as_attacked")
+    assert asked(made(fate(900, 100), wider), {**ROBUST, "threat": "linf 4/255"}).answer == MET
+    # a targeted goal is harder to reach
+    harder = made(fate(900, 100, goal="targeted next"), fate(200, 800))
+    assert asked(harder, {**ROBUST, "goal": "targeted next"}).answer == MET
+
+
+def test_a_ball_is_not_met_by_a_part_of_it(made: Made) -> None:
+    run = made(fate(900, 100, grid=255))
+    with pytest.raises(BadInput, match=r"There are: .*linf grid=255 4/255"):
+        asked(run, {**ROBUST, "threat": "linf 4/255"})
+    for threat in ("linf", "linf grid=255 4/255"):
+        assert asked(run, {**ROBUST, "threat": threat}).answer == MET
 
 
 def test_images_made_on_another_model_are_an_upper_bound(made: Made) -> None:
@@ -303,6 +348,13 @@ def test_a_milder_attack_than_that_of_the_baseline_meets_nothing(made: Made) -> 
     # more attacks than before are compared where both have them
     more = asked(made(fate(500, 500), fate(300, 700, attack=PGD)), NOT_WORSE, baseline=made(fate(500, 500)))
     assert (more.answer, only(more).attack) == (MET, "fgsm")
+
+
+def test_what_the_baseline_alone_measured_is_told(made: Made) -> None:
+    old = made(Fate({"4/255": fates(500, 500), "8/255": fates(500, 500)}), fate(500, 500, model="other"))
+    (note,) = [one for one in asked(made(fate(500, 500)), NOT_WORSE, baseline=old).notes if "Only in the base" in one]
+    assert "fgsm on zoo:mnist-cnn, mnist/test: linf 8/255" in note
+    assert "fgsm on other" in note
 
 
 def test_a_baseline_that_is_not_reportable_meets_nothing(made: Made) -> None:

@@ -117,6 +117,16 @@ def test_what_was_saved_is_read_back_and_asked_again(tiny: Classifier, image: Te
     assert kept["checked"] == done["checked"]["note"]
 
 
+@pytest.mark.parametrize(("eps", "note"), [("76.5/255", "outside the budget"), ("77/255", "")])
+def test_a_saved_image_that_rounding_took_out_of_the_budget_is_said(tiny: Classifier, eps: str, note: str) -> None:
+    grey = torch.full((1, 8, 8), 101 / 255)
+    done = events_of(Ask("tiny", "fgsm", "linf", eps, options={"objective": "margin"}), tiny, grey)[-1]
+    assert done["success"] and done["checked"]["saved_breaks"]
+    assert done["checked"]["note"].startswith("still broken")
+    assert ("outside the budget" in done["checked"]["note"]) == bool(note)
+    assert not note or "linf 0.302" in done["checked"]["note"]
+
+
 def test_the_change_is_magnified_by_what_is_said() -> None:
     image, result = torch.full((1, 2, 2), 0.5), torch.tensor([[[0.54, 0.5], [0.46, 0.5]]])
     magnified, factor = shown.change(result, image)

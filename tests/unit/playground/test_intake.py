@@ -48,7 +48,7 @@ _BLACK = Image.new("L", (8, 8))
         (as_bytes(Image.new("RGBA", (8, 8), (255, 0, 0, 0))), "Transparency dropped"),
         (as_bytes(Image.new("CMYK", (8, 8)), "JPEG"), "CMYK"),
         (as_bytes(Image.fromarray(np.full((8, 8), 40_000, np.uint16))), "ore than 8 bits"),
-        (as_bytes(_BLACK, "GIF", save_all=True, append_images=[Image.new("L", (8, 8), 200)]), "first frame"),
+        (as_bytes(_BLACK, "GIF", save_all=True, append_images=[Image.new("L", (8, 8), 200)]), "he first of several"),
     ],
     ids=["alpha", "cmyk", "16 bits", "animation"],
 )  # fmt: skip
@@ -61,6 +61,18 @@ def test_what_was_done_to_a_picture_is_said(content: bytes, note: str) -> None:
 def test_sixteen_bits_become_what_they_mean() -> None:
     taken = intake.take(as_bytes(Image.fromarray(np.full((8, 8), 65535 // 2, np.uint16))), network((1, 8, 8)))
     assert taken.image.max().item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_what_is_said_of_turned_pictures_is_what_was_done(kind: str) -> None:
+    for value in range(10):
+        exif = Image.Exif()
+        exif[0x0112] = value
+        content = as_bytes(Image.new("RGB", (8, 6)), kind, exif=exif)
+        taken = intake.take(content, network(None))
+        lies = value in range(5, 9)
+        assert taken.image.shape == ((3, 8, 6) if lies else (3, 6, 8))
+        assert taken.note == ("Turned upright as its EXIF says." if value in range(2, 9) else "")
 
 
 def test_photos_stand_upright() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ from tests.support.playing import (
 )
 
 MODELS = '''
+import sys
 import time
 
 import torch
@@ -62,9 +64,29 @@ def stuck():
     return Stuck()
 
 
+class Reading(nn.Module):
+    """Waits for words of its user, and leaves when a bright image is asked about."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(64, 3)
+
+    def forward(self, x):
+        if x.mean() > 0.7:
+            sys.exit(3)
+        sys.stdin.readline()
+        return self.last(x.flatten(1))
+
+
+def reading():
+    torch.manual_seed(0)
+    return Reading()
+
+
 def broken():
     raise RuntimeError("no weights today")
 '''
+READING = "models.py:reading?channels=1&size=8"
 CERTIFIED, STUCK = "zoo:mnist-certified", "models.py:stuck?channels=1&size=8"
 # stands, and takes its time
 LONG: Json = {"attack": "square", "eps": "0.001", "options": {"queries": 15_000}}
@@ -74,7 +96,7 @@ LONG: Json = {"attack": "square", "eps": "0.001", "options": {"queries": 15_000}
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playing]:
     folder = tmp_path_factory.mktemp("play")
     (folder / "models.py").write_text(MODELS)
-    flags = ["--model", CERTIFIED, "--model", STUCK, "--model", "models.py:broken"]
+    flags = [word for name in (CERTIFIED, STUCK, "models.py:broken", READING) for word in ("--model", name)]
     with playground(*flags, folder=folder) as running:
         running.ready()
         yield running
@@ -106,7 +128,7 @@ def test_the_page_comes_with_a_policy_and_not_without_the_token(place: Playing) 
 
 def test_what_there_is_to_choose_from(place: Playing) -> None:
     told = place.setup()
-    first, stuck, broken = told["models"]
+    first, stuck, broken, _ = told["models"]
     assert (first["kind"], first["shape"], first["access"]) == ("digits", [1, 28, 28], "gradient")
     assert first["classes"] == list("0123456789")
     assert stuck["ready"]
@@ -170,7 +192,8 @@ def test_a_patch_is_pasted_and_the_model_asked(place: Playing, three: str) -> No
     "changed",
     [
         {"image": "none"}, {"model": "models.py:broken"}, {"model": "/etc/passwd"}, {"model": 3}, {"second": "other"},
-        {"goal": {"class": "x"}}, {"goal": {}}, {"goal": "targeted"}, {"seed": "a"}, {"seed": 2**70}, {"options": [1]},
+        {"goal": {"class": "x"}}, {"goal": {"class": 3.7}}, {"goal": {"class": True}}, {"seed": 1.5},
+        {"goal": {}}, {"goal": "targeted"}, {"seed": "a"}, {"seed": 2**70}, {"options": [1]},
         {"options": {str(i): 1 for i in range(50)}}, {"patch": {"id": []}}, {"patch": "x"}, {"patch": {"id": "none"}},
     ],
 )  # fmt: skip
@@ -244,6 +267,21 @@ def test_eighty_megabytes_of_uploads_at_once_stay_below_the_memory_that_is_promi
     assert memory(place.process.pid) < 300e6
 
 
+def test_who_uploads_slowly_keeps_no_drawing_out(place: Playing) -> None:
+    start = (
+        f"POST /api/image?model={CERTIFIED} HTTP/1.1\r\nHost: 127.0.0.1:{place.port}\r\n"
+        f"X-Assay-Token: {place.token}\r\nContent-Length: 1000000\r\n\r\nab"
+    )
+    with contextlib.ExitStack() as links:
+        for _ in range(3):
+            slow = links.enter_context(socket.create_connection(("127.0.0.1", place.port)))
+            slow.sendall(start.encode())
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert place.image(drawn_three())["top"]
+        assert time.monotonic() - began < 10
+
+
 def test_a_run_is_stopped_by_its_name(place: Playing, three: str) -> None:
     events = []
     began = 0.0
@@ -281,6 +319,18 @@ def test_a_model_that_does_not_stop_loses_its_process_and_the_next_visitor_has_a
     assert not before <= set(processes(place.process.pid))
     dark = place.image(as_bytes(Image.new("L", (8, 8), 50)), STUCK)["image"]
     done(place.run(dark, model=STUCK, attack="fgsm", eps="0.1"))
+
+
+def test_a_model_that_reads_or_leaves_takes_nothing_along(place: Playing, three: str) -> None:
+    before = set(processes(place.process.pid))
+    dark = place.image(as_bytes(Image.new("L", (8, 8), 90)), READING)
+    assert len(dark["top"]) == 3
+    where = f"/api/image?model={quote(READING, safe='')}"
+    status, _, body = place.ask("POST", where, as_bytes(Image.new("L", (8, 8), 250)))
+    assert status == 400
+    assert "sys.exit(3)" in json.loads(body)["error"]
+    # one that an earlier test ended may have come back meanwhile
+    assert before <= set(processes(place.process.pid))
 
 
 def test_ten_visitors_of_whom_one_leaves(place: Playing, three: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,35 @@ def test_who_may_ask(given: list[tuple[bytes, bytes]], others: bool, status: int
 )
 def test_the_page_takes_its_token_from_the_address(query: bytes, status: int) -> None:
     assert answered({"path": "/", "query_string": query, "headers": headers("localhost:8321", "")}) == status
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_the_end_of_the_server_cuts_off_is_closed_without_a_traceback(begun: bool) -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def ended() -> None:
+        whole = {"type": "http", "method": "GET", "path": "/api/setup", "headers": headers("localhost:8321")}
+        task = asyncio.create_task(Guard(app, "secret", 8321)(whole, ended, send))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await task
+
+    asyncio.run(ended())
+    assert [one.get("status") for one in sent] == [200 if begun else 503, None]
+
+
+def test_names_that_no_utf8_can_say_are_escaped() -> None:
+    from assay.playground.server import _json
+
+    assert json.loads(_json({"title": "\udcff"}).body) == {"title": "\udcff"}
 
 
 def patch_file(colour: tuple[int, int, int, int] = (255, 0, 0, 255), size: tuple[int, int] = (4, 4)) -> bytes:

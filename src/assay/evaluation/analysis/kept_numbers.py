@@ -15,11 +15,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import assay.core.budget
 import assay.statistics
 from assay.core.errors import AssayError
-from assay.evaluation.analysis import rejection, score, tallies, worst
+from assay.evaluation.analysis import rejection, scan, score, tallies, worst
 from assay.evaluation.analysis.rejection import Rejection
 from assay.evaluation.analysis.score import Result
+from assay.evaluation.records import schema, shards
 from assay.files import write_atomically
 
 NUMBERS = "numbers.json"
@@ -90,5 +92,6 @@ def _name(kind: str, state: State, about: object) -> str:
 
 @functools.cache
 def _code() -> str:
-    files = [Path(str(module.__file__)) for module in (assay.statistics, rejection, score, tallies, worst)]
+    counting = (assay.core.budget, assay.statistics, rejection, scan, schema, score, shards, tallies, worst)
+    files = [Path(str(module.__file__)) for module in counting]
     return hashlib.blake2b(b"".join(path.read_bytes() for path in files), digest_size=16).hexdigest()

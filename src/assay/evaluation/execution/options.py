@@ -57,10 +57,14 @@ class Options:
                 f"fail_on_error is {self.fail_on_error}, expected true, false, a fraction below 1, or a count."
             )
 
+    @property
+    def first_device(self) -> str | None:
+        """The device, or the first of several; None where models given as objects stay wherever they are."""
+        return read_devices(self.devices)[0] if self.devices is not None else self.device
+
     def loader(self) -> Loader:
         """Return a loader for models and data with these options."""
-        first = read_devices(self.devices)[0] if self.devices is not None else self.device
-        return Loader(first, self.allow_pickle, self.batch, allow_random_data=self.allow_random_data)
+        return Loader(self.first_device, self.allow_pickle, self.batch, allow_random_data=self.allow_random_data)
 
     def part(self) -> Share | None:
         """Return the share to run; None for all. Raises `BadInput` for what is none."""

@@ -125,12 +125,18 @@ def _joined(folder: Path, source: Path | None, plan: Plan, options: Options, *, 
     assert share is not None, "there is something to join"
     make_folder(folder / SHARES)
     with holding(lock_of(folder, share), f"share {share}{WAITING}", say=say) as held:
-        part = Part(folder, share, digest_of(plan.cells), held, say)
+        kind = (options.first_device or "").partition(":")[0]
+        part = Part(folder, share, digest_of(plan.cells), held, say, kind)
         with entering(folder, say=say):
             _enter(part, source, plan, options)
             _keep_ledger(folder, source)
             changed = changed_versions(read_manifest(folder))
             warnings = [f"Share {share} ran under other versions ({changed})."] if changed else []
+            if others_on := part.other_devices:
+                warnings.append(
+                    f"Share {share} computed on {kind}, and others on {', '.join(others_on)}, which round "
+                    "differently: a record depends on which of them made it."
+                )
             part.note(STARTED, warnings=warnings)
             held.rename(f"share {share}")
         yield HeldDirectory(folder, source, held.taken_over, held, part, tuple(warnings))
@@ -146,7 +152,7 @@ def _enter(part: Part, source: Path | None, plan: Plan, options: Options) -> Non
         if found := others(folder, share, say=part.say):
             raise BadInput(_apart(folder, share, plan, before, str(found[0].holder)))
         # another study may have taken the directory while this one waited for it
-        if source is None and (why := belongs_elsewhere(folder, plan)):
+        if why := belongs_elsewhere(folder, plan):
             raise BadInput(f"{folder} belongs to another study ({why}). Use another --out.")
         notes = arrange(folder, source, plan)
         if not (same and finished) or options.retry_errors:

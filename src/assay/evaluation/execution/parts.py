@@ -70,18 +70,26 @@ def divide(folder: Path, of: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A share that this process holds, of the plan whose digest is `plan`."""
+    """A share that this process holds, of the plan whose digest is `plan`; `device` is the kind that it computes on."""
 
     folder: Path
     share: Share
     plan: str
     held: Held
     say: Say = unheard
+    device: str = ""
+
+    @property
+    def other_devices(self) -> list[str]:
+        """The kinds of devices that other shares of the plan computed on."""
+        told = [one.get("device") for share, one in read_parts(self.folder).items() if one.get("plan") == self.plan]
+        return sorted({str(kind) for kind in told if kind and kind != self.device}) if self.device else []
 
     def note(self, status: str, **facts: Any) -> None:
         """Note how far it is. Raises `DiskError`."""
         holder = Holder.here(f"share {self.share}")
         told = {"share": str(self.share), "plan": self.plan, "status": status, "host": holder.host, "pid": holder.pid}
+        told["device"] = self.device
         path = _part(self.folder, self.share)
         since = now() if status == STARTED else _read(path).get("since", now())
         write_atomically(path, json.dumps({**told, "since": since, **facts}, indent=1, ensure_ascii=False).encode())

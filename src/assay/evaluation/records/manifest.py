@@ -119,7 +119,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write a run directory's manifest. Raises `DiskError`."""
-    write_atomically(folder / NAME, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    # a class may have half of a character in its name: JSON can write that, and UTF-8 cannot
+    write_atomically(folder / NAME, text.encode(errors="backslashreplace"))
 
 
 def now() -> str:

@@ -200,7 +200,8 @@ class Store:
         for cell in cells:
             here, there = self._cell(cell.digest), shards_in(other._cell(cell.digest))
             known = {chunk for shard in shards_in(here) for chunk in shard.chunks}
-            for shard in there:
+            # a chunk that ran again has a file of its own, and is not that of the pack
+            for shard in sorted(there, key=lambda one: len(one.chunks)):
                 if not known.issuperset(shard.chunks):
                     _link(shard.path, here / shard.path.name)
                     taken += len(set(shard.chunks) - known)

@@ -82,10 +82,14 @@
     listModels();
     const one = model();
     if (!one?.ready || !state.setup.attacks.length) { idle("The model is loading …"); return; }
-    // an answer to the model before is of no use now
-    state.run?.control.abort();
+    // an answer to the model before, or of it, is of no use now
+    drop();
     state.turn += 1;
+    $("answer").textContent = "…";
+    $("note").textContent = "";
+    show($("seen"), false);
     [state.image, state.pending, state.eps, state.laid] = [null, null, {}, one.name];
+    idle("The model is asked …");
     const drawing = digits();
     for (const part of [$("pad"), $("drawing-tools"), $("undo"), $("clear"), $("pad-help"), document.querySelector(".tools")]) show(part, drawing);
     show($("seen-large"), false);
@@ -147,7 +151,12 @@
         const seen = await answer.json();
         if (turn === state.turn) await accept(seen, redraw);
       } catch (error) {
-        if (turn === state.turn) { complain("image-error", error.message); $("answer").textContent = "…"; }
+        if (turn === state.turn) {
+          complain("image-error", error.message);
+          // the picture before still stands on the page, and can be attacked
+          if (state.seen?.model === one.name) [state.image, state.source] = [state.seen.image, state.seen.source];
+          else $("answer").textContent = "…";
+        }
       } finally {
         if (turn === state.turn) { state.pending = null; ready(); }
       }
@@ -157,6 +166,7 @@
   const accept = async (seen, redraw) => {
     complain("image-error", "");
     state.image = seen;
+    state.seen = { image: seen, source: state.source, model: model().name };
     const [first] = seen.top;
     $("answer").replaceChildren(...(first ? [el("strong", {}, first.name), ` ${Play.percent(first.share)} %`] : ["…"]));
     $("note").textContent = state.source.drawn ? state.source.drawn() : seen.note || "";
@@ -328,7 +338,7 @@
   $("eps").addEventListener("input", changeEps);
   $("method").addEventListener("change", changeAttack);
   $("model").addEventListener("change", changeModel);
-  $("second").addEventListener("change", () => { state.run?.control.abort(); listModels(); idle(); });
+  $("second").addEventListener("change", () => { drop(); listModels(); changeMode(); idle(); });
 
   // ---- Patches
   const listPatches = (chosen) => {
@@ -394,6 +404,12 @@
       defence: patch ? null : $("defence").value || null, options: chosen, seed, smallest: $("smallest").checked && !patch, patch,
     };
   };
+  // A run that nobody waits for any more.
+  const drop = () => {
+    state.run?.control.abort();
+    state.run = null;
+    $("go").classList.remove("stop");
+  };
   const start = async () => {
     const run = { id: null, control: new AbortController(), patch: mode() === "patch", told: [], left: new Set() };
     state.run = run;
@@ -414,13 +430,15 @@
       reveal(run);
       await follow(await postJson("/api/run", asked, { signal: run.control.signal }), run);
     } catch (error) {
+      if (state.run !== run) return;
       if (error.name !== "AbortError") complain("run-error", error.message);
       for (const panel of state.panels.values()) panel.halt(error.name === "AbortError" ? "Stopped." : "No result.");
     } finally {
-      state.run = null;
-      $("go").classList.remove("stop");
-      changeMode();
-      ready();
+      if (state.run === run) {
+        drop();
+        changeMode();
+        ready();
+      }
     }
   };
   // On a narrow screen the result stands below the button.
