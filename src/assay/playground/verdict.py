@@ -40,9 +40,8 @@ def verdict(facts: Facts, certified: Mapping[str, Any] | None) -> dict[str, str]
     if radius is not None and radius >= facts.budget:
         return {
             "state": "proved",
-            "text": "Not broken, and proved for this image: "
-            f"no change of {norm(facts.norm)} {facts.eps} alters the answer. "
-            f"It rests on {certified and certified['how']}, and says nothing of other images.",
+            "text": f"Not broken, and proved for this image: no change of {norm(facts.norm)} {facts.eps} alters "
+            f"the answer. It rests on {certified and certified['how']}, and says nothing of other images.",
         }
     if facts.unscored:
         # a search that was blind is no evidence of a model that stands

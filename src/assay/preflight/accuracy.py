@@ -98,7 +98,7 @@ def _why(case: Case, guessing: bool, order: str) -> str:
         return f"{_unnormalised(case)} Or else: {told}" if one and unknown else told
     return (
         "Labels and classes do not line up, or images are not prepared as in training (normalisation inside the model, "
-        "channel order), or the model has not learned to tell such images. "
+        f"channel order), or the model has not learned to tell such images. "
         f"Name class folders by label number, synset or class name{_MORE}{also}"
     )
 
