@@ -9,9 +9,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from assay.evaluation.records.verdicts import REFUTED
-from assay.report.formats import audited, plain
-from assay.report.groups import groups
-from assay.report.numbers import as_plain
+from assay.report.formats import audited
+from assay.report.numbers import as_plain, over_attacks
 
 if TYPE_CHECKING:
     from assay.evaluation.run import Run
@@ -49,14 +48,10 @@ class Facts:
         It is at most what any one attack leaves, and the number to cite.
         """
         made = []
-        for group in groups(self.run):
-            bounds = {one.eps: one.resolution for one in group.verdicts}
-            for one in group.worst.results if group.worst else ():
-                told = (
-                    {"after_escalation": group.left(one), "resolution": bounds.get(one.eps)} if one.verdict else _NONE
-                )
-                row = {**plain([one])[0], **told, "cell": None, "attack": f"worst case over {', '.join(group.merged)}"}
-                made.append({name: finite(value) for name, value in row.items()})
+        for group, one, row in over_attacks(self.run):
+            bounds = {verdict.eps: verdict.resolution for verdict in group.verdicts}
+            told = {"after_escalation": group.left(one), "resolution": bounds.get(one.eps)} if one.verdict else _NONE
+            made.append({name: finite(value) for name, value in {**row, **told}.items()})
         return made
 
     @functools.cached_property

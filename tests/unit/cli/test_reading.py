@@ -65,7 +65,7 @@ def test_ls_shows_a_damaged_run_beside_the_others(place: Workplace, finished: Pa
 
 def test_show_json_is_what_scripts_rely_on(reader: Workplace) -> None:
     told = json.loads(reader.assay("show runs/toy --json").out)
-    assert list(told) == ["study", "status", "reportable", "results", "verdicts"]
+    assert list(told) == ["study", "status", "reportable", "results", "worst_case", "verdicts"]
     assert (told["study"], told["status"], told["reportable"]) == ("toy", "success", False)
     assert len(told["results"]) == 4  # two attacks at two budgets
     for one in told["results"]:

@@ -315,3 +315,11 @@ def test_from_python(run: Run, shown: dict[str, Any], tmp_path: Path) -> None:
     (written,) = assay.Evaluation.open(run.path).export("json", tmp_path / "a.json")
     assert json.loads(Path(written).read_text(encoding="utf-8"))["results"] == shown["results"]
     assert set(EXPORTS) == {"json", "csv", "model-card", "croissant", "evidence", "mlflow", "wandb"}
+
+
+def test_json_has_the_worst_case_that_cards_and_evidence_cite(run: Run) -> None:
+    shown, worst = as_plain(run)["worst_case"], Facts(run).worst
+    assert [{name: row[name] for name in one} for one, row in zip(shown, worst, strict=True)] == shown
+    assert [one["attack"] for one in shown] == ["worst case over fgsm, pgd(steps=3)"] * 2
+    least = {one["eps"]: one["robust_accuracy"] for one in as_plain(run)["results"] if one["attack"] != "fgsm"}
+    assert all(one["robust_accuracy"] <= least[one["eps"]] for one in shown)
