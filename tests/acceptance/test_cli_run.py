@@ -60,7 +60,7 @@ def test_from_flags_to_a_page_and_back(place: Workplace) -> None:
     assert f"Again     assay {command}" in said.err
 
     told = json.loads(place.assay("show runs/toy --json").out)
-    assert list(told) == ["study", "status", "reportable", "results", "worst_case", "verdicts"]
+    assert list(told) == ["study", "status", "reportable", "results", "verdicts"]
     assert (told["study"], told["status"], told["reportable"]) == ("toy", "success", False)
     records = ds.dataset("runs/toy/results").to_table()
     assert {"sample_id", "status"} <= set(records.column_names)
