@@ -53,9 +53,12 @@ def over_attacks(run: Run) -> Iterator[tuple[Group, Result, dict[str, Any]]]:
 
     It is at most what any one attack leaves, and the number to cite.
     """
-    for group in groups(run):
-        for one in group.worst.results if group.worst else ():
-            yield group, one, {**plain([one])[0], "cell": None, "attack": f"worst case over {', '.join(group.merged)}"}
+    known = run.results()
+    found = [(group, one) for group in groups(run) for one in (group.worst.results if group.worst else ())]
+    # written together with the run's other results, for a row has what one of them all has
+    rows = plain([*known, *(one for _, one in found)])[len(known) :]
+    for (group, one), row in zip(found, rows, strict=True):
+        yield group, one, {**row, "cell": None, "attack": f"worst case over {', '.join(group.merged)}"}
 
 
 def _plain(value: Any) -> Any:
