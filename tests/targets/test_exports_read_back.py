@@ -196,7 +196,7 @@ def test_model_card(run: Run, shown: dict[str, Any], tmp_path: Path) -> None:
     assert all(isinstance(one, EvalResult) for one in results)
     clean, *robust = results
     assert (clean.metric_type, clean.metric_value) == ("accuracy", shown["results"][0]["clean_accuracy"])
-    for one, row in zip(robust, shown["results"], strict=True):
+    for one, row in zip(robust, [*shown["results"], *shown["worst_case"]], strict=True):
         assert (one.task_type, one.dataset_name) == ("image-classification", row["data"])
         assert one.metric_value == row["robust_accuracy"]
         for name in ("attack", "threat", "eps", "n", "robust_low", "robust_high", "seed", "wording"):
