@@ -34,7 +34,7 @@ uses() {
         play) echo 'import starlette.applications, uvicorn' ;;
         mlflow) echo 'import mlflow, sqlalchemy, alembic' ;;
         wandb) echo 'import wandb' ;;
-        all) echo 'import onnxruntime, transformers, keras, ray, s3fs, starlette' ;;
+        all) echo 'import os; os.environ["KERAS_BACKEND"] = "torch"; import onnxruntime, transformers, keras, ray, s3fs, starlette' ;;
         *) echo "raise SystemExit('scripts/try-extras.sh has no line for the extra $1')" ;;
     esac
 }
