@@ -15,7 +15,7 @@ import pytest
 from assay.evaluation.run import Run
 from assay.evaluation.run_study import run_study
 from assay.evaluation.study.yaml_source import load_study
-from tests.support.tiny import rows, write_model, write_pictures
+from tests.support.tiny import rows, shards, write_model, write_pictures
 
 PAUSE = "time.sleep(0.01)"
 SAMPLES, SHARDS = 96, 48
@@ -51,10 +51,6 @@ def start(study: Path, out: Path) -> subprocess.Popen[bytes]:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
-
-
-def shards(out: Path) -> int:
-    return len(list(out.glob("results/*/part-*.parquet")))
 
 
 def children(process: subprocess.Popen[bytes]) -> list[int]:

@@ -19,7 +19,7 @@ from assay.evaluation.execution.share import Share
 from assay.evaluation.run import Run
 from assay.evaluation.run_study import run_study
 from assay.evaluation.study.yaml_source import load_study
-from tests.support.tiny import rows, write_model, write_pictures
+from tests.support.tiny import check_equal, shards, write_model, write_pictures
 
 ROOT = Path(__file__).parents[2]
 PAUSE = "time.sleep(0.01)"
@@ -79,19 +79,6 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, told
 
 
-def shards(out: Path) -> int:
-    return len(list(out.glob("results/*/part-*.parquet")))
-
-
-def check_equal(out: Path, expected: Run) -> None:
-    run = Run.open(out)
-    found = rows(run)
-    assert run.status == "success"
-    assert len({(row["cell"], row["eps"], row["sample_id"]) for row in found}) == len(found), "a record twice"
-    assert found == rows(expected)
-    assert not list(out.rglob(".writing-*")), "something half-written stays"
-
-
 @pytest.mark.parametrize(
     "seed", [seed if seed in QUICK else pytest.param(seed, marks=pytest.mark.slow) for seed in range(20)]
 )
@@ -114,7 +101,7 @@ def test_a_killed_share_is_done_by_whoever_runs_next(
         assert shards(out) < SHARDS
         # the same share again, or a run of all that is left
         assert end(start(study_file, out, f"{doomed}/{SHARES}" if seed % 2 == 0 else "")) == (0, "")
-    check_equal(out, undisturbed)
+    check_equal(Run.open(out), undisturbed)
     if killed and seed in QUICK:
         assert {one["status"] for one in read_parts(out).values()} == {"success"}
 
@@ -139,7 +126,7 @@ def test_who_comes_beside_shares_is_told_who_they_are(study_file: Path, undistur
     assert first.poll() is None
     run_study(study, out, Options(share="2/2"))
     assert end(first) == (0, "")
-    check_equal(out, undisturbed)
+    check_equal(Run.open(out), undisturbed)
 
 
 def test_shares_are_refused_beside_a_whole_run(study_file: Path, undisturbed: Run, tmp_path: Path) -> None:
@@ -151,7 +138,7 @@ def test_shares_are_refused_beside_a_whole_run(study_file: Path, undisturbed: Ru
     with pytest.raises(BadInput, match=rf"is being written by process {whole.pid} on "):
         run_study(load_study(study_file), out, Options(share="1/2"))
     assert end(whole) == (0, "")
-    check_equal(out, undisturbed)
+    check_equal(Run.open(out), undisturbed)
     # what is finished is left as it is
     before = (out / "manifest.json").read_bytes()
     run_study(load_study(study_file), out, Options(share="1/2"))

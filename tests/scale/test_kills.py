@@ -21,13 +21,12 @@ from tests.support.clusters import (
     Driver,
     Trace,
     add_node,
-    check_equal,
     cluster_of,
     on_the_cluster,
     quiet,
     workers_of,
 )
-from tests.support.tiny import run_here, write_model, write_pictures
+from tests.support.tiny import check_equal, run_here, write_model, write_pictures
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
 

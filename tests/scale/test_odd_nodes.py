@@ -18,9 +18,9 @@ from assay.evaluation.run import Run
 from assay.evaluation.run_study import RunFailed, run_study
 from assay.evaluation.study.yaml_source import load_study
 from assay.files import DiskError
-from tests.support.clusters import Driver, another_node, check_equal, cluster_of, on_the_cluster, quiet
+from tests.support.clusters import Driver, another_node, cluster_of, on_the_cluster, quiet
 from tests.support.tar_shards import write_tar
-from tests.support.tiny import images, rows, run_here, study, write_model, write_pictures
+from tests.support.tiny import check_equal, images, rows, run_here, study, write_model, write_pictures
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
 

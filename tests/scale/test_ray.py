@@ -24,7 +24,7 @@ from assay.evaluation.run import Run
 from assay.evaluation.run_study import RunFailed, run_study
 from assay.evaluation.study.spec import Study
 from tests.support.serving import Server
-from tests.support.tiny import images, rows, run_here, study, write_model, write_pictures
+from tests.support.tiny import check_equal, images, rows, run_here, study, write_model, write_pictures
 from tests.unit.evaluation.test_endpoints import LINF, SQUARE, asking, scores
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(240)]
@@ -74,13 +74,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def given(model: str, source: str) -> Study:
     return study(model, source, attacks=["fgsm", {"attack": "pgd", "steps": 3}], chunk=CHUNK)
-
-
-def check_equal(run: Run, expected: Run) -> None:
-    found = rows(run)
-    assert run.status == "success"
-    assert len({(row["cell"], row["eps"], row["sample_id"]) for row in found}) == len(found), "a record twice"
-    assert found == rows(expected)
 
 
 @pytest.fixture(scope="module")

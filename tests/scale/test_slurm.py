@@ -21,7 +21,7 @@ from assay.evaluation.run import Run
 from assay.evaluation.run_study import run_study
 from assay.evaluation.study.yaml_source import load_study
 from tests.support.slurm import Slurm, missing, slurm
-from tests.support.tiny import rows, write_model, write_pictures
+from tests.support.tiny import check_equal, shards, write_model, write_pictures
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
 
@@ -63,18 +63,6 @@ def script(study: Path, out: Path, share: str = "slurm") -> str:
     return f"#!/bin/sh\nexport OMP_NUM_THREADS=1\nexec {assay} {' '.join(line)}\n"
 
 
-def shards(out: Path) -> int:
-    return len(list(out.glob("results/*/part-*.parquet")))
-
-
-def check_equal(out: Path, expected: Run) -> None:
-    run = Run.open(out)
-    found = rows(run)
-    assert run.status == "success"
-    assert len({(row["cell"], row["eps"], row["sample_id"]) for row in found}) == len(found), "a record twice"
-    assert found == rows(expected)
-
-
 @pytest.mark.parametrize("seed", [0, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 2, 3, 4))])
 def test_an_array_with_a_killed_task_ends_in_the_records_of_a_serial_run(
     cluster: Slurm, study_file: Path, serial: Run, tmp_path: Path, seed: int
@@ -97,7 +85,7 @@ def test_an_array_with_a_killed_task_ends_in_the_records_of_a_serial_run(
         again = cluster.submit(script(study_file, out, f"$SLURM_ARRAY_TASK_ID/{TASKS}"), str(doomed.number))
     else:
         again = cluster.submit(script(study_file, out), f"1-{TASKS}")
-    check_equal(out, serial)
+    check_equal(Run.open(out), serial)
     warnings = json.loads((out / "manifest.json").read_text())["warnings"]
     assert "A share was killed; another process went on from its finished shards." in warnings, cluster.said(again)
 

@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 
 from assay.evaluation.execution.options import Options
-from assay.evaluation.run import Run
-from tests.support.tiny import rows
 
 SMALL = {"object_store_memory": 80 * 2**20}
 
@@ -65,14 +63,6 @@ def another_node(cluster: Any, environment: dict[str, str], **more: Any) -> Iter
 def on_the_cluster(cluster: Any, **more: Any) -> Options:
     """Return the options of a run there."""
     return Options(executor="ray", address=cluster.address, **more)
-
-
-def check_equal(run: Run, expected: Run) -> None:
-    """Check that a run ended well with the records of another one: none lost, none twice."""
-    found = rows(run)
-    assert run.status == "success"
-    assert len({(row["cell"], row["eps"], row["sample_id"]) for row in found}) == len(found), "a record twice"
-    assert found == rows(expected)
 
 
 _SCRIPT = """

@@ -103,6 +103,20 @@ def rows(run: Run, without: tuple[str, ...] = ("seconds",)) -> list[dict[str, An
     return list(table.to_pylist())
 
 
+def check_equal(run: Run, expected: Run) -> None:
+    """Check that a run ended well with the records of another one: none lost, none twice, nothing half-written."""
+    found = rows(run)
+    assert run.status == "success"
+    assert len({(row["cell"], row["eps"], row["sample_id"]) for row in found}) == len(found), "a record twice"
+    assert found == rows(expected)
+    assert not list(run.path.rglob(".writing-*")), "something half-written stays"
+
+
+def shards(folder: Path) -> int:
+    """Return how many files of records a run directory has."""
+    return len(list(folder.glob("results/*/part-*.parquet")))
+
+
 def run_here(folder: Path, given: Study, **options: Any) -> Run:
     """Run a study and return it."""
     return run_study(given, folder, Options(**options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -14,21 +15,21 @@ CERTIFYING = "p"
 """How the digest of a cell that is a certificate begins (a proof): its records are of another kind."""
 
 
-class InChunks:
+class InChunks(abc.ABC):
     """`n` samples at some `budgets`, cut into chunks of at most `chunk` samples."""
 
     n: int
     chunk: int
 
     @property
+    @abc.abstractmethod
     def digest(self) -> str:
         """The cell's name."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def budgets(self) -> Sequence[Any]:
         """The budgets, smallest first."""
-        raise NotImplementedError
 
     @property
     def chunks(self) -> int:
